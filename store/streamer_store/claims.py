@@ -1,0 +1,206 @@
+"""Claiming, and every write by the holder of a claim.
+
+A failed condition is our own success exactly when the old item carries the Version that this
+very write would have set: the client sends a write again when its answer was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from streamer_store import codec, writes
+from streamer_store.clock import Clock, new_id
+from streamer_store.engine import ConditionFailed, Engine, Update
+from streamer_store.errors import (
+    Cancelled,
+    ClaimLost,
+    ConcurrentModification,
+    ItemTooLarge,
+    NotFound,
+    RequestNotPending,
+    Undecodable,
+    ValidationError,
+)
+from streamer_store.models import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    RequestStatus,
+    require_fraction,
+    require_text,
+)
+from streamer_store.schema import REQUESTS
+from streamer_store.transitions import WAITING
+from streamer_store.values import Item
+
+if TYPE_CHECKING:
+    import random
+
+INVALID_REQUEST = "INVALID_REQUEST"
+ITEM_TOO_LARGE = "ITEM_TOO_LARGE"
+
+
+class Claims:
+    def __init__(self, *, engine: Engine, clock: Clock, rng: random.Random) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._rng = rng
+        self._table = engine.table_name(REQUESTS)
+
+    async def claim(self, candidate: Candidate, *, worker_id: str | None = None) -> Claim:
+        now = self._clock.now()
+        if not candidate.due(now):
+            raise RequestNotPending("not due yet", **self._at("claim", candidate.request_id))
+        version = new_id(self._rng)
+        try:
+            item = await self._write_claim(
+                writes.claim(candidate, worker_id=worker_id, version=version, now=now), version
+            )
+        except ItemTooLarge as error:
+            await self._fail_without_room(candidate, str(error))
+            raise
+        try:
+            return Claim(request=codec.request(item), version=version)
+        except Undecodable as error:
+            held = _handle(candidate.request_id, version)
+            await self.fail(held, str(error), INVALID_REQUEST)
+            raise
+
+    async def update_progress(
+        self,
+        claim: Claim,
+        progress: float | None = None,
+        message: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        if progress is not None:
+            require_fraction("progress", progress)
+        update = writes.progress(
+            claim, seq=claim.next_seq(), fraction=progress, message=message, details=details
+        )
+        try:
+            await self._engine.update(update)
+        except ConditionFailed as failed:
+            if not _still_held(claim, failed.old):
+                raise self._lost("update_progress", claim, failed.old) from None
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any] | None = None) -> None:
+        version = new_id(self._rng)
+        update = writes.complete(claim, result=result, version=version, now=self._clock.now())
+        await self._settle("complete", claim, update, version)
+
+    async def fail(self, claim: Claim, error: str, code: str) -> None:
+        require_text("error", error)
+        require_text("code", code)
+        version = new_id(self._rng)
+        now = self._clock.now()
+        try:
+            update = writes.fail(claim, error=error, code=code, version=version, now=now)
+            await self._settle("fail", claim, update, version)
+        except ItemTooLarge:
+            update = writes.fail_minimal(
+                claim, error=error, code=ITEM_TOO_LARGE, version=version, now=now
+            )
+            await self._settle("fail", claim, update, version)
+
+    async def retry(
+        self,
+        claim: Claim,
+        after: timedelta,
+        *,
+        error: str | None = None,
+        code: str | None = None,
+        counts: bool = True,
+    ) -> None:
+        if after < timedelta():
+            raise ValidationError("after", "must not be negative")
+        version = new_id(self._rng)
+        update = writes.retry(
+            claim,
+            after=after,
+            error=error,
+            code=code,
+            counts=counts,
+            version=version,
+            now=self._clock.now(),
+        )
+        await self._settle("retry", claim, update, version)
+
+    async def release(self, claim: Claim) -> None:
+        version = new_id(self._rng)
+        update = writes.release(claim, version=version, now=self._clock.now())
+        await self._settle("release", claim, update, version)
+
+    async def rescue(self, request: AsyncRequest, *, error: str, code: str) -> RequestStatus:
+        version = new_id(self._rng)
+        update = writes.rescue(
+            request, error=error, code=code, version=version, now=self._clock.now()
+        )
+        try:
+            await self._engine.update(update)
+        except ConditionFailed as failed:
+            where = self._at("rescue", request.request_id)
+            if failed.old is None:
+                raise NotFound("no such request", **where) from None
+            if not carries(failed.old, version):
+                raise ConcurrentModification("the request has moved on", **where) from None
+        return RequestStatus(update.sets["Status"]["S"])
+
+    async def _write_claim(self, update: Update, version: str) -> Item:
+        try:
+            return await self._engine.update(update)
+        except ConditionFailed as failed:
+            where = self._at("claim", update.key)
+            if failed.old is None:
+                raise NotFound("no such request", **where) from None
+            if carries(failed.old, version):
+                return failed.old
+            status = codec.raw_text(failed.old, "Status")
+            if status in WAITING:
+                raise ConcurrentModification("the request has moved on", **where) from None
+            raise RequestNotPending(f"the request is {status}", **where) from None
+
+    async def _fail_without_room(self, candidate: Candidate, error: str) -> None:
+        version = new_id(self._rng)
+        await self._write_claim(writes.claim_minimal(candidate, version=version), version)
+        await self.fail(_handle(candidate.request_id, version), error, ITEM_TOO_LARGE)
+
+    async def _settle(self, operation: str, claim: Claim, update: Update, version: str) -> None:
+        try:
+            await self._engine.update(update)
+        except ConditionFailed as failed:
+            if failed.old is None or not carries(failed.old, version):
+                raise self._lost(operation, claim, failed.old) from None
+
+    def _lost(self, operation: str, claim: Claim, old: Item | None) -> ClaimLost:
+        where = self._at(operation, claim.request_id)
+        if old is None:
+            return ClaimLost("the request no longer exists", **where)
+        status = codec.raw_text(old, "Status")
+        if status == RequestStatus.CANCELLED:
+            return Cancelled("the request was cancelled", status=status, **where)
+        return ClaimLost(f"the request is {status} under another Version", status=status, **where)
+
+    def _at(self, operation: str, key: str) -> dict[str, Any]:
+        return {"operation": operation, "table": self._table, "key": key}
+
+
+def carries(item: Item, version: str) -> bool:
+    """Whether the item bears exactly this Version."""
+    return item.get("Version") == {"S": version}
+
+
+def _still_held(claim: Claim, old: Item | None) -> bool:
+    # Then only WriteSeq stood in the way: this write, or a newer one, is there already.
+    return (
+        old is not None
+        and carries(old, claim.version)
+        and codec.raw_text(old, "Status") == RequestStatus.PROCESSING
+    )
+
+
+def _handle(request_id: str, version: str) -> Claim:
+    """Return a claim on an item that cannot be read; good for failing it, nothing else."""
+    return Claim(request=AsyncRequest(action="unknown", request_id=request_id), version=version)

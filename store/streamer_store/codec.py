@@ -1,0 +1,275 @@
+"""Records <-> DynamoDB items (pure). Attribute names are shared with the Go store.
+
+Absent values are not written. Attributes that are not listed here are ignored when reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, TypeVar, cast
+
+from streamer_store.errors import Undecodable, ValidationError
+from streamer_store.models import (
+    DEFAULT_MAX_RETRIES,
+    AsyncRequest,
+    Candidate,
+    Connection,
+    EventType,
+    RequestStatus,
+    Subscription,
+    WorkerRow,
+)
+from streamer_store.times import format_time, parse_time
+from streamer_store.values import AttributeValue, Item, decode, encode, encode_document
+
+_Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attribute:
+    name: str
+    field: str
+    read: Callable[[Any], Any]
+    write: Callable[[Any, str], AttributeValue] = encode
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, found {type(value).__name__}")
+    return value or None
+
+
+def _time(value: Any) -> Any:
+    text = _text(value)
+    return None if text is None else parse_time(text)
+
+
+def _write_time(value: Any, _field: str) -> AttributeValue:
+    return {"S": format_time(value)}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"expected a number, found {type(value).__name__}")
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _document(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a map, found {type(value).__name__}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, found {type(value).__name__}")
+    return value
+
+
+def _texts(value: Any) -> frozenset[str]:
+    return frozenset(str(each) for each in value)
+
+
+def _events(value: Any) -> frozenset[EventType]:
+    return frozenset(EventType(each) for each in value)
+
+
+def _write_set(value: frozenset[str], field: str) -> AttributeValue:
+    return encode({str(each) for each in value}, field)
+
+
+CONNECTION: Final = (
+    _Attribute("ConnectionID", "connection_id", _text),
+    _Attribute("UserID", "user_id", _text),
+    _Attribute("TenantID", "tenant_id", _text),
+    _Attribute("Endpoint", "endpoint", _text),
+    _Attribute("ConnectedAt", "connected_at", _time, _write_time),
+    _Attribute("LastPing", "last_ping", _time, _write_time),
+    _Attribute("Metadata", "metadata", _document, encode_document),
+    _Attribute("TTL", "ttl", _number),
+)
+
+REQUEST: Final = (
+    _Attribute("RequestID", "request_id", _text),
+    _Attribute("ConnectionID", "connection_id", _text),
+    _Attribute("Status", "status", RequestStatus, lambda status, _: {"S": status.value}),
+    _Attribute("CreatedAt", "created_at", _time, _write_time),
+    _Attribute("Action", "action", _text),
+    _Attribute("Payload", "payload", _document, encode_document),
+    _Attribute("ProcessingStarted", "processing_started", _time, _write_time),
+    _Attribute("ProcessingEnded", "processing_ended", _time, _write_time),
+    _Attribute("Result", "result", _document, encode_document),
+    _Attribute("Error", "error", _text),
+    _Attribute("ErrorCode", "error_code", _text),
+    _Attribute("Progress", "progress", _number),
+    _Attribute("ProgressMessage", "progress_message", _text),
+    _Attribute("ProgressDetails", "progress_details", _document, encode_document),
+    _Attribute("RetryCount", "retry_count", _number),
+    _Attribute("MaxRetries", "max_retries", _number),
+    _Attribute("RetryAfter", "retry_after", _time, _write_time),
+    _Attribute("UserID", "user_id", _text),
+    _Attribute("TenantID", "tenant_id", _text),
+    _Attribute("TTL", "ttl", _number),
+    _Attribute("Version", "version", _text),
+    _Attribute("WorkerID", "worker_id", _text),
+    _Attribute("WriteSeq", "write_seq", _number),
+    _Attribute("Checkpoint", "checkpoint", lambda value: value),
+)
+
+SUBSCRIPTION: Final = (
+    _Attribute("ConnectionID", "connection_id", _text),
+    _Attribute("RequestID", "request_id", _text),
+    _Attribute("EventTypes", "event_types", _events, _write_set),
+    _Attribute("CreatedAt", "created_at", _time, _write_time),
+    _Attribute("TTL", "ttl", _number),
+)
+
+WORKER: Final = (
+    _Attribute("WorkerID", "worker_id", _text),
+    _Attribute("StartedAt", "started_at", _time, _write_time),
+    _Attribute("Beat", "beat", _number),
+    _Attribute("SeenAt", "seen_at", _time, _write_time),
+    _Attribute("Host", "host", _text),
+    _Attribute("PID", "pid", _number),
+    _Attribute("Release", "release", _text),
+    _Attribute("Actions", "actions", _texts, _write_set),
+    _Attribute("Concurrency", "concurrency", _number),
+    _Attribute("InFlight", "in_flight", _number),
+    _Attribute("Draining", "draining", _flag),
+    _Attribute("Sweeps", "sweeps", _number),
+    _Attribute("Cancel", "cancel", _texts, _write_set),
+    _Attribute("Drain", "drain", _flag),
+    _Attribute("TTL", "ttl", _number),
+)
+
+
+def connection_item(record: Connection) -> Item:
+    return _write(record, CONNECTION)
+
+
+def request_item(record: AsyncRequest) -> Item:
+    """Return the item for `record`. Raises ValidationError when a value cannot be stored."""
+    return _write(record, REQUEST)
+
+
+def subscription_item(record: Subscription) -> Item:
+    return {"SubscriptionID": {"S": record.subscription_id}} | dict(_write(record, SUBSCRIPTION))
+
+
+def worker_item(record: WorkerRow) -> Item:
+    return _write(record, WORKER)
+
+
+def connection(item: Item) -> Connection:
+    return _read(item, CONNECTION, Connection, "ConnectionID")
+
+
+def request(item: Item) -> AsyncRequest:
+    """Return the record for `item`; an absent MaxRetries is 3. Raises Undecodable."""
+    fields = _fields(item, REQUEST, "RequestID")
+    fields.setdefault("max_retries", DEFAULT_MAX_RETRIES)
+    if not fields.get("request_id") or "status" not in fields:
+        raise Undecodable("RequestID or Status is missing", key=raw_text(item, "RequestID"))
+    return _build(AsyncRequest, fields, raw_text(item, "RequestID"))
+
+
+def subscription(item: Item) -> Subscription:
+    return _read(item, SUBSCRIPTION, Subscription, "SubscriptionID")
+
+
+def worker(item: Item) -> WorkerRow:
+    return _read(item, WORKER, WorkerRow, "WorkerID")
+
+
+def candidate(item: Item) -> Candidate:
+    """Return what StatusIndex says of a request. A wrong entry comes back `broken`, never lost."""
+    wanted = {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID"}
+    fields: dict[str, Any] = {}
+    broken = None
+    for attribute in REQUEST:
+        if attribute.name in wanted and attribute.name in item:
+            try:
+                fields[attribute.field] = _attribute(item, attribute)
+            except Undecodable as error:
+                broken = error.reason
+    version = item.get("Version")
+    if version is not None and "S" not in version:
+        broken = f"Version: expected text, found {sorted(version)}"
+    return Candidate(
+        request_id=raw_text(item, "RequestID"),
+        status=RequestStatus(raw_text(item, "Status")),
+        seen_version=version,
+        broken=broken,
+        **fields,
+    )
+
+
+def last_heard(item: Item) -> datetime:
+    """Return a connection's LastPing, or else its ConnectedAt. Raises Undecodable."""
+    fields = _fields(item, CONNECTION, "ConnectionID")
+    heard = fields.get("last_ping") or fields.get("connected_at")
+    if heard is None:
+        raise Undecodable(
+            "LastPing and ConnectedAt are missing", key=raw_text(item, "ConnectionID")
+        )
+    return cast("datetime", heard)
+
+
+def raw_text(item: Item, name: str) -> str:
+    """Return the text of an attribute without judging the rest; empty when it is not text."""
+    found = item.get(name, {}).get("S", "")
+    return found if isinstance(found, str) else ""
+
+
+def _write(record: Any, attributes: tuple[_Attribute, ...]) -> dict[str, AttributeValue]:
+    item = {}
+    for attribute in attributes:
+        value = getattr(record, attribute.field)
+        if value is None or value in ("", frozenset()):
+            continue
+        item[attribute.name] = attribute.write(value, attribute.field)
+    return item
+
+
+def _read(
+    item: Item, attributes: tuple[_Attribute, ...], record: type[_Record], key: str
+) -> _Record:
+    return _build(record, _fields(item, attributes, key), raw_text(item, key))
+
+
+def _build(record: type[_Record], fields: dict[str, Any], key: str) -> _Record:
+    try:
+        return record(**fields)
+    except (ValidationError, TypeError) as error:
+        reason = error.message if isinstance(error, ValidationError) else _missing(error)
+        raise Undecodable(reason, key=key) from error
+
+
+def _missing(error: TypeError) -> str:
+    return str(error).partition("()")[2].strip() or str(error)
+
+
+def _fields(item: Item, attributes: tuple[_Attribute, ...], key: str) -> dict[str, Any]:
+    fields = {}
+    for attribute in attributes:
+        if attribute.name not in item:
+            continue
+        try:
+            value = _attribute(item, attribute)
+        except Undecodable as error:
+            error.key = raw_text(item, key)
+            raise
+        if value is not None:
+            fields[attribute.field] = value
+    return fields
+
+
+def _attribute(item: Item, attribute: _Attribute) -> Any:
+    try:
+        value = decode(item[attribute.name])
+        return None if value is None else attribute.read(value)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise Undecodable(f"{attribute.name}: {error}") from error

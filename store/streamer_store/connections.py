@@ -1,0 +1,213 @@
+"""The WebSocket connections, over any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+
+from streamer_store import codec
+from streamer_store.clock import Clock
+from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
+from streamer_store.engine import equals as equal_to
+from streamer_store.errors import NotFound, StoreError, Undecodable
+from streamer_store.models import Connection, require_text, require_time
+from streamer_store.protocols import StaleSweep, SubscriptionStore
+from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
+from streamer_store.times import epoch, format_time
+from streamer_store.values import Item
+
+_SEGMENTS = 4
+_DELETES_AT_ONCE = 16
+# Text with an offset may sort up to a day away from its moment.
+_OFFSETS = timedelta(days=1)
+_BY_USER = CONNECTIONS.index("UserIndex")
+_BY_TENANT = CONNECTIONS.index("TenantIndex")
+
+
+class ConnectionTable:
+    """Implements ConnectionStore. `report` hears of items that cannot be decoded."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        subscriptions: SubscriptionStore,
+        clock: Clock,
+        report: Callable[[Undecodable], None],
+    ) -> None:
+        self._engine = engine
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._report = report
+        self._table = engine.table_name(CONNECTIONS)
+
+    async def save(self, connection: Connection) -> Connection:
+        ttl = connection.ttl
+        if ttl is None:
+            ttl = epoch(self._clock.now(), OTHER_TTL)
+        record = replace(connection, ttl=ttl)
+        await self._engine.put(Put(table=CONNECTIONS, item=codec.connection_item(record)))
+        return record
+
+    async def get(self, connection_id: str) -> Connection:
+        require_text("connection_id", connection_id)
+        item = await self._engine.get(CONNECTIONS, connection_id)
+        if item is None:
+            raise NotFound("no such connection", **self._at("get", connection_id))
+        return codec.connection(item)
+
+    async def delete(self, connection_id: str) -> None:
+        require_text("connection_id", connection_id)
+        await self._engine.delete(Delete(table=CONNECTIONS, key=connection_id))
+
+    async def list_by_user(self, user_id: str) -> list[Connection]:
+        require_text("user_id", user_id)
+        return await self._listed(_BY_USER, user_id)
+
+    async def list_by_tenant(self, tenant_id: str) -> list[Connection]:
+        require_text("tenant_id", tenant_id)
+        return await self._listed(_BY_TENANT, tenant_id)
+
+    async def update_last_ping(self, connection_id: str) -> None:
+        require_text("connection_id", connection_id)
+        now = self._clock.now()
+        update = Update(
+            table=CONNECTIONS,
+            key=connection_id,
+            sets={
+                "LastPing": {"S": format_time(now)},
+                "TTL": {"N": str(epoch(now, OTHER_TTL))},
+            },
+            conditions=(Present("ConnectionID"),),
+        )
+        try:
+            await self._engine.update(update)
+        except ConditionFailed:
+            where = self._at("update_last_ping", connection_id)
+            raise NotFound("no such connection", **where) from None
+
+    async def delete_stale(self, before: datetime) -> int:
+        return (await self.sweep_stale(before)).deleted
+
+    async def sweep_stale(self, before: datetime, *, dry_run: bool = False) -> StaleSweep:
+        require_time("before", before)
+        counts = _Counts()
+        limiter = anyio.CapacityLimiter(_DELETES_AT_ONCE)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for segment in range(_SEGMENTS):
+                    tasks.start_soon(self._sweep_segment, segment, before, dry_run, counts, limiter)
+        except* StoreError as group:
+            raise _first(group) from group
+        return StaleSweep(
+            found=counts.found,
+            deleted=counts.deleted,
+            kept=counts.kept,
+            undecodable=counts.undecodable,
+        )
+
+    async def _sweep_segment(
+        self,
+        segment: int,
+        before: datetime,
+        dry_run: bool,  # noqa: FBT001  positional because start_soon takes no keywords
+        counts: _Counts,
+        limiter: anyio.CapacityLimiter,
+    ) -> None:
+        after = None
+        while True:
+            page = await self._engine.scan(
+                Scan(
+                    table=CONNECTIONS,
+                    segment=segment,
+                    segments=_SEGMENTS,
+                    attributes=("ConnectionID", "ConnectedAt", "LastPing"),
+                    unless_above=("LastPing", format_time(_sooner(before))),
+                    after=after,
+                )
+            )
+            async with anyio.create_task_group() as tasks:
+                for item in page.items:
+                    if not self._is_stale(item, before, counts):
+                        continue
+                    counts.found += 1
+                    if not dry_run:
+                        tasks.start_soon(self._delete_if_silent, item, counts, limiter)
+            after = page.after
+            if after is None:
+                return
+
+    def _is_stale(self, item: Item, before: datetime, counts: _Counts) -> bool:
+        try:
+            heard = codec.last_heard(item)
+        except Undecodable as error:
+            error.table = self._table
+            self._report(error)
+            counts.undecodable += 1
+            return False
+        return heard < before
+
+    async def _delete_if_silent(
+        self, item: Item, counts: _Counts, limiter: anyio.CapacityLimiter
+    ) -> None:
+        connection_id = codec.raw_text(item, "ConnectionID")
+        same_ping = equal_to("LastPing", item.get("LastPing"))
+        async with limiter:
+            try:
+                await self._engine.delete(
+                    Delete(table=CONNECTIONS, key=connection_id, conditions=(same_ping,))
+                )
+            except ConditionFailed as failed:
+                # No item: our own first copy, or somebody else, has deleted it.
+                if failed.old is not None:
+                    counts.kept += 1
+                    return
+            counts.deleted += 1
+            await self._subscriptions.delete_by_connection(connection_id)
+
+    async def _listed(self, index: Index, value: str) -> list[Connection]:
+        found = []
+        after = None
+        while True:
+            page = await self._engine.query(
+                Query(table=CONNECTIONS, index=index, value=value, after=after)
+            )
+            for item in page.items:
+                try:
+                    found.append(codec.connection(item))
+                except Undecodable as error:
+                    error.table = self._table
+                    self._report(error)
+            after = page.after
+            if after is None:
+                return found
+
+    def _at(self, operation: str, key: str) -> dict[str, Any]:
+        return {"operation": operation, "table": self._table, "key": key}
+
+
+@dataclass(slots=True)
+class _Counts:
+    found: int = 0
+    deleted: int = 0
+    kept: int = 0
+    undecodable: int = 0
+
+
+def _sooner(before: datetime) -> datetime:
+    try:
+        return before + _OFFSETS
+    except OverflowError:
+        return before
+
+
+def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, StoreError)  # noqa: S101  except* StoreError let only these in
+    return found

@@ -1,0 +1,143 @@
+"""DynamoDB's operations, through one aiobotocore client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from streamer_store.dynamo import render, tables
+from streamer_store.dynamo.faults import translated
+from streamer_store.engine import Delete, Page, Put, Query, Scan, Update
+from streamer_store.errors import StoreUnavailable
+from streamer_store.schema import Table
+from streamer_store.values import Item
+
+if TYPE_CHECKING:
+    import random
+
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+# DynamoDB API Reference: BatchWriteItem, BatchGetItem.
+_WRITES_PER_BATCH = 25
+_READS_PER_BATCH = 100
+_BATCH_ATTEMPTS = 10
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
+
+
+class DynamoEngine:
+    def __init__(self, *, client: DynamoDBClient, prefix: str, rng: random.Random) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._rng = rng
+
+    def table_name(self, table: Table) -> str:
+        return self._prefix + table.name
+
+    async def get(self, table: Table, key: str) -> Item | None:
+        name = self.table_name(table)
+        with translated("GetItem", table=name, key=key):
+            answer = await self._client.get_item(
+                TableName=name, Key={table.hash_key: {"S": key}}, ConsistentRead=True
+            )
+        return answer.get("Item")
+
+    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+        name = self.table_name(table)
+        found: list[Item] = []
+
+        async def read(batch: list[Any]) -> list[Any]:
+            answer = await self._client.batch_get_item(
+                RequestItems={name: {"Keys": batch, "ConsistentRead": True}}
+            )
+            found.extend(answer["Responses"].get(name, []))
+            left = answer["UnprocessedKeys"].get(name)
+            return list(left["Keys"]) if left else []
+
+        wanted = [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
+        await self._in_batches("BatchGetItem", name, wanted, _READS_PER_BATCH, read)
+        return found
+
+    async def put(self, put: Put) -> None:
+        await self._call(put.table, put.key, "PutItem", self._client.put_item, render.put(put))
+
+    async def update(self, update: Update) -> Item:
+        arguments = render.update(update)
+        answer = await self._call(
+            update.table, update.key, "UpdateItem", self._client.update_item, arguments
+        )
+        item: Item = answer["Attributes"]
+        return item
+
+    async def delete(self, delete: Delete) -> None:
+        arguments = render.delete(delete)
+        await self._call(
+            delete.table, delete.key, "DeleteItem", self._client.delete_item, arguments
+        )
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        await self._write_many(table, [{"PutRequest": {"Item": item}} for item in items])
+
+    async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
+        await self._write_many(
+            table, [{"DeleteRequest": {"Key": {table.hash_key: {"S": key}}}} for key in keys]
+        )
+
+    async def query(self, query: Query) -> Page:
+        arguments = render.query(query)
+        return _page(await self._call(query.table, "", "Query", self._client.query, arguments))
+
+    async def scan(self, scan: Scan) -> Page:
+        arguments = render.scan(scan)
+        return _page(await self._call(scan.table, "", "Scan", self._client.scan, arguments))
+
+    async def create_tables(self) -> None:
+        await tables.create(self._client, self._prefix)
+
+    async def check_tables(self) -> list[str]:
+        return await tables.check(self._client, self._prefix)
+
+    async def _call(
+        self, table: Table, key: str, operation: str, method: Any, arguments: dict[str, Any]
+    ) -> Any:
+        name = self.table_name(table)
+        with translated(operation, table=name, key=key):
+            return await method(TableName=name, **arguments)
+
+    async def _write_many(self, table: Table, writes: Sequence[Any]) -> None:
+        name = self.table_name(table)
+
+        async def write(batch: list[Any]) -> list[Any]:
+            answer = await self._client.batch_write_item(RequestItems={name: batch})
+            return list(answer["UnprocessedItems"].get(name, []))
+
+        await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
+
+    async def _in_batches(
+        self,
+        operation: str,
+        name: str,
+        entries: Sequence[Any],
+        size: int,
+        send: Callable[[list[Any]], Awaitable[list[Any]]],
+    ) -> None:
+        """Send all; what DynamoDB leaves unprocessed goes again, after a growing pause."""
+        rest = iter(entries)
+        while batch := list(islice(rest, size)):
+            for attempt in range(_BATCH_ATTEMPTS):
+                with translated(operation, table=name):
+                    batch = await send(batch)
+                if not batch:
+                    break
+                pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+                await anyio.sleep(self._rng.uniform(0, pause))
+            else:
+                message = f"{len(batch)} entries left after {_BATCH_ATTEMPTS} attempts"
+                raise StoreUnavailable(message, operation=operation, table=name)
+
+
+def _page(answer: Any) -> Page:
+    return Page(answer["Items"], answer.get("LastEvaluatedKey"))

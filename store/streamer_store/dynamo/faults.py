@@ -1,0 +1,123 @@
+"""Botocore's and aiohttp's exceptions, translated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigNotFound,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from streamer_store.engine import ConditionFailed
+from streamer_store.errors import (
+    AccessDenied,
+    InvalidInput,
+    ItemTooLarge,
+    StoreError,
+    StoreUnavailable,
+    TableMissing,
+)
+
+# DynamoDB API Reference, "Common Errors" and the errors of each operation. Expired credentials
+# pass once they are renewed, so they count as an outage.
+_PASSING = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InternalFailure",
+        "InternalServerError",
+        "ItemCollectionSizeLimitExceededException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_CONFIGURATION = (ConfigNotFound, NoRegionError, ProfileNotFound)
+_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
+_NETWORK = (
+    BotoConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+)
+_SERVER_ERROR = 500
+
+
+@contextmanager
+def translated(operation: str, *, table: str = "", key: str = "") -> Iterator[None]:
+    """Raise the store's errors in place of the vendor's, which stay as their cause."""
+    where: dict[str, Any] = {"operation": operation, "table": table, "key": key}
+    try:
+        yield
+    except ClientError as error:
+        raise _from_response(error, where) from error
+    except _CREDENTIALS as error:
+        raise AccessDenied(f"no usable AWS credentials: {error}", **where) from error
+    except _CONFIGURATION as error:
+        raise InvalidInput(f"AWS settings: {error}", **where) from error
+    except _NETWORK as error:
+        raise StoreUnavailable(f"DynamoDB did not answer: {_text(error)}", **where) from error
+    except BotoCoreError as error:
+        raise StoreError(f"the AWS client failed: {error}", **where) from error
+
+
+def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
+    answer: dict[str, Any] = dict(error.response)
+    code = answer.get("Error", {}).get("Code", "")
+    message = answer.get("Error", {}).get("Message", "")
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed(answer.get("Item"))
+    if code in _PASSING or status >= _SERVER_ERROR:
+        return StoreUnavailable(f"{code or status}: {message}", **where)
+    if code in _DENIED:
+        return AccessDenied(f"{code}: {message}", **where)
+    if code == "ResourceNotFoundException" or "specified index" in message:
+        return TableMissing(f"no such table or index: {message}", **where)
+    if code == "ValidationException" and "maximum allowed size" in message:
+        return ItemTooLarge("item", message, **where)
+    return StoreError(f"{code}: {message}", **where)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__

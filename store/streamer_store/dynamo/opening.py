@@ -1,0 +1,81 @@
+"""Opening the stores on DynamoDB: session, client, settings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from streamer_store.clock import Clock, SystemClock
+from streamer_store.dynamo.engine import DynamoEngine
+from streamer_store.dynamo.faults import translated
+from streamer_store.stores import Report, Stores, log_undecodable, stores_over
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+_LOCAL_REGION = "us-east-1"
+_ATTEMPTS = 5
+
+
+@asynccontextmanager
+async def open_stores(
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    prefix: str = "streamer_",
+    max_connections: int = 50,
+    connect_timeout: float = 3.0,
+    read_timeout: float = 10.0,
+    validate_parameters: bool = False,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    report: Report = log_undecodable,
+) -> AsyncIterator[Stores]:
+    """Open the four stores on one client, for as long as the process needs them.
+
+    Where `endpoint_url` and `region` are None, the AWS environment variables and profiles
+    decide, AWS_ENDPOINT_URL_DYNAMODB among them; an explicit endpoint needs no region. Time
+    limits are in seconds. Runs on asyncio only. Raises InvalidInput when no region is known.
+    """
+    rng = rng or random.SystemRandom()
+    session = get_session()
+    config = AioConfig(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        max_pool_connections=max_connections,
+        parameter_validation=validate_parameters,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        user_agent=f"streamer-worker/{_release()}",
+    )
+    with translated("open"):
+        client_context = session.create_client(
+            "dynamodb",
+            endpoint_url=endpoint_url,
+            region_name=region or _region(session, endpoint_url),
+            config=config,
+        )
+        client = await client_context.__aenter__()
+    try:
+        engine = DynamoEngine(client=client, prefix=prefix, rng=rng)
+        yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
+    finally:
+        await client_context.__aexit__(None, None, None)
+
+
+def _region(session: AioSession, endpoint_url: str | None) -> str | None:
+    if endpoint_url is None or session.get_config_variable("region"):
+        return None
+    return _LOCAL_REGION
+
+
+def _release() -> str:
+    try:
+        return version("streamer-worker")
+    except PackageNotFoundError:
+        return "unknown"

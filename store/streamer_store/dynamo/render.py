@@ -1,0 +1,147 @@
+"""Writes as data -> the arguments of DynamoDB's calls (pure). Every name is a `#` name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamer_store.engine import (
+    Absent,
+    Below,
+    Condition,
+    Delete,
+    OneOf,
+    Present,
+    Put,
+    Query,
+    Scan,
+    Update,
+)
+from streamer_store.values import AttributeValue
+
+
+class _Expression:
+    """Collects names and values as they are used."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.values: dict[str, AttributeValue] = {}
+
+    def name(self, attribute: str) -> str:
+        placeholder = f"#{attribute}"
+        self.names[placeholder] = attribute
+        return placeholder
+
+    def value(self, value: AttributeValue) -> str:
+        placeholder = f":v{len(self.values)}"
+        self.values[placeholder] = value
+        return placeholder
+
+    def condition(self, condition: Condition) -> str:
+        name = self.name(condition.name)
+        match condition:
+            case Absent():
+                return f"attribute_not_exists({name})"
+            case Present():
+                return f"attribute_exists({name})"
+            case OneOf(values=(value,)):
+                return f"{name} = {self.value(value)}"
+            case OneOf(values=values):
+                return f"{name} IN ({', '.join(self.value(value) for value in values)})"
+            case Below(value=value):
+                return f"{name} < {self.value(value)}"
+
+    def conditions(self, conditions: tuple[Condition, ...]) -> dict[str, Any]:
+        if not conditions:
+            return {}
+        return {
+            "ConditionExpression": " AND ".join(self.condition(each) for each in conditions),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def attributes(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.names:
+            found["ExpressionAttributeNames"] = self.names
+        if self.values:
+            found["ExpressionAttributeValues"] = self.values
+        return found
+
+
+def put(write: Put) -> dict[str, Any]:
+    expression = _Expression()
+    conditions = expression.conditions(write.conditions)
+    return {"Item": write.item} | conditions | expression.attributes()
+
+
+def delete(write: Delete) -> dict[str, Any]:
+    expression = _Expression()
+    conditions = expression.conditions(write.conditions)
+    key = {write.table.hash_key: {"S": write.key}}
+    return {"Key": key} | conditions | expression.attributes()
+
+
+def update(write: Update) -> dict[str, Any]:
+    expression = _Expression()
+    clauses = {
+        "SET": [
+            f"{expression.name(name)} = {expression.value(value)}"
+            for name, value in write.sets.items()
+        ]
+        + [
+            f"{expression.name(name)} = "
+            f"if_not_exists({expression.name(name)}, {expression.value(value)})"
+            for name, value in write.initial.items()
+        ],
+        "REMOVE": [expression.name(name) for name in write.removes],
+        "ADD": _pairs(expression, write.adds),
+        "DELETE": _pairs(expression, write.deletes),
+    }
+    text = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts)
+    return {
+        "Key": {write.table.hash_key: {"S": write.key}},
+        "UpdateExpression": text,
+        "ReturnValues": "ALL_NEW",
+        **expression.conditions(write.conditions),
+        **expression.attributes(),
+    }
+
+
+def query(read: Query) -> dict[str, Any]:
+    expression = _Expression()
+    key = f"{expression.name(read.index.hash_key)} = {expression.value({'S': read.value})}"
+    arguments: dict[str, Any] = {
+        "IndexName": read.index.name,
+        "KeyConditionExpression": key,
+        "ScanIndexForward": read.ascending,
+        **expression.attributes(),
+    }
+    if read.limit is not None:
+        arguments["Limit"] = read.limit
+    if read.after is not None:
+        arguments["ExclusiveStartKey"] = read.after
+    return arguments
+
+
+def scan(read: Scan) -> dict[str, Any]:
+    expression = _Expression()
+    arguments: dict[str, Any] = {"ConsistentRead": True}
+    if read.segments > 1:
+        arguments |= {"Segment": read.segment, "TotalSegments": read.segments}
+    if read.attributes:
+        names = [expression.name(name) for name in read.attributes]
+        arguments["ProjectionExpression"] = ", ".join(names)
+    if read.unless_above is not None:
+        attribute, bound = read.unless_above
+        name = expression.name(attribute)
+        text = {"S": "S"}
+        arguments["FilterExpression"] = (
+            f"NOT ({name} > {expression.value({'S': bound})} "
+            f"AND attribute_type({name}, {expression.value(text)}))"
+        )
+    if read.after is not None:
+        arguments["ExclusiveStartKey"] = read.after
+    return arguments | expression.attributes()
+
+
+def _pairs(expression: _Expression, parts: Any) -> list[str]:
+    return [f"{expression.name(name)} {expression.value(value)}" for name, value in parts.items()]

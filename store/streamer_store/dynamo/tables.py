@@ -1,0 +1,196 @@
+"""Making the tables, and comparing them with what is expected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from streamer_store.dynamo.faults import translated
+from streamer_store.errors import StoreUnavailable, TableMissing
+from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+_POLL = 0.5
+_PATIENCE = 300.0
+
+
+async def create(client: DynamoDBClient, prefix: str) -> None:
+    """Make what is missing, wait until all are ACTIVE, switch TTL on.
+
+    Tables that exist stay as they are: `check` tells how they differ.
+    """
+    for table in TABLES:
+        if await _described(client, prefix + table.name) is None:
+            await _create(client, prefix, table)
+    for table in TABLES:
+        await _until_active(client, prefix + table.name)
+        await _enable_ttl(client, prefix + table.name)
+
+
+async def check(client: DynamoDBClient, prefix: str) -> list[str]:
+    differences: list[str] = []
+    for table in TABLES:
+        name = prefix + table.name
+        found = await _described(client, name)
+        if found is None:
+            differences.append(f"table {name}: missing; run `streamer-worker tables create`")
+            continue
+        differences += [f"table {name}: {text}" for text in _differences(table, found)]
+        status = await _ttl_status(client, name)
+        if not status.startswith("ENABL"):
+            differences.append(f"table {name}: TTL on attribute {TTL_ATTRIBUTE} is {status}")
+    return differences
+
+
+def _differences(table: Table, found: dict[str, Any]) -> list[str]:
+    told = []
+    types = {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
+    if found["TableStatus"] != "ACTIVE":
+        told.append(f"status is {found['TableStatus']}, not ACTIVE")
+    told += _key_differences("", found["KeySchema"], _key(table.hash_key, None), types)
+    indexes = {each["IndexName"]: each for each in found.get("GlobalSecondaryIndexes", ())}
+    for index in table.indexes:
+        there = indexes.pop(index.name, None)
+        if there is None:
+            told.append(f"index {index.name} is missing")
+            continue
+        where = f"index {index.name}: "
+        if there.get("IndexStatus", "ACTIVE") != "ACTIVE":
+            told.append(f"{where}status is {there['IndexStatus']}, not ACTIVE")
+        expected = _key(index.hash_key, index.range_key)
+        told += _key_differences(where, there["KeySchema"], expected, types)
+        told += _projection_differences(where, index, there["Projection"])
+    told += [
+        f"index {name} is not ours; every write to its attributes costs more" for name in indexes
+    ]
+    return told
+
+
+def _key_differences(
+    where: str, found: list[Any], expected: list[dict[str, str]], types: dict[str, str]
+) -> list[str]:
+    if found != expected:
+        return [f"{where}key is {_key_words(found)}, expected {_key_words(expected)}"]
+    return [
+        f"{where}key attribute {part['AttributeName']} is {types[part['AttributeName']]}, not S"
+        for part in expected
+        if types[part["AttributeName"]] != "S"
+    ]
+
+
+def _projection_differences(where: str, index: Index, found: dict[str, Any]) -> list[str]:
+    kind = found["ProjectionType"]
+    carried = set(found.get("NonKeyAttributes", ()))
+    wanted = set(index.carries or ())
+    if kind == "ALL":
+        if index.carries is None:
+            return []
+        return [
+            f"{where}projection is ALL, expected {index.projection}: works, but every progress"
+            " write is paid for once more"
+        ]
+    if index.carries is None:
+        return [f"{where}projection is {kind}, expected ALL"]
+    told = []
+    if missing := sorted(wanted - carried):
+        told.append(f"{where}projection lacks {', '.join(missing)}")
+    if extra := sorted(carried - wanted):
+        told.append(f"{where}projection carries {', '.join(extra)} in addition")
+    return told
+
+
+async def _create(client: DynamoDBClient, prefix: str, table: Table) -> None:
+    name = prefix + table.name
+    keys = {table.hash_key}
+    for index in table.indexes:
+        keys |= {index.hash_key, *([index.range_key] if index.range_key else [])}
+    arguments: dict[str, Any] = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": _key(table.hash_key, None),
+        "AttributeDefinitions": [
+            {"AttributeName": key, "AttributeType": "S"} for key in sorted(keys)
+        ],
+    }
+    if table.indexes:
+        arguments["GlobalSecondaryIndexes"] = [_index(index) for index in table.indexes]
+    with translated("CreateTable", table=name):
+        try:
+            await client.create_table(**arguments)
+        except client.exceptions.ResourceInUseException:
+            return  # somebody else was first
+
+
+async def _until_active(client: DynamoDBClient, name: str) -> None:
+    with anyio.move_on_after(_PATIENCE):
+        while True:
+            found = await _described(client, name)
+            if found is not None and _is_active(found):
+                return
+            await anyio.sleep(_POLL)
+    raise StoreUnavailable(f"not ACTIVE within {_PATIENCE:.0f} s", table=name)
+
+
+def _is_active(found: dict[str, Any]) -> bool:
+    indexes = found.get("GlobalSecondaryIndexes", ())
+    return found["TableStatus"] == "ACTIVE" and all(
+        each.get("IndexStatus", "ACTIVE") == "ACTIVE" for each in indexes
+    )
+
+
+async def _enable_ttl(client: DynamoDBClient, name: str) -> None:
+    if (await _ttl_status(client, name)).startswith("ENABL"):
+        return
+    with translated("UpdateTimeToLive", table=name):
+        try:
+            await client.update_time_to_live(
+                TableName=name,
+                TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
+            )
+        except client.exceptions.ClientError as error:
+            # Somebody else switched it on between our look and our call.
+            if "already enabled" not in str(error):
+                raise
+
+
+async def _described(client: DynamoDBClient, name: str) -> dict[str, Any] | None:
+    try:
+        with translated("DescribeTable", table=name):
+            answer = await client.describe_table(TableName=name)
+    except TableMissing:
+        return None
+    return dict(answer["Table"])
+
+
+async def _ttl_status(client: DynamoDBClient, name: str) -> str:
+    with translated("DescribeTimeToLive", table=name):
+        answer = await client.describe_time_to_live(TableName=name)
+    found = answer["TimeToLiveDescription"]
+    status = found.get("TimeToLiveStatus", "DISABLED")
+    attribute = found.get("AttributeName", TTL_ATTRIBUTE)
+    return status if attribute == TTL_ATTRIBUTE else f"on attribute {attribute} ({status})"
+
+
+def _index(index: Index) -> dict[str, Any]:
+    projection: dict[str, Any] = {"ProjectionType": index.projection}
+    if index.carries:
+        projection["NonKeyAttributes"] = list(index.carries)
+    return {
+        "IndexName": index.name,
+        "KeySchema": _key(index.hash_key, index.range_key),
+        "Projection": projection,
+    }
+
+
+def _key(hash_key: str, range_key: str | None) -> list[dict[str, str]]:
+    key = [{"AttributeName": hash_key, "KeyType": "HASH"}]
+    if range_key is not None:
+        key.append({"AttributeName": range_key, "KeyType": "RANGE"})
+    return key
+
+
+def _key_words(key: list[Any]) -> str:
+    return ", ".join(f"{part['AttributeName']} ({part['KeyType']})" for part in key)

@@ -1,0 +1,207 @@
+"""DynamoDB's operations on dictionaries, each of them atomic."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import anyio.lowlevel
+
+from streamer_store.engine import (
+    Absent,
+    Below,
+    Condition,
+    ConditionFailed,
+    Delete,
+    OneOf,
+    Page,
+    Present,
+    Put,
+    Query,
+    Scan,
+    Update,
+)
+from streamer_store.errors import ItemTooLarge
+from streamer_store.schema import TABLES, Index, Table
+from streamer_store.values import MAX_ITEM_BYTES, AttributeValue, Item, item_size
+
+_PAGE = 100
+
+
+class MemoryEngine:
+    """Holds the items as DynamoDB would. Every call yields to other tasks once, before it acts."""
+
+    def __init__(self, *, prefix: str = "streamer_", page: int = _PAGE) -> None:
+        self._prefix = prefix
+        self._page = page
+        self._tables: dict[str, dict[str, Item]] = {table.name: {} for table in TABLES}
+
+    def table_name(self, table: Table) -> str:
+        return self._prefix + table.name
+
+    async def get(self, table: Table, key: str) -> Item | None:
+        await anyio.lowlevel.checkpoint()
+        return copy.deepcopy(self._rows(table).get(key))
+
+    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+        await anyio.lowlevel.checkpoint()
+        rows = self._rows(table)
+        return [copy.deepcopy(rows[key]) for key in dict.fromkeys(keys) if key in rows]
+
+    async def put(self, put: Put) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._require(put.table, put.key, put.conditions)
+        self._store(put.table, put.key, put.item)
+
+    async def update(self, update: Update) -> Item:
+        await anyio.lowlevel.checkpoint()
+        self._require(update.table, update.key, update.conditions)
+        item = dict(self._rows(update.table).get(update.key, {}))
+        item[update.table.hash_key] = {"S": update.key}
+        item.update({name: item.get(name, value) for name, value in update.initial.items()})
+        item.update(update.sets)
+        for name, amount in update.adds.items():
+            item[name] = _added(item.get(name), amount)
+        for name, gone in update.deletes.items():
+            _delete_from_set(item, name, gone)
+        for name in update.removes:
+            item.pop(name, None)
+        self._store(update.table, update.key, item)
+        return copy.deepcopy(item)
+
+    async def delete(self, delete: Delete) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._require(delete.table, delete.key, delete.conditions)
+        self._rows(delete.table).pop(delete.key, None)
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        await anyio.lowlevel.checkpoint()
+        for item in items:
+            self._store(table, item[table.hash_key]["S"], item)
+
+    async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
+        await anyio.lowlevel.checkpoint()
+        for key in keys:
+            self._rows(table).pop(key, None)
+
+    async def query(self, query: Query) -> Page:
+        await anyio.lowlevel.checkpoint()
+        index = query.index
+        found = [
+            item
+            for item in self._rows(query.table).values()
+            if item.get(index.hash_key) == {"S": query.value}
+            and (index.range_key is None or index.range_key in item)
+        ]
+        ordered = sorted(found, key=_order(query.table, index), reverse=not query.ascending)
+        rest = _rest(ordered, query, _order(query.table, index))
+        size = self._page if query.limit is None else min(self._page, query.limit)
+        return _page(rest, size, lambda item: _projected(item, query.table, index))
+
+    async def scan(self, scan: Scan) -> Page:
+        await anyio.lowlevel.checkpoint()
+        rows = self._rows(scan.table)
+        keys = sorted(
+            key for key in rows if zlib.crc32(key.encode()) % scan.segments == scan.segment
+        )
+        after = scan.after[scan.table.hash_key]["S"] if scan.after else ""
+        chosen = [rows[key] for key in keys if key > after]
+        page = _page(chosen, self._page, lambda item: _picked(item, scan.attributes))
+        return Page(
+            [item for item in page.items if not _above(item, scan.unless_above)], page.after
+        )
+
+    async def create_tables(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async def check_tables(self) -> list[str]:
+        await anyio.lowlevel.checkpoint()
+        return []
+
+    def _rows(self, table: Table) -> dict[str, Item]:
+        return self._tables[table.name]
+
+    def _store(self, table: Table, key: str, item: Item) -> None:
+        size = item_size(item)
+        if size > MAX_ITEM_BYTES:
+            raise ItemTooLarge("item", f"{size} bytes", table=self.table_name(table), key=key)
+        self._rows(table)[key] = copy.deepcopy(dict(item))
+
+    def _require(self, table: Table, key: str, conditions: Iterable[Condition]) -> None:
+        old = self._rows(table).get(key)
+        if not all(_holds(condition, old or {}) for condition in conditions):
+            raise ConditionFailed(copy.deepcopy(old))
+
+
+def _holds(condition: Condition, item: Item) -> bool:
+    found = item.get(condition.name)
+    match condition:
+        case Absent():
+            return found is None
+        case Present():
+            return found is not None
+        case OneOf(values=values):
+            return found in values
+        case Below(value=value):
+            return found is not None and "N" in found and _n(found) < _n(value)
+
+
+def _n(value: AttributeValue) -> Decimal:
+    return Decimal(value["N"])
+
+
+def _added(old: AttributeValue | None, amount: AttributeValue) -> AttributeValue:
+    if "N" in amount:
+        return {"N": str((_n(old) if old else Decimal()) + _n(amount))}
+    return {"SS": sorted({*(old or {"SS": ()})["SS"], *amount["SS"]})}
+
+
+def _delete_from_set(item: dict[str, AttributeValue], name: str, gone: AttributeValue) -> None:
+    left = sorted({*item.get(name, {"SS": ()})["SS"]} - {*gone["SS"]})
+    if left:
+        item[name] = {"SS": left}
+    else:
+        item.pop(name, None)
+
+
+def _order(table: Table, index: Index) -> Any:
+    def order(item: Item) -> tuple[bytes, str]:
+        ranged = item[index.range_key]["S"].encode() if index.range_key else b""
+        return ranged, item[table.hash_key]["S"]
+
+    return order
+
+
+def _rest(ordered: list[Item], query: Query, order: Any) -> list[Item]:
+    if query.after is None:
+        return ordered
+    mark = order(query.after)
+    return [
+        item for item in ordered if (order(item) > mark if query.ascending else order(item) < mark)
+    ]
+
+
+def _page(items: list[Item], size: int, project: Any) -> Page:
+    chosen = items[:size]
+    after = dict(chosen[-1]) if len(items) > size else None
+    return Page([copy.deepcopy(project(item)) for item in chosen], copy.deepcopy(after))
+
+
+def _projected(item: Item, table: Table, index: Index) -> Item:
+    if index.carries is None:
+        return item
+    return _picked(item, (table.hash_key, index.hash_key, index.range_key or "", *index.carries))
+
+
+def _picked(item: Item, names: Sequence[str]) -> Item:
+    return {name: item[name] for name in names if name in item} if names else item
+
+
+def _above(item: Item, bound: tuple[str, str] | None) -> bool:
+    if bound is None:
+        return False
+    name, limit = bound
+    return str(item.get(name, {}).get("S", "")) > limit

@@ -1,0 +1,287 @@
+"""The contracts. One suite (`tests/contract`) holds every implementation to them.
+
+Every method may raise StoreUnavailable (a write may then have taken effect or not),
+AccessDenied and TableMissing. Ids must not be empty: ValidationError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from streamer_store.models import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    Connection,
+    EventType,
+    RequestStatus,
+    Subscription,
+    WorkerRow,
+)
+from streamer_store.values import Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleSweep:
+    """What a sweep met: `found` were stale, `deleted` went, `kept` had pinged meanwhile,
+    `undecodable` had no time that reads.
+    """
+
+    found: int = 0
+    deleted: int = 0
+    kept: int = 0
+    undecodable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidatePage:
+    """Some candidates, oldest first, and the cursor to the next page: None at the end."""
+
+    candidates: Sequence[Candidate]
+    cursor: Item | None = None
+
+
+class ConnectionStore(Protocol):
+    async def save(self, connection: Connection) -> Connection:
+        """Store the connection, replacing one of the same id; return it with its TTL."""
+        ...
+
+    async def get(self, connection_id: str) -> Connection:
+        """Raises NotFound; Undecodable."""
+        ...
+
+    async def delete(self, connection_id: str) -> None:
+        """Remove the connection; well when it is gone already."""
+        ...
+
+    async def list_by_user(self, user_id: str) -> list[Connection]:
+        """Return all connections of the user (from an index: a second old at times)."""
+        ...
+
+    async def list_by_tenant(self, tenant_id: str) -> list[Connection]: ...
+
+    async def update_last_ping(self, connection_id: str) -> None:
+        """Set LastPing to now and TTL to 24 hours from now. Raises NotFound."""
+        ...
+
+    async def delete_stale(self, before: datetime) -> int:
+        """Delete the connections whose LastPing is earlier; return how many went."""
+        ...
+
+    async def sweep_stale(self, before: datetime, *, dry_run: bool = False) -> StaleSweep:
+        """Find the connections that were last heard before `before` and, unless `dry_run`,
+        delete each one, if its LastPing is still the one seen, and then its subscriptions.
+
+        A connection without LastPing counts from ConnectedAt; one with neither is left to TTL.
+        """
+        ...
+
+
+class RequestQueue(Protocol):
+    async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
+        """Store a PENDING request and return it as stored, with id, CreatedAt and TTL.
+
+        Raises AlreadyExists when the id is taken (never overwrites); ValidationError;
+        ItemTooLarge over 392 KB.
+        """
+        ...
+
+    async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
+        """Store them all, in batches of 25; return them as stored, in order.
+
+        All are validated before any is written. Not atomic: AlreadyExists names (in `key`,
+        comma-separated) the given ids that were taken; every other request was stored.
+        """
+        ...
+
+    async def get(self, request_id: str) -> AsyncRequest:
+        """Raises NotFound; Undecodable."""
+        ...
+
+    async def get_many(self, request_ids: Iterable[str]) -> dict[str, AsyncRequest]:
+        """Return those that exist, by id, in the order asked for."""
+        ...
+
+    async def delete(self, request_id: str) -> None:
+        """Remove the request; well when it is gone already."""
+        ...
+
+    async def waiting(
+        self, status: RequestStatus, *, limit: int, cursor: Item | None = None
+    ) -> CandidatePage:
+        """Return up to `limit` requests of one status as StatusIndex shows them.
+
+        The index lags: a candidate may have moved on. RETRYING ones may not be due.
+        """
+        ...
+
+    async def claim(self, candidate: Candidate, *, worker_id: str | None = None) -> Claim:
+        """Make a waiting request PROCESSING, if it is still as the candidate says.
+
+        Raises RequestNotPending (not due, or no longer waiting), ConcurrentModification
+        (waiting, but changed), NotFound. A request that cannot be decoded, or has no room
+        left, is failed with INVALID_REQUEST or ITEM_TOO_LARGE; then Undecodable or
+        ItemTooLarge is raised.
+        """
+        ...
+
+    async def dequeue(self, limit: int) -> list[Claim]:
+        """Claim up to `limit` requests, oldest first, PENDING before RETRYING.
+
+        For simple consumers: no WorkerID is set, so nobody rescues them.
+        """
+        ...
+
+    async def update_progress(
+        self,
+        claim: Claim,
+        progress: float | None = None,
+        message: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write progress (a fraction, 0 to 1); what is None stays as it was.
+
+        A write overtaken by a newer one of the same claim is dropped without error.
+        Raises ClaimLost; Cancelled; ValidationError; ItemTooLarge.
+        """
+        ...
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any] | None = None) -> None:
+        """Settle as COMPLETED. Raises ClaimLost; Cancelled; ValidationError; ItemTooLarge."""
+        ...
+
+    async def fail(self, claim: Claim, error: str, code: str) -> None:
+        """Settle as FAILED; where the item has no room, with a short text and ITEM_TOO_LARGE.
+
+        Raises ClaimLost; Cancelled; ValidationError.
+        """
+        ...
+
+    async def retry(
+        self,
+        claim: Claim,
+        after: timedelta,
+        *,
+        error: str | None = None,
+        code: str | None = None,
+        counts: bool = True,
+    ) -> None:
+        """Make it RETRYING, to run again after that time. `counts` adds 1 to RetryCount.
+
+        Raises ClaimLost; Cancelled; ValidationError.
+        """
+        ...
+
+    async def release(self, claim: Claim) -> None:
+        """Give it back to PENDING; RetryCount stays. Raises ClaimLost; Cancelled."""
+        ...
+
+    async def rescue(self, request: AsyncRequest, *, error: str, code: str) -> RequestStatus:
+        """Take a PROCESSING request, as seen, from a worker that is gone.
+
+        It becomes RETRYING, due now, with RetryCount + 1, or FAILED past MaxRetries; the new
+        status is returned. Raises ConcurrentModification; NotFound.
+        """
+        ...
+
+    async def cancel(self, request_id: str) -> AsyncRequest:
+        """Make a waiting or running request CANCELLED and tell its worker.
+
+        Cancelling what is CANCELLED tells the worker again. Raises NotFound;
+        RequestNotPending when it has ended otherwise.
+        """
+        ...
+
+    async def redrive(self, request_id: str) -> AsyncRequest:
+        """Make a FAILED or CANCELLED request PENDING again, RetryCount 0.
+
+        Its checkpoint stays. Raises NotFound; RequestNotPending in any other status.
+        """
+        ...
+
+    async def update_status(
+        self, request_id: str, status: RequestStatus, message: str | None = None
+    ) -> AsyncRequest:
+        """Move a request by hand: a waiting one to CANCELLED, an ended one to PENDING.
+
+        `message` becomes ProgressMessage. What enters or leaves PROCESSING needs a claim:
+        RequestNotPending. Raises NotFound.
+        """
+        ...
+
+    def get_by_connection(
+        self, connection_id: str, *, limit: int | None = None
+    ) -> AsyncIterator[AsyncRequest]:
+        """Yield the requests of a connection, newest first, page by page."""
+        ...
+
+    def get_by_status(
+        self, status: RequestStatus, *, limit: int | None = None
+    ) -> AsyncIterator[AsyncRequest]:
+        """Yield the requests of a status, oldest first, page by page."""
+        ...
+
+
+class SubscriptionStore(Protocol):
+    async def subscribe(
+        self,
+        connection_id: str,
+        request_id: str,
+        event_types: Iterable[EventType] = EventType,
+    ) -> Subscription:
+        """Store the subscription; again, it replaces the event types and renews the TTL."""
+        ...
+
+    async def unsubscribe(self, connection_id: str, request_id: str) -> None:
+        """Remove it; well when it is gone already."""
+        ...
+
+    async def get_by_connection(self, connection_id: str) -> list[Subscription]: ...
+
+    async def get_by_request(self, request_id: str) -> list[Subscription]: ...
+
+    async def delete_by_connection(self, connection_id: str) -> int:
+        """Remove all of the connection's, in batches; return how many."""
+        ...
+
+
+class WorkerRegistry(Protocol):
+    async def register(self, row: WorkerRow) -> None:
+        """Write the row of a new worker. Raises AlreadyExists when the id is taken."""
+        ...
+
+    async def beat(
+        self,
+        worker_id: str,
+        *,
+        in_flight: int,
+        draining: bool,
+        sweeps: int,
+        handled: Iterable[str] = (),
+        drain_handled: bool = False,
+    ) -> WorkerRow:
+        """Add 1 to Beat, renew the TTL, and return the row with its mailbox.
+
+        `handled` Versions leave the mailbox in the same write, and the drain order with
+        `drain_handled`. Raises NotFound when the row is gone: it is never made again.
+        """
+        ...
+
+    async def list(self) -> list[WorkerRow]:
+        """Return all rows, read consistently."""
+        ...
+
+    async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
+        """Remove the row, if its Beat is `beat` when given; False when it had moved on."""
+        ...
+
+    async def request_cancel(self, worker_id: str, version: str) -> bool:
+        """Put a Version into the worker's mailbox; False when it has no row."""
+        ...
+
+    async def request_drain(self, worker_id: str) -> bool:
+        """Order the worker to drain; False when it has no row."""
+        ...

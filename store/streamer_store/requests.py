@@ -1,0 +1,320 @@
+"""The request queue, over any engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from streamer_store import codec, writes
+from streamer_store.claims import Claims, carries
+from streamer_store.clock import Clock, new_id
+from streamer_store.engine import ConditionFailed, Engine, Query, Update
+from streamer_store.errors import (
+    AlreadyExists,
+    ConcurrentModification,
+    ItemTooLarge,
+    NotFound,
+    RequestNotPending,
+    Undecodable,
+    ValidationError,
+)
+from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus, require_text
+from streamer_store.protocols import CandidatePage, WorkerRegistry
+from streamer_store.schema import REQUEST_TTL, REQUESTS, Index
+from streamer_store.times import epoch
+from streamer_store.transitions import TERMINAL, WAITING, sources
+from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
+
+if TYPE_CHECKING:
+    import random
+
+HEADROOM_BYTES = 8 * 1024
+_LARGEST = MAX_ITEM_BYTES - HEADROOM_BYTES
+_PAGE = 100
+_LOOKS = 10
+_BY_CONNECTION = REQUESTS.index("ConnectionIndex")
+_BY_STATUS = REQUESTS.index("StatusIndex")
+
+
+class RequestStore(Claims):
+    """Implements RequestQueue. `report` hears of items that cannot be decoded."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        workers: WorkerRegistry,
+        clock: Clock,
+        rng: random.Random,
+        report: Callable[[Undecodable], None],
+    ) -> None:
+        super().__init__(engine=engine, clock=clock, rng=rng)
+        self._workers = workers
+        self._report = report
+
+    async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
+        record = self._complete_record(request)
+        item = self._measured(record)
+        # An id drawn here is nobody else's: taken, then, means that a first copy landed.
+        if not await self._put_new(item, record) and request.request_id:
+            where = self._at("enqueue", record.request_id)
+            raise AlreadyExists("a request has this id", **where)
+        return record
+
+    async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
+        given = list(requests)
+        records = [self._complete_record(request) for request in given]
+        items = [self._measured(record) for record in records]
+        taken = []
+        fresh = []
+        for request, record, item in zip(given, records, items, strict=True):
+            if not request.request_id:
+                fresh.append(item)
+            elif not await self._put_new(item, record):
+                taken.append(record.request_id)
+        if fresh:
+            await self._engine.put_many(REQUESTS, fresh)
+        if taken:
+            raise AlreadyExists("these ids are taken", **self._at("enqueue_many", ",".join(taken)))
+        return records
+
+    async def get(self, request_id: str) -> AsyncRequest:
+        return codec.request(await self._look(request_id, "get"))
+
+    async def get_many(self, request_ids: Iterable[str]) -> dict[str, AsyncRequest]:
+        keys = list(dict.fromkeys(request_ids))
+        for key in keys:
+            require_text("request_id", key)
+        found = {}
+        for page in _pages(keys):
+            for item in await self._engine.get_many(REQUESTS, page):
+                record = self._decoded(item)
+                if record is not None:
+                    found[record.request_id] = record
+        return {key: found[key] for key in keys if key in found}
+
+    async def delete(self, request_id: str) -> None:
+        require_text("request_id", request_id)
+        await self._engine.delete_many(REQUESTS, [request_id])
+
+    async def waiting(
+        self, status: RequestStatus, *, limit: int, cursor: Item | None = None
+    ) -> CandidatePage:
+        page = await self._engine.query(
+            Query(
+                table=REQUESTS,
+                index=_BY_STATUS,
+                value=RequestStatus(status).value,
+                limit=_positive(limit),
+                after=cursor,
+            )
+        )
+        return CandidatePage(
+            candidates=[codec.candidate(item) for item in page.items], cursor=page.after
+        )
+
+    async def dequeue(self, limit: int) -> list[Claim]:
+        _positive(limit)
+        claims: list[Claim] = []
+        for status in (RequestStatus.PENDING, RequestStatus.RETRYING):
+            async for candidate in self._candidates(status):
+                if len(claims) == limit:
+                    return claims
+                claim = await self._claim_if_possible(candidate)
+                if claim is not None:
+                    claims.append(claim)
+        return claims
+
+    async def cancel(self, request_id: str) -> AsyncRequest:
+        item = await self._cancel(request_id, sources(RequestStatus.CANCELLED), None)
+        return codec.request(item)
+
+    async def redrive(self, request_id: str) -> AsyncRequest:
+        return codec.request(await self._redrive(request_id, None))
+
+    async def update_status(
+        self, request_id: str, status: RequestStatus, message: str | None = None
+    ) -> AsyncRequest:
+        match status:
+            case RequestStatus.CANCELLED:
+                return codec.request(await self._cancel(request_id, WAITING, message))
+            case RequestStatus.PENDING:
+                return codec.request(await self._redrive(request_id, message))
+            case RequestStatus():
+                raise RequestNotPending(
+                    f"only the holder of a claim moves a request to {status}",
+                    **self._at("update_status", request_id),
+                )
+        raise ValidationError("status", f"{status!r} is not a request status")
+
+    async def get_by_connection(
+        self, connection_id: str, *, limit: int | None = None
+    ) -> AsyncIterator[AsyncRequest]:
+        require_text("connection_id", connection_id)
+        async for record in self._listed(_BY_CONNECTION, connection_id, limit, ascending=False):
+            if record.connection_id == connection_id:
+                yield record
+
+    async def get_by_status(
+        self, status: RequestStatus, *, limit: int | None = None
+    ) -> AsyncIterator[AsyncRequest]:
+        value = RequestStatus(status).value
+        async for record in self._listed(_BY_STATUS, value, limit, ascending=True):
+            yield record
+
+    async def _candidates(self, status: RequestStatus) -> AsyncIterator[Candidate]:
+        cursor = None
+        while True:
+            page = await self.waiting(status, limit=_PAGE, cursor=cursor)
+            for candidate in page.candidates:
+                yield candidate
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def _claim_if_possible(self, candidate: Candidate) -> Claim | None:
+        try:
+            return await self.claim(candidate)
+        except Undecodable as error:
+            self._report(error)
+        except (RequestNotPending, ConcurrentModification, NotFound, ItemTooLarge):
+            pass
+        return None
+
+    async def _put_new(self, item: Item, record: AsyncRequest) -> bool:
+        try:
+            await self._engine.put(writes.enqueue(item))
+        except ConditionFailed as failed:
+            return failed.old is not None and carries(failed.old, record.version or "")
+        return True
+
+    async def _cancel(
+        self, request_id: str, before: frozenset[RequestStatus], message: str | None
+    ) -> Item:
+        def update(seen: Item) -> Update:
+            version = seen.get("Version", {}).get("S")
+            fresh = writes.cancel_version(version) if version else new_id(self._rng)
+            return writes.cancel(seen, version=fresh, message=message, now=self._clock.now())
+
+        item = await self._operate("cancel", request_id, before, RequestStatus.CANCELLED, update)
+        worker_id = codec.raw_text(item, "WorkerID")
+        if worker_id:
+            await self._workers.request_cancel(worker_id, codec.raw_text(item, "Version"))
+        return item
+
+    async def _redrive(self, request_id: str, message: str | None) -> Item:
+        version = new_id(self._rng)
+
+        def update(seen: Item) -> Update:
+            return writes.redrive(seen, version=version, message=message, now=self._clock.now())
+
+        before = sources(RequestStatus.PENDING) & TERMINAL
+        return await self._operate("redrive", request_id, before, None, update)
+
+    async def _operate(
+        self,
+        operation: str,
+        request_id: str,
+        before: frozenset[RequestStatus],
+        done: RequestStatus | None,
+        update: Callable[[Item], Update],
+    ) -> Item:
+        """Look, then write under what was seen, until that holds; `done` needs no write."""
+        where = self._at(operation, request_id)
+        seen = await self._look(request_id, operation)
+        for _ in range(_LOOKS):
+            status = codec.raw_text(seen, "Status")
+            if done is not None and status == done:
+                return seen
+            if status not in {each.value for each in before}:
+                raise RequestNotPending(f"the request is {status}", **where)
+            write = update(seen)
+            try:
+                return await self._engine.update(write)
+            except ConditionFailed as failed:
+                if failed.old is None:
+                    raise NotFound("no such request", **where) from None
+                if carries(failed.old, write.sets["Version"]["S"]):
+                    return failed.old
+                seen = failed.old
+        raise ConcurrentModification("the request keeps changing", **where)
+
+    async def _look(self, request_id: str, operation: str) -> Item:
+        require_text("request_id", request_id)
+        item = await self._engine.get(REQUESTS, request_id)
+        if item is None:
+            raise NotFound("no such request", **self._at(operation, request_id))
+        return item
+
+    async def _listed(
+        self, index: Index, value: str, limit: int | None, *, ascending: bool
+    ) -> AsyncIterator[AsyncRequest]:
+        """Yield whole records: slim indexes carry ids only, and what they carry may be old."""
+        left = None if limit is None else _positive(limit)
+        after = None
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(left, _PAGE)
+            query = Query(
+                table=REQUESTS,
+                index=index,
+                value=value,
+                ascending=ascending,
+                limit=size,
+                after=after,
+            )
+            page = await self._engine.query(query)
+            keys = [codec.raw_text(item, "RequestID") for item in page.items]
+            for record in (await self.get_many(keys)).values():
+                if index is _BY_STATUS and record.status.value != value:
+                    continue
+                yield record
+                left = None if left is None else left - 1
+            after = page.after
+            if after is None:
+                return
+
+    def _complete_record(self, request: AsyncRequest) -> AsyncRequest:
+        if request.status is not RequestStatus.PENDING:
+            raise ValidationError("status", "a new request is PENDING")
+        now = self._clock.now()
+        return replace(
+            request,
+            request_id=request.request_id or new_id(self._rng),
+            created_at=request.created_at or now,
+            ttl=request.ttl if request.ttl is not None else epoch(now, REQUEST_TTL),
+            version=new_id(self._rng),
+        )
+
+    def _measured(self, record: AsyncRequest) -> Item:
+        item = codec.request_item(record)
+        size = item_size(item)
+        if size > _LARGEST:
+            raise ItemTooLarge(
+                "payload",
+                f"the item would be {size} bytes, the limit is {_LARGEST}",
+                size=size,
+                **self._at("enqueue", record.request_id),
+            )
+        return item
+
+    def _decoded(self, item: Item) -> AsyncRequest | None:
+        try:
+            return codec.request(item)
+        except Undecodable as error:
+            error.table = self._table
+            self._report(error)
+            return None
+
+
+def _positive(limit: int) -> int:
+    if limit < 1:
+        raise ValidationError("limit", f"must be 1 or more, not {limit}")
+    return limit
+
+
+def _pages(keys: list[str]) -> Iterator[list[str]]:
+    rest = iter(keys)
+    while page := list(islice(rest, _PAGE)):
+        yield page

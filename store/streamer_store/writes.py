@@ -1,0 +1,294 @@
+"""One conditional write per transition of a request, as data (pure).
+
+Invariants: every write that changes Status sets a Version never used before; nothing removes
+Version; every write by the holder of a claim carries Status=PROCESSING and the claim's Version.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from streamer_store.engine import Absent, Below, Condition, OneOf, Put, Update, equals
+from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus
+from streamer_store.schema import REQUEST_TTL, REQUESTS
+from streamer_store.times import epoch, format_time
+from streamer_store.values import AttributeValue, Item, encode, encode_document
+
+_CANCELS: Final = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")
+MINIMAL_ERROR_CHARS: Final = 256
+
+
+def cancel_version(seen: str) -> str:
+    """Return the Version that cancelling `seen` sets.
+
+    It is derived, not random: a worker recognises the cancellation of its claim by it, and a
+    caller who cancels again can tell the worker once more. `seen` never comes back, so the
+    derived Version is as fresh as a random one.
+    """
+    return str(uuid.uuid5(_CANCELS, seen))
+
+
+def enqueue(item: Item) -> Put:
+    return Put(table=REQUESTS, item=item, conditions=(Absent("RequestID"),))
+
+
+def claim(seen: Candidate, *, worker_id: str | None, version: str, now: datetime) -> Update:
+    sets = {
+        "ProcessingStarted": _time(now),
+        "WriteSeq": _number(0),
+        "TTL": _ttl(now),
+    }
+    removes = ["RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"]
+    if worker_id is None:
+        removes.append("WorkerID")
+    else:
+        sets["WorkerID"] = {"S": worker_id}
+    return _move(
+        seen.request_id,
+        RequestStatus.PROCESSING,
+        version,
+        sets=sets,
+        removes=tuple(removes),
+        conditions=(_status(seen.status), _version(seen.seen_version)),
+    )
+
+
+def claim_minimal(seen: Candidate, *, version: str) -> Update:
+    """Claim an item that has no room left: only what the fence needs, and what can go."""
+    return _move(
+        seen.request_id,
+        RequestStatus.PROCESSING,
+        version,
+        sets={},
+        removes=(*_MINIMAL_REMOVES, "Error", "ErrorCode", "RetryAfter", "WorkerID"),
+        conditions=(_status(seen.status), _version(seen.seen_version)),
+    )
+
+
+def progress(
+    held: Claim,
+    *,
+    seq: int,
+    fraction: float | None,
+    message: str | None,
+    details: Mapping[str, Any] | None,
+) -> Update:
+    """Write progress; what is None stays as it was."""
+    sets: dict[str, AttributeValue] = {"WriteSeq": _number(seq)}
+    if fraction is not None:
+        sets["Progress"] = encode(fraction)
+    if message is not None:
+        sets["ProgressMessage"] = encode(message, "message")
+    if details is not None:
+        sets["ProgressDetails"] = encode_document(details, "details")
+    return Update(
+        table=REQUESTS,
+        key=held.request_id,
+        sets=sets,
+        conditions=(*_fence(held), Below("WriteSeq", _number(seq))),
+    )
+
+
+def complete(
+    held: Claim, *, result: Mapping[str, Any] | None, version: str, now: datetime
+) -> Update:
+    sets: dict[str, AttributeValue] = {
+        "Progress": _number(1),
+        "ProcessingEnded": _time(now),
+        "TTL": _ttl(now),
+    }
+    if result is not None:
+        sets["Result"] = encode_document(result, "result")
+    return _move(
+        held.request_id,
+        RequestStatus.COMPLETED,
+        version,
+        sets=sets,
+        removes=("Checkpoint",),
+        conditions=_fence(held),
+    )
+
+
+def fail(held: Claim, *, error: str, code: str, version: str, now: datetime) -> Update:
+    return _move(
+        held.request_id,
+        RequestStatus.FAILED,
+        version,
+        sets=_failure(error, code, now) | {"TTL": _ttl(now)},
+        conditions=_fence(held),
+    )
+
+
+def fail_minimal(held: Claim, *, error: str, code: str, version: str, now: datetime) -> Update:
+    """Fail a request whose item has no room for more."""
+    return _move(
+        held.request_id,
+        RequestStatus.FAILED,
+        version,
+        sets=_failure(error[:MINIMAL_ERROR_CHARS], code, now),
+        removes=_MINIMAL_REMOVES,
+        conditions=_fence(held),
+    )
+
+
+def retry(
+    held: Claim,
+    *,
+    after: timedelta,
+    error: str | None,
+    code: str | None,
+    counts: bool,
+    version: str,
+    now: datetime,
+) -> Update:
+    """Give the request back, to run again at `now + after`."""
+    count = held.request.retry_count + (1 if counts else 0)
+    sets = {
+        "RetryCount": _number(count),
+        "RetryAfter": _time(now + after),
+        "ProcessingEnded": _time(now),
+        "TTL": _ttl(now + after),
+    }
+    if error is not None:
+        sets["Error"] = encode(error, "error")
+    if code is not None:
+        sets["ErrorCode"] = encode(code, "code")
+    return _move(
+        held.request_id,
+        RequestStatus.RETRYING,
+        version,
+        sets=sets,
+        removes=("WorkerID",),
+        conditions=_fence(held),
+    )
+
+
+def release(held: Claim, *, version: str, now: datetime) -> Update:
+    return _move(
+        held.request_id,
+        RequestStatus.PENDING,
+        version,
+        sets={"TTL": _ttl(now)},
+        removes=("WorkerID", "ProcessingStarted"),
+        conditions=_fence(held),
+    )
+
+
+def rescue(seen: AsyncRequest, *, error: str, code: str, version: str, now: datetime) -> Update:
+    """Take a request from a worker that is gone; past MaxRetries it fails."""
+    count = seen.retry_count + 1
+    version_seen = None if seen.version is None else {"S": seen.version}
+    conditions = (_status(RequestStatus.PROCESSING), _version(version_seen))
+    sets = _failure(error, code, now) | {"TTL": _ttl(now)}
+    if count > seen.max_retries:
+        return _move(
+            seen.request_id, RequestStatus.FAILED, version, sets=sets, conditions=conditions
+        )
+    return _move(
+        seen.request_id,
+        RequestStatus.RETRYING,
+        version,
+        sets=sets | {"RetryCount": _number(count), "RetryAfter": _time(now)},
+        removes=("WorkerID",),
+        conditions=conditions,
+    )
+
+
+def cancel(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
+    sets = {"ProcessingEnded": _time(now), "TTL": _ttl(now)}
+    if message is not None:
+        sets["ProgressMessage"] = encode(message, "message")
+    return _move(
+        seen["RequestID"]["S"],
+        RequestStatus.CANCELLED,
+        version,
+        sets=sets,
+        removes=("RetryAfter",),
+        conditions=_as_seen(seen),
+    )
+
+
+def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
+    sets = {"RetryCount": _number(0), "Progress": _number(0), "TTL": _ttl(now)}
+    removes = [
+        "WorkerID",
+        "RetryAfter",
+        "Error",
+        "ErrorCode",
+        "Result",
+        "ProcessingStarted",
+        "ProcessingEnded",
+        "ProgressDetails",
+    ]
+    if message is None:
+        removes.append("ProgressMessage")
+    else:
+        sets["ProgressMessage"] = encode(message, "message")
+    return _move(
+        seen["RequestID"]["S"],
+        RequestStatus.PENDING,
+        version,
+        sets=sets,
+        removes=tuple(removes),
+        conditions=_as_seen(seen),
+    )
+
+
+_MINIMAL_REMOVES: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
+
+
+def _move(
+    request_id: str,
+    status: RequestStatus,
+    version: str,
+    *,
+    sets: Mapping[str, AttributeValue],
+    removes: tuple[str, ...] = (),
+    conditions: tuple[Condition, ...],
+) -> Update:
+    return Update(
+        table=REQUESTS,
+        key=request_id,
+        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),
+        removes=removes,
+        conditions=conditions,
+    )
+
+
+def _as_seen(seen: Item) -> tuple[Condition, ...]:
+    return (OneOf("Status", (seen["Status"],)), _version(seen.get("Version")))
+
+
+def _fence(held: Claim) -> tuple[Condition, ...]:
+    return (_status(RequestStatus.PROCESSING), _version({"S": held.version}))
+
+
+def _failure(error: str, code: str, now: datetime) -> dict[str, AttributeValue]:
+    return {
+        "Error": encode(error, "error"),
+        "ErrorCode": encode(code, "code"),
+        "ProcessingEnded": _time(now),
+    }
+
+
+def _status(status: RequestStatus) -> Condition:
+    return OneOf("Status", ({"S": status.value},))
+
+
+def _version(seen: AttributeValue | None) -> Condition:
+    return equals("Version", seen)
+
+
+def _time(moment: datetime) -> AttributeValue:
+    return {"S": format_time(moment)}
+
+
+def _number(value: int) -> AttributeValue:
+    return {"N": str(value)}
+
+
+def _ttl(moment: datetime) -> AttributeValue:
+    return _number(epoch(moment, REQUEST_TTL))

@@ -1,0 +1,183 @@
+"""Backends for the tests. Memory and moto are always there; DynamoDB Local when installed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
+from streamer_worker.demo.moto import embedded_dynamodb
+from support import ManualClock
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "dummy",
+    "AWS_SECRET_ACCESS_KEY": "dummy",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+HINT = (
+    "DynamoDB Local is not installed: run `make dynamodb-local`, or set STREAMER_TEST_DYNAMODB_URL"
+)
+BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _dummy_credentials() -> Iterator[None]:
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith("AWS_") or (
+            name.startswith("STREAMER_") and not name.startswith("STREAMER_TEST_")
+        ):
+            del os.environ[name]
+    os.environ.update(CREDENTIALS)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(7)
+
+
+@pytest.fixture
+def undecodable() -> list[Undecodable]:
+    """Collect what the stores reported as undecodable."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    with embedded_dynamodb() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def local_url() -> Iterator[str]:
+    """Give the URL of DynamoDB Local: a running one, or one started for this run."""
+    running = os.environ.get("STREAMER_TEST_DYNAMODB_URL")
+    if running:
+        yield running
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    homes = sorted((cache / "streamer-worker").glob("dynamodb-local-*/DynamoDBLocal.jar"))
+    java = shutil.which("java")
+    if not homes or java is None:
+        if os.environ.get("STREAMER_TEST_REQUIRE_ALL"):
+            pytest.fail(HINT)
+        pytest.skip(HINT)
+    with _dynamodb_local(java, homes[-1]) as url:
+        yield url
+
+
+@pytest.fixture(params=BACKENDS)
+async def stores(
+    request: pytest.FixtureRequest,
+    clock: ManualClock,
+    rng: random.Random,
+    undecodable: list[Undecodable],
+) -> AsyncIterator[Stores]:
+    """Give fresh stores of each kind, with empty tables."""
+    if request.param == "memory":
+        yield memory_stores(clock=clock, rng=rng, report=undecodable.append)
+        return
+    url = request.getfixturevalue(f"{request.param}_url")
+    async with fresh_stores(url, clock=clock, rng=rng, undecodable=undecodable) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def local_stores(
+    local_url: str, clock: ManualClock, rng: random.Random, undecodable: list[Undecodable]
+) -> AsyncIterator[Stores]:
+    """Give fresh stores on DynamoDB Local, for what only the real engine can prove."""
+    async with fresh_stores(local_url, clock=clock, rng=rng, undecodable=undecodable) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def fresh_stores(
+    url: str,
+    *,
+    clock: ManualClock,
+    rng: random.Random,
+    undecodable: list[Undecodable],
+) -> AsyncIterator[Stores]:
+    prefix = f"t{random.SystemRandom().getrandbits(48):012x}_"
+    async with open_stores(
+        endpoint_url=url,
+        prefix=prefix,
+        clock=clock,
+        rng=rng,
+        report=undecodable.append,
+        validate_parameters=True,
+    ) as opened:
+        await opened.create_tables()
+        try:
+            yield opened
+        finally:
+            await _drop_tables(opened)
+
+
+async def _drop_tables(stores: Stores) -> None:
+    client = stores.engine._client  # type: ignore[attr-defined]
+    for table in ("connections", "requests", "subscriptions", "workers"):
+        await client.delete_table(TableName=stores.engine._prefix + table)  # type: ignore[attr-defined]
+
+
+class _dynamodb_local:  # noqa: N801  used as a function
+    def __init__(self, java: str, jar: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self._process = subprocess.Popen(  # noqa: S603
+            [
+                java,
+                f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}",
+                "-jar",
+                str(jar),
+                "-inMemory",
+                "-sharedDb",
+                "-port",
+                str(self._port),
+            ],
+            cwd=jar.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> str:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+            except OSError:
+                time.sleep(0.1)  # nothing announces that a port is open
+            else:
+                return f"http://127.0.0.1:{self._port}"
+        raise StoreUnavailable("DynamoDB Local did not start within 60 s")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)

@@ -1,0 +1,1 @@
+"""A worker on an embedded DynamoDB, to look at. Needs the extra `demo`."""
