@@ -2,6 +2,7 @@
 
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.dynamo import open_stores
+from streamer_store.engine import Difference
 from streamer_store.errors import (
     AccessDenied,
     AlreadyExists,
@@ -59,6 +60,7 @@ __all__ = [
     "ConcurrentModification",
     "Connection",
     "ConnectionStore",
+    "Difference",
     "EventType",
     "InvalidInput",
     "ItemTooLarge",

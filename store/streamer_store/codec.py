@@ -70,6 +70,8 @@ def _flag(value: Any) -> bool:
 
 
 def _texts(value: Any) -> frozenset[str]:
+    if not isinstance(value, set | list):
+        raise ValueError(f"expected a set of text, found {type(value).__name__}")
     return frozenset(str(each) for each in value)
 
 

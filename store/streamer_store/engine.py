@@ -113,6 +113,18 @@ class Page:
     after: Item | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a table is not as expected. `blocking`: the worker cannot do its work like this."""
+
+    table: str
+    text: str
+    blocking: bool
+
+    def __str__(self) -> str:
+        return f"table {self.table}: {self.text}"
+
+
 class ConditionFailed(Exception):
     """A conditional write did not happen. `old` is the item as it was, None when absent.
 
@@ -161,6 +173,6 @@ class Engine(Protocol):
         """Make what is missing and wait until it can be used; TTL is on afterwards."""
         ...
 
-    async def check_tables(self) -> list[str]:
-        """Return every difference from the schema, in words; none when all is well."""
+    async def check_tables(self) -> list[Difference]:
+        """Return every difference from the schema; none when all is well."""
         ...

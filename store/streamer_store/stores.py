@@ -10,7 +10,7 @@ import structlog
 
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.connections import ConnectionTable
-from streamer_store.engine import Engine
+from streamer_store.engine import Difference, Engine
 from streamer_store.errors import Undecodable
 from streamer_store.memory import MemoryEngine
 from streamer_store.protocols import (
@@ -38,8 +38,8 @@ class Stores:
         """Make the tables that are missing and wait until they can be used."""
         await self.engine.create_tables()
 
-    async def check_tables(self) -> list[str]:
-        """Return every difference from what is expected, in words; none when all is well."""
+    async def check_tables(self) -> list[Difference]:
+        """Return every difference from what is expected; none when all is well."""
         return await self.engine.check_tables()
 
 

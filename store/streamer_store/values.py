@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow, Rounded
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any
 
 from streamer_store.errors import ValidationError
@@ -22,7 +22,8 @@ MAX_DEPTH = 32
 MAX_ITEM_BYTES = 400 * 1024
 MAX_DIGITS = 38
 
-_EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, InvalidOperation, Overflow, Rounded])
+# Rounded is no trap: it is raised for zeros at the end, which are no digits.
+_EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, InvalidOperation, Overflow])
 _LARGEST = Decimal("9." + "9" * 37 + "E125")
 _SMALLEST = Decimal("1E-130")
 
@@ -33,7 +34,8 @@ def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
     Takes None, bool, int, float, Decimal, str, bytes, mappings with text keys, lists, tuples
     and non-empty sets of one kind. Raises ValidationError, naming the path, for the rest.
     """
-    if depth > MAX_DEPTH:
+    # A container is a level above whatever it holds, even when it holds nothing.
+    if depth + isinstance(value, Mapping | list | tuple) > MAX_DEPTH:
         raise ValidationError(field[:200], f"nested deeper than {MAX_DEPTH} levels")
     match value:
         case None:
@@ -133,12 +135,13 @@ def _number(value: float | Decimal, field: str) -> str:
         raise ValidationError(field, f"{value} is not a number DynamoDB can hold")
     if isinstance(value, int) and abs(value) > int(_LARGEST):
         raise ValidationError(field, "number is larger than 9.99E+125")
-    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    # Subclasses of float (numpy's, for one) have a repr of their own.
+    number = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     if not number.is_finite():
         raise ValidationError(field, f"{value} is not a number DynamoDB can hold")
     try:
         exact = _EXACT.normalize(number)
-    except (Inexact, Rounded, Overflow, InvalidOperation) as error:
+    except (Inexact, InvalidOperation, Overflow) as error:
         raise ValidationError(field, f"number has more than {MAX_DIGITS} digits") from error
     if exact and not _SMALLEST <= abs(exact) <= _LARGEST:
         raise ValidationError(field, "number is outside 1E-130 to 9.99E+125")
@@ -157,7 +160,7 @@ def _decode_number(text: str) -> int | float | Decimal:
 
 def _number_size(text: str) -> int:
     # Two digits a byte, aligned at the decimal point, one byte for the exponent, one for a sign.
-    sign, digits, exponent = Decimal(text).normalize().as_tuple()
+    sign, digits, exponent = _EXACT.normalize(Decimal(text)).as_tuple()
     if digits == (0,):
         return 1
     odd = int(exponent) % 2
@@ -171,7 +174,8 @@ def _encode_mapping(value: Mapping[Any, Any], field: str, depth: int) -> dict[st
             raise ValidationError(field, f"key {key!r} is not text")
         if not key:
             raise ValidationError(field, "a key is empty")
-        encoded[_text(key, field)] = encode(each, f"{field}.{key}", depth + 1)
+        name = _text(key, field)
+        encoded[name] = encode(each, f"{field}.{name}", depth + 1)
     return encoded
 
 
@@ -185,5 +189,6 @@ def _encode_set(value: AbstractSet[Any], field: str) -> AttributeValue:
     if all(
         isinstance(each, int | float | Decimal) and not isinstance(each, bool) for each in value
     ):
-        return {"NS": sorted(_number(each, field) for each in value)}
+        # A float and a Decimal that differ in Python may be one number in the table.
+        return {"NS": sorted({_number(each, field) for each in value})}
     raise ValidationError(field, "a set must hold only text, only numbers or only bytes")

@@ -10,7 +10,7 @@ import anyio
 
 from streamer_store.dynamo import render, tables
 from streamer_store.dynamo.faults import translated
-from streamer_store.engine import Delete, Page, Put, Query, Scan, Update
+from streamer_store.engine import Delete, Difference, Page, Put, Query, Scan, Update
 from streamer_store.errors import StoreUnavailable
 from streamer_store.schema import Table
 from streamer_store.values import Item
@@ -79,12 +79,13 @@ class DynamoEngine:
         )
 
     async def put_many(self, table: Table, items: Sequence[Item]) -> None:
-        await self._write_many(table, [{"PutRequest": {"Item": item}} for item in items])
+        # DynamoDB refuses a batch that names a key twice; the last item given wins.
+        last = {item[table.hash_key]["S"]: item for item in items}
+        await self._write_many(table, [{"PutRequest": {"Item": item}} for item in last.values()])
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
-        await self._write_many(
-            table, [{"DeleteRequest": {"Key": {table.hash_key: {"S": key}}}} for key in keys]
-        )
+        once = [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
+        await self._write_many(table, [{"DeleteRequest": {"Key": key}} for key in once])
 
     async def query(self, query: Query) -> Page:
         arguments = render.query(query)
@@ -97,7 +98,7 @@ class DynamoEngine:
     async def create_tables(self) -> None:
         await tables.create(self._client, self._prefix)
 
-    async def check_tables(self) -> list[str]:
+    async def check_tables(self) -> list[Difference]:
         return await tables.check(self._client, self._prefix)
 
     async def _call(
@@ -128,12 +129,13 @@ class DynamoEngine:
         rest = iter(entries)
         while batch := list(islice(rest, size)):
             for attempt in range(_BATCH_ATTEMPTS):
+                if attempt:
+                    pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1))
+                    await anyio.sleep(self._rng.uniform(0, pause))
                 with translated(operation, table=name):
                     batch = await send(batch)
                 if not batch:
                     break
-                pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
-                await anyio.sleep(self._rng.uniform(0, pause))
             else:
                 message = f"{len(batch)} entries left after {_BATCH_ATTEMPTS} attempts"
                 raise StoreUnavailable(message, operation=operation, table=name)

@@ -11,12 +11,17 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConfigNotFound,
+    ConfigParseError,
     CredentialRetrievalError,
     HTTPClientError,
+    InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -70,8 +75,15 @@ _DENIED = frozenset(
         "UnrecognizedClientException",
     }
 )
-_CONFIGURATION = (ConfigNotFound, NoRegionError, ProfileNotFound)
-_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
+_CONFIGURATION = (
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidRegionError,
+    ProfileNotFound,
+)
+_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, SSOError)
 _NETWORK = (
     BotoConnectionError,
     CredentialRetrievalError,
@@ -93,6 +105,9 @@ def translated(operation: str, *, table: str = "", key: str = "") -> Iterator[No
         raise _from_response(error, where) from error
     except _CREDENTIALS as error:
         raise AccessDenied(f"no usable AWS credentials: {error}", **where) from error
+    except NoRegionError as error:
+        message = "no AWS region: pass one, set AWS_REGION, or name one in the profile"
+        raise InvalidInput(message, **where) from error
     except _CONFIGURATION as error:
         raise InvalidInput(f"AWS settings: {error}", **where) from error
     except _NETWORK as error:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.dynamo.engine import DynamoEngine
 from streamer_store.dynamo.faults import translated
+from streamer_store.errors import InvalidInput
 from streamer_store.stores import Report, Stores, log_undecodable, stores_over
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOCAL_REGION = "us-east-1"
 _ATTEMPTS = 5
+_CLOSING = 5.0
 
 
 @asynccontextmanager
@@ -41,7 +45,8 @@ async def open_stores(
 
     Where `endpoint_url` and `region` are None, the AWS environment variables and profiles
     decide, AWS_ENDPOINT_URL_DYNAMODB among them; an explicit endpoint needs no region. Time
-    limits are in seconds. Runs on asyncio only. Raises InvalidInput when no region is known.
+    limits are in seconds. Runs on asyncio only. Raises InvalidInput when no region is known or
+    the settings are wrong, AccessDenied when only a part of the credentials is given.
     """
     rng = rng or random.SystemRandom()
     session = get_session()
@@ -53,25 +58,32 @@ async def open_stores(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         user_agent=f"streamer-worker/{_release()}",
     )
-    with translated("open"):
-        client_context = session.create_client(
-            "dynamodb",
-            endpoint_url=endpoint_url,
-            region_name=region or _region(session, endpoint_url),
-            config=config,
-        )
-        client = await client_context.__aenter__()
+    try:
+        with translated("open"):
+            client_context = session.create_client(
+                "dynamodb",
+                endpoint_url=endpoint_url,
+                region_name=region or _region(session, endpoint_url),
+                config=config,
+            )
+            client = await client_context.__aenter__()
+    except ValueError as error:  # an endpoint that is no URL
+        raise InvalidInput(f"AWS settings: {error}", operation="open") from error
     try:
         engine = DynamoEngine(client=client, prefix=prefix, rng=rng)
         yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
     finally:
-        await client_context.__aexit__(None, None, None)
+        with anyio.move_on_after(_CLOSING, shield=True):
+            await client_context.__aexit__(None, None, None)
 
 
 def _region(session: AioSession, endpoint_url: str | None) -> str | None:
-    if endpoint_url is None or session.get_config_variable("region"):
+    if session.get_config_variable("region"):
         return None
-    return _LOCAL_REGION
+    # The other AWS SDKs, and whatever runs containers for AWS, go by this one; botocore does not.
+    if region := os.environ.get("AWS_REGION"):
+        return region
+    return None if endpoint_url is None else _LOCAL_REGION
 
 
 def _release() -> str:

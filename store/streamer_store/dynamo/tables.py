@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from streamer_store.dynamo.faults import translated
+from streamer_store.engine import Difference
 from streamer_store.errors import StoreUnavailable, TableMissing
 from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
 
@@ -30,76 +31,88 @@ async def create(client: DynamoDBClient, prefix: str) -> None:
         await _enable_ttl(client, prefix + table.name)
 
 
-async def check(client: DynamoDBClient, prefix: str) -> list[str]:
-    differences: list[str] = []
+async def check(client: DynamoDBClient, prefix: str) -> list[Difference]:
+    differences: list[Difference] = []
     for table in TABLES:
         name = prefix + table.name
         found = await _described(client, name)
         if found is None:
-            differences.append(f"table {name}: missing; run `streamer-worker tables create`")
+            text = "missing; `streamer-worker tables create` makes it"
+            differences.append(Difference(name, text, blocking=True))
             continue
-        differences += [f"table {name}: {text}" for text in _differences(table, found)]
+        differences += [Difference(name, text, blocking=True) for text in _faults(table, found)]
+        differences += [Difference(name, text, blocking=False) for text in _costs(table, found)]
         status = await _ttl_status(client, name)
         if not status.startswith("ENABL"):
-            differences.append(f"table {name}: TTL on attribute {TTL_ATTRIBUTE} is {status}")
+            text = f"TTL on attribute {TTL_ATTRIBUTE} is {status}: nothing is cleaned up"
+            differences.append(Difference(name, text, blocking=False))
     return differences
 
 
-def _differences(table: Table, found: dict[str, Any]) -> list[str]:
-    told = []
+def _faults(table: Table, found: dict[str, Any]) -> list[str]:
+    """Tell what keeps the worker from working."""
     types = {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
-    if found["TableStatus"] != "ACTIVE":
-        told.append(f"status is {found['TableStatus']}, not ACTIVE")
-    told += _key_differences("", found["KeySchema"], _key(table.hash_key, None), types)
-    indexes = {each["IndexName"]: each for each in found.get("GlobalSecondaryIndexes", ())}
+    told = _status_faults("", found["TableStatus"])
+    told += _key_faults("", found["KeySchema"], _key(table.hash_key, None), types)
+    indexes = _indexes(found)
     for index in table.indexes:
-        there = indexes.pop(index.name, None)
+        there = indexes.get(index.name)
+        where = f"index {index.name}"
         if there is None:
-            told.append(f"index {index.name} is missing")
+            told.append(f"{where} is missing")
             continue
-        where = f"index {index.name}: "
-        if there.get("IndexStatus", "ACTIVE") != "ACTIVE":
-            told.append(f"{where}status is {there['IndexStatus']}, not ACTIVE")
         expected = _key(index.hash_key, index.range_key)
-        told += _key_differences(where, there["KeySchema"], expected, types)
-        told += _projection_differences(where, index, there["Projection"])
-    told += [
-        f"index {name} is not ours; every write to its attributes costs more" for name in indexes
-    ]
+        told += _status_faults(f"{where}: ", there.get("IndexStatus", "ACTIVE"))
+        told += _key_faults(f"{where}: ", there["KeySchema"], expected, types)
+        carried = there["Projection"]
+        if carried["ProjectionType"] == "ALL":
+            continue
+        if index.carries is None:
+            told.append(f"{where}: projection is {carried['ProjectionType']}, expected ALL")
+        elif missing := set(index.carries) - set(carried.get("NonKeyAttributes", ())):
+            told.append(f"{where}: projection lacks {', '.join(sorted(missing))}")
     return told
 
 
-def _key_differences(
+def _costs(table: Table, found: dict[str, Any]) -> list[str]:
+    """Tell what works and costs more than it should."""
+    told = []
+    for name, there in _indexes(found).items():
+        index = next((each for each in table.indexes if each.name == name), None)
+        if index is None:
+            told.append(f"index {name} is not ours: writes to what it carries cost more")
+        elif index.carries is not None:
+            projection = there["Projection"]
+            extra = set(projection.get("NonKeyAttributes", ())) - set(index.carries)
+            if projection["ProjectionType"] == "ALL":
+                told.append(
+                    f"index {name}: projection is ALL, expected {index.projection}:"
+                    " every progress write is paid for once more"
+                )
+            elif extra:
+                told.append(f"index {name}: projection carries {', '.join(sorted(extra))} too")
+    return told
+
+
+def _status_faults(where: str, status: str) -> list[str]:
+    return [] if status == "ACTIVE" else [f"{where}status is {status}, not ACTIVE"]
+
+
+def _key_faults(
     where: str, found: list[Any], expected: list[dict[str, str]], types: dict[str, str]
 ) -> list[str]:
     if found != expected:
         return [f"{where}key is {_key_words(found)}, expected {_key_words(expected)}"]
+    names = [part["AttributeName"] for part in expected]
     return [
-        f"{where}key attribute {part['AttributeName']} is {types[part['AttributeName']]}, not S"
-        for part in expected
-        if types[part["AttributeName"]] != "S"
+        f"{where}key attribute {name} has type {types[name]}, not S"
+        for name in names
+        if types[name] != "S"
     ]
 
 
-def _projection_differences(where: str, index: Index, found: dict[str, Any]) -> list[str]:
-    kind = found["ProjectionType"]
-    carried = set(found.get("NonKeyAttributes", ()))
-    wanted = set(index.carries or ())
-    if kind == "ALL":
-        if index.carries is None:
-            return []
-        return [
-            f"{where}projection is ALL, expected {index.projection}: works, but every progress"
-            " write is paid for once more"
-        ]
-    if index.carries is None:
-        return [f"{where}projection is {kind}, expected ALL"]
-    told = []
-    if missing := sorted(wanted - carried):
-        told.append(f"{where}projection lacks {', '.join(missing)}")
-    if extra := sorted(carried - wanted):
-        told.append(f"{where}projection carries {', '.join(extra)} in addition")
-    return told
+def _indexes(found: dict[str, Any]) -> dict[str, Any]:
+    return {each["IndexName"]: each for each in found.get("GlobalSecondaryIndexes", ())}
 
 
 async def _create(client: DynamoDBClient, prefix: str, table: Table) -> None:

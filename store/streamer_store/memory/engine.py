@@ -16,6 +16,7 @@ from streamer_store.engine import (
     Condition,
     ConditionFailed,
     Delete,
+    Difference,
     OneOf,
     Page,
     Present,
@@ -117,7 +118,7 @@ class MemoryEngine:
     async def create_tables(self) -> None:
         await anyio.lowlevel.checkpoint()
 
-    async def check_tables(self) -> list[str]:
+    async def check_tables(self) -> list[Difference]:
         await anyio.lowlevel.checkpoint()
         return []
 

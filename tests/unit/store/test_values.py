@@ -1,0 +1,291 @@
+"""What may be stored, how it looks in DynamoDB, and what is refused by name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer_store import ValidationError
+from streamer_store.values import MAX_DEPTH, decode, encode, encode_document, item_size
+
+LARGEST = Decimal("9." + "9" * 37 + "E125")
+
+
+class Measured(float):
+    """A float with a repr of its own, as numpy's are."""
+
+    def __repr__(self) -> str:
+        return f"Measured({float(self)})"
+
+
+def nested_maps(levels: int, inside: Any) -> Any:
+    for _ in range(levels):
+        inside = {"a": inside}
+    return inside
+
+
+def nested_lists(levels: int, inside: Any) -> Any:
+    for _ in range(levels):
+        inside = [inside]
+    return inside
+
+
+NUMBERS = st.one_of(
+    st.integers(min_value=-(10**38) + 1, max_value=10**38 - 1),
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-(2**53), max_value=2**53).filter(
+        lambda number: number == 0 or abs(number) > 1e-100
+    ),
+)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXT, st.binary())
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(TEXT.filter(bool), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, {"NULL": True}),
+        (True, {"BOOL": True}),
+        (False, {"BOOL": False}),
+        ("", {"S": ""}),
+        ("größer", {"S": "größer"}),
+        (0, {"N": "0"}),
+        (-12, {"N": "-12"}),
+        (1.5, {"N": "1.5"}),
+        (-0.0, {"N": "0"}),
+        (0.1, {"N": "0.1"}),
+        (Decimal("2.50"), {"N": "2.5"}),
+        (Measured(0.25), {"N": "0.25"}),
+        (b"", {"B": b""}),
+        (b"\x00\xff", {"B": b"\x00\xff"}),
+        (bytearray(b"ab"), {"B": b"ab"}),
+        ([], {"L": []}),
+        ([1, "a"], {"L": [{"N": "1"}, {"S": "a"}]}),
+        ((None,), {"L": [{"NULL": True}]}),
+        ({}, {"M": {}}),
+        ({"a": {"b": True}}, {"M": {"a": {"M": {"b": {"BOOL": True}}}}}),
+        (MappingProxyType({"a": 1}), {"M": {"a": {"N": "1"}}}),
+        ({"b", "a"}, {"SS": ["a", "b"]}),
+        (frozenset({2, 1.5}), {"NS": ["1.5", "2"]}),
+        ({b"b", b"a"}, {"BS": [b"a", b"b"]}),
+    ],
+)
+def test_every_kind_of_value_has_its_attribute_type(value: Any, expected: Any) -> None:
+    """Each Python type is written as the attribute type that DynamoDB has for it."""
+    assert encode(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "reason"),
+    [
+        (float("nan"), "it", "nan is not a number"),
+        (float("inf"), "it", "inf is not a number"),
+        (float("-inf"), "it", "-inf is not a number"),
+        (Decimal("NaN"), "it", "NaN is not a number"),
+        (Decimal("sNaN"), "it", "sNaN is not a number"),
+        (Decimal("-Infinity"), "it", "-Infinity is not a number"),
+        (10**38 + 1, "it", "more than 38 digits"),
+        (Decimal("0." + "1" * 39), "it", "more than 38 digits"),
+        (10**126, "it", "larger than 9.99E+125"),
+        (-(10**126), "it", "larger than 9.99E+125"),
+        pytest.param(10**5000, "it", "larger than 9.99E+125", id="10**5000"),
+        (Decimal("1E126"), "it", "outside 1E-130 to 9.99E+125"),
+        (Decimal("1E-131"), "it", "outside 1E-130 to 9.99E+125"),
+        (Decimal("-1E-131"), "it", "outside 1E-130 to 9.99E+125"),
+        (1e300, "it", "outside 1E-130 to 9.99E+125"),
+        (5e-324, "it", "outside 1E-130 to 9.99E+125"),
+        ("\ud800", "it", "lone surrogate"),
+        ({"a": {1: "x"}}, "it.a", "key 1 is not text"),
+        ({"a": {None: "x"}}, "it.a", "key None is not text"),
+        ({"a": {"": "x"}}, "it.a", "a key is empty"),
+        ({"\udfff": "x"}, "it", "lone surrogate"),
+        ({"\udfff": object()}, "it", "lone surrogate"),
+        (set(), "it", "no empty sets"),
+        ([frozenset()], "it[0]", "no empty sets"),
+        ({"a", 1}, "it", "only text, only numbers or only bytes"),
+        ({"a", b"a"}, "it", "only text, only numbers or only bytes"),
+        ({2, True}, "it", "only text, only numbers or only bytes"),
+        ({None}, "it", "only text, only numbers or only bytes"),
+        ({("a",)}, "it", "only text, only numbers or only bytes"),
+        ({"ok", "\ud800"}, "it", "lone surrogate"),
+        ({1.5, float("nan")}, "it", "nan is not a number"),
+        (datetime(2026, 1, 1, tzinfo=UTC), "it", "datetime cannot be stored"),
+        (object(), "it", "object cannot be stored"),
+        (1j, "it", "complex cannot be stored"),
+        (range(3), "it", "range cannot be stored"),
+        ({"a": [0, {"b": object()}]}, "it.a[1].b", "object cannot be stored"),
+    ],
+)
+def test_what_dynamodb_cannot_hold_is_refused_with_its_path(
+    value: Any, path: str, reason: str
+) -> None:
+    """The error names the place inside the value, and what is wrong with it."""
+    with pytest.raises(ValidationError, match=reason.replace("+", r"\+")) as caught:
+        encode(value, "it")
+    assert caught.value.field == path
+
+
+@pytest.mark.parametrize(
+    "number",
+    [10**38 - 1, -(10**38) + 1, 10**125, int(LARGEST), LARGEST, -LARGEST, Decimal("1E-130")],
+)
+def test_numbers_at_the_limits_are_stored_exactly(number: Any) -> None:
+    """38 digits, and the largest and smallest magnitudes, come back as they went."""
+    found = decode(encode(number))
+    assert Decimal(repr(found)) == number
+
+
+def test_trailing_zeros_are_no_digits() -> None:
+    """A long round number has few significant digits, and may be stored."""
+    assert decode(encode(10**100)) == 10**100
+
+
+def test_numbers_that_are_equal_in_the_table_are_one_member_of_a_set() -> None:
+    """A float and a Decimal that Python tells apart are not written twice, which is refused."""
+    assert encode({0.1, Decimal("0.1")}) == {"NS": ["0.1"]}
+
+
+@pytest.mark.parametrize("nested", [nested_maps, nested_lists])
+@pytest.mark.parametrize("inside", [1, "text", {"a", "b"}])
+def test_a_scalar_inside_31_containers_is_the_deepest(nested: Any, inside: Any) -> None:
+    """32 levels in all are stored; DynamoDB refuses one more."""
+    encode(nested(MAX_DEPTH - 1, inside))
+    with pytest.raises(ValidationError, match="nested deeper than 32 levels"):
+        encode(nested(MAX_DEPTH, inside))
+
+
+@pytest.mark.parametrize("nested", [nested_maps, nested_lists])
+@pytest.mark.parametrize("inside", [{}, [], ()])
+def test_an_empty_container_counts_as_if_it_held_something(nested: Any, inside: Any) -> None:
+    """30 containers around an empty one are stored, 31 are refused: as DynamoDB counts them."""
+    encode(nested(MAX_DEPTH - 2, inside))
+    with pytest.raises(ValidationError, match="nested deeper than 32 levels"):
+        encode(nested(MAX_DEPTH - 1, inside))
+
+
+@pytest.mark.parametrize("nested", [nested_maps, nested_lists])
+def test_very_deep_nesting_is_a_validation_error(nested: Any) -> None:
+    """Ten thousand levels end in a refusal, not in the interpreter's recursion limit."""
+    with pytest.raises(ValidationError, match="nested deeper"):
+        encode(nested(10_000, 1))
+
+
+def test_a_value_that_contains_itself_is_a_validation_error() -> None:
+    """A cycle is nesting without end, and is refused as such."""
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(ValidationError, match="nested deeper"):
+        encode(endless)
+
+
+def test_the_path_of_a_deep_value_is_cut() -> None:
+    """Long keys do not make an error of many kilobytes."""
+    value: Any = 1
+    for _ in range(MAX_DEPTH):
+        value = {"k" * 1000: value}
+    with pytest.raises(ValidationError) as caught:
+        encode(value)
+    assert len(caught.value.field) == 200
+
+
+@pytest.mark.parametrize("value", [[1], "text", 5, {"a"}])
+def test_a_document_must_be_a_mapping(value: Any) -> None:
+    """Payloads, results and details are maps; the error names the field."""
+    with pytest.raises(ValidationError, match="must be a mapping") as caught:
+        encode_document(value, "payload")
+    assert caught.value.field == "payload"
+
+
+def test_a_document_is_a_map() -> None:
+    """A mapping becomes an attribute value of type M."""
+    assert encode_document({"a": 1}, "payload") == {"M": {"a": {"N": "1"}}}
+
+
+@settings(derandomize=True, deadline=None)
+@given(VALUES)
+def test_what_is_stored_comes_back(value: Any) -> None:
+    """JSON-like values and bytes survive the way into the table and out again."""
+    assert decode(encode(value)) == value
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.one_of(st.frozensets(TEXT, min_size=1), st.frozensets(NUMBERS, min_size=1)))
+def test_sets_come_back(value: Any) -> None:
+    """Sets of text and of numbers survive the way into the table and out again."""
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ("3", 3),
+        ("3.0", 3),
+        ("1E+3", 1000),
+        ("0.5", 0.5),
+        ("0.1", 0.1),
+        ("0.12345678901234567890", Decimal("0.12345678901234567890")),
+    ],
+)
+def test_numbers_are_read_as_the_plainest_exact_type(number: str, expected: Any) -> None:
+    """Whole numbers are int, others float where that loses nothing, else Decimal."""
+    found = decode({"N": number})
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_byte_sets_are_read() -> None:
+    """Binary sets of other writers are read as Python sets."""
+    assert decode({"BS": [b"a", b"b"]}) == {b"a", b"b"}
+
+
+def test_number_sets_are_read() -> None:
+    """Number sets of other writers are read as Python sets."""
+    assert decode({"NS": ["1", "2.5"]}) == {1, 2.5}
+
+
+@pytest.mark.parametrize("value", [{}, {"X": "?"}, {"S": 5}, {"N": "NaN"}, {"N": "Infinity"}])
+def test_unknown_attribute_values_are_refused(value: Any) -> None:
+    """What DynamoDB never answers is a ValueError, not a guess."""
+    with pytest.raises(ValueError, match=r"unknown attribute type|not a number"):
+        decode(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ({"S": ""}, 0),
+        ({"S": "abc"}, 3),
+        ({"S": "ü€"}, 5),
+        ({"B": b"abc"}, 3),
+        ({"BOOL": True}, 1),
+        ({"NULL": True}, 1),
+        ({"M": {}}, 3),
+        ({"L": []}, 3),
+        ({"M": {"ab": {"S": "c"}}}, 7),
+        ({"L": [{"S": "a"}, {"NULL": True}]}, 7),
+        ({"SS": ["a", "bc"]}, 3),
+        ({"BS": [b"a", b"bc"]}, 3),
+        ({"NS": ["1", "-1"]}, 5),
+        ({"N": "0"}, 1),
+        ({"N": "7"}, 2),
+        ({"N": "-7"}, 3),
+        ({"N": "1" * 38}, 20),
+        ({"N": "1" * 29}, 16),
+        ({"N": "9" * 38}, 20),
+    ],
+)
+def test_sizes_count_names_and_contents(value: Any, size: int) -> None:
+    """The expected sizes are those that DynamoDB Local counts (see test_item_size)."""
+    assert item_size({"ab": value}) == 2 + size

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+
+from streamer_worker.errors import StartError
+
+
+def demo(
+    *,
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Stay up afterwards, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Watch real requests go through a worker on an embedded DynamoDB. Needs no AWS."""
+    try:
+        from streamer_worker.demo.scenario import run_demo  # noqa: PLC0415  an optional extra
+    except ImportError as error:
+        raise StartError(
+            "the demo is not installed:", ["pip install 'streamer-worker[demo]'"]
+        ) from error
+    if not anyio.run(partial(run_demo, Console(), keep_running=keep_running)):
+        raise typer.Exit(1)

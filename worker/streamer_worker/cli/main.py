@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from streamer_store import StoreError
+from streamer_worker.cli import demo, requests, run, tables
+from streamer_worker.errors import StartError
+
+cli = typer.Typer(
+    name="streamer-worker",
+    help="Background worker for requests queued in DynamoDB.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+cli.command("run")(run.run)
+cli.command("enqueue")(requests.enqueue)
+cli.command("show")(requests.show)
+cli.add_typer(tables.cli, name="tables")
+cli.command("demo")(demo.demo)
+
+
+def _tell_version(asked: bool | None) -> None:  # noqa: FBT001  typer's callback
+    if asked:
+        typer.echo(version("streamer-worker"))
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool | None,
+        typer.Option("--version", help="Print the version.", callback=_tell_version),
+    ] = None,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command. What goes wrong is a line on stderr; 1 is the work's fault, 2 the call's."""
+    try:
+        cli()
+    except StartError as error:
+        _fail(str(error), 2)
+    except StoreError as error:
+        _fail(str(error), 1)
+
+
+def _fail(text: str, code: int) -> None:
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), text))
+    sys.exit(code)

@@ -1,0 +1,158 @@
+"""What happens in a worker, as typed events. Metrics and logs listen; nobody else is told.
+
+No event carries a payload, a result or metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted:
+    worker_id: str
+    actions: tuple[str, ...]
+    concurrency: int
+    metrics_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDraining:
+    worker_id: str
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStopped:
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableDiffers:
+    """A table is not as we would make it, and works."""
+
+    table: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """`outcome`: claimed, empty, or full when there was no free slot to ask for."""
+
+    outcome: str
+    seconds: float
+    candidates: int
+    claimed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimTried:
+    """`outcome`: won, lost, or error; `error` is then what the store raised."""
+
+    request_id: str
+    outcome: str
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted:
+    request_id: str
+    action: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFinished:
+    """`outcome`: completed, failed, released, cancelled, claim_lost or unsettled."""
+
+    request_id: str
+    action: str
+    attempt: int
+    outcome: str
+    code: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsChanged:
+    used: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleDelayed:
+    """The table did not take an outcome; it is tried again."""
+
+    request_id: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressDropped:
+    """A progress write did not succeed; the handler goes on."""
+
+    request_id: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsReaped:
+    found: int
+    deleted: int
+    kept: int
+    undecodable: int
+    dry_run: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemUndecodable:
+    table: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed:
+    """One round of a loop failed; the loop goes on."""
+
+    loop: str
+    error: Exception
+
+
+Event = (
+    WorkerStarted
+    | WorkerDraining
+    | WorkerStopped
+    | TableDiffers
+    | Polled
+    | ClaimTried
+    | RequestStarted
+    | RequestFinished
+    | SlotsChanged
+    | SettleDelayed
+    | ProgressDropped
+    | ConnectionsReaped
+    | ItemUndecodable
+    | StepFailed
+)
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """Hands every event to every listener, in order. A listener that raises is only logged."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001  telling must never break doing
+                structlog.get_logger("streamer_worker").exception(
+                    "listener_failed", about=type(event).__name__
+                )

@@ -1,0 +1,1 @@
+"""What a handler is, where it comes from, and what it is given."""

@@ -1,0 +1,41 @@
+"""/metrics, served from a thread of its own, so that a busy loop can still be scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client import start_http_server
+
+from streamer_worker.errors import StartError
+from streamer_worker.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+
+@contextmanager
+def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Iterator[str | None]:
+    """Serve the registry and give the page's URL, or None when it is switched off.
+
+    Raises StartError when the address cannot be listened on.
+    """
+    if not settings.enabled:
+        yield None
+        return
+    try:
+        server, thread = start_http_server(settings.port, settings.host, registry)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise StartError(
+            "/metrics cannot be served:",
+            [f"{where}: {error.strerror}; STREAMER_HTTP_PORT chooses another port, 0 a free one"],
+        ) from error
+    try:
+        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104
+        yield f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,120 @@
+"""Structured logs: an event name and fields, from our code, handlers and libraries alike."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from dataclasses import fields
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from streamer_worker.events import (
+    ClaimTried,
+    ConnectionsReaped,
+    Event,
+    Polled,
+    ProgressDropped,
+    RequestFinished,
+    RequestStarted,
+    SettleDelayed,
+    SlotsChanged,
+    StepFailed,
+    TableDiffers,
+)
+from streamer_worker.outcome import readable
+from streamer_worker.settings import LogSettings
+
+_WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) -> None:
+    """Send structlog and the standard library's logs to `stream` (stderr), JSON or console."""
+    stream = stream or sys.stderr
+    console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    else:
+        shared.append(structlog.processors.format_exc_info)
+        renderer = structlog.processors.JSONRenderer()
+    shared.append(_escape)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.level.upper())
+    # The AWS client tells bodies of requests at these levels.
+    for name in ("botocore", "aiobotocore", "aiohttp"):
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+
+
+class LogListener:
+    """Logs every event under its name in snake case."""
+
+    def __init__(self, logger: Any = None) -> None:
+        self._logger = logger or structlog.get_logger("streamer_worker")
+
+    def __call__(self, event: Event) -> None:
+        level = _level(event)
+        if level is None:
+            return
+        told: dict[str, Any] = {}
+        for each in fields(event):
+            value = getattr(event, each.name)
+            if isinstance(value, Exception):
+                told["error_type"] = type(value).__name__
+                value = readable(str(value))
+            if value is not None:
+                told[each.name] = value
+        self._logger.log(level, _name(event), **told)
+
+
+def _name(event: Event) -> str:
+    return _WORD.sub("_", type(event).__name__).lower()
+
+
+def _level(event: Event) -> int | None:
+    match event:
+        case SlotsChanged():
+            return None
+        case Polled() | RequestStarted():
+            return logging.DEBUG
+        case ClaimTried(error=error):
+            return logging.DEBUG if error is None else logging.WARNING
+        case ConnectionsReaped(found=found, undecodable=undecodable):
+            return logging.INFO if found or undecodable else logging.DEBUG
+        case RequestFinished(outcome="completed" | "released" | "cancelled"):
+            return logging.INFO
+        case StepFailed():
+            return logging.ERROR
+        case RequestFinished() | SettleDelayed() | ProgressDropped() | TableDiffers():
+            return logging.WARNING
+    return logging.INFO
+
+
+def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: Any) -> Any:
+    return readable(value) if isinstance(value, str) and not value.isprintable() else value

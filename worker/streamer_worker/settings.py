@@ -1,0 +1,214 @@
+"""Settings: one frozen model per component, read once from the environment and a TOML file.
+
+A field `interval` of the component `reaper` is `STREAMER_REAPER_INTERVAL` in the environment
+and `interval` under `[reaper]` in the file. The environment wins.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import EnvSettingsSource
+
+from streamer_worker.errors import SettingsError
+
+PREFIX = "STREAMER_"
+CONFIG_VARIABLE = "STREAMER_CONFIG"
+_DAY = 86400.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
+# Kubernetes and Docker links name a service "streamer…" in these shapes.
+_SERVICE_LINK = re.compile(
+    r"STREAMER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
+)
+_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
+
+
+def seconds(value: object) -> object:
+    """Read `90`, `"90"`, `"90s"`, `"1.5h"` or `"2h10m"` as seconds; pydantic judges the rest."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if _DURATION.fullmatch(text):
+            return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+class _Component(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PollSettings(_Component):
+    """How often StatusIndex is asked when there is nothing to do."""
+
+    fastest: Duration = Field(default=0.05, le=60, description="First pause after an empty poll")
+    slowest: Duration = Field(default=0.5, le=600, description="Longest pause between polls")
+
+
+class ReaperSettings(_Component):
+    """Removal of connections that went silent."""
+
+    enabled: bool = Field(default=True, description="Whether stale connections are removed")
+    interval: Duration = Field(default=300.0, le=_DAY, description="Pause between two sweeps")
+    stale_after: Duration = Field(
+        default=7800.0,
+        ge=60,
+        le=365 * _DAY,
+        description="Silence after which a connection is stale (API Gateway ends one after 2 h)",
+    )
+    dry_run: bool = Field(default=False, description="Count stale connections, remove none")
+
+
+class HttpSettings(_Component):
+    """Where Prometheus scrapes."""
+
+    enabled: bool = Field(default=True, description="Whether /metrics is served")
+    host: str = Field(default="0.0.0.0", description="Address to listen on")  # noqa: S104
+    port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 takes a free one")
+
+
+class LogSettings(_Component):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, else JSON"
+    )
+
+
+class _FilteredEnvironment(EnvSettingsSource):
+    """The environment without what only looks like a setting."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in _settings_in(os.environ)}
+
+
+class Settings(BaseSettings):
+    """All settings of a worker."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+    )
+
+    concurrency: int = Field(default=32, ge=1, le=10_000, description="Requests run at once")
+    table_prefix: str = Field(
+        default="streamer_",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="What the tables' names begin with",
+    )
+    endpoint_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="DynamoDB's URL, when not AWS's own"
+    )
+    region: str | None = Field(default=None, min_length=1, description="AWS region")
+    drain_timeout: Duration = Field(
+        default=25.0, le=_DAY, description="How long running handlers may go on after SIGTERM"
+    )
+    poll: PollSettings = PollSettings()
+    reaper: ReaperSettings = ReaperSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings
+        # What the file says is handed in as arguments, and the environment goes before it.
+        return _FilteredEnvironment(settings_cls), init_settings
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the settings. Raises SettingsError with every fault, the nearest names included."""
+    file, faults = ({}, []) if path is None else _read_file(path)
+    faults += _unknown_variables()
+    try:
+        settings = Settings(**file)
+    except ValidationError as error:
+        faults += [_words(each) for each in error.errors()]
+    if not faults and settings.poll.fastest > settings.poll.slowest:
+        faults.append("poll.fastest is longer than poll.slowest")
+    if faults:
+        raise SettingsError("the settings are not valid:", faults)
+    return settings
+
+
+def setting_names() -> list[str]:
+    """Return every setting as `concurrency` or `reaper.interval`."""
+    return list(_names(Settings))
+
+
+def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{name}.")
+        else:
+            yield before + name
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace(".", "_").upper()
+
+
+def _settings_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in environment.items():
+        if not name.upper().startswith(PREFIX) or name.upper().startswith(f"{PREFIX}TEST_"):
+            continue
+        if name.upper() == CONFIG_VARIABLE:
+            continue
+        if _LINK_VALUE.match(value):
+            continue
+        known = name.upper() in {_variable(each) for each in setting_names()}
+        if known or not _SERVICE_LINK.fullmatch(name.upper()):
+            yield name, value
+
+
+def _unknown_variables() -> list[str]:
+    known = [_variable(each) for each in setting_names()]
+    return [
+        _unknown(name.upper(), known)
+        for name, _ in _settings_in(os.environ)
+        if name.upper() not in known
+    ]
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        return tomllib.loads(path.read_text()), []
+    except OSError as error:
+        return {}, [f"{path}: {error.strerror}"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return {}, [f"{path}: not TOML: {error}"]
+
+
+def _words(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return _unknown(name, setting_names())
+    return f"{name} ({_variable(name)}): {fault['msg']}, not {fault['input']!r}"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"{name}: no such setting; the nearest is {nearest[0]}"
