@@ -87,14 +87,14 @@ class Claims:
                 raise self._lost("update_progress", claim, failed.old) from None
 
     async def complete(self, claim: Claim, result: Mapping[str, Any] | None = None) -> None:
-        version = new_id(self._rng)
+        version = writes.settle_version(claim.version)
         update = writes.complete(claim, result=result, version=version, now=self._clock.now())
         await self._settle("complete", claim, update, version)
 
     async def fail(self, claim: Claim, error: str, code: str) -> None:
         require_text("error", error)
         require_text("code", code)
-        version = new_id(self._rng)
+        version = writes.settle_version(claim.version)
         now = self._clock.now()
         try:
             update = writes.fail(claim, error=error, code=code, version=version, now=now)
@@ -116,7 +116,7 @@ class Claims:
     ) -> None:
         if after < timedelta():
             raise ValidationError("after", "must not be negative")
-        version = new_id(self._rng)
+        version = writes.settle_version(claim.version)
         update = writes.retry(
             claim,
             after=after,
@@ -129,7 +129,7 @@ class Claims:
         await self._settle("retry", claim, update, version)
 
     async def release(self, claim: Claim) -> None:
-        version = new_id(self._rng)
+        version = writes.settle_version(claim.version)
         update = writes.release(claim, version=version, now=self._clock.now())
         await self._settle("release", claim, update, version)
 
@@ -171,8 +171,10 @@ class Claims:
         try:
             await self._engine.update(update)
         except ConditionFailed as failed:
-            if failed.old is None or not carries(failed.old, version):
-                raise self._lost(operation, claim, failed.old) from None
+            # The Version is that of any outcome of this claim: it must be this outcome, too.
+            old = failed.old
+            if old is None or not carries(old, version) or old["Status"] != update.sets["Status"]:
+                raise self._lost(operation, claim, old) from None
 
     def _lost(self, operation: str, claim: Claim, old: Item | None) -> ClaimLost:
         where = self._at(operation, claim.request_id)
@@ -181,7 +183,7 @@ class Claims:
         status = codec.raw_text(old, "Status")
         if status == RequestStatus.CANCELLED:
             return Cancelled("the request was cancelled", status=status, **where)
-        return ClaimLost(f"the request is {status} under another Version", status=status, **where)
+        return ClaimLost(f"the request is {status} by another write", status=status, **where)
 
     def _at(self, operation: str, key: str) -> dict[str, Any]:
         return {"operation": operation, "table": self._table, "key": key}

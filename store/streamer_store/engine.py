@@ -60,6 +60,7 @@ class Put:
 class Update:
     """One UpdateItem. `initial` sets only what is absent; `adds` and `deletes` work on
     numbers and sets as DynamoDB's ADD and DELETE do. An attribute stands in one part only.
+    `returning`: whether the caller wants the item back, which may be large.
     """
 
     table: Table
@@ -70,6 +71,7 @@ class Update:
     adds: Mapping[str, AttributeValue] = field(default_factory=dict)
     deletes: Mapping[str, AttributeValue] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
+    returning: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,7 @@ class Engine(Protocol):
     async def put(self, put: Put) -> None: ...
 
     async def update(self, update: Update) -> Item:
-        """Return the whole item as it is after the update."""
+        """Return the whole item as it is after the update; empty unless it is `returning`."""
         ...
 
     async def delete(self, delete: Delete) -> None: ...

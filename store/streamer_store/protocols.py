@@ -150,7 +150,11 @@ class RequestQueue(Protocol):
         ...
 
     async def complete(self, claim: Claim, result: Mapping[str, Any] | None = None) -> None:
-        """Settle as COMPLETED. Raises ClaimLost; Cancelled; ValidationError; ItemTooLarge."""
+        """Settle as COMPLETED.
+
+        After StoreUnavailable the same settling call may be made again: it succeeds when the
+        first has taken effect. Raises ClaimLost; Cancelled; ValidationError; ItemTooLarge.
+        """
         ...
 
     async def fail(self, claim: Claim, error: str, code: str) -> None:

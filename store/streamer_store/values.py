@@ -143,7 +143,7 @@ def _number(value: float | Decimal, field: str) -> str:
         exact = _EXACT.normalize(number)
     except (Inexact, InvalidOperation, Overflow) as error:
         raise ValidationError(field, f"number has more than {MAX_DIGITS} digits") from error
-    if exact and not _SMALLEST <= abs(exact) <= _LARGEST:
+    if exact and not _SMALLEST <= exact.copy_abs() <= _LARGEST:
         raise ValidationError(field, "number is outside 1E-130 to 9.99E+125")
     return str(exact) if exact else "0"
 

@@ -18,6 +18,7 @@ from streamer_store.times import epoch, format_time
 from streamer_store.values import AttributeValue, Item, encode, encode_document
 
 _CANCELS: Final = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")
+_SETTLES: Final = uuid.UUID("b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22")
 MINIMAL_ERROR_CHARS: Final = 256
 
 
@@ -29,6 +30,15 @@ def cancel_version(seen: str) -> str:
     derived Version is as fresh as a random one.
     """
     return str(uuid.uuid5(_CANCELS, seen))
+
+
+def settle_version(claim: str) -> str:
+    """Return the Version that the outcome of the claim with this Version sets.
+
+    Derived, so that an outcome that is written again, because nobody knows whether the first
+    write took effect, finds its own Version and knows. At most one outcome follows a claim.
+    """
+    return str(uuid.uuid5(_SETTLES, claim))
 
 
 def enqueue(item: Item) -> Put:
@@ -53,6 +63,7 @@ def claim(seen: Candidate, *, worker_id: str | None, version: str, now: datetime
         sets=sets,
         removes=tuple(removes),
         conditions=(_status(seen.status), _version(seen.seen_version)),
+        returning=True,
     )
 
 
@@ -65,6 +76,7 @@ def claim_minimal(seen: Candidate, *, version: str) -> Update:
         sets={},
         removes=(*_MINIMAL_REMOVES, "Error", "ErrorCode", "RetryAfter", "WorkerID"),
         conditions=(_status(seen.status), _version(seen.seen_version)),
+        returning=True,
     )
 
 
@@ -89,6 +101,7 @@ def progress(
         key=held.request_id,
         sets=sets,
         conditions=(*_fence(held), Below("WriteSeq", _number(seq))),
+        returning=False,
     )
 
 
@@ -208,6 +221,7 @@ def cancel(seen: Item, *, version: str, message: str | None, now: datetime) -> U
         sets=sets,
         removes=("RetryAfter",),
         conditions=_as_seen(seen),
+        returning=True,
     )
 
 
@@ -234,6 +248,7 @@ def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> 
         sets=sets,
         removes=tuple(removes),
         conditions=_as_seen(seen),
+        returning=True,
     )
 
 
@@ -248,6 +263,7 @@ def _move(
     sets: Mapping[str, AttributeValue],
     removes: tuple[str, ...] = (),
     conditions: tuple[Condition, ...],
+    returning: bool = False,
 ) -> Update:
     return Update(
         table=REQUESTS,
@@ -255,6 +271,7 @@ def _move(
         sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),
         removes=removes,
         conditions=conditions,
+        returning=returning,
     )
 
 

@@ -69,7 +69,7 @@ class DynamoEngine:
         answer = await self._call(
             update.table, update.key, "UpdateItem", self._client.update_item, arguments
         )
-        item: Item = answer["Attributes"]
+        item: Item = answer.get("Attributes", {})
         return item
 
     async def delete(self, delete: Delete) -> None:

@@ -100,7 +100,7 @@ def update(write: Update) -> dict[str, Any]:
     return {
         "Key": {write.table.hash_key: {"S": write.key}},
         "UpdateExpression": text,
-        "ReturnValues": "ALL_NEW",
+        "ReturnValues": "ALL_NEW" if write.returning else "NONE",
         **expression.conditions(write.conditions),
         **expression.attributes(),
     }

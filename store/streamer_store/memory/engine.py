@@ -71,7 +71,7 @@ class MemoryEngine:
         for name in update.removes:
             item.pop(name, None)
         self._store(update.table, update.key, item)
-        return copy.deepcopy(item)
+        return copy.deepcopy(item) if update.returning else {}
 
     async def delete(self, delete: Delete) -> None:
         await anyio.lowlevel.checkpoint()
@@ -110,10 +110,9 @@ class MemoryEngine:
         )
         after = scan.after[scan.table.hash_key]["S"] if scan.after else ""
         chosen = [rows[key] for key in keys if key > after]
-        page = _page(chosen, self._page, lambda item: _picked(item, scan.attributes))
-        return Page(
-            [item for item in page.items if not _above(item, scan.unless_above)], page.after
-        )
+        page = _page(chosen, self._page, lambda item: item)
+        found = [item for item in page.items if not _above(item, scan.unless_above)]
+        return Page([_picked(item, scan.attributes) for item in found], page.after)
 
     async def create_tables(self) -> None:
         await anyio.lowlevel.checkpoint()
