@@ -51,6 +51,9 @@ class Claims:
 
     async def claim(self, candidate: Candidate, *, worker_id: str | None = None) -> Claim:
         now = self._clock.now()
+        if candidate.status not in WAITING:
+            where = self._at("claim", candidate.request_id)
+            raise RequestNotPending(f"the request is {candidate.status}", **where)
         if not candidate.due(now):
             raise RequestNotPending("not due yet", **self._at("claim", candidate.request_id))
         version = new_id(self._rng)

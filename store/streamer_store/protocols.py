@@ -90,7 +90,7 @@ class RequestQueue(Protocol):
         ...
 
     async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
-        """Store them all, in batches of 25; return them as stored, in order.
+        """Store them all, 25 at once; return them as stored, in order.
 
         All are validated before any is written. Not atomic: AlreadyExists names (in `key`,
         comma-separated) the given ids that were taken; every other request was stored.
@@ -202,7 +202,8 @@ class RequestQueue(Protocol):
     async def redrive(self, request_id: str) -> AsyncRequest:
         """Make a FAILED or CANCELLED request PENDING again, RetryCount 0.
 
-        Its checkpoint stays. Raises NotFound; RequestNotPending in any other status.
+        Its checkpoint stays. Somebody's cancel that follows at once stands, and is returned.
+        Raises NotFound; RequestNotPending in any other status.
         """
         ...
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import anyio
+
 from streamer_store import codec, writes
 from streamer_store.claims import Claims, carries
 from streamer_store.clock import Clock, new_id
@@ -17,6 +19,7 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     RequestNotPending,
+    StoreError,
     Undecodable,
     ValidationError,
 )
@@ -34,6 +37,7 @@ HEADROOM_BYTES = 8 * 1024
 _LARGEST = MAX_ITEM_BYTES - HEADROOM_BYTES
 _PAGE = 100
 _LOOKS = 10
+_PUTS_AT_ONCE = 25
 _BY_CONNECTION = REQUESTS.index("ConnectionIndex")
 _BY_STATUS = REQUESTS.index("StatusIndex")
 
@@ -71,11 +75,10 @@ class RequestStore(Claims):
         fresh = []
         for request, record, item in zip(given, records, items, strict=True):
             if not request.request_id:
-                fresh.append(item)
+                fresh.append((item, record))
             elif not await self._put_new(item, record):
                 taken.append(record.request_id)
-        if fresh:
-            await self._engine.put_many(REQUESTS, fresh)
+        await self._put_all_new(fresh)
         if taken:
             raise AlreadyExists("these ids are taken", **self._at("enqueue_many", ",".join(taken)))
         return records
@@ -190,6 +193,18 @@ class RequestStore(Claims):
             return failed.old is not None and carries(failed.old, record.version or "")
         return True
 
+    async def _put_all_new(self, fresh: list[tuple[Item, AsyncRequest]]) -> None:
+        # Not BatchWriteItem: it has no conditions, and a copy of it that lands late would make
+        # requests PENDING again that have been claimed, or completed, meanwhile.
+        rest = iter(fresh)
+        while batch := list(islice(rest, _PUTS_AT_ONCE)):
+            try:
+                async with anyio.create_task_group() as tasks:
+                    for each in batch:
+                        tasks.start_soon(self._put_new, *each)
+            except* StoreError as group:
+                raise group.exceptions[0] from group
+
     async def _cancel(
         self, request_id: str, before: frozenset[RequestStatus], message: str | None
     ) -> Item:
@@ -236,7 +251,9 @@ class RequestStore(Claims):
             except ConditionFailed as failed:
                 if failed.old is None:
                     raise NotFound("no such request", **where) from None
-                if carries(failed.old, write.sets["Version"]["S"]):
+                ours = write.sets["Version"]["S"]
+                # Our write, with its answer lost; or that, cancelled since: let the cancel stand.
+                if carries(failed.old, ours) or carries(failed.old, writes.cancel_version(ours)):
                     return failed.old
                 seen = failed.old
         raise ConcurrentModification("the request keeps changing", **where)

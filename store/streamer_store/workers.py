@@ -23,7 +23,7 @@ from streamer_store.errors import AlreadyExists, NotFound, Undecodable
 from streamer_store.models import WorkerRow, require_text
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
-from streamer_store.values import AttributeValue
+from streamer_store.values import AttributeValue, decode
 
 
 class WorkerTable:
@@ -43,8 +43,9 @@ class WorkerTable:
         try:
             await self._engine.put(Put(table=WORKERS, item=item, conditions=(Absent("WorkerID"),)))
         except ConditionFailed as failed:
-            # Equal to the letter, time of writing included: the first copy of this write.
-            if failed.old != item:
+            # Equal in all, time of writing included: the first copy of this write. Decoded,
+            # since DynamoDB gives the members of a set in an order of its own.
+            if decode({"M": failed.old or {}}) != decode({"M": item}):
                 where = self._at("register", row.worker_id)
                 raise AlreadyExists("a worker has this id", **where) from None
 

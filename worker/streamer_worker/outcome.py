@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamer_store.errors import ValidationError
 from streamer_store.values import encode_document
 
 PROCESSING_FAILED: Final = "PROCESSING_FAILED"
@@ -64,13 +63,12 @@ def decide(ended: Ended) -> Outcome:
             result = value if isinstance(value, Mapping) else {"data": value}
             try:
                 encode_document(result, "result")
-            except ValidationError as error:
-                text = f"the handler's result cannot be stored: {error.message}"
+            except Exception as error:  # noqa: BLE001  a handler's mapping may do anything
+                text = f"the handler's result cannot be stored: {_message(error)}"
                 return Fail(error=readable(text), code=INVALID_RESULT)
             return Complete(result=result)
         case Raised(error=error):
-            text = str(error) or type(error).__name__
-            return Fail(error=readable(text), code=PROCESSING_FAILED)
+            return Fail(error=readable(_message(error)), code=PROCESSING_FAILED)
         case NoHandler(action=action):
             text = f"no handler is installed for action {action!r}"
             return Fail(error=readable(text), code=INVALID_ACTION)
@@ -80,8 +78,23 @@ def decide(ended: Ended) -> Outcome:
 
 def readable(text: str) -> str:
     """Return `text` cut at 2,000 characters, with what cannot be printed escaped."""
-    cut = text if len(text) <= ERROR_CHARS else text[: ERROR_CHARS - 1] + "…"
+    return escaped(text if len(text) <= ERROR_CHARS else text[: ERROR_CHARS - 1] + "…")
+
+
+def escaped(text: str) -> str:
+    """Return `text` with what cannot be printed escaped; lines and tabs stay."""
     return "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in cut
+        for char in text
     )
+
+
+def _message(error: BaseException) -> str:
+    """Return what an exception says, or else its name; of a group, what is in it, too."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  the exception is the handler's own
+        text = ""
+    if isinstance(error, BaseExceptionGroup):
+        return f"{text}: {'; '.join(_message(each) for each in error.exceptions)}"
+    return text or type(error).__name__

@@ -23,7 +23,8 @@ from streamer_store import (
     StoreError,
     Undecodable,
 )
-from streamer_worker.events import ClaimTried, Events, Polled
+from streamer_store.schema import REQUESTS
+from streamer_worker.events import ClaimTried, Events, ItemUndecodable, Polled
 from streamer_worker.retry import backoff
 from streamer_worker.settings import PollSettings
 from streamer_worker.slots import Slots
@@ -157,10 +158,18 @@ class Poller:
         except (Undecodable, ItemTooLarge) as refused:
             self._missed[_key(candidate)] = None
             error = refused
+            self._tell_undecodable(candidate, refused)
         except StoreError as failed:
             error = failed
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
         return claim
+
+
+    def _tell_undecodable(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
+        reason = error.reason if isinstance(error, Undecodable) else error.message
+        self._events.emit(
+            ItemUndecodable(table=REQUESTS.name, key=candidate.request_id, reason=reason)
+        )
 
 
 def _key(candidate: Candidate) -> tuple[str, str]:

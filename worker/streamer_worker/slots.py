@@ -15,6 +15,7 @@ class Slots:
         self.used = 0
         self._events = events
         self._changed = anyio.Event()
+        self._tell()
 
     @property
     def free(self) -> int:
@@ -38,4 +39,7 @@ class Slots:
         self.used = used
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
-        self._events.emit(SlotsChanged(used=used, total=self.total))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._events.emit(SlotsChanged(used=self.used, total=self.total))

@@ -30,7 +30,7 @@ def handler(action: str) -> Callable[[HandlerFunction], Handler]:
     Name it in the entry points of your package, group `streamer_worker.handlers`. Raises
     TypeError when the function has another shape.
     """
-    if not action or callable(action):
+    if not isinstance(action, str) or not action:
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
 
     def define(function: HandlerFunction) -> Handler:
