@@ -164,7 +164,6 @@ class Poller:
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
         return claim
 
-
     def _tell_undecodable(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
         reason = error.reason if isinstance(error, Undecodable) else error.message
         self._events.emit(

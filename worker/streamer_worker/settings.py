@@ -28,9 +28,14 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
 # Kubernetes and Docker links name a service "streamer…" in these shapes.
 _SERVICE_LINK = re.compile(
-    r"STREAMER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
+    r"STREAMER_(?:\w+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR))"
 )
+# These names are links only when their value is one: STREAMER_HTTP_PORT is also a setting.
+_PORT_LINK = re.compile(r"STREAMER_(?:\w+_)?PORT(?:_\d+_(?:TCP|UDP|SCTP))?")
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"//[^/@]*@")
+_SHOWN_CHARS = 100
 
 
 def seconds(value: object) -> object:
@@ -88,10 +93,15 @@ class LogSettings(_Component):
 
 
 class _FilteredEnvironment(EnvSettingsSource):
-    """The environment without what only looks like a setting."""
+    """The settings that the environment holds. What it holds beside them is refused elsewhere."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in _settings_in(os.environ)}
+        known = {_variable(each) for each in setting_names()}
+        return {
+            name.lower(): value
+            for name, value in _meant_as_settings(os.environ)
+            if name in known and value
+        }
 
 
 class Settings(BaseSettings):
@@ -143,12 +153,15 @@ def load_settings(path: Path | None = None) -> Settings:
     """Read the settings. Raises SettingsError with every fault, the nearest names included."""
     file, faults = ({}, []) if path is None else _read_file(path)
     faults += _unknown_variables()
+    # The base class takes arguments of its own, whose names begin with an underscore.
+    faults += [_unknown(name, setting_names()) for name in file if name.startswith("_")]
     try:
-        settings = Settings(**file)
+        settings = Settings(**{name: file[name] for name in file if not name.startswith("_")})
     except ValidationError as error:
         faults += [_words(each) for each in error.errors()]
-    if not faults and settings.poll.fastest > settings.poll.slowest:
-        faults.append("poll.fastest is longer than poll.slowest")
+    else:
+        if settings.poll.fastest > settings.poll.slowest:
+            faults.append("poll.fastest is longer than poll.slowest")
     if faults:
         raise SettingsError("the settings are not valid:", faults)
     return settings
@@ -171,31 +184,32 @@ def _variable(name: str) -> str:
     return PREFIX + name.replace(".", "_").upper()
 
 
-def _settings_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in environment.items():
-        if not name.upper().startswith(PREFIX) or name.upper().startswith(f"{PREFIX}TEST_"):
+def _meant_as_settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what is not there for another purpose, under its name in upper case."""
+    for given, value in environment.items():
+        name = given.upper()
+        if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_"):
             continue
-        if name.upper() == CONFIG_VARIABLE:
-            continue
-        if _LINK_VALUE.match(value):
-            continue
-        known = name.upper() in {_variable(each) for each in setting_names()}
-        if known or not _SERVICE_LINK.fullmatch(name.upper()):
+        if name != CONFIG_VARIABLE and not _is_service_link(name, value):
             yield name, value
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if _PORT_LINK.fullmatch(name):
+        return _LINK_VALUE.match(value) is not None
+    return _SERVICE_LINK.fullmatch(name) is not None
 
 
 def _unknown_variables() -> list[str]:
     known = [_variable(each) for each in setting_names()]
     return [
-        _unknown(name.upper(), known)
-        for name, _ in _settings_in(os.environ)
-        if name.upper() not in known
+        _unknown(name, known) for name, _ in _meant_as_settings(os.environ) if name not in known
     ]
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
-        return tomllib.loads(path.read_text()), []
+        return tomllib.loads(path.read_text(encoding="utf-8")), []
     except OSError as error:
         return {}, [f"{path}: {error.strerror}"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -206,9 +220,15 @@ def _words(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return _unknown(name, setting_names())
-    return f"{name} ({_variable(name)}): {fault['msg']}, not {fault['input']!r}"
+    return f"{name} ({_variable(name)}): {fault['msg']}, not {_shown(fault['input'])}"
+
+
+def _shown(value: object) -> str:
+    text = _CREDENTIALS.sub("//***@", repr(value))
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"{name}: no such setting; the nearest is {nearest[0]}"
+    by_letters = {each.lower(): each for each in known}
+    nearest = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=0.0)
+    return f"{name}: no such setting; the nearest is {by_letters[nearest[0]]}"

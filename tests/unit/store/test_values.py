@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, Inexact, Rounded, localcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -139,12 +139,30 @@ def test_what_dynamodb_cannot_hold_is_refused_with_its_path(
 
 @pytest.mark.parametrize(
     "number",
-    [10**38 - 1, -(10**38) + 1, 10**125, int(LARGEST), LARGEST, -LARGEST, Decimal("1E-130")],
+    [
+        pytest.param(10**38 - 1, id="38 digits"),
+        pytest.param(-(10**38) + 1, id="38 digits, negative"),
+        pytest.param(10**125, id="1E125"),
+        pytest.param(int(LARGEST), id="largest int"),
+        pytest.param(LARGEST, id="largest"),
+        pytest.param(LARGEST.copy_negate(), id="largest negative"),
+        pytest.param(Decimal("1E-130"), id="smallest"),
+        pytest.param(Decimal("-1E-130"), id="smallest negative"),
+    ],
 )
 def test_numbers_at_the_limits_are_stored_exactly(number: Any) -> None:
     """38 digits, and the largest and smallest magnitudes, come back as they went."""
     found = decode(encode(number))
     assert Decimal(repr(found)) == number
+
+
+def test_a_callers_decimal_context_changes_nothing() -> None:
+    """A handler may compute with few digits and strict traps; storing does not care."""
+    with localcontext(prec=3, traps=[Inexact, Rounded]):
+        number = Decimal("1.23456")
+        assert encode(number) == {"N": "1.23456"}
+        assert decode({"N": "1.23456"}) == 1.23456
+        assert item_size({"ab": {"N": "1.23456"}}) == 7
 
 
 def test_trailing_zeros_are_no_digits() -> None:
