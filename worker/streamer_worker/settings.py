@@ -195,8 +195,8 @@ def _meant_as_settings(environment: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    if _PORT_LINK.fullmatch(name):
-        return _LINK_VALUE.match(value) is not None
+    if _PORT_LINK.fullmatch(name) and _LINK_VALUE.match(value):
+        return True
     return _SERVICE_LINK.fullmatch(name) is not None
 
 

@@ -30,7 +30,7 @@ def handler(action: str) -> Callable[[HandlerFunction], Handler]:
     Name it in the entry points of your package, group `streamer_worker.handlers`. Raises
     TypeError when the function has another shape.
     """
-    if not isinstance(action, str) or not action:
+    if not _is_name(action):
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
 
     def define(function: HandlerFunction) -> Handler:
@@ -46,3 +46,7 @@ def handler(action: str) -> Callable[[HandlerFunction], Handler]:
         return Handler(action=action, function=function)
 
     return define
+
+
+def _is_name(given: object) -> bool:
+    return isinstance(given, str) and bool(given)
