@@ -120,15 +120,18 @@ class Claims:
         if after < timedelta():
             raise ValidationError("after", "must not be negative")
         version = writes.settle_version(claim.version)
-        update = writes.retry(
-            claim,
-            after=after,
-            error=error,
-            code=code,
-            counts=counts,
-            version=version,
-            now=self._clock.now(),
-        )
+        try:
+            update = writes.retry(
+                claim,
+                after=after,
+                error=error,
+                code=code,
+                counts=counts,
+                version=version,
+                now=self._clock.now(),
+            )
+        except OverflowError as overflow:
+            raise ValidationError("after", "reaches past the year 9999") from overflow
         await self._settle("retry", claim, update, version)
 
     async def release(self, claim: Claim) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -233,6 +233,10 @@ def require_fraction(name: str, value: object) -> None:
 def require_time(name: str, value: object) -> None:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValidationError(name, "must be a datetime with a time zone")
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValidationError(name, "must lie in the years 1 to 9999, in UTC") from error
 
 
 def optional_time(name: str, value: object) -> None:

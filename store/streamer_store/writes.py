@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from streamer_store.engine import Absent, Below, Condition, OneOf, Put, Update, equals
+from streamer_store.errors import ValidationError
 from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus
 from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.times import epoch, format_time
@@ -91,9 +92,9 @@ def progress(
     """Write progress; what is None stays as it was."""
     sets: dict[str, AttributeValue] = {"WriteSeq": _number(seq)}
     if fraction is not None:
-        sets["Progress"] = encode(fraction)
+        sets["Progress"] = encode(fraction, "progress")
     if message is not None:
-        sets["ProgressMessage"] = encode(message, "message")
+        sets["ProgressMessage"] = _text("message", message)
     if details is not None:
         sets["ProgressDetails"] = encode_document(details, "details")
     return Update(
@@ -166,9 +167,9 @@ def retry(
         "TTL": _ttl(now + after),
     }
     if error is not None:
-        sets["Error"] = encode(error, "error")
+        sets["Error"] = _text("error", error)
     if code is not None:
-        sets["ErrorCode"] = encode(code, "code")
+        sets["ErrorCode"] = _text("code", code)
     return _move(
         held.request_id,
         RequestStatus.RETRYING,
@@ -213,7 +214,7 @@ def rescue(seen: AsyncRequest, *, error: str, code: str, version: str, now: date
 def cancel(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
     sets = {"ProcessingEnded": _time(now), "TTL": _ttl(now)}
     if message is not None:
-        sets["ProgressMessage"] = encode(message, "message")
+        sets["ProgressMessage"] = _text("message", message)
     return _move(
         seen["RequestID"]["S"],
         RequestStatus.CANCELLED,
@@ -240,7 +241,7 @@ def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> 
     if message is None:
         removes.append("ProgressMessage")
     else:
-        sets["ProgressMessage"] = encode(message, "message")
+        sets["ProgressMessage"] = _text("message", message)
     return _move(
         seen["RequestID"]["S"],
         RequestStatus.PENDING,
@@ -285,8 +286,8 @@ def _fence(held: Claim) -> tuple[Condition, ...]:
 
 def _failure(error: str, code: str, now: datetime) -> dict[str, AttributeValue]:
     return {
-        "Error": encode(error, "error"),
-        "ErrorCode": encode(code, "code"),
+        "Error": _text("error", error),
+        "ErrorCode": _text("code", code),
         "ProcessingEnded": _time(now),
     }
 
@@ -301,6 +302,12 @@ def _version(seen: AttributeValue | None) -> Condition:
 
 def _time(moment: datetime) -> AttributeValue:
     return {"S": format_time(moment)}
+
+
+def _text(name: str, value: object) -> AttributeValue:
+    if not isinstance(value, str):
+        raise ValidationError(name, f"must be text, not {type(value).__name__}")
+    return encode(value, name)
 
 
 def _number(value: int) -> AttributeValue:

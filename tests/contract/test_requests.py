@@ -1,8 +1,24 @@
+"""Enqueueing, reading and deleting requests."""
+
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
 
-from streamer_store import AlreadyExists, AsyncRequest, RequestStatus, Stores
+import pytest
+from going import put_raw
+
+from streamer_store import (
+    AlreadyExists,
+    AsyncRequest,
+    ItemTooLarge,
+    NotFound,
+    RequestStatus,
+    Stores,
+    Undecodable,
+    ValidationError,
+)
+from streamer_store.times import epoch
+from support import START
 
 pytestmark = pytest.mark.anyio
 
@@ -27,9 +43,112 @@ async def test_a_request_goes_through_its_life(stores: Stores) -> None:
     assert done.worker_id == "w1"
 
 
+async def test_enqueue_fills_in_what_is_missing(stores: Stores) -> None:
+    """The id is fresh, CreatedAt is now, TTL is seven days away; what was given stays."""
+    stored = await stores.requests.enqueue(AsyncRequest(action="echo", max_retries=0))
+    assert stored == await stores.requests.get(stored.request_id)
+    assert stored.created_at == START
+    assert stored.ttl == epoch(START, timedelta(days=7))
+    assert stored.max_retries == 0
+    other = await stores.requests.enqueue(AsyncRequest(action="echo", ttl=99))
+    assert other.ttl == 99
+    assert other.request_id != stored.request_id
+
+
 async def test_enqueue_never_overwrites(stores: Stores) -> None:
     """An id that is taken is refused, and the first request stays."""
     await stores.requests.enqueue(AsyncRequest(action="one", request_id="r1"))
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists) as caught:
         await stores.requests.enqueue(AsyncRequest(action="two", request_id="r1"))
+    assert caught.value.key == "r1"
     assert (await stores.requests.get("r1")).action == "one"
+
+
+async def test_enqueue_refuses_a_request_that_is_not_new(stores: Stores) -> None:
+    """Only PENDING requests enter the queue."""
+    with pytest.raises(ValidationError, match="status"):
+        await stores.requests.enqueue(AsyncRequest(action="a", status=RequestStatus.COMPLETED))
+
+
+async def test_enqueue_measures_before_it_writes(stores: Stores) -> None:
+    """Over 392 KB the error says how large the item would be, and nothing is stored."""
+    large = AsyncRequest(action="echo", request_id="r1", payload={"text": "x" * 401_500})
+    with pytest.raises(ItemTooLarge) as caught:
+        await stores.requests.enqueue(large)
+    assert caught.value.field == "payload"
+    assert caught.value.size is not None
+    assert 401_500 < caught.value.size < 402_500
+    assert str(caught.value.size) in str(caught.value)
+    with pytest.raises(NotFound):
+        await stores.requests.get("r1")
+
+
+async def test_a_request_just_small_enough_lives_a_whole_life(stores: Stores) -> None:
+    """The headroom that enqueueing leaves holds what the worker adds."""
+    large = AsyncRequest(action="echo", request_id="r1", payload={"text": "x" * 401_000})
+    await stores.requests.enqueue(large)
+    (claim,) = await stores.requests.dequeue(1)
+    await stores.requests.update_progress(claim, 0.5, "m" * 1000)
+    await stores.requests.fail(claim, "e" * 2000, "CODE")
+    assert (await stores.requests.get("r1")).error_code == "CODE"
+
+
+async def test_enqueue_many_stores_more_than_a_batch(stores: Stores) -> None:
+    """Sixty requests are stored and come back in order, each as it was returned."""
+    stored = await stores.requests.enqueue_many(
+        AsyncRequest(action="echo", payload={"number": number}) for number in range(60)
+    )
+    found = await stores.requests.get_many(each.request_id for each in stored)
+    assert list(found.values()) == stored
+    assert [each.payload for each in stored] == [{"number": number} for number in range(60)]
+
+
+async def test_enqueue_many_overwrites_nothing(stores: Stores) -> None:
+    """Ids that are taken are named; all other requests are stored."""
+    await stores.requests.enqueue(AsyncRequest(action="first", request_id="b"))
+    with pytest.raises(AlreadyExists) as caught:
+        await stores.requests.enqueue_many(
+            [AsyncRequest(action="second", request_id=each) for each in ("a", "b", "c", "a")]
+        )
+    assert caught.value.key == "b,a"
+    found = await stores.requests.get_many(["a", "b", "c"])
+    assert [each.action for each in found.values()] == ["second", "first", "second"]
+
+
+async def test_enqueue_many_validates_all_before_it_writes_any(stores: Stores) -> None:
+    """One request that cannot be stored, and none is."""
+    requests = [
+        AsyncRequest(action="echo", request_id="good"),
+        AsyncRequest(action="echo", payload={"bad": float("nan")}),
+    ]
+    with pytest.raises(ValidationError, match=r"payload\.bad"):
+        await stores.requests.enqueue_many(requests)
+    assert await stores.requests.get_many(["good"]) == {}
+    assert await stores.requests.enqueue_many([]) == []
+
+
+async def test_get_many_returns_what_exists(stores: Stores) -> None:
+    """In the order asked for, doubles once, the missing left out."""
+    for request_id in ("a", "b", "c"):
+        await stores.requests.enqueue(AsyncRequest(action="echo", request_id=request_id))
+    assert list(await stores.requests.get_many(["c", "nobody", "a", "c"])) == ["c", "a"]
+    assert await stores.requests.get_many([]) == {}
+
+
+async def test_get_says_what_is_wrong(stores: Stores) -> None:
+    """A missing request is NotFound, one that does not read is Undecodable."""
+    with pytest.raises(NotFound, match="nobody"):
+        await stores.requests.get("nobody")
+    with pytest.raises(ValidationError, match="request_id"):
+        await stores.requests.get("")
+    await put_raw(stores, {"RequestID": {"S": "r1"}, "Status": {"S": "ASLEEP"}})
+    with pytest.raises(Undecodable, match="Status"):
+        await stores.requests.get("r1")
+
+
+async def test_delete_is_well_with_what_is_gone(stores: Stores) -> None:
+    """A request is removed; removing it again is no error."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
+    await stores.requests.delete("r1")
+    await stores.requests.delete("r1")
+    assert await stores.requests.get_many(["r1"]) == {}

@@ -60,10 +60,14 @@ class Dispatcher:
         self._interrupted = True
 
     async def run(self, claims: MemoryObjectReceiveStream[Claim], tasks: TaskGroup) -> None:
-        """Start a task in `tasks` for every claim that arrives, until the stream ends."""
-        async with claims:
-            async for claim in claims:
-                tasks.start_soon(self.run_one, claim)
+        """Start a task in `tasks` for every claim that arrives, until the stream ends.
+
+        Cancellation does not end it: a claim that nobody takes would be a lost request.
+        """
+        with anyio.CancelScope(shield=True):
+            async with claims:
+                async for claim in claims:
+                    tasks.start_soon(self.run_one, claim)
 
     async def run_one(self, claim: Claim) -> str:
         """Run the handler, settle the request, and return what became of it."""

@@ -26,14 +26,18 @@ def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Itera
         return
     try:
         server, thread = start_http_server(settings.port, settings.host, registry)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
+    except (OSError, ValueError) as error:  # ValueError: the host is no name at all
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise StartError(
             "/metrics cannot be served:",
-            [f"{where}: {error.strerror}; STREAMER_HTTP_PORT chooses another port, 0 a free one"],
+            [
+                f"{settings.host}:{settings.port}: {reason}; STREAMER_HTTP_HOST and"
+                " STREAMER_HTTP_PORT choose another address, port 0 takes a free one"
+            ],
         ) from error
     try:
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
         yield f"http://{host}:{server.server_port}/metrics"
     finally:
         server.shutdown()

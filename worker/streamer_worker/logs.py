@@ -15,6 +15,7 @@ from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
     Event,
+    ItemUndecodable,
     Polled,
     ProgressDropped,
     RequestFinished,
@@ -24,9 +25,10 @@ from streamer_worker.events import (
     StepFailed,
     TableDiffers,
 )
-from streamer_worker.outcome import readable
+from streamer_worker.outcome import escaped, readable
 from streamer_worker.settings import LogSettings
 
+_TRACEBACK_CHARS: Final = 16_000
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -39,14 +41,17 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Before anything is escaped. The console's own way shows local variables: payloads.
+        structlog.processors.format_exc_info,
+        _escape,
     ]
     renderer: Any
     if console:
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     else:
-        shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
-    shared.append(_escape)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -107,14 +112,19 @@ def _level(event: Event) -> int | None:
             return logging.INFO
         case StepFailed():
             return logging.ERROR
-        case RequestFinished() | SettleDelayed() | ProgressDropped() | TableDiffers():
+        case RequestFinished() | SettleDelayed() | ProgressDropped():
+            return logging.WARNING
+        case TableDiffers() | ItemUndecodable():
             return logging.WARNING
     return logging.INFO
 
 
 def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: _escaped(value) for key, value in event.items()}
+    return {key: _escaped(key, value) for key, value in event.items()}
 
 
-def _escaped(value: Any) -> Any:
-    return readable(value) if isinstance(value, str) and not value.isprintable() else value
+def _escaped(key: str, value: Any) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    # A traceback's last line says what happened.
+    return escaped(value[-_TRACEBACK_CHARS:]) if key == "exception" else readable(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -38,6 +39,7 @@ _LEAST = 10
 _MOST = 1000
 _REMEMBERED = 10_000
 _CLAIM_PATIENCE = 60.0
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ class Poller:
         self._cursors: dict[RequestStatus, Any] = dict.fromkeys(WAITING)
         # A request whose claim failed is not tried again until its Version changes.
         self._missed: LRUCache[tuple[str, str], None] = LRUCache(_REMEMBERED)
+        # One whose claim met an error is tried again, after those that did not.
+        self._failed: LRUCache[tuple[str, str], None] = LRUCache(_REMEMBERED)
         self._pauses: Iterator[float] | None = None
 
     async def step(self) -> PollCounts:
@@ -111,7 +115,11 @@ class Poller:
             for candidate in await self._pages(status, limit):
                 if candidate.due(now) and _key(candidate) not in self._missed:
                     found.setdefault(candidate.request_id, candidate)
-        return list(found.values())
+        return sorted(found.values(), key=self._turn)
+
+    def _turn(self, candidate: Candidate) -> tuple[bool, datetime]:
+        # A retry is as old as its request: a steady stream of new ones does not keep it waiting.
+        return _key(candidate) in self._failed, candidate.created_at or _UNKNOWN
 
     async def _pages(self, status: RequestStatus, limit: int) -> list[Candidate]:
         first = await self._requests.waiting(status, limit=limit)
@@ -160,6 +168,7 @@ class Poller:
             error = refused
             self._tell_undecodable(candidate, refused)
         except StoreError as failed:
+            self._failed[_key(candidate)] = None
             error = failed
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
         return claim

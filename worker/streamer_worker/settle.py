@@ -53,6 +53,12 @@ class Settler:
                     return "cancelled"
                 except ClaimLost:
                     return "claim_lost"
+                except ValidationError as error:
+                    if isinstance(outcome, Complete):
+                        # For good: an answer that is lost must find the same outcome again.
+                        outcome = _refused(error)
+                        continue
+                    self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 except StoreError as error:
                     # Also when access is denied: an operator may mend that within the hour.
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
@@ -68,15 +74,7 @@ class Settler:
     async def _write(self, claim: Claim, outcome: Outcome) -> str:
         match outcome:
             case Complete(result=result):
-                try:
-                    await self._requests.complete(claim, result)
-                except ItemTooLarge as error:
-                    text = f"the request with its result is too large: {error.message}"
-                    await self._requests.fail(claim, readable(text), ITEM_TOO_LARGE)
-                    return "failed"
-                except ValidationError as error:
-                    await self._requests.fail(claim, readable(str(error)), INVALID_RESULT)
-                    return "failed"
+                await self._requests.complete(claim, result)
                 return "completed"
             case Fail(error=text, code=code):
                 await self._requests.fail(claim, text, code)
@@ -97,3 +95,10 @@ class Settler:
                 yield
             finally:
                 self._open.discard(scope)
+
+
+def _refused(error: ValidationError) -> Fail:
+    if isinstance(error, ItemTooLarge):
+        text = f"the request with its result is too large: {error.message}"
+        return Fail(error=readable(text), code=ITEM_TOO_LARGE)
+    return Fail(error=readable(str(error)), code=INVALID_RESULT)

@@ -1,0 +1,291 @@
+"""Claims, and the writes of those who hold them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from going import candidate, claimed, put_raw, raw, reclaimed
+
+from streamer_store import (
+    AsyncRequest,
+    Cancelled,
+    ClaimLost,
+    ConcurrentModification,
+    ItemTooLarge,
+    NotFound,
+    RequestNotPending,
+    RequestStatus,
+    Stores,
+    Undecodable,
+    ValidationError,
+)
+from streamer_store.times import epoch
+from support import START
+
+if TYPE_CHECKING:
+    from support import ManualClock
+
+pytestmark = pytest.mark.anyio
+WEEK = timedelta(days=7)
+# Moto measures an item as JSON, so it refuses items that DynamoDB takes.
+EXACT_ENGINES = ["memory", pytest.param("local", marks=pytest.mark.local)]
+
+
+async def test_a_claim_starts_an_attempt_afresh(stores: Stores, clock: ManualClock) -> None:
+    """What the last attempt left goes; worker, Version, start and TTL are set."""
+    claim = await claimed(stores)
+    await stores.requests.retry(claim, timedelta(0), error="broke", code="BROKE")
+    clock.advance(60)
+    again = await reclaimed(stores, worker_id="w2")
+    request = await stores.requests.get("r1")
+    assert request == again.request
+    assert (request.status, request.worker_id) == (RequestStatus.PROCESSING, "w2")
+    assert request.version == again.version != claim.version
+    assert request.processing_started == clock.now()
+    assert (request.error, request.error_code, request.retry_after) == (None, None, None)
+    assert request.processing_ended is None
+    assert request.ttl == epoch(clock.now(), WEEK)
+
+
+async def test_a_stale_candidate_claims_nothing(stores: Stores) -> None:
+    """What has moved on since the look is refused, in words of what it is now."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
+    seen = await candidate(stores, "r1")
+    claim = await stores.requests.claim(seen)
+    with pytest.raises(RequestNotPending, match="PROCESSING"):
+        await stores.requests.claim(seen)
+    await stores.requests.release(claim)
+    with pytest.raises(ConcurrentModification):
+        await stores.requests.claim(seen)
+    await stores.requests.delete("r1")
+    with pytest.raises(NotFound):
+        await stores.requests.claim(seen)
+
+
+async def test_a_retry_waits_for_its_time(stores: Stores, clock: ManualClock) -> None:
+    """Before RetryAfter it is not due; then it can be claimed."""
+    claim = await claimed(stores)
+    await stores.requests.retry(claim, timedelta(seconds=10))
+    with pytest.raises(RequestNotPending, match="due"):
+        await reclaimed(stores)
+    assert await stores.requests.dequeue(1) == []
+    clock.advance(10)
+    (again,) = await stores.requests.dequeue(1)
+    assert again.request.retry_count == 1
+
+
+async def test_dequeue_takes_the_oldest_pending_first(stores: Stores, clock: ManualClock) -> None:
+    """PENDING before RETRYING, oldest first, without a worker."""
+    await stores.requests.retry(await claimed(stores, "old"), timedelta(0))
+    for request_id in ("a", "b"):
+        clock.advance(1)
+        await stores.requests.enqueue(AsyncRequest(action="echo", request_id=request_id))
+    two = await stores.requests.dequeue(2)
+    assert [claim.request_id for claim in two] == ["a", "b"]
+    assert [claim.request.worker_id for claim in two] == [None, None]
+    assert [claim.request_id for claim in await stores.requests.dequeue(5)] == ["old"]
+
+
+async def test_progress_changes_only_what_is_given(stores: Stores) -> None:
+    """Fraction, message and details are each kept until a new one comes."""
+    claim = await claimed(stores)
+    await stores.requests.update_progress(claim, 0.25, "reading", {"rows": 1})
+    await stores.requests.update_progress(claim, 0.5)
+    await stores.requests.update_progress(claim, message="writing")
+    request = await stores.requests.get("r1")
+    assert (request.progress, request.progress_message) == (0.5, "writing")
+    assert request.progress_details == {"rows": 1}
+    assert request.version == claim.version
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), True])
+async def test_progress_is_a_fraction(stores: Stores, fraction: float) -> None:
+    """Anything else is refused before it is written."""
+    claim = await claimed(stores)
+    with pytest.raises(ValidationError, match="progress"):
+        await stores.requests.update_progress(claim, fraction)
+
+
+async def test_a_retry_that_counts_and_one_that_does_not(stores: Stores) -> None:
+    """RetryCount is one more, or as it was; error and code stay to be seen; no worker has it."""
+    claim = await claimed(stores)
+    await stores.requests.retry(claim, timedelta(0), error="broke", code="BROKE")
+    request = await stores.requests.get("r1")
+    assert (request.status, request.retry_count) == (RequestStatus.RETRYING, 1)
+    assert (request.error, request.error_code, request.worker_id) == ("broke", "BROKE", None)
+    again = await reclaimed(stores)
+    await stores.requests.retry(again, timedelta(0), counts=False)
+    assert (await stores.requests.get("r1")).retry_count == 1
+
+
+async def test_a_late_retry_outlives_its_ttl(stores: Stores) -> None:
+    """A retry in a month still exists then, and a week longer."""
+    claim = await claimed(stores)
+    await stores.requests.retry(claim, timedelta(days=30))
+    assert (await stores.requests.get("r1")).ttl == epoch(START + timedelta(days=30), WEEK)
+    with pytest.raises(ValidationError, match="after"):
+        await stores.requests.retry(claim, timedelta(seconds=-1))
+
+
+async def test_a_release_costs_no_attempt(stores: Stores) -> None:
+    """The request is PENDING again, RetryCount as it was, and belongs to nobody."""
+    claim = await claimed(stores)
+    await stores.requests.update_progress(claim, 0.5)
+    await stores.requests.release(claim)
+    request = await stores.requests.get("r1")
+    assert (request.status, request.retry_count) == (RequestStatus.PENDING, 0)
+    assert (request.worker_id, request.progress) == (None, 0.5)
+
+
+async def test_a_failure_tells_why(stores: Stores) -> None:
+    """Error, code and end are stored; the worker stays named."""
+    claim = await claimed(stores)
+    await stores.requests.fail(claim, "broke", "BROKE")
+    request = await stores.requests.get("r1")
+    assert (request.status, request.error, request.error_code) == (
+        RequestStatus.FAILED,
+        "broke",
+        "BROKE",
+    )
+    assert (request.processing_ended, request.worker_id) == (START, "w1")
+    with pytest.raises(ValidationError, match="error"):
+        await stores.requests.fail(claim, "", "BROKE")
+
+
+async def test_a_lost_claim_writes_nothing(stores: Stores) -> None:
+    """After somebody else's claim every write is refused, and the item stays as it is."""
+    old = await claimed(stores)
+    await stores.requests.release(old)
+    await reclaimed(stores, worker_id="w2")
+    before = await raw(stores)
+    for write in (
+        stores.requests.update_progress(old, 0.9),
+        stores.requests.complete(old, {}),
+        stores.requests.fail(old, "broke", "BROKE"),
+        stores.requests.retry(old, timedelta(0)),
+        stores.requests.release(old),
+    ):
+        with pytest.raises(ClaimLost) as caught:
+            await write
+        assert caught.value.status == "PROCESSING"
+        assert not isinstance(caught.value, Cancelled)
+    assert await raw(stores) == before
+
+
+async def test_the_same_outcome_may_be_written_again(stores: Stores) -> None:
+    """Settling twice in the same way is one success; in another way it is a lost claim."""
+    claim = await claimed(stores)
+    await stores.requests.complete(claim, {"ok": True})
+    before = await raw(stores)
+    await stores.requests.complete(claim, {"ok": True})
+    with pytest.raises(ClaimLost, match="COMPLETED"):
+        await stores.requests.fail(claim, "broke", "BROKE")
+    assert await raw(stores) == before
+
+
+async def test_a_deleted_request_is_a_lost_claim(stores: Stores) -> None:
+    """No write brings a row back that vanished under its handler."""
+    claim = await claimed(stores)
+    await stores.requests.delete("r1")
+    with pytest.raises(ClaimLost, match="no longer exists"):
+        await stores.requests.complete(claim, {})
+    assert await stores.requests.get_many(["r1"]) == {}
+
+
+@pytest.mark.parametrize("stores", EXACT_ENGINES, indirect=True)
+async def test_a_result_must_fit(stores: Stores) -> None:
+    """What DynamoDB refuses for size is told, and failing still works, in few words."""
+    claim = await claimed(stores, payload={"text": "x" * 390_000})
+    await stores.requests.update_progress(claim, 0.1, "m" * 500, {"d": "x" * 10_000})
+    with pytest.raises(ItemTooLarge):
+        await stores.requests.complete(claim, {"text": "x" * 30_000})
+    await stores.requests.fail(claim, "e" * 20_000, "BROKE")
+    request = await stores.requests.get("r1")
+    assert (request.status, request.error_code) == (RequestStatus.FAILED, "ITEM_TOO_LARGE")
+    assert request.error == "e" * 256
+    assert (request.progress_message, request.progress_details) == (None, None)
+
+
+@pytest.mark.parametrize("stores", EXACT_ENGINES, indirect=True)
+async def test_a_request_without_room_is_failed_by_the_claim(stores: Stores) -> None:
+    """An item that others filled to the brim cannot run; it says so and ends."""
+    item = {
+        "RequestID": {"S": "r1"},
+        "Status": {"S": "PENDING"},
+        "CreatedAt": {"S": "2026-01-01T00:00:00Z"},
+        "Action": {"S": "echo"},
+        "ProgressMessage": {"S": "m" * 1000},
+        "Payload": {"M": {"text": {"S": "x" * 408_460}}},
+    }
+    await put_raw(stores, item)
+    with pytest.raises(ItemTooLarge):
+        await reclaimed(stores)
+    request = await stores.requests.get("r1")
+    assert (request.status, request.error_code) == (RequestStatus.FAILED, "ITEM_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("Payload", {"S": "text"}, "Payload"),
+        ("RetryCount", {"S": "many"}, "RetryCount"),
+        ("CreatedAt", {"S": "yesterday"}, "CreatedAt"),
+        ("Version", {"N": "5"}, "Version"),
+        ("Action", {"S": ""}, "action"),
+    ],
+)
+async def test_a_request_that_does_not_read_is_failed(
+    stores: Stores, name: str, value: dict[str, str], reason: str
+) -> None:
+    """It is never skipped: its claim fails it with INVALID_REQUEST and says what is wrong."""
+    item = {
+        "RequestID": {"S": "r1"},
+        "Status": {"S": "PENDING"},
+        "CreatedAt": {"S": "2026-01-01T00:00:00Z"},
+        "Action": {"S": "echo"},
+    }
+    await put_raw(stores, item | {name: value})
+    if name == "Version":  # the claim itself mends it
+        assert (await reclaimed(stores)).request.version is not None
+        return
+    with pytest.raises(Undecodable, match=reason):
+        await reclaimed(stores)
+    failed = await raw(stores)
+    assert failed["Status"] == {"S": "FAILED"}
+    assert failed["ErrorCode"] == {"S": "INVALID_REQUEST"}
+    assert reason in failed["Error"]["S"]
+
+
+async def test_a_rescue_counts_as_an_attempt(stores: Stores) -> None:
+    """It is due at once, and the zombie's writes are refused."""
+    claim = await claimed(stores)
+    assert await stores.requests.rescue(
+        claim.request, error="worker w1 is gone", code="WORKER_LOST"
+    ) is (RequestStatus.RETRYING)
+    request = await stores.requests.get("r1")
+    assert (request.retry_count, request.retry_after, request.worker_id) == (1, START, None)
+    with pytest.raises(ClaimLost):
+        await stores.requests.complete(claim, {})
+    await reclaimed(stores, worker_id="w2")
+
+
+async def test_a_rescue_past_max_retries_fails(stores: Stores) -> None:
+    """A request that kills its workers comes to an end."""
+    claim = await claimed(stores, max_retries=0)
+    became = await stores.requests.rescue(claim.request, error="gone", code="WORKER_LOST")
+    assert became is RequestStatus.FAILED
+    request = await stores.requests.get("r1")
+    assert (request.error_code, request.worker_id) == ("WORKER_LOST", "w1")
+
+
+async def test_a_rescue_comes_too_late(stores: Stores) -> None:
+    """What was settled meanwhile stays; what is gone is not found."""
+    claim = await claimed(stores)
+    await stores.requests.complete(claim, {})
+    with pytest.raises(ConcurrentModification):
+        await stores.requests.rescue(claim.request, error="gone", code="WORKER_LOST")
+    await stores.requests.delete("r1")
+    with pytest.raises(NotFound):
+        await stores.requests.rescue(claim.request, error="gone", code="WORKER_LOST")

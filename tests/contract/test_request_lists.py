@@ -1,0 +1,118 @@
+"""Lists of requests, over the indexes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from going import claimed, put_raw
+
+from streamer_store import AsyncRequest, RequestStatus, Stores, Undecodable, ValidationError
+
+if TYPE_CHECKING:
+    from support import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def _enqueue(stores: Stores, clock: ManualClock, *request_ids: str) -> None:
+    for request_id in request_ids:
+        clock.advance(1)
+        await stores.requests.enqueue(
+            AsyncRequest(action="echo", request_id=request_id, connection_id="c1")
+        )
+
+
+async def test_by_connection_comes_newest_first(stores: Stores, clock: ManualClock) -> None:
+    """Whole requests of that connection alone, as many as asked for."""
+    await _enqueue(stores, clock, "a", "b", "c")
+    await stores.requests.enqueue(AsyncRequest(action="echo", connection_id="c2"))
+    found = [each async for each in stores.requests.get_by_connection("c1")]
+    assert [each.request_id for each in found] == ["c", "b", "a"]
+    assert found[0] == await stores.requests.get("c")
+    two = [each.request_id async for each in stores.requests.get_by_connection("c1", limit=2)]
+    assert two == ["c", "b"]
+    assert [each async for each in stores.requests.get_by_connection("nobody")] == []
+
+
+async def test_by_status_comes_oldest_first(stores: Stores, clock: ManualClock) -> None:
+    """Whole requests of that status alone, as many as asked for."""
+    await _enqueue(stores, clock, "a", "b", "c")
+    claim = await claimed(stores, "d")
+    pending = stores.requests.get_by_status(RequestStatus.PENDING)
+    assert [each.request_id async for each in pending] == ["a", "b", "c"]
+    one = stores.requests.get_by_status(RequestStatus.PENDING, limit=1)
+    assert [each.request_id async for each in one] == ["a"]
+    running = stores.requests.get_by_status(RequestStatus.PROCESSING)
+    assert [each.version async for each in running] == [claim.version]
+
+
+async def test_lists_go_past_a_page(stores: Stores) -> None:
+    """More than a page of requests are all listed, once each."""
+    stored = await stores.requests.enqueue_many(
+        AsyncRequest(action="echo", connection_id="c1") for _ in range(230)
+    )
+    wanted = sorted(each.request_id for each in stored)
+    by_status = stores.requests.get_by_status(RequestStatus.PENDING)
+    assert sorted([each.request_id async for each in by_status]) == wanted
+    by_connection = stores.requests.get_by_connection("c1", limit=150)
+    found = {each.request_id async for each in by_connection}
+    assert len(found) == 150
+    assert found < set(wanted)
+
+
+async def test_waiting_goes_on_at_its_cursor(stores: Stores, clock: ManualClock) -> None:
+    """Page by page, oldest first, until there is no cursor."""
+    await _enqueue(stores, clock, "a", "b", "c")
+    first = await stores.requests.waiting(RequestStatus.PENDING, limit=2)
+    assert [each.request_id for each in first.candidates] == ["a", "b"]
+    assert first.cursor is not None
+    rest = await stores.requests.waiting(RequestStatus.PENDING, limit=2, cursor=first.cursor)
+    assert [each.request_id for each in rest.candidates] == ["c"]
+    assert rest.cursor is None
+
+
+async def test_a_candidate_says_what_the_index_carries(stores: Stores) -> None:
+    """Action, tenant, CreatedAt and Version come with it."""
+    stored = await stores.requests.enqueue(AsyncRequest(action="echo", tenant_id="t1"))
+    (found,) = (await stores.requests.waiting(RequestStatus.PENDING, limit=1)).candidates
+    assert (found.action, found.tenant_id, found.created_at, found.seen_version) == (
+        "echo",
+        "t1",
+        stored.created_at,
+        {"S": stored.version},
+    )
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+async def test_a_limit_is_at_least_one(stores: Stores, limit: int) -> None:
+    """No list, page or dequeue takes less."""
+    with pytest.raises(ValidationError, match="limit"):
+        await stores.requests.waiting(RequestStatus.PENDING, limit=limit)
+    with pytest.raises(ValidationError, match="limit"):
+        await stores.requests.dequeue(limit)
+    with pytest.raises(ValidationError, match="limit"):
+        await anext(aiter(stores.requests.get_by_status(RequestStatus.PENDING, limit=limit)))
+
+
+async def test_lists_tell_of_what_does_not_read(
+    stores: Stores, clock: ManualClock, undecodable: list[Undecodable]
+) -> None:
+    """A broken item is reported by its key; the others still come."""
+    await _enqueue(stores, clock, "a")
+    await put_raw(
+        stores,
+        {
+            "RequestID": {"S": "broken"},
+            "Status": {"S": "PENDING"},
+            "CreatedAt": {"S": "2026-01-01T00:00:00Z"},
+            "ConnectionID": {"S": "c1"},
+            "Action": {"S": "echo"},
+            "RetryCount": {"S": "many"},
+        },
+    )
+    found = [each.request_id async for each in stores.requests.get_by_connection("c1")]
+    assert found == ["a"]
+    assert [(each.key, each.reason) for each in undecodable] == [
+        ("broken", "RetryCount: expected a number, found str")
+    ]

@@ -1,0 +1,267 @@
+"""Every write to a request, what may happen before its late copy, and the answer then."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from integration.doubling import DoublingEngine
+from streamer_store import (
+    AlreadyExists,
+    AsyncRequest,
+    Cancelled,
+    Claim,
+    ClaimLost,
+    ConcurrentModification,
+    RequestNotPending,
+    RequestStatus,
+    StoreError,
+    Stores,
+    codec,
+)
+from streamer_store.clock import new_id
+from streamer_store.engine import Engine
+from streamer_store.schema import Table
+from streamer_store.stores import stores_over
+from support import ManualClock
+
+_NUMBERS = itertools.count()
+_S = RequestStatus
+
+
+class Scene:
+    """One request, whoever else works on it, and the stores whose write will be doubled."""
+
+    def __init__(self, inner: Engine) -> None:
+        number = next(_NUMBERS)
+        self.inner = inner
+        self.clock = ManualClock()
+        self.request_id = f"r{number}"
+        # What the doubled stores draw first, where the producer gives no id.
+        self.drawn_id = new_id(random.Random(f"mine {number}"))
+        self._mine = random.Random(f"mine {number}")
+        self.others = stores_over(inner, clock=self.clock, rng=random.Random(f"others {number}"))
+
+    def doubling(
+        self, table: Table, meanwhile: Callable[[], Awaitable[None]]
+    ) -> tuple[DoublingEngine, Stores]:
+        engine = DoublingEngine(self.inner, table, meanwhile)
+        return engine, stores_over(engine, clock=self.clock, rng=self._mine)
+
+    async def request(self) -> AsyncRequest:
+        return await self.others.requests.get(self.request_id)
+
+    async def claim(self, worker_id: str) -> Claim:
+        """Claim as somebody else, who sees the request as it is and waits until it is due."""
+        self.clock.advance(60)
+        candidate = codec.candidate(codec.request_item(await self.request()))
+        return await self.others.requests.claim(candidate, worker_id=worker_id)
+
+    async def rescue(self, stores: Stores) -> RequestStatus:
+        return await stores.requests.rescue(await self.request(), error="gone", code="LOST")
+
+
+class Meanwhile(StrEnum):
+    """What somebody else does between the two copies."""
+
+    NOTHING = "at once"
+    CANCEL = "after a cancel"
+    RESCUE = "after a rescue"
+    CLAIM = "after the next claim"
+
+    async def happen(self, scene: Scene) -> None:
+        """Bring it about, by the steps that lead there from what the first copy left."""
+        if self is Meanwhile.NOTHING:
+            return
+        status = (await scene.request()).status
+        ended = {_S.FAILED} if self is Meanwhile.CANCEL else {_S.FAILED, _S.CANCELLED}
+        if status in ended:
+            await scene.others.requests.redrive(scene.request_id)
+        running = status is _S.PROCESSING
+        match self:
+            case Meanwhile.CANCEL:
+                await scene.others.requests.cancel(scene.request_id)
+            case Meanwhile.RESCUE:
+                if not running:
+                    await scene.claim("another")
+                await scene.rescue(scene.others)
+            case Meanwhile.CLAIM:
+                if running:
+                    await scene.rescue(scene.others)
+                await scene.claim("another")
+
+
+Call = Callable[[Stores], Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """A kind of write. `prepare` makes the request as it must be, and returns the call;
+    `answers` has the status returned, None, or the error raised, for what happened meanwhile.
+    """
+
+    prepare: Callable[[Scene], Awaitable[Call]]
+    answers: dict[Meanwhile, type[StoreError] | RequestStatus | None]
+
+
+def status_in(answer: Any) -> RequestStatus | None:
+    """Return the status that the answer to a write tells of."""
+    match answer:
+        case Claim():
+            return answer.request.status
+        case AsyncRequest():
+            return answer.status
+        case [AsyncRequest() as only]:
+            return only.status
+    return answer  # type: ignore[no-any-return]
+
+
+def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[Call]]:
+    async def prepare(scene: Scene) -> Call:
+        request = AsyncRequest(action="echo", request_id="" if drawn else scene.request_id)
+        if drawn:
+            scene.request_id = scene.drawn_id
+        if many:
+            return lambda stores: stores.requests.enqueue_many([request])
+        return lambda stores: stores.requests.enqueue(request)
+
+    return prepare
+
+
+async def _claim(scene: Scene) -> Call:
+    request = AsyncRequest(action="echo", request_id=scene.request_id)
+    stored = await scene.others.requests.enqueue(request)
+    candidate = codec.candidate(codec.request_item(stored))
+    return lambda stores: stores.requests.claim(candidate, worker_id="mine")
+
+
+def _held(call: Callable[[Stores, Claim], Awaitable[Any]]) -> Callable[[Scene], Awaitable[Call]]:
+    async def prepare(scene: Scene) -> Call:
+        claim = await (await _claim(scene))(scene.others)
+        return lambda stores: call(stores, claim)
+
+    return prepare
+
+
+def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[Call]]:
+    async def prepare(scene: Scene) -> Call:
+        request = AsyncRequest(
+            action="echo", request_id=scene.request_id, max_retries=0 if last else 9
+        )
+        await scene.others.requests.enqueue(request)
+        await scene.claim("mine")
+        return scene.rescue
+
+    return prepare
+
+
+def _operate(
+    start: RequestStatus, call: Callable[[Stores, str], Awaitable[Any]]
+) -> Callable[[Scene], Awaitable[Call]]:
+    async def prepare(scene: Scene) -> Call:
+        claiming = await _claim(scene)
+        if start is not _S.PENDING:
+            claim = await claiming(scene.others)
+            if start is _S.FAILED:
+                await scene.others.requests.fail(claim, "bad", "BAD")
+        return lambda stores: call(stores, scene.request_id)
+
+    return prepare
+
+
+def _answers(
+    nothing: RequestStatus | None,
+    cancel: type[StoreError] | RequestStatus,
+    rescue: type[StoreError] | RequestStatus,
+    claim: type[StoreError] | RequestStatus,
+) -> dict[Meanwhile, type[StoreError] | RequestStatus | None]:
+    return dict(zip(Meanwhile, (nothing, cancel, rescue, claim), strict=True))
+
+
+_ALWAYS_STORED = _answers(_S.PENDING, _S.PENDING, _S.PENDING, _S.PENDING)
+# Once the Version has moved on, our own request cannot be told from somebody else's.
+_TAKEN = _answers(_S.PENDING, AlreadyExists, AlreadyExists, AlreadyExists)
+_HOLDER = _answers(None, Cancelled, ClaimLost, ClaimLost)
+_REDRIVEN = _answers(_S.PENDING, _S.CANCELLED, RequestNotPending, RequestNotPending)
+# Nothing leads away from COMPLETED: nothing can happen between the copies.
+_COMPLETED: dict[Meanwhile, type[StoreError] | RequestStatus | None] = {Meanwhile.NOTHING: None}
+
+WRITES: Final[dict[str, Write]] = {
+    "enqueue, id given": Write(prepare=_enqueue(many=False, drawn=False), answers=_TAKEN),
+    "enqueue, id drawn": Write(prepare=_enqueue(many=False, drawn=True), answers=_ALWAYS_STORED),
+    "enqueue_many, id given": Write(prepare=_enqueue(many=True, drawn=False), answers=_TAKEN),
+    "enqueue_many, id drawn": Write(
+        prepare=_enqueue(many=True, drawn=True), answers=_ALWAYS_STORED
+    ),
+    "claim": Write(
+        prepare=_claim,
+        answers=_answers(
+            _S.PROCESSING, RequestNotPending, ConcurrentModification, RequestNotPending
+        ),
+    ),
+    "update_progress": Write(
+        prepare=_held(lambda stores, claim: stores.requests.update_progress(claim, 0.5, "half")),
+        answers=_HOLDER,
+    ),
+    "complete": Write(
+        prepare=_held(lambda stores, claim: stores.requests.complete(claim, {"ok": True})),
+        answers=_COMPLETED,
+    ),
+    "fail": Write(
+        prepare=_held(lambda stores, claim: stores.requests.fail(claim, "bad", "BAD")),
+        answers=_HOLDER,
+    ),
+    "retry": Write(
+        prepare=_held(
+            lambda stores, claim: stores.requests.retry(claim, timedelta(seconds=1), error="bad")
+        ),
+        answers=_HOLDER,
+    ),
+    "release": Write(
+        prepare=_held(lambda stores, claim: stores.requests.release(claim)), answers=_HOLDER
+    ),
+    "rescue": Write(
+        prepare=_rescue(last=False),
+        answers=_answers(
+            _S.RETRYING, ConcurrentModification, ConcurrentModification, ConcurrentModification
+        ),
+    ),
+    "rescue, the last": Write(
+        prepare=_rescue(last=True),
+        answers=_answers(
+            _S.FAILED, ConcurrentModification, ConcurrentModification, ConcurrentModification
+        ),
+    ),
+    # Cancelling names a request, not a Version: the copy is refused, the store looks again and
+    # cancels what it finds. Somebody redrove the request meanwhile, or it would be CANCELLED.
+    "cancel, running": Write(
+        prepare=_operate(_S.PROCESSING, lambda stores, key: stores.requests.cancel(key)),
+        answers=_answers(_S.CANCELLED, _S.CANCELLED, _S.CANCELLED, _S.CANCELLED),
+    ),
+    "cancel, waiting": Write(
+        prepare=_operate(_S.PENDING, lambda stores, key: stores.requests.cancel(key)),
+        answers=_answers(_S.CANCELLED, _S.CANCELLED, _S.CANCELLED, _S.CANCELLED),
+    ),
+    "redrive": Write(
+        prepare=_operate(_S.FAILED, lambda stores, key: stores.requests.redrive(key)),
+        answers=_REDRIVEN,
+    ),
+    "update_status, cancelled": Write(
+        prepare=_operate(
+            _S.PENDING,
+            lambda stores, key: stores.requests.update_status(key, _S.CANCELLED, "stop"),
+        ),
+        answers=_answers(_S.CANCELLED, _S.CANCELLED, _S.CANCELLED, RequestNotPending),
+    ),
+    "update_status, pending": Write(
+        prepare=_operate(
+            _S.FAILED, lambda stores, key: stores.requests.update_status(key, _S.PENDING, "again")
+        ),
+        answers=_REDRIVEN,
+    ),
+}

@@ -1,0 +1,86 @@
+"""A write whose answer was lost is sent again, and the second copy may land late."""
+
+from __future__ import annotations
+
+import pytest
+
+from integration.lost_writes import WRITES, Meanwhile, Scene, status_in
+from streamer_store import AsyncRequest, Claim, RequestStatus, StoreError, codec
+from streamer_store.engine import Engine
+from streamer_store.schema import REQUESTS
+
+pytestmark = pytest.mark.anyio
+
+CASES = [
+    pytest.param(kind, meanwhile, id=f"{kind}, {meanwhile}")
+    for kind, write in WRITES.items()
+    for meanwhile in write.answers
+]
+
+
+@pytest.mark.parametrize(("kind", "meanwhile"), CASES)
+async def test_a_late_copy_changes_nothing_and_is_answered_rightly(
+    inner: Engine, kind: str, meanwhile: Meanwhile
+) -> None:
+    """The second copy is refused; the caller hears of its own success, or of what came since."""
+    scene = Scene(inner)
+    call = await WRITES[kind].prepare(scene)
+    engine, stores = scene.doubling(REQUESTS, lambda: meanwhile.happen(scene))
+    expected = WRITES[kind].answers[meanwhile]
+    if isinstance(expected, type):
+        with pytest.raises(StoreError) as raised:
+            await call(stores)
+        assert type(raised.value) is expected
+        assert scene.request_id in raised.value.key
+    else:
+        assert status_in(await call(stores)) is expected
+    assert engine.doubled
+    assert engine.before == engine.after
+
+
+async def test_a_claim_whose_answer_was_lost_is_good(inner: Engine) -> None:
+    """What the second copy answers is the whole claim: the request can be settled with it."""
+    scene = Scene(inner)
+    call = await WRITES["claim"].prepare(scene)
+    _, stores = scene.doubling(REQUESTS, lambda: Meanwhile.NOTHING.happen(scene))
+    claim = await call(stores)
+    assert isinstance(claim, Claim)
+    assert claim.request == await scene.request()
+    await stores.requests.complete(claim)
+    assert (await scene.request()).status is RequestStatus.COMPLETED
+
+
+async def test_late_progress_never_overwrites_newer_progress(inner: Engine) -> None:
+    """A copy that lands after the claim's next progress is dropped without an error."""
+    scene = Scene(inner)
+    await (await WRITES["claim"].prepare(scene))(scene.others)
+    request = await scene.request()
+    claim = Claim(request=request, version=request.version or "")
+    engine, stores = scene.doubling(
+        REQUESTS, lambda: scene.others.requests.update_progress(claim, 0.9)
+    )
+    await stores.requests.update_progress(claim, 0.1)
+    assert engine.before == engine.after
+    assert (await scene.request()).progress == 0.9
+
+
+async def test_a_cancelled_redrive_stays_cancelled(inner: Engine) -> None:
+    """A redrive whose answer was lost does not undo the cancel that came after it."""
+    scene = Scene(inner)
+    call = await WRITES["redrive"].prepare(scene)
+    _, stores = scene.doubling(REQUESTS, lambda: Meanwhile.CANCEL.happen(scene))
+    await call(stores)
+    assert (await scene.request()).status is RequestStatus.CANCELLED
+
+
+async def test_enqueue_many_names_only_ids_that_were_taken_before(inner: Engine) -> None:
+    """Of a batch whose first write is doubled every request is stored once."""
+    scene = Scene(inner)
+    engine, stores = scene.doubling(REQUESTS, lambda: Meanwhile.NOTHING.happen(scene))
+    given = [AsyncRequest(action="echo", request_id=scene.request_id)]
+    given += [AsyncRequest(action="echo", payload={"n": n}) for n in range(30)]
+    stored = await stores.requests.enqueue_many(given)
+    assert engine.doubled
+    found = await scene.others.requests.get_many(each.request_id for each in stored)
+    assert list(found.values()) == stored
+    assert codec.request_item(stored[0]) == engine.after[0]

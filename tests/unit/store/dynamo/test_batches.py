@@ -1,0 +1,233 @@
+"""What DynamoDB leaves unprocessed goes again. Neither moto nor DynamoDB Local leaves any.
+
+These run on trio's virtual clock: the pauses are real to the engine and take no time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any, cast
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from streamer_store import StoreUnavailable
+from streamer_store.dynamo.engine import DynamoEngine
+from streamer_store.schema import REQUESTS
+
+pytestmark = pytest.mark.anyio
+
+TABLE = "t_requests"
+MANY = [f"r{n:03}" for n in range(230)]
+# The longest pause before each attempt after the first, in seconds.
+BOUNDS = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+Leave = Callable[[int, list[Any]], int]
+
+
+def nothing(_: int, __: list[Any]) -> int:
+    return 0
+
+
+def everything(_: int, entries: list[Any]) -> int:
+    return len(entries)
+
+
+def first_calls(calls: int, entries: int) -> Leave:
+    """Leave so many entries unprocessed in each of the first calls."""
+    return lambda call, batch: min(entries, len(batch)) if call < calls else 0
+
+
+class Client:
+    """Takes batches and leaves the last entries of some unprocessed."""
+
+    def __init__(self, leave: Leave) -> None:
+        self._leave = leave
+        self.batches: list[list[Any]] = []
+        self.times: list[float] = []
+        self.done: list[Any] = []
+        self.consistent: list[Any] = []
+
+    async def batch_write_item(self, *, RequestItems: dict[str, Any]) -> Any:  # noqa: N803
+        left = await self._take(RequestItems[TABLE])
+        return {"UnprocessedItems": {TABLE: left} if left else {}}
+
+    async def batch_get_item(self, *, RequestItems: dict[str, Any]) -> Any:  # noqa: N803
+        asked = RequestItems[TABLE]
+        self.consistent.append(asked["ConsistentRead"])
+        before = len(self.done)
+        left = await self._take(asked["Keys"])
+        answer: dict[str, Any] = {"Responses": {TABLE: self.done[before:]}, "UnprocessedKeys": {}}
+        if left:
+            answer["UnprocessedKeys"] = {TABLE: {"Keys": left, "ConsistentRead": True}}
+        return answer
+
+    async def _take(self, entries: list[Any]) -> list[Any]:
+        await anyio.lowlevel.checkpoint()
+        cut = len(entries) - self._leave(len(self.batches), entries)
+        self.batches.append(entries)
+        self.times.append(anyio.current_time())
+        self.done += entries[:cut]
+        return entries[cut:]
+
+    @property
+    def pauses(self) -> list[float]:
+        return [later - before for before, later in itertools.pairwise(self.times)]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def engine_on(client: Client, seed: int = 7) -> DynamoEngine:
+    return DynamoEngine(client=cast("Any", client), prefix="t_", rng=random.Random(seed))
+
+
+def items(keys: list[str]) -> list[Any]:
+    return [{"RequestID": {"S": key}, "Action": {"S": "echo"}} for key in keys]
+
+
+async def put_many(engine: DynamoEngine, keys: list[str]) -> None:
+    await engine.put_many(REQUESTS, items(keys))
+
+
+async def delete_many(engine: DynamoEngine, keys: list[str]) -> None:
+    await engine.delete_many(REQUESTS, keys)
+
+
+async def get_many(engine: DynamoEngine, keys: list[str]) -> None:
+    await engine.get_many(REQUESTS, keys)
+
+
+def entries_of(call: Any, keys: list[str]) -> list[Any]:
+    if call is put_many:
+        return [{"PutRequest": {"Item": item}} for item in items(keys)]
+    named = [{"RequestID": {"S": key}} for key in keys]
+    return named if call is get_many else [{"DeleteRequest": {"Key": key}} for key in named]
+
+
+CALLS = pytest.mark.parametrize("call", [put_many, delete_many, get_many])
+
+
+@CALLS
+async def test_everything_is_sent_once_in_batches_of_the_allowed_size(call: Any) -> None:
+    """25 writes or 100 reads to a call; nothing waits while nothing is left over."""
+    client = Client(nothing)
+    await call(engine_on(client), MANY)
+    assert client.done == entries_of(call, MANY)
+    size = 100 if call is get_many else 25
+    assert [len(batch) for batch in client.batches][:-1] == [size] * ((len(MANY) - 1) // size)
+    assert client.pauses == [0] * len(client.pauses)
+
+
+@CALLS
+async def test_what_is_left_over_goes_again_until_all_is_done(call: Any) -> None:
+    """Only the entries left unprocessed are sent again, and each is done once in the end."""
+    client = Client(first_calls(3, 7))
+    await call(engine_on(client), MANY[:20])
+    assert sorted(map(str, client.done)) == sorted(map(str, entries_of(call, MANY[:20])))
+    assert [len(batch) for batch in client.batches] == [20, 7, 7, 7]
+
+
+async def test_reads_give_everything_that_was_found_on_the_way() -> None:
+    """The answers of all attempts are put together, each of them read consistently."""
+    client = Client(first_calls(4, 60))
+    found = await engine_on(client).get_many(REQUESTS, MANY)
+    assert sorted(item["RequestID"]["S"] for item in found) == MANY
+    assert client.consistent == [True] * len(client.batches)
+
+
+@CALLS
+async def test_after_the_last_attempt_the_store_is_unavailable(call: Any) -> None:
+    """Ten attempts, then an error that says what was to be done and how much is left."""
+    client = Client(everything)
+    with pytest.raises(StoreUnavailable, match="5 entries left after 10 attempts") as caught:
+        await call(engine_on(client), MANY[:5])
+    assert len(client.batches) == 10
+    expected = "BatchGetItem" if call is get_many else "BatchWriteItem"
+    assert (caught.value.operation, caught.value.table) == (expected, TABLE)
+
+
+@CALLS
+async def test_later_batches_are_not_sent_after_a_failure(call: Any) -> None:
+    """A table that takes nothing is left in peace."""
+    client = Client(everything)
+    with pytest.raises(StoreUnavailable):
+        await call(engine_on(client), MANY)
+    assert all(batch == client.batches[0] for batch in client.batches)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_pauses_grow_and_have_a_bound(seed: int) -> None:
+    """Each pause is drawn from 0 to a bound that doubles, up to five seconds."""
+    client = Client(everything)
+    with pytest.raises(StoreUnavailable):
+        await put_many(engine_on(client, seed), MANY[:5])
+    assert len(client.pauses) == len(BOUNDS)
+    assert all(0 < pause <= bound for pause, bound in zip(client.pauses, BOUNDS, strict=True))
+
+
+async def test_pauses_come_close_to_their_bounds() -> None:
+    """Over many runs the drawn pauses fill the range they are drawn from."""
+    longest = [0.0] * len(BOUNDS)
+    for seed in range(60):
+        client = Client(everything)
+        with pytest.raises(StoreUnavailable):
+            await put_many(engine_on(client, seed), MANY[:1])
+        longest = [max(pair) for pair in zip(longest, client.pauses, strict=True)]
+    assert all(found > 0.8 * bound for found, bound in zip(longest, BOUNDS, strict=True)), longest
+
+
+async def test_two_writers_do_not_wait_alike() -> None:
+    """The pauses come from the generator that was handed in, each writer's its own."""
+    pauses = []
+    for seed in (1, 1, 2):
+        client = Client(first_calls(4, 1))
+        await put_many(engine_on(client, seed), MANY[:5])
+        pauses.append(client.pauses)
+    assert pauses[0] == pytest.approx(pauses[1])
+    assert pauses[0] != pytest.approx(pauses[2])
+
+
+async def test_the_last_attempt_is_not_followed_by_a_pause() -> None:
+    """Whoever gets the error gets it as soon as it is certain."""
+    client = Client(everything)
+    with pytest.raises(StoreUnavailable):
+        await put_many(engine_on(client), MANY[:5])
+    assert anyio.current_time() == client.times[-1]
+
+
+async def test_each_batch_has_attempts_of_its_own() -> None:
+    """What one batch needed is not taken from the next."""
+    client = Client(lambda call, batch: len(batch) if call % 9 < 8 else 0)
+    await put_many(engine_on(client), MANY[:100])
+    assert client.done == entries_of(put_many, MANY[:100])
+    assert len(client.batches) == 36
+
+
+@CALLS
+async def test_a_key_is_never_twice_in_a_batch(call: Any) -> None:
+    """DynamoDB refuses the whole batch for that."""
+    client = Client(nothing)
+    await call(engine_on(client), ["a", "b", "a"])
+    assert client.done == entries_of(call, ["a", "b"])
+
+
+async def test_of_two_items_with_one_key_the_last_is_put() -> None:
+    """As if they had been put one after the other."""
+    client = Client(nothing)
+    last = {"RequestID": {"S": "a"}, "Action": {"S": "last"}}
+    await engine_on(client).put_many(REQUESTS, [*items(["a"]), last])
+    assert client.done == [{"PutRequest": {"Item": last}}]
+
+
+@CALLS
+async def test_nothing_to_do_is_no_call(call: Any) -> None:
+    """DynamoDB refuses an empty batch."""
+    client = Client(nothing)
+    await call(engine_on(client), [])
+    assert client.batches == []

@@ -1,0 +1,298 @@
+"""Opening the stores: where settings come from, and what wrong ones end in."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiobotocore.endpoint import AioEndpoint
+
+from streamer_store import AccessDenied, InvalidInput, Stores, StoreUnavailable, open_stores
+from streamer_store.schema import WORKERS
+
+pytestmark = pytest.mark.anyio
+
+
+class Recorder(ThreadingHTTPServer):
+    """A DynamoDB whose tables are empty; it keeps the headers of each call."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.headers: list[dict[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Recorder)
+        self.server.headers.append(dict(self.headers.items()))
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave credentials in the environment, and nothing else."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "dummy")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "dummy")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect the client's pauses between attempts instead of waiting for them."""
+    found: list[float] = []
+
+    async def note(_: AioEndpoint, seconds: float) -> None:
+        found.append(seconds)
+
+    monkeypatch.setattr(AioEndpoint, "_sleep", note)
+    return found
+
+
+def client_of(stores: Stores) -> Any:
+    return stores.engine._client  # type: ignore[attr-defined]
+
+
+def sessions_of(stores: Stores) -> list[Any]:
+    return list(client_of(stores)._endpoint.http_session._sessions.values())
+
+
+async def call(stores: Stores) -> None:
+    assert await stores.engine.get(WORKERS, "w1") is None
+
+
+async def test_an_explicit_endpoint_needs_no_region(recorder: Recorder) -> None:
+    """For DynamoDB Local an address is enough."""
+    async with open_stores(endpoint_url=recorder.url) as stores:
+        await call(stores)
+
+
+async def test_an_endpoint_in_the_environment_and_a_region_are_enough(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_ENDPOINT_URL_DYNAMODB decides where no endpoint is given."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", recorder.url)
+    async with open_stores(region="eu-west-1") as stores:
+        await call(stores)
+        assert client_of(stores).meta.region_name == "eu-west-1"
+
+
+@pytest.mark.parametrize("name", ["AWS_DEFAULT_REGION", "AWS_REGION"])
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:1"])
+async def test_a_region_in_the_environment_decides(
+    name: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both names that AWS's tools use; with an explicit endpoint too."""
+    monkeypatch.setenv(name, "eu-central-1")
+    async with open_stores(endpoint_url=endpoint) as stores:
+        assert client_of(stores).meta.region_name == "eu-central-1"
+
+
+async def test_an_argument_goes_before_the_environment(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller gives wins over what the environment says."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
+    async with open_stores(endpoint_url=recorder.url, region="eu-west-1") as stores:
+        await call(stores)
+        assert client_of(stores).meta.region_name == "eu-west-1"
+
+
+async def test_a_profile_gives_the_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_PROFILE and the configuration file work as everywhere."""
+    config = tmp_path / "config"
+    config.write_text("[profile mine]\nregion = eu-north-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    async with open_stores() as stores:
+        meta = client_of(stores).meta
+        assert meta.region_name == "eu-north-1"
+        assert meta.endpoint_url == "https://dynamodb.eu-north-1.amazonaws.com"
+
+
+async def test_neither_region_nor_endpoint_is_refused_with_a_way_out() -> None:
+    """The error says which settings would give a region."""
+    with pytest.raises(InvalidInput, match=r"no AWS region.*AWS_REGION.*profile") as caught:
+        async with open_stores():
+            pass
+    assert caught.value.operation == "open"
+
+
+async def test_a_profile_that_does_not_exist_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the profile."""
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    with pytest.raises(InvalidInput, match="nobodys"):
+        async with open_stores(endpoint_url="http://127.0.0.1:1"):
+            pass
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "not a url", "http://"])
+async def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
+    """A setting that can never work is InvalidInput, not an error of the client library."""
+    with pytest.raises(InvalidInput, match="Invalid endpoint"):
+        async with open_stores(endpoint_url=url):
+            pass
+
+
+async def test_a_region_that_is_none_is_refused() -> None:
+    """A region with a blank in it cannot be meant."""
+    with pytest.raises(InvalidInput, match="eu west"):
+        async with open_stores(region="eu west"):
+            pass
+
+
+async def test_without_credentials_the_first_call_is_denied(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening needs none; the first call does, and says so."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with open_stores(endpoint_url=recorder.url) as stores:
+        with pytest.raises(AccessDenied, match="no usable AWS credentials") as caught:
+            await call(stores)
+    assert caught.value.operation == "GetItem"
+
+
+async def test_half_of_the_credentials_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key without its secret is a mistake that can be told while opening."""
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(AccessDenied, match="AWS_SECRET_ACCESS_KEY"):
+        async with open_stores(endpoint_url="http://127.0.0.1:1"):
+            pass
+
+
+async def test_a_refused_connection_is_an_outage_after_five_attempts(pauses: list[float]) -> None:
+    """Nobody listens: four pauses of at most 1, 2, 4 and 8 seconds, then StoreUnavailable."""
+    async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            await call(stores)
+    assert len(pauses) == 4
+    assert all(pause <= 2**n for n, pause in enumerate(pauses))
+
+
+async def test_the_user_agent_is_fixed(recorder: Recorder) -> None:
+    """The client does not compose one for each call: that costs time, and tells too much."""
+    recorder.headers.clear()
+    async with open_stores(endpoint_url=recorder.url) as stores:
+        await call(stores)
+        await call(stores)
+    agents = {headers["User-Agent"] for headers in recorder.headers}
+    assert len(recorder.headers) == 2
+    assert len(agents) == 1
+    assert agents.pop().startswith("streamer-worker/")
+
+
+async def test_the_prefix_names_the_tables() -> None:
+    """Two installations in one account are told apart by it."""
+    async with open_stores(endpoint_url="http://127.0.0.1:1", prefix="mine_") as stores:
+        assert stores.engine.table_name(WORKERS) == "mine_workers"
+
+
+async def test_the_clients_limits_are_those_given() -> None:
+    """Time limits and the size of the pool reach the client."""
+    async with open_stores(
+        endpoint_url="http://127.0.0.1:1",
+        max_connections=3,
+        connect_timeout=1.5,
+        read_timeout=2.5,
+        validate_parameters=True,
+    ) as stores:
+        config = client_of(stores).meta.config
+        assert (config.max_pool_connections, config.connect_timeout) == (3, 1.5)
+        assert (config.read_timeout, config.parameter_validation) == (2.5, True)
+
+
+async def test_the_client_is_closed_at_the_end(recorder: Recorder) -> None:
+    """No connection outlives the block."""
+    async with open_stores(endpoint_url=recorder.url) as stores:
+        await call(stores)
+        sessions = sessions_of(stores)
+        assert not sessions[0].closed
+    assert all(session.closed for session in sessions)
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), OSError("mine"), TimeoutError("mine")])
+async def test_an_error_in_the_block_goes_through_as_it_is(
+    recorder: Recorder, error: Exception
+) -> None:
+    """It is nobody's business here; the client is closed before it goes on."""
+    sessions = []
+
+    async def block() -> None:
+        async with open_stores(endpoint_url=recorder.url) as stores:
+            await call(stores)
+            sessions.extend(sessions_of(stores))
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        await block()
+    assert caught.value is error
+    assert [session.closed for session in sessions] == [True]
+
+
+async def test_a_cancelled_block_closes_the_client_to_the_end(recorder: Recorder) -> None:
+    """Cancellation does not cut the closing short: connections would be left behind."""
+    with anyio.CancelScope() as scope:
+        async with open_stores(endpoint_url=recorder.url) as stores:
+            await call(stores)
+            sessions = sessions_of(stores)
+            http_session = client_of(stores)._endpoint.http_session
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert [session.closed for session in sessions] == [True]
+    assert http_session._sessions is None
+
+
+async def test_a_closing_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shield around the closing has a time limit."""
+    monkeypatch.setattr("streamer_store.dynamo.opening._CLOSING", 0.01)
+    async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
+        http_session = client_of(stores)._endpoint.http_session
+
+        async def hang(*_: object) -> None:
+            await anyio.sleep_forever()
+
+        monkeypatch.setattr(http_session, "__aexit__", hang)
+        close = http_session._exit_stack.aclose
+    await close()

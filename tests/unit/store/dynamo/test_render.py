@@ -1,0 +1,217 @@
+"""Writes and reads as data -> the arguments of DynamoDB's calls."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from streamer_store.dynamo import render
+from streamer_store.engine import (
+    Absent,
+    Below,
+    Condition,
+    Delete,
+    OneOf,
+    Present,
+    Put,
+    Query,
+    Scan,
+    Update,
+)
+from streamer_store.schema import CONNECTIONS, REQUESTS
+
+BY_STATUS = REQUESTS.index("StatusIndex")
+# DynamoDB Developer Guide, "Reserved words": those among our names.
+RESERVED = ["Status", "TTL", "Action", "Result", "Error", "Connection"]
+EXPRESSIONS = (
+    *("ConditionExpression", "UpdateExpression", "KeyConditionExpression"),
+    *("FilterExpression", "ProjectionExpression"),
+)
+WORDS = {
+    *("SET", "REMOVE", "ADD", "DELETE", "AND", "NOT", "IN"),
+    *("attribute_not_exists", "attribute_exists", "attribute_type", "if_not_exists"),
+}
+WHOLE: dict[str, dict[str, Any]] = {
+    "put": render.put(
+        Put(table=REQUESTS, item={"RequestID": {"S": "r1"}}, conditions=(Absent("RequestID"),))
+    ),
+    "update": render.update(
+        Update(
+            table=REQUESTS,
+            key="r1",
+            sets={"Status": {"S": "FAILED"}, "TTL": {"N": "5"}},
+            initial={"Action": {"S": "echo"}},
+            removes=("Result", "Error"),
+            adds={"Beat": {"N": "1"}},
+            deletes={"Cancel": {"SS": ["v1"]}},
+            conditions=(
+                OneOf("Status", ({"S": "PENDING"}, {"S": "RETRYING"})),
+                OneOf("Version", ({"S": "v1"},)),
+                Below("WriteSeq", {"N": "4"}),
+                Present("StartedAt"),
+                Absent("Connection"),
+            ),
+        )
+    ),
+    "delete": render.delete(
+        Delete(table=REQUESTS, key="r1", conditions=(OneOf("TTL", ({"N": "5"},)),))
+    ),
+    "query": render.query(Query(table=REQUESTS, index=BY_STATUS, value="PENDING")),
+    "scan": render.scan(
+        Scan(
+            table=CONNECTIONS,
+            attributes=("ConnectionID", "TTL"),
+            unless_above=("LastPing", "2026"),
+        )
+    ),
+}
+
+
+def resolved(arguments: dict[str, Any], expression: str) -> str:
+    """Return an expression with names and values in place of their placeholders."""
+    text = str(arguments[expression])
+    for name, attribute in arguments.get("ExpressionAttributeNames", {}).items():
+        text = re.sub(rf"{name}\b", attribute, text)
+    for name, value in arguments.get("ExpressionAttributeValues", {}).items():
+        text = re.sub(rf"{name}\b", str(next(iter(value.values()))), text)
+    return text
+
+
+@pytest.mark.parametrize("arguments", WHOLE.values(), ids=WHOLE)
+def test_no_name_stands_in_an_expression_as_it_is(arguments: dict[str, Any]) -> None:
+    """Names are `#` names, values are `:` values; the rest is DynamoDB's own words."""
+    for expression in EXPRESSIONS:
+        found = re.findall(r"(?<![#:\w])[A-Za-z_]\w*", arguments.get(expression, ""))
+        assert set(found) <= WORDS
+
+
+@pytest.mark.parametrize("arguments", WHOLE.values(), ids=WHOLE)
+def test_names_and_values_are_exactly_those_used(arguments: dict[str, Any]) -> None:
+    """DynamoDB refuses a placeholder without a meaning, and one that is not used."""
+    text = " ".join(arguments.get(expression, "") for expression in EXPRESSIONS)
+    names = arguments.get("ExpressionAttributeNames", {})
+    values = arguments.get("ExpressionAttributeValues", {})
+    assert set(re.findall(r"#\w+", text)) == set(names)
+    assert set(re.findall(r":\w+", text)) == set(values)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_reserved_words_may_be_names(name: str) -> None:
+    """They appear in expressions by placeholder only."""
+    arguments = render.update(
+        Update(table=REQUESTS, key="r1", sets={name: {"S": "x"}}, conditions=(Absent(name),))
+    )
+    assert arguments["UpdateExpression"] == f"SET #{name} = :v0"
+    assert arguments["ConditionExpression"] == f"attribute_not_exists(#{name})"
+    assert arguments["ExpressionAttributeNames"] == {f"#{name}": name}
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (Absent("A"), "attribute_not_exists(A)"),
+        (Present("A"), "attribute_exists(A)"),
+        (OneOf("A", ({"S": "x"},)), "A = x"),
+        (OneOf("A", ({"S": "x"}, {"N": "1"})), "A IN (x, 1)"),
+        (Below("A", {"N": "1"}), "A < 1"),
+    ],
+)
+def test_each_condition_has_its_expression(condition: Condition, text: str) -> None:
+    """One of DynamoDB's comparisons or functions for each."""
+    arguments = render.delete(Delete(table=REQUESTS, key="r1", conditions=(condition,)))
+    assert resolved(arguments, "ConditionExpression") == text
+
+
+def test_conditions_must_all_hold() -> None:
+    """They are joined by AND, and the old item comes back when one fails."""
+    conditions = (Absent("A"), OneOf("B", ({"S": "x"},)))
+    arguments = render.delete(Delete(table=REQUESTS, key="r1", conditions=conditions))
+    assert resolved(arguments, "ConditionExpression") == "attribute_not_exists(A) AND B = x"
+    assert arguments["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({"sets": {"A": {"S": "x"}, "B": {"N": "1"}}}, "SET A = x, B = 1"),
+        ({"initial": {"A": {"S": "x"}}}, "SET A = if_not_exists(A, x)"),
+        (
+            {"sets": {"B": {"S": "y"}}, "initial": {"A": {"S": "x"}}},
+            "SET B = y, A = if_not_exists(A, x)",
+        ),
+        ({"removes": ("A", "B")}, "REMOVE A, B"),
+        ({"adds": {"A": {"N": "1"}}}, "ADD A 1"),
+        ({"deletes": {"A": {"SS": ["x"]}}}, "DELETE A ['x']"),
+        (
+            {
+                "sets": {"A": {"S": "x"}},
+                "removes": ("B",),
+                "adds": {"C": {"N": "1"}},
+                "deletes": {"D": {"SS": ["y"]}},
+            },
+            "SET A = x REMOVE B ADD C 1 DELETE D ['y']",
+        ),
+    ],
+)
+def test_each_part_of_an_update_has_its_clause(parts: Any, text: str) -> None:
+    """Parts that are empty have none: DynamoDB refuses an empty clause."""
+    arguments = render.update(Update(table=REQUESTS, key="r1", **parts))
+    assert resolved(arguments, "UpdateExpression") == text
+
+
+def test_an_update_returns_the_whole_new_item() -> None:
+    """A claim needs the request, a beat needs the mailbox: no second read."""
+    arguments = render.update(Update(table=REQUESTS, key="r1", removes=("A",)))
+    assert arguments["ReturnValues"] == "ALL_NEW"
+    assert arguments["Key"] == {"RequestID": {"S": "r1"}}
+
+
+def test_what_is_not_used_is_not_sent() -> None:
+    """Without conditions there are no names, values or conditions in the call."""
+    item = {"RequestID": {"S": "r1"}}
+    assert render.put(Put(table=REQUESTS, item=item)) == {"Item": item}
+    assert render.delete(Delete(table=REQUESTS, key="r1")) == {"Key": item}
+    assert render.scan(Scan(table=REQUESTS)) == {"ConsistentRead": True}
+
+
+def test_a_query_names_its_index_value_and_order() -> None:
+    """The hash key of the index is compared with the value; the oldest come first."""
+    arguments = WHOLE["query"]
+    assert arguments["IndexName"] == "StatusIndex"
+    assert resolved(arguments, "KeyConditionExpression") == "Status = PENDING"
+    assert arguments["ScanIndexForward"] is True
+    assert {"Limit", "ExclusiveStartKey"}.isdisjoint(arguments)
+
+
+def test_a_query_goes_on_where_it_was_told() -> None:
+    """Order, page size and cursor are passed on."""
+    cursor = {"RequestID": {"S": "r1"}}
+    query = Query(
+        table=REQUESTS, index=BY_STATUS, value="PENDING", ascending=False, limit=5, after=cursor
+    )
+    arguments = render.query(query)
+    assert arguments["ScanIndexForward"] is False
+    assert arguments["Limit"] == 5
+    assert arguments["ExclusiveStartKey"] == cursor
+
+
+def test_a_scan_asks_for_attributes_and_leaves_out_what_is_above() -> None:
+    """Only text can be above: other types stay in, for the code to judge."""
+    arguments = WHOLE["scan"]
+    assert resolved(arguments, "ProjectionExpression") == "ConnectionID, TTL"
+    expected = "NOT (LastPing > 2026 AND attribute_type(LastPing, S))"
+    assert resolved(arguments, "FilterExpression") == expected
+
+
+def test_a_scan_of_one_segment_goes_on_where_it_was_told() -> None:
+    """Segment and cursor are passed on; one segment alone is not named."""
+    cursor = {"RequestID": {"S": "r1"}}
+    arguments = render.scan(Scan(table=REQUESTS, segment=2, segments=4, after=cursor))
+    assert arguments == {
+        "ConsistentRead": True,
+        "Segment": 2,
+        "TotalSegments": 4,
+        "ExclusiveStartKey": cursor,
+    }

@@ -1,0 +1,256 @@
+"""Each transition is one conditional write: what it sets, removes and asks for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from streamer_store import AsyncRequest, Candidate, Claim, RequestStatus, writes
+from streamer_store.engine import OneOf, Update
+from streamer_store.schema import REQUESTS
+from streamer_store.times import epoch, format_time
+from streamer_store.transitions import allowed
+
+NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+STAMP = {"S": format_time(NOW)}
+WEEK = {"N": str(epoch(NOW) + 7 * 86_400)}
+FRESH = "fresh"
+HELD = Claim(request=AsyncRequest(action="echo", request_id="r1", retry_count=1), version="mine")
+FENCE = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "mine"},)))
+SEEN = AsyncRequest(
+    action="echo",
+    request_id="r1",
+    status=RequestStatus.PROCESSING,
+    version="seen",
+    retry_count=1,
+    max_retries=2,
+)
+LAST = AsyncRequest(
+    action="echo",
+    request_id="r1",
+    status=RequestStatus.PROCESSING,
+    version="seen",
+    retry_count=2,
+    max_retries=2,
+)
+AS_SEEN = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "seen"},)))
+FAILURE = {"Error": {"S": "no"}, "ErrorCode": {"S": "BAD"}, "ProcessingEnded": STAMP}
+
+
+def candidate(status: RequestStatus = RequestStatus.PENDING, version: Any = "seen") -> Candidate:
+    seen = {"S": version} if isinstance(version, str) else version
+    return Candidate(request_id="r1", status=status, seen_version=seen)
+
+
+def item(status: str, version: str | None = "seen") -> Any:
+    found: dict[str, Any] = {"RequestID": {"S": "r1"}, "Status": {"S": status}}
+    return found if version is None else found | {"Version": {"S": version}}
+
+
+def retry(after: float = 0, *, counts: bool = True, error: str | None = "no") -> Update:
+    return writes.retry(
+        HELD,
+        after=timedelta(seconds=after),
+        error=error,
+        code=None if error is None else "BAD",
+        counts=counts,
+        version=FRESH,
+        now=NOW,
+    )
+
+
+MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] = {
+    "claim": (
+        writes.claim(candidate(), worker_id="w1", version=FRESH, now=NOW),
+        "PROCESSING",
+        {"WorkerID": {"S": "w1"}, "WriteSeq": {"N": "0"}, "ProcessingStarted": STAMP, "TTL": WEEK},
+        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"},
+        (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "claim by nobody": (
+        writes.claim(candidate(), worker_id=None, version=FRESH, now=NOW),
+        "PROCESSING",
+        {"WriteSeq": {"N": "0"}, "ProcessingStarted": STAMP, "TTL": WEEK},
+        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result", "WorkerID"},
+        (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "claim without room": (
+        writes.claim_minimal(candidate(RequestStatus.RETRYING), version=FRESH),
+        "PROCESSING",
+        {},
+        {
+            *("Checkpoint", "ProgressDetails", "ProgressMessage", "Result"),
+            *("Error", "ErrorCode", "RetryAfter", "WorkerID"),
+        },
+        (OneOf("Status", ({"S": "RETRYING"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "complete": (
+        writes.complete(HELD, result={"ok": True}, version=FRESH, now=NOW),
+        "COMPLETED",
+        {
+            "Result": {"M": {"ok": {"BOOL": True}}},
+            "Progress": {"N": "1"},
+            "ProcessingEnded": STAMP,
+            "TTL": WEEK,
+        },
+        {"Checkpoint"},
+        FENCE,
+    ),
+    "complete with nothing": (
+        writes.complete(HELD, result=None, version=FRESH, now=NOW),
+        "COMPLETED",
+        {"Progress": {"N": "1"}, "ProcessingEnded": STAMP, "TTL": WEEK},
+        {"Checkpoint"},
+        FENCE,
+    ),
+    "fail": (
+        writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW),
+        "FAILED",
+        FAILURE | {"TTL": WEEK},
+        set(),
+        FENCE,
+    ),
+    "fail without room": (
+        writes.fail_minimal(HELD, error="no", code="BAD", version=FRESH, now=NOW),
+        "FAILED",
+        FAILURE,
+        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"},
+        FENCE,
+    ),
+    "retry": (
+        retry(),
+        "RETRYING",
+        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
+        {"WorkerID"},
+        FENCE,
+    ),
+    "snooze": (
+        retry(counts=False, error=None),
+        "RETRYING",
+        {
+            "RetryCount": {"N": "1"},
+            "RetryAfter": STAMP,
+            "ProcessingEnded": STAMP,
+            "TTL": WEEK,
+        },
+        {"WorkerID"},
+        FENCE,
+    ),
+    "release": (
+        writes.release(HELD, version=FRESH, now=NOW),
+        "PENDING",
+        {"TTL": WEEK},
+        {"WorkerID", "ProcessingStarted"},
+        FENCE,
+    ),
+    "rescue": (
+        writes.rescue(SEEN, error="no", code="BAD", version=FRESH, now=NOW),
+        "RETRYING",
+        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
+        {"WorkerID"},
+        AS_SEEN,
+    ),
+    "rescue past the last attempt": (
+        writes.rescue(LAST, error="no", code="BAD", version=FRESH, now=NOW),
+        "FAILED",
+        FAILURE | {"TTL": WEEK},
+        set(),
+        AS_SEEN,
+    ),
+    "cancel": (
+        writes.cancel(item("PROCESSING"), version=FRESH, message="stop", now=NOW),
+        "CANCELLED",
+        {"ProgressMessage": {"S": "stop"}, "ProcessingEnded": STAMP, "TTL": WEEK},
+        {"RetryAfter"},
+        AS_SEEN,
+    ),
+    "cancel in silence": (
+        writes.cancel(item("PROCESSING"), version=FRESH, message=None, now=NOW),
+        "CANCELLED",
+        {"ProcessingEnded": STAMP, "TTL": WEEK},
+        {"RetryAfter"},
+        AS_SEEN,
+    ),
+    "redrive": (
+        writes.redrive(item("FAILED"), version=FRESH, message="again", now=NOW),
+        "PENDING",
+        {
+            "ProgressMessage": {"S": "again"},
+            "RetryCount": {"N": "0"},
+            "Progress": {"N": "0"},
+            "TTL": WEEK,
+        },
+        {
+            *("WorkerID", "RetryAfter", "Error", "ErrorCode", "Result"),
+            *("ProcessingStarted", "ProcessingEnded", "ProgressDetails"),
+        },
+        (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "redrive in silence": (
+        writes.redrive(item("FAILED"), version=FRESH, message=None, now=NOW),
+        "PENDING",
+        {"RetryCount": {"N": "0"}, "Progress": {"N": "0"}, "TTL": WEEK},
+        {
+            *("WorkerID", "RetryAfter", "Error", "ErrorCode", "Result", "ProgressMessage"),
+            *("ProcessingStarted", "ProcessingEnded", "ProgressDetails"),
+        },
+        (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+}
+UPDATES = {name: move[0] for name, move in MOVES.items()} | {
+    "progress": writes.progress(HELD, seq=4, fraction=0.5, message="half", details={"n": 1})
+}
+
+
+@pytest.mark.parametrize(
+    ("update", "status", "sets", "removes", "conditions"), MOVES.values(), ids=MOVES
+)
+def test_a_move_is_exactly_this_write(
+    update: Update, status: str, sets: Any, removes: set[str], conditions: Any
+) -> None:
+    """Status, a fresh Version, these attributes and no others, under these conditions."""
+    assert update.sets == {"Status": {"S": status}, "Version": {"S": FRESH}} | sets
+    assert set(update.removes) == removes
+    assert update.conditions == conditions
+
+
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_no_write_removes_the_version(update: Update) -> None:
+    """Without a Version the next claim could not be told from this one."""
+    assert "Version" not in update.removes
+
+
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_an_attribute_stands_in_one_part_of_a_write(update: Update) -> None:
+    """DynamoDB refuses an update with overlapping paths."""
+    assert set(update.sets).isdisjoint(update.removes)
+    assert len(set(update.removes)) == len(update.removes)
+
+
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_every_write_is_to_its_request_alone(update: Update) -> None:
+    """The key is the request's and is not written."""
+    assert (update.table, update.key) == (REQUESTS, "r1")
+    assert "RequestID" not in {*update.sets, *update.removes}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_every_move_is_an_allowed_one(name: str) -> None:
+    """The status that is asked for and the one that is set are a pair of the matrix."""
+    update = MOVES[name][0]
+    asked = next(each for each in update.conditions if each.name == "Status")
+    assert isinstance(asked, OneOf)
+    for value in asked.values:
+        assert allowed(RequestStatus(value["S"]), RequestStatus(update.sets["Status"]["S"]))
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_who_waits_again_has_no_worker_and_who_is_done_keeps_it(name: str) -> None:
+    """PENDING and RETRYING lose WorkerID; terminal states keep it."""
+    update = MOVES[name][0]
+    status = update.sets["Status"]["S"]
+    if status != "PROCESSING":
+        assert ("WorkerID" in update.removes) == (status in {"PENDING", "RETRYING"})
+        assert "WorkerID" not in update.sets

@@ -1,0 +1,175 @@
+"""What single writes do beyond their table: progress, versions, limits."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from streamer_store import AsyncRequest, Candidate, Claim, RequestStatus, ValidationError, writes
+from streamer_store.engine import Absent, Below, OneOf, Put, Update
+from streamer_store.schema import REQUESTS
+from streamer_store.times import epoch, format_time
+
+NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+HELD = Claim(request=AsyncRequest(action="echo", request_id="r1", retry_count=1), version="mine")
+FENCE = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "mine"},)))
+
+
+def progress(**given: Any) -> Update:
+    nothing: dict[str, Any] = {"fraction": None, "message": None, "details": None}
+    return writes.progress(HELD, seq=4, **nothing | given)
+
+
+def test_a_new_request_is_put_where_there_is_none() -> None:
+    """Enqueueing never overwrites."""
+    item = {"RequestID": {"S": "r1"}}
+    expected = Put(table=REQUESTS, item=item, conditions=(Absent("RequestID"),))
+    assert writes.enqueue(item) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "sets"),
+    [
+        ({}, {}),
+        ({"fraction": 0.5}, {"Progress": {"N": "0.5"}}),
+        ({"fraction": 0.0}, {"Progress": {"N": "0"}}),
+        ({"message": "half"}, {"ProgressMessage": {"S": "half"}}),
+        ({"message": ""}, {"ProgressMessage": {"S": ""}}),
+        ({"details": {"n": 1}}, {"ProgressDetails": {"M": {"n": {"N": "1"}}}}),
+        ({"details": {}}, {"ProgressDetails": {"M": {}}}),
+    ],
+)
+def test_progress_writes_what_is_given_and_nothing_else(given: Any, sets: Any) -> None:
+    """What is None stays as it was; 0 and empty are values. No index attribute is touched."""
+    update = progress(**given)
+    assert update.sets == {"WriteSeq": {"N": "4"}} | sets
+    assert update.removes == ()
+
+
+def test_progress_is_fenced_and_numbered() -> None:
+    """Under the claim's Version, and only over a write with a smaller number."""
+    assert progress().conditions == (*FENCE, Below("WriteSeq", {"N": "4"}))
+
+
+@pytest.mark.parametrize("seen", [{"S": "seen"}, {"N": "1"}, {"NULL": True}])
+def test_a_claim_asks_for_the_version_as_seen(seen: Any) -> None:
+    """Of whatever type it is in the index."""
+    candidate = Candidate(request_id="r1", status=RequestStatus.PENDING, seen_version=seen)
+    update = writes.claim(candidate, worker_id="w1", version="fresh", now=NOW)
+    assert update.conditions[1] == OneOf("Version", (seen,))
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        writes.claim(
+            Candidate(request_id="r1", status=RequestStatus.PENDING),
+            worker_id="w1",
+            version="fresh",
+            now=NOW,
+        ),
+        writes.claim_minimal(
+            Candidate(request_id="r1", status=RequestStatus.PENDING), version="fresh"
+        ),
+        writes.rescue(
+            AsyncRequest(action="echo", request_id="r1", status=RequestStatus.PROCESSING),
+            error="no",
+            code="BAD",
+            version="fresh",
+            now=NOW,
+        ),
+        writes.cancel(
+            {"RequestID": {"S": "r1"}, "Status": {"S": "PENDING"}},
+            version="fresh",
+            message=None,
+            now=NOW,
+        ),
+        writes.redrive(
+            {"RequestID": {"S": "r1"}, "Status": {"S": "FAILED"}},
+            version="fresh",
+            message=None,
+            now=NOW,
+        ),
+    ],
+    ids=["claim", "claim_minimal", "rescue", "cancel", "redrive"],
+)
+def test_a_request_by_go_is_moved_only_while_it_has_no_version(update: Update) -> None:
+    """The first of our writes gives it one; a second mover then fails."""
+    assert update.conditions[1] == Absent("Version")
+
+
+def test_a_retry_waits_and_lives_a_week_longer_than_it_waits() -> None:
+    """A row must not vanish before it has run again."""
+    after = timedelta(days=30)
+    update = writes.retry(
+        HELD, after=after, error="no", code="BAD", counts=True, version="fresh", now=NOW
+    )
+    assert update.sets["RetryAfter"] == {"S": format_time(NOW + after)}
+    assert update.sets["TTL"] == {"N": str(epoch(NOW + after) + 7 * 86_400)}
+
+
+@pytest.mark.parametrize(
+    ("retries", "limit", "status"),
+    [(0, 0, "FAILED"), (0, 1, "RETRYING"), (1, 1, "FAILED"), (2, 3, "RETRYING"), (5, 3, "FAILED")],
+)
+def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) -> None:
+    """A request whose worker is gone runs again while it has retries left."""
+    seen = AsyncRequest(
+        action="echo",
+        request_id="r1",
+        status=RequestStatus.PROCESSING,
+        retry_count=retries,
+        max_retries=limit,
+    )
+    update = writes.rescue(seen, error="no", code="BAD", version="fresh", now=NOW)
+    assert update.sets["Status"] == {"S": status}
+
+
+def test_the_minimal_failure_cuts_its_text() -> None:
+    """Where there is no room, the error is cut to a few characters."""
+    update = writes.fail_minimal(HELD, error="x" * 10_000, code="BAD", version="fresh", now=NOW)
+    assert update.sets["Error"] == {"S": "x" * writes.MINIMAL_ERROR_CHARS}
+
+
+def test_cancelling_what_one_saw_gives_the_version_one_expects() -> None:
+    """Worker and canceller derive the same Version, which is a UUID and a new one."""
+    derived = writes.cancel_version("seen")
+    assert derived == writes.cancel_version("seen")
+    assert derived != "seen"
+    assert str(uuid.UUID(derived)) == derived
+
+
+def test_cancelling_other_versions_gives_other_versions() -> None:
+    """Each claim's cancellation is its own, and is not undone by a second one."""
+    once = writes.cancel_version("seen")
+    assert len({once, writes.cancel_version(once), writes.cancel_version("other")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("write", "field"),
+    [
+        (lambda: progress(message="\ud800"), "message"),
+        (lambda: progress(details={"a": object()}), "details.a"),
+        (lambda: progress(details=["a"]), "details"),
+        (
+            lambda: writes.complete(HELD, result={"a": {1}, "b": set()}, version="v", now=NOW),
+            "result.b",
+        ),
+        (
+            lambda: writes.fail(HELD, error="\ud800", code="BAD", version="v", now=NOW),
+            "error",
+        ),
+        (
+            lambda: writes.fail(HELD, error="no", code="\ud800", version="v", now=NOW),
+            "code",
+        ),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_by_name(write: Any, field: str) -> None:
+    """The error names the argument, not the attribute."""
+    with pytest.raises(ValidationError) as caught:
+        write()
+    assert caught.value.field == field

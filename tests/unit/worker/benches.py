@@ -1,0 +1,100 @@
+"""A dispatcher and a poller over stores, with their slots and streams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from streamer_store import Claim
+from streamer_worker import Handler
+from streamer_worker.dispatcher import Dispatcher
+from streamer_worker.handlers.registry import registry
+from streamer_worker.poller import Poller
+from streamer_worker.settings import PollSettings
+from streamer_worker.settle import Settler
+from streamer_worker.slots import Slots
+from unit.worker.harness import World
+
+
+class DispatchBench:
+    """A dispatcher over stores, and its slots."""
+
+    def __init__(self, world: World, *handlers: Handler) -> None:
+        self.world = world
+        self.slots = Slots(10, events=world.events)
+        self.dispatcher = Dispatcher(
+            registry=registry(handlers),
+            requests=world.stores.requests,
+            settler=Settler(requests=world.stores.requests, events=world.events, rng=world.rng),
+            slots=self.slots,
+            events=world.events,
+            clock=world.clock,
+        )
+
+    async def run(self, claim: Claim) -> str:
+        """Run as the dispatcher's loop does: in a task of its own, on a slot that was taken."""
+        became: list[str] = []
+
+        async def one() -> None:
+            became.append(await self.dispatcher.run_one(claim))
+
+        self.slots.take()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one)
+        assert self.slots.used == 0
+        return became[0]
+
+
+class PollBench:
+    """A poller, and the claims that it handed over."""
+
+    def __init__(self, world: World, *, slots: int = 10) -> None:
+        self.world = world
+        self.slots = Slots(slots, events=world.events)
+        send, self.receive = anyio.create_memory_object_stream[Claim](math.inf)
+        self.send = send
+        self.poller = Poller(
+            requests=world.stores.requests,
+            claims=send,
+            slots=self.slots,
+            worker_id="me",
+            settings=PollSettings(fastest=0.05, slowest=0.5),
+            events=world.events,
+            clock=world.clock,
+            rng=world.rng,
+        )
+
+    def handed_over(self) -> list[str]:
+        return [claim.request_id for claim in drained(self.receive)]
+
+    def close(self) -> None:
+        self.send.close()
+        self.receive.close()
+
+    async def poll(self) -> list[str]:
+        """Take one step, and give the slots back as if all had been settled."""
+        await self.poller.step()
+        found = self.handed_over()
+        for _ in found:
+            self.slots.give()
+        return found
+
+
+def drained(receive: MemoryObjectReceiveStream[Claim]) -> Iterator[Claim]:
+    while receive.statistics().current_buffer_used:
+        yield receive.receive_nowait()
+
+
+async def enqueue(world: World, times: int, **fields: Any) -> list[str]:
+    """Enqueue requests, each a second older than the next; return their ids, oldest first."""
+    now = world.clock.now()
+    made = [
+        await world.enqueue(created_at=now - timedelta(seconds=times - number), **fields)
+        for number in range(times)
+    ]
+    return [each.request_id for each in made]

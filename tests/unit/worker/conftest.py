@@ -1,0 +1,57 @@
+"""Fixtures of the worker's tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from streamer_store import Undecodable
+from streamer_store.stores import stores_over
+from streamer_worker.events import Events, ItemUndecodable
+from unit.worker.benches import PollBench
+from unit.worker.harness import FaultyEngine, LoopClock, Recorder, World
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run on both; trio's time jumps to the next deadline whenever all tasks wait."""
+    if request.param == "trio":
+        return "trio", {"clock": MockClock(autojump_threshold=0)}
+    return "asyncio", {}
+
+
+@pytest.fixture
+def world() -> World:
+    engine = FaultyEngine()
+    recorder = Recorder()
+    events = Events(recorder)
+    clock = LoopClock()
+    rng = random.Random(7)
+
+    def report(error: Undecodable) -> None:
+        events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
+
+    stores = stores_over(engine, clock=clock, rng=rng, report=report)
+    return World(
+        engine=engine, stores=stores, recorder=recorder, events=events, clock=clock, rng=rng
+    )
+
+
+@pytest.fixture
+def bench(world: World) -> Iterator[PollBench]:
+    """Give a poller with ten slots."""
+    made = PollBench(world)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def narrow(world: World) -> Iterator[PollBench]:
+    """Give a poller with two slots."""
+    made = PollBench(world, slots=2)
+    yield made
+    made.close()

@@ -1,0 +1,113 @@
+"""/metrics over HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from streamer_worker.errors import StartError
+from streamer_worker.events import SlotsChanged
+from streamer_worker.http import metrics_server
+from streamer_worker.metrics import Metrics
+from streamer_worker.settings import HttpSettings
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    made = Metrics(actions=())
+    made(SlotsChanged(used=3, total=10))
+    return made
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def page(url: str) -> str:
+    with urlopen(url, timeout=5) as answer:  # noqa: S310  our own server
+        assert answer.status == 200
+        return str(answer.read().decode())
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "0.0.0.0",  # noqa: S104  what is tested
+        "localhost",
+        pytest.param("::1", marks=ipv6),
+        pytest.param("::", marks=ipv6),
+    ],
+)
+def test_the_page_can_be_read_at_the_url_that_is_given(host: str, metrics: Metrics) -> None:
+    """Port 0 takes a free one; the URL works as it stands, for IPv6 too."""
+    with metrics_server(HttpSettings(host=host, port=0), metrics.registry) as url:
+        assert url is not None
+        assert 'streamer_worker_slots{state="used"} 3.0' in page(url)
+
+
+def test_the_page_is_alive(metrics: Metrics) -> None:
+    """Each reading shows the counts of its moment."""
+    with metrics_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry) as url:
+        assert url is not None
+        page(url)
+        metrics(SlotsChanged(used=4, total=10))
+        assert 'streamer_worker_slots{state="used"} 4.0' in page(url)
+
+
+def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
+    """The server ends with its context, and can be started again on the same port."""
+    with metrics_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry) as url:
+        assert url is not None
+    with pytest.raises(URLError):
+        page(url)
+    port = int(url.split(":")[2].partition("/")[0])
+    with metrics_server(HttpSettings(host="127.0.0.1", port=port), metrics.registry) as again:
+        assert again == url
+
+
+def test_switched_off_nothing_listens(metrics: Metrics, taken: int) -> None:
+    """The port is not even tried."""
+    settings = HttpSettings(enabled=False, host="127.0.0.1", port=taken)
+    with metrics_server(settings, metrics.registry) as url:
+        assert url is None
+
+
+def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> None:
+    """The text names address, reason and the setting that helps."""
+    settings = HttpSettings(host="127.0.0.1", port=taken)
+    with pytest.raises(StartError) as caught, metrics_server(settings, metrics.registry):
+        pass
+    (fault,) = caught.value.faults
+    assert f"127.0.0.1:{taken}" in fault
+    assert "in use" in fault
+    assert "STREAMER_HTTP_PORT" in fault
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "x" * 70 + ".example", "\0"])
+def test_a_host_that_is_none_is_told(host: str, metrics: Metrics) -> None:
+    """A wrong address stops the start with words, not with a traceback."""
+    settings = HttpSettings(host=host, port=0)
+    with pytest.raises(StartError) as caught, metrics_server(settings, metrics.registry):
+        pass
+    assert "STREAMER_HTTP_HOST" in str(caught.value)

@@ -1,0 +1,149 @@
+"""The poller's pauses, and its claims under cancellation."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamer_store import Claim, RequestStatus
+from streamer_worker.events import ClaimTried, StepFailed
+from streamer_worker.loops import run_every
+from streamer_worker.poller import PollCounts
+from unit.worker.benches import PollBench, drained, enqueue
+from unit.worker.harness import World, moves_to, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+EMPTY = PollCounts(candidates=0, claimed=0)
+WORK = PollCounts(candidates=5, claimed=1)
+LOST = PollCounts(candidates=5, claimed=0)
+
+
+def test_pauses_grow_while_there_is_nothing_to_do(bench: PollBench) -> None:
+    """From the fastest to the slowest, with jitter."""
+    steps = [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
+    for step in steps:
+        assert step / 2 <= bench.poller.pause(EMPTY) <= step
+
+
+def test_work_is_followed_by_the_next_look_at_once(bench: PollBench) -> None:
+    """And the pauses begin anew after it."""
+    for _ in range(10):
+        bench.poller.pause(EMPTY)
+    assert bench.poller.pause(WORK) == 0
+    assert bench.poller.pause(EMPTY) <= 0.05
+
+
+def test_candidates_that_all_went_to_others_are_no_work(bench: PollBench) -> None:
+    """Workers that fight for the same few requests back off."""
+    assert bench.poller.pause(LOST) > 0
+    for _ in range(10):
+        bench.poller.pause(LOST)
+    assert bench.poller.pause(LOST) >= 0.25
+
+
+def test_pauses_have_jitter(bench: PollBench, narrow: PollBench) -> None:
+    """Two workers do not poll in step."""
+    assert bench.poller.pause(EMPTY) != narrow.poller.pause(EMPTY)
+
+
+@pytest.mark.parametrize("lands", [False, True], ids=["before-it-lands", "after-it-landed"])
+async def test_cancellation_does_not_lose_a_claim(
+    world: World, bench: PollBench, *, lands: bool
+) -> None:
+    """A claim that was sent is awaited and handed over, its slot taken."""
+    ids = await enqueue(world, 3)
+    fault = world.engine.hold("update", when=moves_to("PROCESSING"), times=3, lands=lands)
+    scope = anyio.CancelScope()
+
+    async def step() -> None:
+        with scope:
+            await bench.poller.step()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(step)
+        await fault.wait_reached()
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        fault.let_go()
+    assert bench.slots.used == 3
+    assert sorted(bench.handed_over()) == sorted(ids)
+
+
+async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
+    world: World, bench: PollBench
+) -> None:
+    """Whatever is PROCESSING afterwards was handed over, and holds a slot: nothing is lost."""
+    ids = await enqueue(world, 5)
+    async with anyio.create_task_group() as tasks:
+        fault = world.engine.hold("query")
+        tasks.start_soon(bench.poller.step)
+        await fault.wait_reached()
+        tasks.cancel_scope.cancel()
+        fault.let_go()
+    handed_over = bench.handed_over()
+    stored = await world.stores.requests.get_many(ids)
+    running = [key for key, each in stored.items() if each.status is RequestStatus.PROCESSING]
+    assert sorted(running) == sorted(handed_over)
+    assert bench.slots.used == len(handed_over)
+
+
+@virtual_time
+async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollBench) -> None:
+    """After a minute; its slot is free again and others were claimed meanwhile."""
+    ids = await enqueue(world, 2)
+    world.engine.hold("update", when=lambda update: update.key == ids[0])
+    began = anyio.current_time()
+    await bench.poller.step()
+    assert anyio.current_time() - began == pytest.approx(60)
+    assert bench.slots.used == 1
+    assert bench.handed_over() == [ids[1]]
+    outcomes = {each.request_id: each.outcome for each in world.recorder.of(ClaimTried)}
+    assert outcomes == {ids[0]: "error", ids[1]: "won"}
+
+
+@virtual_time
+async def test_an_outage_does_not_end_polling(world: World, bench: PollBench) -> None:
+    """In its loop the poller comes back by itself, and takes up the work."""
+    ids = await enqueue(world, 1)
+    world.engine.fail("query", times=20)
+
+    async def loop() -> None:
+        await run_every(
+            bench.poller.pause, bench.poller.step, name="poll", events=world.events, rng=world.rng
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(loop)
+        claim: Claim = await bench.receive.receive()
+        tasks.cancel_scope.cancel()
+    assert claim.request_id == ids[0]
+    assert len(world.recorder.of(StepFailed)) == 20
+
+
+@virtual_time
+async def test_polling_keeps_up_with_a_backlog_without_waiting(
+    world: World, narrow: PollBench
+) -> None:
+    """As long as each look finds work there is no pause between them."""
+    ids = await enqueue(world, 30)
+    began = anyio.current_time()
+    found: list[str] = []
+
+    async def loop() -> None:
+        await run_every(
+            narrow.poller.pause, narrow.poller.step, name="poll", events=world.events, rng=world.rng
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(loop)
+        async for claim in narrow.receive:
+            found.append(claim.request_id)
+            narrow.slots.give()
+            if len(found) == len(ids):
+                break
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() == began
+    assert sorted(found) == sorted(ids)
+    assert list(drained(narrow.receive)) == []

@@ -1,0 +1,165 @@
+"""Handlers from entry points."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer_worker.errors import HandlerLoadError
+from streamer_worker.handlers.registry import GROUP, load_handlers, registry
+from unit.worker.harness import echo
+
+PLUGIN = """
+from streamer_worker import handler
+
+@handler("report")
+async def report(payload, ctx):
+    return payload
+
+@handler("report")
+async def another(payload, ctx):
+    return payload
+
+@handler("bulk")
+async def bulk(payload, ctx):
+    return payload
+
+async def bare(payload, ctx):
+    return payload
+"""
+BROKEN = {
+    "plug_missing": "import no_such_library_at_all",
+    "plug_raising": "raise RuntimeError('no licence')",
+    "plug_exiting": "import sys; sys.exit('bye')",
+    "plug_syntax": "def (:",
+}
+
+
+class Installed(Distribution):
+    """A distribution that is only a name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def metadata(self) -> Any:
+        return {"Name": self._name}
+
+    def read_text(self, filename: str) -> str | None:
+        del filename
+        return None
+
+    def locate_file(self, path: Any) -> Any:
+        return Path(path)
+
+
+@pytest.fixture(autouse=True)
+def _plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = set(sys.modules)
+    for name, text in {"plug_good": PLUGIN, **BROKEN}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("plug_"):
+            del sys.modules[name]
+
+
+def entry(distribution: str, name: str, value: str) -> EntryPoint:
+    made = EntryPoint(name=name, value=value, group=GROUP)
+    made._for(Installed(distribution))  # type: ignore[attr-defined]
+    return made
+
+
+def faults(*entries: EntryPoint) -> list[str]:
+    with pytest.raises(HandlerLoadError) as caught:
+        load_handlers(entries)
+    assert all(fault in str(caught.value) for fault in caught.value.faults)
+    return caught.value.faults
+
+
+def test_handlers_are_found_by_action() -> None:
+    """The action decides, whatever the entry point is called."""
+    found = load_handlers(
+        [
+            entry("reports", "one", "plug_good:report"),
+            entry("tools", "two", "plug_good:bulk"),
+        ]
+    )
+    assert sorted(found) == ["bulk", "report"]
+    assert found["bulk"].function.__name__ == "bulk"
+
+
+def test_installed_entry_points_are_looked_up_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a list, what is installed under the group is loaded."""
+
+    def installed(*, group: str) -> list[EntryPoint]:
+        return [entry("reports", "one", "plug_good:report")] if group == GROUP else []
+
+    monkeypatch.setattr("streamer_worker.handlers.registry.entry_points", installed)
+    assert list(load_handlers()) == ["report"]
+    assert callable(importlib.metadata.entry_points)
+
+
+def test_nothing_installed_is_an_empty_registry() -> None:
+    """Whether that is a mistake is for the caller to say."""
+    assert load_handlers([]) == {}
+
+
+def test_two_plugins_with_one_action_are_named_both() -> None:
+    """The fault names both distributions and entry points, in whatever order they come."""
+    first = entry("reports", "one", "plug_good:report")
+    second = entry("tools", "two", "plug_good:another")
+    for order in ([first, second], [second, first]):
+        (fault,) = faults(*order)
+        for told in ("'report'", "reports", "tools", "plug_good:report", "plug_good:another"):
+            assert told in fault
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("plug_missing:x", "no_such_library_at_all"),
+        ("plug_raising:x", "RuntimeError: no licence"),
+        ("plug_exiting:x", "SystemExit: bye"),
+        ("plug_syntax:x", "SyntaxError"),
+        ("plug_nowhere:x", "plug_nowhere"),
+        ("plug_good:nothing", "nothing"),
+        ("plug_good:bare", "function, not a function under @handler"),
+        ("plug_good", "module"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_named(value: str, told: str) -> None:
+    """The fault names distribution, entry point and reason; SystemExit does not end us."""
+    (fault,) = faults(entry("tools", "thing", value))
+    assert fault.startswith(f"tools (thing = {value})")
+    assert told in fault
+
+
+def test_all_faults_are_told_together() -> None:
+    """One start shows everything that is wrong."""
+    found = faults(
+        entry("a", "one", "plug_good:report"),
+        entry("b", "two", "plug_good:another"),
+        entry("c", "three", "plug_missing:x"),
+        entry("d", "four", "plug_exiting:x"),
+    )
+    assert len(found) == 3
+
+
+def test_an_entry_point_of_no_distribution_is_named_all_the_same() -> None:
+    """An entry point without metadata gives a readable fault."""
+    lonely = EntryPoint(name="x", value="plug_missing:x", group=GROUP)
+    (fault,) = faults(lonely)
+    assert "unknown distribution (x = plug_missing:x)" in fault
+
+
+def test_handlers_at_hand_need_no_entry_points() -> None:
+    """A registry can be made from handlers directly."""
+    assert registry([echo]) == {"echo": echo}

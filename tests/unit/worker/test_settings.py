@@ -1,0 +1,237 @@
+"""Settings from the environment and a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from streamer_worker.errors import SettingsError
+from streamer_worker.settings import Settings, load_settings, setting_names
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def put(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        path = tmp_path / "worker.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def faults(path: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert all(fault in str(caught.value) for fault in caught.value.faults)
+    return caught.value.faults
+
+
+def test_everything_has_a_default() -> None:
+    """Without a variable and a file there are the documented values."""
+    settings = load_settings()
+    assert settings == Settings()
+    assert settings.concurrency == 32
+    assert settings.table_prefix == "streamer_"
+    assert settings.drain_timeout == 25
+    assert (settings.poll.fastest, settings.poll.slowest) == (0.05, 0.5)
+    assert (settings.reaper.interval, settings.reaper.stale_after) == (300, 7800)
+    assert (settings.reaper.enabled, settings.reaper.dry_run) == (True, False)
+    assert (settings.http.enabled, settings.http.port) == (True, 9464)
+    assert (settings.log.level, settings.log.format) == ("info", "auto")
+
+
+VALUES = {
+    "concurrency": ("7", 7),
+    "table_prefix": ("t.1-x_", "t.1-x_"),
+    "endpoint_url": ("http://localhost:8000", "http://localhost:8000"),
+    "region": ("eu-central-1", "eu-central-1"),
+    "drain_timeout": ("2m", 120),
+    "poll.fastest": ("10ms", 0.01),
+    "poll.slowest": ("2s", 2),
+    "reaper.enabled": ("false", False),
+    "reaper.interval": ("1h", 3600),
+    "reaper.stale_after": ("3h", 10800),
+    "reaper.dry_run": ("true", True),
+    "http.enabled": ("0", False),
+    "http.host": ("127.0.0.1", "127.0.0.1"),
+    "http.port": ("0", 0),
+    "log.level": ("debug", "debug"),
+    "log.format": ("json", "json"),
+}
+
+
+def value_of(settings: Any, name: str) -> Any:
+    for part in name.split("."):
+        settings = getattr(settings, part)
+    return settings
+
+
+def test_every_setting_is_tried_here() -> None:
+    """A new setting gets its line in the table above."""
+    assert set(VALUES) == set(setting_names())
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_variable_sets_it(name: str, env: Any) -> None:
+    """`reaper.interval` is STREAMER_REAPER_INTERVAL."""
+    text, value = VALUES[name]
+    env(**{"STREAMER_" + name.replace(".", "_").upper(): text})
+    assert value_of(load_settings(), name) == value
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_file_sets_it(name: str, toml: Any) -> None:
+    """`reaper.interval` is `interval` under `[reaper]`."""
+    text, value = VALUES[name]
+    table, _, key = name.rpartition(".")
+    assert (
+        value_of(load_settings(toml(f"[{table}]\n" * bool(table) + f'{key} = "{text}"')), name)
+        == value
+    )
+
+
+def test_the_environment_wins_over_the_file(env: Any, toml: Any) -> None:
+    """A variable replaces its own setting only; the rest of the file's table stays."""
+    path = toml("concurrency = 5\n[reaper]\ninterval = 60\nstale_after = '3h'")
+    env(STREAMER_REAPER_INTERVAL="30")
+    settings = load_settings(path)
+    assert settings.concurrency == 5
+    assert settings.reaper.interval == 30
+    assert settings.reaper.stale_after == 10800
+
+
+def test_names_of_variables_may_be_lower_case(env: Any) -> None:
+    """Some tools write them so."""
+    env(streamer_concurrency="9", streamer_Log_Level="debug")
+    settings = load_settings()
+    assert (settings.concurrency, settings.log.level) == (9, "debug")
+
+
+def test_an_empty_variable_is_none(env: Any, toml: Any) -> None:
+    """An empty variable is as good as unset: the file or the default holds."""
+    env(STREAMER_CONCURRENCY="", STREAMER_REGION="", STREAMER_HTTP_PORT="")
+    settings = load_settings(toml("concurrency = 5"))
+    assert (settings.concurrency, settings.region, settings.http.port) == (5, None, 9464)
+
+
+def test_settings_do_not_change() -> None:
+    """They are read once and frozen."""
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().concurrency = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("90", 90.0),
+        ("90s", 90.0),
+        (" 90s ", 90.0),
+        ("1.5h", 5400.0),
+        ("2h10m", 7800.0),
+        ("1h1m1s1ms", 3661.001),
+        ("50ms", 0.05),
+        ("0.5", 0.5),
+        ("1d", 86400.0),
+        ("10M", 600.0),
+    ],
+)
+def test_durations_are_read_as_people_write_them(text: str, value: float, env: Any) -> None:
+    """Seconds, or numbers with units, one after another."""
+    env(STREAMER_DRAIN_TIMEOUT=text)
+    assert load_settings().drain_timeout == pytest.approx(value)
+
+
+@pytest.mark.parametrize("literal", ["90", "90.0", '"90s"', '"1m30s"'])
+def test_a_duration_in_the_file_may_be_a_number(literal: str, toml: Any) -> None:
+    """TOML's numbers are seconds."""
+    assert load_settings(toml(f"drain_timeout = {literal}")).drain_timeout == 90
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-1", "0", "0s", "nan", "inf", "-inf", "1e999", "9" * 400, "9" * 400 + "h", "2d", "soon"]
+    + ["5 s", "5s5", "1h-5m", "s", "٣s", "5w", "[]", "{}", "\x1b[31m"],
+)
+def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
+    """Nothing that is no positive time within bounds gets through; the fault names the variable."""
+    env(STREAMER_DRAIN_TIMEOUT=text)
+    (fault,) = faults()
+    assert fault.startswith("drain_timeout (STREAMER_DRAIN_TIMEOUT): ")
+    assert fault.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *[("CONCURRENCY", text) for text in ["0", "-1", "10001", "1e9", "many", "1.5", "nan"]],
+        *[("HTTP_PORT", text) for text in ["-1", "65536", "http", "80.5", "99999999999999999999"]],
+        *[("LOG_LEVEL", text) for text in ["loud", "INFO ", "10"]],
+        *[("REAPER_ENABLED", text) for text in ["maybe", "2", "-1"]],
+        ("REAPER_STALE_AFTER", "59s"),
+        ("REAPER_STALE_AFTER", "366d"),
+        ("REAPER_INTERVAL", "25h"),
+        ("POLL_SLOWEST", "11m"),
+        ("TABLE_PREFIX", "with space"),
+        ("TABLE_PREFIX", "x" * 201),
+        ("TABLE_PREFIX", "streamer_\n"),
+        ("ENDPOINT_URL", "localhost:8000"),
+        ("ENDPOINT_URL", "tcp://localhost:8000"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_an_absurd_value_is_refused(name: str, text: str, env: Any) -> None:
+    """One fault, that names the variable."""
+    env(**{f"STREAMER_{name}": text})
+    (fault,) = faults()
+    assert f"(STREAMER_{name}): " in fault
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["concurrency = -5", "concurrency = nan", "drain_timeout = inf", "drain_timeout = []"]
+    + ["poll = 5", "reaper = []", "concurrency = 2026-01-01", "region = ''", "region = 5"],
+)
+def test_an_absurd_value_in_the_file_is_refused(line: str, toml: Any) -> None:
+    """One fault, that names the setting."""
+    (fault,) = faults(toml(line))
+    assert fault.startswith(line.partition(" ")[0])
+
+
+def test_a_first_pause_above_the_longest_is_refused(env: Any) -> None:
+    """The two settings contradict each other."""
+    env(STREAMER_POLL_FASTEST="2s", STREAMER_POLL_SLOWEST="1s")
+    assert faults() == ["poll.fastest is longer than poll.slowest"]
+
+
+def test_all_faults_are_told_together(env: Any, toml: Any) -> None:
+    """Values, names, environment and file: one start shows everything that is wrong."""
+    env(STREAMER_CONCURENCY="5", STREAMER_HTTP_PORT="x", STREAMER_LOG_LEVEL="loud")
+    found = faults(toml("drain_timeout = -1\nregoin = 'x'\n[reaper]\nintervall = 5"))
+    assert len(found) == 6
+    for told in (
+        "STREAMER_CONCURENCY",
+        "STREAMER_HTTP_PORT",
+        "STREAMER_LOG_LEVEL",
+        "drain_timeout",
+        "regoin",
+        "reaper.intervall",
+    ):
+        assert any(told in fault for fault in found)
+
+
+def test_a_contradiction_is_told_beside_other_faults(env: Any) -> None:
+    """An unknown name does not hide that two settings contradict each other."""
+    env(STREAMER_POLL_FASTEST="2s", STREAMER_CONCURENCY="5")
+    assert len(faults()) == 2

@@ -1,0 +1,173 @@
+"""Names that are no settings, and files that are no settings files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamer_worker.errors import SettingsError
+from streamer_worker.settings import CONFIG_VARIABLE, Settings, load_settings
+
+LINKS = {
+    "STREAMER_SERVICE_HOST": "10.0.0.1",
+    "STREAMER_SERVICE_PORT": "9464",
+    "STREAMER_WORKER_SERVICE_HOST": "10.0.0.1",
+    "STREAMER_WORKER_SERVICE_PORT": "9464",
+    "STREAMER_WORKER_SERVICE_PORT_HTTP": "9464",
+    "STREAMER_PORT": "tcp://10.0.0.1:9464",
+    "STREAMER_WORKER_PORT": "tcp://10.0.0.1:9464",
+    "STREAMER_WORKER_PORT_9464_TCP": "tcp://10.0.0.1:9464",
+    "STREAMER_WORKER_PORT_9464_TCP_PROTO": "tcp",
+    "STREAMER_WORKER_PORT_9464_TCP_PORT": "9464",
+    "STREAMER_WORKER_PORT_9464_TCP_ADDR": "10.0.0.1",
+    "STREAMER_DNS_PORT_53_UDP_ADDR": "10.0.0.1",
+    "STREAMER_HTTP_PORT": "tcp://10.0.0.1:80",
+    "STREAMER_HTTP_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "STREAMER_TEST_DYNAMODB_URL": "http://localhost:8000",
+    "STREAMER_TEST_ANYTHING": "x",
+    CONFIG_VARIABLE: "/etc/worker.toml",
+}
+
+
+def faults(path: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    return caught.value.faults
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_what_kubernetes_puts_there_is_passed_over(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service called `streamer…` in the namespace stops no worker."""
+    monkeypatch.setenv(name, LINKS[name])
+    assert load_settings() == Settings()
+    assert load_settings().http.port == 9464
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("STREAMER_CONCURENCY", "STREAMER_CONCURRENCY"),
+        ("STREAMER_REAPER_DRYRUN", "STREAMER_REAPER_DRY_RUN"),
+        ("STREAMER_HTP_PORT", "STREAMER_HTTP_PORT"),
+        ("STREAMER_LOG", "STREAMER_LOG_LEVEL"),
+        ("streamer_regoin", "STREAMER_REGION"),
+        ("STREAMER_POLL", "STREAMER_POLL_"),
+        ("STREAMER_POLL_FASTEST_", "STREAMER_POLL_FASTEST"),
+        ("STREAMER_", "STREAMER_"),
+    ],
+)
+@pytest.mark.parametrize("value", ["5", "debug", "{", "", "[1]"])
+def test_an_unknown_variable_is_refused_with_the_nearest(
+    name: str, nearest: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its value: a setting that is not read is never accepted in silence."""
+    monkeypatch.setenv(name, value)
+    (fault,) = faults()
+    assert fault.startswith(name.upper())
+    assert f"the nearest is {nearest}" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "nearest"),
+    [
+        ("concurency = 5", "concurency", "concurrency"),
+        ("[reaper]\nintervall = 5", "reaper.intervall", "reaper.interval"),
+        ("[repaer]\ninterval = 5", "repaer", "reaper"),
+        ("reaper_interval = 5", "reaper_interval", "reaper.interval"),
+        ("[reaper]\nINTERVAL = 5", "reaper.INTERVAL", "reaper.interval"),
+        ("_env_prefix = 'X_'", "_env_prefix", ""),
+        ("_env_file = 'x'", "_env_file", ""),
+    ],
+)
+def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(
+    text: str, name: str, nearest: str, tmp_path: Path
+) -> None:
+    """Names of the library underneath are unknown names, too."""
+    path = tmp_path / "worker.toml"
+    path.write_text(text)
+    (fault,) = faults(path)
+    assert fault.startswith(f"{name}: no such setting; the nearest is {nearest}")
+
+
+def test_other_peoples_variables_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only names that begin with STREAMER_ are looked at."""
+    for name in ("CONCURRENCY", "MY_STREAMER_X", "STREAMERX_CONCURRENCY", "HTTP_PORT"):
+        monkeypatch.setenv(name, "x")
+    assert load_settings() == Settings()
+
+
+def test_the_value_of_an_unknown_variable_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a secret, and its name is what is wrong."""
+    monkeypatch.setenv("STREAMER_API_TOKEN", "s3cret")
+    assert "s3cret" not in " ".join(faults())
+
+
+def test_the_value_of_an_unknown_name_in_the_file_is_not_told(tmp_path: Path) -> None:
+    """The same for a file."""
+    path = tmp_path / "worker.toml"
+    path.write_text("[database]\npassword = 's3cret'")
+    assert "s3cret" not in " ".join(faults(path))
+
+
+def test_credentials_in_a_wrong_url_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands before the host stays out of logs; the rest helps to find the mistake."""
+    monkeypatch.setenv("STREAMER_ENDPOINT_URL", "ftp://user:s3cret@db.example:21")
+    (fault,) = faults()
+    assert "s3cret" not in fault
+    assert "db.example" in fault
+
+
+def test_a_wrong_value_is_told_in_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole file in a variable does not fill the terminal."""
+    monkeypatch.setenv("STREAMER_CONCURRENCY", "x" * 100_000)
+    (fault,) = faults()
+    assert len(fault) < 500
+
+
+def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
+    """A file that is named must be there."""
+    (fault,) = faults(tmp_path / "none.toml")
+    assert "none.toml: No such file" in fault
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    """The fault names the path."""
+    (fault,) = faults(tmp_path)
+    assert str(tmp_path) in fault
+    assert "directory" in fault
+
+
+@pytest.mark.parametrize(
+    "content", [b"concurrency = ", b"not toml", b"a = 1\na = 2", b"\xff\xfe", b"x = '\xe4'"]
+)
+def test_a_broken_file_is_a_fault(content: bytes, tmp_path: Path) -> None:
+    """The fault names the path and says that it is not TOML."""
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    (fault,) = faults(path)
+    assert "broken.toml: not TOML: " in fault
+
+
+def test_a_broken_file_does_not_hide_wrong_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment is judged all the same."""
+    monkeypatch.setenv("STREAMER_HTTP_PORT", "x")
+    assert len(faults(tmp_path / "none.toml")) == 2
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    """A file of comments only is well."""
+    path = tmp_path / "worker.toml"
+    path.write_text("# nothing yet\n")
+    assert load_settings(path) == Settings()
+
+
+def test_a_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """TOML says so."""
+    path = tmp_path / "worker.toml"
+    path.write_bytes("# für später\nregion = 'eu-zürich-1'".encode())
+    assert load_settings(path).region == "eu-zürich-1"
