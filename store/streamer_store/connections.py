@@ -24,6 +24,8 @@ _SEGMENTS = 4
 _DELETES_AT_ONCE = 16
 # Text with an offset may sort up to a day away from its moment.
 _OFFSETS = timedelta(days=1)
+# Text that does not begin with a digit is no time: it must come, to be told.
+_PAST_DIGITS = ":"
 _BY_USER = CONNECTIONS.index("UserIndex")
 _BY_TENANT = CONNECTIONS.index("TenantIndex")
 
@@ -126,7 +128,7 @@ class ConnectionTable:
                     segment=segment,
                     segments=_SEGMENTS,
                     attributes=("ConnectionID", "ConnectedAt", "LastPing"),
-                    unless_above=("LastPing", format_time(_sooner(before))),
+                    unless_between=("LastPing", format_time(_sooner(before)), _PAST_DIGITS),
                     after=after,
                 )
             )

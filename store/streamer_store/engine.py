@@ -95,15 +95,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """One page of one segment of a table, consistent. `unless_above` leaves out items whose
-    attribute is text that sorts after the given one.
+    """One page of one segment of a table, consistent. `unless_between` leaves out items whose
+    attribute is text that sorts from the one given to the other.
     """
 
     table: Table
     segment: int = 0
     segments: int = 1
     attributes: tuple[str, ...] = ()
-    unless_above: tuple[str, str] | None = None
+    unless_between: tuple[str, str, str] | None = None
     after: Item | None = None
 
 

@@ -91,15 +91,21 @@ class App:
             async with anyio.create_task_group() as handlers:
                 send, receive = anyio.create_memory_object_stream[Claim](math.inf)
                 handlers.start_soon(self._dispatcher.run, receive, handlers)
-                with send:
-                    async with anyio.create_task_group() as loops:
-                        self._start_loops(loops, send)
-                        self._tell_started(metrics_url)
-                        task_status.started(metrics_url)
-                        await self._stop.wait()
-                        self._dispatcher.drain()
-                        loops.cancel_scope.cancel()
-                await self._drain(handlers)
+                try:
+                    with send:
+                        async with anyio.create_task_group() as loops:
+                            self._start_loops(loops, send)
+                            self._tell_started(metrics_url)
+                            task_status.started(metrics_url)
+                            await self._stop.wait()
+                            self._dispatcher.drain()
+                            loops.cancel_scope.cancel()
+                    await self._drain()
+                finally:
+                    # Also when we are cancelled: the last writes must not take their hour.
+                    self._settler.hurry(_LAST_WRITES)
+                    self._dispatcher.interrupt()
+                    handlers.cancel_scope.cancel()
         self._events.emit(WorkerStopped(worker_id=self.worker_id))
 
     def _start_loops(self, tasks: TaskGroup, claims: MemoryObjectSendStream[Claim]) -> None:
@@ -142,8 +148,8 @@ class App:
             )
         )
 
-    async def _drain(self, handlers: TaskGroup) -> None:
-        """Let handlers finish for a while; then cancel them and release their requests."""
+    async def _drain(self) -> None:
+        """Let handlers finish for a while; `run` then cancels them and releases their requests."""
         in_flight = self._slots.used
         self._events.emit(WorkerDraining(worker_id=self.worker_id, in_flight=in_flight))
         with anyio.move_on_after(self._settings.drain_timeout):
@@ -151,9 +157,6 @@ class App:
                 waiting.start_soon(self._skip_wait_when_hurried, waiting.cancel_scope)
                 await self._slots.wait_idle()
                 waiting.cancel_scope.cancel()
-        self._settler.hurry(_LAST_WRITES)
-        self._dispatcher.interrupt()
-        handlers.cancel_scope.cancel()
 
     async def _skip_wait_when_hurried(self, scope: anyio.CancelScope) -> None:
         await self._hurry.wait()

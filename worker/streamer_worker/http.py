@@ -14,6 +14,8 @@ from streamer_worker.settings import HttpSettings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+_WAY_OUT = "STREAMER_HTTP_HOST and STREAMER_HTTP_PORT choose another, port 0 takes a free one"
+
 
 @contextmanager
 def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Iterator[str | None]:
@@ -30,10 +32,7 @@ def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Itera
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise StartError(
             "/metrics cannot be served:",
-            [
-                f"{settings.host}:{settings.port}: {reason}; STREAMER_HTTP_HOST and"
-                " STREAMER_HTTP_PORT choose another address, port 0 takes a free one"
-            ],
+            [f"{settings.host}:{settings.port}: {reason}; {_WAY_OUT}"],
         ) from error
     try:
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104

@@ -53,13 +53,11 @@ class Settler:
                     return "cancelled"
                 except ClaimLost:
                     return "claim_lost"
-                except ValidationError as error:
-                    if isinstance(outcome, Complete):
+                except StoreError as error:
+                    if isinstance(outcome, Complete) and isinstance(error, ValidationError):
                         # For good: an answer that is lost must find the same outcome again.
                         outcome = _refused(error)
                         continue
-                    self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
-                except StoreError as error:
                     # Also when access is denied: an operator may mend that within the hour.
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 await anyio.sleep(pause)

@@ -130,14 +130,13 @@ def scan(read: Scan) -> dict[str, Any]:
     if read.attributes:
         names = [expression.name(name) for name in read.attributes]
         arguments["ProjectionExpression"] = ", ".join(names)
-    if read.unless_above is not None:
-        attribute, bound = read.unless_above
+    if read.unless_between is not None:
+        attribute, low, high = read.unless_between
         name = expression.name(attribute)
-        text = {"S": "S"}
-        arguments["FilterExpression"] = (
-            f"NOT ({name} > {expression.value({'S': bound})} "
-            f"AND attribute_type({name}, {expression.value(text)}))"
-        )
+        is_text = f"attribute_type({name}, {expression.value({'S': 'S'})})"
+        bounds = f"{expression.value({'S': low})} AND {expression.value({'S': high})}"
+        # DynamoDB never finds a number between texts; moto fails unless it is asked first.
+        arguments["FilterExpression"] = f"NOT ({is_text} AND {name} BETWEEN {bounds})"
     if read.after is not None:
         arguments["ExclusiveStartKey"] = read.after
     return arguments | expression.attributes()

@@ -111,7 +111,7 @@ class MemoryEngine:
         after = scan.after[scan.table.hash_key]["S"] if scan.after else ""
         chosen = [rows[key] for key in keys if key > after]
         page = _page(chosen, self._page, lambda item: item)
-        found = [item for item in page.items if not _above(item, scan.unless_above)]
+        found = [item for item in page.items if not _between(item, scan.unless_between)]
         return Page([_picked(item, scan.attributes) for item in found], page.after)
 
     async def create_tables(self) -> None:
@@ -200,8 +200,9 @@ def _picked(item: Item, names: Sequence[str]) -> Item:
     return {name: item[name] for name in names if name in item} if names else item
 
 
-def _above(item: Item, bound: tuple[str, str] | None) -> bool:
-    if bound is None:
+def _between(item: Item, bounds: tuple[str, str, str] | None) -> bool:
+    if bounds is None:
         return False
-    name, limit = bound
-    return str(item.get(name, {}).get("S", "")) > limit
+    name, low, high = bounds
+    text = item.get(name, {}).get("S")
+    return text is not None and low <= text <= high

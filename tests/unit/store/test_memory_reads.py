@@ -139,22 +139,23 @@ async def test_a_scan_gives_the_attributes_that_were_asked_for() -> None:
     ]
 
 
-async def test_a_scan_leaves_out_text_above_the_bound() -> None:
-    """Equal text, other types and absent attributes stay: the code decides on those."""
+async def test_a_scan_leaves_out_text_between_the_bounds() -> None:
+    """Text outside, other types and absent attributes stay: the code decides on those."""
     engine = await filled(
         *(request("below", "1"), request("equal", "2"), request("above", "3")),
+        request("outside", "yesterday"),
         request("absent", None),
         request("number", None, CreatedAt={"N": "3"}),
     )
-    page = await engine.scan(Scan(table=REQUESTS, unless_above=("CreatedAt", "2")))
+    page = await engine.scan(Scan(table=REQUESTS, unless_between=("CreatedAt", "2", ":")))
     found = {item["RequestID"]["S"] for item in page.items}
-    assert found == {"below", "equal", "absent", "number"}
+    assert found == {"below", "absent", "number", "outside"}
 
 
 async def test_a_filtered_page_may_be_empty_and_not_the_last() -> None:
     """As in DynamoDB, the filter works on a page once it is read."""
     engine = await filled(request("a", "3"), request("b", "1"), page=1)
-    page = await engine.scan(Scan(table=REQUESTS, unless_above=("CreatedAt", "2")))
+    page = await engine.scan(Scan(table=REQUESTS, unless_between=("CreatedAt", "2", ":")))
     assert page.items == []
     assert page.after is not None
 
@@ -163,6 +164,6 @@ async def test_a_filter_may_ask_for_what_the_scan_does_not_return() -> None:
     """As in DynamoDB, the filter sees the whole item."""
     engine = await filled(request("a", "3"), request("b", "1"))
     page = await engine.scan(
-        Scan(table=REQUESTS, attributes=("RequestID",), unless_above=("CreatedAt", "2"))
+        Scan(table=REQUESTS, attributes=("RequestID",), unless_between=("CreatedAt", "2", ":"))
     )
     assert page.items == [{"RequestID": {"S": "b"}}]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from trio.testing import MockClock
 
 from streamer_store import Undecodable
@@ -55,3 +57,16 @@ def narrow(world: World) -> Iterator[PollBench]:
     made = PollBench(world, slots=2)
     yield made
     made.close()
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """Put the process's logging back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    for name in ("botocore", "aiobotocore", "aiohttp"):
+        logging.getLogger(name).setLevel(logging.NOTSET)

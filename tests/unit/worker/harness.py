@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -68,8 +69,10 @@ class Recorder:
     def of(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def wait_for(self, kind: type[Kind], times: int = 1) -> list[Kind]:
-        with anyio.fail_after(PATIENCE):
+    async def wait_for(
+        self, kind: type[Kind], times: int = 1, *, within: float = PATIENCE
+    ) -> list[Kind]:
+        with anyio.fail_after(within):
             while len(self.of(kind)) < times:
                 await self._changed.wait()
         return self.of(kind)
@@ -302,3 +305,12 @@ class Waiting:
             self.cancelled += 1
             raise
         return "waited"
+
+
+@asynccontextmanager
+async def running(app: App) -> AsyncIterator[str | None]:
+    """Run a worker, give its URL of /metrics; it is stopped at the end, and must then end."""
+    async with anyio.create_task_group() as tasks:
+        url: str | None = await tasks.start(app.run)
+        yield url
+        app.stop()

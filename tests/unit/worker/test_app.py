@@ -11,12 +11,22 @@ from urllib.request import urlopen
 import anyio
 import pytest
 
-from streamer_store import AsyncRequest, Connection, Difference, RequestStatus
-from streamer_worker import Context, Handler, handler
-from streamer_worker.app import App, open_app, store_arguments
+from streamer_store import (
+    AsyncRequest,
+    Connection,
+    Difference,
+    RequestStatus,
+    Stores,
+    Undecodable,
+    memory_stores,
+)
+from streamer_store.schema import REQUESTS
+from streamer_worker import Context, handler
+from streamer_worker.app import open_app, store_arguments
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import (
     ConnectionsReaped,
+    ItemUndecodable,
     RequestFinished,
     RequestStarted,
     SlotsChanged,
@@ -26,19 +36,10 @@ from streamer_worker.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
-from unit.worker.harness import PATIENCE, Waiting, World, echo
+from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
+from unit.worker.harness import Recorder, Waiting, World, echo, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def running(app: App) -> AsyncIterator[str | None]:
-    """Run a worker; it is stopped at the end, and must then end by itself."""
-    async with anyio.create_task_group() as tasks:
-        url: str | None = await tasks.start(app.run)
-        yield url
-        app.stop()
 
 
 async def statuses(world: World, requests: Iterable[AsyncRequest]) -> set[RequestStatus]:
@@ -116,23 +117,163 @@ async def test_a_running_request_names_its_worker(world: World) -> None:
         waiting.go.set()
 
 
-async def test_stop_lets_running_handlers_finish(world: World) -> None:
-    """And takes no new work meanwhile."""
-    waiting = Waiting()
-    request = await world.enqueue("wait")
-    async with running(world.app([waiting.handler, echo])):
-        pass_on = world.recorder.wait_for
-        await pass_on(RequestStarted)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_finish_once_draining, world, waiting)
-            tasks.start_soon(_stop_at_once, world)
-    assert (await world.get(request)).result == {"data": "waited"}
-    assert waiting.cancelled == 0
+async def silent_connection(world: World, name: str) -> None:
+    long_ago = world.clock.now() - timedelta(days=1)
+    await world.stores.connections.save(
+        Connection(
+            connection_id=name,
+            user_id="u",
+            tenant_id="t",
+            endpoint="wss://example.com",
+            connected_at=long_ago,
+            last_ping=long_ago,
+        )
+    )
 
 
-async def _stop_at_once(world: World) -> None:
-    await world.recorder.wait_for(RequestStarted)
+@pytest.mark.parametrize(("dry_run", "left"), [(False, 0), (True, 1)])
+async def test_silent_connections_are_reaped(world: World, *, dry_run: bool, left: int) -> None:
+    """From the start on, beside the work; a dry run only counts."""
+    await silent_connection(world, "old")
+    async with running(world.app(reaper=ReaperSettings(dry_run=dry_run))):
+        (told,) = await world.recorder.wait_for(ConnectionsReaped)
+    assert (told.found, told.dry_run) == (1, dry_run)
+    assert len(await world.stores.connections.list_by_user("u")) == left
 
 
-async def _finish_once_draining(_world: World, waiting: Waiting) -> None:
-    waiting.go.set()
+@virtual_time
+async def test_reaping_comes_again_after_its_interval(world: World) -> None:
+    """Hours pass, and what went silent meanwhile is found."""
+    rarely = PollSettings(fastest=60.0, slowest=60.0)
+    async with running(world.app(reaper=ReaperSettings(interval=600.0), poll=rarely)):
+        await world.recorder.wait_for(ConnectionsReaped)
+        began = anyio.current_time()
+        await silent_connection(world, "old")
+        await world.recorder.wait_for(ConnectionsReaped, 2, within=3600)
+        assert anyio.current_time() - began == pytest.approx(600, abs=1)
+    assert await world.stores.connections.list_by_user("u") == []
+
+
+async def test_without_the_reaper_connections_are_not_looked_at(world: World) -> None:
+    """Off means off."""
+    await silent_connection(world, "old")
+    await world.enqueue()
+    async with running(world.app([echo], reaper=ReaperSettings(enabled=False))):
+        await world.recorder.wait_for(RequestFinished)
+    assert world.recorder.of(ConnectionsReaped) == []
+    assert "scan" not in world.engine.calls
+
+
+@virtual_time
+async def test_an_outage_of_the_table_does_not_end_the_worker(world: World) -> None:
+    """Loops fail, are told, and take the work up again."""
+    app = world.app([echo], reaper=ReaperSettings())
+    async with running(app):
+        world.engine.fail("query", times=10)
+        world.engine.fail("scan", times=10)
+        request = await world.enqueue()
+        await world.recorder.wait_for(RequestFinished, within=3600)
+    assert (await world.get(request)).status is RequestStatus.COMPLETED
+    assert {each.loop for each in world.recorder.of(StepFailed)} >= {"poll"}
+
+
+async def test_metrics_can_be_read_while_it_works(world: World) -> None:
+    """At the URL that is told; finished requests and slots are there."""
+    await world.enqueue()
+    app = world.app([echo], http=HttpSettings(host="127.0.0.1", port=0))
+    async with running(app) as url:
+        assert url is not None
+        await world.recorder.wait_for(RequestFinished)
+        with urlopen(url, timeout=5) as answer:  # noqa: S310, ASYNC210  our own, on a thread
+            page = answer.read().decode()
+    counted = 'streamer_worker_requests_finished_total{action="echo",outcome="completed"} 1.0'
+    assert counted in page
+    assert 'streamer_worker_slots{state="free"} 32.0' in page
+    (started,) = world.recorder.of(WorkerStarted)
+    assert started.metrics_url == url
+
+
+async def test_slots_are_on_the_page_before_the_first_request(world: World) -> None:
+    """An idle worker shows its free slots."""
+    async with running(world.app(http=HttpSettings(host="127.0.0.1", port=0))) as url:
+        assert url is not None
+        with urlopen(url, timeout=5) as answer:  # noqa: S310, ASYNC210  our own, on a thread
+            assert 'streamer_worker_slots{state="used"} 0.0' in answer.read().decode()
+
+
+async def test_wrong_tables_stop_the_start(world: World) -> None:
+    """All that is wrong is told, and nothing was run, served or told before."""
+    request = await world.enqueue()
+    world.engine.differences = [
+        Difference("streamer_requests", "does not exist", blocking=True),
+        Difference("streamer_workers", "does not exist", blocking=True),
+        Difference("streamer_connections", "costs more", blocking=False),
+    ]
+    with pytest.raises(TablesError) as caught:
+        await world.app([echo]).run()
+    assert len(caught.value.faults) == 2
+    assert "streamer_requests" in str(caught.value)
+    assert (await world.get(request)).status is RequestStatus.PENDING
+    assert world.recorder.of(WorkerStarted) == []
+
+
+async def test_tables_that_are_only_different_are_told(world: World) -> None:
+    """Tables made elsewhere work; what they cost is a warning."""
+    world.engine.differences = [Difference("streamer_requests", "costs more", blocking=False)]
+    async with running(world.app([echo])):
+        pass
+    assert world.recorder.of(TableDiffers) == [
+        TableDiffers(table="streamer_requests", text="costs more")
+    ]
+
+
+async def test_a_port_in_use_stops_the_start(world: World) -> None:
+    """Before any request is claimed."""
+    request = await world.enqueue()
+    async with running(world.app(http=HttpSettings(host="127.0.0.1", port=0))) as url:
+        assert url is not None
+        await world.recorder.wait_for(RequestFinished)
+        port = int(url.split(":")[2].partition("/")[0])
+        second = world.app([echo], http=HttpSettings(host="127.0.0.1", port=port))
+        with pytest.raises(StartError, match=str(port)):
+            await second.run()
+    assert (await world.get(request)).error_code == "INVALID_ACTION"
+
+
+async def test_what_the_stores_cannot_decode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`open_app` makes an event of each such item, for metrics and listeners."""
+    given: dict[str, Any] = {}
+
+    @asynccontextmanager
+    async def open_stores(**arguments: Any) -> AsyncIterator[Stores]:
+        given.update(arguments)
+        yield memory_stores()
+
+    monkeypatch.setattr("streamer_worker.app.open_stores", open_stores)
+    recorder = Recorder()
+    async with open_app(Settings(concurrency=50), {"echo": echo}, [recorder]):
+        given["report"](Undecodable("Status: odd", table="requests", key="r"))
+    assert recorder.of(ItemUndecodable) == [
+        ItemUndecodable(table="requests", key="r", reason="Status: odd")
+    ]
+    assert given["max_connections"] >= 50
+
+
+@on_asyncio
+async def test_an_app_on_dynamodb_has_its_own_stores() -> None:
+    """`open_app` builds all from settings; listeners hear its events."""
+    settings = Settings(
+        table_prefix="other_", endpoint_url="http://127.0.0.1:9", region="eu-west-1"
+    )
+    async with open_app(settings, {"echo": echo}) as app:
+        assert app.stores.engine.table_name(REQUESTS) == "other_requests"
+
+
+def test_what_the_stores_are_told_comes_from_the_settings() -> None:
+    """Endpoint, region and prefix."""
+    settings = Settings(table_prefix="p_", endpoint_url="http://x", region="r")
+    assert store_arguments(settings) == {
+        "endpoint_url": "http://x",
+        "region": "r",
+        "prefix": "p_",
+    }

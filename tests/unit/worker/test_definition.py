@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_whatever_can_be_called_with_payload_and_context_will_do(function: Any) 
 
 def _blocking(payload: Any, ctx: Any) -> None: ...
 async def _generator(payload: Any, ctx: Any) -> Any:
-    yield payload
+    yield payload, ctx
 
 
 async def _no_parameters() -> None: ...
@@ -76,7 +77,10 @@ def test_a_handler_needs_the_name_of_an_action(action: Any) -> None:
 def test_a_context_shows_no_machinery() -> None:
     """A context that a handler logs holds the request's own facts only."""
 
-    async def report(*_: Any) -> None: ...
+    async def machinery(
+        progress: float | None, message: str | None, details: Mapping[str, Any] | None
+    ) -> None: ...
 
-    context = Context(request_id="r", action="a", attempt=1, max_retries=3, report=report)
-    assert "report" not in repr(context)
+    context = Context(request_id="r", action="a", attempt=1, max_retries=3, report=machinery)
+    assert "machinery" not in repr(context)
+    assert "request_id='r'" in repr(context)

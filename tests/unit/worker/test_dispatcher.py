@@ -182,6 +182,7 @@ async def test_asyncios_own_tools_work_in_a_handler(kind: str, world: World) -> 
                     tasks.create_task(anyio.sleep_forever())
         except (TimeoutError, ExceptionGroup):
             return "caught"
+        return "not interrupted"
 
     claim = await world.claim("tools")
     assert await DispatchBench(world, tools).run(claim) == "completed"

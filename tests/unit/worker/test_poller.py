@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
-from anyio.streams.memory import MemoryObjectReceiveStream
 
-from streamer_store import AsyncRequest, Claim, RequestStatus, StoreUnavailable
+from streamer_store import AsyncRequest, RequestStatus, StoreUnavailable
 from streamer_store.schema import REQUESTS
 from streamer_worker.events import ClaimTried, ItemUndecodable, Polled
-from streamer_worker.poller import PollCounts, Poller
-from streamer_worker.settings import PollSettings
-from streamer_worker.slots import Slots
+from streamer_worker.poller import PollCounts
 from unit.worker.benches import PollBench, enqueue
 from unit.worker.harness import World, moves_to
 

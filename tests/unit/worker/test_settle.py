@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -98,7 +99,7 @@ async def test_attempts_come_further_and_further_apart(world: World, settler: Se
 
     world.engine.fail("update", when=note, times=20)
     await settler.settle(claim, COMPLETE)
-    waits = [after - before for before, after in zip(times, times[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(times)]
     assert waits[0] <= 0.1
     assert all(5 <= wait <= 10 for wait in waits[8:])
 

@@ -30,7 +30,7 @@ EXPRESSIONS = (
     *("FilterExpression", "ProjectionExpression"),
 )
 WORDS = {
-    *("SET", "REMOVE", "ADD", "DELETE", "AND", "NOT", "IN"),
+    *("SET", "REMOVE", "ADD", "DELETE", "AND", "BETWEEN", "NOT", "IN"),
     *("attribute_not_exists", "attribute_exists", "attribute_type", "if_not_exists"),
 }
 WHOLE: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         Scan(
             table=CONNECTIONS,
             attributes=("ConnectionID", "TTL"),
-            unless_above=("LastPing", "2026"),
+            unless_between=("LastPing", "2026", "3"),
         )
     ),
 }
@@ -197,11 +197,11 @@ def test_a_query_goes_on_where_it_was_told() -> None:
     assert arguments["ExclusiveStartKey"] == cursor
 
 
-def test_a_scan_asks_for_attributes_and_leaves_out_what_is_above() -> None:
-    """Only text can be above: other types stay in, for the code to judge."""
+def test_a_scan_asks_for_attributes_and_leaves_out_what_is_between() -> None:
+    """Only text can be between: other types stay in, for the code to judge."""
     arguments = WHOLE["scan"]
     assert resolved(arguments, "ProjectionExpression") == "ConnectionID, TTL"
-    expected = "NOT (LastPing > 2026 AND attribute_type(LastPing, S))"
+    expected = "NOT (attribute_type(LastPing, S) AND LastPing BETWEEN 2026 AND 3)"
     assert resolved(arguments, "FilterExpression") == expected
 
 

@@ -1,0 +1,171 @@
+"""The connections, and the removal of those that went silent."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streamer_store import (
+    Connection,
+    NotFound,
+    StaleSweep,
+    Stores,
+    Undecodable,
+    ValidationError,
+)
+from streamer_store.engine import Put
+from streamer_store.schema import CONNECTIONS
+from streamer_store.times import epoch, format_time
+from support import START
+
+if TYPE_CHECKING:
+    from support import ManualClock
+
+pytestmark = pytest.mark.anyio
+DAY = timedelta(hours=24)
+HOUR = timedelta(hours=1)
+
+
+def connection(connection_id: str = "c1", **fields: object) -> Connection:
+    values = {
+        "user_id": "u1",
+        "tenant_id": "t1",
+        "endpoint": "wss://example.com/ws",
+        "connected_at": START,
+        "last_ping": START,
+    }
+    return Connection(connection_id=connection_id, **(values | fields))  # type: ignore[arg-type]
+
+
+async def _ids(stores: Stores) -> list[str]:
+    return sorted(each.connection_id for each in await stores.connections.list_by_user("u1"))
+
+
+async def _raw_ping(stores: Stores, connection_id: str, ping: dict[str, str] | None) -> None:
+    item = {
+        "ConnectionID": {"S": connection_id},
+        "UserID": {"S": "u1"},
+        "TenantID": {"S": "t1"},
+        "Endpoint": {"S": "wss://example.com/ws"},
+    }
+    if ping is not None:
+        item["LastPing"] = ping
+    await stores.engine.put(Put(table=CONNECTIONS, item=item))
+
+
+async def test_a_connection_is_saved_and_read(stores: Stores) -> None:
+    """As it was, with a TTL of 24 hours; saved again, it is replaced."""
+    saved = await stores.connections.save(connection(metadata={"agent": "x"}))
+    assert saved.ttl == epoch(START, DAY)
+    assert await stores.connections.get("c1") == saved
+    await stores.connections.save(connection(user_id="u2", ttl=5))
+    again = await stores.connections.get("c1")
+    assert (again.user_id, again.ttl, again.metadata) == ("u2", 5, {})
+
+
+async def test_a_missing_connection_is_not_found(stores: Stores) -> None:
+    """Reading and pinging say so; deleting is well; nothing is made."""
+    with pytest.raises(NotFound):
+        await stores.connections.get("c1")
+    with pytest.raises(NotFound):
+        await stores.connections.update_last_ping("c1")
+    await stores.connections.delete("c1")
+    with pytest.raises(NotFound):
+        await stores.connections.get("c1")
+    with pytest.raises(ValidationError, match="connection_id"):
+        await stores.connections.get("")
+
+
+async def test_a_ping_extends_the_life(stores: Stores, clock: ManualClock) -> None:
+    """LastPing is now, TTL 24 hours later, the rest as it was."""
+    await stores.connections.save(connection(metadata={"agent": "x"}))
+    clock.advance(3600)
+    await stores.connections.update_last_ping("c1")
+    pinged = await stores.connections.get("c1")
+    assert (pinged.last_ping, pinged.ttl) == (clock.now(), epoch(clock.now(), DAY))
+    assert pinged.metadata == {"agent": "x"}
+
+
+async def test_connections_are_listed_by_user_and_tenant(
+    stores: Stores, undecodable: list[Undecodable]
+) -> None:
+    """Each list has its own; one that does not read is reported and left out."""
+    await stores.connections.save(connection("a"))
+    await stores.connections.save(connection("b", user_id="u2"))
+    await stores.connections.save(connection("c", tenant_id="t2"))
+    await _raw_ping(stores, "broken", {"S": "yesterday"})
+    by_tenant = await stores.connections.list_by_tenant("t1")
+    assert sorted(each.connection_id for each in by_tenant) == ["a", "b"]
+    assert await _ids(stores) == ["a", "c"]
+    assert {each.key for each in undecodable} == {"broken"}
+    assert await stores.connections.list_by_user("nobody") == []
+
+
+async def test_silent_connections_go_with_their_subscriptions(stores: Stores) -> None:
+    """Those last heard before the moment go, the others stay."""
+    await stores.connections.save(connection("old", last_ping=START - HOUR))
+    await stores.connections.save(connection("new", last_ping=START))
+    for each in ("old", "new"):
+        await stores.subscriptions.subscribe(each, "r1")
+        await stores.subscriptions.subscribe(each, "r2")
+    assert await stores.connections.delete_stale(START) == 1
+    assert await _ids(stores) == ["new"]
+    assert await stores.subscriptions.get_by_connection("old") == []
+    assert len(await stores.subscriptions.get_by_connection("new")) == 2
+    assert await stores.connections.delete_stale(START) == 0
+
+
+async def test_a_sweep_parses_before_it_decides(stores: Stores) -> None:
+    """Offsets, Go's digits and Go's zero time are read; text order decides nothing."""
+    before = datetime.fromisoformat("2066-03-14T12:00:00Z")
+    pings = {
+        "older with offset": "2066-03-14T13:59:59+02:00",
+        "younger with offset": "2066-03-14T08:00:00-04:00",
+        "older, nine digits": "2066-03-14T11:59:59.999999999Z",
+        "younger, no digits": "2066-03-14T12:00:00Z",
+        "far older": "2001-01-01T00:00:00Z",
+    }
+    for name, ping in pings.items():
+        await _raw_ping(stores, name, {"S": ping})
+    sweep = await stores.connections.sweep_stale(before)
+    assert sweep == StaleSweep(found=3, deleted=3)
+    left = [name for name in pings if await stores.engine.get(CONNECTIONS, name)]
+    assert left == ["younger with offset", "younger, no digits"]
+
+
+async def test_a_connection_that_never_pinged_counts_from_its_start(stores: Stores) -> None:
+    """ConnectedAt stands in for LastPing."""
+    await stores.connections.save(connection("old", connected_at=START - HOUR, last_ping=None))
+    await stores.connections.save(connection("new", last_ping=None))
+    assert await stores.connections.delete_stale(START) == 1
+    assert await _ids(stores) == ["new"]
+
+
+async def test_a_connection_without_a_time_is_left_to_ttl(
+    stores: Stores, undecodable: list[Undecodable]
+) -> None:
+    """It is counted and reported, and stays."""
+    await _raw_ping(stores, "none", None)
+    await _raw_ping(stores, "broken", {"S": "yesterday"})
+    await _raw_ping(stores, "number", {"N": "5"})
+    sweep = await stores.connections.sweep_stale(START)
+    assert sweep == StaleSweep(undecodable=3)
+    assert sorted(each.key for each in undecodable) == ["broken", "none", "number"]
+    assert await stores.engine.get(CONNECTIONS, "none") is not None
+
+
+async def test_a_dry_run_removes_nothing(stores: Stores) -> None:
+    """It counts what would go."""
+    await stores.connections.save(connection(last_ping=START - HOUR))
+    assert await stores.connections.sweep_stale(START, dry_run=True) == StaleSweep(found=1)
+    assert await _ids(stores) == ["c1"]
+
+
+async def test_many_silent_connections_go(stores: Stores) -> None:
+    """More than a page of them."""
+    for number in range(120):
+        await _raw_ping(stores, f"c{number}", {"S": format_time(START - HOUR)})
+    assert await stores.connections.delete_stale(START) == 120
+    assert await stores.connections.delete_stale(START) == 0

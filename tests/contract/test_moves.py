@@ -1,0 +1,153 @@
+"""Moves by operators: cancel, redrive, update_status."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from going import claimed, raw, reclaimed
+
+from streamer_store import (
+    AsyncRequest,
+    Cancelled,
+    NotFound,
+    RequestNotPending,
+    RequestStatus,
+    Stores,
+    ValidationError,
+    WorkerRow,
+)
+from streamer_store.writes import cancel_version
+from support import START
+
+pytestmark = pytest.mark.anyio
+
+
+async def _mailbox(stores: Stores) -> frozenset[str]:
+    (row,) = await stores.workers.list()
+    return row.cancel
+
+
+async def test_a_waiting_request_is_cancelled(stores: Stores) -> None:
+    """PENDING and RETRYING alike; nobody can claim it then."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="pending"))
+    await stores.requests.retry(await claimed(stores, "retrying"), timedelta(0))
+    for request_id in ("pending", "retrying"):
+        cancelled = await stores.requests.cancel(request_id)
+        assert cancelled.status is RequestStatus.CANCELLED
+        assert cancelled == await stores.requests.get(request_id)
+        assert cancelled.retry_after is None
+    assert await stores.requests.dequeue(10) == []
+
+
+async def test_cancelling_a_running_request_tells_its_worker(stores: Stores) -> None:
+    """Its worker finds the Version in the mailbox, and its writes are refused as Cancelled."""
+    await stores.workers.register(WorkerRow(worker_id="w1", started_at=START))
+    claim = await claimed(stores)
+    cancelled = await stores.requests.cancel("r1")
+    assert cancelled.worker_id == "w1"
+    assert cancelled.version == cancel_version(claim.version)
+    assert await _mailbox(stores) == {cancelled.version}
+    with pytest.raises(Cancelled):
+        await stores.requests.update_progress(claim, 0.5)
+    with pytest.raises(Cancelled):
+        await stores.requests.complete(claim, {})
+
+
+async def test_cancelling_again_tells_the_worker_again(stores: Stores) -> None:
+    """When the first message was lost, the second has the same Version."""
+    await stores.workers.register(WorkerRow(worker_id="w1", started_at=START))
+    await claimed(stores)
+    cancelled = await stores.requests.cancel("r1")
+    assert cancelled.version is not None
+    await stores.workers.beat(
+        "w1", in_flight=0, draining=False, sweeps=0, handled=[cancelled.version]
+    )
+    assert await _mailbox(stores) == frozenset()
+    assert await stores.requests.cancel("r1") == cancelled
+    assert await _mailbox(stores) == {cancelled.version}
+
+
+async def test_cancelling_makes_no_row_for_a_worker_that_is_gone(stores: Stores) -> None:
+    """The mailbox of a dead worker is never written."""
+    await claimed(stores)
+    await stores.requests.cancel("r1")
+    assert await stores.workers.list() == []
+
+
+async def test_what_has_ended_is_not_cancelled(stores: Stores) -> None:
+    """COMPLETED stays; a missing request is NotFound."""
+    claim = await claimed(stores)
+    await stores.requests.complete(claim, {})
+    before = await raw(stores)
+    with pytest.raises(RequestNotPending, match="COMPLETED"):
+        await stores.requests.cancel("r1")
+    assert await raw(stores) == before
+    with pytest.raises(NotFound):
+        await stores.requests.cancel("nobody")
+
+
+async def test_a_redriven_request_starts_again(stores: Stores) -> None:
+    """PENDING, no retries used, nothing of the last attempt left; its claim is a new one."""
+    claim = await claimed(stores, payload={"n": 1})
+    await stores.requests.update_progress(claim, 0.5, "half", {"rows": 1})
+    await stores.requests.fail(claim, "broke", "BROKE")
+    redriven = await stores.requests.redrive("r1")
+    assert redriven == await stores.requests.get("r1")
+    assert (redriven.status, redriven.retry_count) == (RequestStatus.PENDING, 0)
+    assert (redriven.error, redriven.error_code, redriven.worker_id) == (None, None, None)
+    assert (redriven.progress, redriven.progress_message) == (0.0, None)
+    assert redriven.payload == {"n": 1}
+    again = await reclaimed(stores)
+    assert again.version not in {claim.version, redriven.version}
+
+
+async def test_a_cancelled_request_can_be_redriven(stores: Stores) -> None:
+    """The cancelled claim stays lost; the new one is not touched by it."""
+    old = await claimed(stores)
+    await stores.requests.cancel("r1")
+    await stores.requests.redrive("r1")
+    new = await reclaimed(stores)
+    assert cancel_version(old.version) != cancel_version(new.version)
+    await stores.requests.complete(new, {})
+
+
+async def test_only_what_has_failed_is_redriven(stores: Stores) -> None:
+    """Waiting, running and completed requests are refused; a missing one is NotFound."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="pending"))
+    claim = await claimed(stores, "running")
+    for request_id in ("pending", "running"):
+        with pytest.raises(RequestNotPending):
+            await stores.requests.redrive(request_id)
+    await stores.requests.complete(claim, {})
+    with pytest.raises(RequestNotPending, match="COMPLETED"):
+        await stores.requests.redrive("running")
+    with pytest.raises(NotFound):
+        await stores.requests.redrive("nobody")
+
+
+async def test_update_status_moves_what_no_claim_holds(stores: Stores) -> None:
+    """A waiting request to CANCELLED, an ended one to PENDING; the message is kept."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
+    cancelled = await stores.requests.update_status("r1", RequestStatus.CANCELLED, "not needed")
+    assert (cancelled.status, cancelled.progress_message) == (
+        RequestStatus.CANCELLED,
+        "not needed",
+    )
+    again = await stores.requests.update_status("r1", RequestStatus.PENDING, "needed")
+    assert (again.status, again.progress_message) == (RequestStatus.PENDING, "needed")
+
+
+async def test_update_status_neither_enters_nor_leaves_processing(stores: Stores) -> None:
+    """Those moves need a claim."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="waiting"))
+    claim = await claimed(stores, "running")
+    for status in RequestStatus:
+        with pytest.raises(RequestNotPending):
+            await stores.requests.update_status("running", status)
+    for status in set(RequestStatus) - {RequestStatus.CANCELLED}:
+        with pytest.raises(RequestNotPending):
+            await stores.requests.update_status("waiting", status)
+    await stores.requests.complete(claim, {})
+    with pytest.raises(ValidationError, match="status"):
+        await stores.requests.update_status("waiting", "ASLEEP")  # type: ignore[arg-type]

@@ -1,0 +1,221 @@
+"""Making the tables, and telling how they differ."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from streamer_store import AsyncRequest, RequestStatus, Stores, open_stores
+from streamer_store.schema import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.anyio
+ENGINES = ["moto", pytest.param("local", marks=pytest.mark.local)]
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
+@asynccontextmanager
+async def _opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
+    async with open_stores(endpoint_url=url, prefix=prefix) as stores:
+        client = stores.engine._client  # type: ignore[attr-defined]
+        try:
+            yield stores, client
+        finally:
+            names = (await client.list_tables())["TableNames"]
+            for table in TABLES:
+                if prefix + table.name in names:
+                    await client.delete_table(TableName=prefix + table.name)
+
+
+async def _remake(client: Any, name: str, **changes: Any) -> None:
+    """Make a table again with some of its description changed, without TTL."""
+    found = (await client.describe_table(TableName=name))["Table"]
+    await client.delete_table(TableName=name)
+    indexes = [
+        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
+        for index in found.get("GlobalSecondaryIndexes", ())
+    ]
+    description = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": found["KeySchema"],
+        "AttributeDefinitions": found["AttributeDefinitions"],
+        "GlobalSecondaryIndexes": indexes,
+    }
+    await client.create_table(**{k: v for k, v in (description | changes).items() if v})
+
+
+async def _with_projection(client: Any, name: str, index: str, projection: dict[str, Any]) -> None:
+    found = (await client.describe_table(TableName=name))["Table"]
+    indexes = [
+        {
+            "IndexName": each["IndexName"],
+            "KeySchema": each["KeySchema"],
+            "Projection": projection if each["IndexName"] == index else each["Projection"],
+        }
+        for each in found["GlobalSecondaryIndexes"]
+    ]
+    await _remake(client, name, GlobalSecondaryIndexes=indexes)
+
+
+async def _told(stores: Stores, *, blocking: bool) -> list[str]:
+    return [str(each) for each in await stores.check_tables() if each.blocking is blocking]
+
+
+async def test_tables_are_made_once(url: str) -> None:
+    """Making them again changes nothing, and check has nothing to say."""
+    async with _opened(url, "once_") as (stores, client):
+        await stores.create_tables()
+        await stores.create_tables()
+        assert await stores.check_tables() == []
+        found = (await client.describe_table(TableName="once_requests"))["Table"]
+        assert found["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+
+
+async def test_missing_tables_are_told(url: str) -> None:
+    """Each by its name, with what makes it."""
+    async with _opened(url, "none_") as (stores, _):
+        told = await _told(stores, blocking=True)
+        assert [text.split()[1] for text in told] == [
+            "none_connections:",
+            "none_requests:",
+            "none_subscriptions:",
+            "none_workers:",
+        ]
+        assert all("tables create" in text for text in told)
+
+
+async def test_a_missing_index_is_told(url: str) -> None:
+    """The worker cannot do without it."""
+    async with _opened(url, "index_") as (stores, client):
+        await stores.create_tables()
+        attributes = [{"AttributeName": "RequestID", "AttributeType": "S"}]
+        await _remake(
+            client, "index_requests", GlobalSecondaryIndexes=None, AttributeDefinitions=attributes
+        )
+        assert await _told(stores, blocking=True) == [
+            "table index_requests: index ConnectionIndex is missing",
+            "table index_requests: index StatusIndex is missing",
+        ]
+
+
+async def test_a_projection_that_lacks_something_is_told(url: str) -> None:
+    """By the names of what is lacking, or expected."""
+    async with _opened(url, "slim_") as (stores, client):
+        await stores.create_tables()
+        slim = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["Action", "Version", "WorkerID"]}
+        await _with_projection(client, "slim_requests", "StatusIndex", slim)
+        keys = {"ProjectionType": "KEYS_ONLY"}
+        await _with_projection(client, "slim_connections", "UserIndex", keys)
+        assert await _told(stores, blocking=True) == [
+            "table slim_connections: index UserIndex: projection is KEYS_ONLY, expected ALL",
+            "table slim_requests: index StatusIndex: projection lacks RetryAfter, TenantID",
+        ]
+
+
+async def test_tables_with_projection_all_work_and_warn(url: str) -> None:
+    """Others made them so: requests run, and check says what that costs."""
+    async with _opened(url, "all_") as (stores, client):
+        await stores.create_tables()
+        await _with_projection(client, "all_requests", "StatusIndex", {"ProjectionType": "ALL"})
+        assert await _told(stores, blocking=True) == []
+        (ttl_or_cost, *_) = [t for t in await _told(stores, blocking=False) if "StatusIndex" in t]
+        assert "projection is ALL, expected INCLUDE" in ttl_or_cost
+        await stores.requests.enqueue(AsyncRequest(action="echo", payload={"n": 1}))
+        (claim,) = await stores.requests.dequeue(1)
+        assert claim.request.payload == {"n": 1}
+        await stores.requests.complete(claim, {})
+        done = stores.requests.get_by_status(RequestStatus.COMPLETED)
+        assert [each.request_id async for each in done] == [claim.request_id]
+
+
+async def test_what_is_there_in_addition_is_told(url: str) -> None:
+    """Projected attributes and indexes that are not ours cost, and do not hinder."""
+    async with _opened(url, "more_") as (stores, client):
+        await stores.create_tables()
+        more = {
+            "ProjectionType": "INCLUDE",
+            "NonKeyAttributes": [
+                *("Action", "TenantID", "RetryAfter", "WorkerID", "Version"),
+                "Progress",
+            ],
+        }
+        await _with_projection(client, "more_requests", "StatusIndex", more)
+        index = {
+            "IndexName": "HostIndex",
+            "KeySchema": [{"AttributeName": "Host", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+        attributes = [
+            {"AttributeName": "WorkerID", "AttributeType": "S"},
+            {"AttributeName": "Host", "AttributeType": "S"},
+        ]
+        await _remake(
+            client,
+            "more_workers",
+            GlobalSecondaryIndexes=[index],
+            AttributeDefinitions=attributes,
+        )
+        assert await _told(stores, blocking=True) == []
+        told = " ".join(await _told(stores, blocking=False))
+        assert "index StatusIndex: projection carries Progress too" in told
+        assert "index HostIndex is not ours" in told
+
+
+async def test_wrong_keys_are_told(url: str) -> None:
+    """Both the attributes and their types."""
+    async with _opened(url, "key_") as (stores, client):
+        await stores.create_tables()
+        await _remake(
+            client,
+            "key_workers",
+            KeySchema=[{"AttributeName": "Host", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "Host", "AttributeType": "S"}],
+        )
+        found = (await client.describe_table(TableName="key_subscriptions"))["Table"]
+        types = [
+            each | {"AttributeType": "N"} if each["AttributeName"] == "RequestID" else each
+            for each in found["AttributeDefinitions"]
+        ]
+        await _remake(client, "key_subscriptions", AttributeDefinitions=types)
+        assert await _told(stores, blocking=True) == [
+            (
+                "table key_subscriptions: index RequestIndex: key attribute RequestID"
+                " has type N, not S"
+            ),
+            "table key_workers: key is Host (HASH), expected WorkerID (HASH)",
+        ]
+
+
+async def test_ttl_that_is_off_or_elsewhere_is_told(url: str) -> None:
+    """Nothing would be cleaned up; the worker can work."""
+    async with _opened(url, "ttl_") as (stores, client):
+        await stores.create_tables()
+        await _remake(client, "ttl_workers")
+        await _remake(client, "ttl_requests")
+        elsewhere = {"Enabled": True, "AttributeName": "Expires"}
+        await client.update_time_to_live(
+            TableName="ttl_requests", TimeToLiveSpecification=elsewhere
+        )
+        assert await _told(stores, blocking=True) == []
+        told = await _told(stores, blocking=False)
+        assert any("ttl_requests" in text and "Expires" in text for text in told)
+        assert any("ttl_workers" in text and "DISABLED" in text for text in told)
+
+
+async def test_create_switches_ttl_on_for_tables_that_exist(url: str) -> None:
+    """Made elsewhere without it, they have it afterwards."""
+    async with _opened(url, "late_") as (stores, client):
+        await stores.create_tables()
+        await _remake(client, "late_workers")
+        await stores.create_tables()
+        assert await stores.check_tables() == []

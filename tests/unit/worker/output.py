@@ -1,0 +1,39 @@
+"""What a test logged."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import structlog
+
+from streamer_worker.events import Event
+from streamer_worker.logs import LogListener, configure_logging
+from streamer_worker.settings import LogSettings
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Output:
+    """What was logged since, under the settings given."""
+
+    def __init__(self, *, terminal: bool = False, **settings: Any) -> None:
+        self.stream = Terminal() if terminal else io.StringIO()
+        configure_logging(LogSettings(**settings), stream=self.stream)
+        self.log = structlog.get_logger("my.plugin")
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def tell(self, event: Event) -> list[dict[str, Any]]:
+        LogListener()(event)
+        return self.lines

@@ -1,0 +1,199 @@
+"""How a worker ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import RequestStatus
+from streamer_worker import Context, handler
+from streamer_worker.app import App
+from streamer_worker.events import (
+    RequestFinished,
+    RequestStarted,
+    SettleDelayed,
+    WorkerDraining,
+    WorkerStarted,
+    WorkerStopped,
+)
+from unit.worker.harness import PATIENCE, Waiting, World, echo, moves_to, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_stop_lets_running_handlers_finish(world: World) -> None:
+    """Their results are stored, and no new work is taken meanwhile."""
+    waiting = Waiting()
+    request = await world.enqueue("wait")
+    app = world.app([waiting.handler, echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        app.stop()
+        (draining,) = await world.recorder.wait_for(WorkerDraining)
+        late = await world.enqueue()
+        await anyio.wait_all_tasks_blocked()
+        waiting.go.set()
+    assert draining.in_flight == 1
+    assert (await world.get(request)).result == {"data": "waited"}
+    assert waiting.cancelled == 0
+    assert (await world.get(late)).status is RequestStatus.PENDING
+
+
+async def test_an_idle_worker_ends_at_once(world: World) -> None:
+    """It does not wait for the drain timeout when there is nothing to wait for."""
+    app = world.app([echo], drain_timeout=3600.0)
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(app.run)
+            app.stop()
+    assert len(world.recorder.of(WorkerStopped)) == 1
+
+
+async def test_stopped_before_it_runs_it_ends_at_once(world: World) -> None:
+    """A signal that comes early is not forgotten."""
+    request = await world.enqueue()
+    app = world.app([echo])
+    app.stop()
+    with anyio.fail_after(PATIENCE):
+        await app.run()
+    assert (await world.get(request)).status in {RequestStatus.PENDING, RequestStatus.COMPLETED}
+
+
+@virtual_time
+async def test_the_drain_timeout_releases_the_rest(world: World) -> None:
+    """What has not finished by then goes back unharmed; what has is stored."""
+    waiting = Waiting()
+
+    @handler("slow")
+    async def slow(_payload: dict[str, Any], _ctx: Context) -> str:
+        await anyio.sleep(20)
+        return "done"
+
+    stuck, finishing = await world.enqueue("wait"), await world.enqueue("slow")
+    app = world.app([waiting.handler, slow], drain_timeout=25.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted, 2)
+        began = anyio.current_time()
+        app.stop()
+    assert anyio.current_time() - began == pytest.approx(25, abs=1)
+    released = await world.get(stuck)
+    assert (released.status, released.retry_count) == (RequestStatus.PENDING, 0)
+    assert released.worker_id is None
+    assert (await world.get(finishing)).status is RequestStatus.COMPLETED
+    assert waiting.cancelled == 1
+
+
+async def test_a_second_stop_skips_the_wait(world: World) -> None:
+    """Handlers are cancelled at once, and their requests released."""
+    waiting = Waiting()
+    request = await world.enqueue("wait")
+    app = world.app([waiting.handler], drain_timeout=3600.0)
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(app.run)
+            await world.recorder.wait_for(RequestStarted)
+            app.stop()
+            await world.recorder.wait_for(WorkerDraining)
+            await anyio.wait_all_tasks_blocked()
+            assert waiting.cancelled == 0
+            app.stop()
+    assert waiting.cancelled == 1
+    assert (await world.get(request)).status is RequestStatus.PENDING
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+async def test_claims_under_way_are_given_back(world: World, stops: int) -> None:
+    """What was won after the stop is neither run nor lost, however hurried the end."""
+    requests = [await world.enqueue() for _ in range(20)]
+    fault = world.engine.hold("update", when=moves_to("PROCESSING"), times=20)
+    app = world.app([echo])
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(app.run)
+            await fault.wait_reached()
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(stops):
+                app.stop()
+            await anyio.wait_all_tasks_blocked()
+            fault.let_go()
+    stored = await world.stores.requests.get_many(each.request_id for each in requests)
+    assert {each.status for each in stored.values()} == {RequestStatus.PENDING}
+    assert {each.outcome for each in world.recorder.of(RequestFinished)} == {"released"}
+
+
+@virtual_time
+async def test_an_outage_while_ending_is_waited_out_for_seconds(world: World) -> None:
+    """A short one loses nothing."""
+    waiting = Waiting()
+    request = await world.enqueue("wait")
+    app = world.app([waiting.handler], drain_timeout=1.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        world.engine.fail("update", times=4)
+        app.stop()
+    assert len(world.recorder.of(SettleDelayed)) == 4
+    assert (await world.get(request)).status is RequestStatus.PENDING
+
+
+@virtual_time
+async def test_an_outage_while_ending_does_not_keep_the_worker(world: World) -> None:
+    """A long one ends with the worker; the request is then rescued by others."""
+    waiting = Waiting()
+    await world.enqueue("wait")
+    app = world.app([waiting.handler], drain_timeout=1.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        world.engine.fail("update", times=10**6)
+        began = anyio.current_time()
+        app.stop()
+    assert anyio.current_time() - began < 15
+    (finished,) = world.recorder.of(RequestFinished)
+    assert finished.outcome == "unsettled"
+
+
+async def cancel_from_outside(world: World, app: App) -> None:
+    scope = anyio.CancelScope()
+
+    async def run() -> None:
+        with scope:
+            await app.run()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await world.recorder.wait_for(RequestStarted)
+        scope.cancel()
+
+
+async def test_cancelled_from_outside_it_releases_what_runs(world: World) -> None:
+    """Whoever embeds a worker may end it by cancellation."""
+    waiting = Waiting()
+    request = await world.enqueue("wait")
+    await cancel_from_outside(world, world.app([waiting.handler]))
+    assert (await world.get(request)).status is RequestStatus.PENDING
+
+
+@virtual_time
+async def test_cancelled_from_outside_it_ends_in_seconds(world: World) -> None:
+    """Also while the table is away."""
+    waiting = Waiting()
+    await world.enqueue("wait")
+    world.engine.fail("update", when=moves_to("PENDING"), times=10**6)
+    began = anyio.current_time()
+    await cancel_from_outside(world, world.app([waiting.handler]))
+    assert anyio.current_time() - began < 15
+
+
+async def test_a_worker_runs_once(world: World) -> None:
+    """Another incarnation has another id."""
+    first, second = world.app([echo]), world.app([echo])
+    for app in (first, second):
+        app.stop()
+        await app.run()
+    ids = [each.worker_id for each in world.recorder.of(WorkerStarted)]
+    assert ids == [first.worker_id, second.worker_id]
