@@ -25,6 +25,7 @@ from streamer_store.times import epoch
 from support import START
 
 if TYPE_CHECKING:
+    from streamer_store.values import Item
     from support import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -211,7 +212,7 @@ async def test_a_result_must_fit(stores: Stores) -> None:
 @pytest.mark.parametrize("stores", EXACT_ENGINES, indirect=True)
 async def test_a_request_without_room_is_failed_by_the_claim(stores: Stores) -> None:
     """An item that others filled to the brim cannot run; it says so and ends."""
-    item = {
+    item: Item = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PENDING"},
         "CreatedAt": {"S": "2026-01-01T00:00:00Z"},
@@ -240,13 +241,13 @@ async def test_a_request_that_does_not_read_is_failed(
     stores: Stores, name: str, value: dict[str, str], reason: str
 ) -> None:
     """It is never skipped: its claim fails it with INVALID_REQUEST and says what is wrong."""
-    item = {
+    item: Item = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PENDING"},
         "CreatedAt": {"S": "2026-01-01T00:00:00Z"},
         "Action": {"S": "echo"},
     }
-    await put_raw(stores, item | {name: value})
+    await put_raw(stores, {**item, name: value})
     if name == "Version":  # the claim itself mends it
         assert (await reclaimed(stores)).request.version is not None
         return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 ZERO = {"S": "0001-01-01T00:00:00Z"}
-UNKNOWN = {"Priority": {"N": "7"}, "Trace": {"M": {"span": {"B": b"\x00\x01"}}}}
+UNKNOWN: dict[str, Any] = {"Priority": {"N": "7"}, "Trace": {"M": {"span": {"B": b"\x00\x01"}}}}
 
 
 def go_request(created_at: str = "2066-01-02T03:04:05.123456789Z", **more: Any) -> Item:
@@ -132,7 +132,7 @@ async def test_a_routers_metadata_is_found(stores: Stores) -> None:
 
 async def test_a_connection_by_go_is_pinged(stores: Stores) -> None:
     """Metadata as a map of text; what we do not know survives the ping."""
-    item = {
+    item: Item = {
         "ConnectionID": {"S": "conn-123"},
         "UserID": {"S": "user-456"},
         "TenantID": {"S": "tenant-789"},
@@ -153,7 +153,7 @@ async def test_a_connection_by_go_is_pinged(stores: Stores) -> None:
 
 async def test_a_subscription_by_go_is_listed(stores: Stores) -> None:
     """EventTypes is a string set."""
-    item = {
+    item: Item = {
         "SubscriptionID": {"S": "conn-123#r1"},
         "ConnectionID": {"S": "conn-123"},
         "RequestID": {"S": "r1"},

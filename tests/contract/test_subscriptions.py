@@ -14,6 +14,7 @@ from streamer_store.times import epoch
 from support import START
 
 if TYPE_CHECKING:
+    from streamer_store.values import Item
     from support import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +85,7 @@ async def test_lists_tell_of_what_does_not_read(
 ) -> None:
     """A broken subscription is reported; the others still come."""
     await stores.subscriptions.subscribe("c1", "r1")
-    broken = {
+    broken: Item = {
         "SubscriptionID": {"S": "c1#r2"},
         "ConnectionID": {"S": "c1"},
         "RequestID": {"S": "r2"},

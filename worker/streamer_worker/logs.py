@@ -68,9 +68,9 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # The AWS client tells bodies of requests at these levels.
+    # The AWS client tells bodies of requests at lower levels.
     for name in ("botocore", "aiobotocore", "aiohttp"):
-        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
 class LogListener:

@@ -257,8 +257,8 @@ def test_a_set_of_text_is_not_made_of_anything_else(wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", [True, None, "yes"])
 def test_a_flag_is_true_or_false(wrong: Any) -> None:
     """Null is absent, other types are refused."""
-    row = {"WorkerID": {"S": "w1"}, "StartedAt": {"S": "2026-03-14T12:00:00Z"}}
-    row |= {"Drain": encode(wrong)}
+    row: dict[str, Any] = {"WorkerID": {"S": "w1"}, "StartedAt": {"S": "2026-03-14T12:00:00Z"}}
+    row["Drain"] = encode(wrong)
     if isinstance(wrong, str):
         with pytest.raises(Undecodable, match="Drain: expected true or false, found str"):
             codec.worker(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -99,6 +100,14 @@ async def test_each_part_of_an_update(engine: MemoryEngine, parts: Any, changed:
     assert await engine.get(WORKERS, "w1") == expected
 
 
+async def test_an_update_that_need_not_return_the_item_returns_an_empty_one(
+    engine: MemoryEngine,
+) -> None:
+    """The write happens; whoever relied on the answer would notice here."""
+    assert await updated(engine, sets={"Name": {"S": "b"}}, returning=False) == {}
+    assert await engine.get(WORKERS, "w1") == OLD | {"Name": {"S": "b"}}
+
+
 async def test_an_update_makes_the_item_that_is_not_there() -> None:
     """As UpdateItem does, where no condition forbids it."""
     engine = MemoryEngine()
@@ -128,7 +137,7 @@ async def test_an_update_makes_the_item_that_is_not_there() -> None:
 )
 async def test_each_condition(engine: MemoryEngine, condition: Condition, *, holds: bool) -> None:
     """A write happens if its condition holds, and else fails with the old item."""
-    writes = [
+    writes: list[Callable[[], Awaitable[object]]] = [
         lambda: updated(engine, conditions=(condition,)),
         lambda: engine.put(Put(table=WORKERS, item=OLD, conditions=(condition,))),
         lambda: engine.delete(Delete(table=WORKERS, key="w1", conditions=(condition,))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from streamer_store import (
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 NAIVE = datetime(2026, 3, 14, 12)  # noqa: DTZ001  naive on purpose
+TOO_EARLY = datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))
+TOO_LATE = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
 NAN = float("nan")
 VALID: dict[type[Any], dict[str, Any]] = {
     Connection: {
@@ -40,7 +42,7 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (Connection, "tenant_id", ["", None, 5]),
     (Connection, "endpoint", ["", None, 5]),
     (Connection, "connected_at", [None, NAIVE, "2026-03-14T12:00:00Z"]),
-    (Connection, "last_ping", [NAIVE, 5]),
+    (Connection, "last_ping", [NAIVE, 5, TOO_EARLY, TOO_LATE]),
     (Connection, "metadata", [None, [], "text", {"a": 1}, {1: "a"}, {"a": None}]),
     (Connection, "ttl", [-1, 1.5, "1", True]),
     (AsyncRequest, "action", ["", None, 5]),

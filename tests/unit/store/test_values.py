@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal, Inexact, Rounded, localcontext
+from decimal import Context, Decimal, Inexact, Rounded, localcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -158,7 +158,7 @@ def test_numbers_at_the_limits_are_stored_exactly(number: Any) -> None:
 
 def test_a_callers_decimal_context_changes_nothing() -> None:
     """A handler may compute with few digits and strict traps; storing does not care."""
-    with localcontext(prec=3, traps=[Inexact, Rounded]):
+    with localcontext(Context(prec=3, traps=[Inexact, Rounded])):
         number = Decimal("1.23456")
         assert encode(number) == {"N": "1.23456"}
         assert decode({"N": "1.23456"}) == 1.23456
@@ -263,14 +263,12 @@ def test_numbers_are_read_as_the_plainest_exact_type(number: str, expected: Any)
     assert type(found) is type(expected)
 
 
-def test_byte_sets_are_read() -> None:
-    """Binary sets of other writers are read as Python sets."""
-    assert decode({"BS": [b"a", b"b"]}) == {b"a", b"b"}
-
-
-def test_number_sets_are_read() -> None:
-    """Number sets of other writers are read as Python sets."""
-    assert decode({"NS": ["1", "2.5"]}) == {1, 2.5}
+@pytest.mark.parametrize(
+    ("value", "expected"), [({"BS": [b"a", b"b"]}, {b"a", b"b"}), ({"NS": ["1", "2.5"]}, {1, 2.5})]
+)
+def test_sets_of_other_writers_are_read(value: Any, expected: Any) -> None:
+    """Sets of bytes and of numbers are read as Python sets."""
+    assert decode(value) == expected
 
 
 @pytest.mark.parametrize("value", [{}, {"X": "?"}, {"S": 5}, {"N": "NaN"}, {"N": "Infinity"}])

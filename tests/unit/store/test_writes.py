@@ -236,6 +236,12 @@ def test_every_write_is_to_its_request_alone(update: Update) -> None:
     assert "RequestID" not in {*update.sets, *update.removes}
 
 
+@pytest.mark.parametrize("name", UPDATES)
+def test_only_who_needs_the_item_gets_it_back(name: str) -> None:
+    """Claims, cancellations and redrives return the request; the rest would only cost."""
+    assert UPDATES[name].returning == name.startswith(("claim", "cancel", "redrive"))
+
+
 @pytest.mark.parametrize("name", MOVES)
 def test_every_move_is_an_allowed_one(name: str) -> None:
     """The status that is asked for and the one that is set are a pair of the matrix."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -148,10 +148,25 @@ def test_cancelling_other_versions_gives_other_versions() -> None:
     assert len({once, writes.cancel_version(once), writes.cancel_version("other")}) == 3
 
 
+def test_a_claim_settled_again_expects_the_same_version() -> None:
+    """An outcome that is written twice finds its own Version, a UUID like any other."""
+    derived = writes.settle_version("mine")
+    assert derived == writes.settle_version("mine")
+    assert str(uuid.UUID(derived)) == derived
+
+
+def test_outcome_and_cancellation_of_a_claim_have_versions_of_their_own() -> None:
+    """Neither is mistaken for the other, nor for the claim or its successors."""
+    versions = {"mine", writes.settle_version("mine"), writes.cancel_version("mine")}
+    assert len(versions | {writes.settle_version("other")}) == 4
+
+
 @pytest.mark.parametrize(
     ("write", "field"),
     [
         (lambda: progress(message="\ud800"), "message"),
+        (lambda: progress(message=5), "message"),
+        (lambda: progress(fraction=float("nan")), "progress"),
         (lambda: progress(details={"a": object()}), "details.a"),
         (lambda: progress(details=["a"]), "details"),
         (
@@ -165,6 +180,12 @@ def test_cancelling_other_versions_gives_other_versions() -> None:
         (
             lambda: writes.fail(HELD, error="no", code="\ud800", version="v", now=NOW),
             "code",
+        ),
+        (
+            lambda: writes.fail(
+                HELD, error=cast("Any", KeyError("a")), code="B", version="v", now=NOW
+            ),
+            "error",
         ),
     ],
 )

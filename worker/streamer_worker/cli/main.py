@@ -48,10 +48,20 @@ def main() -> None:
     """Run a command. What goes wrong is a line on stderr; 1 is the work's fault, 2 the call's."""
     try:
         cli()
-    except StartError as error:
-        _fail(str(error), 2)
-    except StoreError as error:
-        _fail(str(error), 1)
+    except (StartError, StoreError, BaseExceptionGroup) as error:
+        match _only(error):
+            case StartError() as fault:
+                _fail(str(fault), 2)
+            case StoreError() as fault:
+                _fail(str(fault), 1)
+        raise
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return the one error inside groups of one, as task groups wrap it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _fail(text: str, code: int) -> None:

@@ -58,7 +58,7 @@ DENIED = [
 def answer(
     code: str, message: str = "no", status: int = 400, item: Any = None
 ) -> vendor.ClientError:
-    response: dict[str, Any] = {
+    response: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
@@ -89,8 +89,8 @@ UNAVAILABLE: list[BaseException] = [
     vendor.ConnectTimeoutError(endpoint_url=URL),
     vendor.ReadTimeoutError(endpoint_url=URL),
     vendor.ConnectionClosedError(endpoint_url=URL),
-    vendor.ConnectionError(error="reset"),
-    vendor.SSLError(endpoint_url=URL, error="bad certificate"),
+    vendor.ConnectionError(error=OSError("reset")),
+    vendor.SSLError(endpoint_url=URL, error=OSError("bad certificate")),
     vendor.ProxyConnectionError(proxy_url="http://proxy"),
     vendor.HTTPClientError(error="broken"),
     vendor.ResponseStreamingError(error="cut"),

@@ -168,6 +168,12 @@ def test_an_update_returns_the_whole_new_item() -> None:
     assert arguments["Key"] == {"RequestID": {"S": "r1"}}
 
 
+def test_an_update_returns_nothing_to_whoever_wants_nothing() -> None:
+    """Progress writes do not bring the payload back each time."""
+    arguments = render.update(Update(table=REQUESTS, key="r1", removes=("A",), returning=False))
+    assert arguments["ReturnValues"] == "NONE"
+
+
 def test_what_is_not_used_is_not_sent() -> None:
     """Without conditions there are no names, values or conditions in the call."""
     item = {"RequestID": {"S": "r1"}}

@@ -1,0 +1,58 @@
+"""The first image and unit: they start `streamer-worker run`, and can."""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import re
+import tomllib
+
+from processes import ROOT
+from streamer_worker.settings import Settings
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def _unit() -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "deploy" / "systemd" / "streamer-worker.service")
+    return unit
+
+
+def test_the_unit_starts_the_worker() -> None:
+    """And again, when it ends."""
+    service = _unit()["Service"]
+    assert service["ExecStart"].endswith("/streamer-worker run")
+    assert service["Restart"] == "always"
+
+
+def test_the_unit_waits_for_the_drain() -> None:
+    """The drain time, and 15 s for the last writes."""
+    assert int(_unit()["Service"]["TimeoutStopSec"]) >= Settings().drain_timeout + 15
+
+
+def test_what_the_image_copies_is_there() -> None:
+    """Each source exists, and .dockerignore lets it through."""
+    allowed = [
+        line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")
+    ]
+    copied = [
+        source
+        for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+        for source in sources.split()
+    ]
+    assert len(copied) >= 6
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), source
+
+
+def test_the_image_runs_the_console_script_as_nobody_special() -> None:
+    """A user by number, who is not root; a base that can be replaced."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    (entry,) = re.findall(r'^ENTRYPOINT \["(.*?)"\]', DOCKERFILE, re.MULTILINE)
+    assert entry in scripts
+    (user,) = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)
+    assert int(user) > 0
+    assert re.search(r"^ARG BASE=", DOCKERFILE, re.MULTILINE)

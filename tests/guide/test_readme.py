@@ -1,0 +1,148 @@
+"""What the README promises, one idea per test."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processes import ROOT, Process, command, install
+from streamer_store import RequestStatus, open_stores
+from streamer_worker.settings import Settings, seconds, setting_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+README = (ROOT / "README.md").read_text()
+
+
+def example(name: str) -> str:
+    """Return the code block under `<!-- example: name -->`."""
+    found = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found is not None, name
+    return found.group(1)
+
+
+def test_it_says_what_it_is_in_five_lines() -> None:
+    """The first paragraph, under the title."""
+    paragraph = README.split("\n\n")[1]
+    assert len(paragraph.splitlines()) <= 5
+
+
+def test_the_first_handler_has_twenty_lines() -> None:
+    """Code and packaging are short enough to read at once."""
+    assert len(example("handler").strip().splitlines()) <= 20
+    assert len(example("plugin").strip().splitlines()) <= 20
+
+
+def test_the_first_handler_runs(moto_url: str, tmp_path: Path) -> None:
+    """Packaged as the README shows, it is found, and answers a request."""
+    (tmp_path / "source" / "hello").mkdir(parents=True)
+    (tmp_path / "source" / "hello" / "__init__.py").write_text(example("handler"))
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    (tmp_path / "source" / "pyproject.toml").write_text(build + example("plugin"))
+    settings = {
+        "STREAMER_ENDPOINT_URL": moto_url,
+        "STREAMER_TABLE_PREFIX": "readme-",
+        "STREAMER_HTTP_PORT": "0",
+        "PYTHONPATH": str(install(tmp_path / "source", tmp_path / "installed")),
+    }
+    assert command("tables", "create", **settings).returncode == 0
+    with Process("run", **settings) as worker:
+        worker.event("worker_started")
+        found = re.search(r"enqueue greet --payload '(.*?)' --wait", README)
+        assert found is not None
+        ended = command("enqueue", "greet", "--payload", found.group(1), "--wait", **settings)
+        assert ended.returncode == 0
+        assert '{"greeted": 2}' in ended.stdout
+
+
+@pytest.mark.anyio
+async def test_the_producer_enqueues(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it stored waits for a worker."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
+    async with open_stores() as stores:
+        await stores.create_tables()
+        names: dict[str, Any] = {}
+        exec(example("producer"), names)  # noqa: S102  the README is ours
+        request = await stores.requests.get(await names["produce"]())
+        assert (request.status, request.action) == (RequestStatus.PENDING, "greet")
+        await stores.requests.delete(request.request_id)
+
+
+@pytest.mark.anyio
+async def test_the_storage_example_runs(
+    moto_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints a completed request with its result, and what was not found."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
+    names: dict[str, Any] = {}
+    exec(example("store"), names)  # noqa: S102  the README is ours
+    await names["main"]()
+    told = capsys.readouterr().out
+    assert "COMPLETED {'url': 'https://example.com/report.pdf'}" in told
+    assert "no such connection" in told
+
+
+def test_its_commands_exist() -> None:
+    """Each one of the table answers --help."""
+    rows = re.findall(r"^\| `streamer-worker ([a-z]+)", README, re.MULTILINE)
+    assert set(rows) == {"run", "tables", "enqueue", "show", "demo"}
+    for name in rows:
+        assert command(name, "--help").returncode == 0
+
+
+def test_its_settings_exist_with_those_defaults() -> None:
+    """Every row of the table, and every setting of the worker has its row."""
+    rows = re.findall(r"^\| (`STREAMER_.*?) \| (.*?) \| (.*?) \|", README, re.MULTILINE)
+    told = {}
+    for variables, _, defaults in rows:
+        names = re.findall(r"`(STREAMER_|…_)(\w+)`", variables)
+        group = names[0][1].split("_")[0]
+        values = [value.strip(" `") for value in defaults.split(",")]
+        for (kind, name), value in zip(names, values * len(names), strict=False):
+            told[name if kind == "STREAMER_" else f"{group}_{name}"] = value
+    known = {name.replace(".", "_").upper(): name for name in setting_names()}
+    assert set(told) == set(known)
+    for variable, value in told.items():
+        assert _as_told(_default(known[variable]), value), variable
+
+
+def _default(name: str) -> Any:
+    found: Any = Settings()
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _as_told(default: Any, value: str) -> bool:
+    if default is None:
+        return value == "AWS's own"
+    if isinstance(default, bool):
+        return value == str(default).lower()
+    if isinstance(default, float):
+        return seconds(value) == default
+    return value == str(default)
+
+
+def test_the_example_plugin_is_a_package_of_its_own() -> None:
+    """It names its handlers in the worker's group of entry points."""
+    text = (ROOT / "examples" / "reports-plugin" / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    assert set(project["entry-points"]["streamer_worker.handlers"]) == {
+        "generate_report",
+        "count_words",
+    }
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_what_it_points_to_exists(page: str) -> None:
+    """Links, and every file that is named in the tables."""
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    files = re.findall(r"`((?:store|worker|tests|deploy|examples)/[\w./-]+)`", text)
+    assert [name for name in links + files if not (ROOT / name).exists()] == []
+    if page == "CONTRIBUTING.md":
+        assert len(files) > 15

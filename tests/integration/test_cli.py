@@ -1,0 +1,164 @@
+"""The commands, as processes, on moto."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from processes import Process, command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def settings(moto_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    prefix = f"cli-{abs(hash(request.node.name)):x}-"
+    return {"STREAMER_ENDPOINT_URL": moto_url, "STREAMER_TABLE_PREFIX": prefix}
+
+
+@pytest.fixture
+def tables(settings: dict[str, str]) -> dict[str, str]:
+    """Make the tables, and give the settings that name them."""
+    assert command("tables", "create", **settings).returncode == 0
+    return settings
+
+
+def test_tables_are_checked_and_made(settings: dict[str, str]) -> None:
+    """Missing ones are told with exit code 1; made, they are well; made again, too."""
+    before = command("tables", "check", **settings)
+    assert before.returncode == 1
+    assert before.stdout.count("missing; `streamer-worker tables create` makes it") == 4
+    for _ in range(2):
+        made = command("tables", "create", **settings)
+        assert (made.returncode, made.stdout) == (0, "tables are ready\n")
+    after = command("tables", "check", **settings)
+    assert (after.returncode, after.stdout) == (0, "tables are as the worker needs them\n")
+
+
+def test_a_request_is_enqueued_and_shown(tables: dict[str, str]) -> None:
+    """The id is all that enqueue prints; show tells the rest, for people and for programs."""
+    options = ("--connection", "c1", "--user", "u1", "--tenant", "t1")
+    made = command("enqueue", "echo", "--payload", '{"n": 1.5}', *options, **tables)
+    assert made.returncode == 0
+    (request_id,) = made.stdout.split()
+    shown = json.loads(command("show", request_id, "--json", **tables).stdout)
+    assert shown["request_id"] == request_id
+    assert (shown["status"], shown["payload"]) == ("PENDING", {"n": 1.5})
+    assert (shown["connection_id"], shown["user_id"], shown["tenant_id"]) == ("c1", "u1", "t1")
+    assert shown["created_at"].endswith("Z")
+    told = command("show", request_id, **tables).stdout
+    assert "status" in told
+    assert "PENDING" in told
+    assert '{"n": 1.5}' in told
+
+
+def test_a_payload_comes_from_standard_input(tables: dict[str, str]) -> None:
+    """`-` reads it; no payload is an empty one."""
+    made = command("enqueue", "echo", "--payload", "-", stdin='{"from": "stdin"}', **tables)
+    shown = json.loads(command("show", made.stdout.strip(), "--json", **tables).stdout)
+    assert shown["payload"] == {"from": "stdin"}
+    plain = command("enqueue", "echo", **tables)
+    assert (
+        json.loads(command("show", plain.stdout.strip(), "--json", **tables).stdout)["payload"]
+        == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "must be a JSON object, not list"),
+        ('{"n": NaN}', "payload.n"),
+        ('{"": 1}', "a key is empty"),
+    ],
+)
+def test_a_wrong_payload_is_told(tables: dict[str, str], payload: str, reason: str) -> None:
+    """In one line, with exit code 1."""
+    ended = command("enqueue", "echo", "--payload", payload, **tables)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: payload")
+    assert reason in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_request_that_does_not_exist_is_told(tables: dict[str, str]) -> None:
+    """With its id, and exit code 1."""
+    ended = command("show", "nobody", **tables)
+    assert ended.returncode == 1
+    assert "no such request" in ended.stderr
+    assert "nobody" in ended.stderr
+
+
+def test_waiting_tells_the_end(moto_url: str) -> None:
+    """The demo's worker answers: 0 when completed, 1 when failed, with what became of it."""
+    with Process("demo", "--keep-running") as demo:
+        url = demo.found(r"STREAMER_ENDPOINT_URL=(\S+)")
+        there = {"STREAMER_ENDPOINT_URL": url}
+        well = command("enqueue", "echo", "--payload", '{"n": 1}', "--wait", **there)
+        assert well.returncode == 0
+        assert "COMPLETED" in well.stdout
+        assert '{"n": 1}' in well.stdout
+        badly = command("enqueue", "charge_card", "--payload", '{"card": "1"}', "--wait", **there)
+        assert badly.returncode == 1
+        assert "card 1 was declined" in badly.stdout
+
+
+def test_settings_come_from_a_file(settings: dict[str, str], tmp_path: Path) -> None:
+    """By --config or STREAMER_CONFIG; the environment goes before it; faults are listed."""
+    file = tmp_path / "worker.toml"
+    file.write_text('table_prefix = "from-file-"\n')
+    url = {"STREAMER_ENDPOINT_URL": settings["STREAMER_ENDPOINT_URL"]}
+    assert "from-file-" in command("tables", "check", "--config", str(file), **url).stdout
+    assert "from-file-" in command("tables", "check", STREAMER_CONFIG=str(file), **url).stdout
+    over = command("tables", "check", "--config", str(file), **settings)
+    assert settings["STREAMER_TABLE_PREFIX"] in over.stdout
+    file.write_text("concurrency = 0\n[reaper]\nintervall = 5\n")
+    wrong = command("tables", "check", "--config", str(file), **url)
+    assert wrong.returncode == 2
+    assert "concurrency" in wrong.stderr
+    assert "the nearest is reaper.interval" in wrong.stderr
+
+
+def test_missing_credentials_are_told(tables: dict[str, str]) -> None:
+    """In one line, without a traceback."""
+    empty = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    ended = command("show", "r1", **(tables | empty))
+    assert ended.returncode == 1
+    assert "no usable AWS credentials" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["run", "enqueue", "show", "tables", "demo"]),
+        (("run",), ["SIGTERM", "--config", "STREAMER_CONFIG"]),
+        (("enqueue",), ["--payload", "--wait", "--connection", "Example"]),
+        (("show",), ["--json", "request_id"]),
+        (("tables",), ["create", "check"]),
+        (("tables", "check"), ["exit 1"]),
+        (("demo",), ["--keep-running", "no AWS"]),
+    ],
+)
+def test_help_says_what_matters(arguments: tuple[str, ...], words: list[str]) -> None:
+    """Every command has it, and leaves with 0."""
+    ended = command(*arguments, "--help")
+    assert ended.returncode == 0
+    text = ended.stdout.lower()
+    assert [word for word in words if word.lower() not in text] == []
+
+
+def test_the_version_is_printed() -> None:
+    """Alone on its line."""
+    assert command("--version").stdout == "0.1.0\n"
+
+
+def test_an_unknown_command_is_refused() -> None:
+    """With the name, and exit code 2."""
+    ended = command("works")
+    assert ended.returncode == 2
+    assert "works" in ended.stderr
