@@ -15,7 +15,7 @@ demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s
 
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(TESTS)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(TESTS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 

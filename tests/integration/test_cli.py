@@ -93,7 +93,7 @@ def test_a_request_that_does_not_exist_is_told(tables: dict[str, str]) -> None:
     assert "nobody" in ended.stderr
 
 
-def test_waiting_tells_the_end(moto_url: str) -> None:
+def test_waiting_tells_the_end() -> None:
     """The demo's worker answers: 0 when completed, 1 when failed, with what became of it."""
     with Process("demo", "--keep-running") as demo:
         url = demo.found(r"STREAMER_ENDPOINT_URL=(\S+)")

@@ -16,6 +16,7 @@ from rich.console import Console
 from processes import COMMAND, PATIENCE, Process, command, environment, page
 from streamer_worker.cli import demo as command_line
 from streamer_worker.demo import scenario
+from streamer_worker.demo.handlers import HANDLERS
 from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_it_stays_up_when_asked() -> None:
 @pytest.mark.anyio
 async def test_a_request_that_ends_otherwise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo says which, and that it did not go well."""
-    monkeypatch.setattr(scenario, "HANDLERS", scenario.HANDLERS[1:])
+    monkeypatch.setattr(scenario, "HANDLERS", HANDLERS[1:])
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123, ASYNC230
     with console.file:
         assert not await scenario.run_demo(console, keep_running=False)
@@ -93,7 +94,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 def _all_of(terminal: int) -> str:
-    found = []
+    found: list[bytes] = []
     while True:
         try:
             chunk = os.read(terminal, 65536)

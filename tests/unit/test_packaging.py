@@ -53,11 +53,11 @@ def test_the_store_may_not_import_the_worker(tmp_path: Path) -> None:
     for name in ("store", "worker"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    linter = [
-        *(sys.executable, "-c"),
+    code = (
         "import sys; sys.path[:0] = ['store', 'worker'];"
-        "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])",
-    ]
+        "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
+    )
+    linter = (sys.executable, "-c", code)
     assert _run(tmp_path, *linter).returncode == 0
     module = tmp_path / "store" / "streamer_store" / "times.py"
     module.write_text(module.read_text() + "\nimport streamer_worker.retry\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -112,10 +113,12 @@ def _expected(request: AsyncRequest) -> RequestStatus:
 
 
 async def _stay(console: Console, url: str) -> None:
-    console.print("Still running; Ctrl-C ends it. In another terminal, for example:")
+    console.print("Still running. In another terminal, for example:")
     command = (
         f"AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo STREAMER_ENDPOINT_URL={url} "
         "streamer-worker enqueue echo --payload '{\"n\": 1}' --wait"
     )
     console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
-    await anyio.sleep_forever()
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        console.print("Ctrl-C ends it.")
+        await anext(aiter(signals))
