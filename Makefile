@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 # A virtual environment knows its own path, so a checkout that was moved fills a new one.
 FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
 TESTS ?=
+# Tells what a command said only when it failed.
+quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
 .PHONY: help demo test check format dynamodb-local constraints clean
 
@@ -23,8 +25,8 @@ check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
-	$(BIN)/deptry -q .
+	@$(call quietly,$(BIN)/lint-imports --no-logo)
+	@$(call quietly,$(BIN)/deptry .)
 
 format: $(FILLED) ## Format and mend what a machine can mend
 	$(BIN)/ruff format -q .
