@@ -13,7 +13,7 @@ from streamer_store import codec
 from streamer_store.clock import Clock
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.engine import equals as equal_to
-from streamer_store.errors import NotFound, StoreError, Undecodable
+from streamer_store.errors import NotFound, StoreError, Undecodable, first_of
 from streamer_store.models import Connection, require_text, require_time
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
@@ -104,7 +104,7 @@ class ConnectionTable:
                 for segment in range(_SEGMENTS):
                     tasks.start_soon(self._sweep_segment, segment, before, dry_run, counts, limiter)
         except* StoreError as group:
-            raise _first(group) from group
+            raise first_of(group) from group
         return StaleSweep(
             found=counts.found,
             deleted=counts.deleted,
@@ -205,11 +205,3 @@ def _sooner(before: datetime) -> datetime:
         return before + _OFFSETS
     except OverflowError:
         return before
-
-
-def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, StoreError)  # noqa: S101  except* StoreError let only these in
-    return found

@@ -137,6 +137,15 @@ class TableMissing(StoreError):
     """The table or the index does not exist."""
 
 
+def first_of(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    """Return the first error in a group, however deep: one outage, told by several tasks."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, StoreError)  # noqa: S101  so says the group's type
+    return found
+
+
 def is_not_found(error: BaseException) -> bool:
     return isinstance(error, NotFound)
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamer_store import codec, writes
-from streamer_store.claims import Claims, carries
+from streamer_store.claims import carries
 from streamer_store.clock import Clock, new_id
-from streamer_store.engine import ConditionFailed, Engine, Query, Update
+from streamer_store.engine import ConditionFailed, Engine, Query
 from streamer_store.errors import (
     AlreadyExists,
     ConcurrentModification,
@@ -22,12 +22,13 @@ from streamer_store.errors import (
     StoreError,
     Undecodable,
     ValidationError,
+    first_of,
 )
 from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus, require_text
+from streamer_store.moves import Moves
 from streamer_store.protocols import CandidatePage, WorkerRegistry
 from streamer_store.schema import REQUEST_TTL, REQUESTS, Index
 from streamer_store.times import epoch
-from streamer_store.transitions import TERMINAL, WAITING, sources
 from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
 
 if TYPE_CHECKING:
@@ -36,13 +37,12 @@ if TYPE_CHECKING:
 HEADROOM_BYTES = 8 * 1024
 _LARGEST = MAX_ITEM_BYTES - HEADROOM_BYTES
 _PAGE = 100
-_LOOKS = 10
 _PUTS_AT_ONCE = 25
 _BY_CONNECTION = REQUESTS.index("ConnectionIndex")
 _BY_STATUS = REQUESTS.index("StatusIndex")
 
 
-class RequestStore(Claims):
+class RequestStore(Moves):
     """Implements RequestQueue. `report` hears of items that cannot be decoded."""
 
     def __init__(
@@ -54,8 +54,7 @@ class RequestStore(Claims):
         rng: random.Random,
         report: Callable[[Undecodable], None],
     ) -> None:
-        super().__init__(engine=engine, clock=clock, rng=rng)
-        self._workers = workers
+        super().__init__(engine=engine, workers=workers, clock=clock, rng=rng)
         self._report = report
 
     async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
@@ -71,14 +70,30 @@ class RequestStore(Claims):
         given = list(requests)
         records = [self._complete_record(request) for request in given]
         items = [self._measured(record) for record in records]
-        taken = []
-        fresh = []
-        for request, record, item in zip(given, records, items, strict=True):
-            if not request.request_id:
-                fresh.append((item, record))
-            elif not await self._put_new(item, record):
-                taken.append(record.request_id)
-        await self._put_all_new(fresh)
+        # Not BatchWriteItem: it has no conditions, and a copy of it that lands late would make
+        # requests PENDING again that have been claimed, or completed, meanwhile.
+        first: dict[str, tuple[Item, AsyncRequest]] = {}
+        for item, record in zip(items, records, strict=True):
+            first.setdefault(record.request_id, (item, record))
+        stored: dict[str, AsyncRequest] = {}
+        limiter = anyio.CapacityLimiter(_PUTS_AT_ONCE)
+
+        async def put(item: Item, record: AsyncRequest) -> None:
+            async with limiter:
+                if await self._put_new(item, record):
+                    stored[record.request_id] = record
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                for each in first.values():
+                    tasks.start_soon(put, *each)
+        except* StoreError as group:
+            raise first_of(group) from group
+        taken = [
+            record.request_id
+            for request, record in zip(given, records, strict=True)
+            if request.request_id and stored.get(record.request_id) is not record
+        ]
         if taken:
             raise AlreadyExists("these ids are taken", **self._at("enqueue_many", ",".join(taken)))
         return records
@@ -130,28 +145,6 @@ class RequestStore(Claims):
                     claims.append(claim)
         return claims
 
-    async def cancel(self, request_id: str) -> AsyncRequest:
-        item = await self._cancel(request_id, sources(RequestStatus.CANCELLED), None)
-        return codec.request(item)
-
-    async def redrive(self, request_id: str) -> AsyncRequest:
-        return codec.request(await self._redrive(request_id, None))
-
-    async def update_status(
-        self, request_id: str, status: RequestStatus, message: str | None = None
-    ) -> AsyncRequest:
-        match status:
-            case RequestStatus.CANCELLED:
-                return codec.request(await self._cancel(request_id, WAITING, message))
-            case RequestStatus.PENDING:
-                return codec.request(await self._redrive(request_id, message))
-            case RequestStatus():
-                raise RequestNotPending(
-                    f"only the holder of a claim moves a request to {status}",
-                    **self._at("update_status", request_id),
-                )
-        raise ValidationError("status", f"{status!r} is not a request status")
-
     async def get_by_connection(
         self, connection_id: str, *, limit: int | None = None
     ) -> AsyncIterator[AsyncRequest]:
@@ -192,78 +185,6 @@ class RequestStore(Claims):
         except ConditionFailed as failed:
             return failed.old is not None and carries(failed.old, record.version or "")
         return True
-
-    async def _put_all_new(self, fresh: list[tuple[Item, AsyncRequest]]) -> None:
-        # Not BatchWriteItem: it has no conditions, and a copy of it that lands late would make
-        # requests PENDING again that have been claimed, or completed, meanwhile.
-        rest = iter(fresh)
-        while batch := list(islice(rest, _PUTS_AT_ONCE)):
-            try:
-                async with anyio.create_task_group() as tasks:
-                    for each in batch:
-                        tasks.start_soon(self._put_new, *each)
-            except* StoreError as group:
-                raise group.exceptions[0] from group
-
-    async def _cancel(
-        self, request_id: str, before: frozenset[RequestStatus], message: str | None
-    ) -> Item:
-        def update(seen: Item) -> Update:
-            version = seen.get("Version", {}).get("S")
-            fresh = writes.cancel_version(version) if version else new_id(self._rng)
-            return writes.cancel(seen, version=fresh, message=message, now=self._clock.now())
-
-        item = await self._operate("cancel", request_id, before, RequestStatus.CANCELLED, update)
-        worker_id = codec.raw_text(item, "WorkerID")
-        if worker_id:
-            await self._workers.request_cancel(worker_id, codec.raw_text(item, "Version"))
-        return item
-
-    async def _redrive(self, request_id: str, message: str | None) -> Item:
-        version = new_id(self._rng)
-
-        def update(seen: Item) -> Update:
-            return writes.redrive(seen, version=version, message=message, now=self._clock.now())
-
-        before = sources(RequestStatus.PENDING) & TERMINAL
-        return await self._operate("redrive", request_id, before, None, update)
-
-    async def _operate(
-        self,
-        operation: str,
-        request_id: str,
-        before: frozenset[RequestStatus],
-        done: RequestStatus | None,
-        update: Callable[[Item], Update],
-    ) -> Item:
-        """Look, then write under what was seen, until that holds; `done` needs no write."""
-        where = self._at(operation, request_id)
-        seen = await self._look(request_id, operation)
-        for _ in range(_LOOKS):
-            status = codec.raw_text(seen, "Status")
-            if done is not None and status == done:
-                return seen
-            if status not in {each.value for each in before}:
-                raise RequestNotPending(f"the request is {status}", **where)
-            write = update(seen)
-            try:
-                return await self._engine.update(write)
-            except ConditionFailed as failed:
-                if failed.old is None:
-                    raise NotFound("no such request", **where) from None
-                ours = write.sets["Version"]["S"]
-                # Our write, with its answer lost; or that, cancelled since: let the cancel stand.
-                if carries(failed.old, ours) or carries(failed.old, writes.cancel_version(ours)):
-                    return failed.old
-                seen = failed.old
-        raise ConcurrentModification("the request keeps changing", **where)
-
-    async def _look(self, request_id: str, operation: str) -> Item:
-        require_text("request_id", request_id)
-        item = await self._engine.get(REQUESTS, request_id)
-        if item is None:
-            raise NotFound("no such request", **self._at(operation, request_id))
-        return item
 
     async def _listed(
         self, index: Index, value: str, limit: int | None, *, ascending: bool

@@ -142,7 +142,7 @@ def fail_minimal(held: Claim, *, error: str, code: str, version: str, now: datet
         held.request_id,
         RequestStatus.FAILED,
         version,
-        sets=_failure(error[:MINIMAL_ERROR_CHARS], code, now),
+        sets=_failure(error[:MINIMAL_ERROR_CHARS], code, now) | {"TTL": _ttl(now)},
         removes=_MINIMAL_REMOVES,
         conditions=_fence(held),
     )

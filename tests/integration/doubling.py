@@ -47,10 +47,6 @@ class DoublingEngine:
     async def delete(self, delete: Delete) -> None:
         await self._send(delete.table, [delete.key], lambda: self._inner.delete(delete))
 
-    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
-        keys = [item[table.hash_key]["S"] for item in items]
-        await self._send(table, keys, lambda: self._inner.put_many(table, items))
-
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._send(table, keys, lambda: self._inner.delete_many(table, keys))
 

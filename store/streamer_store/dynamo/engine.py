@@ -78,14 +78,17 @@ class DynamoEngine:
             delete.table, delete.key, "DeleteItem", self._client.delete_item, arguments
         )
 
-    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
-        # DynamoDB refuses a batch that names a key twice; the last item given wins.
-        last = {item[table.hash_key]["S"]: item for item in items}
-        await self._write_many(table, [{"PutRequest": {"Item": item}} for item in last.values()])
-
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
+        name = self.table_name(table)
+        # DynamoDB refuses a batch that names a key twice.
         once = [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
-        await self._write_many(table, [{"DeleteRequest": {"Key": key}} for key in once])
+
+        async def write(batch: list[Any]) -> list[Any]:
+            answer = await self._client.batch_write_item(RequestItems={name: batch})
+            return list(answer["UnprocessedItems"].get(name, []))
+
+        writes = [{"DeleteRequest": {"Key": key}} for key in once]
+        await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
 
     async def query(self, query: Query) -> Page:
         arguments = render.query(query)
@@ -107,15 +110,6 @@ class DynamoEngine:
         name = self.table_name(table)
         with translated(operation, table=name, key=key):
             return await method(TableName=name, **arguments)
-
-    async def _write_many(self, table: Table, writes: Sequence[Any]) -> None:
-        name = self.table_name(table)
-
-        async def write(batch: list[Any]) -> list[Any]:
-            answer = await self._client.batch_write_item(RequestItems={name: batch})
-            return list(answer["UnprocessedItems"].get(name, []))
-
-        await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
 
     async def _in_batches(
         self,

@@ -78,11 +78,6 @@ class MemoryEngine:
         self._require(delete.table, delete.key, delete.conditions)
         self._rows(delete.table).pop(delete.key, None)
 
-    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
-        await anyio.lowlevel.checkpoint()
-        for item in items:
-            self._store(table, item[table.hash_key]["S"], item)
-
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await anyio.lowlevel.checkpoint()
         for key in keys:

@@ -115,7 +115,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
     "fail without room": (
         writes.fail_minimal(HELD, error="no", code="BAD", version=FRESH, now=NOW),
         "FAILED",
-        FAILURE,
+        FAILURE | {"TTL": WEEK},
         {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"},
         FENCE,
     ),

@@ -214,9 +214,6 @@ class FaultyEngine:
     async def delete(self, delete: Delete) -> None:
         await self._call("delete", delete, lambda: self.inner.delete(delete))
 
-    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
-        await self._call("put_many", items, lambda: self.inner.put_many(table, items))
-
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._call("delete_many", keys, lambda: self.inner.delete_many(table, keys))
 

@@ -87,14 +87,6 @@ def engine_on(client: Client, seed: int = 7) -> DynamoEngine:
     return DynamoEngine(client=cast("Any", client), prefix="t_", rng=random.Random(seed))
 
 
-def items(keys: list[str]) -> list[Any]:
-    return [{"RequestID": {"S": key}, "Action": {"S": "echo"}} for key in keys]
-
-
-async def put_many(engine: DynamoEngine, keys: list[str]) -> None:
-    await engine.put_many(REQUESTS, items(keys))
-
-
 async def delete_many(engine: DynamoEngine, keys: list[str]) -> None:
     await engine.delete_many(REQUESTS, keys)
 
@@ -104,13 +96,11 @@ async def get_many(engine: DynamoEngine, keys: list[str]) -> None:
 
 
 def entries_of(call: Any, keys: list[str]) -> list[Any]:
-    if call is put_many:
-        return [{"PutRequest": {"Item": item}} for item in items(keys)]
     named = [{"RequestID": {"S": key}} for key in keys]
     return named if call is get_many else [{"DeleteRequest": {"Key": key}} for key in named]
 
 
-CALLS = pytest.mark.parametrize("call", [put_many, delete_many, get_many])
+CALLS = pytest.mark.parametrize("call", [delete_many, get_many])
 
 
 @CALLS
@@ -166,7 +156,7 @@ async def test_pauses_grow_and_have_a_bound(seed: int) -> None:
     """Each pause is drawn from 0 to a bound that doubles, up to five seconds."""
     client = Client(everything)
     with pytest.raises(StoreUnavailable):
-        await put_many(engine_on(client, seed), MANY[:5])
+        await delete_many(engine_on(client, seed), MANY[:5])
     assert len(client.pauses) == len(BOUNDS)
     assert all(0 < pause <= bound for pause, bound in zip(client.pauses, BOUNDS, strict=True))
 
@@ -177,7 +167,7 @@ async def test_pauses_come_close_to_their_bounds() -> None:
     for seed in range(60):
         client = Client(everything)
         with pytest.raises(StoreUnavailable):
-            await put_many(engine_on(client, seed), MANY[:1])
+            await delete_many(engine_on(client, seed), MANY[:1])
         longest = [max(pair) for pair in zip(longest, client.pauses, strict=True)]
     assert all(found > 0.8 * bound for found, bound in zip(longest, BOUNDS, strict=True)), longest
 
@@ -187,7 +177,7 @@ async def test_two_writers_do_not_wait_alike() -> None:
     pauses = []
     for seed in (1, 1, 2):
         client = Client(first_calls(4, 1))
-        await put_many(engine_on(client, seed), MANY[:5])
+        await delete_many(engine_on(client, seed), MANY[:5])
         pauses.append(client.pauses)
     assert pauses[0] == pytest.approx(pauses[1])
     assert pauses[0] != pytest.approx(pauses[2])
@@ -197,15 +187,15 @@ async def test_the_last_attempt_is_not_followed_by_a_pause() -> None:
     """Whoever gets the error gets it as soon as it is certain."""
     client = Client(everything)
     with pytest.raises(StoreUnavailable):
-        await put_many(engine_on(client), MANY[:5])
+        await delete_many(engine_on(client), MANY[:5])
     assert anyio.current_time() == client.times[-1]
 
 
 async def test_each_batch_has_attempts_of_its_own() -> None:
     """What one batch needed is not taken from the next."""
     client = Client(lambda call, batch: len(batch) if call % 9 < 8 else 0)
-    await put_many(engine_on(client), MANY[:100])
-    assert client.done == entries_of(put_many, MANY[:100])
+    await delete_many(engine_on(client), MANY[:100])
+    assert client.done == entries_of(delete_many, MANY[:100])
     assert len(client.batches) == 36
 
 
@@ -215,14 +205,6 @@ async def test_a_key_is_never_twice_in_a_batch(call: Any) -> None:
     client = Client(nothing)
     await call(engine_on(client), ["a", "b", "a"])
     assert client.done == entries_of(call, ["a", "b"])
-
-
-async def test_of_two_items_with_one_key_the_last_is_put() -> None:
-    """As if they had been put one after the other."""
-    client = Client(nothing)
-    last = {"RequestID": {"S": "a"}, "Action": {"S": "last"}}
-    await engine_on(client).put_many(REQUESTS, [*items(["a"]), last])
-    assert client.done == [{"PutRequest": {"Item": last}}]
 
 
 @CALLS
