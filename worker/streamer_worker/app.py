@@ -36,6 +36,7 @@ from streamer_worker.settings import Settings
 from streamer_worker.settle import Settler
 from streamer_worker.slots import Slots
 
+_LAST_CLAIMS = 5.0
 _LAST_WRITES = 10.0
 _SPARE_CONNECTIONS = 10
 
@@ -94,11 +95,14 @@ class App:
                 try:
                     with send:
                         async with anyio.create_task_group() as loops:
-                            self._start_loops(loops, send)
+                            poller = self._start_loops(loops, send)
                             self._tell_started(metrics_url)
                             task_status.started(metrics_url)
-                            await self._stop.wait()
-                            self._dispatcher.drain()
+                            try:
+                                await self._stop.wait()
+                            finally:
+                                self._dispatcher.drain()
+                                poller.hurry(_LAST_CLAIMS)
                             loops.cancel_scope.cancel()
                     await self._drain()
                 finally:
@@ -108,7 +112,7 @@ class App:
                     handlers.cancel_scope.cancel()
         self._events.emit(WorkerStopped(worker_id=self.worker_id))
 
-    def _start_loops(self, tasks: TaskGroup, claims: MemoryObjectSendStream[Claim]) -> None:
+    def _start_loops(self, tasks: TaskGroup, claims: MemoryObjectSendStream[Claim]) -> Poller:
         poller = Poller(
             requests=self.stores.requests,
             claims=claims,
@@ -129,6 +133,7 @@ class App:
                 clock=self._clock,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
+        return poller
 
     async def _check_tables(self) -> None:
         differences = await self.stores.check_tables()

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Cancelled, Claim, Clock, RequestQueue
-from streamer_worker.events import Events, RequestFinished, RequestStarted
+from streamer_worker.events import Events, HandlerRaised, RequestFinished, RequestStarted
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import Handler
 from streamer_worker.handlers.registry import Registry
@@ -109,6 +109,8 @@ class Dispatcher:
             ended = await self._call(handler, claim, writer)
         if writer.lost is not None:
             return ("cancelled" if isinstance(writer.lost, Cancelled) else "claim_lost"), None
+        if isinstance(ended, Raised):
+            self._tell_raised(claim, ended.error)
         outcome = decide(ended)
         became = await self._settler.settle(claim, outcome)
         return became, outcome.code if isinstance(outcome, Fail) else None
@@ -127,6 +129,12 @@ class Dispatcher:
             except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
                 ended = Interrupted() if self._interrupted else Raised(error=error)
         return ended
+
+    def _tell_raised(self, claim: Claim, error: BaseException) -> None:
+        request = claim.request
+        self._events.emit(
+            HandlerRaised(request_id=request.request_id, action=request.action, error=error)
+        )
 
 
 async def _is_cancelled() -> bool:

@@ -40,7 +40,7 @@ class TableDiffers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """`outcome`: claimed, empty, or full when there was no free slot to ask for."""
+    """`outcome`: claimed or empty."""
 
     outcome: str
     seconds: float
@@ -62,6 +62,15 @@ class RequestStarted:
     request_id: str
     action: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerRaised:
+    """The handler's exception, for its traceback; what becomes of the request comes after it."""
+
+    request_id: str
+    action: str
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +140,7 @@ Event = (
     | Polled
     | ClaimTried
     | RequestStarted
+    | HandlerRaised
     | RequestFinished
     | SlotsChanged
     | SettleDelayed

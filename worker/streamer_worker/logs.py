@@ -11,10 +11,12 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from streamer_store import StoreError
 from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
     Event,
+    HandlerRaised,
     ItemUndecodable,
     Polled,
     ProgressDropped,
@@ -25,7 +27,7 @@ from streamer_worker.events import (
     StepFailed,
     TableDiffers,
 )
-from streamer_worker.outcome import escaped, readable
+from streamer_worker.outcome import escaped, message_of, readable
 from streamer_worker.settings import LogSettings
 
 _TRACEBACK_CHARS: Final = 16_000
@@ -86,9 +88,11 @@ class LogListener:
         told: dict[str, Any] = {}
         for each in fields(event):
             value = getattr(event, each.name)
-            if isinstance(value, Exception):
+            if isinstance(value, BaseException):
                 told["error_type"] = type(value).__name__
-                value = readable(str(value))
+                if not isinstance(value, StoreError):  # those say all in a line
+                    told["exc_info"] = value
+                value = readable(message_of(value))
             if value is not None:
                 told[each.name] = value
         self._logger.log(level, _name(event), **told)
@@ -112,7 +116,7 @@ def _level(event: Event) -> int | None:
             return logging.INFO
         case StepFailed():
             return logging.ERROR
-        case RequestFinished() | SettleDelayed() | ProgressDropped():
+        case HandlerRaised() | RequestFinished() | SettleDelayed() | ProgressDropped():
             return logging.WARNING
         case TableDiffers() | ItemUndecodable():
             return logging.WARNING

@@ -64,11 +64,11 @@ def decide(ended: Ended) -> Outcome:
             try:
                 encode_document(result, "result")
             except Exception as error:  # noqa: BLE001  a handler's mapping may do anything
-                text = f"the handler's result cannot be stored: {_message(error)}"
+                text = f"the handler's result cannot be stored: {message_of(error)}"
                 return Fail(error=readable(text), code=INVALID_RESULT)
             return Complete(result=result)
         case Raised(error=error):
-            return Fail(error=readable(_message(error)), code=PROCESSING_FAILED)
+            return Fail(error=readable(message_of(error)), code=PROCESSING_FAILED)
         case NoHandler(action=action):
             text = f"no handler is installed for action {action!r}"
             return Fail(error=readable(text), code=INVALID_ACTION)
@@ -89,12 +89,12 @@ def escaped(text: str) -> str:
     )
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return what an exception says, or else its name; of a group, what is in it, too."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  the exception is the handler's own
         text = ""
     if isinstance(error, BaseExceptionGroup):
-        return f"{text}: {'; '.join(_message(each) for each in error.exceptions)}"
+        return f"{text}: {'; '.join(message_of(each) for each in error.exceptions)}"
     return text or type(error).__name__

@@ -81,6 +81,7 @@ class Poller:
         # One whose claim met an error is tried again, after those that did not.
         self._failed: LRUCache[tuple[str, str], None] = LRUCache(_REMEMBERED)
         self._pauses: Iterator[float] | None = None
+        self._claiming: set[anyio.CancelScope] = set()
 
     async def step(self) -> PollCounts:
         """Wait for a free slot, look once, claim what fits; return how much was found."""
@@ -106,6 +107,12 @@ class Poller:
         if self._pauses is None:
             self._pauses = backoff(self._settings.fastest, self._settings.slowest, self._rng)
         return next(self._pauses)
+
+    def hurry(self, seconds: float) -> None:
+        """Give the claims under way this long at most."""
+        latest = anyio.current_time() + seconds
+        for scope in self._claiming:
+            scope.deadline = min(scope.deadline, latest)
 
     async def _look(self) -> list[Candidate]:
         limit = min(_MOST, max(_LEAST, _PER_SLOT * self._slots.free))
@@ -155,9 +162,11 @@ class Poller:
         claim = None
         outcome = "error"
         error: StoreError | None = None
+        # Once sent, a claim is awaited: an answer that nobody hears is a lost request.
+        scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLAIM_PATIENCE)
+        self._claiming.add(scope)
         try:
-            # Once sent, a claim is awaited: an answer that nobody hears is a lost request.
-            with anyio.move_on_after(_CLAIM_PATIENCE, shield=True):
+            with scope:
                 claim = await self._requests.claim(candidate, worker_id=self._worker_id)
                 outcome = "won"
         except (RequestNotPending, ConcurrentModification, NotFound):
@@ -170,6 +179,8 @@ class Poller:
         except StoreError as failed:
             self._failed[_key(candidate)] = None
             error = failed
+        finally:
+            self._claiming.discard(scope)
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
         return claim
 

@@ -87,6 +87,26 @@ async def test_the_drain_timeout_releases_the_rest(world: World) -> None:
     assert waiting.cancelled == 1
 
 
+@virtual_time
+async def test_a_handler_that_breaks_at_the_end_of_the_drain_is_released(world: World) -> None:
+    """An error that our cancellation caused costs the request nothing."""
+
+    @handler("clumsy")
+    async def clumsy(_payload: dict[str, Any], _ctx: Context) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise RuntimeError("cleaning up failed")
+
+    request = await world.enqueue("clumsy")
+    app = world.app([clumsy], drain_timeout=1.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        app.stop()
+    assert (await world.get(request)).status is RequestStatus.PENDING
+
+
 async def test_a_second_stop_skips_the_wait(world: World) -> None:
     """Handlers are cancelled at once, and their requests released."""
     waiting = Waiting()

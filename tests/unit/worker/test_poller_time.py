@@ -104,6 +104,21 @@ async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollB
 
 
 @virtual_time
+async def test_a_worker_in_a_hurry_does_not_wait_a_minute(world: World, bench: PollBench) -> None:
+    """The claims under way get the time that is left, also when the poller is cancelled."""
+    (request_id,) = await enqueue(world, 1)
+    fault = world.engine.hold("update", when=lambda update: update.key == request_id)
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.poller.step)
+        await fault.wait_reached()
+        bench.poller.hurry(5)
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - began == pytest.approx(5)
+    assert bench.slots.used == 0
+
+
+@virtual_time
 async def test_an_outage_does_not_end_polling(world: World, bench: PollBench) -> None:
     """In its loop the poller comes back by itself, and takes up the work."""
     ids = await enqueue(world, 1)
