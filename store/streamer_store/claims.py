@@ -6,7 +6,7 @@ very write would have set: the client sends a write again when its answer was lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +56,16 @@ class Claims:
             raise RequestNotPending(f"the request is {candidate.status}", **where)
         if not candidate.due(now):
             raise RequestNotPending("not due yet", **self._at("claim", candidate.request_id))
+        if candidate.broken is not None:
+            broken = Undecodable(candidate.broken, **self._at("claim", candidate.request_id))
+            await self._give_up(candidate, str(broken), INVALID_REQUEST)
+            raise broken
         version = new_id(self._rng)
+        update = writes.claim(candidate, worker_id=worker_id, version=version, now=now)
         try:
-            item = await self._write_claim(
-                writes.claim(candidate, worker_id=worker_id, version=version, now=now), version
-            )
+            item = await self._write_as_seen(candidate, update)
         except ItemTooLarge as error:
-            await self._fail_without_room(candidate, str(error))
+            await self._give_up(candidate, str(error), ITEM_TOO_LARGE)
             raise
         try:
             return Claim(request=codec.request(item), version=version)
@@ -99,14 +102,18 @@ class Claims:
         require_text("code", code)
         version = writes.settle_version(claim.version)
         now = self._clock.now()
-        try:
-            update = writes.fail(claim, error=error, code=code, version=version, now=now)
-            await self._settle("fail", claim, update, version)
-        except ItemTooLarge:
-            update = writes.fail_minimal(
-                claim, error=error, code=ITEM_TOO_LARGE, version=version, now=now
+        updates = [
+            writes.fail(
+                claim,
+                error=error,
+                code=ITEM_TOO_LARGE if frees else code,
+                version=version,
+                now=now,
+                frees=frees,
             )
-            await self._settle("fail", claim, update, version)
+            for frees in writes.ROOM
+        ]
+        await _write_what_fits(updates, lambda update: self._settle("fail", claim, update, version))
 
     async def retry(
         self,
@@ -139,39 +146,55 @@ class Claims:
         update = writes.release(claim, version=version, now=self._clock.now())
         await self._settle("release", claim, update, version)
 
-    async def rescue(self, request: AsyncRequest, *, error: str, code: str) -> RequestStatus:
-        version = new_id(self._rng)
-        update = writes.rescue(
-            request, error=error, code=code, version=version, now=self._clock.now()
-        )
+    async def rescue(self, seen: Candidate, *, error: str, code: str) -> RequestStatus:
+        where = self._at("rescue", seen.request_id)
+        item = await self._engine.get(REQUESTS, seen.request_id)
+        if item is None:
+            raise NotFound("no such request", **where)
+        if not _is_running_as_seen(item, seen):
+            raise ConcurrentModification("the request has moved on", **where)
         try:
-            await self._engine.update(update)
-        except ConditionFailed as failed:
-            where = self._at("rescue", request.request_id)
-            if failed.old is None:
-                raise NotFound("no such request", **where) from None
-            if not carries(failed.old, version):
-                raise ConcurrentModification("the request has moved on", **where) from None
-        return RequestStatus(update.sets["Status"]["S"])
+            update = writes.rescue(
+                seen,
+                codec.request(item),
+                error=error,
+                code=code,
+                version=new_id(self._rng),
+                now=self._clock.now(),
+            )
+            await self._write_as_seen(seen, update)
+        except Undecodable as broken:
+            await self._give_up(seen, str(broken), INVALID_REQUEST)
+        except ItemTooLarge:
+            await self._give_up(seen, error, ITEM_TOO_LARGE)
+        else:
+            return RequestStatus(update.sets["Status"]["S"])
+        return RequestStatus.FAILED
 
-    async def _write_claim(self, update: Update, version: str) -> Item:
+    async def _give_up(self, seen: Candidate, error: str, code: str) -> None:
+        """Fail a request as it was seen, in one write: nobody holds it in between."""
+        version = new_id(self._rng)
+        now = self._clock.now()
+        updates = [
+            writes.give_up(seen, error=error, code=code, version=version, now=now, frees=frees)
+            for frees in writes.ROOM
+        ]
+        await _write_what_fits(updates, lambda update: self._write_as_seen(seen, update))
+
+    async def _write_as_seen(self, seen: Candidate, update: Update) -> Item:
         try:
             return await self._engine.update(update)
         except ConditionFailed as failed:
-            where = self._at("claim", update.key)
+            operation = "claim" if seen.status in WAITING else "rescue"
+            where = self._at(operation, seen.request_id)
             if failed.old is None:
                 raise NotFound("no such request", **where) from None
-            if carries(failed.old, version):
+            if carries(failed.old, update.sets["Version"]["S"]):
                 return failed.old
             status = codec.raw_text(failed.old, "Status")
-            if status in WAITING:
-                raise ConcurrentModification("the request has moved on", **where) from None
-            raise RequestNotPending(f"the request is {status}", **where) from None
-
-    async def _fail_without_room(self, candidate: Candidate, error: str) -> None:
-        version = new_id(self._rng)
-        await self._write_claim(writes.claim_minimal(candidate, version=version), version)
-        await self.fail(_handle(candidate.request_id, version), error, ITEM_TOO_LARGE)
+            if seen.status in WAITING and status not in WAITING:
+                raise RequestNotPending(f"the request is {status}", **where) from None
+            raise ConcurrentModification("the request has moved on", **where) from None
 
     async def _settle(self, operation: str, claim: Claim, update: Update, version: str) -> None:
         try:
@@ -198,6 +221,28 @@ class Claims:
 def carries(item: Item, version: str) -> bool:
     """Whether the item bears exactly this Version."""
     return item.get("Version") == {"S": version}
+
+
+async def _write_what_fits(
+    updates: Iterable[Update], write: Callable[[Update], Awaitable[object]]
+) -> None:
+    """Write the first of the updates that DynamoDB has room for. Raises the last ItemTooLarge."""
+    full = None
+    for update in updates:
+        try:
+            await write(update)
+        except ItemTooLarge as error:
+            full = error
+        else:
+            return
+    if full is not None:
+        raise full
+
+
+def _is_running_as_seen(item: Item, seen: Candidate) -> bool:
+    return item.get("Version") == seen.seen_version and (
+        codec.raw_text(item, "Status") == seen.status == RequestStatus.PROCESSING
+    )
 
 
 def _still_held(claim: Claim, old: Item | None) -> bool:

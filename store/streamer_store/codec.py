@@ -6,7 +6,8 @@ Absent values are not written. Attributes that are not listed here are ignored w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from dataclasses import fields as fields_of
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar, cast
@@ -25,15 +26,19 @@ from streamer_store.models import (
 from streamer_store.times import format_time, parse_time
 from streamer_store.values import AttributeValue, Item, decode, encode, encode_document
 
+_REASON_CHARS: Final = 200
 _Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
 
 
 @dataclass(frozen=True, slots=True)
 class _Attribute:
+    """`empties`: empty text is a value of its own, not another way to say absent."""
+
     name: str
     field: str
     read: Callable[[Any], Any]
     write: Callable[[Any, str], AttributeValue] = encode
+    empties: bool = False
 
 
 def _text(value: Any) -> str | None:
@@ -118,7 +123,7 @@ REQUEST: Final = (
     _Attribute("Version", "version", _text),
     _Attribute("WorkerID", "worker_id", _text),
     _Attribute("WriteSeq", "write_seq", _number),
-    _Attribute("Checkpoint", "checkpoint", lambda value: value),
+    _Attribute("Checkpoint", "checkpoint", lambda value: value, empties=True),
 )
 
 SUBSCRIPTION: Final = (
@@ -175,7 +180,7 @@ def request(item: Item) -> AsyncRequest:
     fields.setdefault("max_retries", DEFAULT_MAX_RETRIES)
     if not fields.get("request_id") or "status" not in fields:
         raise Undecodable("RequestID or Status is missing", key=raw_text(item, "RequestID"))
-    return _build(AsyncRequest, fields, raw_text(item, "RequestID"))
+    return _build(AsyncRequest, REQUEST, fields, raw_text(item, "RequestID"))
 
 
 def subscription(item: Item) -> Subscription:
@@ -199,7 +204,7 @@ def candidate(item: Item) -> Candidate:
                 broken = error.reason
     version = item.get("Version")
     if version is not None and "S" not in version:
-        broken = f"Version: expected text, found {sorted(version)}"
+        broken = f"Version: expected text, found type {', '.join(version)}"
     return Candidate(
         request_id=raw_text(item, "RequestID"),
         status=RequestStatus(raw_text(item, "Status")),
@@ -230,7 +235,7 @@ def _write(record: Any, attributes: tuple[_Attribute, ...]) -> dict[str, Attribu
     item = {}
     for attribute in attributes:
         value = getattr(record, attribute.field)
-        if value is None or value in ("", frozenset()):
+        if value is None or (not attribute.empties and value in ("", frozenset())):
             continue
         item[attribute.name] = attribute.write(value, attribute.field)
     return item
@@ -239,19 +244,25 @@ def _write(record: Any, attributes: tuple[_Attribute, ...]) -> dict[str, Attribu
 def _read(
     item: Item, attributes: tuple[_Attribute, ...], record: type[_Record], key: str
 ) -> _Record:
-    return _build(record, _fields(item, attributes, key), raw_text(item, key))
+    return _build(record, attributes, _fields(item, attributes, key), raw_text(item, key))
 
 
-def _build(record: type[_Record], fields: dict[str, Any], key: str) -> _Record:
+def _build(
+    record: type[_Record], attributes: tuple[_Attribute, ...], found: dict[str, Any], key: str
+) -> _Record:
+    required = {
+        each.name
+        for each in fields_of(record)
+        if each.default is MISSING and each.default_factory is MISSING
+    }
+    missing = [each.name for each in attributes if each.field in required - found.keys()]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise Undecodable(f"{' and '.join(missing)} {verb} missing", key=key)
     try:
-        return record(**fields)
-    except (ValidationError, TypeError) as error:
-        reason = error.message if isinstance(error, ValidationError) else _missing(error)
-        raise Undecodable(reason, key=key) from error
-
-
-def _missing(error: TypeError) -> str:
-    return str(error).partition("()")[2].strip() or str(error)
+        return record(**found)
+    except ValidationError as error:
+        raise Undecodable(error.message, key=key) from error
 
 
 def _fields(item: Item, attributes: tuple[_Attribute, ...], key: str) -> dict[str, Any]:
@@ -274,4 +285,4 @@ def _attribute(item: Item, attribute: _Attribute) -> Any:
         value = decode(item[attribute.name])
         return None if value is None else attribute.read(value)
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise Undecodable(f"{attribute.name}: {error}") from error
+        raise Undecodable(f"{attribute.name}: {str(error)[:_REASON_CHARS]}") from error

@@ -13,7 +13,7 @@ from streamer_store import codec
 from streamer_store.clock import Clock
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.engine import equals as equal_to
-from streamer_store.errors import NotFound, StoreError, Undecodable, first_of
+from streamer_store.errors import NotFound, Undecodable, ungrouped
 from streamer_store.models import Connection, require_text, require_time
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
@@ -99,12 +99,10 @@ class ConnectionTable:
         require_time("before", before)
         counts = _Counts()
         limiter = anyio.CapacityLimiter(_DELETES_AT_ONCE)
-        try:
+        with ungrouped():
             async with anyio.create_task_group() as tasks:
                 for segment in range(_SEGMENTS):
                     tasks.start_soon(self._sweep_segment, segment, before, dry_run, counts, limiter)
-        except* StoreError as group:
-            raise first_of(group) from group
         return StaleSweep(
             found=counts.found,
             deleted=counts.deleted,

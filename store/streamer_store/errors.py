@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -137,13 +139,20 @@ class TableMissing(StoreError):
     """The table or the index does not exist."""
 
 
-def first_of(group: BaseExceptionGroup[StoreError]) -> StoreError:
-    """Return the first error in a group, however deep: one outage, told by several tasks."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, StoreError)  # noqa: S101  so says the group's type
-    return found
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the first store error of a task group in place of the group: it is one outage,
+    told by several tasks. A group that holds anything else is raised as it is.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split(StoreError)[1] is not None:
+            raise
+        found: BaseException = group
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found from group
 
 
 def is_not_found(error: BaseException) -> bool:

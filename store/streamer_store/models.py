@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from streamer_store.errors import ValidationError
+from streamer_store.values import shown
 
 DEFAULT_MAX_RETRIES = 3
 
@@ -87,13 +87,15 @@ class AsyncRequest:
 
     def __post_init__(self) -> None:
         require_text("action", self.action)
-        if not isinstance(self.request_id, str):
-            raise ValidationError("request_id", "must be text")
+        _any_text("request_id", self.request_id)
         for name in ("connection_id", "user_id", "tenant_id", "worker_id", "version"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
+        for name in ("error", "error_code", "progress_message"):
+            if getattr(self, name) is not None:
+                _any_text(name, getattr(self, name))
         if not isinstance(self.status, RequestStatus):
-            raise ValidationError("status", f"{self.status!r} is not a request status")
+            raise ValidationError("status", f"{shown(self.status)} is not a request status")
         require_fraction("progress", self.progress)
         for name in ("retry_count", "max_retries", "write_seq", "ttl"):
             _whole(name, getattr(self, name))
@@ -130,7 +132,7 @@ class Subscription:
             raise ValidationError("event_types", "must name at least one event type")
         for each in self.event_types:
             if not isinstance(each, EventType):
-                raise ValidationError("event_types", f"{each!r} is not an event type")
+                raise ValidationError("event_types", f"{shown(each)} is not an event type")
         optional_time("created_at", self.created_at)
         _whole("ttl", self.ttl)
 
@@ -164,6 +166,8 @@ class WorkerRow:
 
     def __post_init__(self) -> None:
         require_text("worker_id", self.worker_id)
+        for name in ("host", "release"):
+            _any_text(name, getattr(self, name))
         require_time("started_at", self.started_at)
         optional_time("seen_at", self.seen_at)
         for name in ("beat", "pid", "concurrency", "in_flight", "sweeps", "ttl"):
@@ -218,16 +222,15 @@ class Claim:
 
 
 def require_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ValidationError(name, f"must be text, not {type(value).__name__}")
+    _any_text(name, value)
     if not value:
         raise ValidationError(name, "must not be empty")
 
 
 def require_fraction(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 <= value <= 1:  # type: ignore[operator,arg-type]
-        raise ValidationError(name, f"must be a finite fraction from 0 to 1, not {value!r}")
+    if not number or not 0 <= value <= 1:  # type: ignore[operator]
+        raise ValidationError(name, f"must be a finite fraction from 0 to 1, not {shown(value)}")
 
 
 def require_time(name: str, value: object) -> None:
@@ -244,11 +247,16 @@ def optional_time(name: str, value: object) -> None:
         require_time(name, value)
 
 
+def _any_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ValidationError(name, f"must be text, not {type(value).__name__}")
+
+
 def _whole(name: str, value: object) -> None:
     if value is None and name == "ttl":
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValidationError(name, f"must be a whole number, 0 or more, not {value!r}")
+        raise ValidationError(name, f"must be a whole number, 0 or more, not {shown(value)}")
 
 
 def _text_mapping(name: str, value: object) -> None:
@@ -256,4 +264,4 @@ def _text_mapping(name: str, value: object) -> None:
         raise ValidationError(name, "must be a mapping of text to text")
     for key, each in value.items():
         if not isinstance(key, str) or not isinstance(each, str):
-            raise ValidationError(name, f"{key!r} must map text to text")
+            raise ValidationError(name, f"{shown(key)} must map text to text")

@@ -22,7 +22,7 @@ from streamer_store.models import AsyncRequest, RequestStatus, require_text
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import TERMINAL, WAITING, sources
-from streamer_store.values import Item
+from streamer_store.values import Item, shown
 
 if TYPE_CHECKING:
     import random
@@ -57,7 +57,7 @@ class Moves(Claims):
                     f"only the holder of a claim moves a request to {status}",
                     **self._at("update_status", request_id),
                 )
-        raise ValidationError("status", f"{status!r} is not a request status")
+        raise ValidationError("status", f"{shown(status)} is not a request status")
 
     async def _cancel(
         self, request_id: str, before: frozenset[RequestStatus], message: str | None

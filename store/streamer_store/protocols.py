@@ -109,7 +109,7 @@ class RequestQueue(Protocol):
         """Remove the request; well when it is gone already."""
         ...
 
-    async def waiting(
+    async def entries(
         self, status: RequestStatus, *, limit: int, cursor: Item | None = None
     ) -> CandidatePage:
         """Return up to `limit` requests of one status as StatusIndex shows them.
@@ -183,11 +183,12 @@ class RequestQueue(Protocol):
         """Give it back to PENDING; RetryCount stays. Raises ClaimLost; Cancelled."""
         ...
 
-    async def rescue(self, request: AsyncRequest, *, error: str, code: str) -> RequestStatus:
+    async def rescue(self, seen: Candidate, *, error: str, code: str) -> RequestStatus:
         """Take a PROCESSING request, as seen, from a worker that is gone.
 
-        It becomes RETRYING, due now, with RetryCount + 1, or FAILED past MaxRetries; the new
-        status is returned. Raises ConcurrentModification; NotFound.
+        It becomes RETRYING, due now, with RetryCount + 1, or FAILED past MaxRetries, or FAILED
+        with INVALID_REQUEST when it cannot be decoded; the new status is returned. Raises
+        ConcurrentModification when it has moved on; NotFound.
         """
         ...
 

@@ -19,10 +19,9 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     RequestNotPending,
-    StoreError,
     Undecodable,
     ValidationError,
-    first_of,
+    ungrouped,
 )
 from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus, require_text
 from streamer_store.moves import Moves
@@ -83,12 +82,10 @@ class RequestStore(Moves):
                 if await self._put_new(item, record):
                     stored[record.request_id] = record
 
-        try:
+        with ungrouped():
             async with anyio.create_task_group() as tasks:
                 for each in first.values():
                     tasks.start_soon(put, *each)
-        except* StoreError as group:
-            raise first_of(group) from group
         taken = [
             record.request_id
             for request, record in zip(given, records, strict=True)
@@ -117,7 +114,7 @@ class RequestStore(Moves):
         require_text("request_id", request_id)
         await self._engine.delete_many(REQUESTS, [request_id])
 
-    async def waiting(
+    async def entries(
         self, status: RequestStatus, *, limit: int, cursor: Item | None = None
     ) -> CandidatePage:
         page = await self._engine.query(
@@ -163,7 +160,7 @@ class RequestStore(Moves):
     async def _candidates(self, status: RequestStatus) -> AsyncIterator[Candidate]:
         cursor = None
         while True:
-            page = await self.waiting(status, limit=_PAGE, cursor=cursor)
+            page = await self.entries(status, limit=_PAGE, cursor=cursor)
             for candidate in page.candidates:
                 yield candidate
             cursor = page.cursor

@@ -9,8 +9,9 @@ from streamer_store.models import RequestStatus
 _P = RequestStatus
 
 FOLLOWS: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
-    _P.PENDING: frozenset({_P.PROCESSING, _P.CANCELLED}),
-    _P.RETRYING: frozenset({_P.PROCESSING, _P.CANCELLED}),
+    # To FAILED: what cannot be claimed, since it does not read or has no room.
+    _P.PENDING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
+    _P.RETRYING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
     _P.PROCESSING: frozenset({_P.COMPLETED, _P.FAILED, _P.RETRYING, _P.PENDING, _P.CANCELLED}),
     _P.COMPLETED: frozenset(),
     _P.FAILED: frozenset({_P.PENDING}),

@@ -21,6 +21,9 @@ Item = Mapping[str, AttributeValue]
 MAX_DEPTH = 32
 MAX_ITEM_BYTES = 400 * 1024
 MAX_DIGITS = 38
+MAX_KEY_BYTES = 65_535
+_PATH_CHARS = 200
+_SHOWN_CHARS = 40
 
 # Rounded is no trap: it is raised for zeros at the end, which are no digits.
 _EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, InvalidOperation, Overflow])
@@ -36,7 +39,7 @@ def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
     """
     # A container is a level above whatever it holds, even when it holds nothing.
     if depth + isinstance(value, Mapping | list | tuple) > MAX_DEPTH:
-        raise ValidationError(field[:200], f"nested deeper than {MAX_DEPTH} levels")
+        raise ValidationError(field, f"nested deeper than {MAX_DEPTH} levels")
     match value:
         case None:
             return {"NULL": True}
@@ -51,7 +54,12 @@ def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
         case Mapping():
             return {"M": _encode_mapping(value, field, depth)}
         case list() | tuple():
-            return {"L": [encode(each, f"{field}[{i}]", depth + 1) for i, each in enumerate(value)]}
+            return {
+                "L": [
+                    encode(each, _inside(field, f"[{i}]"), depth + 1)
+                    for i, each in enumerate(value)
+                ]
+            }
         case AbstractSet():
             return _encode_set(value, field)
     raise ValidationError(field, f"{type(value).__name__} cannot be stored in DynamoDB")
@@ -89,6 +97,14 @@ def decode(value: AttributeValue) -> Any:
         case {"NS": entries}:
             return {_decode_number(each) for each in entries}
     raise ValueError(f"unknown attribute type {sorted(value)}")
+
+
+def shown(value: Any) -> str:
+    """Return `value` as an error may show it: never long, and whatever its repr does."""
+    try:
+        return repr(value)[:_SHOWN_CHARS]
+    except Exception:  # noqa: BLE001  it is the caller's; a very long int has none, either
+        return f"of type {type(value).__name__}"
 
 
 def item_size(item: Item) -> int:
@@ -171,12 +187,20 @@ def _encode_mapping(value: Mapping[Any, Any], field: str, depth: int) -> dict[st
     encoded = {}
     for key, each in value.items():
         if not isinstance(key, str):
-            raise ValidationError(field, f"key {key!r} is not text")
+            raise ValidationError(field, f"key {shown(key)} is not text")
         if not key:
             raise ValidationError(field, "a key is empty")
         name = _text(key, field)
-        encoded[name] = encode(each, f"{field}.{name}", depth + 1)
+        inside = _inside(field, f".{name}")
+        if _utf8(name) > MAX_KEY_BYTES:
+            raise ValidationError(inside, f"a key is longer than {MAX_KEY_BYTES:,} bytes")
+        encoded[name] = encode(each, inside, depth + 1)
     return encoded
+
+
+def _inside(field: str, step: str) -> str:
+    path = field + step
+    return path if len(path) <= _PATH_CHARS else f"{path[: _PATH_CHARS - 1]}…"
 
 
 def _encode_set(value: AbstractSet[Any], field: str) -> AttributeValue:

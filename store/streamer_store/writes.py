@@ -20,7 +20,10 @@ from streamer_store.values import AttributeValue, Item, encode, encode_document
 
 _CANCELS: Final = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")
 _SETTLES: Final = uuid.UUID("b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22")
-MINIMAL_ERROR_CHARS: Final = 256
+_SPARE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
+# What a failure gives up for its own few words: at first nothing, the payload last.
+ROOM: Final[tuple[tuple[str, ...], ...]] = ((), _SPARE, (*_SPARE, "Payload"))
+SHORT_ERROR_CHARS: Final = 256
 
 
 def cancel_version(seen: str) -> str:
@@ -63,19 +66,6 @@ def claim(seen: Candidate, *, worker_id: str | None, version: str, now: datetime
         version,
         sets=sets,
         removes=tuple(removes),
-        conditions=(_status(seen.status), _version(seen.seen_version)),
-        returning=True,
-    )
-
-
-def claim_minimal(seen: Candidate, *, version: str) -> Update:
-    """Claim an item that has no room left: only what the fence needs, and what can go."""
-    return _move(
-        seen.request_id,
-        RequestStatus.PROCESSING,
-        version,
-        sets={},
-        removes=(*_MINIMAL_REMOVES, "Error", "ErrorCode", "RetryAfter", "WorkerID"),
         conditions=(_status(seen.status), _version(seen.seen_version)),
         returning=True,
     )
@@ -126,24 +116,22 @@ def complete(
     )
 
 
-def fail(held: Claim, *, error: str, code: str, version: str, now: datetime) -> Update:
+def fail(
+    held: Claim,
+    *,
+    error: str,
+    code: str,
+    version: str,
+    now: datetime,
+    frees: tuple[str, ...] = (),
+) -> Update:
+    """Fail a request; `frees` go, and the error is cut, where the item has no room for it."""
     return _move(
         held.request_id,
         RequestStatus.FAILED,
         version,
-        sets=_failure(error, code, now) | {"TTL": _ttl(now)},
-        conditions=_fence(held),
-    )
-
-
-def fail_minimal(held: Claim, *, error: str, code: str, version: str, now: datetime) -> Update:
-    """Fail a request whose item has no room for more."""
-    return _move(
-        held.request_id,
-        RequestStatus.FAILED,
-        version,
-        sets=_failure(error[:MINIMAL_ERROR_CHARS], code, now) | {"TTL": _ttl(now)},
-        removes=_MINIMAL_REMOVES,
+        sets=_failure(error, code, now, short=bool(frees)) | {"TTL": _ttl(now)},
+        removes=frees,
         conditions=_fence(held),
     )
 
@@ -191,13 +179,20 @@ def release(held: Claim, *, version: str, now: datetime) -> Update:
     )
 
 
-def rescue(seen: AsyncRequest, *, error: str, code: str, version: str, now: datetime) -> Update:
-    """Take a request from a worker that is gone; past MaxRetries it fails."""
-    count = seen.retry_count + 1
-    version_seen = None if seen.version is None else {"S": seen.version}
-    conditions = (_status(RequestStatus.PROCESSING), _version(version_seen))
+def rescue(
+    seen: Candidate,
+    request: AsyncRequest,
+    *,
+    error: str,
+    code: str,
+    version: str,
+    now: datetime,
+) -> Update:
+    """Take a request, as it was seen, from a worker that is gone; past MaxRetries it fails."""
+    count = request.retry_count + 1
+    conditions = (_status(RequestStatus.PROCESSING), _version(seen.seen_version))
     sets = _failure(error, code, now) | {"TTL": _ttl(now)}
-    if count > seen.max_retries:
+    if count > request.max_retries:
         return _move(
             seen.request_id, RequestStatus.FAILED, version, sets=sets, conditions=conditions
         )
@@ -208,6 +203,26 @@ def rescue(seen: AsyncRequest, *, error: str, code: str, version: str, now: date
         sets=sets | {"RetryCount": _number(count), "RetryAfter": _time(now)},
         removes=("WorkerID",),
         conditions=conditions,
+    )
+
+
+def give_up(
+    seen: Candidate,
+    *,
+    error: str,
+    code: str,
+    version: str,
+    now: datetime,
+    frees: tuple[str, ...] = (),
+) -> Update:
+    """Fail a request that cannot run, as it was seen, waiting or running."""
+    return _move(
+        seen.request_id,
+        RequestStatus.FAILED,
+        version,
+        sets=_failure(error, code, now, short=bool(frees)) | {"TTL": _ttl(now)},
+        removes=("RetryAfter", *frees),
+        conditions=(_status(seen.status), _version(seen.seen_version)),
     )
 
 
@@ -253,9 +268,6 @@ def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> 
     )
 
 
-_MINIMAL_REMOVES: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
-
-
 def _move(
     request_id: str,
     status: RequestStatus,
@@ -284,9 +296,11 @@ def _fence(held: Claim) -> tuple[Condition, ...]:
     return (_status(RequestStatus.PROCESSING), _version({"S": held.version}))
 
 
-def _failure(error: str, code: str, now: datetime) -> dict[str, AttributeValue]:
+def _failure(
+    error: str, code: str, now: datetime, *, short: bool = False
+) -> dict[str, AttributeValue]:
     return {
-        "Error": _text("error", error),
+        "Error": _text("error", error[:SHORT_ERROR_CHARS] if short else error),
         "ErrorCode": _text("code", code),
         "ProcessingEnded": _time(now),
     }

@@ -15,7 +15,7 @@ WAITING = (RequestStatus.PENDING, RequestStatus.RETRYING)
 async def candidate(stores: Stores, request_id: str) -> Candidate:
     """Find a waiting request in StatusIndex."""
     for status in WAITING:
-        page = await stores.requests.waiting(status, limit=1000)
+        page = await stores.requests.entries(status, limit=1000)
         for found in page.candidates:
             if found.request_id == request_id:
                 return found

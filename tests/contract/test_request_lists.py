@@ -64,10 +64,10 @@ async def test_lists_go_past_a_page(stores: Stores) -> None:
 async def test_waiting_goes_on_at_its_cursor(stores: Stores, clock: ManualClock) -> None:
     """Page by page, oldest first, until there is no cursor."""
     await _enqueue(stores, clock, "a", "b", "c")
-    first = await stores.requests.waiting(RequestStatus.PENDING, limit=2)
+    first = await stores.requests.entries(RequestStatus.PENDING, limit=2)
     assert [each.request_id for each in first.candidates] == ["a", "b"]
     assert first.cursor is not None
-    rest = await stores.requests.waiting(RequestStatus.PENDING, limit=2, cursor=first.cursor)
+    rest = await stores.requests.entries(RequestStatus.PENDING, limit=2, cursor=first.cursor)
     assert [each.request_id for each in rest.candidates] == ["c"]
     assert rest.cursor is None
 
@@ -75,7 +75,7 @@ async def test_waiting_goes_on_at_its_cursor(stores: Stores, clock: ManualClock)
 async def test_a_candidate_says_what_the_index_carries(stores: Stores) -> None:
     """Action, tenant, CreatedAt and Version come with it."""
     stored = await stores.requests.enqueue(AsyncRequest(action="echo", tenant_id="t1"))
-    (found,) = (await stores.requests.waiting(RequestStatus.PENDING, limit=1)).candidates
+    (found,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
     assert (found.action, found.tenant_id, found.created_at, found.seen_version) == (
         "echo",
         "t1",
@@ -88,7 +88,7 @@ async def test_a_candidate_says_what_the_index_carries(stores: Stores) -> None:
 async def test_a_limit_is_at_least_one(stores: Stores, limit: int) -> None:
     """No list, page or dequeue takes less."""
     with pytest.raises(ValidationError, match="limit"):
-        await stores.requests.waiting(RequestStatus.PENDING, limit=limit)
+        await stores.requests.entries(RequestStatus.PENDING, limit=limit)
     with pytest.raises(ValidationError, match="limit"):
         await stores.requests.dequeue(limit)
     with pytest.raises(ValidationError, match="limit"):

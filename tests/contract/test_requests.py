@@ -28,7 +28,7 @@ async def test_a_request_goes_through_its_life(stores: Stores) -> None:
     stored = await stores.requests.enqueue(
         AsyncRequest(action="echo", connection_id="c1", payload={"n": 1.5, "deep": [{"a": None}]})
     )
-    page = await stores.requests.waiting(RequestStatus.PENDING, limit=10)
+    page = await stores.requests.entries(RequestStatus.PENDING, limit=10)
     assert [each.request_id for each in page.candidates] == [stored.request_id]
     claim = await stores.requests.claim(page.candidates[0], worker_id="w1")
     assert claim.request.payload == {"n": 1.5, "deep": [{"a": None}]}

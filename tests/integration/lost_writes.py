@@ -15,6 +15,7 @@ from streamer_store import (
     AlreadyExists,
     AsyncRequest,
     Cancelled,
+    Candidate,
     Claim,
     ClaimLost,
     ConcurrentModification,
@@ -56,14 +57,16 @@ class Scene:
     async def request(self) -> AsyncRequest:
         return await self.others.requests.get(self.request_id)
 
+    async def seen(self) -> Candidate:
+        return codec.candidate(codec.request_item(await self.request()))
+
     async def claim(self, worker_id: str) -> Claim:
         """Claim as somebody else, who sees the request as it is and waits until it is due."""
         self.clock.advance(60)
-        candidate = codec.candidate(codec.request_item(await self.request()))
-        return await self.others.requests.claim(candidate, worker_id=worker_id)
+        return await self.others.requests.claim(await self.seen(), worker_id=worker_id)
 
     async def rescue(self, stores: Stores) -> RequestStatus:
-        return await stores.requests.rescue(await self.request(), error="gone", code="LOST")
+        return await stores.requests.rescue(await self.seen(), error="gone", code="LOST")
 
 
 class Meanwhile(StrEnum):

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from streamer_store import ItemTooLarge, open_stores
+from streamer_store import ItemTooLarge, StoreError, open_stores
 from streamer_store.engine import Engine, Put, Update
 from streamer_store.schema import WORKERS
-from streamer_store.values import MAX_ITEM_BYTES, Item, encode, item_size
+from streamer_store.values import MAX_ITEM_BYTES, MAX_KEY_BYTES, Item, encode, item_size
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
@@ -80,6 +80,25 @@ async def test_an_update_past_the_limit_is_refused_as_a_put_is(engine: Engine) -
     with pytest.raises(ItemTooLarge):
         await engine.update(Update(table=WORKERS, key="k", sets={"More": {"NULL": True}}))
     assert await engine.get(WORKERS, "k") == full
+
+
+@pytest.mark.parametrize("key", ["k" * MAX_KEY_BYTES, "é" * (MAX_KEY_BYTES // 2)])
+async def test_what_is_the_longest_key_for_us_is_accepted(engine: Engine, key: str) -> None:
+    """And one byte more would be refused: the limit is DynamoDB's."""
+    await engine.put(
+        Put(table=WORKERS, item={"WorkerID": {"S": "k"}, "V": encode({"a": {key: 1}})})
+    )
+    longer = {"M": {"a": {"M": {"k" * (MAX_KEY_BYTES + 1): {"N": "1"}}}}}
+    with pytest.raises(StoreError, match="key"):
+        await engine.put(Put(table=WORKERS, item={"WorkerID": {"S": "k"}, "V": longer}))
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_a_body_that_no_server_reads_is_too_large(engine: Engine) -> None:
+    """Not an outage, which would be waited for."""
+    huge = {"WorkerID": {"S": "k"}, "V": {"S": "x" * 50_000_000}}
+    with pytest.raises(ItemTooLarge):
+        await engine.put(Put(table=WORKERS, item=huge))
 
 
 @pytest.mark.parametrize("inside", [1, {"a"}, {}, []], ids=repr)

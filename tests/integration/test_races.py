@@ -22,6 +22,7 @@ from streamer_store import (
     RequestStatus,
     StoreError,
     Stores,
+    codec,
     open_stores,
 )
 from support import ManualClock
@@ -137,7 +138,7 @@ async def race_to_end(clients: list[Stores], claim: Claim, *, first: int) -> Req
     """Complete, cancel and rescue at once; return the status that it came to."""
     outcomes: set[RequestStatus] = set()
     key = claim.request_id
-    seen_running = await clients[0].requests.get(key)
+    seen_running = codec.candidate(codec.request_item(await clients[0].requests.get(key)))
 
     async def complete() -> None:
         try:

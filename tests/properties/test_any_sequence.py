@@ -84,7 +84,7 @@ class World:
         requests, key = self._stores.requests, self._request.request_id
         if step == "look":
             party.seen = await requests.get(key)
-            # Not from `waiting`: an index may lag, and shows other examples' requests.
+            # Not from `entries`: an index may lag, and shows other examples' requests.
             party.candidate = codec.candidate(await self.item() or {})
         elif step in BY_SIGHT:
             await self._by_sight(step, party)
@@ -106,7 +106,7 @@ class World:
         assert party.seen is not None
         assert party.candidate is not None
         if step == "rescue":
-            await self._stores.requests.rescue(party.seen, error="gone", code="WORKER_LOST")
+            await self._stores.requests.rescue(party.candidate, error="gone", code="WORKER_LOST")
         else:
             party.claim = await self._stores.requests.claim(party.candidate, worker_id=party.name)
 

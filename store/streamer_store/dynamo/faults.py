@@ -92,6 +92,7 @@ _NETWORK = (
     OSError,
     TimeoutError,
 )
+_BODY_TOO_LARGE = 413
 _SERVER_ERROR = 500
 
 
@@ -123,6 +124,8 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(answer.get("Item"))
+    if code == "RequestEntityTooLarge" or status == _BODY_TOO_LARGE:
+        return ItemTooLarge("item", message or "the request is too large", **where)
     if code in _PASSING or status >= _SERVER_ERROR:
         return StoreUnavailable(f"{code or status}: {message}", **where)
     if code in _DENIED:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
 _LOCAL_REGION = "us-east-1"
-_ATTEMPTS = 5
 _CLOSING = 5.0
 
 
@@ -36,6 +35,7 @@ async def open_stores(
     max_connections: int = 50,
     connect_timeout: float = 3.0,
     read_timeout: float = 10.0,
+    attempts: int = 5,
     validate_parameters: bool = False,
     clock: Clock | None = None,
     rng: random.Random | None = None,
@@ -45,8 +45,9 @@ async def open_stores(
 
     Where `endpoint_url` and `region` are None, the AWS environment variables and profiles
     decide, AWS_ENDPOINT_URL_DYNAMODB among them; an explicit endpoint needs no region. Time
-    limits are in seconds. Runs on asyncio only. Raises InvalidInput when no region is known or
-    the settings are wrong, AccessDenied when only a part of the credentials is given.
+    limits are in seconds, for each of a call's `attempts`. Runs on asyncio only. Raises
+    InvalidInput when no region is known or the settings are wrong, AccessDenied when only a
+    part of the credentials is given.
     """
     rng = rng or random.SystemRandom()
     session = get_session()
@@ -55,7 +56,7 @@ async def open_stores(
         read_timeout=read_timeout,
         max_pool_connections=max_connections,
         parameter_validation=validate_parameters,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent=f"streamer-worker/{_release()}",
     )
     try:

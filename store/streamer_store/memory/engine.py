@@ -95,7 +95,8 @@ class MemoryEngine:
         ordered = sorted(found, key=_order(query.table, index), reverse=not query.ascending)
         rest = _rest(ordered, query, _order(query.table, index))
         size = self._page if query.limit is None else min(self._page, query.limit)
-        return _page(rest, size, lambda item: _projected(item, query.table, index))
+        keys = (query.table.hash_key, index.hash_key, index.range_key or "")
+        return _page(rest, size, keys, lambda item: _projected(item, query.table, index))
 
     async def scan(self, scan: Scan) -> Page:
         await anyio.lowlevel.checkpoint()
@@ -105,7 +106,7 @@ class MemoryEngine:
         )
         after = scan.after[scan.table.hash_key]["S"] if scan.after else ""
         chosen = [rows[key] for key in keys if key > after]
-        page = _page(chosen, self._page, lambda item: item)
+        page = _page(chosen, self._page, (scan.table.hash_key,), lambda item: item)
         found = [item for item in page.items if not _between(item, scan.unless_between)]
         return Page([_picked(item, scan.attributes) for item in found], page.after)
 
@@ -179,9 +180,9 @@ def _rest(ordered: list[Item], query: Query, order: Any) -> list[Item]:
     ]
 
 
-def _page(items: list[Item], size: int, project: Any) -> Page:
+def _page(items: list[Item], size: int, keys: Sequence[str], project: Any) -> Page:
     chosen = items[:size]
-    after = dict(chosen[-1]) if len(items) > size else None
+    after = _picked(chosen[-1], keys) if len(items) > size else None
     return Page([copy.deepcopy(project(item)) for item in chosen], copy.deepcopy(after))
 
 

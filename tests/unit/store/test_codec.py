@@ -204,7 +204,8 @@ def test_event_types_in_a_list_are_read() -> None:
         ({"Status": {"NULL": True}}, "RequestID or Status is missing"),
         ({"RequestID": None}, "RequestID or Status is missing"),
         ({"RequestID": {"S": ""}}, "RequestID or Status is missing"),
-        ({"Action": None}, "'action'"),
+        ({"Action": None}, "Action is missing"),
+        ({"Action": {"S": ""}}, "Action is missing"),
         ({"Status": {"S": "LOST"}}, "Status: 'LOST' is not a valid RequestStatus"),
         ({"Status": {"L": []}}, "Status: "),
         ({"Action": {"N": "5"}}, "Action: expected text, found int"),
@@ -225,6 +226,27 @@ def test_what_cannot_be_read_says_why(attributes: Any, reason: str) -> None:
     with pytest.raises(Undecodable) as caught:
         codec.request(item(**attributes))
     assert reason in caught.value.reason
+
+
+def test_everything_that_is_missing_is_named() -> None:
+    """As the table calls it."""
+    with pytest.raises(Undecodable) as caught:
+        codec.connection({"ConnectionID": {"S": "c1"}, "UserID": {"S": "u1"}})
+    assert caught.value.reason == "TenantID and Endpoint and ConnectedAt are missing"
+
+
+def test_a_reason_is_short() -> None:
+    """It is stored as an error, and logged: a wrong value may be 400 KB."""
+    with pytest.raises(Undecodable) as caught:
+        codec.request(item(Status={"S": "x" * 100_000}))
+    assert len(caught.value.reason) < 250
+
+
+@pytest.mark.parametrize("checkpoint", ["", 0, 0.0, False, [], {}, b"", "page 3", [None]])
+def test_any_checkpoint_comes_back(checkpoint: Any) -> None:
+    """Whatever a handler saved; only None is none."""
+    record = AsyncRequest(action="echo", request_id="r1", checkpoint=checkpoint)
+    assert codec.request(codec.request_item(record)) == record
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_an_entry_by_go_has_no_version() -> None:
         ("Action", {"N": "5"}, "Action: expected text, found int"),
         ("TenantID", {"L": []}, "TenantID: expected text, found list"),
         ("WorkerID", {"BOOL": True}, "WorkerID: expected text, found bool"),
-        ("Version", {"N": "1"}, "Version: expected text"),
+        ("Version", {"N": "1"}, "Version: expected text, found type N"),
     ],
 )
 def test_a_wrong_entry_is_broken_and_not_lost(name: str, wrong: Any, broken: str) -> None:

@@ -80,6 +80,19 @@ async def test_equal_range_keys_are_told_apart_by_the_key() -> None:
     assert await pages(engine, limit=1) == [["a"], ["b"], ["c"]]
 
 
+async def test_a_cursor_is_made_of_keys() -> None:
+    """Those of the table and of the index, as DynamoDB's are; no payload is kept in it."""
+    engine = await filled(
+        *(request(key, "1", ConnectionID={"S": "c"}, Payload={"M": {}}) for key in "ab"), page=1
+    )
+    by_status = await engine.query(Query(table=REQUESTS, index=BY_STATUS, value="PENDING"))
+    assert set(by_status.after or ()) == {"RequestID", "Status", "CreatedAt"}
+    by_connection = await engine.query(Query(table=REQUESTS, index=BY_CONNECTION, value="c"))
+    assert set(by_connection.after or ()) == {"RequestID", "ConnectionID", "CreatedAt"}
+    scanned = await engine.scan(Scan(table=REQUESTS))
+    assert set(scanned.after or ()) == {"RequestID"}
+
+
 async def test_a_cursor_holds_when_its_item_is_gone() -> None:
     """The next page begins where the item stood."""
     engine = await filled(*THREE)

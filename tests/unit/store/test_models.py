@@ -18,12 +18,14 @@ from streamer_store import (
     ValidationError,
     WorkerRow,
 )
+from streamer_store.values import shown
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 NAIVE = datetime(2026, 3, 14, 12)  # noqa: DTZ001  naive on purpose
 TOO_EARLY = datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))
 TOO_LATE = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
 NAN = float("nan")
+LONG = 10**5000  # Python refuses to print it
 VALID: dict[type[Any], dict[str, Any]] = {
     Connection: {
         "connection_id": "c1",
@@ -53,8 +55,8 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (AsyncRequest, "worker_id", ["", 5]),
     (AsyncRequest, "version", ["", 5]),
     (AsyncRequest, "status", ["PENDING", "LOST", None]),
-    (AsyncRequest, "progress", [-0.1, 1.1, 50, NAN, float("inf"), "0.5", None, True]),
-    (AsyncRequest, "retry_count", [-1, 1.0, None, True]),
+    (AsyncRequest, "progress", [-0.1, 1.1, 50, NAN, float("inf"), "0.5", None, True, LONG]),
+    (AsyncRequest, "retry_count", [-1, 1.0, None, True, -LONG]),
     (AsyncRequest, "max_retries", [-1, 1.0, None, True]),
     (AsyncRequest, "write_seq", [-1, 1.0, None, True]),
     (AsyncRequest, "ttl", [-1, 1.5, "1", True]),
@@ -62,6 +64,9 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (AsyncRequest, "processing_started", [NAIVE]),
     (AsyncRequest, "processing_ended", [NAIVE]),
     (AsyncRequest, "retry_after", [NAIVE, timedelta(seconds=5)]),
+    (AsyncRequest, "error", [5, b"text", ["text"]]),
+    (AsyncRequest, "error_code", [5, b"text", ["text"]]),
+    (AsyncRequest, "progress_message", [5, b"text", ["text"]]),
     (AsyncRequest, "payload", [[], "text", 5]),
     (AsyncRequest, "result", [[], "text", 5]),
     (AsyncRequest, "progress_details", [[], "text", 5]),
@@ -71,6 +76,8 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (Subscription, "created_at", [NAIVE]),
     (Subscription, "ttl", [-1, 1.5]),
     (WorkerRow, "worker_id", ["", None, 5]),
+    (WorkerRow, "host", [None, 5, b"text"]),
+    (WorkerRow, "release", [None, 5, b"text"]),
     (WorkerRow, "started_at", [None, NAIVE]),
     (WorkerRow, "seen_at", [NAIVE]),
     (WorkerRow, "beat", [-1, 1.5, None]),
@@ -81,7 +88,7 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (WorkerRow, "ttl", [-1, True]),
 ]
 CASES = [
-    pytest.param(record, name, value, id=f"{record.__name__}.{name}={value!r}")
+    pytest.param(record, name, value, id=f"{record.__name__}.{name}={shown(value)}")
     for record, name, values in WRONG
     for value in values
 ]
@@ -99,6 +106,13 @@ def test_a_wrong_value_is_refused_by_name(record: type[Any], name: str, value: A
     with pytest.raises(ValidationError) as caught:
         record(**VALID[record] | {name: value})
     assert caught.value.field == name
+
+
+def test_a_refusal_is_short() -> None:
+    """However long the value is that it shows."""
+    with pytest.raises(ValidationError) as caught:
+        AsyncRequest(action="echo", status="x" * 100_000)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("progress", [0, 0.0, 0.5, 1, 1.0])

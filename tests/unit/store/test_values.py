@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer_store import ValidationError
-from streamer_store.values import MAX_DEPTH, decode, encode, encode_document, item_size
+from streamer_store.values import (
+    MAX_DEPTH,
+    MAX_KEY_BYTES,
+    decode,
+    encode,
+    encode_document,
+    item_size,
+)
 
 LARGEST = Decimal("9." + "9" * 37 + "E125")
 
@@ -24,9 +31,9 @@ class Measured(float):
         return f"Measured({float(self)})"
 
 
-def nested_maps(levels: int, inside: Any) -> Any:
+def nested_maps(levels: int, inside: Any, key: str = "a") -> Any:
     for _ in range(levels):
-        inside = {"a": inside}
+        inside = {key: inside}
     return inside
 
 
@@ -208,14 +215,51 @@ def test_a_value_that_contains_itself_is_a_validation_error() -> None:
         encode(endless)
 
 
-def test_the_path_of_a_deep_value_is_cut() -> None:
+LONG = "k" * 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested_maps(MAX_DEPTH, 1, key=LONG),
+        {LONG: object()},
+        {LONG: {LONG: float("nan")}},
+        {LONG: {"": 1}},
+        {LONG: {1: 1}},
+        {LONG: [set()]},
+        {LONG: {LONG: "\ud800"}},
+        {LONG * 100: 1},
+        {"a": {("x" * 100_000,): 1}},
+    ],
+    ids=range(9),
+)
+def test_an_error_is_short_however_long_the_keys_are(value: Any) -> None:
     """Long keys do not make an error of many kilobytes."""
-    value: Any = 1
-    for _ in range(MAX_DEPTH):
-        value = {"k" * 1000: value}
     with pytest.raises(ValidationError) as caught:
         encode(value)
-    assert len(caught.value.field) == 200
+    assert len(caught.value.field) <= 200
+    assert len(str(caught.value)) < 300
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("key", [10**5000, Unprintable()], ids=["long int", "raises"])
+def test_a_key_that_cannot_be_shown_is_told_by_its_type(key: Any) -> None:
+    """The refusal is a ValidationError, whatever the key's repr does."""
+    with pytest.raises(ValidationError, match=f"key of type {type(key).__name__} is not text"):
+        encode({key: 1})
+
+
+@pytest.mark.parametrize("key", ["k" * MAX_KEY_BYTES, "é" * (MAX_KEY_BYTES // 2)])
+def test_a_key_has_a_limit_of_its_own(key: str) -> None:
+    """It is measured in UTF-8; one more is refused, as DynamoDB does."""
+    assert encode({"a": {key: 1}}) == {"M": {"a": {"M": {key: {"N": "1"}}}}}
+    with pytest.raises(ValidationError, match="a key is longer than 65,535 bytes") as caught:
+        encode({"a": {key + key[0]: 1}})
+    assert caught.value.field.startswith(f"value.a.{key[:100]}")
 
 
 @pytest.mark.parametrize("value", [[1], "text", 5, {"a"}])

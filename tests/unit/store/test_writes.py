@@ -44,6 +44,9 @@ def candidate(status: RequestStatus = RequestStatus.PENDING, version: Any = "see
     return Candidate(request_id="r1", status=status, seen_version=seen)
 
 
+RUNNING = candidate(RequestStatus.PROCESSING)
+
+
 def item(status: str, version: str | None = "seen") -> Any:
     found: dict[str, Any] = {"RequestID": {"S": "r1"}, "Status": {"S": status}}
     return found if version is None else found | {"Version": {"S": version}}
@@ -76,15 +79,28 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result", "WorkerID"},
         (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
-    "claim without room": (
-        writes.claim_minimal(candidate(RequestStatus.RETRYING), version=FRESH),
-        "PROCESSING",
-        {},
-        {
-            *("Checkpoint", "ProgressDetails", "ProgressMessage", "Result"),
-            *("Error", "ErrorCode", "RetryAfter", "WorkerID"),
-        },
+    "give up": (
+        writes.give_up(
+            candidate(RequestStatus.RETRYING), error="no", code="BAD", version=FRESH, now=NOW
+        ),
+        "FAILED",
+        FAILURE | {"TTL": WEEK},
+        {"RetryAfter"},
         (OneOf("Status", ({"S": "RETRYING"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "give up without room": (
+        writes.give_up(
+            candidate(RequestStatus.PROCESSING),
+            error="no",
+            code="BAD",
+            version=FRESH,
+            now=NOW,
+            frees=writes.ROOM[-1],
+        ),
+        "FAILED",
+        FAILURE | {"TTL": WEEK},
+        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload", "RetryAfter"},
+        AS_SEEN,
     ),
     "complete": (
         writes.complete(HELD, result={"ok": True}, version=FRESH, now=NOW),
@@ -113,7 +129,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         FENCE,
     ),
     "fail without room": (
-        writes.fail_minimal(HELD, error="no", code="BAD", version=FRESH, now=NOW),
+        writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW, frees=writes.ROOM[1]),
         "FAILED",
         FAILURE | {"TTL": WEEK},
         {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"},
@@ -146,14 +162,14 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         FENCE,
     ),
     "rescue": (
-        writes.rescue(SEEN, error="no", code="BAD", version=FRESH, now=NOW),
+        writes.rescue(RUNNING, SEEN, error="no", code="BAD", version=FRESH, now=NOW),
         "RETRYING",
         FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
         {"WorkerID"},
         AS_SEEN,
     ),
     "rescue past the last attempt": (
-        writes.rescue(LAST, error="no", code="BAD", version=FRESH, now=NOW),
+        writes.rescue(RUNNING, LAST, error="no", code="BAD", version=FRESH, now=NOW),
         "FAILED",
         FAILURE | {"TTL": WEEK},
         set(),

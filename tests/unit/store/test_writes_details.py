@@ -71,10 +71,15 @@ def test_a_claim_asks_for_the_version_as_seen(seen: Any) -> None:
             version="fresh",
             now=NOW,
         ),
-        writes.claim_minimal(
-            Candidate(request_id="r1", status=RequestStatus.PENDING), version="fresh"
+        writes.give_up(
+            Candidate(request_id="r1", status=RequestStatus.PENDING),
+            error="no",
+            code="BAD",
+            version="fresh",
+            now=NOW,
         ),
         writes.rescue(
+            Candidate(request_id="r1", status=RequestStatus.PROCESSING),
             AsyncRequest(action="echo", request_id="r1", status=RequestStatus.PROCESSING),
             error="no",
             code="BAD",
@@ -94,7 +99,7 @@ def test_a_claim_asks_for_the_version_as_seen(seen: Any) -> None:
             now=NOW,
         ),
     ],
-    ids=["claim", "claim_minimal", "rescue", "cancel", "redrive"],
+    ids=["claim", "give_up", "rescue", "cancel", "redrive"],
 )
 def test_a_request_by_go_is_moved_only_while_it_has_no_version(update: Update) -> None:
     """The first of our writes gives it one; a second mover then fails."""
@@ -117,21 +122,29 @@ def test_a_retry_waits_and_lives_a_week_longer_than_it_waits() -> None:
 )
 def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) -> None:
     """A request whose worker is gone runs again while it has retries left."""
-    seen = AsyncRequest(
+    seen = Candidate(request_id="r1", status=RequestStatus.PROCESSING)
+    request = AsyncRequest(
         action="echo",
         request_id="r1",
         status=RequestStatus.PROCESSING,
         retry_count=retries,
         max_retries=limit,
     )
-    update = writes.rescue(seen, error="no", code="BAD", version="fresh", now=NOW)
+    update = writes.rescue(seen, request, error="no", code="BAD", version="fresh", now=NOW)
     assert update.sets["Status"] == {"S": status}
 
 
-def test_the_minimal_failure_cuts_its_text() -> None:
+@pytest.mark.parametrize("frees", writes.ROOM)
+def test_a_failure_that_frees_room_cuts_its_text(frees: tuple[str, ...]) -> None:
     """Where there is no room, the error is cut to a few characters."""
-    update = writes.fail_minimal(HELD, error="x" * 10_000, code="BAD", version="fresh", now=NOW)
-    assert update.sets["Error"] == {"S": "x" * writes.MINIMAL_ERROR_CHARS}
+    seen = Candidate(request_id="r1", status=RequestStatus.PENDING)
+    error = "x" * 10_000
+    for update in (
+        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, frees=frees),
+        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, frees=frees),
+    ):
+        expected = error[: writes.SHORT_ERROR_CHARS] if frees else error
+        assert update.sets["Error"] == {"S": expected}
 
 
 def test_cancelling_what_one_saw_gives_the_version_one_expects() -> None:

@@ -135,6 +135,8 @@ TABLES: list[BaseException] = [
 TOO_LARGE: list[BaseException] = [
     answer("ValidationException", "Item size has exceeded the maximum allowed size"),
     answer("ValidationException", "Item size to update has exceeded the maximum allowed size"),
+    answer("RequestEntityTooLarge", "Request body is too large"),
+    answer("413", "", status=413),
 ]
 FAMILIES: dict[type[StoreError], list[BaseException]] = {
     StoreUnavailable: UNAVAILABLE,

@@ -1,0 +1,115 @@
+"""Requests whose items have no room left: they always come to an end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from going import candidate, put_raw, raw, reclaimed
+
+from streamer_store import ItemTooLarge, RequestStatus, Stores, Undecodable, codec
+from streamer_store.values import MAX_ITEM_BYTES, item_size
+
+if TYPE_CHECKING:
+    from streamer_store.values import Item
+
+# Moto measures other sizes, and keeps the half of an update that it refuses.
+ENGINES = ["memory", pytest.param("local", marks=pytest.mark.local)]
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("stores", ENGINES, indirect=True)]
+LEFT = [0, 1, 50, 100, 200, 300]
+FREED = ["Payload", "Checkpoint", "ProgressMessage"]
+
+
+def filled(size: int, attribute: str, **more: Any) -> Item:
+    """Return a request as the Go store writes it, with one attribute as long as it takes."""
+    item: dict[str, Any] = {
+        "RequestID": {"S": "r1"},
+        "Status": {"S": "PENDING"},
+        "CreatedAt": {"S": "2026-01-01T00:00:00Z"},
+        "Action": {"S": "echo"},
+        "Payload": {"M": {"text": {"S": ""}}},
+        **more,
+    }
+    item.setdefault(attribute, {"S": ""})
+    text = "x" * (size - item_size(item))
+    item[attribute] = {"M": {"text": {"S": text}}} if attribute == "Payload" else {"S": text}
+    return item
+
+
+async def ended(stores: Stores) -> tuple[str, str]:
+    item = await raw(stores)
+    assert item["Error"]["S"]
+    assert item["Version"]["S"]
+    assert codec.request(item).processing_ended is not None
+    return item["Status"]["S"], item["ErrorCode"]["S"]
+
+
+@pytest.mark.parametrize("attribute", FREED)
+async def test_a_request_without_room_is_failed_by_its_claim(
+    stores: Stores, attribute: str
+) -> None:
+    """However few bytes are missing: it is claimed, or it has ended; nothing is between."""
+    outcomes = []
+    for left in LEFT:
+        await put_raw(stores, filled(MAX_ITEM_BYTES - left, attribute))
+        try:
+            await reclaimed(stores)
+        except ItemTooLarge:
+            assert await ended(stores) == ("FAILED", "ITEM_TOO_LARGE")
+            outcomes.append("failed")
+        else:
+            assert codec.request(await raw(stores)).worker_id == "w1"
+            outcomes.append("claimed")
+    assert outcomes == [*["failed"] * 4, *["claimed"] * 2]
+
+
+async def test_the_payload_goes_last(stores: Stores) -> None:
+    """What the producer asked for stays where the rest makes room."""
+    await put_raw(stores, filled(MAX_ITEM_BYTES, "Checkpoint", Payload={"M": {"n": {"N": "1"}}}))
+    with pytest.raises(ItemTooLarge):
+        await reclaimed(stores)
+    request = await stores.requests.get("r1")
+    assert (request.payload, request.checkpoint) == ({"n": 1}, None)
+
+
+async def test_a_full_request_that_has_moved_on_is_left_alone(stores: Stores) -> None:
+    """It is failed as it was seen, or not at all."""
+    await put_raw(stores, filled(MAX_ITEM_BYTES, "Payload"))
+    seen = await candidate(stores, "r1")
+    moved = filled(MAX_ITEM_BYTES, "Payload", Version={"S": "v1"})
+    await put_raw(stores, moved)
+    with pytest.raises(Exception, match="moved on"):
+        await stores.requests.claim(seen)
+    assert await raw(stores) == moved
+
+
+@pytest.mark.parametrize("attribute", FREED)
+async def test_a_held_request_without_room_can_be_failed(stores: Stores, attribute: str) -> None:
+    """A fail never ends in ItemTooLarge, whatever fills the item."""
+    await put_raw(stores, filled(1000, attribute))
+    claim = await reclaimed(stores)
+    held = {name: value for name, value in (await raw(stores)).items() if name not in FREED}
+    for left in LEFT:
+        await put_raw(stores, filled(MAX_ITEM_BYTES - left, attribute, **held))
+        await stores.requests.fail(claim, "e" * 20_000, "BROKE")
+        assert await ended(stores) == ("FAILED", "ITEM_TOO_LARGE")
+
+
+@pytest.mark.parametrize("attribute", FREED)
+async def test_a_running_request_without_room_is_rescued_to_its_end(
+    stores: Stores, attribute: str
+) -> None:
+    """It would wait for ever for a worker that is gone."""
+    await put_raw(stores, filled(MAX_ITEM_BYTES, attribute, Status={"S": "PROCESSING"}))
+    seen = codec.candidate(await raw(stores))
+    became = await stores.requests.rescue(seen, error="gone", code="WORKER_LOST")
+    assert became is RequestStatus.FAILED
+    assert await ended(stores) == ("FAILED", "ITEM_TOO_LARGE")
+
+
+async def test_a_full_request_that_does_not_read_is_failed(stores: Stores) -> None:
+    """The reason is the one that the producer can do something about."""
+    await put_raw(stores, filled(MAX_ITEM_BYTES, "Payload", Version={"N": "5"}))
+    with pytest.raises(Undecodable, match="Version"):
+        await reclaimed(stores)
+    assert await ended(stores) == ("FAILED", "INVALID_REQUEST")
