@@ -5,10 +5,16 @@ from __future__ import annotations
 import configparser
 import fnmatch
 import re
+import shutil
+import subprocess
 import tomllib
+from typing import TYPE_CHECKING
 
 from processes import ROOT
 from streamer_worker.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -25,6 +31,23 @@ def test_the_unit_starts_the_worker() -> None:
     service = _unit()["Service"]
     assert service["ExecStart"].endswith("/streamer-worker run")
     assert service["Restart"] == "always"
+
+
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    """Where systemd is at hand it has nothing to say; elsewhere the sections are known ones."""
+    assert set(_unit().sections()) == {"Unit", "Service", "Install"}
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        return
+    script = shutil.which("true")
+    assert script is not None
+    unit = tmp_path / "streamer-worker.service"
+    text = (ROOT / "deploy" / "systemd" / "streamer-worker.service").read_text()
+    unit.write_text(text.replace("/opt/streamer-worker/bin/streamer-worker", script))
+    said = subprocess.run(  # noqa: S603
+        [tool, "verify", str(unit)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (said.returncode, said.stderr) == (0, "")
 
 
 def test_the_unit_waits_for_the_drain() -> None:

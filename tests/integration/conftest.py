@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
 from conftest import fresh_stores
+from plugins import SLOW_ENTRIES, SLOW_PLUGIN, plugin
+from processes import ROOT, install
+from streamer_store import Stores, open_stores
 from streamer_store.engine import Engine
 from streamer_store.memory import MemoryEngine
 from support import ManualClock
@@ -24,3 +29,38 @@ async def inner(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
         undecodable=[],
     ) as opened:
         yield opened.engine
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Install the example plugin, and one with odd handlers; give their PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("plugins")
+    source = shutil.copytree(ROOT / "examples" / "reports-plugin", folder / "example")
+    example = install(source, folder / "installed")
+    return f"{example}:{plugin(folder, 'slow', SLOW_PLUGIN, *SLOW_ENTRIES)}"
+
+
+@pytest.fixture(scope="session")
+def engine_url(request: pytest.FixtureRequest) -> str:
+    """Give DynamoDB Local, or moto where it is absent: one worker races with nobody."""
+    try:
+        return str(request.getfixturevalue("local_url"))
+    except pytest.skip.Exception:
+        return str(request.getfixturevalue("moto_url"))
+
+
+@pytest.fixture
+async def real(engine_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
+    """Give stores on real time, and the settings of a worker on the same tables."""
+    prefix = f"run{datetime.now(UTC):%H%M%S%f}_"
+    async with open_stores(endpoint_url=engine_url, prefix=prefix) as stores:
+        await stores.create_tables()
+        yield (
+            stores,
+            {
+                "STREAMER_ENDPOINT_URL": engine_url,
+                "STREAMER_TABLE_PREFIX": prefix,
+                "STREAMER_HTTP_PORT": "0",
+                "STREAMER_HTTP_HOST": "127.0.0.1",
+            },
+        )

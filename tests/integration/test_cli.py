@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
 from processes import Process, command
+from streamer_worker.cli.main import cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,8 +148,8 @@ def test_missing_credentials_are_told(tables: dict[str, str]) -> None:
 )
 def test_help_says_what_matters(arguments: tuple[str, ...], words: list[str]) -> None:
     """Every command has it, and leaves with 0."""
-    ended = command(*arguments, "--help")
-    assert ended.returncode == 0
+    ended = CliRunner().invoke(cli, [*arguments, "--help"], env={"COLUMNS": "120"})
+    assert ended.exit_code == 0
     text = ended.stdout.lower()
     assert [word for word in words if word.lower() not in text] == []
 

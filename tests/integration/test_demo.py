@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import pty
 import re
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
 from processes import COMMAND, PATIENCE, Process, command, environment, page
-from streamer_worker.cli import demo as command_line
 from streamer_worker.demo import scenario
 from streamer_worker.demo.handlers import HANDLERS
-from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
 SUMMARY = r"Read back from the table: (\d+) completed, (\d+) failed"
 
@@ -79,18 +76,45 @@ async def test_a_request_that_ends_otherwise_is_told(monkeypatch: pytest.MonkeyP
     assert "NOT as it should be" in console.export_text()
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """In words, not with a traceback."""
-    imported = builtins.__import__
+    (tmp_path / "moto.py").write_text('raise ModuleNotFoundError("No module named moto")')
+    ended = command("demo", PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 2
+    assert "pip install 'streamer-worker[demo]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
-    def without_moto(name: str, globals: Mapping[str, Any] | None = None, *rest: Any) -> Any:  # noqa: A002
-        if name == "streamer_worker.demo.scenario":
-            raise ModuleNotFoundError("No module named 'moto'")
-        return imported(name, globals, *rest)
 
-    monkeypatch.setattr(builtins, "__import__", without_moto)
-    with pytest.raises(StartError, match=r"streamer-worker\[demo\]"):
-        command_line.demo()
+def test_the_caller_s_settings_do_not_matter() -> None:
+    """Its own AWS, proxy and STREAMER_ variables: the demo talks to its embedded engine alone."""
+    ended = command(
+        "demo",
+        AWS_PROFILE="no_such_profile",
+        AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:1",
+        HTTP_PROXY="http://127.0.0.1:1",
+        STREAMER_HTTP_ENABLED="false",
+        STREAMER_CONCURRENCY="none",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "/metrics was at http://" in ended.stdout
+
+
+def test_nobody_reads_on() -> None:
+    """As in `demo | head -1`: it ends with 1, and prints no traceback."""
+    with subprocess.Popen(  # noqa: S603
+        [*COMMAND, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read()
+        assert process.wait(PATIENCE) == 1
+    assert told == ""
 
 
 def _all_of(terminal: int) -> str:

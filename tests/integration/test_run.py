@@ -1,84 +1,24 @@
-"""`streamer-worker run` as a real process, with the example plugin, on DynamoDB Local."""
+"""`streamer-worker run` as a real process, with the example plugin."""
 
 from __future__ import annotations
 
-import shutil
 import signal
-import textwrap
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from processes import ROOT, Process, command, install, page
-from streamer_store import AsyncRequest, Connection, NotFound, RequestStatus, open_stores
+from processes import Process, page
+from streamer_store import AsyncRequest, Connection, NotFound, RequestStatus
 from streamer_store.transitions import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
+    from collections.abc import Callable
 
     from streamer_store import Stores
 
-pytestmark = [pytest.mark.anyio, pytest.mark.local]
-
-SLOW_PLUGIN = """
-    import sys
-    import anyio
-    from streamer_worker import handler
-
-    @handler("wait")
-    async def wait(payload, ctx):
-        await ctx.progress(0.1, "waiting")
-        await anyio.sleep(payload["seconds"])
-        return {"waited": payload["seconds"]}
-
-    @handler("leave")
-    async def leave(payload, ctx):
-        sys.exit(3)
-"""
-
-
-def _plugin(folder: Path, name: str, code: str, *entries: str) -> Path:
-    """Write and install a package with these lines of entry points."""
-    source = folder / f"{name}-source"
-    (source / name).mkdir(parents=True)
-    (source / name / "__init__.py").write_text(textwrap.dedent(code))
-    lines = "\n".join(entries)
-    (source / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        f'[project]\nname = "{name}"\nversion = "1.0"\n'
-        f'[project.entry-points."streamer_worker.handlers"]\n{lines}\n'
-    )
-    return install(source, folder / name)
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Install the example plugin, and one with slow handlers; give their PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("plugins")
-    source = shutil.copytree(ROOT / "examples" / "reports-plugin", folder / "example")
-    example = install(source, folder / "installed")
-    slow = _plugin(folder, "slow", SLOW_PLUGIN, 'wait = "slow:wait"', 'leave = "slow:leave"')
-    return f"{example}:{slow}"
-
-
-@pytest.fixture
-async def real(local_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
-    """Give stores on real time, and the settings of a worker on the same tables."""
-    prefix = f"run{datetime.now(UTC):%H%M%S%f}_"
-    async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
-        await stores.create_tables()
-        yield (
-            stores,
-            {
-                "STREAMER_ENDPOINT_URL": local_url,
-                "STREAMER_TABLE_PREFIX": prefix,
-                "STREAMER_HTTP_PORT": "0",
-                "STREAMER_HTTP_HOST": "127.0.0.1",
-            },
-        )
+pytestmark = pytest.mark.anyio
 
 
 async def _until(
@@ -218,44 +158,39 @@ async def test_stale_connections_go(real: tuple[Stores, dict[str, str]], plugins
     await stores.connections.get("fresh")
 
 
-def _refused(expected: str, settings: dict[str, str], *, code: int = 2) -> None:
-    ended = command("run", **settings)
-    assert ended.returncode == code
-    assert expected in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-async def test_a_worker_without_handlers_does_not_start(
-    real: tuple[Stores, dict[str, str]],
-) -> None:
-    """It says where handlers come from."""
-    _refused("streamer_worker.handlers", real[1])
-
-
-async def test_broken_plugins_stop_the_start(
-    real: tuple[Stores, dict[str, str]], plugins: str, tmp_path: Path
-) -> None:
-    """An import that fails and an action claimed twice: each named, all at once."""
-    broken = _plugin(tmp_path, "broken", "import nothing_of_that_name", 'x = "broken:x"')
-    twice = _plugin(tmp_path, "twice", SLOW_PLUGIN, 'wait = "twice:wait"')
-    ended = command("run", PYTHONPATH=f"{plugins}:{broken}:{twice}", **real[1])
-    assert ended.returncode == 2
-    assert "broken (x = broken:x)" in ended.stderr
-    assert "nothing_of_that_name" in ended.stderr
-    assert "'wait' is claimed twice: by slow (wait = slow:wait)" in ended.stderr
-    assert "twice (wait = twice:wait)" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-async def test_what_keeps_a_worker_from_starting_is_one_message(
+async def test_a_signal_while_idle_ends_it_at_once(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """Tables, settings, port, network, profile: an exit code, a clear text, no traceback."""
-    settings = real[1] | {"PYTHONPATH": plugins}
-    _refused("tables create", settings | {"STREAMER_TABLE_PREFIX": "nothing_"})
-    _refused("nearest is STREAMER_CONCURRENCY", settings | {"STREAMER_CONCURENCY": "3"})
-    port = settings["STREAMER_ENDPOINT_URL"].rpartition(":")[2]
-    _refused("choose another", settings | {"STREAMER_HTTP_PORT": port})
-    nowhere = {"STREAMER_ENDPOINT_URL": "http://127.0.0.1:1"}
-    _refused("DynamoDB did not answer", settings | nowhere, code=1)
-    _refused("no_such_profile", settings | {"AWS_PROFILE": "no_such_profile"}, code=1)
+    """Nothing runs, so nothing is waited for: far less than the drain time."""
+    _, settings = real
+    with Process("run", PYTHONPATH=plugins, STREAMER_DRAIN_TIMEOUT="1h", **settings) as worker:
+        worker.event("worker_started")
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+        worker.event("worker_draining", in_flight=0)
+
+
+async def test_a_handler_may_signal_its_own_worker(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """It drains as for any SIGTERM: that handler finishes, and the exit code is 0."""
+    stores, settings = real
+    with Process("run", PYTHONPATH=plugins, **settings) as worker:
+        worker.event("worker_started")
+        request_id = await _enqueued(stores, "signal_itself")
+        assert worker.ended() == 0
+    assert (await stores.requests.get(request_id)).status is RequestStatus.COMPLETED
+
+
+async def test_a_handler_that_interrupts_fails_alone(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """KeyboardInterrupt raised by a handler is an error of that handler, not a Ctrl-C."""
+    stores, settings = real
+    with Process("run", PYTHONPATH=plugins, **settings) as worker:
+        ended = await _ended(stores, await _enqueued(stores, "interrupt"))
+        assert (ended.status, ended.error_code) == (RequestStatus.FAILED, "PROCESSING_FAILED")
+        after = await _ended(stores, await _enqueued(stores, "count_words", text="still here"))
+        assert after.result == {"data": 2}
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0

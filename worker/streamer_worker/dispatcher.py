@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream
+from cachetools import LRUCache
 
-from streamer_store import Cancelled, Claim, Clock, RequestQueue
-from streamer_worker.events import Events, HandlerRaised, RequestFinished, RequestStarted
-from streamer_worker.handlers.context import Context
-from streamer_worker.handlers.definition import Handler
+from streamer_store import Claim, Clock, RequestQueue
+from streamer_store.writes import cancel_version
+from streamer_worker.events import (
+    Events,
+    HandlerRaised,
+    HandlerStuck,
+    RequestFinished,
+    RequestStarted,
+    StepFailed,
+    StuckHandlerEnded,
+)
+from streamer_worker.handlers.context import Context, Reporter, SyncContext
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.outcome import (
     Ended,
     Fail,
+    Fenced,
     Interrupted,
     NoHandler,
     Raised,
     Returned,
+    TimedOut,
     decide,
 )
 from streamer_worker.progress import ProgressWriter
+from streamer_worker.retry import DEFAULT_RETRY
+from streamer_worker.running import Interruption, Running
+from streamer_worker.settings import HandlerSettings
 from streamer_worker.settle import Settler
-from streamer_worker.slots import Slots
+from streamer_worker.slots import Assignment, Slots
+
+if TYPE_CHECKING:
+    import random
+
+_REMEMBERED_CANCELS: Final = 1000
 
 
 class Dispatcher:
-    """Runs one task per claim. Its slot was taken by the poller and is given back here."""
+    """Runs one task per claim, and one for its handler. The claim's slot was taken by the
+    poller and is given back here.
+    """
 
     def __init__(
         self,
@@ -39,96 +59,186 @@ class Dispatcher:
         requests: RequestQueue,
         settler: Settler,
         slots: Slots,
+        settings: HandlerSettings,
         events: Events,
         clock: Clock,
+        rng: random.Random,
     ) -> None:
         self._registry = registry
         self._requests = requests
         self._settler = settler
         self._slots = slots
+        self._settings = settings
         self._events = events
         self._clock = clock
+        self._rng = rng
+        self._threads = anyio.CapacityLimiter(settings.threads)
         self._draining = False
-        self._interrupted = False
+        self._running: set[Running] = set()
+        self.stuck: set[Running] = set()
+        # A cancellation may arrive before the answer to the claim that it cancels.
+        self._cancelled: LRUCache[str, None] = LRUCache(_REMEMBERED_CANCELS)
 
     def drain(self) -> None:
-        """From now on, claims that arrive are released, not run."""
+        """From now on, claims that arrive are released, not run, and handlers can see it."""
         self._draining = True
 
-    def interrupt(self) -> None:
-        """From now on, whatever a handler raises counts as our doing: its request is released."""
-        self._interrupted = True
+    def end(self, why: Interruption) -> None:
+        """Interrupt every handler, and every one that would still begin."""
+        self._draining = True
+        for running in self._running:
+            running.interrupt(why)
 
-    async def run(self, claims: MemoryObjectReceiveStream[Claim], tasks: TaskGroup) -> None:
+    def cancel(self, versions: frozenset[str]) -> None:
+        """Interrupt the handlers of the claims whose cancellation set these Versions."""
+        for version in versions:
+            self._cancelled[version] = None
+        for running in self._running:
+            if cancel_version(running.claim.version) in versions:
+                running.interrupt(Interruption.CANCELLED)
+
+    async def run(
+        self, assignments: MemoryObjectReceiveStream[Assignment], tasks: TaskGroup
+    ) -> None:
         """Start a task in `tasks` for every claim that arrives, until the stream ends.
 
         Cancellation does not end it: a claim that nobody takes would be a lost request.
         """
         with anyio.CancelScope(shield=True):
-            async with claims:
-                async for claim in claims:
-                    tasks.start_soon(self.run_one, claim)
+            async with assignments:
+                async for assignment in assignments:
+                    tasks.start_soon(self.run_one, assignment, tasks)
 
-    async def run_one(self, claim: Claim) -> str:
-        """Run the handler, settle the request, and return what became of it."""
-        try:
-            request = claim.request
-            attempt = request.retry_count + 1
-            started = self._clock.steady()
-            with structlog.contextvars.bound_contextvars(
+    async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
+        """Run the handler in `tasks`, settle the request, and return what became of it."""
+        request = assignment.claim.request
+        attempt = request.retry_count + 1
+        started = self._clock.steady()
+        became, code = "unsettled", None
+        # Shielded, and bounded: by the handler's time, the grace, and the settler's patience.
+        with (
+            anyio.CancelScope(shield=True),
+            structlog.contextvars.bound_contextvars(
                 request_id=request.request_id, action=request.action, attempt=attempt
-            ):
-                self._events.emit(
-                    RequestStarted(
-                        request_id=request.request_id, action=request.action, attempt=attempt
-                    )
+            ),
+        ):
+            self._events.emit(
+                RequestStarted(
+                    request_id=request.request_id, action=request.action, attempt=attempt
                 )
-                became, code = await self._attempt(claim)
-                self._events.emit(
-                    RequestFinished(
-                        request_id=request.request_id,
-                        action=request.action,
-                        attempt=attempt,
-                        outcome=became,
-                        code=code,
-                        seconds=self._clock.steady() - started,
-                    )
+            )
+            running = self._prepare(assignment.claim)
+            try:
+                if running is not None:
+                    await self._work(running, tasks)
+                became, code = await self._settle(assignment.claim, running)
+            except Exception as error:  # noqa: BLE001  the rescuer finds what is left running
+                self._events.emit(StepFailed(loop="dispatch", error=error))
+            finally:
+                self._leave(assignment, running, tasks)
+            self._events.emit(
+                RequestFinished(
+                    request_id=request.request_id,
+                    action=request.action,
+                    attempt=attempt,
+                    outcome=became,
+                    code=code,
+                    seconds=self._clock.steady() - started,
                 )
-            return became
-        finally:
-            self._slots.give()
+            )
+        return became
 
-    async def _attempt(self, claim: Claim) -> tuple[str, str | None]:
-        writer = ProgressWriter(requests=self._requests, claim=claim, events=self._events)
+    def _prepare(self, claim: Claim) -> Running | None:
+        """Return what is to run; None when there is no handler, or no time for one."""
         handler = self._registry.get(claim.request.action)
-        if self._draining:
-            ended: Ended = Interrupted()
-        elif handler is None:
-            ended = NoHandler(action=claim.request.action)
-        else:
-            ended = await self._call(handler, claim, writer)
-        if writer.lost is not None:
-            return ("cancelled" if isinstance(writer.lost, Cancelled) else "claim_lost"), None
+        if handler is None or self._draining:
+            return None
+        running = Running(claim=claim, handler=handler, draining=lambda: self._draining)
+        self._running.add(running)
+        return running
+
+    async def _work(self, running: Running, tasks: TaskGroup) -> None:
+        """Run the handler until it ends, or was told to and refuses."""
+        claim = running.claim
+        if cancel_version(claim.version) in self._cancelled:
+            running.skip(Interruption.CANCELLED)
+            return
+        writer = ProgressWriter(
+            requests=self._requests, claim=claim, on_lost=running.lose, events=self._events
+        )
+        payload: dict[str, Any] = dict(claim.request.payload or {})
+        tasks.start_soon(running.run, payload, _context(running, writer), self._threads)
+        await running.wait(at_most=self._timeout(running), grace=self._settings.cancel_grace)
+        if not running.is_done:
+            self.stuck.add(running)
+            self._events.emit(
+                HandlerStuck(
+                    request_id=claim.request_id,
+                    action=claim.request.action,
+                    reason=str(running.interruption),
+                    thread=running.handler.in_thread,
+                )
+            )
+
+    async def _settle(self, claim: Claim, running: Running | None) -> tuple[str, str | None]:
+        if running is not None and running.interruption in {
+            Interruption.CANCELLED,
+            Interruption.CLAIM_LOST,
+        }:
+            return str(running.interruption), None
+        ended = self._ended(claim, running)
         if isinstance(ended, Raised):
             self._tell_raised(claim, ended.error)
-        outcome = decide(ended)
-        became = await self._settler.settle(claim, outcome)
-        return became, outcome.code if isinstance(outcome, Fail) else None
+        policy = running.handler.retry if running is not None else DEFAULT_RETRY
+        outcome = decide(ended, request=claim.request, policy=policy, rng=self._rng)
+        became, settled = await self._settler.settle(claim, outcome)
+        if isinstance(ended, TimedOut) and became in {"failed", "retried"}:
+            became = "timeout"
+        return became, settled.code if isinstance(settled, Fail) else None
 
-    async def _call(self, handler: Handler, claim: Claim, writer: ProgressWriter) -> Ended:
-        context = _context(claim, writer)
-        payload: dict[str, Any] = dict(claim.request.payload or {})
-        ended: Ended = Interrupted()
-        with writer.scope:
-            try:
-                ended = Returned(value=await handler(payload, context))
-            except anyio.get_cancelled_exc_class() as error:
-                ended = Raised(error=error) if not await _is_cancelled() else Interrupted()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
-                ended = Interrupted() if self._interrupted else Raised(error=error)
-        return ended
+    def _ended(self, claim: Claim, running: Running | None) -> Ended:
+        if running is None:
+            known = claim.request.action in self._registry
+            return Interrupted() if known else NoHandler(action=claim.request.action)
+        if isinstance(running.ended, Returned):
+            return running.ended  # done is done, also when it was told to end
+        match running.interruption:
+            case Interruption.TIMEOUT:
+                return TimedOut(seconds=self._timeout(running))
+            case Interruption.RELEASED:
+                return Interrupted()
+            case Interruption.FENCED:
+                return Fenced()
+        assert running.ended is not None  # noqa: S101  nothing else ends the wait
+        return running.ended
+
+    def _leave(self, assignment: Assignment, running: Running | None, tasks: TaskGroup) -> None:
+        """Give the slot back; a thread that runs on keeps it until it ends."""
+        if running is not None:
+            self._running.discard(running)
+        if running not in self.stuck:
+            self._slots.give(assignment.slot)
+            return
+        if running.handler.in_thread:
+            self._slots.settle(assignment.slot)
+        else:
+            self._slots.give(assignment.slot)
+        tasks.start_soon(self._await_stuck, assignment, running)
+
+    async def _await_stuck(self, assignment: Assignment, running: Running) -> None:
+        await running.wait_done()
+        self.stuck.discard(running)
+        self._slots.give(assignment.slot)
+        self._events.emit(
+            StuckHandlerEnded(
+                request_id=running.claim.request_id,
+                action=running.claim.request.action,
+                thread=running.handler.in_thread,
+            )
+        )
+
+    def _timeout(self, running: Running) -> float:
+        return running.handler.timeout or self._settings.timeout
 
     def _tell_raised(self, claim: Claim, error: BaseException) -> None:
         request = claim.request
@@ -137,18 +247,10 @@ class Dispatcher:
         )
 
 
-async def _is_cancelled() -> bool:
-    """Whether a scope around us is cancelled; if not, the handler made the exception itself."""
-    try:
-        await checkpoint_if_cancelled()
-    except anyio.get_cancelled_exc_class():
-        return True
-    return False
-
-
-def _context(claim: Claim, writer: ProgressWriter) -> Context:
-    request = claim.request
-    return Context(
+def _context(running: Running, report: Reporter) -> Context | SyncContext:
+    request = running.claim.request
+    kind = SyncContext if running.handler.in_thread else Context
+    return kind(
         request_id=request.request_id,
         action=request.action,
         attempt=request.retry_count + 1,
@@ -158,5 +260,6 @@ def _context(claim: Claim, writer: ProgressWriter) -> Context:
         tenant_id=request.tenant_id,
         created_at=request.created_at,
         metadata=request.metadata,
-        report=writer,
+        report=report,
+        signals=running,
     )

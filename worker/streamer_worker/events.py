@@ -31,6 +31,66 @@ class WorkerStopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFenced:
+    """The worker must take itself for dead; it starts anew under another id."""
+
+    worker_id: str
+    reason: str
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatTried:
+    """`outcome`: beaten, failed (`error` says why), or gone: the row was removed."""
+
+    outcome: str
+    seconds: float
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetLooked:
+    """What the worker knows of the fleet, after a look."""
+
+    live: int
+    dead: int
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked:
+    """The event loop has not turned for a second; the stack names what holds it."""
+
+    seconds: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessEnding:
+    """The process ends at once, without its last writes; others rescue what it had."""
+
+    reason: str
+    stacks: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRescued:
+    """A request whose worker is gone was taken from it; `status` is the new one."""
+
+    request_id: str
+    action: str | None
+    worker_id: str | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBuried:
+    """The row of a dead worker was removed: nothing bears its id any more."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableDiffers:
     """A table is not as we would make it, and works."""
 
@@ -74,8 +134,36 @@ class HandlerRaised:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerStuck:
+    """The handler did not end when it was told to. `thread`: it is a synchronous one, and
+    keeps its thread and its slot; another's slot is given up for counting.
+    """
+
+    request_id: str
+    action: str
+    reason: str
+    thread: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckHandlerEnded:
+    request_id: str
+    action: str
+    thread: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionUnknown:
+    """A waiting request's action is not ours: left to others."""
+
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished:
-    """`outcome`: completed, failed, released, cancelled, claim_lost or unsettled."""
+    """`outcome`: completed, failed, retried, snoozed, timeout (retried or not), released,
+    cancelled, claim_lost, or unsettled.
+    """
 
     request_id: str
     action: str
@@ -108,6 +196,13 @@ class ProgressDropped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped:
+    """The wall clock moved otherwise than the steady one, by so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionsReaped:
     found: int
     deleted: int
@@ -136,15 +231,26 @@ Event = (
     WorkerStarted
     | WorkerDraining
     | WorkerStopped
+    | WorkerFenced
+    | HeartbeatTried
+    | FleetLooked
+    | LoopBlocked
+    | ProcessEnding
+    | RequestRescued
+    | WorkerBuried
     | TableDiffers
     | Polled
     | ClaimTried
     | RequestStarted
     | HandlerRaised
+    | HandlerStuck
+    | StuckHandlerEnded
+    | ActionUnknown
     | RequestFinished
     | SlotsChanged
     | SettleDelayed
     | ProgressDropped
+    | ClockJumped
     | ConnectionsReaped
     | ItemUndecodable
     | StepFailed

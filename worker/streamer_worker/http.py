@@ -1,14 +1,19 @@
-"""/metrics, served from a thread of its own, so that a busy loop can still be scraped."""
+"""/metrics, /healthz and /readyz, served from a thread of their own, so that a busy loop can
+still be scraped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import start_http_server
 
 from streamer_worker.errors import StartError
+from streamer_worker.health import Health
 from streamer_worker.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -18,8 +23,10 @@ _WAY_OUT = "STREAMER_HTTP_HOST and STREAMER_HTTP_PORT choose another, port 0 tak
 
 
 @contextmanager
-def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Iterator[str | None]:
-    """Serve the registry and give the page's URL, or None when it is switched off.
+def http_server(
+    settings: HttpSettings, registry: CollectorRegistry, health: Health
+) -> Iterator[str | None]:
+    """Serve the pages and give the URL of /metrics, or None when they are switched off.
 
     Raises StartError when the address cannot be listened on.
     """
@@ -34,6 +41,7 @@ def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Itera
             "/metrics cannot be served:",
             [f"{settings.host}:{settings.port}: {reason}; {_WAY_OUT}"],
         ) from error
+    server.set_app(_with_health(server.get_app(), health))
     try:
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104
         host = f"[{host}]" if ":" in host else host
@@ -42,3 +50,24 @@ def metrics_server(settings: HttpSettings, registry: CollectorRegistry) -> Itera
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _with_health(metrics: Any, health: Health) -> Callable[..., Iterable[bytes]]:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/healthz":
+                return _answer(start_response, "alive", health.why_not_alive())
+            case "/readyz":
+                return _answer(start_response, "ready", health.why_not_ready())
+        found: Iterable[bytes] = metrics(environ, start_response)
+        return found
+
+    return app
+
+
+def _answer(start_response: Any, name: str, faults: list[str]) -> list[bytes]:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if faults else HTTPStatus.OK
+    body = json.dumps({name: not faults, "reasons": faults}).encode() + b"\n"
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [body]

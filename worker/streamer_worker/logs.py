@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import fields
+from functools import partial
 from typing import Any, Final, TextIO
 
 import structlog
@@ -13,31 +16,54 @@ from structlog.typing import EventDict, WrappedLogger
 
 from streamer_store import StoreError
 from streamer_worker.events import (
+    ActionUnknown,
     ClaimTried,
+    ClockJumped,
     ConnectionsReaped,
     Event,
+    FleetLooked,
     HandlerRaised,
+    HandlerStuck,
+    HeartbeatTried,
     ItemUndecodable,
+    LoopBlocked,
     Polled,
+    ProcessEnding,
     ProgressDropped,
     RequestFinished,
+    RequestRescued,
     RequestStarted,
     SettleDelayed,
     SlotsChanged,
     StepFailed,
     TableDiffers,
+    WorkerFenced,
 )
-from streamer_worker.outcome import escaped, message_of, readable
 from streamer_worker.settings import LogSettings
+from streamer_worker.texts import escaped, message_of, readable
 
 _TRACEBACK_CHARS: Final = 16_000
+_STACKS: Final = frozenset({"exception", "stack", "stacks"})
+# Records have these of their own; what a library calls the same gets another name.
+_OURS: Final = frozenset({"event", "level", "logger", "timestamp", *_STACKS})
+_INNER: Final = frozenset({"_record", "_from_structlog"})
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
+_DEEPEST: Final = 8
+_LARGEST: Final = 10**100
+_INDENT: Final = "    "
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) -> None:
-    """Send structlog and the standard library's logs to `stream` (stderr), JSON or console."""
+    """Send structlog and the standard library's logs to `stream` (stderr), JSON or console.
+
+    A process without stderr logs nothing.
+    """
     stream = stream or sys.stderr
-    console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
+    if stream is not None and stream.closed:
+        stream = None
+    terminal = stream is not None and stream.isatty()
+    console = settings.format == "console" or (settings.format == "auto" and terminal)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -45,12 +71,12 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         # Before anything is escaped. The console's own way shows local variables: payloads.
         structlog.processors.format_exc_info,
-        _escape,
+        partial(_escape, _INDENT if console else ""),
     ]
     renderer: Any
     if console:
         renderer = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=terminal, exception_formatter=structlog.dev.plain_traceback
         )
     else:
         renderer = structlog.processors.JSONRenderer()
@@ -60,10 +86,10 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.NullHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=[_add_extra, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -106,29 +132,74 @@ def _level(event: Event) -> int | None:
     match event:
         case SlotsChanged():
             return None
-        case Polled() | RequestStarted():
+        case Polled() | RequestStarted() | FleetLooked() | HeartbeatTried(outcome="beaten"):
             return logging.DEBUG
         case ClaimTried(error=error):
             return logging.DEBUG if error is None else logging.WARNING
         case ConnectionsReaped(found=found, undecodable=undecodable):
             return logging.INFO if found or undecodable else logging.DEBUG
-        case RequestFinished(outcome="completed" | "released" | "cancelled"):
+        case RequestFinished(
+            outcome="completed" | "released" | "cancelled" | "retried" | "snoozed"
+        ):
             return logging.INFO
-        case StepFailed():
+        case StepFailed() | ProcessEnding():
             return logging.ERROR
         case HandlerRaised() | RequestFinished() | SettleDelayed() | ProgressDropped():
             return logging.WARNING
-        case TableDiffers() | ItemUndecodable():
+        case HandlerStuck() | WorkerFenced() | HeartbeatTried() | LoopBlocked() | ClockJumped():
+            return logging.WARNING
+        case TableDiffers() | ItemUndecodable() | ActionUnknown() | RequestRescued():
             return logging.WARNING
     return logging.INFO
 
 
-def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: _escaped(key, value) for key, value in event.items()}
+def _add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add what the standard library's callers give as `extra`, and the stack they ask for."""
+    for key, value in vars(event["_record"]).items():
+        if key not in _STANDARD:
+            event[f"extra_{key}" if key in _OURS | _INNER else key] = value
+    if "stack_info" in event:
+        event["stack"] = event.pop("stack_info")
+    return event
 
 
-def _escaped(key: str, value: Any) -> Any:
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    # A traceback's last line says what happened.
-    return escaped(value[-_TRACEBACK_CHARS:]) if key == "exception" else readable(value)
+def _escape(
+    indent: str, _logger: WrappedLogger, _method: str, event: EventDict
+) -> Mapping[str, Any]:
+    """Make everything plain text on one line; the lines of stacks are indented, so that none
+    looks like a record.
+    """
+    plain: dict[str, Any] = {}
+    for key, value in event.items():
+        if key in _INNER:
+            plain[key] = value
+        elif key in _STACKS and isinstance(value, str):
+            # A traceback's last line says what happened.
+            text = indent + escaped(value[-_TRACEBACK_CHARS:])
+            plain[key] = text.replace("\n", f"\n{indent}")
+        else:
+            plain[_line(key)] = _plain(value)
+    return plain
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    match value:
+        case None | bool() | float():
+            return value
+        case int() if -_LARGEST < value < _LARGEST:
+            return value
+        case str():
+            return _line(value)
+        case Mapping() if depth < _DEEPEST:
+            return {_line(key): _plain(each, depth + 1) for key, each in value.items()}
+        case list() | tuple() | AbstractSet() if depth < _DEEPEST:
+            return [_plain(each, depth + 1) for each in value]
+    try:
+        return _line(repr(value))
+    except Exception:  # noqa: BLE001  it is somebody else's; the record must not be lost
+        return f"<{type(value).__name__}>"
+
+
+def _line(text: Any) -> str:
+    text = text if isinstance(text, str) else str(_plain(text, _DEEPEST))
+    return text if text.isprintable() else readable(text).replace("\n", "\\n").replace("\t", "\\t")

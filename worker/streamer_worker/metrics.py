@@ -11,11 +11,18 @@ from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
     Event,
+    FleetLooked,
+    HandlerStuck,
+    HeartbeatTried,
     ItemUndecodable,
+    LoopBlocked,
     Polled,
     RequestFinished,
+    RequestRescued,
     SlotsChanged,
     StepFailed,
+    StuckHandlerEnded,
+    WorkerFenced,
 )
 
 PREFIX: Final = "streamer_worker"
@@ -67,6 +74,38 @@ class Metrics:
             namespace=PREFIX,
             registry=self.registry,
         )
+        self._heartbeats = Counter(
+            "heartbeats", "Heartbeats tried", ["outcome"], namespace=PREFIX, registry=self.registry
+        )
+        self._rescued = Counter(
+            "rescued",
+            "Requests taken from workers that are gone",
+            ["action"],
+            namespace=PREFIX,
+            registry=self.registry,
+        )
+        self._workers = Gauge(
+            "workers", "Workers by state", ["state"], namespace=PREFIX, registry=self.registry
+        )
+        self._leader = Gauge(
+            "leader", "Whether this worker sweeps", namespace=PREFIX, registry=self.registry
+        )
+        self._fences = Counter(
+            "fences", "Times it took itself for dead", namespace=PREFIX, registry=self.registry
+        )
+        self._blocked = Counter(
+            "loop_blocked",
+            "Times the event loop stood for a second",
+            namespace=PREFIX,
+            registry=self.registry,
+        )
+        self._stuck = Gauge(
+            "stuck_handlers",
+            "Handlers that run on though they were told to end",
+            ["kind"],
+            namespace=PREFIX,
+            registry=self.registry,
+        )
         self._undecodable = Counter(
             "undecodable_items",
             "Items that do not read as what they should be",
@@ -78,7 +117,7 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         match event:
             case RequestFinished(action=action, outcome=outcome, seconds=seconds):
-                label = action if action in self._actions else _OTHER
+                label = self._label(action)
                 self._finished.labels(label, outcome).inc()
                 self._duration.labels(label, outcome).observe(seconds)
             case SlotsChanged(used=used, total=total):
@@ -97,7 +136,31 @@ class Metrics:
             case ItemUndecodable(table=table):
                 self._undecodable.labels(table).inc()
             case _:
+                self._tell_fleet(event)
+
+    def _tell_fleet(self, event: Event) -> None:
+        match event:
+            case HeartbeatTried(outcome=outcome):
+                self._heartbeats.labels(outcome).inc()
+            case FleetLooked(live=live, dead=dead, leads=leads):
+                self._workers.labels("live").set(live)
+                self._workers.labels("dead").set(dead)
+                self._leader.set(leads)
+            case RequestRescued(action=action):
+                self._rescued.labels(self._label(action)).inc()
+            case WorkerFenced():
+                self._fences.inc()
+            case LoopBlocked():
+                self._blocked.inc()
+            case HandlerStuck(thread=thread):
+                self._stuck.labels("thread" if thread else "task").inc()
+            case StuckHandlerEnded(thread=thread):
+                self._stuck.labels("thread" if thread else "task").dec()
+            case _:
                 pass
+
+    def _label(self, action: str | None) -> str:
+        return action if action in self._actions and action is not None else _OTHER
 
     def _count_reaped(self, event: ConnectionsReaped) -> None:
         would_go = event.found if event.dry_run else 0

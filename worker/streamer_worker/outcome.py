@@ -1,17 +1,27 @@
-"""From what a handler did to what is written (pure)."""
+"""From how an attempt ended to what is written (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
-from streamer_store.values import encode_document
+from streamer_store import AsyncRequest
+from streamer_store.claims import ITEM_TOO_LARGE
+from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value_size
+from streamer_worker.handlers.verdicts import Reject, RetryLater
+from streamer_worker.retry import RetryPolicy
+from streamer_worker.texts import message_of, readable
+
+if TYPE_CHECKING:
+    import random
 
 PROCESSING_FAILED: Final = "PROCESSING_FAILED"
 INVALID_ACTION: Final = "INVALID_ACTION"
 INVALID_RESULT: Final = "INVALID_RESULT"
-ERROR_CHARS: Final = 2000
+TIMEOUT: Final = "TIMEOUT"
+WORKER_LOST: Final = "WORKER_LOST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +40,21 @@ class NoHandler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimedOut:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
     """The worker stops; the request shall run elsewhere."""
 
 
-Ended = Returned | Raised | NoHandler | Interrupted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fenced:
+    """The worker took itself for dead. The attempt counts: it may be what starved it."""
+
+
+Ended = Returned | Raised | NoHandler | TimedOut | Interrupted | Fenced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,52 +69,74 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Run again after that time. `counts`: this was one of the request's attempts."""
+
+    after: timedelta
+    error: str | None
+    code: str | None
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """Back to PENDING; no attempt is used."""
 
 
-Outcome = Complete | Fail | Release
+Outcome = Complete | Fail | Retry | Release
 
 
-def decide(ended: Ended) -> Outcome:
+def decide(
+    ended: Ended, *, request: AsyncRequest, policy: RetryPolicy, rng: random.Random
+) -> Outcome:
     """Return what to write. A result that is no mapping is stored as `{"data": ...}`."""
+    wait = policy.delay(request.retry_count + 1, rng)
     match ended:
         case Returned(value=value):
-            result = value if isinstance(value, Mapping) else {"data": value}
-            try:
-                encode_document(result, "result")
-            except Exception as error:  # noqa: BLE001  a handler's mapping may do anything
-                text = f"the handler's result cannot be stored: {message_of(error)}"
-                return Fail(error=readable(text), code=INVALID_RESULT)
-            return Complete(result=result)
+            return _completed(value)
+        case Raised(error=Reject() as error):
+            return Fail(error=readable(message_of(error)), code=error.code)
+        case Raised(error=RetryLater() as error):
+            return _later(request, error)
         case Raised(error=error):
-            return Fail(error=readable(message_of(error)), code=PROCESSING_FAILED)
+            return _again(request, readable(message_of(error)), PROCESSING_FAILED, wait)
         case NoHandler(action=action):
             text = f"no handler is installed for action {action!r}"
             return Fail(error=readable(text), code=INVALID_ACTION)
+        case TimedOut(seconds=seconds):
+            return _again(request, f"the handler did not end within {seconds:g} s", TIMEOUT, wait)
         case Interrupted():
             return Release()
+        case Fenced():
+            return _again(request, "its worker was paused or starved", WORKER_LOST, 0.0)
 
 
-def readable(text: str) -> str:
-    """Return `text` cut at 2,000 characters, with what cannot be printed escaped."""
-    return escaped(text if len(text) <= ERROR_CHARS else text[: ERROR_CHARS - 1] + "…")
+def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Outcome:
+    """Use up an attempt: MaxRetries counts those after the first."""
+    if request.retry_count >= request.max_retries:
+        return Fail(error=error, code=code)
+    return Retry(after=timedelta(seconds=wait), error=error, code=code)
 
 
-def escaped(text: str) -> str:
-    """Return `text` with what cannot be printed escaped; lines and tabs stay."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:
+    if not asked.counts:
+        text = readable(asked.reason) if asked.reason else None
+        return Retry(after=asked.after, error=text, code=None, counts=False)
+    text = readable(asked.reason or "the handler asked to run later")
+    return _again(request, text, PROCESSING_FAILED, asked.after.total_seconds())
 
 
-def message_of(error: BaseException) -> str:
-    """Return what an exception says, or else its name; of a group, what is in it, too."""
+def _completed(value: Any) -> Outcome:
     try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  the exception is the handler's own
-        text = ""
-    if isinstance(error, BaseExceptionGroup):
-        return f"{text}: {'; '.join(message_of(each) for each in error.exceptions)}"
-    return text or type(error).__name__
+        encoded = encode_document(
+            value if isinstance(value, Mapping) else {"data": value}, "result"
+        )
+        size = value_size(encoded)
+        if size > MAX_ITEM_BYTES:
+            text = f"the handler's result has {size} bytes, an item may have {MAX_ITEM_BYTES}"
+            return Fail(error=text, code=ITEM_TOO_LARGE)
+        # What was checked is what is stored: the handler's own mapping may change.
+        return Complete(result=decode(encoded))
+    except Exception as error:  # noqa: BLE001  a handler's mapping may do anything
+        text = f"the handler's result cannot be stored: {message_of(error)}"
+        return Fail(error=readable(text), code=INVALID_RESULT)

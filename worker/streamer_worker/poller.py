@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -25,31 +24,38 @@ from streamer_store import (
     Undecodable,
 )
 from streamer_store.schema import REQUESTS
-from streamer_worker.events import ClaimTried, Events, ItemUndecodable, Polled
+from streamer_worker.events import ActionUnknown, ClaimTried, Events, ItemUndecodable, Polled
+from streamer_worker.fleet import FleetView
+from streamer_worker.limits import Limits
 from streamer_worker.retry import backoff
 from streamer_worker.settings import PollSettings
-from streamer_worker.slots import Slots
+from streamer_worker.sightings import Sightings
+from streamer_worker.slots import Assignment, Slots
+from streamer_worker.turns import Found, choose
 
 if TYPE_CHECKING:
     import random
 
 WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
 _PER_SLOT = 4
-_LEAST = 10
+_LEAST = 100
 _MOST = 1000
-_REMEMBERED = 10_000
+_TENANTS = 10_000
 _CLAIM_PATIENCE = 60.0
-_UNKNOWN = datetime.min.replace(tzinfo=UTC)
+_LAST_RANK = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollCounts:
+    """`more`: the cursor is on its way, so that there may be work that was not seen yet."""
+
     candidates: int
     claimed: int
+    more: bool = False
 
 
 class Poller:
-    """Fills free slots with waiting requests, oldest first.
+    """Fills free slots with waiting requests.
 
     It looks at the first page of each status and at one page further on, at a cursor that
     roves to the end and starts again, so that a head that cannot run never hides the rest.
@@ -58,28 +64,31 @@ class Poller:
     def __init__(
         self,
         *,
-        requests: RequestQueue,
-        claims: MemoryObjectSendStream[Claim],
-        slots: Slots,
         worker_id: str,
+        requests: RequestQueue,
+        assignments: MemoryObjectSendStream[Assignment],
+        slots: Slots,
+        limits: Limits,
+        fleet: Callable[[], FleetView],
         settings: PollSettings,
         events: Events,
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._requests = requests
-        self._claims = claims
-        self._slots = slots
         self._worker_id = worker_id
+        self._requests = requests
+        self._assignments = assignments
+        self._slots = slots
+        self._limits = limits
+        self._fleet = fleet
         self._settings = settings
         self._events = events
         self._clock = clock
         self._rng = rng
         self._cursors: dict[RequestStatus, Any] = dict.fromkeys(WAITING)
-        # A request whose claim failed is not tried again until its Version changes.
-        self._missed: LRUCache[tuple[str, str], None] = LRUCache(_REMEMBERED)
-        # One whose claim met an error is tried again, after those that did not.
-        self._failed: LRUCache[tuple[str, str], None] = LRUCache(_REMEMBERED)
+        self._sightings = Sightings(clock=clock)
+        self._served: LRUCache[str | None, int] = LRUCache(_TENANTS)
+        self._turn = 0
         self._pauses: Iterator[float] | None = None
         self._claiming: set[anyio.CancelScope] = set()
 
@@ -87,26 +96,30 @@ class Poller:
         """Wait for a free slot, look once, claim what fits; return how much was found."""
         await self._slots.wait_free()
         began = self._clock.steady()
-        candidates = await self._look()
-        claimed = await self._claim_all(candidates[: self._slots.free])
+        found = self._eligible(await self._look())
+        claimed = await self._claim_all(choose(found, self._limits.room(), self._last_served))
         self._events.emit(
             Polled(
                 outcome="claimed" if claimed else "empty",
                 seconds=self._clock.steady() - began,
-                candidates=len(candidates),
+                candidates=len(found),
                 claimed=claimed,
             )
         )
-        return PollCounts(candidates=len(candidates), claimed=claimed)
+        more = any(cursor is not None for cursor in self._cursors.values())
+        return PollCounts(candidates=len(found), claimed=claimed, more=more)
 
     def pause(self, counts: PollCounts) -> float:
         """Return how long to wait before the next look: not at all while there is work."""
         if counts.claimed:
             self._pauses = None
             return 0.0
-        if self._pauses is None:
+        if self._pauses is None or counts.more:
             self._pauses = backoff(self._settings.fastest, self._settings.slowest, self._rng)
-        return next(self._pauses)
+        pause = next(self._pauses)
+        next_due = self._sightings.next_due()
+        # A retry is awaited to the moment; one whose time has come is there at the next look.
+        return pause if next_due is None else min(pause, max(next_due, self._settings.fastest / 2))
 
     def hurry(self, seconds: float) -> None:
         """Give the claims under way this long at most."""
@@ -115,48 +128,90 @@ class Poller:
             scope.deadline = min(scope.deadline, latest)
 
     async def _look(self) -> list[Candidate]:
-        limit = min(_MOST, max(_LEAST, _PER_SLOT * self._slots.free))
-        now = self._clock.now()
+        """Return the due requests on the pages of this look, and the kept ones, each once."""
+        workers = max(1, len(self._fleet().live))
+        limit = min(_MOST, max(_LEAST, _PER_SLOT * workers * self._slots.free))
         found: dict[str, Candidate] = {}
         for status in WAITING:
             for candidate in await self._pages(status, limit):
-                if candidate.due(now) and _key(candidate) not in self._missed:
-                    found.setdefault(candidate.request_id, candidate)
-        return sorted(found.values(), key=self._turn)
-
-    def _turn(self, candidate: Candidate) -> tuple[bool, datetime]:
-        # A retry is as old as its request: a steady stream of new ones does not keep it waiting.
-        return _key(candidate) in self._failed, candidate.created_at or _UNKNOWN
+                found.setdefault(candidate.request_id, candidate)
+        now = self._clock.now()
+        due = []
+        for candidate in found.values():
+            if candidate.due(now):
+                due.append(candidate)
+            else:
+                self._sightings.keep(candidate)
+        return due + [each for each in self._sightings.due() if each.request_id not in found]
 
     async def _pages(self, status: RequestStatus, limit: int) -> list[Candidate]:
-        first = await self._requests.waiting(status, limit=limit)
+        first = await self._requests.entries(status, limit=limit)
         if first.cursor is None:
             self._cursors[status] = None
             return list(first.candidates)
         cursor = self._cursors[status] or first.cursor
-        further = await self._requests.waiting(status, limit=limit, cursor=cursor)
+        further = await self._requests.entries(status, limit=limit, cursor=cursor)
         self._cursors[status] = further.cursor
         return [*first.candidates, *further.candidates]
+
+    def _eligible(self, candidates: list[Candidate]) -> list[Found]:
+        fleet = self._fleet()
+        found = []
+        for candidate in candidates:
+            if self._sightings.is_lost(candidate) or self._slots.holds(candidate.request_id):
+                continue
+            if self._may_take(candidate, fleet):
+                rank = fleet.rank(self._worker_id, candidate.request_id, candidate.action)
+                # Those next in line wait a little longer each, so that they do not collide.
+                patience = min(rank, _LAST_RANK) * self._settings.steal_after
+                if self._sightings.seen_for(candidate) >= patience:
+                    again = self._sightings.has_failed(candidate)
+                    found.append(Found(candidate=candidate, own=rank == 0, again=again))
+        self._rng.shuffle(found)
+        return found
+
+    def _may_take(self, candidate: Candidate, fleet: FleetView) -> bool:
+        """Whether it is for us: our action, or one that nobody has known for a while."""
+        action = candidate.action
+        if action is None or candidate.broken:
+            return True  # it fails when it is claimed
+        if self._limits.knows(action):
+            return True
+        if fleet.knows(action):
+            self._sightings.known(action)
+            return False
+        waited = self._sightings.unknown_for(action)
+        if not waited:
+            self._events.emit(ActionUnknown(action=action))
+        return waited >= self._settings.unknown_after
+
+    def _last_served(self, tenant: str | None) -> int:
+        return self._served.get(tenant, 0)
 
     async def _claim_all(self, candidates: list[Candidate]) -> int:
         won: list[Claim] = []
         async with anyio.create_task_group() as tasks:
             for candidate in candidates:
-                self._slots.take()
+                self._turn += 1
+                self._served[candidate.tenant_id] = self._turn
+                self._sightings.tried(candidate)
                 tasks.start_soon(self._claim_one, candidate, won)
         return len(won)
 
     async def _claim_one(self, candidate: Candidate, won: list[Claim]) -> None:
+        slot = self._slots.take(
+            candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
+        )
         handed_over = False
         try:
             claim = await self._try_claim(candidate)
             if claim is not None:
                 won.append(claim)
-                self._claims.send_nowait(claim)
+                self._assignments.send_nowait(Assignment(claim, slot))
                 handed_over = True
         finally:
             if not handed_over:
-                self._slots.give()
+                self._slots.give(slot)
 
     async def _try_claim(self, candidate: Candidate) -> Claim | None:
         claim = None
@@ -170,14 +225,14 @@ class Poller:
                 claim = await self._requests.claim(candidate, worker_id=self._worker_id)
                 outcome = "won"
         except (RequestNotPending, ConcurrentModification, NotFound):
-            self._missed[_key(candidate)] = None
+            self._sightings.lose(candidate)
             outcome = "lost"
         except (Undecodable, ItemTooLarge) as refused:
-            self._missed[_key(candidate)] = None
+            self._sightings.lose(candidate)
             error = refused
             self._tell_undecodable(candidate, refused)
         except StoreError as failed:
-            self._failed[_key(candidate)] = None
+            self._sightings.fail(candidate)
             error = failed
         finally:
             self._claiming.discard(scope)
@@ -189,7 +244,3 @@ class Poller:
         self._events.emit(
             ItemUndecodable(table=REQUESTS.name, key=candidate.request_id, reason=reason)
         )
-
-
-def _key(candidate: Candidate) -> tuple[str, str]:
-    return candidate.request_id, repr(candidate.seen_version)

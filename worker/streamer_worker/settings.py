@@ -12,9 +12,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
@@ -23,6 +23,7 @@ from streamer_worker.errors import SettingsError
 PREFIX = "STREAMER_"
 CONFIG_VARIABLE = "STREAMER_CONFIG"
 _DAY = 86400.0
+_BEATS_PER_LEASE = 3
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
@@ -59,6 +60,64 @@ class PollSettings(_Component):
 
     fastest: Duration = Field(default=0.05, le=60, description="First pause after an empty poll")
     slowest: Duration = Field(default=0.5, le=600, description="Longest pause between polls")
+
+    steal_after: Duration = Field(
+        default=0.6, le=60, description="How long another worker's own request is left to it"
+    )
+    unknown_after: Duration = Field(
+        default=60.0,
+        le=_DAY,
+        description="How long an action that no live worker lists may wait before it fails",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.fastest > self.slowest:
+            raise ValueError("poll.fastest is longer than poll.slowest")
+        return self
+
+
+class HandlerSettings(_Component):
+    """What handlers may take; `@handler` can say otherwise."""
+
+    timeout: Duration = Field(default=900.0, le=30 * _DAY, description="Longest attempt")
+    cancel_grace: Duration = Field(
+        default=5.0, le=3600, description="How long a handler that is told to end may take"
+    )
+    threads: int = Field(default=32, ge=1, le=1000, description="Synchronous handlers run at once")
+
+
+class PresenceSettings(_Component):
+    """The worker's row in the fleet."""
+
+    heartbeat: Duration = Field(default=4.0, ge=0.1, le=600, description="Time between beats")
+    lease: Duration = Field(
+        default=16.0,
+        le=_DAY,
+        description="Silence after which a worker is taken for dead; at least three heartbeats",
+    )
+    foreign_timeout: Duration | None = Field(
+        default=None,
+        le=365 * _DAY,
+        description="When to rescue what a consumer without a row has had; never, unless set",
+    )
+    stuck_after: Duration = Field(
+        default=300.0, ge=1, le=_DAY, description="When an event loop that is blocked is ended"
+    )
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.lease < _BEATS_PER_LEASE * self.heartbeat:
+            raise ValueError(
+                f"presence.lease ({self.lease:g} s) is shorter than three times"
+                f" presence.heartbeat ({self.heartbeat:g} s)"
+            )
+        return self
+
+    @property
+    def margin(self) -> float:
+        """How long before the lease's end a worker gives itself up, in seconds."""
+        return self.heartbeat / 2
 
 
 class ReaperSettings(_Component):
@@ -130,7 +189,12 @@ class Settings(BaseSettings):
     drain_timeout: Duration = Field(
         default=25.0, le=_DAY, description="How long running handlers may go on after SIGTERM"
     )
+    tenant_concurrency: int | None = Field(
+        default=None, ge=1, description="Requests of one tenant run at once by a worker"
+    )
     poll: PollSettings = PollSettings()
+    handler: HandlerSettings = HandlerSettings()
+    presence: PresenceSettings = PresenceSettings()
     reaper: ReaperSettings = ReaperSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
@@ -159,9 +223,6 @@ def load_settings(path: Path | None = None) -> Settings:
         settings = Settings(**{name: file[name] for name in file if not name.startswith("_")})
     except ValidationError as error:
         faults += [_words(each) for each in error.errors()]
-    else:
-        if settings.poll.fastest > settings.poll.slowest:
-            faults.append("poll.fastest is longer than poll.slowest")
     if faults:
         raise SettingsError("the settings are not valid:", faults)
     return settings
@@ -220,6 +281,8 @@ def _words(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return _unknown(name, setting_names())
+    if fault["type"] == "value_error":  # a contradiction between two settings
+        return str(fault["ctx"]["error"])
     return f"{name} ({_variable(name)}): {fault['msg']}, not {_shown(fault['input'])}"
 
 

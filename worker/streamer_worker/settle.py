@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, assert_never
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, assert_never
 
 import anyio
 
 from streamer_store import (
+    AccessDenied,
     Cancelled,
     Claim,
     ClaimLost,
+    InvalidInput,
     ItemTooLarge,
     RequestQueue,
     StoreError,
-    ValidationError,
+    StoreUnavailable,
+    TableMissing,
 )
+from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_worker.events import Events, SettleDelayed
-from streamer_worker.outcome import INVALID_RESULT, Complete, Fail, Outcome, Release, readable
+from streamer_worker.outcome import INVALID_RESULT, Complete, Fail, Outcome, Release, Retry
 from streamer_worker.retry import backoff
+from streamer_worker.texts import readable
 
 if TYPE_CHECKING:
     import random
 
-ITEM_TOO_LARGE = "ITEM_TOO_LARGE"
 _PATIENCE = 3600.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
+# An operator may mend permissions or a table within the hour. Anything else is soon final.
+_PASSING = (StoreUnavailable, AccessDenied, TableMissing)
+_REFUSALS: Final = 3
+_REFUSED: Final = Fail(error="the outcome could not be written", code=INVALID_RESULT)
 
 
 class Settler:
+    """Settles requests, and is patient until it is told to hurry."""
+
     def __init__(self, *, requests: RequestQueue, events: Events, rng: random.Random) -> None:
         self._requests = requests
         self._events = events
@@ -38,30 +49,36 @@ class Settler:
         self._open: set[anyio.CancelScope] = set()
         self._latest: float | None = None
 
-    async def settle(self, claim: Claim, outcome: Outcome) -> str:
-        """Write the outcome and return what became of the request.
+    async def settle(self, claim: Claim, outcome: Outcome) -> tuple[str, Outcome]:
+        """Write the outcome; return what became of the request, and what was written.
 
-        That is completed, failed or released; cancelled or claim_lost where the fence decided
-        otherwise; unsettled where the table did not answer for an hour, or until the end that
-        `hurry` set. Not interrupted by cancellation.
+        It becomes completed, failed, retried, snoozed or released; cancelled or claim_lost
+        where the fence decided otherwise; unsettled where the table did not answer for an
+        hour, or until the end that `hurry` set. Not interrupted by cancellation.
         """
+        refusals = 0
         with self._scope():
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
                 try:
-                    return await self._write(claim, outcome)
+                    return await self._write(claim, outcome), outcome
                 except Cancelled:
-                    return "cancelled"
+                    return "cancelled", outcome
                 except ClaimLost:
-                    return "claim_lost"
-                except StoreError as error:
-                    if isinstance(outcome, Complete) and isinstance(error, ValidationError):
-                        # For good: an answer that is lost must find the same outcome again.
-                        outcome = _refused(error)
-                        continue
-                    # Also when access is denied: an operator may mend that within the hour.
+                    return "claim_lost", outcome
+                except _PASSING as error:
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
+                except StoreError as error:
+                    self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
+                    refusals += 1
+                    if isinstance(error, InvalidInput) or refusals == _REFUSALS:
+                        lesser = _instead(outcome, error)
+                        if lesser is None:
+                            break
+                        # For good: an answer that is lost must find the same outcome again.
+                        outcome, refusals = lesser, 0
+                        continue
                 await anyio.sleep(pause)
-        return "unsettled"
+        return "unsettled", outcome
 
     def hurry(self, seconds: float) -> None:
         """Give every write under way, and every later one, this long at most."""
@@ -77,6 +94,9 @@ class Settler:
             case Fail(error=text, code=code):
                 await self._requests.fail(claim, text, code)
                 return "failed"
+            case Retry(after=after, error=error, code=code, counts=counts):
+                await self._requests.retry(claim, after, error=error, code=code, counts=counts)
+                return "retried" if counts else "snoozed"
             case Release():
                 await self._requests.release(claim)
                 return "released"
@@ -95,8 +115,18 @@ class Settler:
                 self._open.discard(scope)
 
 
-def _refused(error: ValidationError) -> Fail:
-    if isinstance(error, ItemTooLarge):
-        text = f"the request with its result is too large: {error.message}"
-        return Fail(error=readable(text), code=ITEM_TOO_LARGE)
-    return Fail(error=readable(str(error)), code=INVALID_RESULT)
+def _instead(outcome: Outcome, error: StoreError) -> Outcome | None:
+    """Return what to write in place of an outcome that was refused; None when nothing is left."""
+    match outcome:
+        case Complete() if isinstance(error, ItemTooLarge):
+            text = f"the request with its result is too large: {error.message}"
+            return Fail(error=readable(text), code=ITEM_TOO_LARGE)
+        case Complete():
+            return Fail(error=readable(str(error)), code=INVALID_RESULT)
+        case Retry(error=str()) if isinstance(error, ItemTooLarge):
+            return replace(outcome, error=None)
+        case Retry():
+            return Fail(error=readable(str(error)), code=ITEM_TOO_LARGE)
+        case Fail() if outcome != _REFUSED:
+            return _REFUSED
+    return None

@@ -8,17 +8,20 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim
 from streamer_worker import Handler
 from streamer_worker.dispatcher import Dispatcher
+from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import registry
+from streamer_worker.limits import Limits
 from streamer_worker.poller import Poller
-from streamer_worker.settings import PollSettings
+from streamer_worker.settings import HandlerSettings, PollSettings, Settings
 from streamer_worker.settle import Settler
-from streamer_worker.slots import Slots
-from unit.worker.harness import World
+from streamer_worker.slots import Assignment, Slots
+from unit.worker.harness import World, echo
 
 
 class DispatchBench:
@@ -32,20 +35,25 @@ class DispatchBench:
             requests=world.stores.requests,
             settler=Settler(requests=world.stores.requests, events=world.events, rng=world.rng),
             slots=self.slots,
+            settings=HandlerSettings(),
             events=world.events,
             clock=world.clock,
+            rng=world.rng,
         )
+
+    def assigned(self, claim: Claim) -> Assignment:
+        """Take a slot for the claim, as the poller does."""
+        return Assignment(claim, self.slots.take(claim.request_id))
 
     async def run(self, claim: Claim) -> str:
         """Run as the dispatcher's loop does: in a task of its own, on a slot that was taken."""
         became: list[str] = []
 
-        async def one() -> None:
-            became.append(await self.dispatcher.run_one(claim))
+        async def one(tasks: TaskGroup) -> None:
+            became.append(await self.dispatcher.run_one(self.assigned(claim), tasks))
 
-        self.slots.take()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one)
+            tasks.start_soon(one, tasks)
         assert self.slots.used == 0
         return became[0]
 
@@ -53,24 +61,30 @@ class DispatchBench:
 class PollBench:
     """A poller, and the claims that it handed over."""
 
-    def __init__(self, world: World, *, slots: int = 10) -> None:
+    def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
+        handlers = handlers or (echo,)
+        self.fleet = FleetView()
         self.world = world
         self.slots = Slots(slots, events=world.events)
-        send, self.receive = anyio.create_memory_object_stream[Claim](math.inf)
+        send, self.receive = anyio.create_memory_object_stream[Assignment](math.inf)
         self.send = send
         self.poller = Poller(
-            requests=world.stores.requests,
-            claims=send,
-            slots=self.slots,
             worker_id="me",
+            requests=world.stores.requests,
+            assignments=send,
+            slots=self.slots,
+            limits=Limits(
+                registry=registry(handlers), slots=self.slots, settings=Settings(**settings)
+            ),
+            fleet=lambda: self.fleet,
             settings=PollSettings(fastest=0.05, slowest=0.5),
             events=world.events,
             clock=world.clock,
             rng=world.rng,
         )
 
-    def handed_over(self) -> list[str]:
-        return [claim.request_id for claim in drained(self.receive)]
+    def handed_over(self) -> list[Assignment]:
+        return list(drained(self.receive))
 
     def close(self) -> None:
         self.send.close()
@@ -80,12 +94,12 @@ class PollBench:
         """Take one step, and give the slots back as if all had been settled."""
         await self.poller.step()
         found = self.handed_over()
-        for _ in found:
-            self.slots.give()
-        return found
+        for each in found:
+            self.slots.give(each.slot)
+        return [each.claim.request_id for each in found]
 
 
-def drained(receive: MemoryObjectReceiveStream[Claim]) -> Iterator[Claim]:
+def drained(receive: MemoryObjectReceiveStream[Assignment]) -> Iterator[Assignment]:
     while receive.statistics().current_buffer_used:
         yield receive.receive_nowait()
 

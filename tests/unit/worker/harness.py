@@ -31,7 +31,10 @@ from streamer_worker.events import Event, Events
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import Handler, handler
 from streamer_worker.handlers.registry import registry
+from streamer_worker.health import Health
+from streamer_worker.life import Parts
 from streamer_worker.metrics import Metrics
+from streamer_worker.pulse import pulse_here
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from support import START
 
@@ -241,14 +244,17 @@ class World:
     events: Events
     clock: Clock
     rng: random.Random
+    left: list[bool] = field(default_factory=list)
 
     async def enqueue(self, action: str = "echo", **fields: Any) -> AsyncRequest:
+        """Enqueue a request that has one attempt, unless told otherwise."""
+        fields.setdefault("max_retries", fields.get("retry_count", 0))
         return await self.stores.requests.enqueue(AsyncRequest(action=action, **fields))
 
     async def candidate(
         self, request: AsyncRequest, status: RequestStatus = RequestStatus.PENDING
     ) -> Candidate:
-        page = await self.stores.requests.waiting(status, limit=1000)
+        page = await self.stores.requests.entries(status, limit=1000)
         return next(each for each in page.candidates if each.request_id == request.request_id)
 
     async def claim(self, action: str = "echo", **fields: Any) -> Claim:
@@ -269,15 +275,26 @@ class World:
             "reaper": ReaperSettings(enabled=False),
             "http": HttpSettings(enabled=False),
         }
-        return App(
-            settings=Settings(**defaults | settings),
-            stores=self.stores,
-            registry=registry(handlers),
-            metrics=metrics,
-            events=Events(metrics, self.recorder),
+        made = Settings(**defaults | settings)
+        health = Health(settings=made, clock=self.clock)
+        events = Events(metrics, health, self.recorder)
+        pulse = pulse_here(
+            workers=self.stores.workers,
+            settings=made.presence,
+            events=events,
             clock=self.clock,
             rng=self.rng,
         )
+        parts = Parts(
+            settings=made,
+            stores=self.stores,
+            registry=registry(handlers),
+            pulse=pulse,
+            events=events,
+            clock=self.clock,
+            rng=self.rng,
+        )
+        return App(parts, metrics=metrics, health=health, leave=lambda: self.left.append(True))
 
 
 @handler("echo")

@@ -9,9 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Claim, RequestStatus
+from streamer_store import RequestStatus
 from streamer_worker import Context, Handler, handler
 from streamer_worker.events import RequestFinished, RequestStarted
+from streamer_worker.slots import Assignment
 from unit.worker.benches import DispatchBench
 from unit.worker.harness import Waiting, World, echo, is_progress, on_asyncio
 
@@ -94,6 +95,7 @@ async def test_an_unknown_action_fails(world: World) -> None:
         ValueError("no rows"),
         TimeoutError("no rows"),
         SystemExit("no rows"),
+        KeyboardInterrupt("no rows"),
         BaseExceptionGroup("no rows", [SystemExit(1)]),
         GeneratorExit("no rows"),
         StopAsyncIteration("no rows"),
@@ -123,16 +125,6 @@ async def test_sys_exit_without_a_text_fails_the_request(world: World) -> None:
     claim = await world.claim("leave")
     assert await DispatchBench(world, leave).run(claim) == "failed"
     assert (await world.get(claim)).error
-
-
-async def test_an_interrupt_from_the_keyboard_is_not_kept_from_the_worker(world: World) -> None:
-    """Ctrl-C means the worker, whatever runs when it arrives."""
-    bench = DispatchBench(world, raising(KeyboardInterrupt()))
-    claim = await world.claim("fail")
-    bench.slots.take()
-    with pytest.raises(KeyboardInterrupt):
-        await bench.dispatcher.run_one(claim)
-    assert bench.slots.used == 0
 
 
 @on_asyncio
@@ -298,12 +290,11 @@ async def test_claims_run_side_by_side(world: World) -> None:
     """A handler that waits holds up nobody."""
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler, echo)
-    send, receive = anyio.create_memory_object_stream[Claim](10)
+    send, receive = anyio.create_memory_object_stream[Assignment](10)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.dispatcher.run, receive, tasks)
         for action in ("wait", "echo"):
-            bench.slots.take()
-            send.send_nowait(await world.claim(action))
+            send.send_nowait(bench.assigned(await world.claim(action)))
         (finished,) = await world.recorder.wait_for(RequestFinished)
         assert finished.action == "echo"
         waiting.go.set()

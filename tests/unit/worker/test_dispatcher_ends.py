@@ -12,6 +12,8 @@ import structlog
 from streamer_store import Claim, RequestStatus
 from streamer_worker import Context, handler
 from streamer_worker.events import RequestFinished
+from streamer_worker.running import Interruption
+from streamer_worker.slots import Assignment
 from unit.worker.benches import DispatchBench
 from unit.worker.harness import Waiting, World, echo, virtual_time
 
@@ -21,12 +23,11 @@ LEAK: ContextVar[str] = ContextVar("LEAK", default="clean")
 
 async def stopped(bench: DispatchBench, claim: Claim, waiting: Waiting) -> RequestFinished:
     """Run one claim and interrupt it once its handler waits."""
-    bench.slots.take()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.dispatcher.run_one, claim)
+        tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await anyio.wait_all_tasks_blocked()
         assert waiting.started == 1
-        bench.dispatcher.interrupt()
+        bench.dispatcher.end(Interruption.RELEASED)
         tasks.cancel_scope.cancel()
     assert bench.slots.used == 0
     return bench.world.recorder.of(RequestFinished)[0]
@@ -103,9 +104,8 @@ async def test_cancellation_from_outside_releases_the_request(world: World) -> N
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler)
     claim = await world.claim("wait")
-    bench.slots.take()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.dispatcher.run_one, claim)
+        tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert bench.slots.used == 0
@@ -126,13 +126,12 @@ async def test_claims_that_wait_for_the_dispatcher_are_not_lost(world: World) ->
     bench = DispatchBench(world, echo)
     bench.dispatcher.drain()
     claims = [await world.claim() for _ in range(20)]
-    send, receive = anyio.create_memory_object_stream[Claim](100)
+    send, receive = anyio.create_memory_object_stream[Assignment](100)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.dispatcher.run, receive, tasks)
         await anyio.wait_all_tasks_blocked()
         for claim in claims:
-            bench.slots.take()
-            send.send_nowait(claim)
+            send.send_nowait(bench.assigned(claim))
         tasks.cancel_scope.cancel()
         send.close()
     assert {(await world.get(claim)).status for claim in claims} == {RequestStatus.PENDING}
@@ -145,9 +144,8 @@ async def test_a_slot_is_held_until_the_outcome_is_written(world: World) -> None
     bench = DispatchBench(world, echo)
     claim = await world.claim()
     fault = world.engine.hold("update")
-    bench.slots.take()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.dispatcher.run_one, claim)
+        tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await fault.wait_reached()
         assert bench.slots.used == 1
         fault.let_go()
@@ -165,12 +163,11 @@ async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
         structlog.contextvars.bind_contextvars(mine=ctx.request_id)
 
     bench = DispatchBench(world, leaky)
-    send, receive = anyio.create_memory_object_stream[Claim](10)
+    send, receive = anyio.create_memory_object_stream[Assignment](10)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.dispatcher.run, receive, tasks)
         for times in (1, 2):
-            bench.slots.take()
-            send.send_nowait(await world.claim("leaky"))
+            send.send_nowait(bench.assigned(await world.claim("leaky")))
             await world.recorder.wait_for(RequestFinished, times)
         send.close()
     assert seen == [("clean", None), ("clean", None)]
@@ -188,7 +185,6 @@ async def test_log_fields_of_a_request_are_there_while_it_runs_only(world: World
 
     bench = DispatchBench(world, look)
     claim = await world.claim("look")
-    bench.slots.take()
-    await bench.dispatcher.run_one(claim)
+    await bench.run(claim)
     assert seen == [{"request_id": claim.request_id, "action": "look", "attempt": 1}]
     assert structlog.contextvars.get_contextvars() == {}

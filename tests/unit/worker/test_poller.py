@@ -163,14 +163,14 @@ async def test_a_lost_version_is_not_tried_again(world: World, bench: PollBench)
     request = await world.enqueue()
     candidate = await world.candidate(request)
     await world.stores.requests.claim(candidate)
-    page = type(await world.stores.requests.waiting(RequestStatus.PENDING, limit=10))(
+    page = type(await world.stores.requests.entries(RequestStatus.PENDING, limit=10))(
         candidates=[candidate]
     )
 
     async def lagging(status: RequestStatus, **_: Any) -> Any:
         return page if status is RequestStatus.PENDING else type(page)(candidates=[])
 
-    world.stores.requests.waiting = lagging  # type: ignore[method-assign]
+    world.stores.requests.entries = lagging  # type: ignore[method-assign]
     for _ in range(3):
         await bench.poll()
     assert [each.outcome for each in world.recorder.of(ClaimTried)] == ["lost"]

@@ -13,7 +13,9 @@ from streamer_store import (
     Claim,
     ClaimLost,
     RequestStatus,
+    StoreError,
     StoreUnavailable,
+    TableMissing,
     ValidationError,
 )
 from streamer_worker.events import ProgressDropped
@@ -23,8 +25,14 @@ from unit.worker.harness import World, is_progress
 pytestmark = pytest.mark.anyio
 
 
-def writer_for(world: World, claim: Claim) -> ProgressWriter:
-    return ProgressWriter(requests=world.stores.requests, claim=claim, events=world.events)
+def writer_for(world: World, claim: Claim, lost: list[ClaimLost] | None = None) -> ProgressWriter:
+    """Give a writer that notes the loss of its claim."""
+    return ProgressWriter(
+        requests=world.stores.requests,
+        claim=claim,
+        on_lost=([] if lost is None else lost).append,
+        events=world.events,
+    )
 
 
 async def test_progress_is_in_the_table(world: World) -> None:
@@ -75,7 +83,6 @@ async def test_an_outage_drops_progress_and_is_told(world: World, *, lands: bool
     assert world.recorder.events == [ProgressDropped(request_id=claim.request_id, error=error)]
     await write(0.2, "second", None)
     assert (await world.get(claim)).progress_message == "second"
-    assert write.lost is None
 
 
 @pytest.mark.parametrize(
@@ -105,39 +112,24 @@ async def test_wrong_progress_is_the_handlers_error(arguments: Any, world: World
     assert await world.get(claim) == before
 
 
-async def test_other_refusals_reach_the_handler(world: World) -> None:
-    """Missing rights are no outage that passes."""
+@pytest.mark.parametrize("error", [AccessDenied("no policy"), TableMissing("no table")])
+async def test_what_an_operator_can_mend_is_no_fault_of_the_handler(
+    error: StoreError, world: World
+) -> None:
+    """The progress is dropped, and told."""
     claim = await world.claim()
-    world.engine.fail("update", AccessDenied("no policy"), when=is_progress)
-    with pytest.raises(AccessDenied):
-        await writer_for(world, claim)(0.5, None, None)
+    world.engine.fail("update", error, when=is_progress)
+    await writer_for(world, claim)(0.5, None, None)
+    assert world.recorder.events == [ProgressDropped(request_id=claim.request_id, error=error)]
 
 
 @pytest.mark.parametrize(
     ("operation", "kind"), [("cancel", Cancelled), ("delete", ClaimLost)], ids=["cancel", "delete"]
 )
-async def test_a_lost_claim_cancels_the_handler(
-    operation: str, kind: type[ClaimLost], world: World
-) -> None:
-    """The handler does not come back from its report, and why is remembered."""
+async def test_a_lost_claim_is_told(operation: str, kind: type[ClaimLost], world: World) -> None:
+    """To whoever runs the handler, which is cancelled then."""
     claim = await world.claim()
-    write = writer_for(world, claim)
+    lost: list[ClaimLost] = []
     await getattr(world.stores.requests, operation)(claim.request_id)
-    passed = False
-    with write.scope:
-        await write(0.5, None, None)
-        passed = True
-    assert not passed
-    assert type(write.lost) is kind
-
-
-async def test_a_lost_claim_cancels_all_of_the_handler(world: World) -> None:
-    """A report by one task of a handler ends its other tasks."""
-    claim = await world.claim()
-    write = writer_for(world, claim)
-    await world.stores.requests.cancel(claim.request_id)
-    with anyio.fail_after(5), write.scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anyio.sleep_forever)
-            tasks.start_soon(write, 0.5, None, None)
-    assert write.lost is not None
+    await writer_for(world, claim, lost)(0.5, None, None)
+    assert [type(each) for each in lost] == [kind]

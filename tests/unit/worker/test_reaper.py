@@ -26,10 +26,11 @@ def reaper(world: World) -> Reaper:
     return reaper_of(world)
 
 
-def reaper_of(world: World, **settings: Any) -> Reaper:
+def reaper_of(world: World, *, leads: bool = True, **settings: Any) -> Reaper:
     return Reaper(
         connections=world.stores.connections,
         settings=ReaperSettings(**settings),
+        leads=lambda: leads,
         events=world.events,
         clock=world.clock,
     )

@@ -13,6 +13,7 @@ from streamer_store import (
     Claim,
     RequestStatus,
     StoreUnavailable,
+    codec,
 )
 from streamer_worker.events import SettleDelayed
 from streamer_worker.outcome import Complete, Fail, Outcome, Release
@@ -176,7 +177,7 @@ async def test_a_cancelled_request_stays_cancelled(
 
 
 async def rescued(world: World, claim: Claim) -> None:
-    seen = await world.get(claim)
+    seen = codec.candidate(codec.request_item(await world.get(claim)))
     await world.stores.requests.rescue(seen, error="worker is gone", code="WORKER_LOST")
 
 

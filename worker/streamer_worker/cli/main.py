@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer_store import StoreError
-from streamer_worker.cli import demo, requests, run, tables
+from streamer_worker.cli import demo, requests, run, tables, workers
 from streamer_worker.errors import StartError
 
 cli = typer.Typer(
@@ -23,6 +23,9 @@ cli = typer.Typer(
 cli.command("run")(run.run)
 cli.command("enqueue")(requests.enqueue)
 cli.command("show")(requests.show)
+cli.command("cancel")(requests.cancel)
+cli.command("workers")(workers.workers)
+cli.command("drain")(workers.drain)
 cli.add_typer(tables.cli, name="tables")
 cli.command("demo")(demo.demo)
 
@@ -54,6 +57,8 @@ def main() -> None:
                 _fail(str(fault), 2)
             case StoreError() as fault:
                 _fail(str(fault), 1)
+            case SystemExit() as left:  # rich leaves so when nobody reads on
+                sys.exit(left.code)
         raise
 
 

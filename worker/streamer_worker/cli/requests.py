@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 import anyio
@@ -13,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, ValidationError
-from streamer_store.times import format_time
 from streamer_store.transitions import TERMINAL
-from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
-from streamer_worker.outcome import readable
+from streamer_worker.cli.options import ConfigOption, JsonOption, plain_fields, with_stores
+from streamer_worker.texts import readable
 
 _LOOK_AGAIN = 0.5
 
@@ -72,9 +69,26 @@ def show(
 
     request = with_stores(config, work)
     if as_json:
-        typer.echo(json.dumps(_fields(request), indent=2, default=_plain, ensure_ascii=False))
+        typer.echo(json.dumps(plain_fields(request), indent=2, default=str, ensure_ascii=False))
     else:
         _print(request)
+
+
+def cancel(
+    request_id: Annotated[str, typer.Argument(help="The request's id.")],
+    *,
+    config: ConfigOption = None,
+) -> None:
+    """Cancel a waiting or running request; a running handler is stopped within a heartbeat.
+
+    Exits with 1 when there is no such request, or it has completed or failed.
+    """
+
+    async def work(stores: Stores) -> AsyncRequest:
+        return await stores.requests.cancel(request_id)
+
+    with_stores(config, work)
+    typer.echo(f"{request_id} is cancelled")
 
 
 async def _ended(stores: Stores, request_id: str) -> AsyncRequest:
@@ -98,23 +112,7 @@ def _parsed(payload: str) -> dict[str, Any]:
 
 def _print(request: AsyncRequest) -> None:
     table = Table.grid(padding=(0, 2))
-    for name, value in _fields(request).items():
-        text = value if isinstance(value, str) else json.dumps(value, default=_plain)
+    for name, value in plain_fields(request).items():
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
         table.add_row(Text(name, style="bold"), Text(readable(text)))
     Console(soft_wrap=True).print(table)
-
-
-def _fields(request: AsyncRequest) -> dict[str, Any]:
-    return {
-        name: _plain(value) if isinstance(value, datetime) else value
-        for name, value in asdict(request).items()
-        if value is not None
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return format_time(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    return str(value)

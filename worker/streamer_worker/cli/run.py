@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
+from typing import Final
 
 import anyio
 
 from streamer_worker.app import App, open_app
 from streamer_worker.cli.options import ConfigOption
 from streamer_worker.errors import HandlerLoadError
-from streamer_worker.handlers.registry import GROUP, load_handlers
+from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
 from streamer_worker.logs import LogListener, configure_logging
 from streamer_worker.settings import Settings, load_settings
+
+_ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
 
 
 def run(config: ConfigOption = None) -> None:
@@ -26,16 +32,32 @@ def run(config: ConfigOption = None) -> None:
             "there are no handlers:", [f"install a package with entry points of group {GROUP}"]
         )
 
-    async def main(settings: Settings) -> None:
-        async with (
-            open_app(settings, registry, [LogListener()]) as app,
-            anyio.create_task_group() as tasks,
-        ):
-            await tasks.start(_stop_at_signals, app)
-            await app.run()
-            tasks.cancel_scope.cancel()
+    anyio.run(_work, settings, registry)
 
-    anyio.run(main, settings)
+
+async def _work(settings: Settings, registry: Registry) -> None:
+    async with (
+        open_app(
+            settings,
+            registry,
+            [LogListener()],
+            end=lambda _reason: _leave(_ENDED),
+            leave=lambda: _leave(0),
+        ) as app,
+        anyio.create_task_group() as tasks,
+    ):
+        await tasks.start(_stop_at_signals, app)
+        await app.run()
+        tasks.cancel_scope.cancel()
+    if not app.stopping:
+        sys.exit(_ENDED)  # nobody asked for it: a supervisor shall start it again
+
+
+def _leave(code: int) -> None:
+    """End the process now, whatever its threads and tasks still do."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 async def _stop_at_signals(

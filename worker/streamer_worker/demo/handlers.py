@@ -8,6 +8,7 @@ import anyio
 
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import handler
+from streamer_worker.handlers.verdicts import Reject
 
 _STEP = 0.1
 
@@ -40,7 +41,7 @@ async def echo(payload: dict[str, Any], _ctx: Context) -> dict[str, Any]:
 async def charge_card(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
     await ctx.progress(0.5, "Asking the bank")
     await anyio.sleep(_STEP)
-    raise ValueError(f"card {payload['card']} was declined")
+    raise Reject(f"card {payload['card']} was declined", code="CARD_DECLINED")
 
 
 HANDLERS = (generate_report, bulk_update, echo, charge_card)

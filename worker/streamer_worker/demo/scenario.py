@@ -29,19 +29,22 @@ _DUMMY = {
     "AWS_SECRET_ACCESS_KEY": "demo",  # pragma: allowlist secret
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",  # goes before the other
 }
 
 
 async def run_demo(console: Console, *, keep_running: bool) -> bool:
     """Run the demo; return whether every request ended as it should."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        os.environ.pop(name, None)
+    for name in list(os.environ):
+        if name in {"AWS_PROFILE", "AWS_SESSION_TOKEN"} or name.startswith("STREAMER_"):
+            del os.environ[name]
     os.environ.update(_DUMMY)
     with embedded_dynamodb() as url:
         settings = Settings(
             endpoint_url=url, region="us-east-1", concurrency=12, http=HttpSettings(port=0)
         )
-        async with open_app(settings, registry(HANDLERS)) as app:
+        async with open_app(settings, registry(HANDLERS), end=_ended, leave=_left) as app:
             await app.stores.create_tables()
             async with anyio.create_task_group() as tasks:
                 metrics_url = await tasks.start(app.run)
@@ -55,6 +58,14 @@ async def run_demo(console: Console, *, keep_running: bool) -> bool:
                     await _stay(console, url)
                 app.stop()
     return well
+
+
+def _ended(reason: str) -> None:
+    raise RuntimeError(reason)
+
+
+def _left() -> None:
+    raise RuntimeError("a handler of the demo does not end")
 
 
 def _requests() -> list[AsyncRequest]:

@@ -1,0 +1,237 @@
+"""Several workers as real processes on DynamoDB Local: killed, paused, drained, cancelled."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from processes import PATIENCE, Process, command
+from streamer_store import AsyncRequest, RequestStatus
+from streamer_store.transitions import TERMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from streamer_store import Stores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+
+HEARTBEAT = 0.5
+LEASE = 2.0
+FAST = {"STREAMER_PRESENCE_HEARTBEAT": "500ms", "STREAMER_PRESENCE_LEASE": "2s"}
+
+
+@pytest.fixture
+def start(
+    real: tuple[Stores, dict[str, str]], plugins: str, request: pytest.FixtureRequest
+) -> Callable[..., Process]:
+    """Give a function that starts a worker, to be killed at the end at the latest."""
+
+    def begin(**settings: str) -> Process:
+        worker = Process("run", PYTHONPATH=plugins, **(FAST | real[1] | settings))
+        request.addfinalizer(lambda: worker.__exit__(None, None, None))
+        return worker
+
+    return begin
+
+
+async def _enqueued(stores: Stores, action: str, **payload: object) -> str:
+    request = AsyncRequest(action=action, payload=payload, max_retries=50)
+    return (await stores.requests.enqueue(request)).request_id
+
+
+async def _ended(stores: Stores, *ids: str, within: float = PATIENCE) -> list[AsyncRequest]:
+    with anyio.fail_after(within):
+        while True:
+            found = list((await stores.requests.get_many(ids)).values())
+            if len(found) == len(ids) and all(each.status in TERMINAL for each in found):
+                return found
+            await anyio.sleep(0.05)
+
+
+async def _running(stores: Stores, request_id: str) -> AsyncRequest:
+    with anyio.fail_after(PATIENCE):
+        while True:
+            found = await stores.requests.get(request_id)
+            if found.status is RequestStatus.PROCESSING:
+                return found
+            await anyio.sleep(0.02)
+
+
+async def test_a_killed_worker_s_request_starts_elsewhere(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """Within the lease and three heartbeats; the killed worker's row goes."""
+    stores, _ = real
+    victim = start()
+    victim.event("worker_started")
+    request_id = await _enqueued(stores, "first_hangs")
+    lost = (await _running(stores, request_id)).worker_id
+    other = start()
+    other.event("worker_started")
+    victim.signal(signal.SIGKILL)
+    killed = time.monotonic()
+    other.event("request_rescued", request_id=request_id, worker_id=lost)
+    (ended,) = await _ended(stores, request_id)
+    took = time.monotonic() - killed
+    print(f"recovery took {took:.2f} s; lease {LEASE} s, heartbeat {HEARTBEAT} s")  # noqa: T201
+    assert ended.result == {"attempt": 2}
+    assert took <= LEASE + 3 * HEARTBEAT + 1  # and a second for this machine
+    other.event("worker_buried", worker_id=lost)
+
+
+async def test_nothing_is_lost_when_workers_are_killed_again_and_again(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process], tmp_path: Path
+) -> None:
+    """Three workers, 500 requests, a kill every two seconds: all complete, all had their effect."""
+    stores, _ = real
+    effects = tmp_path / "effects"
+    fleet = [start(STREAMER_CONCURRENCY="8") for _ in range(3)]
+    stored = await stores.requests.enqueue_many(
+        AsyncRequest(action="work", payload={"file": str(effects), "seconds": 0.4}, max_retries=50)
+        for _ in range(500)
+    )
+    ids = [each.request_id for each in stored]
+    for turn in range(4):
+        await anyio.sleep(2)
+        fleet[turn % 3].signal(signal.SIGKILL)
+        fleet[turn % 3] = start(STREAMER_CONCURRENCY="8")
+    ended = await _ended(stores, *ids)
+    assert {each.status for each in ended} == {RequestStatus.COMPLETED}
+    assert set(ids) == set(effects.read_text().split())
+
+
+async def test_a_deploy_costs_no_attempt(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process], tmp_path: Path
+) -> None:
+    """SIGTERM under load: exit 0 in time, and what did not finish does so elsewhere."""
+    stores, _ = real
+    leaving = start(STREAMER_DRAIN_TIMEOUT="500ms")
+    leaving.event("worker_started")
+    payload = {"file": str(tmp_path / "effects"), "seconds": 1.5}
+    stored = await stores.requests.enqueue_many(
+        AsyncRequest(action="work", payload=payload) for _ in range(40)
+    )
+    await _running(stores, stored[0].request_id)
+    leaving.signal(signal.SIGTERM)
+    assert leaving.ended() == 0
+    start()
+    ended = await _ended(stores, *(each.request_id for each in stored))
+    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
+
+
+async def test_a_paused_worker_starts_anew(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """Others have its request meanwhile; it writes nothing to it, and takes another id."""
+    stores, _ = real
+    zombie = start()
+    first = zombie.event("worker_started")["worker_id"]
+    request_id = await _enqueued(stores, "first_hangs")
+    await _running(stores, request_id)
+    other = start()
+    other.event("worker_started")
+    zombie.signal(signal.SIGSTOP)
+    (ended,) = await _ended(stores, request_id)
+    zombie.signal(signal.SIGCONT)
+    zombie.event("worker_fenced", worker_id=first)
+    zombie.event("request_finished", request_id=request_id, outcome="claim_lost")
+    second = zombie.event("worker_started", concurrency=32)
+    assert (await stores.requests.get(request_id)) == ended
+    other.signal(signal.SIGTERM)
+    assert other.ended() == 0
+    (after,) = await _ended(stores, await _enqueued(stores, "wait", seconds=0.01))
+    assert after.status is RequestStatus.COMPLETED
+    assert after.worker_id not in {None, first}
+    assert second is not None
+
+
+async def test_a_running_request_is_cancelled(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """By a command, whichever worker has it; one that has ended or does not exist is told."""
+    stores, settings = real
+    worker = start()
+    request_id = await _enqueued(stores, "wait", seconds=60)
+    await _running(stores, request_id)
+    ended = command("cancel", request_id, **settings)
+    assert (ended.returncode, ended.stdout) == (0, f"{request_id} is cancelled\n")
+    told = worker.event("request_finished", request_id=request_id)
+    assert told["outcome"] == "cancelled"
+    assert (await stores.requests.get(request_id)).status is RequestStatus.CANCELLED
+    done = await _enqueued(stores, "wait", seconds=0.01)
+    await _ended(stores, done)
+    for missing in (done, "nobody"):
+        ended = command("cancel", missing, **settings)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("error: ")
+
+
+async def test_a_worker_drains_by_order(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """It finishes what runs, exits with 0, and its row is gone."""
+    stores, settings = real
+    worker = start()
+    worker_id = worker.event("worker_started")["worker_id"]
+    listed = command("workers", **settings)
+    assert worker_id in listed.stdout
+    request_id = await _enqueued(stores, "wait", seconds=1)
+    await _running(stores, request_id)
+    ended = command("drain", worker_id, **settings)
+    assert (ended.returncode, ended.stdout) == (0, f"{worker_id} is ordered to drain\n")
+    assert worker.ended() == 0
+    assert (await stores.requests.get(request_id)).status is RequestStatus.COMPLETED
+    assert command("workers", **settings).stdout == "no worker has a row\n"
+    ended = command("drain", worker_id, **settings)
+    assert (ended.returncode, "no worker has this id" in ended.stderr) == (1, True)
+
+
+async def test_a_handler_that_blocks_the_loop_does_not_look_like_a_crash(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """For longer than the lease: it is told, with the handler's name, and completes once."""
+    stores, _ = real
+    worker = start()
+    other = start()
+    other.event("worker_started")
+    worker.event("worker_started")
+    request_id = await _enqueued(stores, "block", seconds=2 * LEASE)
+    (ended,) = await _ended(stores, request_id)
+    assert (ended.status, ended.retry_count) == (RequestStatus.COMPLETED, 0)
+    blocked = [line for each in (worker, other) for line in each.lines if "loop_blocked" in line]
+    assert len(blocked) == 1
+    assert "in block" in blocked[0]
+
+
+async def test_a_loop_that_stands_for_too_long_ends_the_process(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """Non-zero, with all stacks; the request goes to somebody else, and its attempts end."""
+    stores, _ = real
+    worker = start(STREAMER_PRESENCE_STUCK_AFTER="2s")
+    worker.event("worker_started")
+    await _enqueued(stores, "block", seconds=30)
+    assert worker.ended() == 70
+    assert "in block" in worker.event("process_ending")["stacks"]
+
+
+@pytest.mark.parametrize("action", ["refuse_to_end", "thread"])
+async def test_a_handler_that_does_not_end_does_not_keep_the_process(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process], action: str
+) -> None:
+    """Its request is released from outside, and the exit code is 0."""
+    stores, _ = real
+    worker = start(STREAMER_DRAIN_TIMEOUT="200ms", STREAMER_HANDLER_CANCEL_GRACE="300ms")
+    request_id = await _enqueued(stores, action, seconds=60)
+    await _running(stores, request_id)
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    found = await stores.requests.get(request_id)
+    assert (found.status, found.retry_count) == (RequestStatus.PENDING, 0)
+    assert await stores.workers.list() == []

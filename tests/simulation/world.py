@@ -1,0 +1,325 @@
+"""A fleet in virtual time: several workers, one table, seeded faults, and what must hold."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import trio
+from trio.testing import MockClock
+
+from simulation.engine import Faults, SharedTable, WorkerEngine
+from streamer_store import AsyncRequest, RequestNotPending, RequestStatus, StoreUnavailable
+from streamer_store.stores import Stores, stores_over
+from streamer_store.transitions import TERMINAL
+from streamer_worker import RetryLater, RetryPolicy, handler
+from streamer_worker.app import App
+from streamer_worker.events import Events
+from streamer_worker.handlers.registry import registry
+from streamer_worker.health import Health
+from streamer_worker.life import Parts
+from streamer_worker.metrics import Metrics
+from streamer_worker.pulse import pulse_here
+from streamer_worker.settings import HandlerSettings, HttpSettings, ReaperSettings, Settings
+from unit.worker.harness import LoopClock
+
+TROUBLE = 90.0
+PATIENCE = 2 * 3600.0
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One call of a handler. `torn`: its worker was cut off, frozen or crashed meanwhile, or it
+    ignored its cancellation.
+    """
+
+    number: int
+    request_id: str
+    worker: str
+    began: float
+    ended: float | None = None
+    torn: bool = False
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """What happens in one simulation; all of it comes from the seed."""
+
+    seed: int
+    workers: int = 3
+    requests: int = 8
+    faults: Faults = field(
+        default_factory=lambda: Faults(
+            before=0.02, after=0.02, late=0.01, twice=0.02, slow=0.05, stale=0.2
+        )
+    )
+    crashes: bool = True
+    cuts: bool = True
+    freezes: bool = True
+    outages: bool = True
+    cancels: bool = True
+
+
+class World:
+    def __init__(self, schedule: Schedule, clock: MockClock) -> None:
+        self.schedule = schedule
+        self.rng = random.Random(schedule.seed)
+        self.table = SharedTable()
+        self.runs: list[Run] = []
+        self.engines: list[WorkerEngine] = []
+        self.scopes: dict[str, anyio.CancelScope] = {}
+        self.violations: list[str] = []
+        self._clock = clock
+        self._apps = 0
+
+    async def run(self) -> list[str]:
+        """Run the schedule, and return what should not have been."""
+        async with anyio.create_task_group() as tasks:
+            self.tasks = tasks
+            clean = WorkerEngine("operator", self.table, faults=Faults(), rng=self.rng, later=tasks)
+            self.operator = self._stores(clean, self.rng)
+            ids = await self._enqueue()
+            for _ in range(self.schedule.workers):
+                self._start()
+            with anyio.move_on_after(TROUBLE):
+                async with anyio.create_task_group() as troubles:
+                    troubles.start_soon(self._trouble)
+                    if self.schedule.cancels:
+                        troubles.start_soon(self._cancel_some, ids)
+            self._calm()
+            await self._finish(ids)
+            tasks.cancel_scope.cancel()
+        self._judge(await self.operator.requests.get_many(ids))
+        return self.violations + self.table.journal.violations
+
+    async def _enqueue(self) -> list[str]:
+        stored = await self.operator.requests.enqueue_many(
+            AsyncRequest(
+                action="job",
+                payload={"seconds": self.rng.choice([0.1, 1, 5, 25]), "kind": self.rng.random()},
+                tenant_id=self.rng.choice(["a", "b", None]),
+                max_retries=self.rng.choice([0, 1, 3, 10]),
+            )
+            for _ in range(self.schedule.requests)
+        )
+        return [each.request_id for each in stored]
+
+    def _stores(self, engine: WorkerEngine, rng: random.Random) -> Stores:
+        return stores_over(engine, clock=LoopClock(), rng=rng, report=lambda _: None)
+
+    def _start(self) -> None:
+        self._apps += 1
+        name = f"w{self._apps}"
+        rng = random.Random(self.rng.getrandbits(64))
+        engine = WorkerEngine(
+            name, self.table, faults=self.schedule.faults, rng=rng, later=self.tasks
+        )
+        self.engines.append(engine)
+        self.tasks.start_soon(self._live, engine, rng)
+
+    async def _live(self, engine: WorkerEngine, rng: random.Random) -> None:
+        clock = LoopClock()
+        with anyio.CancelScope() as scope:
+            self.scopes[engine.name] = scope
+            while True:
+                stores = self._stores(engine, rng)
+                settings = Settings(
+                    concurrency=4,
+                    http=HttpSettings(enabled=False),
+                    reaper=ReaperSettings(enabled=False),
+                    handler=HandlerSettings(timeout=60),
+                    drain_timeout=5,
+                )
+                handlers = registry([self._handler(engine)])
+                health = Health(settings=settings, clock=clock)
+                events = Events(health)
+                pulse = pulse_here(
+                    workers=stores.workers,
+                    settings=settings.presence,
+                    events=events,
+                    clock=clock,
+                    rng=rng,
+                )
+                parts = Parts(
+                    settings=settings,
+                    stores=stores,
+                    registry=handlers,
+                    pulse=pulse,
+                    events=events,
+                    clock=clock,
+                    rng=rng,
+                )
+                app = App(parts, metrics=Metrics(actions=handlers), health=health, leave=_never)
+                try:
+                    await app.run()
+                except StoreUnavailable:
+                    await anyio.sleep(1)  # as a supervisor would
+
+    def _handler(self, engine: WorkerEngine) -> Any:
+        @handler("job", retry=RetryPolicy(first=1, longest=10))
+        async def job(payload: dict[str, Any], ctx: Any) -> Any:
+            run = Run(
+                number=len(self.runs),
+                request_id=ctx.request_id,
+                worker=engine.name,
+                began=anyio.current_time(),
+            )
+            self._note_start(run)
+            try:
+                return await _work(run, payload, ctx)
+            finally:
+                run.ended = anyio.current_time()
+
+        return job
+
+    def _note_start(self, run: Run) -> None:
+        for other in self.runs:
+            if other.request_id == run.request_id and other.ended is None and not other.torn:
+                self.violations.append(
+                    f"{run.worker} runs {run.request_id} while {other.worker} does, undisturbed"
+                )
+        self.runs.append(run)
+
+    async def _trouble(self) -> None:
+        schedule, rng = self.schedule, self.rng
+        kinds = [
+            kind
+            for kind, wanted in (
+                (self._crash, schedule.crashes),
+                (self._cut, schedule.cuts),
+                (self._freeze, schedule.freezes),
+                (self._outage, schedule.outages),
+            )
+            if wanted
+        ]
+        while kinds:
+            await anyio.sleep(rng.uniform(1, 30))
+            await rng.choice(kinds)()
+
+    async def _crash(self) -> None:
+        engine = self.rng.choice([each for each in self.engines if not each.dead])
+        engine.dead = True
+        self._tear(engine)
+        self.scopes[engine.name].cancel()
+        self._start()
+
+    async def _cut(self) -> None:
+        engine = self.rng.choice(self.engines)
+        engine.cut = True
+        self._tear(engine)
+        await anyio.sleep(self.rng.choice([2, 10, 40]))
+        self._tear(engine)
+        engine.cut = False
+
+    async def _freeze(self) -> None:
+        for engine in self.engines:
+            self._tear(engine)
+        self._clock.jump(self.rng.choice([2, 15, 40]))
+
+    async def _outage(self) -> None:
+        for engine in self.engines:
+            engine.cut = True
+        await anyio.sleep(self.rng.choice([5, 30, 120]))
+        for engine in self.engines:
+            engine.cut = False
+
+    async def _cancel_some(self, ids: list[str]) -> None:
+        for request_id in self.rng.sample(ids, 2):
+            await anyio.sleep(self.rng.uniform(0, 30))
+            for _ in range(2):  # the second one tells the worker again, which may be gone
+                with suppress(RequestNotPending):
+                    await self.operator.requests.cancel(request_id)
+                await anyio.sleep(self.rng.uniform(0, 30))
+
+    def _tear(self, engine: WorkerEngine) -> None:
+        for run in self.runs:
+            if run.worker == engine.name and run.ended is None:
+                run.torn = True
+
+    def _calm(self) -> None:
+        for engine in self.engines:
+            engine.cut = False
+            engine.faults = Faults()
+
+    async def _finish(self, ids: list[str]) -> None:
+        with anyio.move_on_after(PATIENCE):
+            while True:
+                found = await self.operator.requests.get_many(ids)
+                if all(each.status in TERMINAL for each in found.values()):
+                    return
+                await anyio.sleep(5)
+
+    def _judge(self, found: dict[str, AsyncRequest]) -> None:
+        starts: dict[str, int] = defaultdict(int)
+        for run in self.runs:
+            starts[run.request_id] += 1
+        for request_id, request in found.items():
+            if request.status not in TERMINAL:
+                self.violations.append(f"{request_id} is {request.status} for ever")
+            most = request.max_retries + 1 + self.table.journal.uncounted.get(request_id, 0)
+            if starts[request_id] > most:
+                self.violations.append(f"{request_id}: {starts[request_id]} attempts of {most}")
+            if request.status is RequestStatus.COMPLETED:
+                self._judge_result(request)
+
+    def _judge_result(self, request: AsyncRequest) -> None:
+        assert request.result is not None
+        run = self.runs[request.result["run"]]
+        owner, _ = self.table.journal.owners[request.request_id]
+        if (run.request_id, run.worker) != (request.request_id, owner):
+            self.violations.append(
+                f"{request.request_id} has a result of {run.worker}, {owner} settled it"
+            )
+
+
+async def _work(run: Run, payload: dict[str, Any], ctx: Any) -> Any:
+    kind = payload["kind"]
+    steps = 3
+    for step in range(steps):
+        if 0.5 < kind < 0.6:
+            await ctx.progress(step / steps)
+        await anyio.sleep(payload["seconds"] / steps)
+    if kind < 0.15:
+        raise ValueError("it does not work")
+    if kind < 0.3 and ctx.attempt == 1 and run.number % 2:
+        raise RetryLater(after=3)
+    if kind > 0.9:
+        run.torn = True
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(2)
+    return {"run": run.number}
+
+
+def _never() -> None:
+    raise AssertionError("no handler of the simulation runs on for ever")
+
+
+def simulate(schedule: Schedule) -> list[str]:
+    """Run one schedule in virtual time, the same way for the same seed."""
+    return _run(schedule)[0]
+
+
+def story(schedule: Schedule) -> list[Run]:
+    """Run one schedule and return every call of a handler."""
+    return _run(schedule)[1]
+
+
+def _run(schedule: Schedule) -> tuple[list[str], list[Run]]:
+    scheduler: Any = trio._core._run  # type: ignore[attr-defined]
+    allowed = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
+    scheduler._r.seed(schedule.seed)
+    clock = MockClock(autojump_threshold=0)
+
+    async def main() -> tuple[list[str], list[Run]]:
+        world = World(schedule, clock)
+        return await world.run(), world.runs
+
+    try:
+        return anyio.run(main, backend="trio", backend_options={"clock": clock})
+    finally:
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = allowed

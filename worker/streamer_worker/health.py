@@ -1,0 +1,86 @@
+"""Whether the worker lives, and whether it is ready, as its events tell."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamer_store import Clock
+from streamer_worker.events import (
+    Event,
+    HandlerStuck,
+    HeartbeatTried,
+    Polled,
+    ProcessEnding,
+    SlotsChanged,
+    StuckHandlerEnded,
+    WorkerDraining,
+    WorkerStarted,
+)
+from streamer_worker.settings import Settings
+
+_POLLS_WITHIN: Final = 30.0
+
+
+class Health:
+    """A listener. Its questions may be asked from any thread."""
+
+    def __init__(self, *, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
+        self._threads = settings.handler.threads
+        self._lease = settings.presence.lease
+        self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.slowest)
+        self._polled: float | None = None
+        self._beaten: float | None = None
+        self._started = False
+        self._draining = False
+        self._full = False
+        self._threads_lost = 0
+        self._ending: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Polled():
+                self._polled = self._clock.steady()
+            case HeartbeatTried(outcome="beaten"):
+                self._beaten = self._clock.steady()
+            case SlotsChanged(used=used, total=total):
+                self._full = used >= total
+                self._polled = self._clock.steady() if self._full else self._polled
+            case HandlerStuck(thread=True):
+                self._threads_lost += 1
+            case StuckHandlerEnded(thread=True):
+                self._threads_lost -= 1
+            case ProcessEnding(reason=reason):
+                self._ending = reason
+            case WorkerStarted():
+                self._started = True
+            case WorkerDraining():
+                self._draining = True
+            case _:
+                pass
+
+    def why_not_alive(self) -> list[str]:
+        """Return what a restart would mend. Neither an outage of the table nor a handler that
+        blocks the loop for a while is among it.
+        """
+        return [] if self._ending is None else [self._ending]
+
+    def why_not_ready(self) -> list[str]:
+        """Return what keeps the worker from taking requests; nothing when it is ready."""
+        now = self._clock.steady()
+        reasons = []
+        if not self._started:
+            reasons.append("not started yet")
+        if self._draining:
+            reasons.append("draining")
+        if self._threads_lost >= self._threads:
+            reasons.append(f"all {self._threads} threads are held by handlers that do not end")
+        if self._started and not self._full and _longer(self._polled, now, self._polls_within):
+            reasons.append(f"no poll succeeded for {self._polls_within:g} s")
+        if self._started and _longer(self._beaten, now, self._lease):
+            reasons.append(f"no heartbeat succeeded for {self._lease:g} s")
+        return reasons
+
+
+def _longer(since: float | None, now: float, than: float) -> bool:
+    return since is not None and now - since > than

@@ -1,0 +1,255 @@
+"""One incarnation of a worker: from the writing of its row to the last write."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
+
+from streamer_store import Clock, StoreError, Stores, WorkerRow
+from streamer_store.clock import new_id
+from streamer_worker.dispatcher import Dispatcher
+from streamer_worker.events import Events, WorkerDraining, WorkerFenced
+from streamer_worker.fleet import FleetView
+from streamer_worker.handlers.registry import Registry
+from streamer_worker.limits import Limits
+from streamer_worker.loops import run_every
+from streamer_worker.poller import Poller
+from streamer_worker.presence import Vitals
+from streamer_worker.pulse import Pulse, RemoveRow
+from streamer_worker.reaper import Reaper
+from streamer_worker.rescuer import RescueCounts, Rescuer
+from streamer_worker.running import Interruption
+from streamer_worker.settings import Settings
+from streamer_worker.settle import Settler
+from streamer_worker.slots import Assignment, Slots
+
+_LAST_CLAIMS = 5.0
+_LAST_WRITES = 8.0
+_LAST_ROW = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every incarnation of a worker is built from."""
+
+    settings: Settings
+    stores: Stores
+    registry: Registry
+    pulse: Pulse
+    events: Events
+    clock: Clock
+    rng: random.Random
+
+
+class Stop:
+    """The order to end: asked again, no handler is waited for."""
+
+    def __init__(self) -> None:
+        self.asked = anyio.Event()
+        self.hurried = anyio.Event()
+
+    def ask(self) -> None:
+        if self.asked.is_set():
+            self.hurried.set()
+        self.asked.set()
+
+
+class Life:
+    """Runs once. What its row tells reaches it through the methods of Orders."""
+
+    def __init__(self, parts: Parts, stop: Stop) -> None:
+        started = parts.clock.now()
+        self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(parts.rng)[:13]}"
+        self._parts = parts
+        self._settings = parts.settings
+        self._events = parts.events
+        self._stop = stop
+        self._row = self._make_row()
+        self._view = FleetView(live=(self._row,))
+        self._looked = anyio.Event()
+        self._fenced = anyio.Event()
+        self._draining = False
+        self._slots = Slots(parts.settings.concurrency, events=parts.events)
+        self._limits = Limits(registry=parts.registry, slots=self._slots, settings=parts.settings)
+        self._settler = Settler(requests=parts.stores.requests, events=parts.events, rng=parts.rng)
+        self._dispatcher = Dispatcher(
+            registry=parts.registry,
+            requests=parts.stores.requests,
+            settler=self._settler,
+            slots=self._slots,
+            settings=parts.settings.handler,
+            events=parts.events,
+            clock=parts.clock,
+            rng=parts.rng,
+        )
+        self._rescuer = Rescuer(
+            worker_id=self.worker_id,
+            requests=parts.stores.requests,
+            workers=parts.stores.workers,
+            slots=self._slots,
+            settings=parts.settings.presence,
+            events=parts.events,
+            clock=parts.clock,
+        )
+
+    def looked(self, view: FleetView) -> None:
+        self._view = view
+        looked, self._looked = self._looked, anyio.Event()
+        looked.set()
+
+    def cancel(self, versions: frozenset[str]) -> None:
+        self._dispatcher.cancel(versions)
+
+    def drain(self) -> None:
+        if not self._stop.asked.is_set():
+            self._stop.ask()
+
+    def fence(self, reason: str) -> None:
+        if self._fenced.is_set():
+            return
+        self._fenced.set()
+        self._events.emit(
+            WorkerFenced(worker_id=self.worker_id, reason=reason, in_flight=self._slots.used)
+        )
+        self._dispatcher.end(Interruption.FENCED)
+
+    @property
+    def has_stuck(self) -> bool:
+        """Whether handlers run on that did not end when they were told to."""
+        return bool(self._dispatcher.stuck)
+
+    async def run(self, handlers: TaskGroup, started: Callable[[str], None]) -> bool:
+        """Work until stopped or fenced, with `handlers` as the tasks of the claims; return
+        whether it was fenced. `started` is told the worker's id when it has its row.
+
+        Raises what the store raises when the row cannot be written.
+        """
+        async with self._parts.pulse(self._row, self._vitals, self) as remove_row:
+            try:
+                await self._work(handlers, started)
+                if not self._fenced.is_set():
+                    await self._let_finish()
+            finally:
+                # Also when we are cancelled: the last writes must not take their hour.
+                with anyio.CancelScope(shield=True):
+                    await self._end(remove_row)
+        return self._fenced.is_set()
+
+    async def _work(self, handlers: TaskGroup, started: Callable[[str], None]) -> None:
+        send, receive = anyio.create_memory_object_stream[Assignment](math.inf)
+        handlers.start_soon(self._dispatcher.run, receive, handlers)
+        with send:
+            async with anyio.create_task_group() as loops:
+                poller = self._start_loops(loops, send)
+                started(self.worker_id)
+                try:
+                    await _first(self._stop.asked, self._fenced)
+                finally:
+                    self._draining = True
+                    self._dispatcher.drain()
+                    poller.hurry(_LAST_CLAIMS)
+                loops.cancel_scope.cancel()
+
+    def _start_loops(
+        self, tasks: TaskGroup, assignments: MemoryObjectSendStream[Assignment]
+    ) -> Poller:
+        parts = self._parts
+        poller = Poller(
+            worker_id=self.worker_id,
+            requests=parts.stores.requests,
+            assignments=assignments,
+            slots=self._slots,
+            limits=self._limits,
+            fleet=lambda: self._view,
+            settings=self._settings.poll,
+            events=parts.events,
+            clock=parts.clock,
+            rng=parts.rng,
+        )
+        every = partial(run_every, events=parts.events, rng=parts.rng)
+        tasks.start_soon(partial(every, poller.pause, poller.step, name="poll"))
+        tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
+        if self._settings.reaper.enabled:
+            reaper = Reaper(
+                connections=parts.stores.connections,
+                settings=self._settings.reaper,
+                leads=lambda: self._view.leads,
+                events=parts.events,
+                clock=parts.clock,
+            )
+            tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
+        return poller
+
+    async def _rescue(self) -> RescueCounts:
+        """Sweep after each look at the fleet."""
+        await self._looked.wait()
+        return await self._rescuer.step(self._view)
+
+    async def _let_finish(self) -> None:
+        """Let handlers finish for a while."""
+        self._events.emit(WorkerDraining(worker_id=self.worker_id, in_flight=self._slots.held))
+        with anyio.move_on_after(self._settings.drain_timeout):
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(_then_cancel, self._stop.hurried, waiting.cancel_scope)
+                waiting.start_soon(_then_cancel, self._fenced, waiting.cancel_scope)
+                await self._slots.wait_settled()
+                waiting.cancel_scope.cancel()
+
+    async def _end(self, remove_row: RemoveRow) -> None:
+        """Interrupt what still runs, write what became of it, and go."""
+        latest = self._settings.handler.cancel_grace + _LAST_WRITES
+        self._settler.hurry(latest)
+        fenced = self._fenced.is_set()
+        self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
+        with anyio.move_on_after(latest + 1):
+            await self._slots.wait_settled()
+        if self._slots.held:
+            return  # others rescue it: for that the row must be there, or be nobody's
+        # Where this fails nobody renews the row, nothing bears its id, and the leader buries it.
+        with suppress(StoreError), anyio.move_on_after(_LAST_ROW):
+            await remove_row()
+
+    def _vitals(self) -> Vitals:
+        return Vitals(
+            in_flight=self._slots.used, draining=self._draining, sweeps=self._rescuer.sweeps
+        )
+
+    def _make_row(self) -> WorkerRow:
+        return WorkerRow(
+            worker_id=self.worker_id,
+            started_at=self._parts.clock.now(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            release=_release(),
+            actions=frozenset(self._parts.registry),
+            concurrency=self._settings.concurrency,
+        )
+
+
+async def _first(*events: anyio.Event) -> None:
+    async with anyio.create_task_group() as tasks:
+        for event in events:
+            tasks.start_soon(_then_cancel, event, tasks.cancel_scope)
+
+
+async def _then_cancel(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _release() -> str:
+    try:
+        return version("streamer-worker")
+    except PackageNotFoundError:
+        return "unknown"

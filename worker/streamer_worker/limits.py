@@ -1,0 +1,46 @@
+"""How much more a worker may run: in all, of an action, in threads, of a tenant."""
+
+from __future__ import annotations
+
+import math
+
+from streamer_store import Candidate
+from streamer_worker.handlers.registry import Registry
+from streamer_worker.settings import Settings
+from streamer_worker.slots import Slots
+from streamer_worker.turns import Room
+
+
+class Limits:
+    def __init__(self, *, registry: Registry, slots: Slots, settings: Settings) -> None:
+        self._registry = registry
+        self._slots = slots
+        self._threads = settings.handler.threads
+        self._of_tenant = settings.tenant_concurrency
+        self._in_threads = [action for action, each in registry.items() if each.in_thread]
+
+    def knows(self, action: str) -> bool:
+        return action in self._registry
+
+    def room(self) -> Room:
+        """Return the room that is left now."""
+        return Room(total=self._slots.free, limits=(self._action, self._thread, self._tenant))
+
+    def _action(self, candidate: Candidate) -> tuple[str, float]:
+        action = candidate.action or ""
+        handler = self._registry.get(action)
+        if handler is None or handler.max_concurrency is None:
+            return action, math.inf
+        return action, handler.max_concurrency - self._slots.of_action(action)
+
+    def _thread(self, candidate: Candidate) -> tuple[str, float]:
+        if candidate.action not in self._in_threads:
+            return "", math.inf
+        taken = sum(self._slots.of_action(action) for action in self._in_threads)
+        return "threads", self._threads - taken
+
+    def _tenant(self, candidate: Candidate) -> tuple[str, float]:
+        tenant = candidate.tenant_id
+        if tenant is None or self._of_tenant is None:
+            return "", math.inf
+        return tenant, self._of_tenant - self._slots.of_tenant(tenant)

@@ -1,0 +1,165 @@
+"""Taking requests from workers that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import anyio
+
+from streamer_store import (
+    Candidate,
+    Clock,
+    ConcurrentModification,
+    NotFound,
+    RequestQueue,
+    RequestStatus,
+    Undecodable,
+    WorkerRegistry,
+    WorkerRow,
+)
+from streamer_store.errors import ungrouped
+from streamer_worker.events import Events, RequestRescued, WorkerBuried
+from streamer_worker.fleet import FleetView
+from streamer_worker.outcome import WORKER_LOST
+from streamer_worker.settings import PresenceSettings
+from streamer_worker.slots import Slots
+
+_PAGE = 1000
+_AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescueCounts:
+    running: int = 0
+    rescued: int = 0
+    buried: int = 0
+
+
+class Rescuer:
+    """The leader rescues what the dead left; every worker what bears its own id and is not in
+    its memory. Every step is conditional, so that two leaders for a moment do no harm.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        requests: RequestQueue,
+        workers: WorkerRegistry,
+        slots: Slots,
+        settings: PresenceSettings,
+        events: Events,
+        clock: Clock,
+    ) -> None:
+        self._worker_id = worker_id
+        self._requests = requests
+        self._workers = workers
+        self._slots = slots
+        self._settings = settings
+        self._events = events
+        self._clock = clock
+        self._last_own: float | None = None
+        self.sweeps = 0
+
+    async def step(self, view: FleetView) -> RescueCounts:
+        """Sweep once, if it is our turn, and return the counts."""
+        if not view.leads and not self._own_is_due():
+            return RescueCounts()
+        # In this order: whoever has claimed what the first read shows has its row in the second.
+        running = await self._running()
+        rows = {row.worker_id: row for row in await self._workers.list()}
+        orphaned = partial(self._is_orphan, rows=rows, view=view)
+        rescued = await self._rescue_all([each for each in running if orphaned(each)])
+        buried = 0
+        if view.leads:
+            rescued += await self._rescue_foreign(running)
+            buried = await self._bury(view, {each.worker_id for each in running})
+            self.sweeps += 1
+        self._last_own = self._clock.steady()
+        return RescueCounts(running=len(running), rescued=rescued, buried=buried)
+
+    def _own_is_due(self) -> bool:
+        now = self._clock.steady()
+        return self._last_own is None or now - self._last_own >= self._settings.lease
+
+    async def _running(self) -> list[Candidate]:
+        found: list[Candidate] = []
+        cursor = None
+        while True:
+            page = await self._requests.entries(
+                RequestStatus.PROCESSING, limit=_PAGE, cursor=cursor
+            )
+            found += page.candidates
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    def _is_orphan(
+        self, entry: Candidate, *, rows: Mapping[str, WorkerRow], view: FleetView
+    ) -> bool:
+        if entry.worker_id is None:
+            return False
+        if entry.worker_id == self._worker_id:
+            return not self._slots.holds(entry.request_id)
+        row = rows.get(entry.worker_id)
+        return view.leads and (row is None or view.is_dead(row))
+
+    async def _rescue_all(self, entries: list[Candidate]) -> int:
+        rescued: list[str] = []
+        limiter = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def one(entry: Candidate) -> None:
+            async with limiter:
+                if await self._rescue(entry):
+                    rescued.append(entry.request_id)
+
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                for entry in entries:
+                    tasks.start_soon(one, entry)
+        return len(rescued)
+
+    async def _rescue(self, entry: Candidate) -> bool:
+        owner = f"its worker {entry.worker_id}" if entry.worker_id else "its consumer"
+        try:
+            status = await self._requests.rescue(entry, error=f"{owner} is gone", code=WORKER_LOST)
+        except (ConcurrentModification, NotFound):
+            return False
+        self._events.emit(
+            RequestRescued(
+                request_id=entry.request_id,
+                action=entry.action,
+                worker_id=entry.worker_id,
+                status=status,
+            )
+        )
+        return True
+
+    async def _rescue_foreign(self, running: list[Candidate]) -> int:
+        """Rescue what another consumer has had for longer than `foreign_timeout`."""
+        if self._settings.foreign_timeout is None:
+            return 0
+        before = self._clock.now() - timedelta(seconds=self._settings.foreign_timeout)
+        late = []
+        for entry in running:
+            if entry.worker_id is None and (entry.created_at is None or entry.created_at < before):
+                try:
+                    request = await self._requests.get(entry.request_id)
+                except (NotFound, Undecodable):
+                    continue
+                if request.processing_started is None or request.processing_started < before:
+                    late.append(entry)
+        return await self._rescue_all(late)
+
+    async def _bury(self, view: FleetView, bearers: set[str | None]) -> int:
+        buried = 0
+        for row in view.dead:
+            if row.worker_id in bearers:
+                continue
+            if await self._workers.remove(row.worker_id, beat=row.beat):
+                buried += 1
+                self._events.emit(WorkerBuried(worker_id=row.worker_id))
+        return buried

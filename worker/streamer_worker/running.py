@@ -1,0 +1,119 @@
+"""One handler at work: in a task of its own, which can be told to end, and may refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from streamer_store import Cancelled, Claim, ClaimLost
+from streamer_worker.handlers.definition import Handler
+from streamer_worker.outcome import Raised, Returned
+
+
+class Interruption(StrEnum):
+    """Why a handler is told to end."""
+
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    CLAIM_LOST = "claim_lost"
+    RELEASED = "released"
+    FENCED = "fenced"
+
+
+_FINAL = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})
+
+
+class Running:
+    """Whatever the handler does stays in here: `run` raises nothing."""
+
+    def __init__(self, *, claim: Claim, handler: Handler, draining: Callable[[], bool]) -> None:
+        self.claim = claim
+        self.handler = handler
+        self.interruption: Interruption | None = None
+        self.ended: Returned | Raised | None = None
+        self._draining = draining
+        self._scope = anyio.CancelScope()
+        self._told = anyio.Event()
+        self._done = anyio.Event()
+
+    @property
+    def draining(self) -> bool:
+        return self._draining()
+
+    @property
+    def cancelled(self) -> bool:
+        return self.interruption is not None
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
+
+    def interrupt(self, why: Interruption) -> None:
+        """Cancel the handler. The first reason counts, unless the request is lost meanwhile."""
+        if self.interruption is None or why in _FINAL:
+            self.interruption = why
+        self._scope.cancel()
+        self._told.set()
+
+    def skip(self, why: Interruption) -> None:
+        """End before the handler was called."""
+        self.interrupt(why)
+        self._done.set()
+
+    def lose(self, error: ClaimLost) -> None:
+        cancelled = isinstance(error, Cancelled)
+        self.interrupt(Interruption.CANCELLED if cancelled else Interruption.CLAIM_LOST)
+
+    async def run(self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter) -> None:
+        """Call the handler; `ended` then holds what it did."""
+        try:
+            with self._scope:
+                self.ended = await self._call(payload, ctx, threads)
+        except BaseException as error:  # noqa: BLE001  a handler that leaves its scopes open
+            self.ended = self.ended or Raised(error=error)
+        finally:
+            self._told.set()
+            self._done.set()
+
+    async def wait(self, *, at_most: float, grace: float) -> None:
+        """Wait until the handler has ended, or has had its time and then `grace` to end."""
+        with anyio.move_on_after(at_most):
+            await self._told.wait()
+        if not self._told.is_set():
+            self.interrupt(Interruption.TIMEOUT)
+        with anyio.move_on_after(grace):
+            await self._done.wait()
+
+    async def wait_done(self) -> None:
+        await self._done.wait()
+
+    async def _call(
+        self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter
+    ) -> Returned | Raised:
+        try:
+            if self.handler.in_thread:
+                # Not abandoned when cancelled: a thread that runs on keeps its place.
+                call = self.handler.function
+                return Returned(
+                    value=await anyio.to_thread.run_sync(call, payload, ctx, limiter=threads)
+                )
+            return Returned(value=await self.handler.function(payload, ctx))
+        except anyio.get_cancelled_exc_class() as error:
+            if self.interruption is None and await _is_cancelled():
+                self.interruption = Interruption.RELEASED  # from outside: the worker ends
+            return Raised(error=error)
+        except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
+            return Raised(error=error)
+
+
+async def _is_cancelled() -> bool:
+    """Whether a scope around us is cancelled; if not, the handler made the exception itself."""
+    try:
+        await checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class():
+        return True
+    return False
