@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from streamer_store import StoreError, SystemClock, Undecodable, open_stores
+from streamer_store import Difference, StoreError, SystemClock, Undecodable, open_stores
 from streamer_store.errors import ungrouped
 from streamer_worker.errors import TablesError
 from streamer_worker.events import (
@@ -32,6 +32,8 @@ from streamer_worker.pulse import pulse_on_thread
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
 from streamer_worker.watch import End, telling
+
+Result = TypeVar("Result")
 
 _SPARE_CONNECTIONS = 10
 _FIRST_PAUSE = 0.5
@@ -69,8 +71,10 @@ class App:
         """
         http = self._parts.settings.http
         with ungrouped(), http_server(http, self._metrics.registry, self._health) as metrics_url:
-            if not await self._unless_stopped(self._check_tables):
+            differences = await self._unless_stopped(self.stores.check_tables)
+            if differences is None:
                 return
+            self._judge(differences)
             async with anyio.create_task_group() as handlers:
 
                 def started(worker_id: str) -> None:
@@ -106,14 +110,15 @@ class App:
                 if first:
                     raise
                 self._events.emit(StepFailed(loop="register", error=error))
-                if not await self._unless_stopped(partial(anyio.sleep, next(pauses))):
+                await self._unless_stopped(partial(anyio.sleep, next(pauses)))
+                if self.stopping:
                     return False
                 continue
             return fenced and not self.stopping
 
-    async def _unless_stopped(self, work: Callable[[], Any]) -> bool:
-        """Do the work, but not longer than until we are stopped; return whether it was done."""
-        done = False
+    async def _unless_stopped(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Do the work and return its result; None when we were stopped before it was done."""
+        result = None
         async with anyio.create_task_group() as tasks:
 
             async def watch() -> None:
@@ -121,13 +126,11 @@ class App:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(watch)
-            await work()
-            done = True
+            result = await work()
             tasks.cancel_scope.cancel()
-        return done
+        return result
 
-    async def _check_tables(self) -> None:
-        differences = await self.stores.check_tables()
+    def _judge(self, differences: list[Difference]) -> None:
         faults = [str(each) for each in differences if each.blocking]
         if faults:
             raise TablesError("the tables are not as the worker needs them:", faults)

@@ -60,7 +60,6 @@ class PollSettings(_Component):
 
     fastest: Duration = Field(default=0.05, le=60, description="First pause after an empty poll")
     slowest: Duration = Field(default=0.5, le=600, description="Longest pause between polls")
-
     steal_after: Duration = Field(
         default=0.6, le=60, description="How long another worker's own request is left to it"
     )
@@ -135,9 +134,9 @@ class ReaperSettings(_Component):
 
 
 class HttpSettings(_Component):
-    """Where Prometheus scrapes."""
+    """Where Prometheus scrapes and orchestrators probe."""
 
-    enabled: bool = Field(default=True, description="Whether /metrics is served")
+    enabled: bool = Field(default=True, description="Whether there is an HTTP server")
     host: str = Field(default="0.0.0.0", description="Address to listen on")  # noqa: S104
     port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 takes a free one")
 

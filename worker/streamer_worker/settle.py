@@ -68,7 +68,6 @@ class Settler:
                 except _PASSING as error:
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 except StoreError as error:
-                    self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                     refusals += 1
                     if isinstance(error, InvalidInput) or refusals == _REFUSALS:
                         lesser = _instead(outcome, error)
@@ -77,6 +76,7 @@ class Settler:
                         # For good: an answer that is lost must find the same outcome again.
                         outcome, refusals = lesser, 0
                         continue
+                    self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 await anyio.sleep(pause)
         return "unsettled", outcome
 

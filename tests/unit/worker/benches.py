@@ -83,8 +83,11 @@ class PollBench:
             rng=world.rng,
         )
 
-    def handed_over(self) -> list[Assignment]:
+    def assignments(self) -> list[Assignment]:
         return list(drained(self.receive))
+
+    def handed_over(self) -> list[str]:
+        return [each.claim.request_id for each in self.assignments()]
 
     def close(self) -> None:
         self.send.close()
@@ -93,7 +96,7 @@ class PollBench:
     async def poll(self) -> list[str]:
         """Take one step, and give the slots back as if all had been settled."""
         await self.poller.step()
-        found = self.handed_over()
+        found = self.assignments()
         for each in found:
             self.slots.give(each.slot)
         return [each.claim.request_id for each in found]

@@ -114,6 +114,10 @@ def moves_to(status: str) -> Callable[[Any], bool]:
     return lambda update: update.sets.get("Status") == {"S": status}
 
 
+def is_request(update: Any) -> bool:
+    return update.table is REQUESTS
+
+
 def is_progress(update: Any) -> bool:
     return "Status" not in update.sets and "WriteSeq" in update.sets
 

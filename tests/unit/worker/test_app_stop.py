@@ -15,10 +15,17 @@ from streamer_worker.events import (
     RequestStarted,
     SettleDelayed,
     WorkerDraining,
-    WorkerStarted,
     WorkerStopped,
 )
-from unit.worker.harness import PATIENCE, Waiting, World, echo, moves_to, virtual_time
+from unit.worker.harness import (
+    PATIENCE,
+    Waiting,
+    World,
+    echo,
+    is_request,
+    moves_to,
+    virtual_time,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +161,7 @@ async def test_an_outage_while_ending_is_waited_out_for_seconds(world: World) ->
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(app.run)
         await world.recorder.wait_for(RequestStarted)
-        world.engine.fail("update", times=4)
+        world.engine.fail("update", when=is_request, times=4)
         app.stop()
     assert len(world.recorder.of(SettleDelayed)) == 4
     assert (await world.get(request)).status is RequestStatus.PENDING
@@ -169,7 +176,7 @@ async def test_an_outage_while_ending_does_not_keep_the_worker(world: World) -> 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(app.run)
         await world.recorder.wait_for(RequestStarted)
-        world.engine.fail("update", times=10**6)
+        world.engine.fail("update", when=is_request, times=10**6)
         began = anyio.current_time()
         app.stop()
     assert anyio.current_time() - began < 15
@@ -207,13 +214,3 @@ async def test_cancelled_from_outside_it_ends_in_seconds(world: World) -> None:
     began = anyio.current_time()
     await cancel_from_outside(world, world.app([waiting.handler]))
     assert anyio.current_time() - began < 15
-
-
-async def test_a_worker_runs_once(world: World) -> None:
-    """Another incarnation has another id."""
-    first, second = world.app([echo]), world.app([echo])
-    for app in (first, second):
-        app.stop()
-        await app.run()
-    ids = [each.worker_id for each in world.recorder.of(WorkerStarted)]
-    assert ids == [first.worker_id, second.worker_id]

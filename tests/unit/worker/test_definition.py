@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer_worker import Context, Handler, handler
+from streamer_worker import Context, Handler, RetryPolicy, handler
 
 
 async def plain(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
@@ -51,11 +51,57 @@ async def _three(payload: Any, ctx: Any, more: Any) -> None: ...
 async def _keyword_only(payload: Any, ctx: Any, *, more: Any) -> None: ...
 
 
-@pytest.mark.parametrize("function", [_blocking, _generator], ids=lambda each: each.__name__)
-def test_a_function_that_is_not_async_is_refused(function: Any) -> None:
-    """The error names the function and the action."""
-    with pytest.raises(TypeError, match=f"{function.__name__}.*'greet'.*async"):
+def _plain_generator(payload: Any, ctx: Any) -> Any:
+    yield payload, ctx
+
+
+class _NoFunction:
+    async def __call__(self, payload: Any, ctx: Any) -> None: ...
+
+
+@pytest.mark.parametrize("function", [plain, partial(plain), _Service().method])
+def test_an_async_function_runs_in_the_loop(function: Any) -> None:
+    """Also behind a partial, and as a method."""
+    assert not handler("x")(function).in_thread
+
+
+@pytest.mark.parametrize("function", [_blocking, partial(_blocking)])
+def test_a_plain_function_runs_in_a_thread(function: Any) -> None:
+    """Whatever is no coroutine function would block the loop."""
+    assert handler("x")(function).in_thread
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_generator, _plain_generator, _NoFunction(), "text"],
+    ids=lambda each: str(each)[:20],
+)
+def test_what_is_no_function_is_refused(function: Any) -> None:
+    """Generators, callable objects and others; the error names it and the action."""
+    name = getattr(function, "__name__", "handler")
+    with pytest.raises(TypeError, match=f"{name}.*'greet' must be a function, async or not"):
         handler("greet")(function)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_is_a_positive_number_of_seconds(timeout: float) -> None:
+    """Anything else is told where the handler is defined."""
+    with pytest.raises(ValueError, match="timeout of action 'greet'"):
+        handler("greet", timeout=timeout)
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_max_concurrency_is_one_or_more(limit: int) -> None:
+    """None at all would never run."""
+    with pytest.raises(ValueError, match="max_concurrency of action 'greet'"):
+        handler("greet", max_concurrency=limit)
+
+
+def test_a_handler_keeps_its_own_rules() -> None:
+    """Timeout, retry policy and limit are the handler's, not the worker's."""
+    policy = RetryPolicy(first=1, longest=2)
+    made = handler("greet", timeout=5, retry=policy, max_concurrency=3)(plain)
+    assert (made.timeout, made.retry, made.max_concurrency) == (5, policy, 3)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +127,11 @@ def test_a_context_shows_no_machinery() -> None:
         progress: float | None, message: str | None, details: Mapping[str, Any] | None
     ) -> None: ...
 
-    context = Context(request_id="r", action="a", attempt=1, max_retries=3, report=machinery)
+    class Running:
+        draining = cancelled = False
+
+    context = Context(
+        request_id="r", action="a", attempt=1, max_retries=3, report=machinery, signals=Running()
+    )
     assert "machinery" not in repr(context)
     assert "request_id='r'" in repr(context)

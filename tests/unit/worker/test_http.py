@@ -1,19 +1,28 @@
-"""/metrics over HTTP."""
+"""/metrics, /healthz and /readyz over HTTP."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
-from urllib.error import URLError
+from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
 
+from streamer_store import SystemClock
 from streamer_worker.errors import StartError
-from streamer_worker.events import SlotsChanged
-from streamer_worker.http import metrics_server
+from streamer_worker.events import (
+    ProcessEnding,
+    SlotsChanged,
+    WorkerDraining,
+    WorkerStarted,
+)
+from streamer_worker.health import Health
+from streamer_worker.http import http_server
 from streamer_worker.metrics import Metrics
-from streamer_worker.settings import HttpSettings
+from streamer_worker.settings import HttpSettings, Settings
 
 
 @pytest.fixture
@@ -21,6 +30,10 @@ def metrics() -> Metrics:
     made = Metrics(actions=())
     made(SlotsChanged(used=3, total=10))
     return made
+
+
+def healthy() -> Health:
+    return Health(settings=Settings(), clock=SystemClock())
 
 
 @pytest.fixture
@@ -61,14 +74,14 @@ ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
 )
 def test_the_page_can_be_read_at_the_url_that_is_given(host: str, metrics: Metrics) -> None:
     """Port 0 takes a free one; the URL works as it stands, for IPv6 too."""
-    with metrics_server(HttpSettings(host=host, port=0), metrics.registry) as url:
+    with http_server(HttpSettings(host=host, port=0), metrics.registry, healthy()) as url:
         assert url is not None
         assert 'streamer_worker_slots{state="used"} 3.0' in page(url)
 
 
 def test_the_page_is_alive(metrics: Metrics) -> None:
     """Each reading shows the counts of its moment."""
-    with metrics_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry) as url:
+    with http_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy()) as url:
         assert url is not None
         page(url)
         metrics(SlotsChanged(used=4, total=10))
@@ -77,26 +90,28 @@ def test_the_page_is_alive(metrics: Metrics) -> None:
 
 def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
     """The server ends with its context, and can be started again on the same port."""
-    with metrics_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry) as url:
+    with http_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy()) as url:
         assert url is not None
     with pytest.raises(URLError):
         page(url)
     port = int(url.split(":")[2].partition("/")[0])
-    with metrics_server(HttpSettings(host="127.0.0.1", port=port), metrics.registry) as again:
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=port), metrics.registry, healthy()
+    ) as again:
         assert again == url
 
 
 def test_switched_off_nothing_listens(metrics: Metrics, taken: int) -> None:
     """The port is not even tried."""
     settings = HttpSettings(enabled=False, host="127.0.0.1", port=taken)
-    with metrics_server(settings, metrics.registry) as url:
+    with http_server(settings, metrics.registry, healthy()) as url:
         assert url is None
 
 
 def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> None:
     """The text names address, reason and the setting that helps."""
     settings = HttpSettings(host="127.0.0.1", port=taken)
-    with pytest.raises(StartError) as caught, metrics_server(settings, metrics.registry):
+    with pytest.raises(StartError) as caught, http_server(settings, metrics.registry, healthy()):
         pass
     (fault,) = caught.value.faults
     assert f"127.0.0.1:{taken}" in fault
@@ -108,6 +123,32 @@ def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> N
 def test_a_host_that_is_none_is_told(host: str, metrics: Metrics) -> None:
     """A wrong address stops the start with words, not with a traceback."""
     settings = HttpSettings(host=host, port=0)
-    with pytest.raises(StartError) as caught, metrics_server(settings, metrics.registry):
+    with pytest.raises(StartError) as caught, http_server(settings, metrics.registry, healthy()):
         pass
     assert "STREAMER_HTTP_HOST" in str(caught.value)
+
+
+def asked(url: str, path: str) -> tuple[int, Any]:
+    try:
+        answer = urlopen(url.replace("/metrics", path), timeout=5)  # noqa: S310  our own server
+    except HTTPError as refused:
+        answer = refused
+    with answer:
+        return answer.status, json.loads(answer.read())
+
+
+def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
+    """200 or 503, with the reasons as JSON."""
+    health = healthy()
+    address = HttpSettings(host="127.0.0.1", port=0)
+    with http_server(address, metrics.registry, health) as url:
+        assert url is not None
+        assert asked(url, "/healthz") == (200, {"alive": True, "reasons": []})
+        assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["not started yet"]})
+        health(WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=url))
+        assert asked(url, "/readyz") == (200, {"ready": True, "reasons": []})
+        health(WorkerDraining(worker_id="w", in_flight=1))
+        assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["draining"]})
+        assert asked(url, "/healthz")[0] == 200
+        health(ProcessEnding(reason="the event loop has not turned", stacks=""))
+        assert asked(url, "/healthz")[0] == 503

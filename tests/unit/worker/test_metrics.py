@@ -7,19 +7,31 @@ from prometheus_client import generate_latest
 
 from streamer_store import StoreUnavailable
 from streamer_worker.events import (
+    ActionUnknown,
     ClaimTried,
+    ClockJumped,
     ConnectionsReaped,
     Event,
+    FleetLooked,
+    HandlerRaised,
+    HandlerStuck,
+    HeartbeatTried,
     ItemUndecodable,
+    LoopBlocked,
     Polled,
+    ProcessEnding,
     ProgressDropped,
     RequestFinished,
+    RequestRescued,
     RequestStarted,
     SettleDelayed,
     SlotsChanged,
     StepFailed,
+    StuckHandlerEnded,
     TableDiffers,
+    WorkerBuried,
     WorkerDraining,
+    WorkerFenced,
     WorkerStarted,
     WorkerStopped,
 )
@@ -39,6 +51,14 @@ def finished(action: str = "report", outcome: str = "completed", seconds: float 
     )
 
 
+def rescued(action: str | None = "report") -> Event:
+    return RequestRescued(request_id="r-1", action=action, worker_id="w-2", status="RETRYING")
+
+
+def stuck(*, thread: bool) -> Event:
+    return HandlerStuck(request_id="r-1", action="report", reason="timeout", thread=thread)
+
+
 def reaped(*, dry_run: bool = False) -> Event:
     return ConnectionsReaped(
         found=7, deleted=0 if dry_run else 4, kept=2, undecodable=1, dry_run=dry_run, seconds=1
@@ -49,10 +69,22 @@ EVERY_EVENT: list[Event] = [
     WorkerStarted(worker_id="w-1", actions=("report",), concurrency=2, metrics_url=None),
     WorkerDraining(worker_id="w-1", in_flight=1),
     WorkerStopped(worker_id="w-1"),
+    WorkerFenced(worker_id="w-1", reason="x", in_flight=1),
+    WorkerBuried(worker_id="w-2"),
+    HeartbeatTried(outcome="beaten", seconds=0.1),
+    FleetLooked(live=2, dead=1, leads=True),
+    LoopBlocked(seconds=1.2, stack="x"),
+    ProcessEnding(reason="x", stacks="x"),
+    rescued(),
     TableDiffers(table="requests", text="x"),
     Polled(outcome="claimed", seconds=0.1, candidates=3, claimed=2),
     ClaimTried(request_id="r-1", outcome="won"),
     RequestStarted(request_id="r-1", action="report", attempt=1),
+    HandlerRaised(request_id="r-1", action="report", error=ValueError("x")),
+    stuck(thread=True),
+    StuckHandlerEnded(request_id="r-1", action="report", thread=True),
+    ActionUnknown(action="made-up"),
+    ClockJumped(seconds=90.0),
     finished(),
     SlotsChanged(used=3, total=10),
     SettleDelayed(request_id="r-1", error=AWAY),
@@ -72,6 +104,13 @@ LABELS = {
     "streamer_worker_reaper_connections_total": {"result"},
     "streamer_worker_loop_failures_total": {"loop"},
     "streamer_worker_undecodable_items_total": {"table"},
+    "streamer_worker_heartbeats_total": {"outcome"},
+    "streamer_worker_rescued_total": {"action"},
+    "streamer_worker_workers": {"state"},
+    "streamer_worker_leader": set(),
+    "streamer_worker_fences_total": set(),
+    "streamer_worker_loop_blocked_total": set(),
+    "streamer_worker_stuck_handlers": {"kind"},
 }
 
 
@@ -152,6 +191,49 @@ def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
     """So that an alert can be set on them."""
     metrics(ItemUndecodable(table="requests", key="r", reason="x"))
     assert value(metrics, "undecodable_items_total", table="requests") == 1
+
+
+@pytest.mark.parametrize("outcome", ["beaten", "failed", "gone"])
+def test_heartbeats_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
+    """Failed ones show an outage."""
+    metrics(HeartbeatTried(outcome=outcome, seconds=0.1))
+    assert value(metrics, "heartbeats_total", outcome=outcome) == 1
+
+
+def test_the_fleet_is_shown_as_it_was_seen_last(metrics: Metrics) -> None:
+    """Live and dead workers, and whether this one leads."""
+    metrics(FleetLooked(live=3, dead=2, leads=True))
+    assert value(metrics, "leader") == 1
+    metrics(FleetLooked(live=2, dead=1, leads=False))
+    assert value(metrics, "leader") == 0
+    states = [value(metrics, "workers", state=state) for state in ("live", "dead")]
+    assert states == [2, 1]
+
+
+def test_rescued_requests_are_counted_by_action(metrics: Metrics) -> None:
+    """One that the index does not name, or nobody registered, counts as `other`."""
+    for action in ("report", "made-up", None):
+        metrics(rescued(action))
+    assert value(metrics, "rescued_total", action="report") == 1
+    assert value(metrics, "rescued_total", action="other") == 2
+
+
+def test_stuck_handlers_are_shown_until_they_end(metrics: Metrics) -> None:
+    """Threads apart from tasks: only those keep their slots."""
+    metrics(stuck(thread=True))
+    metrics(stuck(thread=True))
+    metrics(stuck(thread=False))
+    metrics(StuckHandlerEnded(request_id="r", action="report", thread=True))
+    assert value(metrics, "stuck_handlers", kind="thread") == 1
+    assert value(metrics, "stuck_handlers", kind="task") == 1
+
+
+def test_fences_and_blocked_loops_are_counted(metrics: Metrics) -> None:
+    """Both should stay at nothing."""
+    metrics(WorkerFenced(worker_id="w", reason="x", in_flight=0))
+    metrics(LoopBlocked(seconds=1, stack=""))
+    assert value(metrics, "fences_total") == 1
+    assert value(metrics, "loop_blocked_total") == 1
 
 
 def test_names_and_labels_are_as_documented_and_hold_no_ids(metrics: Metrics) -> None:

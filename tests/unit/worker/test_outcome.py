@@ -1,30 +1,61 @@
-"""From what a handler did to what is written."""
+"""From how an attempt ended to what is written."""
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from streamer_store import AsyncRequest
+from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_store.values import encode
+from streamer_worker import Reject, RetryLater, RetryPolicy
 from streamer_worker.outcome import (
-    ERROR_CHARS,
     INVALID_ACTION,
     INVALID_RESULT,
     PROCESSING_FAILED,
+    TIMEOUT,
+    WORKER_LOST,
     Complete,
+    Ended,
     Fail,
+    Fenced,
     Interrupted,
     NoHandler,
+    Outcome,
     Raised,
     Release,
+    Retry,
     Returned,
+    TimedOut,
     decide,
-    readable,
 )
+
+NO_RETRIES = AsyncRequest(action="a", request_id="r", max_retries=0)
+TWO_RETRIES = replace(NO_RETRIES, max_retries=2)
+LAST_ATTEMPT = replace(TWO_RETRIES, retry_count=2)
+POLICY = RetryPolicy(first=10, longest=30)
+# What ends an attempt, and the code under which it is stored.
+FAILED_ATTEMPTS: list[tuple[Ended, str]] = [
+    (Raised(error=ValueError("no rows")), PROCESSING_FAILED),
+    (TimedOut(seconds=3), TIMEOUT),
+    (Raised(error=RetryLater(after=20, counts=True)), PROCESSING_FAILED),
+    (Fenced(), WORKER_LOST),
+]
+
+
+def decided(ended: Ended, request: AsyncRequest = NO_RETRIES) -> Outcome:
+    return decide(ended, request=request, policy=POLICY, rng=random.Random(1))
+
+
+def result_of(value: Any) -> Outcome:
+    return decided(Returned(value=value))
 
 
 class Unreadable(Mapping[str, Any]):
@@ -40,27 +71,16 @@ class Unreadable(Mapping[str, Any]):
         return 1
 
 
-class Wordless(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-def failed(error: BaseException) -> Fail:
-    outcome = decide(Raised(error=error))
-    assert isinstance(outcome, Fail)
-    return outcome
-
-
 @pytest.mark.parametrize("value", [{}, {"url": "x"}, OrderedDict(a=1), {"n": {"deep": [1, None]}}])
 def test_a_mapping_is_the_result_as_it_is(value: Mapping[str, Any]) -> None:
     """A handler's mapping is stored unchanged."""
-    assert decide(Returned(value=value)) == Complete(result=value)
+    assert result_of(value) == Complete(result=value)
 
 
-@pytest.mark.parametrize("value", [None, "text", "", 0, 1.5, True, [1, 2], (), b"x", {1, 2}])
+@pytest.mark.parametrize("value", [None, "text", "", 0, 1.5, True, [1, 2], b"x", {1, 2}])
 def test_what_is_no_mapping_becomes_data(value: Any) -> None:
     """Other results are stored as `{"data": ...}`, None and empty ones too."""
-    assert decide(Returned(value=value)) == Complete(result={"data": value})
+    assert result_of(value) == Complete(result={"data": value})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +102,7 @@ def test_what_is_no_mapping_becomes_data(value: Any) -> None:
 )
 def test_a_result_that_cannot_be_stored_fails_the_request(value: Any, told: str) -> None:
     """The code is INVALID_RESULT, and the text says what cannot be stored."""
-    outcome = decide(Returned(value=value))
+    outcome = result_of(value)
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_RESULT
     assert told in outcome.error
@@ -92,85 +112,121 @@ def test_a_result_without_end_fails_the_request() -> None:
     """A structure that holds itself is refused, not followed."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
-    outcome = decide(Returned(value=endless))
+    outcome = result_of(endless)
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_RESULT
 
 
+def test_what_was_judged_is_what_is_stored() -> None:
+    """A handler that keeps its mapping and changes it later changes no result."""
+    kept: dict[str, Any] = {"rows": [1]}
+    outcome = result_of(kept)
+    kept["rows"].append(float("nan"))
+    assert outcome == Complete(result={"rows": [1]})
+
+
+def test_a_result_that_no_item_can_hold_fails_the_request() -> None:
+    """It is not even sent."""
+    outcome = result_of({"text": "x" * 410_000})
+    assert isinstance(outcome, Fail)
+    assert outcome.code == ITEM_TOO_LARGE
+
+
 def test_a_result_that_breaks_when_read_fails_the_request() -> None:
     """Whatever a lazy mapping raises is its request's failure, not the worker's."""
-    outcome = decide(Returned(value=Unreadable()))
+    outcome = result_of(Unreadable())
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_RESULT
     assert "connection closed" in outcome.error
 
 
+@pytest.mark.parametrize(("ended", "code"), FAILED_ATTEMPTS)
+def test_a_failed_attempt_is_followed_by_another(ended: Ended, code: str) -> None:
+    """As long as MaxRetries allows it; what happened stays readable meanwhile."""
+    outcome = decided(ended, TWO_RETRIES)
+    assert isinstance(outcome, Retry)
+    assert (outcome.code, outcome.counts) == (code, True)
+    assert outcome.error
+
+
+@pytest.mark.parametrize(("ended", "code"), FAILED_ATTEMPTS)
+@pytest.mark.parametrize("request_", [NO_RETRIES, LAST_ATTEMPT], ids=["none", "used-up"])
+def test_past_max_retries_the_request_fails(
+    ended: Ended, code: str, request_: AsyncRequest
+) -> None:
+    """The last attempt's error is the request's."""
+    outcome = decided(ended, request_)
+    assert isinstance(outcome, Fail)
+    assert outcome.code == code
+    assert outcome.error
+
+
+@pytest.mark.parametrize(("attempt", "most"), [(1, 10), (2, 20), (3, 30), (9, 30)])
+def test_waits_come_from_the_handlers_policy(attempt: int, most: float) -> None:
+    """They lie between nothing and the policy's step for that attempt."""
+    request = replace(TWO_RETRIES, retry_count=attempt - 1, max_retries=100)
+    rng = random.Random(attempt)
+    waits = []
+    for _ in range(200):
+        raised = Raised(error=ValueError("x"))
+        outcome = decide(raised, request=request, policy=POLICY, rng=rng)
+        assert isinstance(outcome, Retry)
+        waits.append(outcome.after.total_seconds())
+    assert 0 <= min(waits) < most * 0.1
+    assert most * 0.9 < max(waits) <= most
+
+
 def test_an_exception_fails_the_request_with_its_message() -> None:
     """The message is stored as it is, with PROCESSING_FAILED."""
-    assert failed(ValueError("no rows")) == Fail(error="no rows", code=PROCESSING_FAILED)
+    expected = Fail(error="no rows", code=PROCESSING_FAILED)
+    assert decided(Raised(error=ValueError("no rows"))) == expected
 
 
-@pytest.mark.parametrize("error", [ValueError(), ValueError(""), SystemExit()])
-def test_an_exception_without_text_is_told_by_its_name(error: BaseException) -> None:
-    """The stored error is never empty."""
-    assert failed(error).error in {type(error).__name__, str(error)}
-    assert failed(error).error
+@pytest.mark.parametrize("raw", ["\ud800", "\udfff" * 5000, "\x00" * 5000, "a\ud83dz", ""])
+@pytest.mark.parametrize("kind", [ValueError, Reject, SystemExit])
+def test_every_error_text_can_be_stored(raw: str, kind: Any) -> None:
+    """Whatever the message holds, DynamoDB takes the text, and there is one."""
+    outcome = decided(Raised(error=kind(raw)))
+    assert isinstance(outcome, Fail)
+    assert encode(outcome.error) != {"S": ""}
 
 
-def test_an_exception_that_has_no_words_is_told_by_its_name() -> None:
-    """An exception whose own text raises still gives a failure that can be stored."""
-    assert failed(Wordless()) == Fail(error="Wordless", code=PROCESSING_FAILED)
+@pytest.mark.parametrize("request_", [NO_RETRIES, TWO_RETRIES])
+def test_a_rejected_request_fails_at_once(request_: AsyncRequest) -> None:
+    """However many retries it has left, under the handler's own code."""
+    rejected = Raised(error=Reject("no such table", code="NO_TABLE"))
+    assert decided(rejected, request_) == Fail(error="no such table", code="NO_TABLE")
 
 
-def test_a_group_tells_what_is_in_it() -> None:
-    """A task group in a handler hides no reason: each inner message is stored."""
-    group = ExceptionGroup(
-        "unhandled errors",
-        [ValueError("first reason"), ExceptionGroup("inner", [KeyError("second")])],
-    )
-    text = failed(group).error
-    assert "first reason" in text
-    assert "second" in text
+@pytest.mark.parametrize("request_", [NO_RETRIES, TWO_RETRIES, LAST_ATTEMPT])
+def test_a_snoozed_request_comes_back_at_its_time(request_: AsyncRequest) -> None:
+    """It has not failed: no attempt is used, so none can be lacking."""
+    outcome = decided(Raised(error=RetryLater("busy", after=90)), request_)
+    assert outcome == Retry(after=timedelta(seconds=90), error="busy", code=None, counts=False)
 
 
-def test_a_long_text_is_cut() -> None:
-    """2,000 characters are kept, the last one shows that something is missing."""
-    text = failed(ValueError("x" * 100_000)).error
-    assert len(text) == ERROR_CHARS
-    assert text.endswith("x…")
+def test_snoozing_needs_no_reason() -> None:
+    """Then none is stored."""
+    outcome = decided(Raised(error=RetryLater(after=timedelta(hours=1))))
+    assert outcome == Retry(after=timedelta(hours=1), error=None, code=None, counts=False)
 
 
-def test_a_text_of_the_limit_is_whole() -> None:
-    """Nothing is cut that fits."""
-    assert failed(ValueError("x" * ERROR_CHARS)).error == "x" * ERROR_CHARS
+def test_a_delay_of_its_own_goes_before_the_policys() -> None:
+    """`RetryLater` with `counts` is a failed attempt that knows when the next makes sense."""
+    outcome = decided(Raised(error=RetryLater(after=500, counts=True)), TWO_RETRIES)
+    assert isinstance(outcome, Retry)
+    assert outcome.after == timedelta(seconds=500)
 
 
-@pytest.mark.parametrize(
-    ("raw", "shown"),
-    [
-        ("a\x1b[31mred", r"a\x1b[31mred"),
-        ("nul\x00", r"nul\x00"),
-        ("\u202eright to left", r"\u202eright to left"),
-        ("two\nlines\tand tab", "two\nlines\tand tab"),
-        ("back\rwards", r"back\rwards"),
-        ("Größe 数 😀", "Größe 数 😀"),
-        ("lone \ud800", r"lone \ud800"),
-    ],
-)
-def test_what_cannot_be_printed_is_escaped(raw: str, shown: str) -> None:
-    """Control characters and lone surrogates are shown as escapes; lines and letters stay."""
-    assert failed(ValueError(raw)).error == shown
-
-
-@pytest.mark.parametrize("raw", ["\ud800", "\udfff" * 5000, "\x00" * 5000, "a\ud83dz"])
-def test_every_error_text_can_be_stored(raw: str) -> None:
-    """Whatever the message holds, DynamoDB takes the text."""
-    assert encode(failed(ValueError(raw)).error) == {"S": readable(raw)}
+def test_a_timeout_tells_how_long_it_was() -> None:
+    """So that an operator sees which limit it met."""
+    outcome = decided(TimedOut(seconds=2.5))
+    assert outcome == Fail(error="the handler did not end within 2.5 s", code=TIMEOUT)
 
 
 def test_an_unknown_action_is_told_by_name() -> None:
-    """The code is INVALID_ACTION; the action is shown, escaped."""
-    outcome = decide(NoHandler(action="no\x07such"))
+    """The code is INVALID_ACTION; the action is shown, escaped. It is never retried."""
+    outcome = decided(NoHandler(action="no\x07such"), TWO_RETRIES)
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_ACTION
     assert "no\\x07such" in outcome.error
@@ -178,4 +234,11 @@ def test_an_unknown_action_is_told_by_name() -> None:
 
 def test_an_interrupted_request_goes_back() -> None:
     """An interruption is no failure: the request is released."""
-    assert decide(Interrupted()) == Release()
+    assert decided(Interrupted()) == Release()
+
+
+def test_a_fenced_workers_request_runs_again_at_once() -> None:
+    """Waiting would only add to the pause that the worker made."""
+    outcome = decided(Fenced(), TWO_RETRIES)
+    assert isinstance(outcome, Retry)
+    assert outcome.after == timedelta()

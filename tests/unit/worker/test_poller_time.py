@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from streamer_store import Claim, RequestStatus
+from streamer_store import RequestStatus
 from streamer_worker.events import ClaimTried, StepFailed
 from streamer_worker.loops import run_every
 from streamer_worker.poller import PollCounts
@@ -131,9 +131,9 @@ async def test_an_outage_does_not_end_polling(world: World, bench: PollBench) ->
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(loop)
-        claim: Claim = await bench.receive.receive()
+        assignment = await bench.receive.receive()
         tasks.cancel_scope.cancel()
-    assert claim.request_id == ids[0]
+    assert assignment.claim.request_id == ids[0]
     assert len(world.recorder.of(StepFailed)) == 20
 
 
@@ -153,9 +153,9 @@ async def test_polling_keeps_up_with_a_backlog_without_waiting(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(loop)
-        async for claim in narrow.receive:
-            found.append(claim.request_id)
-            narrow.slots.give()
+        async for assignment in narrow.receive:
+            found.append(assignment.claim.request_id)
+            narrow.slots.give(assignment.slot)
             if len(found) == len(ids):
                 break
         tasks.cancel_scope.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
@@ -11,9 +11,10 @@ import pytest
 from streamer_store import Connection, StaleSweep, StoreUnavailable
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS
-from streamer_worker.events import ConnectionsReaped, ItemUndecodable
+from streamer_worker.events import ClockJumped, ConnectionsReaped, ItemUndecodable
 from streamer_worker.reaper import Reaper
 from streamer_worker.settings import ReaperSettings
+from support import START
 from unit.worker.harness import World
 
 pytestmark = pytest.mark.anyio
@@ -112,8 +113,7 @@ async def test_what_cannot_be_read_is_told_and_left(world: World, reaper: Reaper
         Put(table=CONNECTIONS, item={"ConnectionID": {"S": "odd"}, "LastPing": {"S": "0 o'clock"}})
     )
     await connect(world, "old", silent=SILENCE + 60)
-    counts = await reaper.step()
-    assert (counts.deleted, counts.undecodable) == (1, 1)
+    assert await reaper.step() == StaleSweep(found=1, deleted=1, undecodable=1)
     (told,) = world.recorder.of(ItemUndecodable)
     assert told.key == "odd"
 
@@ -129,3 +129,71 @@ async def test_an_outage_is_raised_to_the_loop(world: World, reaper: Reaper) -> 
 def test_the_pause_is_the_interval(world: World) -> None:
     """However much was found."""
     assert reaper_of(world, interval="10m").pause(StaleSweep(found=9)) == 600
+
+
+def test_one_that_may_not_sweep_asks_again_soon(world: World) -> None:
+    """A new leader does not let an interval pass before its first sweep."""
+    assert reaper_of(world, interval="10m").pause(None) == 10
+    assert reaper_of(world, interval="5s").pause(None) == 5
+
+
+async def test_only_the_leader_sweeps(world: World) -> None:
+    """The others do not even read the table."""
+    await connect(world, "old", silent=SILENCE + 60)
+    world.engine.calls.clear()
+    assert await reaper_of(world, leads=False).step() is None
+    assert world.engine.calls == []
+    assert await left(world) == ["old"]
+
+
+class SteppedClock:
+    """A wall clock and a steady one that are set apart."""
+
+    def __init__(self) -> None:
+        self.wall = START
+        self.monotonic = 0.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def steady(self) -> float:
+        return self.monotonic
+
+    def advance(self, seconds: float, *, wall: float | None = None) -> None:
+        self.monotonic += seconds
+        self.wall += timedelta(seconds=seconds if wall is None else wall)
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+async def test_a_clock_that_jumps_removes_nobody(world: World, jump: float) -> None:
+    """A sweep by a clock that has just been set is left out, and told; the next one sweeps."""
+    clock = SteppedClock()
+    reaper = Reaper(
+        connections=world.stores.connections,
+        settings=ReaperSettings(),
+        leads=lambda: True,
+        events=world.events,
+        clock=clock,
+    )
+    assert await reaper.step() is not None
+    clock.advance(300, wall=300 + jump)
+    assert await reaper.step() is None
+    assert world.recorder.of(ClockJumped) == [ClockJumped(seconds=jump)]
+    clock.advance(300)
+    assert await reaper.step() is not None
+
+
+async def test_a_clock_that_is_corrected_a_little_is_no_matter(world: World) -> None:
+    """As time daemons do all the time."""
+    clock = SteppedClock()
+    reaper = Reaper(
+        connections=world.stores.connections,
+        settings=ReaperSettings(),
+        leads=lambda: True,
+        events=world.events,
+        clock=clock,
+    )
+    await reaper.step()
+    clock.advance(300, wall=330)
+    assert await reaper.step() is not None
+    assert world.recorder.of(ClockJumped) == []

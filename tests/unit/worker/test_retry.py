@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from streamer_worker.retry import backoff
+from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy, backoff
 
 
 def test_delays_double_up_to_the_longest() -> None:
@@ -39,3 +39,35 @@ def test_delays_never_end_and_never_overflow(longest: float) -> None:
 def test_the_first_is_never_beyond_the_longest() -> None:
     """A first step above the longest is cut to it."""
     assert next(backoff(60.0, 5.0, random.Random(1))) <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempt", "most"),
+    [
+        (RetryPolicy(first=1, longest=100), 1, 1),
+        (RetryPolicy(first=1, longest=100), 4, 8),
+        (RetryPolicy(first=1, longest=100), 50, 100),
+        (RetryPolicy(first=1, longest=100), 10**9, 100),
+        (RetryPolicy(first=0, longest=0), 3, 0),
+        (DEFAULT_RETRY, 1, 2),
+        (DEFAULT_RETRY, 30, 900),
+    ],
+)
+def test_a_policy_waits_anything_up_to_its_step(
+    policy: RetryPolicy, attempt: int, most: float
+) -> None:
+    """Full jitter: from nothing to the step, which doubles up to the longest."""
+    rng = random.Random(7)
+    delays = [policy.delay(attempt, rng) for _ in range(500)]
+    assert 0 <= min(delays) <= most * 0.05
+    assert most * 0.95 <= max(delays) <= most
+
+
+@pytest.mark.parametrize(
+    ("first", "longest"),
+    [(-1, 5), (5, 1), (1, float("inf")), (float("nan"), 1), (1, float("nan")), (1, 4e7)],
+)
+def test_a_policy_that_makes_no_sense_is_refused(first: float, longest: float) -> None:
+    """Where it is written, not when the first request fails."""
+    with pytest.raises(ValueError, match="RetryPolicy"):
+        RetryPolicy(first=first, longest=longest)

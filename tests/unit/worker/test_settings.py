@@ -48,6 +48,9 @@ def test_everything_has_a_default() -> None:
     assert (settings.poll.fastest, settings.poll.slowest) == (0.05, 0.5)
     assert (settings.reaper.interval, settings.reaper.stale_after) == (300, 7800)
     assert (settings.reaper.enabled, settings.reaper.dry_run) == (True, False)
+    assert (settings.presence.heartbeat, settings.presence.lease) == (4, 16)
+    assert (settings.handler.timeout, settings.handler.cancel_grace) == (900, 5)
+    assert (settings.tenant_concurrency, settings.presence.foreign_timeout) == (None, None)
     assert (settings.http.enabled, settings.http.port) == (True, 9464)
     assert (settings.log.level, settings.log.format) == ("info", "auto")
 
@@ -60,6 +63,16 @@ VALUES = {
     "drain_timeout": ("2m", 120),
     "poll.fastest": ("10ms", 0.01),
     "poll.slowest": ("2s", 2),
+    "poll.steal_after": ("1s", 1),
+    "poll.unknown_after": ("5m", 300),
+    "tenant_concurrency": ("3", 3),
+    "handler.timeout": ("1h", 3600),
+    "handler.cancel_grace": ("10s", 10),
+    "handler.threads": ("4", 4),
+    "presence.heartbeat": ("2s", 2),
+    "presence.lease": ("20s", 20),
+    "presence.foreign_timeout": ("1h", 3600),
+    "presence.stuck_after": ("10m", 600),
     "reaper.enabled": ("false", False),
     "reaper.interval": ("1h", 3600),
     "reaper.stale_after": ("3h", 10800),
@@ -203,6 +216,14 @@ def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
         ("REAPER_STALE_AFTER", "366d"),
         ("REAPER_INTERVAL", "25h"),
         ("POLL_SLOWEST", "11m"),
+        ("POLL_UNKNOWN_AFTER", "25h"),
+        *[("TENANT_CONCURRENCY", text) for text in ["0", "-1", "some"]],
+        ("HANDLER_TIMEOUT", "31d"),
+        ("HANDLER_CANCEL_GRACE", "0"),
+        *[("HANDLER_THREADS", text) for text in ["0", "1001"]],
+        ("PRESENCE_HEARTBEAT", "10ms"),
+        ("PRESENCE_STUCK_AFTER", "0.5"),
+        ("PRESENCE_FOREIGN_TIMEOUT", "never"),
         ("TABLE_PREFIX", "with space"),
         ("TABLE_PREFIX", "x" * 201),
         ("TABLE_PREFIX", "streamer_\n"),
@@ -242,6 +263,23 @@ def test_a_first_pause_above_the_longest_is_refused(env: Any) -> None:
     """The two settings contradict each other."""
     env(STREAMER_POLL_FASTEST="2s", STREAMER_POLL_SLOWEST="1s")
     assert faults() == ["poll.fastest is longer than poll.slowest"]
+
+
+@pytest.mark.parametrize(("heartbeat", "lease"), [("6s", "16s"), ("4s", "11s"), ("1m", "1m")])
+def test_a_lease_shorter_than_three_heartbeats_is_refused(
+    heartbeat: str, lease: str, env: Any
+) -> None:
+    """One lost beat must not look like a death."""
+    env(STREAMER_PRESENCE_HEARTBEAT=heartbeat, STREAMER_PRESENCE_LEASE=lease)
+    (fault,) = faults()
+    assert fault.startswith("presence.lease (")
+    assert "three times presence.heartbeat" in fault
+
+
+def test_a_lease_of_three_heartbeats_will_do(env: Any) -> None:
+    """That is the least."""
+    env(STREAMER_PRESENCE_HEARTBEAT="1s", STREAMER_PRESENCE_LEASE="3s")
+    assert load_settings().presence.lease == 3
 
 
 def test_all_faults_are_told_together(env: Any, toml: Any) -> None:

@@ -15,9 +15,10 @@ from streamer_store import (
     StoreUnavailable,
     codec,
 )
+from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_worker.events import SettleDelayed
 from streamer_worker.outcome import Complete, Fail, Outcome, Release
-from streamer_worker.settle import ITEM_TOO_LARGE, Settler
+from streamer_worker.settle import Settler
 from unit.worker.harness import World, moves_to, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -36,14 +37,18 @@ def settler(world: World) -> Settler:
     return Settler(requests=world.stores.requests, events=world.events, rng=world.rng)
 
 
-@pytest.mark.parametrize(("outcome", "became", "status"), OUTCOMES)
+async def became(settler: Settler, claim: Claim, outcome: Outcome) -> str:
+    return (await settler.settle(claim, outcome))[0]
+
+
+@pytest.mark.parametrize(("outcome", "name", "status"), OUTCOMES)
 async def test_an_outcome_is_written(
-    outcome: Outcome, became: str, status: RequestStatus, world: World, settler: Settler
+    outcome: Outcome, name: str, status: RequestStatus, world: World, settler: Settler
 ) -> None:
     """One write, and its name is returned."""
     claim = await world.claim()
     world.engine.calls.clear()
-    assert await settler.settle(claim, outcome) == became
+    assert await became(settler, claim, outcome) == name
     assert world.engine.calls == ["update"]
     assert (await world.get(claim)).status is status
 
@@ -67,11 +72,11 @@ async def test_a_release_uses_no_attempt(world: World, settler: Settler) -> None
 
 
 @virtual_time
-@pytest.mark.parametrize(("outcome", "became", "status"), OUTCOMES)
+@pytest.mark.parametrize(("outcome", "name", "status"), OUTCOMES)
 @pytest.mark.parametrize("lands", [False, True], ids=["not-landed", "answer-lost"])
 async def test_an_outage_is_waited_out(
     outcome: Outcome,
-    became: str,
+    name: str,
     status: RequestStatus,
     world: World,
     settler: Settler,
@@ -81,7 +86,7 @@ async def test_an_outage_is_waited_out(
     """Each failed write is told and made again until one succeeds; a lost answer is no loss."""
     claim = await world.claim()
     fault = world.engine.fail("update", times=30, lands=lands)
-    assert await settler.settle(claim, outcome) == became
+    assert await became(settler, claim, outcome) == name
     delays = world.recorder.of(SettleDelayed)
     assert [each.error for each in delays] == [fault.error] * 30
     assert {each.request_id for each in delays} == {claim.request_id}
@@ -110,7 +115,7 @@ async def test_access_denied_is_waited_out_too(world: World, settler: Settler) -
     """An operator may mend that within the hour."""
     claim = await world.claim()
     world.engine.fail("update", AccessDenied("no policy"), times=3)
-    assert await settler.settle(claim, COMPLETE) == "completed"
+    assert await became(settler, claim, COMPLETE) == "completed"
 
 
 @virtual_time
@@ -119,7 +124,7 @@ async def test_after_an_hour_it_is_given_up(world: World, settler: Settler) -> N
     claim = await world.claim()
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()
-    assert await settler.settle(claim, COMPLETE) == "unsettled"
+    assert await became(settler, claim, COMPLETE) == "unsettled"
     assert anyio.current_time() - began == pytest.approx(3600)
 
 
@@ -128,7 +133,7 @@ async def test_a_write_that_never_answers_is_given_up(world: World, settler: Set
     """The hour also bounds one write that hangs."""
     claim = await world.claim()
     world.engine.hold("update")
-    assert await settler.settle(claim, COMPLETE) == "unsettled"
+    assert await became(settler, claim, COMPLETE) == "unsettled"
 
 
 @virtual_time
@@ -136,17 +141,17 @@ async def test_hurry_bounds_what_is_under_way(world: World, settler: Settler) ->
     """A worker that ends does not wait an hour for the table."""
     claim = await world.claim()
     world.engine.fail("update", times=10**6)
-    became: list[str] = []
+    ended: list[str] = []
 
     async def settle() -> None:
-        became.append(await settler.settle(claim, COMPLETE))
+        ended.append(await became(settler, claim, COMPLETE))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
         await world.recorder.wait_for(SettleDelayed)
         hurried = anyio.current_time()
         settler.hurry(5)
-    assert became == ["unsettled"]
+    assert ended == ["unsettled"]
     assert anyio.current_time() - hurried == pytest.approx(5)
 
 
@@ -158,10 +163,10 @@ async def test_hurry_bounds_what_comes_later(world: World, settler: Settler) -> 
     await anyio.sleep(4)
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()
-    assert await settler.settle(late, COMPLETE) == "unsettled"
+    assert await became(settler, late, COMPLETE) == "unsettled"
     assert anyio.current_time() - began == pytest.approx(1)
     world.engine.heal()
-    assert await settler.settle(later, COMPLETE) == "unsettled"
+    assert await became(settler, later, COMPLETE) == "unsettled"
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome, _, _ in OUTCOMES])
@@ -171,7 +176,7 @@ async def test_a_cancelled_request_stays_cancelled(
     """The fence decides: the outcome is dropped, and that is told."""
     claim = await world.claim()
     await world.stores.requests.cancel(claim.request_id)
-    assert await settler.settle(claim, outcome) == "cancelled"
+    assert await became(settler, claim, outcome) == "cancelled"
     assert (await world.get(claim)).status is RequestStatus.CANCELLED
     assert world.recorder.of(SettleDelayed) == []
 
@@ -194,14 +199,14 @@ async def test_a_lost_claim_writes_nothing(
     claim = await world.claim()
     await lose(world, claim)
     before = await world.stores.requests.get_many([claim.request_id])
-    assert await settler.settle(claim, outcome) == "claim_lost"
+    assert await became(settler, claim, outcome) == "claim_lost"
     assert await world.stores.requests.get_many([claim.request_id]) == before
 
 
 async def test_a_result_too_large_fails_the_request(world: World, settler: Settler) -> None:
     """DynamoDB's limit for an item ends in FAILED with a code of its own, not in retries."""
     claim = await world.claim()
-    assert await settler.settle(claim, Complete(result={"x": "y" * 450_000})) == "failed"
+    assert await became(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
     stored = await world.get(claim)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, ITEM_TOO_LARGE)
     assert "too large" in (stored.error or "")
@@ -213,20 +218,20 @@ async def test_a_result_too_large_survives_an_outage(world: World, settler: Sett
     """When the failure itself meets an outage, the whole is tried again."""
     claim = await world.claim()
     world.engine.fail("update", when=moves_to("FAILED"), times=3, lands=True)
-    assert await settler.settle(claim, Complete(result={"x": "y" * 450_000})) == "failed"
+    assert await became(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
     assert (await world.get(claim)).error_code == ITEM_TOO_LARGE
 
 
 async def test_a_result_that_became_wrong_fails_the_request(world: World, settler: Settler) -> None:
     """A result that changed after it was judged is refused by the store; that is settled, too."""
     claim = await world.claim()
-    assert await settler.settle(claim, Complete(result={"x": float("nan")})) == "failed"
+    assert await became(settler, claim, Complete(result={"x": float("nan")})) == "failed"
     assert (await world.get(claim)).error_code == "INVALID_RESULT"
 
 
-@pytest.mark.parametrize(("outcome", "became", "status"), OUTCOMES)
+@pytest.mark.parametrize(("outcome", "name", "status"), OUTCOMES)
 async def test_cancellation_does_not_interrupt_a_write(
-    outcome: Outcome, became: str, status: RequestStatus, world: World, settler: Settler
+    outcome: Outcome, name: str, status: RequestStatus, world: World, settler: Settler
 ) -> None:
     """A write under way, and one that begins when all is cancelled already, are finished."""
     claim, another = await world.claim(), await world.claim()
@@ -234,15 +239,15 @@ async def test_cancellation_does_not_interrupt_a_write(
     results: list[str] = []
 
     async def settle() -> None:
-        results.append(await settler.settle(claim, outcome))
-        results.append(await settler.settle(another, outcome))
+        results.append(await became(settler, claim, outcome))
+        results.append(await became(settler, another, outcome))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
         await fault.wait_reached()
         tasks.cancel_scope.cancel()
         fault.let_go()
-    assert results == [became, became]
+    assert results == [name, name]
     assert (await world.get(claim)).status is status
     assert (await world.get(another)).status is status
 

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
@@ -59,7 +60,7 @@ def handler(
 
     def define(function: HandlerFunction) -> Handler:
         name = getattr(function, "__qualname__", repr(function))
-        if not inspect.isfunction(function) or _yields(function):
+        if not _is_function(function) or _yields(function):
             raise TypeError(f"handler {name} of action {action!r} must be a function, async or not")
         try:
             inspect.signature(function).bind(*[None] * _PARAMETERS)
@@ -80,6 +81,10 @@ def handler(
 
 def _is_name(given: object) -> bool:
     return isinstance(given, str) and bool(given)
+
+
+def _is_function(given: object) -> bool:
+    return inspect.isroutine(given) or isinstance(given, partial)
 
 
 def _yields(function: HandlerFunction) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 _LONGEST = timedelta(days=365)
 
@@ -32,3 +34,7 @@ class RetryLater(Exception):
         self.reason = reason
         self.after = after
         self.counts = counts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied from its positional arguments alone, and `after` is none.
+        return partial(RetryLater, self.reason, after=self.after, counts=self.counts), ()
