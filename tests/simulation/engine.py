@@ -58,27 +58,31 @@ class Journal:
             self.violations.append(f"{writer} made a row of a worker by an update: {update.key}")
         if update.table is not REQUESTS or old is None:
             return
-        status = update.sets.get("Status", {}).get("S")
         owner, version = self.owners.get(update.key, ("", ""))
-        if status == RequestStatus.PROCESSING:
-            self.owners[update.key] = (writer, update.sets["Version"]["S"])
-            return
-        held = old.get("Status") == {"S": RequestStatus.PROCESSING.value}
-        if status is None:
-            if not held or owner != writer:
+        running = old.get("Status") == {"S": RequestStatus.PROCESSING.value}
+        mine = running and owner == writer
+        settles = _text(update, "Version") == settle_version(version)
+        match _text(update, "Status"):
+            case RequestStatus.PROCESSING:
+                self.owners[update.key] = (writer, update.sets["Version"]["S"])
+            case None if not mine:
                 self.violations.append(f"{writer} wrote progress to {update.key}, {owner} has it")
-            return
-        settles = update.sets["Version"]["S"] == settle_version(version)
-        if status == RequestStatus.COMPLETED and not (settles and held and owner == writer):
-            self.violations.append(f"{writer} completed {update.key}, {owner} has it")
-        if status in {RequestStatus.PENDING, RequestStatus.RETRYING}:
-            counted = update.sets.get("RetryCount")
-            if counted is None or counted == old.get("RetryCount", {"N": "0"}):
-                self.uncounted[update.key] = self.uncounted.get(update.key, 0) + 1
-            if not settles and "Checkpoint" not in update.removes and owner and held:
-                lost = update.sets.get("ErrorCode") == {"S": "WORKER_LOST"}
-                if not lost:
+            case RequestStatus.COMPLETED if not (settles and mine):
+                self.violations.append(f"{writer} completed {update.key}, {owner} has it")
+            case RequestStatus.PENDING | RequestStatus.RETRYING:
+                self._note_return(update, old)
+                rescues = _text(update, "ErrorCode") == "WORKER_LOST"
+                if running and not settles and not rescues:
                     self.violations.append(f"{writer} gave {update.key} back, {owner} has it")
+
+    def _note_return(self, update: Update, old: Item) -> None:
+        counted = update.sets.get("RetryCount")
+        if counted is None or counted == old.get("RetryCount", {"N": "0"}):
+            self.uncounted[update.key] = self.uncounted.get(update.key, 0) + 1
+
+
+def _text(update: Update, name: str) -> str | None:
+    return update.sets.get(name, {}).get("S")
 
 
 class SharedTable:
@@ -99,7 +103,8 @@ class SharedTable:
     async def update(self, writer: str, update: Update) -> Item:
         self.picture()
         old = self.engine._tables[update.table.name].get(update.key)
-        item = await _atomically(self.engine.update(update))
+        with anyio.CancelScope(shield=True):  # a write that was sent happens
+            item = await self.engine.update(update)
         self.journal.note(writer, update, old)
         return item
 
@@ -198,9 +203,3 @@ class WorkerEngine:
 
     async def check_tables(self) -> list[Difference]:
         return []
-
-
-async def _atomically(write: Awaitable[Result]) -> Result:
-    """Let a write that was sent happen, whatever becomes of the sender."""
-    with anyio.CancelScope(shield=True):
-        return await write

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simulation.world import Schedule, simulate
+from simulation.world import Schedule, simulate, story
 from streamer_store import claims, workers, writes
 from streamer_store.engine import Absent
 from streamer_worker.fleet import Fleet
@@ -21,7 +21,7 @@ COUNT = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))
 BATCH = 50
 
 
-def _faults(seeds: range, stop_at_first: bool = False) -> dict[int, list[str]]:
+def _faults(seeds: range, *, stop_at_first: bool = False) -> dict[int, list[str]]:
     found = {}
     for seed in seeds:
         violations = simulate(Schedule(seed=seed))
@@ -40,8 +40,6 @@ def test_whatever_happens_nothing_is_lost_or_done_by_two(first: int) -> None:
 
 def test_a_seed_repeats() -> None:
     """The same seed is the same schedule, to the last call of a handler."""
-    from simulation.world import story
-
     assert story(Schedule(seed=11)) == story(Schedule(seed=11))
 
 

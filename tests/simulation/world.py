@@ -309,7 +309,7 @@ def story(schedule: Schedule) -> list[Run]:
 
 
 def _run(schedule: Schedule) -> tuple[list[str], list[Run]]:
-    scheduler: Any = trio._core._run  # type: ignore[attr-defined]
+    scheduler: Any = trio._core._run
     allowed = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(schedule.seed)
