@@ -13,11 +13,13 @@ import pytest
 from rich.console import Console
 
 from processes import COMMAND, PATIENCE, Process, command, environment, page
+from streamer_worker import Context, Reject, handler
 from streamer_worker.demo import scenario
 from streamer_worker.demo.handlers import HANDLERS
 
 if TYPE_CHECKING:
     from pathlib import Path
+from typing import Any
 
 SUMMARY = r"Read back from the table: (\d+) completed, (\d+) failed"
 
@@ -69,7 +71,12 @@ def test_it_stays_up_when_asked() -> None:
 @pytest.mark.anyio
 async def test_a_request_that_ends_otherwise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo says which, and that it did not go well."""
-    monkeypatch.setattr(scenario, "HANDLERS", HANDLERS[1:])
+
+    @handler(HANDLERS[0].action)
+    async def broken(_payload: dict[str, Any], _ctx: Context) -> None:
+        raise Reject("not today")
+
+    monkeypatch.setattr(scenario, "HANDLERS", [broken, *HANDLERS[1:]])
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123, ASYNC230
     with console.file:
         assert not await scenario.run_demo(console, keep_running=False)

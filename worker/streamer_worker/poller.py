@@ -140,9 +140,19 @@ class Poller:
         for candidate in found.values():
             if candidate.due(now):
                 due.append(candidate)
-            else:
+            elif self._is_ours(candidate):
                 self._sightings.keep(candidate)
-        return due + [each for each in self._sightings.due() if each.request_id not in found]
+        kept = self._sightings.due(self._is_ours)
+        return due + [each for each in kept if each.request_id not in found]
+
+    def _is_ours(self, candidate: Candidate) -> bool:
+        """Whether this worker is its home. The index shows what others leave behind."""
+        action = candidate.action
+        return (
+            action is not None
+            and self._limits.knows(action)
+            and self._fleet().rank(self._worker_id, candidate.request_id, action) == 0
+        )
 
     async def _pages(self, status: RequestStatus, limit: int) -> list[Candidate]:
         first = await self._requests.entries(status, limit=limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from datetime import datetime
 
 from cachetools import LRUCache
@@ -17,8 +18,8 @@ class Sightings:
     """Bounded memory, by id and Version: a request that moves on is another sighting.
 
     `lost`: somebody else was faster; not tried again. `failed`: a claim met an error; tried
-    again, after those that did not. Retries that are not due yet are kept until they are, so
-    that they start on time wherever the cursor is.
+    again, after those that did not. Our own retries that are not due yet are kept until they
+    are, so that they start on time wherever the cursor is.
     """
 
     def __init__(self, *, clock: Clock) -> None:
@@ -60,16 +61,20 @@ class Sightings:
     def keep(self, candidate: Candidate) -> None:
         """Keep a retry that is not due yet."""
         key = _key(candidate)
-        if candidate.retry_after and key not in self._later and len(self._times) < _REMEMBERED:
+        full = len(self._times) + len(self._ripe) >= _REMEMBERED
+        if candidate.retry_after and key not in self._later and not full:
             self._later[key] = candidate
             heapq.heappush(self._times, (candidate.retry_after, key))
 
-    def due(self) -> list[Candidate]:
-        """Return what was kept, is due now, and was not tried since."""
+    def due(self, is_ours: Callable[[Candidate], bool]) -> list[Candidate]:
+        """Return what was kept, is due now, and was not tried since; what is not ours any more
+        is forgotten.
+        """
         now = self._clock.now()
         while self._times and self._times[0][0] <= now:
             _, key = heapq.heappop(self._times)
             self._ripe[key] = self._later.pop(key)
+        self._ripe = {key: each for key, each in self._ripe.items() if is_ours(each)}
         return list(self._ripe.values())
 
     def tried(self, candidate: Candidate) -> None:
