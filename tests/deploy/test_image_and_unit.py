@@ -11,6 +11,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from processes import ROOT
+from streamer_worker.life import LAST_SECONDS
 from streamer_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_unit_waits_for_the_drain() -> None:
-    """The drain time, and 15 s for the last writes."""
-    assert int(_unit()["Service"]["TimeoutStopSec"]) >= Settings().drain_timeout + 15
+    """The drain time, the handlers' grace and the last writes; the page on failures says so."""
+    longest = Settings().drain_timeout + Settings().handler.cancel_grace + LAST_SECONDS
+    assert int(_unit()["Service"]["TimeoutStopSec"]) > longest
+    page = (ROOT / "docs" / "failures.md").read_text()
+    assert f"{LAST_SECONDS:g} s (claims" in page
+    assert f"{longest:g} s as\nset by default" in page
 
 
 def test_what_the_image_copies_is_there() -> None:

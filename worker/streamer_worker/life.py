@@ -36,7 +36,10 @@ from streamer_worker.slots import Assignment, Slots
 
 _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
+_LAST_ENDS = 1.0
 _LAST_ROW = 4.0
+# The longest end of a worker, beside its drain_timeout and its handlers' cancel_grace.
+LAST_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + _LAST_ROW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,7 @@ class Life:
         self._settler.hurry(latest)
         fenced = self._fenced.is_set()
         self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
-        with anyio.move_on_after(latest + 1):
+        with anyio.move_on_after(latest + _LAST_ENDS):
             await self._slots.wait_settled()
         if self._slots.held:
             return  # others rescue it: for that the row must be there, or be nobody's
