@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -202,7 +203,7 @@ def test_every_worker_has_a_rank_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"draining": True}, {"actions": frozenset({"report"})}])
-def test_those_that_cannot_run_it_are_not_in_line(fields: dict[str, object]) -> None:
+def test_those_that_cannot_run_it_are_not_in_line(fields: dict[str, Any]) -> None:
     """One that drains, or does not list the action, keeps nothing from others."""
     unable = tuple(row(f"w{number}", **fields) for number in range(20))
     view = FleetView(live=(row("me"), *unable))

@@ -1,0 +1,161 @@
+"""An HTTP proxy before DynamoDB that fails in the ways of networks and of AWS."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import web
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_HOPS: Final = {"Host", "Connection", "Content-Length", "Transfer-Encoding", "Date", "Server"}
+_NAMESPACE: Final = "com.amazonaws.dynamodb.v20120810#"
+_CLOSING: Final = 0.1  # aiohttp takes 0 for ever
+
+Forward = Callable[[], Awaitable[web.Response]]
+# What happens to a call, instead of, before or after it is forwarded.
+Fault = Callable[[web.Request, Forward], Awaitable[web.StreamResponse]]
+
+
+async def passing(_request: web.Request, forward: Forward) -> web.StreamResponse:
+    return await forward()
+
+
+async def resetting(request: web.Request, _forward: Forward) -> web.StreamResponse:
+    return _reset(request)
+
+
+async def stalling(_request: web.Request, _forward: Forward) -> web.StreamResponse:
+    """Take the call, and never answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def losing_answers(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """Let the call take effect, and lose the answer."""
+    await forward()
+    return _reset(request)
+
+
+def losing_every(nth: int) -> Fault:
+    """Let all calls take effect, and lose every nth answer."""
+    numbers = itertools.count(1)
+
+    async def fault(request: web.Request, forward: Forward) -> web.StreamResponse:
+        answer = await forward()
+        return answer if next(numbers) % nth else _reset(request)
+
+    return fault
+
+
+def delaying(seconds: float) -> Fault:
+    async def fault(_request: web.Request, forward: Forward) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return await forward()
+
+    return fault
+
+
+def answering(status: int, code: str) -> Fault:
+    """Answer every call with this error of AWS's."""
+
+    async def fault(_request: web.Request, _forward: Forward) -> web.StreamResponse:
+        body = {"__type": _NAMESPACE + code, "message": "injected"}
+        return web.json_response(body, status=status, content_type="application/x-amz-json-1.0")
+
+    return fault
+
+
+def _reset(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+class Proxy:
+    """Forwards to `target` from a thread of its own, so that a test may block."""
+
+    def __init__(self, portal: BlockingPortal, target: str) -> None:
+        self._portal = portal
+        self._target = target
+        self._runner: web.AppRunner | None = None
+        self._session: aiohttp.ClientSession | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.fault: Fault = passing
+        self.calls: Counter[str] = Counter()
+
+    def listen(self) -> None:
+        self._portal.call(self._listen)
+
+    def refuse(self) -> None:
+        """Listen no more, and end all connections."""
+        self._portal.call(self._refuse)
+
+    def close(self) -> None:
+        self.refuse()
+        if self._session is not None:
+            self._portal.call(self._session.close)
+
+    async def _listen(self) -> None:
+        app = web.Application(client_max_size=2**25)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+
+    async def _refuse(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.calls[request.headers.get("X-Amz-Target", "").rpartition(".")[2]] += 1
+
+        async def forward() -> web.Response:
+            return await self._forward(request, body)
+
+        return await self.fault(request, forward)
+
+    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        async with self._session.request(
+            request.method,
+            self._target + request.path_qs,
+            data=body,
+            headers=_end_to_end(request.headers),
+        ) as answer:
+            return web.Response(
+                status=answer.status,
+                body=await answer.read(),
+                headers=_end_to_end(answer.headers),
+            )
+
+
+def _end_to_end(headers: Any) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.title() not in _HOPS}
+
+
+@contextmanager
+def proxy_to(target: str) -> Iterator[Proxy]:
+    with start_blocking_portal("asyncio") as portal:
+        proxy = Proxy(portal, target)
+        proxy.listen()
+        try:
+            yield proxy
+        finally:
+            proxy.close()

@@ -1,0 +1,228 @@
+"""A network between the workers and DynamoDB Local that fails in every way."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import pytest
+
+from integration.proxy import (
+    Fault,
+    Proxy,
+    answering,
+    delaying,
+    losing_answers,
+    losing_every,
+    passing,
+    proxy_to,
+    resetting,
+    stalling,
+)
+from processes import PATIENCE, Process, page
+from streamer_store import AsyncRequest, RequestStatus
+from streamer_store.transitions import TERMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from streamer_store import Stores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+
+LEASE: Final = 2.0
+FAST: Final = {"STREAMER_PRESENCE_HEARTBEAT": "500ms", "STREAMER_PRESENCE_LEASE": "2s"}
+FAULTS: Final[dict[str, Fault]] = {
+    "resets": resetting,
+    "stalls": stalling,
+    "answers 500": answering(500, "InternalServerError"),
+    "throttles": answering(400, "ProvisionedThroughputExceededException"),
+    "refuses expired credentials": answering(400, "ExpiredTokenException"),
+    "loses all answers": losing_answers,
+}
+# What says that somebody was taken for dead.
+DEATHS: Final = ("worker_fenced", "worker_buried", "request_rescued")
+
+
+@pytest.fixture
+def proxy(engine_url: str) -> Iterator[Proxy]:
+    with proxy_to(engine_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start(
+    real: tuple[Stores, dict[str, str]],
+    plugins: str,
+    proxy: Proxy,
+    request: pytest.FixtureRequest,
+) -> Callable[..., Process]:
+    """Give a function that starts a worker behind the proxy."""
+
+    def begin(**settings: str) -> Process:
+        through = {"PYTHONPATH": plugins, "STREAMER_ENDPOINT_URL": proxy.url}
+        worker = Process("run", **(FAST | real[1] | through | settings))
+        request.addfinalizer(lambda: worker.__exit__(None, None, None))
+        return worker
+
+    return begin
+
+
+class Effects:
+    """What the handlers of a test did, one line for each start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "effects"
+
+    def request(self, seconds: float, **fields: Any) -> AsyncRequest:
+        payload = {"file": str(self._file), "seconds": seconds}
+        return AsyncRequest(action="work", payload=payload, **fields)
+
+    def lines(self) -> list[str]:
+        return self._file.read_text().split() if self._file.exists() else []
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    return Effects(tmp_path)
+
+
+async def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
+        await anyio.sleep(0.05)
+
+
+async def _ended(stores: Stores, stored: list[AsyncRequest]) -> list[AsyncRequest]:
+    ids = [each.request_id for each in stored]
+    with anyio.fail_after(PATIENCE):
+        while True:
+            found = list((await stores.requests.get_many(ids)).values())
+            if len(found) == len(ids) and all(each.status in TERMINAL for each in found):
+                return found
+            await anyio.sleep(0.05)
+
+
+def _answers(worker: Process, name: str) -> bool:
+    url = str(worker.event("worker_started")["metrics_url"]).replace("metrics", name)
+    try:
+        return bool(json.loads(page(url)))
+    except urllib.error.HTTPError:
+        return False
+
+
+def _told(workers: list[Process], *names: str) -> list[str]:
+    found = [line for each in workers for line in each.lines]
+    return [line for line in found if any(f'"event": "{name}"' in line for name in names)]
+
+
+async def _outlast(
+    stores: Stores,
+    workers: list[Process],
+    effects: Effects,
+    *,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+) -> list[AsyncRequest]:
+    """Let an outage of two leases fall on running handlers, and return what became of them."""
+    for worker in workers:
+        worker.event("worker_started")
+    running = await stores.requests.enqueue_many([effects.request(LEASE) for _ in range(6)])
+    await _until(lambda: len(effects.lines()) == len(running), "all handlers run")
+    begin()
+    began = time.monotonic()
+    waiting = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(6)])
+    for worker in workers:
+        await _until(lambda each=worker: not _answers(each, "readyz"), "unready")  # type: ignore[misc]
+    await anyio.sleep(began + 2 * LEASE - time.monotonic())
+    assert all(_answers(each, "healthz") for each in workers)
+    end()
+    ended = await _ended(stores, running + waiting)
+    for worker in workers:
+        await _until(lambda each=worker: _answers(each, "readyz"), "ready again")  # type: ignore[misc]
+    assert {each.status for each in ended} == {RequestStatus.COMPLETED}
+    return ended
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_an_outage_longer_than_the_lease_costs_nothing(
+    name: str,
+    real: tuple[Stores, dict[str, str]],
+    proxy: Proxy,
+    start: Callable[..., Process],
+    effects: Effects,
+) -> None:
+    """The workers are unready and alive; handlers go on, their results are kept; nobody is dead.
+
+    Where answers are lost, claims may have been won that nobody knows of: those are rescued.
+    """
+    stores, _ = real
+    workers = [start(), start()]
+
+    def begin() -> None:
+        proxy.fault = FAULTS[name]
+
+    def end() -> None:
+        proxy.fault = passing
+
+    ended = await _outlast(stores, workers, effects, begin=begin, end=end)
+    if name != "loses all answers":
+        assert {each.retry_count for each in ended} == {0}
+        assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
+        assert _told(workers, *DEATHS) == []
+    assert _told(workers, "worker_fenced", "worker_buried") == []
+
+
+async def test_a_refused_connection_costs_nothing(
+    real: tuple[Stores, dict[str, str]],
+    proxy: Proxy,
+    start: Callable[..., Process],
+    effects: Effects,
+) -> None:
+    """As when DynamoDB's endpoint is not there at all."""
+    stores, _ = real
+    workers = [start(), start()]
+    ended = await _outlast(stores, workers, effects, begin=proxy.refuse, end=proxy.listen)
+    assert {each.retry_count for each in ended} == {0}
+    assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
+    assert _told(workers, *DEATHS) == []
+
+
+async def test_single_lost_answers_are_not_noticed(
+    real: tuple[Stores, dict[str, str]],
+    proxy: Proxy,
+    start: Callable[..., Process],
+    effects: Effects,
+) -> None:
+    """Every fourth answer: each handler runs once all the same, and no attempt is used."""
+    stores, _ = real
+    proxy.fault = losing_every(4)
+    workers = [start(), start()]
+    stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
+    ended = await _ended(stores, stored)
+    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
+    assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
+    assert _told(workers, *DEATHS) == []
+
+
+async def test_a_slow_table_is_no_outage(
+    real: tuple[Stores, dict[str, str]],
+    proxy: Proxy,
+    start: Callable[..., Process],
+    effects: Effects,
+) -> None:
+    """Each call takes 200 ms: the worker stays ready, and all is done once."""
+    stores, _ = real
+    proxy.fault = delaying(0.2)
+    workers = [start(), start()]
+    stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(60)])
+    ended = await _ended(stores, stored)
+    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
+    assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
+    assert all(_answers(each, "readyz") for each in workers)
+    assert _told(workers, *DEATHS) == []

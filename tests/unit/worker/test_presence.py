@@ -1,0 +1,299 @@
+"""The worker's row: beats, mail, and taking oneself for dead."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamer_store import AlreadyExists, Clock, StoreUnavailable, WorkerRow
+from streamer_worker.events import FleetLooked, HeartbeatTried
+from streamer_worker.fleet import FleetView
+from streamer_worker.presence import Presence, Vitals
+from streamer_worker.settings import PresenceSettings
+from support import START, ManualClock
+from unit.worker.harness import World, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+BEAT = 4.0
+LEASE = 16.0
+MARGIN = 2.0
+MANY = 10**6
+
+
+class Told:
+    """Orders that are only remembered."""
+
+    def __init__(self) -> None:
+        self.views: list[FleetView] = []
+        self.cancelled: list[frozenset[str]] = []
+        self.drained = 0
+        self.fenced: list[str] = []
+
+    def looked(self, view: FleetView) -> None:
+        self.views.append(view)
+
+    def cancel(self, versions: frozenset[str]) -> None:
+        self.cancelled.append(versions)
+
+    def drain(self) -> None:
+        self.drained += 1
+
+    def fence(self, reason: str) -> None:
+        self.fenced.append(reason)
+
+
+class Bench:
+    """The presence of `me`, on a clock that is moved by hand unless another is given."""
+
+    def __init__(self, world: World, clock: Clock | None = None) -> None:
+        self.world = world
+        self.time = ManualClock()
+        self.told = Told()
+        self.vitals = Vitals()
+        self.presence = Presence(
+            row=WorkerRow(worker_id="me", started_at=START),
+            workers=world.stores.workers,
+            settings=PresenceSettings(heartbeat=BEAT, lease=LEASE),
+            vitals=lambda: self.vitals,
+            orders=self.told,
+            events=world.events,
+            clock=clock or self.time,
+        )
+
+    async def beat(self, times: int = 1) -> None:
+        """Beat each heartbeat, as the loop does."""
+        for _ in range(times):
+            self.time.advance(BEAT)
+            await self.presence.step()
+
+    async def row(self) -> WorkerRow:
+        rows = await self.world.stores.workers.list()
+        return next(each for each in rows if each.worker_id == "me")
+
+    def outcomes(self) -> list[str]:
+        return [each.outcome for each in self.world.recorder.of(HeartbeatTried)]
+
+    def dead(self) -> list[str]:
+        return [each.worker_id for each in self.told.views[-1].dead]
+
+
+async def registered(world: World, *, others: int = 0, clock: Clock | None = None) -> Bench:
+    """Register `me` in a fleet of `others`, who never beat."""
+    for number in range(others):
+        row = WorkerRow(worker_id=f"other-{number}", started_at=START)
+        await world.stores.workers.register(row)
+    made = Bench(world, clock)
+    await made.presence.register()
+    return made
+
+
+@pytest.fixture
+async def bench(world: World) -> Bench:
+    return await registered(world)
+
+
+async def test_registering_writes_the_row_and_looks_once(world: World) -> None:
+    """The worker knows its fleet before its first claim."""
+    bench = await registered(world, others=1)
+    assert (await bench.row()).beat == 0
+    (view,) = bench.told.views
+    assert [each.worker_id for each in view.live] == ["me", "other-0"]
+    assert world.recorder.of(FleetLooked) == [FleetLooked(live=2, dead=0, leads=True)]
+
+
+@pytest.mark.parametrize("operation", ["put", "scan"])
+async def test_an_outage_at_registering_is_raised(operation: str, world: World) -> None:
+    """Whether the row or the look fails: the worker does not begin blind."""
+    world.engine.fail(operation)
+    with pytest.raises(StoreUnavailable):
+        await Bench(world).presence.register()
+
+
+async def test_an_id_that_is_taken_is_raised(world: World) -> None:
+    """Two workers never share a row."""
+    await world.stores.workers.register(WorkerRow(worker_id="me", started_at=START, pid=7))
+    with pytest.raises(AlreadyExists):
+        await Bench(world).presence.register()
+
+
+async def test_a_beat_is_counted_and_carries_the_vitals(bench: Bench) -> None:
+    """What others see of the worker is as old as its last beat."""
+    await bench.beat()
+    bench.vitals = Vitals(in_flight=3, draining=True, sweeps=7)
+    await bench.beat()
+    row = await bench.row()
+    assert (row.beat, row.in_flight, row.draining, row.sweeps) == (2, 3, True, 7)
+    assert bench.outcomes() == ["beaten", "beaten"]
+
+
+async def test_the_pause_is_what_is_left_of_the_heartbeat(bench: Bench) -> None:
+    """A slow beat shortens the pause after it, to nothing at most."""
+    await bench.beat()
+    assert bench.presence.pause(None) == BEAT
+    bench.time.advance(1)
+    assert bench.presence.pause(None) == BEAT - 1
+    bench.time.advance(60)
+    assert bench.presence.pause(None) == 0
+
+
+async def test_a_short_pause_is_no_matter(bench: Bench) -> None:
+    """Up to the lease less the margin nobody has given the worker up."""
+    bench.time.advance(LEASE - MARGIN)
+    await bench.presence.step()
+    assert (bench.told.fenced, bench.outcomes()) == ([], ["beaten"])
+
+
+async def test_the_time_before_it_had_a_row_does_not_count(world: World) -> None:
+    """Nobody can give up whom he cannot see."""
+    bench = Bench(world)
+    bench.time.advance(3600)
+    await bench.presence.register()
+    await bench.beat()
+    assert bench.told.fenced == []
+
+
+async def test_a_long_pause_fences_before_the_beat_is_sent(bench: Bench) -> None:
+    """A beat would say to others that it lives; and after the fence nothing is done."""
+    bench.world.engine.calls.clear()
+    bench.time.advance(LEASE - MARGIN + 0.1)
+    for _ in range(3):
+        await bench.presence.step()
+        bench.time.advance(BEAT)
+    assert bench.told.fenced == ["it did not run for 14.1 s"]
+    assert bench.world.engine.calls == []
+
+
+@pytest.mark.parametrize(("operation", "drained"), [("update", 0), ("scan", 1)])
+async def test_a_pause_within_a_step_fences(operation: str, drained: int, bench: Bench) -> None:
+    """It is noticed after a slow beat, whose mail is not read any more, or a slow look."""
+    await bench.world.stores.workers.request_drain("me")
+    fault = bench.world.engine.hold(operation)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.presence.step)
+        await fault.wait_reached()
+        bench.time.advance(LEASE)
+        fault.let_go()
+    assert bench.told.fenced == ["it did not run for 16.0 s"]
+    assert bench.told.drained == drained
+    bench.world.engine.calls.clear()
+    await bench.beat()
+    assert bench.world.engine.calls == []
+
+
+async def test_a_row_that_was_removed_fences(bench: Bench) -> None:
+    """Others may run its requests already; the row is not made again."""
+    await bench.world.stores.workers.remove("me")
+    await bench.beat(3)
+    assert bench.told.fenced == ["its row was removed"]
+    assert bench.outcomes() == ["gone"]
+    assert await bench.world.stores.workers.list() == []
+
+
+@pytest.mark.parametrize("lands", [False, True], ids=["not-landed", "answer-lost"])
+async def test_an_outage_does_not_fence(bench: Bench, *, lands: bool) -> None:
+    """For as long as it lasts: nobody else can look either. The events say why."""
+    error = StoreUnavailable("the table is away")
+    bench.world.engine.fail("update", error, times=MANY, lands=lands)
+    bench.world.engine.fail("scan", times=MANY)
+    await bench.beat(900)
+    assert bench.told.fenced == []
+    tried = bench.world.recorder.of(HeartbeatTried)
+    assert {(each.outcome, each.error) for each in tried} == {("failed", error)}
+
+
+@virtual_time
+@pytest.mark.parametrize("operation", ["update", "scan"])
+async def test_what_hangs_is_given_up_after_a_heartbeat(operation: str, world: World) -> None:
+    """The next one may get through; hanging is trying, and does not fence."""
+    bench = await registered(world, clock=world.clock)
+    world.engine.hold(operation, times=20)
+    for _ in range(20):
+        began = anyio.current_time()
+        await bench.presence.step()
+        assert anyio.current_time() - began == BEAT
+    await bench.presence.step()
+    assert bench.told.fenced == []
+    assert len(bench.told.views) == (2 if operation == "scan" else 22)
+    *tried, last = world.recorder.of(HeartbeatTried)
+    if operation == "update":
+        assert {(type(each.error), each.seconds) for each in tried} == {(TimeoutError, BEAT)}
+    assert last.outcome == "beaten"
+
+
+async def test_cancellations_are_handed_over_and_acknowledged(bench: Bench) -> None:
+    """The next beat takes out what was handled, and leaves what came meanwhile."""
+    workers = bench.world.stores.workers
+    await workers.request_cancel("me", "v1")
+    await bench.beat()
+    assert bench.told.cancelled == [{"v1"}]
+    assert (await bench.row()).cancel == {"v1"}
+    await workers.request_cancel("me", "v2")
+    await bench.beat()
+    assert bench.told.cancelled == [{"v1"}, {"v2"}]
+    await bench.beat()
+    assert bench.told.cancelled == [{"v1"}, {"v2"}]
+    assert (await bench.row()).cancel == frozenset()
+
+
+async def test_a_beat_that_fails_loses_no_mail(bench: Bench) -> None:
+    """Only what was handed over leaves the mailbox, whether the beat took effect or not."""
+    await bench.world.stores.workers.request_cancel("me", "v1")
+    bench.world.engine.fail("update", lands=True)
+    await bench.beat()
+    assert bench.told.cancelled == []
+    await bench.beat()
+    bench.world.engine.fail("update")
+    await bench.beat(2)
+    assert bench.told.cancelled == [{"v1"}]
+    assert (await bench.row()).cancel == frozenset()
+
+
+async def test_a_drain_order_is_given_once(bench: Bench) -> None:
+    """It leaves the mailbox, and the same order again changes nothing."""
+    workers = bench.world.stores.workers
+    await workers.request_drain("me")
+    await bench.beat(2)
+    assert not (await bench.row()).drain
+    await workers.request_drain("me")
+    await bench.beat(2)
+    assert bench.told.drained == 1
+
+
+@pytest.mark.parametrize("operations", [("update", "scan"), ("scan",)])
+async def test_an_outage_kills_nobody(operations: tuple[str, ...], world: World) -> None:
+    """A time in which nobody looked proves nothing: all stopwatches start again."""
+    bench = await registered(world, others=1)
+    for operation in operations:
+        world.engine.fail(operation, times=MANY)
+    await bench.beat(900)
+    world.engine.heal()
+    await bench.beat()
+    assert (len(bench.told.views), bench.dead(), bench.told.fenced) == (2, [], [])
+    await bench.beat(3)
+    assert bench.dead() == []
+    await bench.beat()
+    assert bench.dead() == ["other-0"]
+
+
+@pytest.mark.parametrize(
+    ("others", "beats_per_look"), [(1, 1), (30, 1), (31, 2), (64, 3), (130, 5)]
+)
+async def test_large_fleets_look_less_often(others: int, beats_per_look: int, world: World) -> None:
+    """The cost of looking must not grow with their square; the dead are found all the same."""
+    bench = await registered(world, others=others)
+    looks: list[int] = []
+    for _ in range(12):
+        await bench.beat()
+        looks.append(len(bench.told.views) - 1)
+    assert looks == [beat // beats_per_look for beat in range(1, 13)]
+    assert world.recorder.of(FleetLooked)[-1] == FleetLooked(live=1, dead=others, leads=True)
+
+
+async def test_the_row_can_be_removed(bench: Bench) -> None:
+    """The last thing that a worker does; an outage is raised."""
+    bench.world.engine.fail("delete")
+    with pytest.raises(StoreUnavailable):
+        await bench.presence.remove()
+    await bench.presence.remove()
+    assert await bench.world.stores.workers.list() == []
