@@ -29,8 +29,7 @@ class Health:
         self._threads = settings.handler.threads
         self._lease = settings.presence.lease
         self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.slowest)
-        self._polled: float | None = None
-        self._beaten: float | None = None
+        self._polled = self._beaten = clock.steady()
         self._started = False
         self._draining = False
         self._full = False
@@ -44,8 +43,9 @@ class Health:
             case HeartbeatTried(outcome="beaten"):
                 self._beaten = self._clock.steady()
             case SlotsChanged(used=used, total=total):
+                if self._full:  # nobody could poll until now
+                    self._polled = self._clock.steady()
                 self._full = used >= total
-                self._polled = self._clock.steady() if self._full else self._polled
             case HandlerStuck(thread=True):
                 self._threads_lost += 1
             case StuckHandlerEnded(thread=True):
@@ -54,6 +54,7 @@ class Health:
                 self._ending = reason
             case WorkerStarted():
                 self._started = True
+                self._polled = self._beaten = self._clock.steady()
             case WorkerDraining():
                 self._draining = True
             case _:
@@ -75,12 +76,8 @@ class Health:
             reasons.append("draining")
         if self._threads_lost >= self._threads:
             reasons.append(f"all {self._threads} threads are held by handlers that do not end")
-        if self._started and not self._full and _longer(self._polled, now, self._polls_within):
+        if self._started and not self._full and now - self._polled > self._polls_within:
             reasons.append(f"no poll succeeded for {self._polls_within:g} s")
-        if self._started and _longer(self._beaten, now, self._lease):
+        if self._started and now - self._beaten > self._lease:
             reasons.append(f"no heartbeat succeeded for {self._lease:g} s")
         return reasons
-
-
-def _longer(since: float | None, now: float, than: float) -> bool:
-    return since is not None and now - since > than

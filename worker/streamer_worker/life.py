@@ -83,6 +83,7 @@ class Life:
         self._looked = anyio.Event()
         self._fenced = anyio.Event()
         self._draining = False
+        self._beaten = parts.clock.steady()
         self._slots = Slots(parts.settings.concurrency, events=parts.events)
         self._limits = Limits(registry=parts.registry, slots=self._slots, settings=parts.settings)
         self._settler = Settler(requests=parts.stores.requests, events=parts.events, rng=parts.rng)
@@ -105,6 +106,9 @@ class Life:
             events=parts.events,
             clock=parts.clock,
         )
+
+    def beaten(self, began: float) -> None:
+        self._beaten = began
 
     def looked(self, view: FleetView) -> None:
         self._view = view
@@ -175,6 +179,7 @@ class Life:
             slots=self._slots,
             limits=self._limits,
             fleet=lambda: self._view,
+            is_sound=self._is_sound,
             settings=self._settings.poll,
             events=parts.events,
             clock=parts.clock,
@@ -193,6 +198,11 @@ class Life:
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
         return poller
+
+    def _is_sound(self) -> bool:
+        """Whether the others are sure to see us alive for a while yet."""
+        age = self._parts.clock.steady() - self._beaten
+        return age < self._settings.presence.lease / 2
 
     async def _rescue(self) -> RescueCounts:
         """Sweep after each look at the fleet."""

@@ -70,6 +70,7 @@ class Poller:
         slots: Slots,
         limits: Limits,
         fleet: Callable[[], FleetView],
+        is_sound: Callable[[], bool],
         settings: PollSettings,
         events: Events,
         clock: Clock,
@@ -81,6 +82,7 @@ class Poller:
         self._slots = slots
         self._limits = limits
         self._fleet = fleet
+        self._is_sound = is_sound
         self._settings = settings
         self._events = events
         self._clock = clock
@@ -93,8 +95,13 @@ class Poller:
         self._claiming: set[anyio.CancelScope] = set()
 
     async def step(self) -> PollCounts:
-        """Wait for a free slot, look once, claim what fits; return how much was found."""
+        """Wait for a free slot, look once, claim what fits; return how much was found.
+
+        While our beats fail nothing is claimed: it might be taken from us the next moment.
+        """
         await self._slots.wait_free()
+        if not self._is_sound():
+            return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
         found = self._eligible(await self._look())
         claimed = await self._claim_all(choose(found, self._limits.room(), self._last_served))
@@ -176,7 +183,7 @@ class Poller:
                 patience = min(rank, _LAST_RANK) * self._settings.steal_after
                 if self._sightings.seen_for(candidate) >= patience:
                     again = self._sightings.has_failed(candidate)
-                    found.append(Found(candidate=candidate, own=rank == 0, again=again))
+                    found.append(Found(candidate=candidate, rank=rank, again=again))
         self._rng.shuffle(found)
         return found
 

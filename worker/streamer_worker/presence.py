@@ -33,6 +33,8 @@ class Vitals:
 class Orders(Protocol):
     """What the row's reader has for the worker."""
 
+    def beaten(self, began: float) -> None: ...
+
     def looked(self, view: FleetView) -> None: ...
 
     def cancel(self, versions: frozenset[str]) -> None: ...
@@ -87,6 +89,7 @@ class Presence:
         if self._was_away():
             return
         if row is not None:
+            self._orders.beaten(self._began)
             self._read_mail(row)
         self._beats += 1
         if self._beats % self._beats_per_look == 0:

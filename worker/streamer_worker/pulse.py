@@ -151,6 +151,9 @@ class _PostedOrders:
         self._margin = margin
         self._end = end
 
+    def beaten(self, began: float) -> None:
+        self._post(self._orders.beaten, began)
+
     def looked(self, view: FleetView) -> None:
         self._post(self._orders.looked, view)
 

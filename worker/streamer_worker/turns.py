@@ -14,12 +14,12 @@ _UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A waiting request that this worker may take. `own`: it is its home. `again`: a claim of
-    it met an error before.
+    """A waiting request that this worker may take. `rank`: its place among those that may, 0
+    for its home. `again`: a claim of it met an error before.
     """
 
     candidate: Candidate
-    own: bool = True
+    rank: int = 0
     again: bool = False
 
 
@@ -38,21 +38,26 @@ class Room:
 def choose(
     found: Iterable[Found], room: Room, last_served: Callable[[str | None], int]
 ) -> list[Candidate]:
-    """Return what to claim, in order. Own ones go before others'; tenants take turns, the one
+    """Return what to claim, in order. Others' go only when nothing of our own can: first those
+    for which we are next in line, so that thieves do not collide. Tenants take turns, the one
     that was served longest ago first; within a tenant the oldest goes first, a retry counting
     from its creation, so that a stream of new ones does not keep it waiting.
     """
     chosen: list[Candidate] = []
     taken: Counter[tuple[int, str]] = Counter()
-    found = list(found)
-    for own in (True, False):
-        for candidate in _in_turns([each for each in found if each.own is own], last_served):
+    ranked: dict[int, list[Found]] = defaultdict(list)
+    for each in found:
+        ranked[each.rank].append(each)
+    for rank in sorted(ranked):
+        for candidate in _in_turns(ranked[rank], last_served):
             if len(chosen) >= room.total:
                 return chosen
             counted = [(place, *limit(candidate)) for place, limit in enumerate(room.limits)]
             if all(taken[place, name] < left for place, name, left in counted):
                 taken.update((place, name) for place, name, _ in counted)
                 chosen.append(candidate)
+        if rank == 0 and chosen:
+            break
     return chosen
 
 

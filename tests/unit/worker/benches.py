@@ -64,6 +64,7 @@ class PollBench:
     def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
         handlers = handlers or (echo,)
         self.fleet = FleetView()
+        self.sound = True
         self.world = world
         self.slots = Slots(slots, events=world.events)
         send, self.receive = anyio.create_memory_object_stream[Assignment](math.inf)
@@ -77,6 +78,7 @@ class PollBench:
                 registry=registry(handlers), slots=self.slots, settings=Settings(**settings)
             ),
             fleet=lambda: self.fleet,
+            is_sound=lambda: self.sound,
             settings=PollSettings(fastest=0.05, slowest=0.5),
             events=world.events,
             clock=world.clock,

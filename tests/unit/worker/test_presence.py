@@ -29,6 +29,10 @@ class Told:
         self.cancelled: list[frozenset[str]] = []
         self.drained = 0
         self.fenced: list[str] = []
+        self.beaten_at: list[float] = []
+
+    def beaten(self, began: float) -> None:
+        self.beaten_at.append(began)
 
     def looked(self, view: FleetView) -> None:
         self.views.append(view)

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Any
 
 import anyio
@@ -25,8 +24,6 @@ from unit.worker.harness import PATIENCE, World, on_asyncio
 
 pytestmark = [pytest.mark.anyio, on_asyncio]
 
-GONE = ConditionFailed(None)
-
 
 class Told:
     """A listener, orders and an end, which remember what came on which thread."""
@@ -36,22 +33,25 @@ class Told:
         self._changed = threading.Condition()
 
     def __call__(self, event: Event) -> None:
-        self._note(type(event).__name__, event)
+        self.note(type(event).__name__, event)
+
+    def beaten(self, began: float) -> None:
+        self.note("beaten", began)
 
     def looked(self, view: FleetView) -> None:
-        self._note("looked", view)
+        self.note("looked", view)
 
     def cancel(self, versions: frozenset[str]) -> None:
-        self._note("cancel", versions)
+        self.note("cancel", versions)
 
     def drain(self) -> None:
-        self._note("drain", None)
+        self.note("drain")
 
     def fence(self, reason: str) -> None:
-        self._note("fence", reason)
+        self.note("fence", reason)
 
     def end(self, reason: str) -> None:
-        self._note("end", reason)
+        self.note("end", reason)
 
     def of(self, kind: str) -> list[Any]:
         with self._changed:
@@ -63,22 +63,17 @@ class Told:
 
     def block_until(self, kind: str, more: int = 1) -> None:
         """Block this thread, and its loop, until so many more have come."""
-        times = len(self.of(kind)) + more
-        with self._changed:
-            assert self._changed.wait_for(partial(self._has, kind, times), PATIENCE)
+        self._wait(kind, len(self.of(kind)) + more)
 
     async def wait_for(self, kind: str, times: int = 1) -> list[Any]:
-        def wait() -> None:
-            with self._changed:
-                assert self._changed.wait_for(partial(self._has, kind, times), PATIENCE)
-
-        await anyio.to_thread.run_sync(wait)
+        await anyio.to_thread.run_sync(self._wait, kind, times)
         return self.of(kind)
 
-    def _has(self, kind: str, times: int) -> bool:
-        return sum(each == kind for each, _, _ in self._happened) >= times
+    def _wait(self, kind: str, times: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.of(kind)) >= times, PATIENCE)
 
-    def _note(self, kind: str, value: Any) -> None:
+    def note(self, kind: str, value: Any = None) -> None:
         with self._changed:
             self._happened.append((kind, value, threading.get_ident()))
             self._changed.notify_all()
@@ -88,10 +83,9 @@ class Bench:
     """A pulse that beats ten times a second, over stores that both threads share."""
 
     def __init__(self, world: World) -> None:
+        self.world = world
         self.workers = world.stores.workers
         self.engine = world.engine
-        self.stores = world.stores
-        self.rng = world.rng
         self.told = Told()
         self.closed = 0
 
@@ -103,7 +97,7 @@ class Bench:
             settings=PresenceSettings(**{"heartbeat": 0.1} | settings),
             events=Events(self.told),
             clock=SystemClock(),
-            rng=self.rng,
+            rng=self.world.rng,
             end=self.told.end,
         )
         return pulse(WorkerRow(worker_id="me", started_at=START), Vitals, self.told)
@@ -111,12 +105,9 @@ class Bench:
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[Stores]:
         try:
-            yield self.stores
+            yield self.world.stores
         finally:
             self.closed += 1
-
-    async def rows(self) -> list[WorkerRow]:
-        return await self.workers.list()
 
 
 @pytest.fixture
@@ -131,26 +122,24 @@ def heartbeats() -> list[threading.Thread]:
 async def test_the_row_is_there_when_the_pulse_has_begun(bench: Bench) -> None:
     """So that nothing is claimed before; and the fleet was looked at."""
     async with bench.pulse(heartbeat=60, lease=600):
-        assert [each.worker_id for each in await bench.rows()] == ["me"]
-        (view,) = await bench.told.wait_for("looked")
-        assert [each.worker_id for each in view.live] == ["me"]
+        assert [each.worker_id for each in await bench.workers.list()] == ["me"]
+        assert (await bench.told.wait_for("looked"))[0].live[0].worker_id == "me"
 
 
 async def test_what_stops_the_registration_is_raised(bench: Bench) -> None:
     """The store's own error, and no thread is left."""
     bench.engine.fail("put")
     with pytest.raises(StoreUnavailable), ungrouped():
-        async with bench.pulse():
-            pytest.fail("it must not begin")
+        await bench.pulse().__aenter__()
     assert (heartbeats(), bench.closed) == ([], 1)
 
 
 async def test_beats_go_on_while_the_loop_is_blocked(bench: Bench) -> None:
     """A handler that blocks the event loop does not look like a crash."""
     async with bench.pulse():
-        before = (await bench.rows())[0].beat
+        before = (await bench.workers.list())[0].beat
         bench.told.block_until("HeartbeatTried", 5)
-        assert (await bench.rows())[0].beat >= before + 4
+        assert (await bench.workers.list())[0].beat >= before + 4
     assert (bench.told.of("fence"), bench.told.of("end")) == ([], [])
 
 
@@ -187,7 +176,7 @@ async def test_the_row_can_be_removed(bench: Bench) -> None:
         with pytest.raises(StoreUnavailable):
             await remove()
         await remove()
-        assert await bench.rows() == []
+        assert await bench.workers.list() == []
 
 
 async def test_its_end_ends_the_thread_and_closes_its_client(bench: Bench) -> None:
@@ -209,12 +198,16 @@ async def test_an_error_of_the_worker_ends_the_thread_too(bench: Bench) -> None:
 
 async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
     """In the midst of a beat, at that."""
+    beating = threading.Event()
+
+    def reach(_update: object) -> bool:
+        beating.set()
+        return True
+
+    bench.engine.hold("update", when=reach)
     with anyio.CancelScope() as scope:
         async with bench.pulse():
-            bench.engine.hold("update")
-            calls = len(bench.engine.calls)
-            while bench.engine.calls[calls:].count("update") == 0:
-                await anyio.sleep(0.01)
+            assert await anyio.to_thread.run_sync(beating.wait, PATIENCE)
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
@@ -224,23 +217,28 @@ async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
 async def test_a_fence_that_the_loop_does_not_answer_ends_the_process(bench: Bench) -> None:
     """Others may run its requests already, and nothing else can stop its own."""
     async with bench.pulse():
-        bench.engine.fail("update", GONE)
+        bench.engine.fail("update", ConditionFailed(None))
         bench.told.block_until("end")
         assert bench.told.of("fence") == []
         await bench.told.wait_for("fence")
-    reason = "the event loop does not answer, and its row was removed"
-    assert bench.told.of("end") == [reason]
+    assert bench.told.of("end") == ["the event loop does not answer, and its row was removed"]
 
 
-async def test_a_fence_that_is_answered_does_not(bench: Bench) -> None:
+async def test_a_fence_that_is_answered_does_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker ends its handlers itself, and begins anew."""
-    bench.engine.fail("update", GONE)
+    judge = _PostedOrders._judge
+
+    def tell(*arguments: Any) -> None:
+        judge(*arguments)
+        bench.told.note("judged")
+
+    monkeypatch.setattr(_PostedOrders, "_judge", tell)
+    bench.engine.fail("update", ConditionFailed(None))
     async with bench.pulse(heartbeat=1):
-        await bench.told.wait_for("fence")
-        for each in threading.enumerate():
-            if isinstance(each, threading.Timer):
-                await anyio.to_thread.run_sync(each.join, PATIENCE)
-    assert bench.told.of("end") == []
+        await bench.told.wait_for("judged")
+    assert (len(bench.told.of("fence")), bench.told.of("end")) == (1, [])
 
 
 async def test_a_loop_that_stays_blocked_is_ended(bench: Bench) -> None:
@@ -280,14 +278,12 @@ async def test_a_heart_that_stops_is_noticed(bench: Bench) -> None:
     async def breaking() -> AsyncIterator[Stores]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(break_after_a_beat)
-            yield bench.stores
+            yield bench.world.stores
 
     async with bench.pulse(open_stores=breaking):
         (reason,) = await bench.told.wait_for("fence")
     assert reason.startswith("its heartbeat ended: ")
     assert "broken" in reason
-    assert bench.told.threads_of("fence") == {threading.get_ident()}
-    assert heartbeats() == []
 
 
 async def test_orders_for_a_worker_that_has_ended_go_nowhere() -> None:

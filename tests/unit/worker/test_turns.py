@@ -57,10 +57,24 @@ def test_no_more_are_chosen_than_there_is_room() -> None:
     assert chosen(some, Room(total=0)) == []
 
 
-def test_own_ones_go_before_others() -> None:
+def test_others_ones_are_left_while_there_are_own_ones() -> None:
     """However old those are: they have a home elsewhere."""
-    others = Found(candidate=waiting("theirs", age=100), own=False)
-    assert chosen([others, *found(waiting("ours"))], Room(total=2)) == ["ours", "theirs"]
+    others = Found(candidate=waiting("theirs", age=100), rank=1)
+    assert chosen([others, *found(waiting("ours"))], Room(total=2)) == ["ours"]
+    assert chosen([others], Room(total=2)) == ["theirs"]
+
+
+def test_own_ones_that_cannot_run_do_not_keep_others_waiting() -> None:
+    """A worker whose own action is saturated helps the rest."""
+    others = Found(candidate=waiting("theirs", action="echo"), rank=1)
+    room = Room(total=2, limits=(at_most({"bulk": 0}),))
+    assert chosen([others, *found(waiting("ours", action="bulk"))], room) == ["theirs"]
+
+
+def test_those_that_we_are_next_in_line_for_go_first() -> None:
+    """So that two workers with nothing of their own take different ones."""
+    some = [Found(candidate=waiting(str(rank), age=rank), rank=rank) for rank in (3, 1, 2)]
+    assert chosen(some, Room(total=2)) == ["1", "2"]
 
 
 def test_tenants_take_turns() -> None:
@@ -120,19 +134,24 @@ _candidates = st.builds(
 
 
 @given(
-    st.lists(st.builds(Found, candidate=_candidates, own=st.booleans(), again=st.booleans())),
+    st.lists(st.builds(Found, candidate=_candidates, rank=st.integers(0, 2), again=st.booleans())),
     st.integers(0, 10),
     st.integers(-1, 4),
 )
 def test_whatever_is_found_the_room_is_filled_and_not_exceeded(
     some: list[Found], total: int, bulk: int
 ) -> None:
-    """No limit is exceeded, nothing is chosen twice, and nothing that fits is left out."""
+    """No limit is exceeded, nothing is chosen twice; of our own, or else of all that was found,
+    nothing that fits is left out.
+    """
     room = Room(total=total, limits=(at_most({"bulk": bulk}),))
     taken = choose(some, room, lambda _: 0)
     counts = Counter(each.action for each in taken)
     assert len({each.request_id for each in taken}) == len(taken) <= total
     assert counts["bulk"] <= max(bulk, 0)
-    offered = Counter(each.candidate.action for each in some)
-    fits = min(total, offered["echo"] + min(offered["bulk"], max(bulk, 0)))
-    assert len(taken) == fits
+
+    def fitting(offers: list[Found]) -> int:
+        offered = Counter(each.candidate.action for each in offers)
+        return min(total, offered["echo"] + min(offered["bulk"], max(bulk, 0)))
+
+    assert len(taken) == (fitting([each for each in some if each.rank == 0]) or fitting(some))
