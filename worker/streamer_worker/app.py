@@ -54,6 +54,7 @@ class App:
         self._leave = leave
         self._stop = Stop()
         self._lives: list[Life] = []
+        self._begun = False
         self.stores = parts.stores
 
     @property
@@ -79,7 +80,8 @@ class App:
 
                 def started(worker_id: str) -> None:
                     self._tell_started(worker_id, metrics_url)
-                    if len(self._lives) == 1:
+                    if not self._begun:
+                        self._begun = True
                         task_status.started(metrics_url)
 
                 while await self._live(handlers, started):

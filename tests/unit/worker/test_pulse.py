@@ -85,7 +85,6 @@ class Bench:
     def __init__(self, world: World) -> None:
         self.world = world
         self.workers = world.stores.workers
-        self.engine = world.engine
         self.told = Told()
         self.closed = 0
 
@@ -128,7 +127,7 @@ async def test_the_row_is_there_when_the_pulse_has_begun(bench: Bench) -> None:
 
 async def test_what_stops_the_registration_is_raised(bench: Bench) -> None:
     """The store's own error, and no thread is left."""
-    bench.engine.fail("put")
+    bench.world.engine.fail("put")
     with pytest.raises(StoreUnavailable), ungrouped():
         await bench.pulse().__aenter__()
     assert (heartbeats(), bench.closed) == ([], 1)
@@ -150,10 +149,10 @@ async def test_orders_arrive_on_the_workers_own_thread(bench: Bench) -> None:
         await bench.workers.request_drain("me")
         assert (await bench.told.wait_for("cancel"))[0] == {"v1"}
         await bench.told.wait_for("drain")
-        await bench.told.wait_for("looked", 3)
+        await bench.told.wait_for("beaten")
         await bench.workers.remove("me")
         assert await bench.told.wait_for("fence") == ["its row was removed"]
-    orders = bench.told.threads_of("cancel", "drain", "looked", "fence")
+    orders = bench.told.threads_of("beaten", "cancel", "drain", "looked", "fence")
     assert orders == {threading.get_ident()}
     assert threading.get_ident() not in bench.told.threads_of("HeartbeatTried")
 
@@ -172,7 +171,7 @@ async def test_orders_for_a_loop_that_is_blocked_wait(bench: Bench) -> None:
 async def test_the_row_can_be_removed(bench: Bench) -> None:
     """From the worker's loop; what the store raises comes back to it."""
     async with bench.pulse(heartbeat=60, lease=600) as remove:
-        bench.engine.fail("delete")
+        bench.world.engine.fail("delete")
         with pytest.raises(StoreUnavailable):
             await remove()
         await remove()
@@ -183,7 +182,6 @@ async def test_its_end_ends_the_thread_and_closes_its_client(bench: Bench) -> No
     """No beat follows, and nobody is told anything."""
     async with bench.pulse():
         assert len(heartbeats()) == 1
-        await bench.told.wait_for("HeartbeatTried")
     assert (heartbeats(), bench.closed) == ([], 1)
     assert (bench.told.of("fence"), bench.told.of("end")) == ([], [])
 
@@ -204,7 +202,7 @@ async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
         beating.set()
         return True
 
-    bench.engine.hold("update", when=reach)
+    bench.world.engine.hold("update", when=reach)
     with anyio.CancelScope() as scope:
         async with bench.pulse():
             assert await anyio.to_thread.run_sync(beating.wait, PATIENCE)
@@ -217,7 +215,7 @@ async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
 async def test_a_fence_that_the_loop_does_not_answer_ends_the_process(bench: Bench) -> None:
     """Others may run its requests already, and nothing else can stop its own."""
     async with bench.pulse():
-        bench.engine.fail("update", ConditionFailed(None))
+        bench.world.engine.fail("update", ConditionFailed(None))
         bench.told.block_until("end")
         assert bench.told.of("fence") == []
         await bench.told.wait_for("fence")
@@ -235,7 +233,7 @@ async def test_a_fence_that_is_answered_does_not(
         bench.told.note("judged")
 
     monkeypatch.setattr(_PostedOrders, "_judge", tell)
-    bench.engine.fail("update", ConditionFailed(None))
+    bench.world.engine.fail("update", ConditionFailed(None))
     async with bench.pulse(heartbeat=1):
         await bench.told.wait_for("judged")
     assert (len(bench.told.of("fence")), bench.told.of("end")) == (1, [])
@@ -248,23 +246,23 @@ async def test_a_loop_that_stays_blocked_is_ended(bench: Bench) -> None:
     assert bench.told.of("end")[0] == "the event loop has not turned for 1 s"
 
 
-async def test_a_blocked_loop_is_told_with_what_blocks_it(bench: Bench) -> None:
-    """The stack names this test."""
+async def test_each_block_is_told_with_what_blocks(bench: Bench) -> None:
+    """The stack names this test; in between, the loop has turned."""
     async with bench.pulse():
         bench.told.block_until("LoopBlocked")
-    (told,) = bench.told.of("LoopBlocked")
-    assert "in test_a_blocked_loop_is_told_with_what_blocks_it" in told.stack
-    assert bench.told.of("end") == []
+        await bench.told.wait_for("looked", len(bench.told.of("looked")) + 2)
+        bench.told.block_until("LoopBlocked")
+    for told in bench.told.of("LoopBlocked"):
+        assert "in test_each_block_is_told_with_what_blocks" in told.stack
 
 
 async def test_an_unexpected_error_of_a_beat_is_told_and_beats_go_on(bench: Bench) -> None:
     """Nothing that a beat raises ends the heart."""
-    bench.engine.fail("update", ValueError("odd"))
+    bench.world.engine.fail("update", ValueError("odd"))
     async with bench.pulse():
-        (failed, *_) = await bench.told.wait_for("StepFailed")
+        failed, *_ = await bench.told.wait_for("StepFailed")
         await bench.told.wait_for("HeartbeatTried", 2)
     assert (failed.loop, failed.error.args) == ("heartbeat", ("odd",))
-    assert bench.told.of("fence") == []
 
 
 async def test_a_heart_that_stops_is_noticed(bench: Bench) -> None:

@@ -1,0 +1,103 @@
+"""A worker that must take itself for dead starts anew under another id."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamer_store import RequestStatus
+from streamer_store.schema import WORKERS
+from streamer_worker.events import (
+    RequestFinished,
+    RequestStarted,
+    StepFailed,
+    WorkerFenced,
+    WorkerStarted,
+    WorkerStopped,
+)
+from unit.worker.harness import Waiting, World, echo, running, virtual_time
+
+pytestmark = [pytest.mark.anyio, virtual_time]
+
+
+async def _fenced(world: World) -> str:
+    """Remove the worker's row, wait until it has noticed, and return its id."""
+    (row,) = await world.stores.workers.list()
+    await world.stores.workers.remove(row.worker_id)
+    (told,) = await world.recorder.wait_for(WorkerFenced)
+    assert told.worker_id == row.worker_id
+    return row.worker_id
+
+
+async def test_a_worker_whose_row_is_gone_starts_anew(world: World) -> None:
+    """What it ran has used an attempt and runs again; both ids are told."""
+    waiting = Waiting()
+    async with running(world.app([waiting.handler, echo])):
+        request = await world.enqueue("wait", max_retries=1)
+        await world.recorder.wait_for(RequestStarted)
+        first = await _fenced(world)
+        await world.recorder.wait_for(RequestStarted, 2)
+        waiting.go.set()
+        await world.recorder.wait_for(RequestFinished, 2)
+        started = [each.worker_id for each in world.recorder.of(WorkerStarted)]
+        assert started[0] == first
+        assert len(set(started)) == len(started) == 2
+    stored = await world.get(request)
+    assert (stored.status, stored.retry_count) == (RequestStatus.COMPLETED, 1)
+    assert stored.worker_id == started[1]
+    assert waiting.cancelled == 1
+    assert [each.worker_id for each in world.recorder.of(WorkerStopped)] == [started[1]]
+
+
+async def test_a_request_that_starves_its_worker_comes_to_an_end(world: World) -> None:
+    """Past its retries it fails, with the code of a lost worker."""
+    waiting = Waiting()
+    async with running(world.app([waiting.handler])):
+        request = await world.enqueue("wait", max_retries=0)
+        await world.recorder.wait_for(RequestStarted)
+        await _fenced(world)
+        await world.recorder.wait_for(RequestFinished)
+    stored = await world.get(request)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
+
+
+async def test_what_was_rescued_meanwhile_is_not_written_to(world: World) -> None:
+    """The fence decides: another has had the request since."""
+    waiting = Waiting()
+    async with running(world.app([waiting.handler])):
+        request = await world.enqueue("wait", max_retries=5)
+        await world.recorder.wait_for(RequestStarted)
+        candidate = await world.candidate(request, RequestStatus.PROCESSING)
+        await world.stores.requests.rescue(candidate, error="gone", code="WORKER_LOST")
+        stolen = await world.stores.requests.claim(
+            await world.candidate(request, RequestStatus.RETRYING), worker_id="other"
+        )
+        await _fenced(world)
+        (finished,) = await world.recorder.wait_for(RequestFinished)
+        assert finished.outcome == "claim_lost"
+        assert (await world.get(request)).version == stolen.version
+
+
+async def test_the_next_life_waits_until_the_table_takes_its_row(world: World) -> None:
+    """Each failure is told; it works again when the table is back."""
+    async with running(world.app([echo])):
+        await anyio.sleep(1)
+        world.engine.fail("put", when=lambda put: put.table is WORKERS, times=3)
+        await _fenced(world)
+        await world.recorder.wait_for(WorkerStarted, 2)
+        await world.enqueue("echo")
+        (finished,) = await world.recorder.wait_for(RequestFinished)
+    assert finished.outcome == "completed"
+    failed = [each.loop for each in world.recorder.of(StepFailed)]
+    assert failed.count("register") == 3
+
+
+async def test_a_stop_while_the_table_refuses_the_row_ends_it(world: World) -> None:
+    """There is nothing to wait for."""
+    app = world.app([echo])
+    with anyio.fail_after(60):
+        async with running(app):
+            await anyio.sleep(1)
+            world.engine.fail("put", when=lambda put: put.table is WORKERS, times=10**6)
+            await _fenced(world)
+            await world.recorder.wait_for(StepFailed)
