@@ -76,7 +76,10 @@ def test_a_payload_comes_from_standard_input(tables: dict[str, str]) -> None:
         ("[1]", "must be a JSON object, not list"),
         ('{"n": NaN}', "payload.n"),
         ('{"": 1}', "a key is empty"),
+        ('{"n": ' + "1" * 5000 + "}", "not JSON"),
+        ('{"n": ' + "[" * 50_000, "is nested too deeply"),
     ],
+    ids=["cut", "list", "nan", "empty-key", "long-number", "deep"],
 )
 def test_a_wrong_payload_is_told(tables: dict[str, str], payload: str, reason: str) -> None:
     """In one line, with exit code 1."""

@@ -100,10 +100,11 @@ async def _ended(stores: Stores, request_id: str) -> AsyncRequest:
 
 
 def _parsed(payload: str) -> dict[str, Any]:
-    text = sys.stdin.read() if payload == "-" else payload
     try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
+        parsed = json.loads(sys.stdin.read() if payload == "-" else payload)
+    except RecursionError as error:
+        raise ValidationError("payload", "is nested too deeply") from error
+    except ValueError as error:  # not JSON, not UTF-8, or a number of thousands of digits
         raise ValidationError("payload", f"not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise ValidationError("payload", f"must be a JSON object, not {type(parsed).__name__}")
