@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from streamer_store import NotFound, Stores, SystemClock, WorkerRow
@@ -53,7 +53,9 @@ def drain(
 
 def _print(rows: list[WorkerRow]) -> None:
     now = SystemClock().now()
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    # The id is there to be copied: in a narrow terminal other columns wrap, it does not.
+    whole = Column(_COLUMNS[0], min_width=max(len(row.worker_id) for row in rows))
+    table = Table(whole, *_COLUMNS[1:], box=None, pad_edge=False)
     for row in rows:
         age = "" if row.seen_at is None else f"{(now - row.seen_at).total_seconds():.0f} s ago"
         cells = (
