@@ -19,9 +19,10 @@ demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s
 
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
+	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation) # measuring coverage would treble its time
 
 check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 	$(BIN)/ruff format --check -q .
