@@ -17,12 +17,13 @@ help: ## Say what there is
 demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
+# The simulation runs apart, on both cores: measuring its coverage would only slow it down.
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
-	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation) # measuring coverage would treble its time
+	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation)
 
 check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 	$(BIN)/ruff format --check -q .
