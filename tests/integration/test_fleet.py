@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from integration.fast import FAST, HEARTBEAT, LEASE
+from integration.fast import ended as ended_of
 from processes import PATIENCE, Process, command
 from streamer_store import AsyncRequest, RequestStatus
-from streamer_store.transitions import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from streamer_store import Stores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
-
-HEARTBEAT = 0.5
-LEASE = 2.0
-FAST = {"STREAMER_PRESENCE_HEARTBEAT": "500ms", "STREAMER_PRESENCE_LEASE": "2s"}
 
 
 @pytest.fixture
@@ -43,15 +40,6 @@ def start(
 async def _enqueued(stores: Stores, action: str, **payload: object) -> str:
     request = AsyncRequest(action=action, payload=payload, max_retries=50)
     return (await stores.requests.enqueue(request)).request_id
-
-
-async def _ended(stores: Stores, *ids: str, within: float = PATIENCE) -> list[AsyncRequest]:
-    with anyio.fail_after(within):
-        while True:
-            found = list((await stores.requests.get_many(ids)).values())
-            if len(found) == len(ids) and all(each.status in TERMINAL for each in found):
-                return found
-            await anyio.sleep(0.05)
 
 
 async def _running(stores: Stores, request_id: str) -> AsyncRequest:
@@ -77,7 +65,7 @@ async def test_a_killed_worker_s_request_starts_elsewhere(
     victim.signal(signal.SIGKILL)
     killed = time.monotonic()
     other.event("request_rescued", request_id=request_id, worker_id=lost)
-    (ended,) = await _ended(stores, request_id)
+    (ended,) = await ended_of(stores, request_id)
     took = time.monotonic() - killed
     print(f"recovery took {took:.2f} s; lease {LEASE} s, heartbeat {HEARTBEAT} s")  # noqa: T201
     assert ended.result == {"attempt": 2}
@@ -101,7 +89,7 @@ async def test_nothing_is_lost_when_workers_are_killed_again_and_again(
         await anyio.sleep(2)
         fleet[turn % 3].signal(signal.SIGKILL)
         fleet[turn % 3] = start(STREAMER_CONCURRENCY="8")
-    ended = await _ended(stores, *ids)
+    ended = await ended_of(stores, *ids)
     assert {each.status for each in ended} == {RequestStatus.COMPLETED}
     assert set(ids) == set(effects.read_text().split())
 
@@ -121,7 +109,7 @@ async def test_a_deploy_costs_no_attempt(
     leaving.signal(signal.SIGTERM)
     assert leaving.ended() == 0
     start()
-    ended = await _ended(stores, *(each.request_id for each in stored))
+    ended = await ended_of(stores, *(each.request_id for each in stored))
     assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
 
 
@@ -137,7 +125,7 @@ async def test_a_paused_worker_starts_anew(
     other = start()
     other.event("worker_started")
     zombie.signal(signal.SIGSTOP)
-    (ended,) = await _ended(stores, request_id)
+    (ended,) = await ended_of(stores, request_id)
     zombie.signal(signal.SIGCONT)
     zombie.event("worker_fenced", worker_id=first)
     zombie.event("request_finished", request_id=request_id, outcome="claim_lost")
@@ -145,7 +133,7 @@ async def test_a_paused_worker_starts_anew(
     assert (await stores.requests.get(request_id)) == ended
     other.signal(signal.SIGTERM)
     assert other.ended() == 0
-    (after,) = await _ended(stores, await _enqueued(stores, "wait", seconds=0.01))
+    (after,) = await ended_of(stores, await _enqueued(stores, "wait", seconds=0.01))
     assert after.status is RequestStatus.COMPLETED
     assert after.worker_id not in {None, first}
     assert second is not None
@@ -165,7 +153,7 @@ async def test_a_running_request_is_cancelled(
     assert told["outcome"] == "cancelled"
     assert (await stores.requests.get(request_id)).status is RequestStatus.CANCELLED
     done = await _enqueued(stores, "wait", seconds=0.01)
-    await _ended(stores, done)
+    await ended_of(stores, done)
     for missing in (done, "nobody"):
         ended = command("cancel", missing, **settings)
         assert ended.returncode == 1
@@ -202,7 +190,7 @@ async def test_a_handler_that_blocks_the_loop_does_not_look_like_a_crash(
     other.event("worker_started")
     worker.event("worker_started")
     request_id = await _enqueued(stores, "block", seconds=2 * LEASE)
-    (ended,) = await _ended(stores, request_id)
+    (ended,) = await ended_of(stores, request_id)
     assert (ended.status, ended.retry_count) == (RequestStatus.COMPLETED, 0)
     blocked = [line for each in (worker, other) for line in each.lines if "loop_blocked" in line]
     assert len(blocked) == 1

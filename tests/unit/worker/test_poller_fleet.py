@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
 
@@ -117,18 +115,20 @@ async def test_a_whole_worker_leaves_what_a_row_lists(world: World) -> None:
     request = await world.enqueue("theirs")
     await world.stores.workers.register(member("other", "theirs"))
 
+    alive = anyio.CancelScope()
+
     async def beat() -> None:
-        while True:
-            await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
-            await anyio.sleep(4)
+        with alive:
+            while True:
+                await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
+                await anyio.sleep(4)
 
     poll = PollSettings(fastest=0.5, slowest=2.0, unknown_after=UNKNOWN_AFTER)
     async with running(world.app([echo], poll=poll)), anyio.create_task_group() as beating:
         beating.start_soon(beat)
         await anyio.sleep(10 * UNKNOWN_AFTER)
         assert (await world.get(request)).status is RequestStatus.PENDING
-        beating.cancel_scope.cancel()
-    async with running(world.app([echo], poll=poll)):
+        alive.cancel()
         await world.recorder.wait_for(RequestFinished, within=3600)
     assert (await world.get(request)).error_code == "INVALID_ACTION"
 
@@ -166,14 +166,13 @@ async def test_what_came_back_is_left_to_its_home_anew(world: World, bench: Poll
     assert await bench.poll() == [name]
 
 
-@pytest.mark.parametrize("fields", [{"draining": True}, {"actions": ("other_work",)}])
+@pytest.mark.parametrize("other", [member("other", draining=True), member("other", "other_work")])
 async def test_who_cannot_take_it_is_no_home(
-    fields: dict[str, Any], world: World, bench: PollBench
+    other: WorkerRow, world: World, bench: PollBench
 ) -> None:
     """A member that drains, or does not list the action, is not waited for."""
     name = await ranked(world, fleet(member("other")), 1)
-    actions = fields.get("actions", ())
-    bench.fleet = fleet(member("other", *actions, draining=fields.get("draining", False)))
+    bench.fleet = fleet(other)
     assert await bench.poll() == [name]
 
 
