@@ -198,8 +198,9 @@ class Poller:
             self._sightings.known(action)
             return False
         waited = self._sightings.unknown_for(action)
-        if not waited:
+        if waited is None:
             self._events.emit(ActionUnknown(action=action))
+            return False
         return waited >= self._settings.unknown_after
 
     def _last_served(self, tenant: str | None) -> int:

@@ -49,10 +49,16 @@ class Sightings:
         now = self._clock.steady()
         return now - self._first.setdefault(_key(candidate), now)
 
-    def unknown_for(self, action: str) -> float:
-        """Return for how long requests of an action have been seen that nobody takes."""
+    def unknown_for(self, action: str) -> float | None:
+        """Return for how long requests of an action have been seen that nobody takes; None when
+        this is the first.
+        """
         now = self._clock.steady()
-        return now - self._actions.setdefault(action, now)
+        since = self._actions.get(action)
+        if since is None:
+            self._actions[action] = now
+            return None
+        return now - since
 
     def known(self, action: str) -> None:
         """Somebody takes the action after all."""

@@ -64,11 +64,11 @@ def test_an_unknown_action_is_timed_until_somebody_takes_it(
     sightings: Sightings, clock: ManualClock
 ) -> None:
     """A deploy that is undone half-way begins anew."""
-    assert sightings.unknown_for("report") == 0
+    assert sightings.unknown_for("report") is None
     clock.advance(50)
     assert sightings.unknown_for("report") == 50
     sightings.known("report")
-    assert sightings.unknown_for("report") == 0
+    assert sightings.unknown_for("report") is None
 
 
 def test_retries_are_kept_until_they_are_due(sightings: Sightings, clock: ManualClock) -> None:
