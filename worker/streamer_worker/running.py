@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from streamer_store import Cancelled, Claim, ClaimLost
-from streamer_worker.handlers.definition import Handler
+from streamer_worker.handlers.definition import Handler, HandlerFunction
 from streamer_worker.outcome import Raised, Returned
 
 
@@ -97,10 +98,8 @@ class Running:
         try:
             if self.handler.in_thread:
                 # Not abandoned when cancelled: a thread that runs on keeps its place.
-                call = self.handler.function
-                return Returned(
-                    value=await anyio.to_thread.run_sync(call, payload, ctx, limiter=threads)
-                )
+                call = partial(_in_thread, self.handler.function, payload, ctx)
+                return Returned(value=await anyio.to_thread.run_sync(call, limiter=threads))
             return Returned(value=await self.handler.function(payload, ctx))
         except anyio.get_cancelled_exc_class() as error:
             if self.interruption is None and await _is_cancelled():
@@ -108,6 +107,14 @@ class Running:
             return Raised(error=error)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             return Raised(error=error)
+
+
+def _in_thread(function: HandlerFunction, payload: dict[str, Any], ctx: Any) -> Any:
+    try:
+        return function(payload, ctx)
+    except GeneratorExit as error:
+        # Handed over as it is, it would close the coroutine that awaits the thread.
+        raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error
 
 
 async def _is_cancelled() -> bool:

@@ -31,13 +31,15 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """A handler that takes a second, and knows how many of each kind ran at once."""
+    """Handlers that take a second, and know how many of an action or tenant ran at once."""
 
-    def __init__(self, action: str, **rules: Any) -> None:
+    def __init__(self) -> None:
         self.order: list[str | None] = []
         self.most: Counter[str | None] = Counter()
         self._now: Counter[str | None] = Counter()
-        self.handler = handler(action, **rules)(self._run)
+
+    def handler(self, action: str = "work", **rules: Any) -> Handler:
+        return handler(action, **rules)(self._run)
 
     async def _run(self, _payload: dict[str, Any], ctx: Context) -> None:
         self.order.append(ctx.tenant_id)
@@ -94,38 +96,37 @@ async def test_a_saturated_action_delays_others_by_seconds_at_most(world: World)
 
 async def test_no_more_of_an_action_run_than_it_allows(world: World) -> None:
     """And no fewer than could: its limit is used, and others run beside it."""
-    limited, free = Watched("limited", max_concurrency=2), Watched("free")
+    watched = Watched()
     for _ in range(12):
         await world.enqueue("limited")
         await world.enqueue("free")
-    async with running(world.app([limited.handler, free.handler], concurrency=8)):
+    limited = watched.handler("limited", max_concurrency=2)
+    async with running(world.app([limited, watched.handler("free")], concurrency=8)):
         await world.recorder.wait_for(RequestFinished, 24)
-    assert limited.most["limited"] == 2
-    assert free.most["free"] >= 6
+    assert watched.most["limited"] == 2
+    assert watched.most["free"] >= 6
 
 
 async def test_no_more_of_a_tenant_run_than_allowed(world: World) -> None:
     """Across its actions; requests without a tenant are not limited."""
-    one, two = Watched("one"), Watched("two")
-    both = (one.order, one.most, one._now)
-    two.order, two.most, two._now = both
+    watched = Watched()
     for number in range(36):
         tenant = ("a", "b", None)[number % 3]
         await world.enqueue(("one", "two")[number % 2], tenant_id=tenant)
-    app = world.app([one.handler, two.handler], concurrency=10, tenant_concurrency=2)
-    async with running(app):
+    handlers = [watched.handler("one"), watched.handler("two")]
+    async with running(world.app(handlers, concurrency=10, tenant_concurrency=2)):
         await world.recorder.wait_for(RequestFinished, 36)
-    assert (one.most["a"], one.most["b"]) == (2, 2)
-    assert one.most[None] >= 6
+    assert (watched.most["a"], watched.most["b"]) == (2, 2)
+    assert watched.most[None] >= 6
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
 async def test_a_small_tenant_does_not_wait_for_a_large_one(concurrency: int, world: World) -> None:
     """With fifty of another's before it, its two are among the first."""
-    watched = Watched("work")
+    watched = Watched()
     await enqueue(world, 50, action="work", tenant_id="large")
     await enqueue(world, 2, action="work", tenant_id="small")
-    async with running(world.app([watched.handler], concurrency=concurrency)):
+    async with running(world.app([watched.handler()], concurrency=concurrency)):
         await world.recorder.wait_for(RequestFinished, 52, within=600)
     assert [place for place, name in enumerate(watched.order) if name == "small"][-1] < 5
 
@@ -133,10 +134,10 @@ async def test_a_small_tenant_does_not_wait_for_a_large_one(concurrency: int, wo
 @pytest.mark.usefixtures("small_pages")
 async def test_a_small_tenant_behind_many_pages_is_found(world: World) -> None:
     """Each look goes a page further than its claims, so that its turn comes well before the end."""
-    watched = Watched("work")
+    watched = Watched()
     await enqueue(world, 30 * PAGE, action="work", tenant_id="large")
     small = await world.enqueue("work", tenant_id="small")
-    async with running(world.app([watched.handler], concurrency=1)):
+    async with running(world.app([watched.handler()], concurrency=1)):
         await world.recorder.wait_for(RequestStarted, 40, within=600)
         assert watched.order.count("small") == 1
         assert (await world.get(small)).status is not RequestStatus.PENDING
