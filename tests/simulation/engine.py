@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from streamer_store import RequestStatus, StoreUnavailable
+from simulation.journal import Journal
+from simulation.schedule import Faults
+from streamer_store import StoreUnavailable
 from streamer_store.engine import (
     ConditionFailed,
     Delete,
@@ -24,95 +25,63 @@ from streamer_store.engine import (
     Update,
 )
 from streamer_store.memory import MemoryEngine
-from streamer_store.schema import REQUESTS, WORKERS, Table
+from streamer_store.schema import WORKERS, Table
 from streamer_store.values import Item
-from streamer_store.writes import settle_version
 
 Result = TypeVar("Result")
 _TIME_LIMIT = 5.0
 _SNAPSHOT_EVERY = 0.5
 
 
-@dataclass(kw_only=True)
-class Faults:
-    """How often a call goes wrong, and in which way."""
+class _WatchedEngine(MemoryEngine):
+    """Remembers what the last write found, at the moment it took effect."""
 
-    before: float = 0.0
-    after: float = 0.0
-    late: float = 0.0
-    twice: float = 0.0
-    slow: float = 0.0
-    stale: float = 0.0
+    found: Item | None = None
 
-
-@dataclass(kw_only=True)
-class Journal:
-    """What took effect, as an observer of the table sees it who knows nothing of conditions."""
-
-    owners: dict[str, tuple[str, str]] = field(default_factory=dict)
-    uncounted: dict[str, int] = field(default_factory=dict)
-    violations: list[str] = field(default_factory=list)
-
-    def note(self, writer: str, update: Update, old: Item | None) -> None:
-        if update.table is WORKERS and old is None:
-            self.violations.append(f"{writer} made a row of a worker by an update: {update.key}")
-        if update.table is not REQUESTS or old is None:
-            return
-        owner, version = self.owners.get(update.key, ("", ""))
-        running = old.get("Status") == {"S": RequestStatus.PROCESSING.value}
-        mine = running and owner == writer
-        settles = _text(update, "Version") == settle_version(version)
-        match _text(update, "Status"):
-            case RequestStatus.PROCESSING:
-                self.owners[update.key] = (writer, update.sets["Version"]["S"])
-            case None if not mine:
-                self.violations.append(f"{writer} wrote progress to {update.key}, {owner} has it")
-            case RequestStatus.COMPLETED if not (settles and mine):
-                self.violations.append(f"{writer} completed {update.key}, {owner} has it")
-            case RequestStatus.PENDING | RequestStatus.RETRYING:
-                self._note_return(update, old)
-                rescues = _text(update, "ErrorCode") == "WORKER_LOST"
-                if running and not settles and not rescues:
-                    self.violations.append(f"{writer} gave {update.key} back, {owner} has it")
-
-    def _note_return(self, update: Update, old: Item) -> None:
-        counted = update.sets.get("RetryCount")
-        if counted is None or counted == old.get("RetryCount", {"N": "0"}):
-            self.uncounted[update.key] = self.uncounted.get(update.key, 0) + 1
-
-
-def _text(update: Update, name: str) -> str | None:
-    return update.sets.get(name, {}).get("S")
+    def _store(self, table: Table, key: str, item: Item) -> None:
+        self.found = self._rows(table).get(key)
+        super()._store(table, key, item)
 
 
 class SharedTable:
     """The one table, its journal, and older pictures of it for stale reads."""
 
     def __init__(self) -> None:
-        self.engine = MemoryEngine()
+        self.engine = _WatchedEngine()
         self.journal = Journal()
         self._pictures: list[tuple[float, dict[str, dict[str, Item]]]] = []
 
-    def picture(self) -> None:
+    async def put(self, writer: str, put: Put) -> None:
+        with anyio.CancelScope(shield=True):  # a write that was sent happens
+            await self.engine.put(put)
+        self.journal.note_put(writer, put, anyio.current_time())
+
+    async def update(self, writer: str, update: Update) -> Item:
+        self._picture()
+        with anyio.CancelScope(shield=True):
+            item = await self.engine.update(update)
+        self.journal.note_update(writer, update, self.engine.found, anyio.current_time())
+        return item
+
+    async def delete(self, writer: str, delete: Delete) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.engine.delete(delete)
+        if delete.table is WORKERS:
+            self.journal.note_delete(writer, delete.key, anyio.current_time())
+
+    def stale(self, rng: random.Random) -> MemoryEngine:
+        """Return the table as it was some time ago."""
+        engine = MemoryEngine()
+        if self._pictures:
+            engine._tables = rng.choice(self._pictures)[1]
+        return engine
+
+    def _picture(self) -> None:
         """Keep the state of now, at most twice a second; the items themselves never change."""
         now = anyio.current_time()
         if not self._pictures or now - self._pictures[-1][0] >= _SNAPSHOT_EVERY:
             tables = {name: dict(rows) for name, rows in self.engine._tables.items()}
             self._pictures = [*self._pictures[-5:], (now, tables)]
-
-    async def update(self, writer: str, update: Update) -> Item:
-        self.picture()
-        old = self.engine._tables[update.table.name].get(update.key)
-        with anyio.CancelScope(shield=True):  # a write that was sent happens
-            item = await self.engine.update(update)
-        self.journal.note(writer, update, old)
-        return item
-
-    def stale(self, rng: random.Random) -> MemoryEngine:
-        engine = MemoryEngine()
-        if self._pictures:
-            engine._tables = rng.choice(self._pictures)[1]
-        return engine
 
 
 class WorkerEngine:
@@ -179,13 +148,13 @@ class WorkerEngine:
         return await self._call(lambda: self._inner.get_many(table, keys))
 
     async def put(self, put: Put) -> None:
-        await self._call(lambda: self._inner.put(put))
+        await self._call(lambda: self._shared.put(self.name, put))
 
     async def update(self, update: Update) -> Item:
         return await self._call(lambda: self._shared.update(self.name, update))
 
     async def delete(self, delete: Delete) -> None:
-        await self._call(lambda: self._inner.delete(delete))
+        await self._call(lambda: self._shared.delete(self.name, delete))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._call(lambda: self._inner.delete_many(table, keys))

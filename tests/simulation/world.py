@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
 import trio
 from trio.testing import MockClock
 
-from simulation.engine import Faults, SharedTable, WorkerEngine
+from simulation.engine import SharedTable, WorkerEngine
+from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
 from streamer_store import AsyncRequest, RequestNotPending, RequestStatus, StoreUnavailable
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
@@ -45,23 +47,13 @@ class Run:
     torn: bool = False
 
 
-@dataclass(kw_only=True)
-class Schedule:
-    """What happens in one simulation; all of it comes from the seed."""
+class SkewedClock(LoopClock):
+    """A worker's clock, whose wall time may jump."""
 
-    seed: int
-    workers: int = 3
-    requests: int = 8
-    faults: Faults = field(
-        default_factory=lambda: Faults(
-            before=0.02, after=0.02, late=0.01, twice=0.02, slow=0.05, stale=0.2
-        )
-    )
-    crashes: bool = True
-    cuts: bool = True
-    freezes: bool = True
-    outages: bool = True
-    cancels: bool = True
+    skew = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.skew
 
 
 class World:
@@ -72,6 +64,7 @@ class World:
         self.runs: list[Run] = []
         self.engines: list[WorkerEngine] = []
         self.scopes: dict[str, anyio.CancelScope] = {}
+        self.clocks: dict[str, SkewedClock] = {}
         self.violations: list[str] = []
         self._clock = clock
         self._apps = 0
@@ -88,8 +81,7 @@ class World:
             with anyio.move_on_after(TROUBLE):
                 async with anyio.create_task_group() as troubles:
                     troubles.start_soon(self._trouble)
-                    if self.schedule.cancels:
-                        troubles.start_soon(self._cancel_some, ids)
+                    troubles.start_soon(self._cancel_some, ids)
             self._calm()
             await self._finish(ids)
             tasks.cancel_scope.cancel()
@@ -100,16 +92,17 @@ class World:
         stored = await self.operator.requests.enqueue_many(
             AsyncRequest(
                 action="job",
-                payload={"seconds": self.rng.choice([0.1, 1, 5, 25]), "kind": self.rng.random()},
-                tenant_id=self.rng.choice(["a", "b", None]),
-                max_retries=self.rng.choice([0, 1, 3, 10]),
+                payload={"job": number},
+                tenant_id=job.tenant,
+                max_retries=job.max_retries,
             )
-            for _ in range(self.schedule.requests)
+            for number, job in enumerate(self.schedule.jobs)
         )
         return [each.request_id for each in stored]
 
     def _stores(self, engine: WorkerEngine, rng: random.Random) -> Stores:
-        return stores_over(engine, clock=LoopClock(), rng=rng, report=lambda _: None)
+        clock = self.clocks.setdefault(engine.name, SkewedClock())
+        return stores_over(engine, clock=clock, rng=rng, report=lambda _: None)
 
     def _start(self) -> None:
         self._apps += 1
@@ -122,11 +115,11 @@ class World:
         self.tasks.start_soon(self._live, engine, rng)
 
     async def _live(self, engine: WorkerEngine, rng: random.Random) -> None:
-        clock = LoopClock()
         with anyio.CancelScope() as scope:
             self.scopes[engine.name] = scope
             while True:
                 stores = self._stores(engine, rng)
+                clock = self.clocks[engine.name]
                 settings = Settings(
                     concurrency=4,
                     http=HttpSettings(enabled=False),
@@ -170,7 +163,7 @@ class World:
             )
             self._note_start(run)
             try:
-                return await _work(run, payload, ctx)
+                return await _work(run, self.schedule.jobs[payload["job"]], ctx)
             finally:
                 run.ended = anyio.current_time()
 
@@ -185,55 +178,65 @@ class World:
         self.runs.append(run)
 
     async def _trouble(self) -> None:
-        schedule, rng = self.schedule, self.rng
-        kinds = [
-            kind
-            for kind, wanted in (
-                (self._crash, schedule.crashes),
-                (self._cut, schedule.cuts),
-                (self._freeze, schedule.freezes),
-                (self._outage, schedule.outages),
-            )
-            if wanted
-        ]
-        while kinds:
-            await anyio.sleep(rng.uniform(1, 30))
-            await rng.choice(kinds)()
+        for trouble in self.schedule.troubles:
+            await anyio.sleep(trouble.after)
+            match trouble.kind:
+                case Kind.CRASH:
+                    self._crash(trouble)
+                case Kind.CUT:
+                    await self._cut(trouble)
+                case Kind.FREEZE:
+                    self._freeze(trouble)
+                case Kind.OUTAGE:
+                    await self._outage(trouble)
+                case Kind.CLOCK:
+                    skew = timedelta(seconds=trouble.seconds)
+                    self.clocks[self._victim(trouble).name].skew += skew
 
-    async def _crash(self) -> None:
-        engine = self.rng.choice([each for each in self.engines if not each.dead])
+    def _victim(self, trouble: Trouble) -> WorkerEngine:
+        living = [each for each in self.engines if not each.dead]
+        return living[trouble.victim % len(living)]
+
+    def _crash(self, trouble: Trouble) -> None:
+        engine = self._victim(trouble)
         engine.dead = True
         self._tear(engine)
         self.scopes[engine.name].cancel()
         self._start()
 
-    async def _cut(self) -> None:
-        engine = self.rng.choice(self.engines)
+    async def _cut(self, trouble: Trouble) -> None:
+        engine = self._victim(trouble)
         engine.cut = True
         self._tear(engine)
-        await anyio.sleep(self.rng.choice([2, 10, 40]))
+        await anyio.sleep(trouble.seconds)
         self._tear(engine)
         engine.cut = False
 
-    async def _freeze(self) -> None:
+    def _freeze(self, trouble: Trouble) -> None:
         for engine in self.engines:
             self._tear(engine)
-        self._clock.jump(self.rng.choice([2, 15, 40]))
+        self.table.journal.blind(anyio.current_time(), trouble.seconds)
+        self._clock.jump(trouble.seconds)
 
-    async def _outage(self) -> None:
+    async def _outage(self, trouble: Trouble) -> None:
+        self.table.journal.blind(anyio.current_time(), trouble.seconds)
         for engine in self.engines:
             engine.cut = True
-        await anyio.sleep(self.rng.choice([5, 30, 120]))
-        for engine in self.engines:
-            engine.cut = False
+        try:
+            await anyio.sleep(trouble.seconds)
+        finally:
+            for engine in self.engines:
+                engine.cut = False
+            self.table.journal.sees(anyio.current_time())
 
     async def _cancel_some(self, ids: list[str]) -> None:
-        for request_id in self.rng.sample(ids, 2):
-            await anyio.sleep(self.rng.uniform(0, 30))
+        for cancel in self.schedule.cancels:
+            request_id = ids[cancel.job % len(ids)]
+            await anyio.sleep(cancel.after)
             for _ in range(2):  # the second one tells the worker again, which may be gone
                 with suppress(RequestNotPending):
                     await self.operator.requests.cancel(request_id)
-                await anyio.sleep(self.rng.uniform(0, 30))
+                await anyio.sleep(cancel.again)
 
     def _tear(self, engine: WorkerEngine) -> None:
         for run in self.runs:
@@ -276,18 +279,17 @@ class World:
             )
 
 
-async def _work(run: Run, payload: dict[str, Any], ctx: Any) -> Any:
-    kind = payload["kind"]
+async def _work(run: Run, job: Job, ctx: Any) -> Any:
     steps = 3
     for step in range(steps):
-        if 0.5 < kind < 0.6:
+        if job.reports:
             await ctx.progress(step / steps)
-        await anyio.sleep(payload["seconds"] / steps)
-    if kind < 0.15:
+        await anyio.sleep(job.seconds / steps)
+    if job.raises:
         raise ValueError("it does not work")
-    if kind < 0.3 and ctx.attempt == 1 and run.number % 2:
+    if job.snoozes and ctx.attempt == 1 and run.number % 2:
         raise RetryLater(after=3)
-    if kind > 0.9:
+    if job.lingers:
         run.torn = True
         with anyio.CancelScope(shield=True):
             await anyio.sleep(2)

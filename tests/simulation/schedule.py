@@ -1,0 +1,175 @@
+"""What happens in one simulation, as data: drawn from a seed, or by hypothesis."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from hypothesis import strategies as st
+
+
+class Kind(StrEnum):
+    """What goes wrong. A crash is of one worker, which another replaces; a cut is of one
+    worker's network; a freeze and an outage are everybody's; a clock is one worker's.
+    """
+
+    CRASH = "crash"
+    CUT = "cut"
+    FREEZE = "freeze"
+    OUTAGE = "outage"
+    CLOCK = "clock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """How often a call goes wrong, and in which way."""
+
+    before: float = 0.0
+    after: float = 0.0
+    late: float = 0.0
+    twice: float = 0.0
+    slow: float = 0.0
+    stale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request, and how its handler behaves."""
+
+    seconds: float
+    reports: bool = False
+    raises: bool = False
+    snoozes: bool = False
+    lingers: bool = False
+    max_retries: int = 3
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """`after` the one before it, and lasting for `seconds`; `victim` picks the worker."""
+
+    kind: Kind
+    after: float
+    seconds: float = 0.0
+    victim: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancel:
+    """Cancel the job, `after` the cancel before it, and once more `again` seconds later."""
+
+    job: int
+    after: float
+    again: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """All of one simulation; `seed` decides which calls meet the faults."""
+
+    seed: int
+    workers: int
+    jobs: tuple[Job, ...]
+    troubles: tuple[Trouble, ...] = ()
+    cancels: tuple[Cancel, ...] = ()
+    faults: Faults = field(default_factory=Faults)
+
+
+SECONDS: Final = (0.1, 1, 5, 25, 50)
+RETRIES: Final = (0, 1, 3, 5)
+LASTS: Final = {
+    Kind.CRASH: (0.0,),
+    Kind.CUT: (2.0, 10.0, 40.0),
+    Kind.FREEZE: (2.0, 15.0, 40.0),
+    Kind.OUTAGE: (5.0, 30.0, 120.0),
+    Kind.CLOCK: (-60.0, -5.0, 5.0, 60.0),
+}
+_USUAL: Final = Faults(before=0.02, after=0.02, late=0.01, twice=0.02, slow=0.05, stale=0.2)
+
+
+def drawn(seed: int) -> Schedule:
+    """Return the schedule of this seed."""
+    rng = random.Random(seed)
+    jobs = tuple(_job(rng) for _ in range(8))
+    return Schedule(
+        seed=seed,
+        workers=3,
+        jobs=jobs,
+        troubles=tuple(_trouble(rng) for _ in range(6)),
+        cancels=tuple(
+            Cancel(job=job, after=rng.uniform(0, 60), again=rng.uniform(0, 30))
+            for job in rng.sample(range(len(jobs)), 2)
+        ),
+        faults=_USUAL,
+    )
+
+
+def _job(rng: random.Random) -> Job:
+    kind = rng.random()
+    return Job(
+        seconds=1 if kind < 0.15 else rng.choice(SECONDS),
+        raises=kind < 0.15,
+        snoozes=0.15 <= kind < 0.3,
+        reports=0.5 <= kind < 0.7,
+        lingers=kind > 0.9,
+        max_retries=rng.choice(RETRIES),
+        tenant=rng.choice(["a", "b", None]),
+    )
+
+
+def _trouble(rng: random.Random) -> Trouble:
+    kind = rng.choice(list(Kind))
+    return Trouble(
+        kind=kind,
+        after=rng.uniform(1, 30),
+        seconds=rng.choice(LASTS[kind]),
+        victim=rng.randrange(100),
+    )
+
+
+def schedules() -> st.SearchStrategy[Schedule]:
+    """Draw any schedule; hypothesis finds the smallest one that fails."""
+    flag = st.sampled_from([False, False, False, True])
+    chance = st.sampled_from([0.0, 0.02, 0.1])
+    jobs = st.builds(
+        Job,
+        seconds=st.sampled_from(SECONDS),
+        reports=flag,
+        raises=flag,
+        snoozes=flag,
+        lingers=flag,
+        max_retries=st.sampled_from(RETRIES),
+        tenant=st.sampled_from([None, "a", "b"]),
+    )
+    troubles = st.sampled_from(list(Kind)).flatmap(
+        lambda kind: st.builds(
+            Trouble,
+            kind=st.just(kind),
+            after=st.floats(0, 30),
+            seconds=st.sampled_from(LASTS[kind]),
+            victim=st.integers(0, 5),
+        )
+    )
+    cancels = st.builds(
+        Cancel, job=st.integers(0, 11), after=st.floats(0, 60), again=st.floats(0, 30)
+    )
+    return st.builds(
+        Schedule,
+        seed=st.integers(0, 2**16),
+        workers=st.integers(1, 5),
+        jobs=st.lists(jobs, min_size=1, max_size=12).map(tuple),
+        troubles=st.lists(troubles, max_size=8).map(tuple),
+        cancels=st.lists(cancels, max_size=3).map(tuple),
+        faults=st.builds(
+            Faults,
+            before=chance,
+            after=chance,
+            late=st.sampled_from([0.0, 0.01, 0.05]),
+            twice=chance,
+            slow=chance,
+            stale=st.sampled_from([0.0, 0.2, 0.5]),
+        ),
+    )
