@@ -26,7 +26,13 @@ from streamer_worker.health import Health
 from streamer_worker.life import Parts
 from streamer_worker.metrics import Metrics
 from streamer_worker.pulse import pulse_here
-from streamer_worker.settings import HandlerSettings, HttpSettings, ReaperSettings, Settings
+from streamer_worker.settings import (
+    HandlerSettings,
+    HttpSettings,
+    PollSettings,
+    ReaperSettings,
+    Settings,
+)
 from unit.worker.harness import LoopClock
 
 TROUBLE = 90.0
@@ -122,6 +128,7 @@ class World:
                 clock = self.clocks[engine.name]
                 settings = Settings(
                     concurrency=4,
+                    poll=PollSettings(slowest=2),
                     http=HttpSettings(enabled=False),
                     reaper=ReaperSettings(enabled=False),
                     handler=HandlerSettings(timeout=60),
