@@ -12,6 +12,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from simulation.journal import Journal
+from simulation.pausing import WORKER
 from simulation.schedule import Faults
 from streamer_store import StoreUnavailable
 from streamer_store.engine import (
@@ -121,17 +122,23 @@ class WorkerEngine:
             await anyio.lowlevel.checkpoint()
             raise StoreUnavailable("refused")
         if self._happens(faults.late):
-            self._later.start_soon(self._land, call, self._rng.uniform(0.1, 20))
+            self._send(call, self._rng.uniform(0.1, 20))
             await anyio.sleep(self._rng.uniform(0, 0.1))
             raise StoreUnavailable("timed out; it lands later")
         if self._happens(faults.twice):
-            self._later.start_soon(self._land, call, self._rng.uniform(0, 1))
+            self._send(call, self._rng.uniform(0, 1))
         result = await call()
         if self.dead:
             await anyio.sleep_forever()
         if self._happens(faults.after):
             raise StoreUnavailable("the answer was lost")
         return result
+
+    def _send(self, call: Callable[[], Awaitable[object]], after: float) -> None:
+        """Let a copy of the call land later, whatever becomes of the worker."""
+        mine = WORKER.set("")
+        self._later.start_soon(self._land, call, after)
+        WORKER.reset(mine)
 
     async def _land(self, call: Callable[[], Awaitable[object]], after: float) -> None:
         await anyio.sleep(after)

@@ -36,9 +36,12 @@ class Journal:
     violations: list[str] = field(default_factory=list)
     _rows: dict[str, _Presence] = field(default_factory=dict)
     _seeing_since: float = 0.0
+    _saw_since: float = 0.0
+    _blind_from: float = 0.0
 
     def blind(self, now: float, seconds: float) -> None:
         """From now on nobody can look at the table: a time that proves nobody dead."""
+        self._blind_from, self._saw_since = now, self._seeing_since
         if seconds > _BLIND_AFTER:
             for row in self._rows.values():
                 if self._silent(row, now):
@@ -47,7 +50,10 @@ class Journal:
 
     def sees(self, now: float) -> None:
         """It has ended, perhaps earlier than was said."""
-        self._seeing_since = min(self._seeing_since, now)
+        if now - self._blind_from <= _BLIND_AFTER:
+            self._seeing_since = self._saw_since
+        else:
+            self._seeing_since = min(self._seeing_since, now)
 
     def note_put(self, writer: str, put: Put, now: float) -> None:
         if put.table is WORKERS:

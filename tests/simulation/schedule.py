@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 
 class Kind(StrEnum):
-    """What goes wrong. A crash is of one worker, which another replaces; a cut is of one
-    worker's network; a freeze and an outage are everybody's; a clock is one worker's.
+    """What goes wrong. A crash is of one worker, which another replaces; a pause is of one; a
+    cut is of one worker's network; a freeze and an outage are everybody's; a clock, the wall's,
+    is one worker's.
     """
 
     CRASH = "crash"
+    PAUSE = "pause"
     CUT = "cut"
     FREEZE = "freeze"
     OUTAGE = "outage"
@@ -82,6 +84,7 @@ SECONDS: Final = (0.1, 1, 5, 25, 50)
 RETRIES: Final = (0, 1, 3, 5)
 LASTS: Final = {
     Kind.CRASH: (0.0,),
+    Kind.PAUSE: (5.0, 15.0, 20.0, 40.0),
     Kind.CUT: (2.0, 10.0, 40.0),
     Kind.FREEZE: (2.0, 15.0, 40.0),
     Kind.OUTAGE: (5.0, 30.0, 120.0),

@@ -13,7 +13,9 @@ import anyio
 import trio
 from trio.testing import MockClock
 
+from simulation import pausing
 from simulation.engine import SharedTable, WorkerEngine
+from simulation.pausing import WORKER
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
 from streamer_store import AsyncRequest, RequestNotPending, RequestStatus, StoreUnavailable
 from streamer_store.stores import Stores, stores_over
@@ -79,6 +81,7 @@ class World:
         """Run the schedule, and return what should not have been."""
         async with anyio.create_task_group() as tasks:
             self.tasks = tasks
+            self.queue = pausing.install()
             clean = WorkerEngine("operator", self.table, faults=Faults(), rng=self.rng, later=tasks)
             self.operator = self._stores(clean, self.rng)
             ids = await self._enqueue()
@@ -121,6 +124,7 @@ class World:
         self.tasks.start_soon(self._live, engine, rng)
 
     async def _live(self, engine: WorkerEngine, rng: random.Random) -> None:
+        WORKER.set(engine.name)
         with anyio.CancelScope() as scope:
             self.scopes[engine.name] = scope
             while True:
@@ -190,6 +194,8 @@ class World:
             match trouble.kind:
                 case Kind.CRASH:
                     self._crash(trouble)
+                case Kind.PAUSE:
+                    await self._pause(trouble)
                 case Kind.CUT:
                     await self._cut(trouble)
                 case Kind.FREEZE:
@@ -210,6 +216,16 @@ class World:
         self._tear(engine)
         self.scopes[engine.name].cancel()
         self._start()
+
+    async def _pause(self, trouble: Trouble) -> None:
+        engine = self._victim(trouble)
+        self._tear(engine)
+        self.queue.paused.add(engine.name)
+        try:
+            await anyio.sleep(trouble.seconds)
+        finally:
+            self._tear(engine)
+            self.queue.paused.discard(engine.name)
 
     async def _cut(self, trouble: Trouble) -> None:
         engine = self._victim(trouble)
