@@ -29,9 +29,12 @@ class _Presence:
 
 @dataclass(kw_only=True)
 class Journal:
-    """`violations` says what should not have been."""
+    """`violations` says what should not have been; `taken` has each request that was rescued
+    from a worker which was taken for dead.
+    """
 
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+    taken: set[tuple[str, str]] = field(default_factory=set)
     uncounted: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     _rows: dict[str, _Presence] = field(default_factory=dict)
@@ -84,8 +87,9 @@ class Journal:
         mine = running and owner == writer
         settles = _text(update.sets, "Version") == settle_version(version)
         rescues = running and not settles and _text(update.sets, "ErrorCode") == WORKER_LOST
-        if rescues:
-            self._judge_death(writer, _text(old, "WorkerID") or "", now, "rescued from")
+        worker_id = _text(old, "WorkerID") or ""
+        if rescues and self._judge_death(writer, worker_id, now, "rescued from"):
+            self.taken.add((update.key, owner))
         match _text(update.sets, "Status"):
             case RequestStatus.PROCESSING:
                 self.owners[update.key] = (writer, update.sets["Version"]["S"])
@@ -105,16 +109,20 @@ class Journal:
         if counted is None or counted == old.get("RetryCount", {"N": "0"}):
             self.uncounted[update.key] = self.uncounted.get(update.key, 0) + 1
 
-    def _judge_death(self, writer: str, worker_id: str, now: float, did: str) -> None:
-        """Only who was silent for the lease, while others could look, may be taken for dead."""
+    def _judge_death(self, writer: str, worker_id: str, now: float, did: str) -> bool:
+        """Only who was silent for the lease, while others could look, may be taken for dead.
+        Return whether somebody was.
+        """
         row = self._rows.get(worker_id)
-        if row is None or row.writer == writer or self._silent(row, now):
-            return
-        if row.back is None or now - row.back > _CARRIED_OUT_WITHIN:
+        if row is None or row.writer == writer:
+            return False
+        back = row.back is not None and now - row.back <= _CARRIED_OUT_WITHIN
+        if not back and not self._silent(row, now):
             seen = now - max(row.beaten, self._seeing_since)
             self.violations.append(
                 f"{writer} {did} {row.writer}, {worker_id}, seen silent for {seen:.1f} s only"
             )
+        return True
 
     def _silent(self, row: _Presence, now: float) -> bool:
         return now - max(row.beaten, self._seeing_since) >= _SETTINGS.lease

@@ -43,8 +43,8 @@ PATIENCE = 2 * 3600.0
 
 @dataclass(kw_only=True)
 class Run:
-    """One call of a handler. `torn`: its worker was cut off, frozen or crashed meanwhile, or it
-    ignored its cancellation.
+    """One call of a handler. `torn`: its worker crashed meanwhile, or it ignored its
+    cancellation.
     """
 
     number: int
@@ -182,9 +182,11 @@ class World:
 
     def _note_start(self, run: Run) -> None:
         for other in self.runs:
-            if other.request_id == run.request_id and other.ended is None and not other.torn:
+            if other.request_id != run.request_id or other.ended is not None or other.torn:
+                continue
+            if (other.request_id, other.worker) not in self.table.journal.taken:
                 self.violations.append(
-                    f"{run.worker} runs {run.request_id} while {other.worker} does, undisturbed"
+                    f"{run.worker} runs {run.request_id} while {other.worker}, not dead, does"
                 )
         self.runs.append(run)
 
@@ -213,31 +215,27 @@ class World:
     def _crash(self, trouble: Trouble) -> None:
         engine = self._victim(trouble)
         engine.dead = True
-        self._tear(engine)
+        for run in self.runs:
+            if run.worker == engine.name and run.ended is None:
+                run.torn = True
         self.scopes[engine.name].cancel()
         self._start()
 
     async def _pause(self, trouble: Trouble) -> None:
         engine = self._victim(trouble)
-        self._tear(engine)
         self.queue.paused.add(engine.name)
         try:
             await anyio.sleep(trouble.seconds)
         finally:
-            self._tear(engine)
             self.queue.paused.discard(engine.name)
 
     async def _cut(self, trouble: Trouble) -> None:
         engine = self._victim(trouble)
         engine.cut = True
-        self._tear(engine)
         await anyio.sleep(trouble.seconds)
-        self._tear(engine)
         engine.cut = False
 
     def _freeze(self, trouble: Trouble) -> None:
-        for engine in self.engines:
-            self._tear(engine)
         self.table.journal.blind(anyio.current_time(), trouble.seconds)
         self._clock.jump(trouble.seconds)
 
@@ -260,11 +258,6 @@ class World:
                 with suppress(RequestNotPending):
                     await self.operator.requests.cancel(request_id)
                 await anyio.sleep(cancel.again)
-
-    def _tear(self, engine: WorkerEngine) -> None:
-        for run in self.runs:
-            if run.worker == engine.name and run.ended is None:
-                run.torn = True
 
     def _calm(self) -> None:
         for engine in self.engines:
