@@ -49,7 +49,9 @@ class Claims:
         self._rng = rng
         self._table = engine.table_name(REQUESTS)
 
-    async def claim(self, candidate: Candidate, *, worker_id: str | None = None) -> Claim:
+    async def claim(
+        self, candidate: Candidate, *, worker_id: str | None = None, version: str | None = None
+    ) -> Claim:
         now = self._clock.now()
         if candidate.status not in WAITING:
             where = self._at("claim", candidate.request_id)
@@ -60,7 +62,7 @@ class Claims:
             broken = Undecodable(candidate.broken, **self._at("claim", candidate.request_id))
             await self._give_up(candidate, str(broken), INVALID_REQUEST)
             raise broken
-        version = new_id(self._rng)
+        version = version or new_id(self._rng)
         update = writes.claim(candidate, worker_id=worker_id, version=version, now=now)
         try:
             item = await self._write_as_seen(candidate, update)

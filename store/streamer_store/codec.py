@@ -5,10 +5,10 @@ Absent values are not written. Attributes that are not listed here are ignored w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from dataclasses import fields as fields_of
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar, cast
 
@@ -27,6 +27,8 @@ from streamer_store.times import format_time, parse_time
 from streamer_store.values import AttributeValue, Item, decode, encode, encode_document
 
 _REASON_CHARS: Final = 200
+# When a row does not tell when its worker started: that one leads when nobody else can.
+_LAST_TO_LEAD: Final = datetime.max.replace(tzinfo=UTC)
 _Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
 
 
@@ -188,20 +190,21 @@ def subscription(item: Item) -> Subscription:
 
 
 def worker(item: Item) -> WorkerRow:
-    return _read(item, WORKER, WorkerRow, "WorkerID")
+    """Return what can be read of a worker's row; `broken` says what cannot.
+
+    A live worker must not be taken for gone because of an attribute that another release
+    writes in another way. Raises Undecodable for a row without StartedAt, which no beat keeps.
+    """
+    found, broken = _readable(item, WORKER)
+    if "StartedAt" in item:
+        found.setdefault("started_at", _LAST_TO_LEAD)
+    return _build(WorkerRow, WORKER, found | {"broken": broken}, raw_text(item, "WorkerID"))
 
 
 def candidate(item: Item) -> Candidate:
     """Return what StatusIndex says of a request. A wrong entry comes back `broken`, never lost."""
     wanted = {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID"}
-    fields: dict[str, Any] = {}
-    broken = None
-    for attribute in REQUEST:
-        if attribute.name in wanted and attribute.name in item:
-            try:
-                fields[attribute.field] = _attribute(item, attribute)
-            except Undecodable as error:
-                broken = error.reason
+    fields, broken = _readable(item, [each for each in REQUEST if each.name in wanted])
     version = item.get("Version")
     if version is not None and "S" not in version:
         broken = f"Version: expected text, found type {', '.join(version)}"
@@ -278,6 +281,22 @@ def _fields(item: Item, attributes: tuple[_Attribute, ...], key: str) -> dict[st
         if value is not None:
             fields[attribute.field] = value
     return fields
+
+
+def _readable(item: Item, attributes: Iterable[_Attribute]) -> tuple[dict[str, Any], str | None]:
+    """Return the fields that can be read, and what is wrong with one that cannot."""
+    fields = {}
+    broken = None
+    for attribute in attributes:
+        if attribute.name in item:
+            try:
+                value = _attribute(item, attribute)
+            except Undecodable as error:
+                broken = error.reason
+            else:
+                if value is not None:
+                    fields[attribute.field] = value
+    return fields, broken
 
 
 def _attribute(item: Item, attribute: _Attribute) -> Any:

@@ -146,6 +146,7 @@ class WorkerRow:
     """One live worker: its presence, its part in the fleet, and its mailbox.
 
     `cancel` holds the Versions of cancelled requests, `drain` asks it to finish and go.
+    `broken` says what of the row could not be read; it is not stored.
     """
 
     worker_id: str
@@ -163,6 +164,7 @@ class WorkerRow:
     cancel: frozenset[str] = frozenset()
     drain: bool = False
     ttl: int | None = None
+    broken: str | None = None
 
     def __post_init__(self) -> None:
         require_text("worker_id", self.worker_id)

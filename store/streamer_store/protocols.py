@@ -118,9 +118,13 @@ class RequestQueue(Protocol):
         """
         ...
 
-    async def claim(self, candidate: Candidate, *, worker_id: str | None = None) -> Claim:
+    async def claim(
+        self, candidate: Candidate, *, worker_id: str | None = None, version: str | None = None
+    ) -> Claim:
         """Make a waiting request PROCESSING, if it is still as the candidate says.
 
+        `version` is the one to set, a fresh one unless it is given. Whoever gives the same one
+        again after StoreUnavailable is given the claim that the first try may have won.
         Raises RequestNotPending (not due, or no longer waiting), ConcurrentModification
         (waiting, but changed), NotFound. A request that cannot be decoded, or has no room
         left, is failed with INVALID_REQUEST or ITEM_TOO_LARGE; then Undecodable or

@@ -88,13 +88,20 @@ class WorkerTable:
             page = await self._engine.scan(Scan(table=WORKERS, after=after))
             for item in page.items:
                 try:
-                    found.append(codec.worker(item))
+                    row = codec.worker(item)
                 except Undecodable as error:
-                    error.table = self._table
-                    self._report(error)
+                    self._tell(error)
+                    continue
+                if row.broken is not None:
+                    self._tell(Undecodable(row.broken, key=row.worker_id))
+                found.append(row)
             after = page.after
             if after is None:
                 return found
+
+    def _tell(self, error: Undecodable) -> None:
+        error.table = self._table
+        self._report(error)
 
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
         require_text("worker_id", worker_id)

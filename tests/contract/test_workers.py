@@ -11,6 +11,7 @@ from streamer_store import AlreadyExists, NotFound, Stores, Undecodable, Validat
 from streamer_store.engine import Put
 from streamer_store.schema import WORKERS
 from streamer_store.times import epoch
+from streamer_store.values import Item
 from support import START
 
 if TYPE_CHECKING:
@@ -112,9 +113,28 @@ async def test_empty_ids_are_refused(stores: Stores) -> None:
 async def test_a_row_that_does_not_read_is_reported(
     stores: Stores, undecodable: list[Undecodable]
 ) -> None:
-    """The others are listed all the same."""
+    """The others are listed all the same. Without StartedAt no worker keeps it."""
     await stores.workers.register(ROW)
     await stores.engine.put(Put(table=WORKERS, item={"WorkerID": {"S": "broken"}}))
     (row,) = await stores.workers.list()
     assert row.worker_id == "w1"
     assert [each.key for each in undecodable] == ["broken"]
+
+
+async def test_a_live_worker_s_row_is_listed_whatever_is_wrong_with_it(
+    stores: Stores, undecodable: list[Undecodable]
+) -> None:
+    """Another release may write otherwise: it beats, reads its mail, and is told as wrong."""
+    odd: Item = {
+        "WorkerID": {"S": "w1"},
+        "StartedAt": {"S": "the other day"},
+        "Actions": {"L": [{"S": "echo"}]},
+        "Beat": {"N": "3"},
+    }
+    await stores.engine.put(Put(table=WORKERS, item=odd))
+    assert await stores.workers.request_cancel("w1", "v1")
+    row = await _beat(stores)
+    assert (row.beat, row.actions, row.cancel) == (4, frozenset(), frozenset({"v1"}))
+    (listed,) = await stores.workers.list()
+    assert (listed.worker_id, listed.beat) == ("w1", 4)
+    assert [each.key for each in undecodable] == ["w1"]

@@ -54,6 +54,7 @@ class App:
         self._leave = leave
         self._stop = Stop()
         self._lives: list[Life] = []
+        self._threads = anyio.CapacityLimiter(parts.settings.handler.threads)
         self._begun = False
         self.stores = parts.stores
 
@@ -63,7 +64,7 @@ class App:
 
     def stop(self) -> None:
         """Drain and end; asked again, wait for no handler."""
-        self._stop.ask()
+        self._stop.signal()
 
     async def run(self, *, task_status: TaskStatus[str | None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped. Once polling, the status is started with the URL of /metrics.
@@ -103,7 +104,9 @@ class App:
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._parts.rng)
         first = not self._lives
         while True:
-            life = Life(self._parts, self._stop)
+            life = Life(
+                self._parts, self._stop, threads=self._threads, lost_threads=self._lost_threads
+            )
             self._lives = [each for each in self._lives if each.has_stuck] + [life]
             try:
                 with ungrouped():
@@ -117,6 +120,9 @@ class App:
                     return False
                 continue
             return fenced and not self.stopping
+
+    def _lost_threads(self) -> int:
+        return sum(life.stuck_threads for life in self._lives[:-1])
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
         """Do the work and return its result; None when we were stopped before it was done."""

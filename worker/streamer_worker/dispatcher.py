@@ -59,6 +59,7 @@ class Dispatcher:
         requests: RequestQueue,
         settler: Settler,
         slots: Slots,
+        threads: anyio.CapacityLimiter,
         settings: HandlerSettings,
         events: Events,
         clock: Clock,
@@ -72,7 +73,7 @@ class Dispatcher:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._threads = anyio.CapacityLimiter(settings.threads)
+        self._threads = threads
         self._draining = False
         self._running: set[Running] = set()
         self.stuck: set[Running] = set()

@@ -6,27 +6,30 @@ we look, on our own steady clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
+from typing import Final
+
+from cachetools import LRUCache
 
 from streamer_store import WorkerRow
 
 _ORDER = attrgetter("started_at", "worker_id")
+_ACTIONS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """The fleet as one worker saw it last. `leads`: whether that worker does the sweeps."""
+    """The fleet as one worker saw it last. `leads`: whether that worker does the sweeps;
+    `listed`: when, on its steady clock, it last saw an action listed by a live worker.
+    """
 
     live: tuple[WorkerRow, ...] = ()
     dead: tuple[WorkerRow, ...] = ()
     leads: bool = False
-
-    def is_dead(self, row: WorkerRow) -> bool:
-        """Whether the row still is as it was when its worker was found dead."""
-        return any(each.worker_id == row.worker_id and each.beat == row.beat for each in self.dead)
+    listed: Mapping[str, float] = field(default_factory=dict)
 
     def knows(self, action: str) -> bool:
         """Whether a live worker lists the action."""
@@ -37,12 +40,18 @@ class FleetView:
 
         Rendezvous hashing: when a worker comes or goes, only its own requests move.
         """
+        return sum(1 for _ in self._before(worker_id, request_id, action))
+
+    def is_home(self, worker_id: str, request_id: str, action: str | None) -> bool:
+        """Whether `rank` is 0, which is sooner known."""
+        return next(self._before(worker_id, request_id, action), None) is None
+
+    def _before(self, worker_id: str, request_id: str, action: str | None) -> Iterator[WorkerRow]:
         mine = _weight(worker_id, request_id)
-        return sum(
-            _weight(row.worker_id, request_id) > mine
-            for row in self.live
-            if row.worker_id != worker_id and not row.draining and action in row.actions
-        )
+        for row in self.live:
+            rival = row.worker_id != worker_id and not row.draining and action in row.actions
+            if rival and _weight(row.worker_id, request_id) > mine:
+                yield row
 
 
 @dataclass(slots=True)
@@ -63,6 +72,7 @@ class Fleet:
         self._leader: str | None = None
         self._leader_since = 0.0
         self._failed_to_lead: set[str] = set()
+        self._listed: LRUCache[str, float] = LRUCache(_ACTIONS)
 
     def observe(
         self, rows: Iterable[WorkerRow], *, began: float, ended: float, patience: float
@@ -80,8 +90,12 @@ class Fleet:
         self._watched = {row.worker_id: self._watch(row, ended) for row in rows}
         dead = [row for row in rows if self._stands_still(row, began)]
         live = sorted((row for row in rows if row not in dead), key=_ORDER)
+        self._listed.update((action, ended) for row in live for action in row.actions)
         return FleetView(
-            live=tuple(live), dead=tuple(dead), leads=self._choose_leader(live, began, ended)
+            live=tuple(live),
+            dead=tuple(dead),
+            leads=self._choose_leader(live, began, ended),
+            listed=dict(self._listed),
         )
 
     def _watch(self, row: WorkerRow, now: float) -> _Watched:

@@ -26,7 +26,7 @@ class Health:
 
     def __init__(self, *, settings: Settings, clock: Clock) -> None:
         self._clock = clock
-        self._threads = settings.handler.threads
+        self._threads = min(settings.handler.threads, settings.concurrency)
         self._lease = settings.presence.lease
         self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.slowest)
         self._polled = self._beaten = clock.steady()

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,6 +19,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer_store import Clock, StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
+from streamer_worker.claimer import Claimer
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.fleet import FleetView
@@ -25,21 +27,21 @@ from streamer_worker.handlers.registry import Registry
 from streamer_worker.limits import Limits
 from streamer_worker.loops import run_every
 from streamer_worker.poller import Poller
-from streamer_worker.presence import Vitals
+from streamer_worker.presence import REMOVAL, Vitals
 from streamer_worker.pulse import Pulse, RemoveRow
 from streamer_worker.reaper import Reaper
 from streamer_worker.rescuer import RescueCounts, Rescuer
 from streamer_worker.running import Interruption
 from streamer_worker.settings import Settings
 from streamer_worker.settle import Settler
+from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
 
 _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
 _LAST_ENDS = 1.0
-_LAST_ROW = 4.0
 # The longest end of a worker, beside its drain_timeout and its handlers' cancel_grace.
-LAST_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + _LAST_ROW
+LAST_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,42 +58,64 @@ class Parts:
 
 
 class Stop:
-    """The order to end: asked again, no handler is waited for."""
+    """The end, once somebody wants it: the fleet by an order, or a supervisor by a signal. Of
+    signals the second one means that no handler is waited for.
+    """
 
     def __init__(self) -> None:
         self.asked = anyio.Event()
         self.hurried = anyio.Event()
+        self._signalled = False
 
-    def ask(self) -> None:
-        if self.asked.is_set():
+    def order(self) -> None:
+        self.asked.set()
+
+    def signal(self) -> None:
+        if self._signalled:
             self.hurried.set()
+        self._signalled = True
         self.asked.set()
 
 
 class Life:
-    """Runs once. What its row tells reaches it through the methods of Orders."""
+    """Runs once. What its row tells reaches it through the methods of Orders. `threads` is the
+    process's; `lost_threads` counts those that other lives have left in it.
+    """
 
-    def __init__(self, parts: Parts, stop: Stop) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        stop: Stop,
+        *,
+        threads: anyio.CapacityLimiter,
+        lost_threads: Callable[[], int],
+    ) -> None:
         started = parts.clock.now()
         self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(parts.rng)[:13]}"
         self._parts = parts
         self._settings = parts.settings
         self._events = parts.events
         self._stop = stop
-        self._row = self._make_row()
+        self._row = self._make_row(started)
         self._view = FleetView(live=(self._row,))
         self._looked = anyio.Event()
         self._fenced = anyio.Event()
         self._draining = False
         self._beaten = parts.clock.steady()
         self._slots = Slots(parts.settings.concurrency, events=parts.events)
-        self._limits = Limits(registry=parts.registry, slots=self._slots, settings=parts.settings)
+        self._limits = Limits(
+            registry=parts.registry,
+            slots=self._slots,
+            settings=parts.settings,
+            lost_threads=lost_threads,
+        )
         self._settler = Settler(requests=parts.stores.requests, events=parts.events, rng=parts.rng)
         self._dispatcher = Dispatcher(
             registry=parts.registry,
             requests=parts.stores.requests,
             settler=self._settler,
             slots=self._slots,
+            threads=threads,
             settings=parts.settings.handler,
             events=parts.events,
             clock=parts.clock,
@@ -119,8 +143,7 @@ class Life:
         self._dispatcher.cancel(versions)
 
     def drain(self) -> None:
-        if not self._stop.asked.is_set():
-            self._stop.ask()
+        self._stop.order()
 
     def fence(self, reason: str) -> None:
         if self._fenced.is_set():
@@ -135,6 +158,10 @@ class Life:
     def has_stuck(self) -> bool:
         """Whether handlers run on that did not end when they were told to."""
         return bool(self._dispatcher.stuck)
+
+    @property
+    def stuck_threads(self) -> int:
+        return sum(each.handler.in_thread for each in self._dispatcher.stuck)
 
     async def run(self, handlers: TaskGroup, started: Callable[[str], None]) -> bool:
         """Work until stopped or fenced, with `handlers` as the tasks of the claims; return
@@ -158,24 +185,37 @@ class Life:
         handlers.start_soon(self._dispatcher.run, receive, handlers)
         with send:
             async with anyio.create_task_group() as loops:
-                poller = self._start_loops(loops, send)
+                claimer = self._start_loops(loops, send)
                 started(self.worker_id)
                 try:
                     await _first(self._stop.asked, self._fenced)
                 finally:
                     self._draining = True
                     self._dispatcher.drain()
-                    poller.hurry(_LAST_CLAIMS)
+                    claimer.hurry(_LAST_CLAIMS)
                 loops.cancel_scope.cancel()
 
     def _start_loops(
         self, tasks: TaskGroup, assignments: MemoryObjectSendStream[Assignment]
-    ) -> Poller:
+    ) -> Claimer:
         parts = self._parts
-        poller = Poller(
+        sightings = Sightings(clock=parts.clock)
+        claimer = Claimer(
             worker_id=self.worker_id,
             requests=parts.stores.requests,
             assignments=assignments,
+            slots=self._slots,
+            sightings=sightings,
+            is_sound=self._is_sound,
+            events=parts.events,
+            clock=parts.clock,
+            rng=parts.rng,
+        )
+        poller = Poller(
+            worker_id=self.worker_id,
+            requests=parts.stores.requests,
+            claimer=claimer,
+            sightings=sightings,
             slots=self._slots,
             limits=self._limits,
             fleet=lambda: self._view,
@@ -186,7 +226,7 @@ class Life:
             rng=parts.rng,
         )
         every = partial(run_every, events=parts.events, rng=parts.rng)
-        tasks.start_soon(partial(every, poller.pause, poller.step, name="poll"))
+        tasks.start_soon(partial(every, poller.pause, partial(poller.step, tasks), name="poll"))
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(
@@ -197,7 +237,7 @@ class Life:
                 clock=parts.clock,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
-        return poller
+        return claimer
 
     def _is_sound(self) -> bool:
         """Whether the others are sure to see us alive for a while yet."""
@@ -230,7 +270,7 @@ class Life:
         if self._slots.held:
             return  # others rescue it: for that the row must be there, or be nobody's
         # Where this fails nobody renews the row, nothing bears its id, and the leader buries it.
-        with suppress(StoreError), anyio.move_on_after(_LAST_ROW):
+        with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVAL):
             await remove_row()
 
     def _vitals(self) -> Vitals:
@@ -238,10 +278,10 @@ class Life:
             in_flight=self._slots.used, draining=self._draining, sweeps=self._rescuer.sweeps
         )
 
-    def _make_row(self) -> WorkerRow:
+    def _make_row(self, started: datetime) -> WorkerRow:
         return WorkerRow(
             worker_id=self.worker_id,
-            started_at=self._parts.clock.now(),
+            started_at=started,
             host=socket.gethostname(),
             pid=os.getpid(),
             release=_release(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
@@ -12,10 +13,20 @@ from streamer_worker.turns import Room
 
 
 class Limits:
-    def __init__(self, *, registry: Registry, slots: Slots, settings: Settings) -> None:
+    """`lost_threads` counts those that run for slots of other incarnations than this one."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        slots: Slots,
+        settings: Settings,
+        lost_threads: Callable[[], int] = int,
+    ) -> None:
         self._registry = registry
         self._slots = slots
         self._threads = settings.handler.threads
+        self._lost_threads = lost_threads
         self._of_tenant = settings.tenant_concurrency
         self._in_threads = [action for action, each in registry.items() if each.in_thread]
 
@@ -37,7 +48,7 @@ class Limits:
         if candidate.action not in self._in_threads:
             return "", math.inf
         taken = sum(self._slots.of_action(action) for action in self._in_threads)
-        return "threads", self._threads - taken
+        return "threads", self._threads - self._lost_threads() - taken
 
     def _tenant(self, candidate: Candidate) -> tuple[str, float]:
         tenant = candidate.tenant_id

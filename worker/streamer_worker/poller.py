@@ -1,36 +1,24 @@
-"""Finding waiting requests, claiming them, handing them over."""
+"""Finding waiting requests, and choosing which to claim."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.abc import TaskGroup
 from cachetools import LRUCache
 
-from streamer_store import (
-    Candidate,
-    Claim,
-    Clock,
-    ConcurrentModification,
-    ItemTooLarge,
-    NotFound,
-    RequestNotPending,
-    RequestQueue,
-    RequestStatus,
-    StoreError,
-    Undecodable,
-)
-from streamer_store.schema import REQUESTS
-from streamer_worker.events import ActionUnknown, ClaimTried, Events, ItemUndecodable, Polled
+from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
+from streamer_worker.claimer import Claimer
+from streamer_worker.events import ActionUnknown, Events, Polled
 from streamer_worker.fleet import FleetView
 from streamer_worker.limits import Limits
 from streamer_worker.retry import backoff
 from streamer_worker.settings import PollSettings
 from streamer_worker.sightings import Sightings
-from streamer_worker.slots import Assignment, Slots
+from streamer_worker.slots import Slots
 from streamer_worker.turns import Found, choose
 
 if TYPE_CHECKING:
@@ -41,13 +29,12 @@ _PER_SLOT = 4
 _LEAST = 100
 _MOST = 1000
 _TENANTS = 10_000
-_CLAIM_PATIENCE = 60.0
 _LAST_RANK = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollCounts:
-    """`more`: the cursor is on its way, so that there may be work that was not seen yet."""
+    """`more`: the cursor goes over what it has not seen since something changed."""
 
     candidates: int
     claimed: int
@@ -66,7 +53,8 @@ class Poller:
         *,
         worker_id: str,
         requests: RequestQueue,
-        assignments: MemoryObjectSendStream[Assignment],
+        claimer: Claimer,
+        sightings: Sightings,
         slots: Slots,
         limits: Limits,
         fleet: Callable[[], FleetView],
@@ -78,7 +66,8 @@ class Poller:
     ) -> None:
         self._worker_id = worker_id
         self._requests = requests
-        self._assignments = assignments
+        self._claimer = claimer
+        self._sightings = sightings
         self._slots = slots
         self._limits = limits
         self._fleet = fleet
@@ -88,14 +77,14 @@ class Poller:
         self._clock = clock
         self._rng = rng
         self._cursors: dict[RequestStatus, Any] = dict.fromkeys(WAITING)
-        self._sightings = Sightings(clock=clock)
+        self._news = True
         self._served: LRUCache[str | None, int] = LRUCache(_TENANTS)
         self._turn = 0
         self._pauses: Iterator[float] | None = None
-        self._claiming: set[anyio.CancelScope] = set()
 
-    async def step(self) -> PollCounts:
-        """Wait for a free slot, look once, claim what fits; return how much was found.
+    async def step(self, tasks: TaskGroup) -> PollCounts:
+        """Wait for a free slot, look once, claim what fits; return how much was found. Claims
+        that were not answered go on in `tasks`.
 
         While our beats fail nothing is claimed: it might be taken from us the next moment.
         """
@@ -104,7 +93,11 @@ class Poller:
             return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
         found = self._eligible(await self._look())
-        claimed = await self._claim_all(choose(found, self._limits.room(), self._last_served))
+        chosen = choose(found, self._limits.room(), self._last_served)
+        for candidate in chosen:
+            self._turn += 1
+            self._served[candidate.tenant_id] = self._turn
+        claimed = await self._claimer.claim_all(chosen, tasks)
         self._events.emit(
             Polled(
                 outcome="claimed" if claimed else "empty",
@@ -113,11 +106,14 @@ class Poller:
                 claimed=claimed,
             )
         )
-        more = any(cursor is not None for cursor in self._cursors.values())
-        return PollCounts(candidates=len(found), claimed=claimed, more=more)
+        under_way = any(cursor is not None for cursor in self._cursors.values())
+        self._news = bool(claimed) or (self._news and under_way)
+        return PollCounts(candidates=len(found), claimed=claimed, more=self._news and under_way)
 
     def pause(self, counts: PollCounts) -> float:
-        """Return how long to wait before the next look: not at all while there is work."""
+        """Return how long to wait before the next look: not at all while there is work. Once
+        over all that waits, in vain, is enough: then a cursor on its way is no reason to hasten.
+        """
         if counts.claimed:
             self._pauses = None
             return 0.0
@@ -127,12 +123,6 @@ class Poller:
         next_due = self._sightings.next_due()
         # A retry is awaited to the moment; one whose time has come is there at the next look.
         return pause if next_due is None else min(pause, max(next_due, self._settings.fastest / 2))
-
-    def hurry(self, seconds: float) -> None:
-        """Give the claims under way this long at most."""
-        latest = anyio.current_time() + seconds
-        for scope in self._claiming:
-            scope.deadline = min(scope.deadline, latest)
 
     async def _look(self) -> list[Candidate]:
         """Return the due requests on the pages of this look, and the kept ones, each once."""
@@ -158,7 +148,7 @@ class Poller:
         return (
             action is not None
             and self._limits.knows(action)
-            and self._fleet().rank(self._worker_id, candidate.request_id, action) == 0
+            and self._fleet().is_home(self._worker_id, candidate.request_id, action)
         )
 
     async def _pages(self, status: RequestStatus, limit: int) -> list[Candidate]:
@@ -167,7 +157,10 @@ class Poller:
             self._cursors[status] = None
             return list(first.candidates)
         cursor = self._cursors[status] or first.cursor
-        further = await self._requests.entries(status, limit=limit, cursor=cursor)
+        # At a leisurely pace with large steps, so that what comes new is found in time.
+        further = await self._requests.entries(
+            status, limit=limit if self._news else _MOST, cursor=cursor
+        )
         self._cursors[status] = further.cursor
         return [*first.candidates, *further.candidates]
 
@@ -194,71 +187,14 @@ class Poller:
             return True  # it fails when it is claimed
         if self._limits.knows(action):
             return True
+        seen_for = self._sightings.seen_for(candidate)
         if fleet.knows(action):
             self._sightings.known(action)
             return False
-        waited = self._sightings.unknown_for(action)
-        if waited is None:
+        if self._sightings.is_new(action):
             self._events.emit(ActionUnknown(action=action))
-            return False
-        return waited >= self._settings.unknown_after
+        unlisted_for = self._clock.steady() - fleet.listed.get(action, -math.inf)
+        return min(seen_for, unlisted_for) >= self._settings.unknown_after
 
     def _last_served(self, tenant: str | None) -> int:
         return self._served.get(tenant, 0)
-
-    async def _claim_all(self, candidates: list[Candidate]) -> int:
-        won: list[Claim] = []
-        async with anyio.create_task_group() as tasks:
-            for candidate in candidates:
-                self._turn += 1
-                self._served[candidate.tenant_id] = self._turn
-                self._sightings.tried(candidate)
-                tasks.start_soon(self._claim_one, candidate, won)
-        return len(won)
-
-    async def _claim_one(self, candidate: Candidate, won: list[Claim]) -> None:
-        slot = self._slots.take(
-            candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
-        )
-        handed_over = False
-        try:
-            claim = await self._try_claim(candidate)
-            if claim is not None:
-                won.append(claim)
-                self._assignments.send_nowait(Assignment(claim, slot))
-                handed_over = True
-        finally:
-            if not handed_over:
-                self._slots.give(slot)
-
-    async def _try_claim(self, candidate: Candidate) -> Claim | None:
-        claim = None
-        outcome = "error"
-        error: StoreError | None = None
-        # Once sent, a claim is awaited: an answer that nobody hears is a lost request.
-        scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLAIM_PATIENCE)
-        self._claiming.add(scope)
-        try:
-            with scope:
-                claim = await self._requests.claim(candidate, worker_id=self._worker_id)
-                outcome = "won"
-        except (RequestNotPending, ConcurrentModification, NotFound):
-            self._sightings.lose(candidate)
-            outcome = "lost"
-        except (Undecodable, ItemTooLarge) as refused:
-            self._sightings.lose(candidate)
-            error = refused
-            self._tell_undecodable(candidate, refused)
-        except StoreError as failed:
-            self._sightings.fail(candidate)
-            error = failed
-        finally:
-            self._claiming.discard(scope)
-        self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
-        return claim
-
-    def _tell_undecodable(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
-        reason = error.reason if isinstance(error, Undecodable) else error.message
-        self._events.emit(
-            ItemUndecodable(table=REQUESTS.name, key=candidate.request_id, reason=reason)
-        )

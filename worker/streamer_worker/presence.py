@@ -19,6 +19,8 @@ from streamer_worker.fleet import Fleet, FleetView
 from streamer_worker.settings import PresenceSettings
 
 _ROWS_PER_LOOK: Final = 32
+# How long the removal of the row may take, in seconds.
+REMOVAL: Final = 4.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class Presence:
         self._fenced = False
         self._sign = clock.steady()
         self._began = self._sign
+        self._idle = 0.0
         self._beats_per_look = 1
         self._beats = 0
 
@@ -89,6 +92,7 @@ class Presence:
         if self._was_away():
             return
         if row is not None:
+            self._idle = 0.0
             self._orders.beaten(self._began)
             self._read_mail(row)
         self._beats += 1
@@ -100,8 +104,11 @@ class Presence:
         return max(0.0, self._began + self._settings.heartbeat - self._clock.steady())
 
     async def remove(self) -> None:
-        """Remove the row, when nothing bears its id any more. Raises what the store raises."""
-        await self._workers.remove(self._row.worker_id)
+        """Remove the row, when nothing bears its id any more. Raises what the store raises, and
+        TimeoutError.
+        """
+        with anyio.fail_after(REMOVAL):
+            await self._workers.remove(self._row.worker_id)
 
     async def _beat(self) -> WorkerRow | None:
         vitals = self._vitals()
@@ -156,15 +163,19 @@ class Presence:
             patience=2 * self._settings.heartbeat * self._beats_per_look,
         )
         # The cost of looking grows with the fleet's square, unless large fleets look less often.
-        self._beats_per_look = 1 + len(rows) // _ROWS_PER_LOOK
+        # Whoever leads is one, and is waited for.
+        self._beats_per_look = 1 if view.leads else 1 + len(rows) // _ROWS_PER_LOOK
         self._events.emit(FleetLooked(live=len(view.live), dead=len(view.dead), leads=view.leads))
         self._orders.looked(view)
 
     def _was_away(self) -> bool:
+        """Fence when, since the last beat that succeeded, it did not try for too long in all."""
         now = self._clock.steady()
         away, self._sign = now - self._sign, now
-        if away > self._settings.lease - self._settings.margin:
-            self._fence(f"it did not run for {away:.1f} s")
+        heartbeat = self._settings.heartbeat
+        self._idle += max(0.0, away - heartbeat)
+        if self._idle + heartbeat > self._settings.lease - self._settings.margin:
+            self._fence(f"it did not run for {self._idle + heartbeat:.1f} s")
         return self._fenced
 
     def _fence(self, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -32,6 +33,7 @@ class Reaper:
         self._events = events
         self._clock = clock
         self._clocks: tuple[datetime, float] | None = None
+        self._trusted_from = -math.inf
 
     async def step(self) -> StaleSweep | None:
         """Sweep once and return the counts; None when it is not our turn."""
@@ -56,13 +58,14 @@ class Reaper:
         return self._settings.interval if sweep else min(self._settings.interval, _ASK_AGAIN)
 
     def _clock_jumped(self) -> bool:
-        """Whether the wall clock went its own way since we last asked: no time to judge by it."""
+        """Whether the wall clock went its own way, now or within the last `stale_after`: nobody
+        can say which time was right, and the connections that live have not pinged since.
+        """
         now, steady = self._clock.now(), self._clock.steady()
         before, self._clocks = self._clocks, (now, steady)
-        if before is None:
-            return False
-        jump = (now - before[0]).total_seconds() - (steady - before[1])
-        if abs(jump) < _JUMP:
-            return False
-        self._events.emit(ClockJumped(seconds=jump))
-        return True
+        if before is not None:
+            jump = (now - before[0]).total_seconds() - (steady - before[1])
+            if abs(jump) >= _JUMP:
+                self._trusted_from = steady + self._settings.stale_after
+                self._events.emit(ClockJumped(seconds=jump))
+        return steady < self._trusted_from

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -68,15 +68,14 @@ class Rescuer:
         """Sweep once, if it is our turn, and return the counts."""
         if not view.leads and not self._own_is_due():
             return RescueCounts()
+        buried = await self._bury(view.dead) if view.leads else 0
         # In this order: whoever has claimed what the first read shows has its row in the second.
         running = await self._running()
-        rows = {row.worker_id: row for row in await self._workers.list()}
-        orphaned = partial(self._is_orphan, rows=rows, view=view)
+        rows = {row.worker_id for row in await self._workers.list()}
+        orphaned = partial(self._is_orphan, rows=rows, leads=view.leads)
         rescued = await self._rescue_all([each for each in running if orphaned(each)])
-        buried = 0
         if view.leads:
             rescued += await self._rescue_foreign(running)
-            buried = await self._bury(view, {each.worker_id for each in running})
             self.sweeps += 1
         self._last_own = self._clock.steady()
         return RescueCounts(running=len(running), rescued=rescued, buried=buried)
@@ -97,15 +96,12 @@ class Rescuer:
             if cursor is None:
                 return found
 
-    def _is_orphan(
-        self, entry: Candidate, *, rows: Mapping[str, WorkerRow], view: FleetView
-    ) -> bool:
+    def _is_orphan(self, entry: Candidate, *, rows: Collection[str], leads: bool) -> bool:
         if entry.worker_id is None:
             return False
         if entry.worker_id == self._worker_id:
             return not self._slots.holds(entry.request_id)
-        row = rows.get(entry.worker_id)
-        return view.leads and (row is None or view.is_dead(row))
+        return leads and entry.worker_id not in rows
 
     async def _rescue_all(self, entries: list[Candidate]) -> int:
         rescued: list[str] = []
@@ -154,11 +150,13 @@ class Rescuer:
                     late.append(entry)
         return await self._rescue_all(late)
 
-    async def _bury(self, view: FleetView, bearers: set[str | None]) -> int:
+    async def _bury(self, dead: Iterable[WorkerRow]) -> int:
+        """Remove the rows of the dead as they were seen: that, one write, is what decides. Who
+        has beaten meanwhile keeps its row and its requests; who comes back later has no row,
+        knows it at its next beat, and stops.
+        """
         buried = 0
-        for row in view.dead:
-            if row.worker_id in bearers:
-                continue
+        for row in dead:
             if await self._workers.remove(row.worker_id, beat=row.beat):
                 buried += 1
                 self._events.emit(WorkerBuried(worker_id=row.worker_id))

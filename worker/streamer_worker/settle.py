@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -24,13 +22,14 @@ from streamer_store import (
 from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_worker.events import Events, SettleDelayed
 from streamer_worker.outcome import INVALID_RESULT, Complete, Fail, Outcome, Release, Retry
+from streamer_worker.patience import Patience
 from streamer_worker.retry import backoff
 from streamer_worker.texts import readable
 
 if TYPE_CHECKING:
     import random
 
-_PATIENCE = 3600.0
+PATIENCE: Final = 3600.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 # An operator may mend permissions or a table within the hour. Anything else is soon final.
@@ -46,8 +45,7 @@ class Settler:
         self._requests = requests
         self._events = events
         self._rng = rng
-        self._open: set[anyio.CancelScope] = set()
-        self._latest: float | None = None
+        self._patience = Patience(PATIENCE)
 
     async def settle(self, claim: Claim, outcome: Outcome) -> tuple[str, Outcome]:
         """Write the outcome; return what became of the request, and what was written.
@@ -57,7 +55,7 @@ class Settler:
         hour, or until the end that `hurry` set. Not interrupted by cancellation.
         """
         refusals = 0
-        with self._scope():
+        with self._patience.scope():
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
                 try:
                     return await self._write(claim, outcome), outcome
@@ -82,9 +80,7 @@ class Settler:
 
     def hurry(self, seconds: float) -> None:
         """Give every write under way, and every later one, this long at most."""
-        self._latest = anyio.current_time() + seconds
-        for scope in self._open:
-            scope.deadline = min(scope.deadline, self._latest)
+        self._patience.hurry(seconds)
 
     async def _write(self, claim: Claim, outcome: Outcome) -> str:
         match outcome:
@@ -101,18 +97,6 @@ class Settler:
                 await self._requests.release(claim)
                 return "released"
         assert_never(outcome)
-
-    @contextmanager
-    def _scope(self) -> Iterator[None]:
-        deadline = anyio.current_time() + _PATIENCE
-        if self._latest is not None:
-            deadline = min(deadline, self._latest)
-        with anyio.CancelScope(shield=True, deadline=deadline) as scope:
-            self._open.add(scope)
-            try:
-                yield
-            finally:
-                self._open.discard(scope)
 
 
 def _instead(outcome: Outcome, error: StoreError) -> Outcome | None:

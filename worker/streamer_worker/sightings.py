@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
+import bisect
 from collections.abc import Callable
 from datetime import datetime
+from operator import itemgetter
 
 from cachetools import LRUCache
 
@@ -27,7 +28,7 @@ class Sightings:
         self._lost: LRUCache[Key, None] = LRUCache(_REMEMBERED)
         self._failed: LRUCache[Key, None] = LRUCache(_REMEMBERED)
         self._first: LRUCache[Key, float] = LRUCache(_REMEMBERED)
-        self._actions: LRUCache[str, float] = LRUCache(_REMEMBERED)
+        self._actions: LRUCache[str, None] = LRUCache(_REMEMBERED)
         self._later: dict[Key, Candidate] = {}
         self._times: list[tuple[datetime, Key]] = []
         self._ripe: dict[Key, Candidate] = {}
@@ -49,37 +50,37 @@ class Sightings:
         now = self._clock.steady()
         return now - self._first.setdefault(_key(candidate), now)
 
-    def unknown_for(self, action: str) -> float | None:
-        """Return for how long requests of an action have been seen that nobody takes; None when
-        this is the first.
-        """
-        now = self._clock.steady()
-        since = self._actions.get(action)
-        if since is None:
-            self._actions[action] = now
-            return None
-        return now - since
+    def is_new(self, action: str) -> bool:
+        """Whether this is the first that is seen of an action that nobody takes."""
+        new = action not in self._actions
+        self._actions[action] = None
+        return new
 
     def known(self, action: str) -> None:
         """Somebody takes the action after all."""
         self._actions.pop(action, None)
 
     def keep(self, candidate: Candidate) -> None:
-        """Keep a retry that is not due yet."""
+        """Keep a retry that is not due yet; where there are too many, the last to be due goes."""
         key = _key(candidate)
-        full = len(self._times) + len(self._ripe) >= _REMEMBERED
-        if candidate.retry_after and key not in self._later and not full:
-            self._later[key] = candidate
-            heapq.heappush(self._times, (candidate.retry_after, key))
+        if candidate.retry_after is None or key in self._later:
+            return
+        self._later[key] = candidate
+        bisect.insort(self._times, (candidate.retry_after, key))
+        if len(self._times) > _REMEMBERED:
+            _, last = self._times.pop()
+            del self._later[last]
 
     def due(self, is_ours: Callable[[Candidate], bool]) -> list[Candidate]:
         """Return what was kept, is due now, and was not tried since; what is not ours any more
         is forgotten.
         """
-        now = self._clock.now()
-        while self._times and self._times[0][0] <= now:
-            _, key = heapq.heappop(self._times)
-            self._ripe[key] = self._later.pop(key)
+        count = bisect.bisect_right(self._times, self._clock.now(), key=itemgetter(0))
+        for _, key in self._times[:count]:
+            candidate = self._later.pop(key)
+            if len(self._ripe) < _REMEMBERED:  # the others are found in the index
+                self._ripe[key] = candidate
+        del self._times[:count]
         self._ripe = {key: each for key, each in self._ripe.items() if is_ours(each)}
         return list(self._ripe.values())
 

@@ -13,13 +13,15 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim
 from streamer_worker import Handler
+from streamer_worker.claimer import Claimer
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.limits import Limits
-from streamer_worker.poller import Poller
+from streamer_worker.poller import PollCounts, Poller
 from streamer_worker.settings import HandlerSettings, PollSettings, Settings
 from streamer_worker.settle import Settler
+from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
 from unit.worker.harness import World, echo
 
@@ -35,6 +37,7 @@ class DispatchBench:
             requests=world.stores.requests,
             settler=Settler(requests=world.stores.requests, events=world.events, rng=world.rng),
             slots=self.slots,
+            threads=anyio.CapacityLimiter(HandlerSettings().threads),
             settings=HandlerSettings(),
             events=world.events,
             clock=world.clock,
@@ -69,10 +72,23 @@ class PollBench:
         self.slots = Slots(slots, events=world.events)
         send, self.receive = anyio.create_memory_object_stream[Assignment](math.inf)
         self.send = send
-        self.poller = Poller(
+        sightings = Sightings(clock=world.clock)
+        self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
             assignments=send,
+            slots=self.slots,
+            sightings=sightings,
+            is_sound=lambda: self.sound,
+            events=world.events,
+            clock=world.clock,
+            rng=world.rng,
+        )
+        self.poller = Poller(
+            worker_id="me",
+            requests=world.stores.requests,
+            claimer=self.claimer,
+            sightings=sightings,
             slots=self.slots,
             limits=Limits(
                 registry=registry(handlers), slots=self.slots, settings=Settings(**settings)
@@ -95,9 +111,14 @@ class PollBench:
         self.send.close()
         self.receive.close()
 
+    async def step(self) -> PollCounts:
+        """Take one step, and wait for the claims that it leaves under way."""
+        async with anyio.create_task_group() as tasks:
+            return await self.poller.step(tasks)
+
     async def poll(self) -> list[str]:
         """Take one step, and give the slots back as if all had been settled."""
-        await self.poller.step()
+        await self.step()
         found = self.assignments()
         for each in found:
             self.slots.give(each.slot)

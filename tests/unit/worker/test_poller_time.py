@@ -58,7 +58,7 @@ async def test_cancellation_does_not_lose_a_claim(
 
     async def step() -> None:
         with scope:
-            await bench.poller.step()
+            await bench.step()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(step)
@@ -78,7 +78,7 @@ async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
     ids = await enqueue(world, 5)
     async with anyio.create_task_group() as tasks:
         fault = world.engine.hold("query")
-        tasks.start_soon(bench.poller.step)
+        tasks.start_soon(bench.step)
         await fault.wait_reached()
         tasks.cancel_scope.cancel()
         fault.let_go()
@@ -95,7 +95,7 @@ async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollB
     ids = await enqueue(world, 2)
     world.engine.hold("update", when=lambda update: update.key == ids[0])
     began = anyio.current_time()
-    await bench.poller.step()
+    await bench.step()
     assert anyio.current_time() - began == pytest.approx(60)
     assert bench.slots.used == 1
     assert bench.handed_over() == [ids[1]]
@@ -110,9 +110,9 @@ async def test_a_worker_in_a_hurry_does_not_wait_a_minute(world: World, bench: P
     fault = world.engine.hold("update", when=lambda update: update.key == request_id)
     began = anyio.current_time()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.poller.step)
+        tasks.start_soon(bench.step)
         await fault.wait_reached()
-        bench.poller.hurry(5)
+        bench.claimer.hurry(5)
         tasks.cancel_scope.cancel()
     assert anyio.current_time() - began == pytest.approx(5)
     assert bench.slots.used == 0
@@ -126,7 +126,7 @@ async def test_an_outage_does_not_end_polling(world: World, bench: PollBench) ->
 
     async def loop() -> None:
         await run_every(
-            bench.poller.pause, bench.poller.step, name="poll", events=world.events, rng=world.rng
+            bench.poller.pause, bench.step, name="poll", events=world.events, rng=world.rng
         )
 
     async with anyio.create_task_group() as tasks:
@@ -148,7 +148,7 @@ async def test_polling_keeps_up_with_a_backlog_without_waiting(
 
     async def loop() -> None:
         await run_every(
-            narrow.poller.pause, narrow.poller.step, name="poll", events=world.events, rng=world.rng
+            narrow.poller.pause, narrow.step, name="poll", events=world.events, rng=world.rng
         )
 
     async with anyio.create_task_group() as tasks:

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import Final
 
 import anyio
@@ -16,6 +17,7 @@ from streamer_worker.logs import LogListener, configure_logging
 from streamer_worker.settings import Settings, load_settings
 
 _ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
+_LAST_MOMENT: Final = 1.0
 
 
 def run(config: ConfigOption = None) -> None:
@@ -49,8 +51,19 @@ async def _work(settings: Settings, registry: Registry) -> None:
         await tasks.start(_stop_at_signals, app)
         await app.run()
         tasks.cancel_scope.cancel()
-    if not app.stopping:
-        sys.exit(_ENDED)  # nobody asked for it: a supervisor shall start it again
+    # Nobody asked for it: a supervisor shall start it again.
+    code = 0 if app.stopping else _ENDED
+    _leave_soon(code)
+    sys.exit(code)
+
+
+def _leave_soon(code: int) -> None:
+    """End the process, also when threads that handlers have started run on: Python waits for
+    them.
+    """
+    timer = threading.Timer(_LAST_MOMENT, _leave, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _leave(code: int) -> None:
