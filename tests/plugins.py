@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLOW_PLUGIN = """
-    import os, signal, sys, time
+    import asyncio, os, signal, sys, time
     import anyio
     from streamer_worker import handler
 
@@ -57,6 +57,17 @@ SLOW_PLUGIN = """
         while True:
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(60)
+
+    @handler("executor")
+    async def executor(payload, ctx):
+        await asyncio.to_thread(time.sleep, payload["seconds"])
+
+    @handler("exits_elsewhere")
+    async def exits_elsewhere(payload, ctx):
+        async def leave():
+            sys.exit(0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(leave)
 
     @handler("thread")
     def thread(payload, ctx):

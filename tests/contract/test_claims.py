@@ -237,3 +237,15 @@ async def test_a_request_that_does_not_read_is_failed(
     assert failed["Status"] == {"S": "FAILED"}
     assert failed["ErrorCode"] == {"S": "INVALID_REQUEST"}
     assert reason in failed["Error"]["S"]
+
+
+async def test_a_claim_is_known_by_its_version(stores: Stores) -> None:
+    """Whoever asks again with the same one is given the claim that it has; nobody else is."""
+    request = await stores.requests.enqueue(AsyncRequest(action="echo"))
+    (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
+    first = await stores.requests.claim(candidate, worker_id="w1", version="v1")
+    again = await stores.requests.claim(candidate, worker_id="w1", version="v1")
+    assert first.version == again.version == "v1"
+    assert again.request_id == request.request_id
+    with pytest.raises(RequestNotPending):
+        await stores.requests.claim(candidate, worker_id="w1", version="v2")

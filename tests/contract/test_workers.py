@@ -128,7 +128,7 @@ async def test_a_live_worker_s_row_is_listed_whatever_is_wrong_with_it(
     odd: Item = {
         "WorkerID": {"S": "w1"},
         "StartedAt": {"S": "the other day"},
-        "Actions": {"L": [{"S": "echo"}]},
+        "Actions": {"S": "echo"},
         "Beat": {"N": "3"},
     }
     await stores.engine.put(Put(table=WORKERS, item=odd))

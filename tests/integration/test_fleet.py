@@ -209,7 +209,18 @@ async def test_a_loop_that_stands_for_too_long_ends_the_process(
     assert "in block" in worker.event("process_ending")["stacks"]
 
 
-@pytest.mark.parametrize("action", ["refuse_to_end", "thread"])
+async def test_a_handler_s_task_that_exits_does_not_look_like_a_stop(
+    real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """asyncio ends its loop then: it is told, and the exit code makes a supervisor start anew."""
+    stores, _ = real
+    worker = start()
+    await _enqueued(stores, "exits_elsewhere")
+    assert worker.ended() == 70
+    assert "SystemExit" in worker.event("process_ending")["reason"]
+
+
+@pytest.mark.parametrize("action", ["refuse_to_end", "thread", "executor"])
 async def test_a_handler_that_does_not_end_does_not_keep_the_process(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process], action: str
 ) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectSendStream
+from cachetools import LRUCache
 
 from streamer_store import (
-    AccessDenied,
+    AsyncRequest,
     Candidate,
+    Claim,
+    ClaimLost,
     Clock,
     ConcurrentModification,
     ItemTooLarge,
@@ -20,37 +20,27 @@ from streamer_store import (
     RequestNotPending,
     RequestQueue,
     StoreError,
-    StoreUnavailable,
-    TableMissing,
     Undecodable,
 )
 from streamer_store.clock import new_id
 from streamer_store.schema import REQUESTS
-from streamer_worker.events import ClaimTried, Events, ItemUndecodable, StepFailed
+from streamer_store.values import AttributeValue
+from streamer_worker.events import ClaimGivenBack, ClaimTried, Events, ItemUndecodable
 from streamer_worker.patience import Patience
-from streamer_worker.retry import backoff
-from streamer_worker.settle import PATIENCE
 from streamer_worker.sightings import Sightings
-from streamer_worker.slots import Assignment, Slot, Slots
+from streamer_worker.slots import Assignment, Slots
 
 if TYPE_CHECKING:
     import random
 
-_ANSWER_WITHIN: Final = 2.0
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
-
-
-class _Answer(StrEnum):
-    WON = "won"
-    LOST = "lost"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
+_ANSWER_WITHIN: Final = 5.0
+_REMEMBERED: Final = 1000
+_LAST: Final = 100
 
 
 class Claimer:
-    """Claims under a Version that it chooses, so that it can ask again when it was not told
-    whether it won: a claim that nobody knows of would be a lost attempt.
+    """Claims under Versions that it chooses, and remembers those of which nobody answered
+    whether they were won: such a request is ours, was never run, and goes back as it was.
     """
 
     def __init__(
@@ -58,108 +48,116 @@ class Claimer:
         *,
         worker_id: str,
         requests: RequestQueue,
-        assignments: MemoryObjectSendStream[Assignment],
         slots: Slots,
         sightings: Sightings,
-        is_sound: Callable[[], bool],
         events: Events,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._worker_id = worker_id
         self._requests = requests
-        self._assignments = assignments
         self._slots = slots
         self._sightings = sightings
-        self._is_sound = is_sound
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._patience = Patience(PATIENCE)
+        self._patience = Patience(_ANSWER_WITHIN)
+        self._unanswered: LRUCache[str, Claim] = LRUCache(_REMEMBERED)
 
-    async def claim_all(self, candidates: Iterable[Candidate], tasks: TaskGroup) -> int:
-        """Claim each and return how many were won. Those of which nobody knows are asked for
-        again, in `tasks`.
-        """
-        won: list[str] = []
-        async with anyio.create_task_group() as claims:
+    async def claim_all(
+        self, candidates: Iterable[Candidate], hand_over: Callable[[Assignment], object]
+    ) -> int:
+        """Claim each, hand over what was won, and return how many that are."""
+        won: list[Assignment] = []
+        async with anyio.create_task_group() as tasks:
             for candidate in candidates:
                 self._sightings.tried(candidate)
-                claims.start_soon(self._claim_one, candidate, won, tasks)
+                tasks.start_soon(self._claim_one, candidate, hand_over, won)
         return len(won)
 
     def hurry(self, seconds: float) -> None:
         """Give the claims under way this long at most."""
         self._patience.hurry(seconds)
 
-    async def _claim_one(self, candidate: Candidate, won: list[str], tasks: TaskGroup) -> None:
+    def unanswered(self, version: AttributeValue | None) -> Claim | None:
+        """Return the claim that this Version is of, when it was never answered."""
+        return self._unanswered.get((version or {}).get("S", ""))
+
+    async def give_back(self, claim: Claim) -> bool:
+        """Release a claim that was not answered; whether it had been won."""
+        try:
+            await self._requests.release(claim)
+        except ClaimLost:
+            return False
+        self._events.emit(ClaimGivenBack(request_id=claim.request_id))
+        return True
+
+    async def give_back_all(self) -> None:
+        """Release what may have been won lately; of older ones the sweeps have taken care.
+        Raises what the store raises.
+        """
+        async with anyio.create_task_group() as tasks:
+            for claim in list(self._unanswered.values())[-_LAST:]:
+                tasks.start_soon(self.give_back, claim)
+
+    async def _claim_one(
+        self,
+        candidate: Candidate,
+        hand_over: Callable[[Assignment], object],
+        won: list[Assignment],
+    ) -> None:
         slot = self._slots.take(
             candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
         )
-        version = new_id(self._rng)
-        answer = _Answer.UNKNOWN
+        handed_over = False
         try:
-            # Once sent, a claim is awaited: an answer that nobody hears is a lost request.
-            with self._patience.scope():
-                answer = await self._try(candidate, slot, version)
+            claim = await self._try_claim(candidate)
+            if claim is not None:
+                won.append(Assignment(claim, slot))
+                hand_over(won[-1])
+                handed_over = True
         finally:
-            if answer is _Answer.UNKNOWN:
-                tasks.start_soon(self._insist, candidate, slot, version)
-        if answer is _Answer.WON:
-            won.append(candidate.request_id)
-
-    async def _insist(self, candidate: Candidate, slot: Slot, version: str) -> None:
-        """Ask until there is an answer, or no time is left; the slot is taken meanwhile."""
-        answer = _Answer.UNKNOWN
-        try:
-            with self._patience.scope():
-                for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
-                    await anyio.sleep(pause)
-                    # While our beats fail it might be taken from us the next moment.
-                    if self._is_sound():
-                        answer = await self._try(candidate, slot, version)
-                    if answer is not _Answer.UNKNOWN:
-                        break
-        except Exception as error:  # noqa: BLE001  no claim ends the daemon
-            self._events.emit(StepFailed(loop="claim", error=error))
-        finally:
-            if answer is _Answer.UNKNOWN:
+            if not handed_over:
                 self._slots.give(slot)
 
-    async def _try(self, candidate: Candidate, slot: Slot, version: str) -> _Answer:
-        """Send the claim once; unless the answer is unknown, the slot is passed on or given."""
-        answer = _Answer.UNKNOWN
-        error: Exception | None = None
+    async def _try_claim(self, candidate: Candidate) -> Claim | None:
+        claim = None
+        version = new_id(self._rng)
+        outcome = "error"
+        error: StoreError | None = None
+        answered = False
         try:
-            with anyio.fail_after(_ANSWER_WITHIN):
+            # Once sent, a claim is awaited: cancelled, it would be one more without an answer.
+            with self._patience.scope():
                 claim = await self._requests.claim(
                     candidate, worker_id=self._worker_id, version=version
                 )
-            answer = _Answer.WON
-            self._assignments.send_nowait(Assignment(claim, slot))
+                outcome, answered = "won", True
         except (RequestNotPending, ConcurrentModification, NotFound):
-            answer = _Answer.LOST
+            outcome, answered = "lost", True
             if candidate.due(self._clock.now()):
                 self._sightings.lose(candidate)
         except (Undecodable, ItemTooLarge) as refused:
-            answer, error = _Answer.REFUSED, refused
+            error, answered = refused, True
             self._sightings.lose(candidate)
             self._tell_undecodable(candidate, refused)
-        except (StoreUnavailable, AccessDenied, TableMissing, TimeoutError) as failed:
+        except StoreError as failed:
             error = failed
             self._sightings.fail(candidate)
-        except StoreError as failed:
-            answer, error = _Answer.REFUSED, failed
-            self._sightings.fail(candidate)
         finally:
-            if answer in {_Answer.LOST, _Answer.REFUSED}:
-                self._slots.give(slot)
-        outcome = answer if error is None else "error"
+            if not answered:
+                self._unanswered[version] = _handle(candidate, version)
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
-        return answer
+        return claim
 
     def _tell_undecodable(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
         reason = error.reason if isinstance(error, Undecodable) else error.message
         self._events.emit(
             ItemUndecodable(table=REQUESTS.name, key=candidate.request_id, reason=reason)
         )
+
+
+def _handle(candidate: Candidate, version: str) -> Claim:
+    """Return what releases the request, if the claim was won."""
+    request = AsyncRequest(action=candidate.action or "unknown", request_id=candidate.request_id)
+    return Claim(request=request, version=version)

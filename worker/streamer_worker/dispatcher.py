@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -29,6 +30,7 @@ from streamer_worker.outcome import (
     Fenced,
     Interrupted,
     NoHandler,
+    Outcome,
     Raised,
     Returned,
     TimedOut,
@@ -190,12 +192,20 @@ class Dispatcher:
         ended = self._ended(claim, running)
         if isinstance(ended, Raised):
             self._tell_raised(claim, ended.error)
-        policy = running.handler.retry if running is not None else DEFAULT_RETRY
-        outcome = decide(ended, request=claim.request, policy=policy, rng=self._rng)
+        outcome = self._decide(ended, claim, running)
         became, settled = await self._settler.settle(claim, outcome)
         if isinstance(ended, TimedOut) and became in {"failed", "retried"}:
             became = "timeout"
         return became, settled.code if isinstance(settled, Fail) else None
+
+    def _decide(self, ended: Ended, claim: Claim, running: Running | None) -> Outcome:
+        policy = running.handler.retry if running is not None else DEFAULT_RETRY
+        judge = partial(decide, request=claim.request, policy=policy, rng=self._rng)
+        try:
+            return judge(ended)
+        except BaseException as error:  # noqa: BLE001  what it returned or raised is its own class
+            self._tell_raised(claim, error)
+            return judge(Raised(error=RuntimeError(f"its outcome cannot be read: {error!r}")))
 
     def _ended(self, claim: Claim, running: Running | None) -> Ended:
         if running is None:

@@ -118,6 +118,13 @@ class ClaimTried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimGivenBack:
+    """A claim that was won without our knowing; nobody ran it, and no attempt was used."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestStarted:
     request_id: str
     action: str
@@ -240,6 +247,7 @@ Event = (
     | WorkerBuried
     | TableDiffers
     | Polled
+    | ClaimGivenBack
     | ClaimTried
     | RequestStarted
     | HandlerRaised

@@ -74,6 +74,10 @@ class Fleet:
         self._failed_to_lead: set[str] = set()
         self._listed: LRUCache[str, float] = LRUCache(_ACTIONS)
 
+    def restart(self) -> None:
+        """Start all stopwatches again with the next read."""
+        self._looked = None
+
     def observe(
         self, rows: Iterable[WorkerRow], *, began: float, ended: float, patience: float
     ) -> FleetView:

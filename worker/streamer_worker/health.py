@@ -75,7 +75,8 @@ class Health:
         if self._draining:
             reasons.append("draining")
         if self._threads_lost >= self._threads:
-            reasons.append(f"all {self._threads} threads are held by handlers that do not end")
+            lost = self._threads_lost
+            reasons.append(f"no thread is free: {lost} are held by handlers that do not end")
         if self._started and not self._full and now - self._polled > self._polls_within:
             reasons.append(f"no poll succeeded for {self._polls_within:g} s")
         if self._started and now - self._beaten > self._lease:

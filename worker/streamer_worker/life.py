@@ -19,6 +19,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer_store import Clock, StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
+from streamer_store.errors import ungrouped
 from streamer_worker.claimer import Claimer
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
@@ -121,10 +122,21 @@ class Life:
             clock=parts.clock,
             rng=parts.rng,
         )
+        self._sightings = Sightings(clock=parts.clock)
+        self._claimer = Claimer(
+            worker_id=self.worker_id,
+            requests=parts.stores.requests,
+            slots=self._slots,
+            sightings=self._sightings,
+            events=parts.events,
+            clock=parts.clock,
+            rng=parts.rng,
+        )
         self._rescuer = Rescuer(
             worker_id=self.worker_id,
             requests=parts.stores.requests,
             workers=parts.stores.workers,
+            claimer=self._claimer,
             slots=self._slots,
             settings=parts.settings.presence,
             events=parts.events,
@@ -185,37 +197,26 @@ class Life:
         handlers.start_soon(self._dispatcher.run, receive, handlers)
         with send:
             async with anyio.create_task_group() as loops:
-                claimer = self._start_loops(loops, send)
+                self._start_loops(loops, send)
                 started(self.worker_id)
                 try:
                     await _first(self._stop.asked, self._fenced)
                 finally:
                     self._draining = True
                     self._dispatcher.drain()
-                    claimer.hurry(_LAST_CLAIMS)
+                    self._claimer.hurry(_LAST_CLAIMS)
                 loops.cancel_scope.cancel()
 
     def _start_loops(
         self, tasks: TaskGroup, assignments: MemoryObjectSendStream[Assignment]
-    ) -> Claimer:
+    ) -> None:
         parts = self._parts
-        sightings = Sightings(clock=parts.clock)
-        claimer = Claimer(
-            worker_id=self.worker_id,
-            requests=parts.stores.requests,
-            assignments=assignments,
-            slots=self._slots,
-            sightings=sightings,
-            is_sound=self._is_sound,
-            events=parts.events,
-            clock=parts.clock,
-            rng=parts.rng,
-        )
         poller = Poller(
             worker_id=self.worker_id,
             requests=parts.stores.requests,
-            claimer=claimer,
-            sightings=sightings,
+            claimer=self._claimer,
+            assignments=assignments,
+            sightings=self._sightings,
             slots=self._slots,
             limits=self._limits,
             fleet=lambda: self._view,
@@ -226,7 +227,7 @@ class Life:
             rng=parts.rng,
         )
         every = partial(run_every, events=parts.events, rng=parts.rng)
-        tasks.start_soon(partial(every, poller.pause, partial(poller.step, tasks), name="poll"))
+        tasks.start_soon(partial(every, poller.pause, poller.step, name="poll"))
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(
@@ -237,7 +238,6 @@ class Life:
                 clock=parts.clock,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
-        return claimer
 
     def _is_sound(self) -> bool:
         """Whether the others are sure to see us alive for a while yet."""
@@ -245,8 +245,10 @@ class Life:
         return age < self._settings.presence.lease / 2
 
     async def _rescue(self) -> RescueCounts:
-        """Sweep after each look at the fleet."""
+        """Sweep after each look at the fleet, while our own beats succeed."""
         await self._looked.wait()
+        if not self._is_sound():
+            return RescueCounts()
         return await self._rescuer.step(self._view)
 
     async def _let_finish(self) -> None:
@@ -266,12 +268,18 @@ class Life:
         fenced = self._fenced.is_set()
         self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
         with anyio.move_on_after(latest + _LAST_ENDS):
-            await self._slots.wait_settled()
+            async with anyio.create_task_group() as last:
+                last.start_soon(self._give_back)
+                await self._slots.wait_settled()
         if self._slots.held:
             return  # others rescue it: for that the row must be there, or be nobody's
         # Where this fails nobody renews the row, nothing bears its id, and the leader buries it.
         with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVAL):
             await remove_row()
+
+    async def _give_back(self) -> None:
+        with suppress(StoreError), ungrouped():  # what stays is rescued
+            await self._claimer.give_back_all()
 
     def _vitals(self) -> Vitals:
         return Vitals(

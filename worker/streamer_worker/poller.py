@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
 from cachetools import LRUCache
 
 from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
@@ -18,7 +18,7 @@ from streamer_worker.limits import Limits
 from streamer_worker.retry import backoff
 from streamer_worker.settings import PollSettings
 from streamer_worker.sightings import Sightings
-from streamer_worker.slots import Slots
+from streamer_worker.slots import Assignment, Slots
 from streamer_worker.turns import Found, choose
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Poller:
         worker_id: str,
         requests: RequestQueue,
         claimer: Claimer,
+        assignments: MemoryObjectSendStream[Assignment],
         sightings: Sightings,
         slots: Slots,
         limits: Limits,
@@ -67,6 +68,7 @@ class Poller:
         self._worker_id = worker_id
         self._requests = requests
         self._claimer = claimer
+        self._assignments = assignments
         self._sightings = sightings
         self._slots = slots
         self._limits = limits
@@ -82,9 +84,8 @@ class Poller:
         self._turn = 0
         self._pauses: Iterator[float] | None = None
 
-    async def step(self, tasks: TaskGroup) -> PollCounts:
-        """Wait for a free slot, look once, claim what fits; return how much was found. Claims
-        that were not answered go on in `tasks`.
+    async def step(self) -> PollCounts:
+        """Wait for a free slot, look once, claim what fits; return how much was found.
 
         While our beats fail nothing is claimed: it might be taken from us the next moment.
         """
@@ -97,7 +98,7 @@ class Poller:
         for candidate in chosen:
             self._turn += 1
             self._served[candidate.tenant_id] = self._turn
-        claimed = await self._claimer.claim_all(chosen, tasks)
+        claimed = await self._claimer.claim_all(chosen, self._assignments.send_nowait)
         self._events.emit(
             Polled(
                 outcome="claimed" if claimed else "empty",

@@ -73,14 +73,16 @@ class Presence:
         self._fenced = False
         self._sign = clock.steady()
         self._began = self._sign
-        self._idle = 0.0
+        self._beaten = self._sign
+        self._missed = False
         self._beats_per_look = 1
         self._beats = 0
 
     async def register(self) -> None:
         """Write the row, and look at the fleet once. Raises what the store raises."""
+        began = self._clock.steady()
         await self._workers.register(self._row)
-        self._sign = self._clock.steady()
+        self._sign, self._beaten = self._clock.steady(), began
         await self._look()
 
     async def step(self) -> None:
@@ -92,9 +94,12 @@ class Presence:
         if self._was_away():
             return
         if row is not None:
-            self._idle = 0.0
+            self._beaten, self._missed = self._began, False
             self._orders.beaten(self._began)
             self._read_mail(row)
+        else:
+            # Who cannot beat cannot tell whether others can: their silence proves nothing.
+            self._fleet.restart()
         self._beats += 1
         if self._beats % self._beats_per_look == 0:
             await self._try_look()
@@ -169,13 +174,13 @@ class Presence:
         self._orders.looked(view)
 
     def _was_away(self) -> bool:
-        """Fence when, since the last beat that succeeded, it did not try for too long in all."""
+        """Fence when no beat has succeeded for too long, and it did not always try."""
         now = self._clock.steady()
         away, self._sign = now - self._sign, now
-        heartbeat = self._settings.heartbeat
-        self._idle += max(0.0, away - heartbeat)
-        if self._idle + heartbeat > self._settings.lease - self._settings.margin:
-            self._fence(f"it did not run for {self._idle + heartbeat:.1f} s")
+        self._missed = self._missed or away > 2 * self._settings.heartbeat
+        silent = now - self._beaten
+        if self._missed and silent > self._settings.lease - self._settings.margin:
+            self._fence(f"it did not always run, and no beat succeeded for {silent:.1f} s")
         return self._fenced
 
     def _fence(self, reason: str) -> None:

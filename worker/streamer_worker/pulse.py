@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 from anyio.abc import TaskStatus
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import random
 
 RemoveRow = Callable[[], Awaitable[None]]
+_THREADS: Final = 3
 OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
 
 
@@ -104,6 +105,8 @@ def pulse_on_thread(
         row: WorkerRow, vitals: Callable[[], Vitals], orders: Orders
     ) -> AsyncIterator[RemoveRow]:
         every = partial(run_every, events=events, rng=rng)
+        # Its own: handlers may have taken every thread of the loop's.
+        threads = anyio.CapacityLimiter(_THREADS)
         watch = LoopWatch(stuck_after=settings.stuck_after, events=events, clock=clock, end=end)
 
         async def beat(
@@ -124,22 +127,24 @@ def pulse_on_thread(
             posted = _PostedOrders(orders, margin=settings.margin, end=end)
             with start_blocking_portal("asyncio", name="heartbeat") as portal:
                 start = partial(portal.start_task, beat, posted)
-                beating, (remove, stop) = await anyio.to_thread.run_sync(start)
+                beating, (remove, stop) = await anyio.to_thread.run_sync(start, limiter=threads)
                 beating.add_done_callback(posted.beating_ended)
                 tasks.start_soon(partial(every, lambda _: TICK, watch.turn, name="turn"))
                 try:
-                    yield partial(_call, portal, remove)
+                    yield partial(_call, portal, remove, threads)
                 finally:
                     beating_ends = partial(portal.call, stop.set)
                     with anyio.CancelScope(shield=True):
-                        await anyio.to_thread.run_sync(beating_ends)
+                        await anyio.to_thread.run_sync(beating_ends, limiter=threads)
                     tasks.cancel_scope.cancel()
 
     return pulse
 
 
-async def _call(portal: BlockingPortal, function: RemoveRow) -> None:
-    await anyio.to_thread.run_sync(portal.call, function, abandon_on_cancel=True)
+async def _call(
+    portal: BlockingPortal, function: RemoveRow, threads: anyio.CapacityLimiter
+) -> None:
+    await anyio.to_thread.run_sync(portal.call, function, abandon_on_cancel=True, limiter=threads)
 
 
 class _PostedOrders:

@@ -21,6 +21,7 @@ from streamer_store import (
     WorkerRow,
 )
 from streamer_store.errors import ungrouped
+from streamer_worker.claimer import Claimer
 from streamer_worker.events import Events, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
 from streamer_worker.outcome import WORKER_LOST
@@ -49,6 +50,7 @@ class Rescuer:
         worker_id: str,
         requests: RequestQueue,
         workers: WorkerRegistry,
+        claimer: Claimer,
         slots: Slots,
         settings: PresenceSettings,
         events: Events,
@@ -57,6 +59,7 @@ class Rescuer:
         self._worker_id = worker_id
         self._requests = requests
         self._workers = workers
+        self._claimer = claimer
         self._slots = slots
         self._settings = settings
         self._events = events
@@ -119,6 +122,9 @@ class Rescuer:
         return len(rescued)
 
     async def _rescue(self, entry: Candidate) -> bool:
+        unanswered = self._claimer.unanswered(entry.seen_version)
+        if unanswered is not None:
+            return await self._claimer.give_back(unanswered)
         owner = f"its worker {entry.worker_id}" if entry.worker_id else "its consumer"
         try:
             status = await self._requests.rescue(entry, error=f"{owner} is gone", code=WORKER_LOST)

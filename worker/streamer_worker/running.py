@@ -70,15 +70,23 @@ class Running:
         self.interrupt(Interruption.CANCELLED if cancelled else Interruption.CLAIM_LOST)
 
     async def run(self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter) -> None:
-        """Call the handler; `ended` then holds what it did."""
+        """Call the handler, in a task and a group of its own; `ended` then holds what it did.
+
+        A handler that leaves a scope open, as an async generator does that is not read to its
+        end, or that cancels its own task, breaks them when it ends, and nothing around them.
+        """
         try:
-            with self._scope:
-                self.ended = await self._call(payload, ctx, threads)
-        except BaseException as error:  # noqa: BLE001  a handler that leaves its scopes open
+            async with anyio.create_task_group() as own:
+                own.start_soon(self._run, payload, ctx, threads)
+        except BaseException as error:  # noqa: BLE001  see above
             self.ended = self.ended or Raised(error=error)
         finally:
             self._told.set()
             self._done.set()
+
+    async def _run(self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter) -> None:
+        with self._scope:
+            self.ended = await self._call(payload, ctx, threads)
 
     async def wait(self, *, at_most: float, grace: float) -> None:
         """Wait until the handler has ended, or has had its time and then `grace` to end."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, assert_never
 import anyio
 
 from streamer_store import (
-    AccessDenied,
     Cancelled,
     Claim,
     ClaimLost,
@@ -16,8 +15,6 @@ from streamer_store import (
     ItemTooLarge,
     RequestQueue,
     StoreError,
-    StoreUnavailable,
-    TableMissing,
 )
 from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_worker.events import Events, SettleDelayed
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = 3600.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
-# An operator may mend permissions or a table within the hour. Anything else is soon final.
-_PASSING = (StoreUnavailable, AccessDenied, TableMissing)
-_REFUSALS: Final = 3
 _REFUSED: Final = Fail(error="the outcome could not be written", code=INVALID_RESULT)
 
 
@@ -54,7 +48,6 @@ class Settler:
         where the fence decided otherwise; unsettled where the table did not answer for an
         hour, or until the end that `hurry` set. Not interrupted by cancellation.
         """
-        refusals = 0
         with self._patience.scope():
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
                 try:
@@ -63,17 +56,14 @@ class Settler:
                     return "cancelled", outcome
                 except ClaimLost:
                     return "claim_lost", outcome
-                except _PASSING as error:
-                    self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
-                except StoreError as error:
-                    refusals += 1
-                    if isinstance(error, InvalidInput) or refusals == _REFUSALS:
-                        lesser = _instead(outcome, error)
-                        if lesser is None:
-                            break
-                        # For good: an answer that is lost must find the same outcome again.
-                        outcome, refusals = lesser, 0
-                        continue
+                except InvalidInput as error:
+                    lesser = _instead(outcome, error)
+                    if lesser is None:
+                        break
+                    # For good: an answer that is lost must find the same outcome again.
+                    outcome = lesser
+                    continue
+                except StoreError as error:  # it may pass, or somebody may mend it
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 await anyio.sleep(pause)
         return "unsettled", outcome

@@ -126,7 +126,8 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return ConditionFailed(answer.get("Item"))
     if code == "RequestEntityTooLarge" or status == _BODY_TOO_LARGE:
         return ItemTooLarge("item", message or "the request is too large", **where)
-    if code in _PASSING or status >= _SERVER_ERROR:
+    # Without a code of its own, or with the status for one, it is not DynamoDB that answers.
+    if code in _PASSING or status >= _SERVER_ERROR or not code or code.isdigit():
         return StoreUnavailable(f"{code or status}: {message}", **where)
     if code in _DENIED:
         return AccessDenied(f"{code}: {message}", **where)
@@ -134,6 +135,8 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return TableMissing(f"no such table or index: {message}", **where)
     if code == "ValidationException" and "maximum allowed size" in message:
         return ItemTooLarge("item", message, **where)
+    if code == "ValidationException":
+        return InvalidInput(message, **where)
     return StoreError(f"{code}: {message}", **where)
 
 

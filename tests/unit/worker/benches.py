@@ -18,7 +18,7 @@ from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.limits import Limits
-from streamer_worker.poller import PollCounts, Poller
+from streamer_worker.poller import Poller
 from streamer_worker.settings import HandlerSettings, PollSettings, Settings
 from streamer_worker.settle import Settler
 from streamer_worker.sightings import Sightings
@@ -76,10 +76,8 @@ class PollBench:
         self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
-            assignments=send,
             slots=self.slots,
             sightings=sightings,
-            is_sound=lambda: self.sound,
             events=world.events,
             clock=world.clock,
             rng=world.rng,
@@ -88,6 +86,7 @@ class PollBench:
             worker_id="me",
             requests=world.stores.requests,
             claimer=self.claimer,
+            assignments=send,
             sightings=sightings,
             slots=self.slots,
             limits=Limits(
@@ -111,14 +110,9 @@ class PollBench:
         self.send.close()
         self.receive.close()
 
-    async def step(self) -> PollCounts:
-        """Take one step, and wait for the claims that it leaves under way."""
-        async with anyio.create_task_group() as tasks:
-            return await self.poller.step(tasks)
-
     async def poll(self) -> list[str]:
         """Take one step, and give the slots back as if all had been settled."""
-        await self.step()
+        await self.poller.step()
         found = self.assignments()
         for each in found:
             self.slots.give(each.slot)

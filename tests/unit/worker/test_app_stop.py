@@ -132,6 +132,39 @@ async def test_a_second_stop_skips_the_wait(world: World) -> None:
     assert (await world.get(request)).status is RequestStatus.PENDING
 
 
+@virtual_time
+async def test_a_signal_after_an_order_is_the_first(world: World) -> None:
+    """As when a supervisor stops what an operator has ordered to drain: handlers may finish."""
+    waiting = Waiting()
+    request = await world.enqueue("wait")
+    app = world.app([waiting.handler], drain_timeout=3600.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        (row,) = await world.stores.workers.list()
+        await world.stores.workers.request_drain(row.worker_id)
+        await world.recorder.wait_for(WorkerDraining)
+        app.stop()
+        await anyio.sleep(60)
+        waiting.go.set()
+    assert (await world.get(request)).status is RequestStatus.COMPLETED
+
+
+@virtual_time
+async def test_a_claim_without_an_answer_goes_back_at_the_end(world: World) -> None:
+    """It may have been won: a deploy costs no attempt, whatever the network does."""
+    request = await world.enqueue(max_retries=0)
+    fault = world.engine.hold("update", when=moves_to("PROCESSING"), lands=True)
+    app = world.app([echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await fault.wait_reached()
+        app.stop()
+    stored = await world.get(request)
+    assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
+    assert await world.stores.workers.list() == []
+
+
 @pytest.mark.parametrize("stops", [1, 2])
 async def test_claims_under_way_are_given_back(world: World, stops: int) -> None:
     """What was won after the stop is neither run nor lost, however hurried the end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +23,7 @@ from streamer_worker import (
 from streamer_worker.events import HandlerRaised, RequestFinished, RequestStarted
 from streamer_worker.settings import PollSettings
 from unit.worker.benches import DispatchBench
-from unit.worker.harness import World, echo, on_asyncio, running, virtual_time
+from unit.worker.harness import Waiting, World, echo, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
 SLOWLY = PollSettings(fastest=0.05, slowest=5.0)
@@ -280,3 +282,90 @@ async def test_a_handler_does_not_end_the_worker(error: BaseException, world: Wo
     assert (await world.get(failing)).status is RequestStatus.FAILED
     for each in (other, later):
         assert (await world.get(each)).status is RequestStatus.COMPLETED
+
+
+async def numbers() -> AsyncIterator[int]:
+    with anyio.fail_after(3600):
+        for number in range(10):
+            yield number
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_handler_that_leaves_a_scope_open_hurts_nobody(world: World) -> None:
+    """An async generator that is not read to its end holds a time limit: others run on."""
+    kept: list[AsyncIterator[int]] = []
+
+    @handler("impatient")
+    async def impatient(_payload: dict[str, Any], _ctx: Context) -> int:
+        source = numbers()
+        kept.append(source)
+        async for number in source:
+            if number == 2:
+                return number
+        return -1
+
+    waiting = Waiting()
+    other = await world.enqueue("wait")
+    request = await world.enqueue("impatient")
+    async with running(world.app([impatient, waiting.handler, echo])):
+        await world.recorder.wait_for(RequestFinished)
+        later = await world.enqueue()
+        await world.recorder.wait_for(RequestFinished, 2)
+        waiting.go.set()
+        await world.recorder.wait_for(RequestFinished, 3)
+    assert (await world.get(request)).result == {"data": 2}
+    for each in (other, later):
+        assert (await world.get(each)).status is RequestStatus.COMPLETED
+
+
+@on_asyncio
+async def test_a_handler_that_cancels_its_task_and_returns_hurts_nobody(world: World) -> None:
+    """What it returned is stored; the cancellation meets nobody else."""
+
+    @handler("odd")
+    async def odd(_payload: dict[str, Any], _ctx: Context) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return 1
+
+    request = await world.enqueue("odd")
+    async with running(world.app([odd, echo])):
+        await world.recorder.wait_for(RequestFinished)
+        later = await world.enqueue()
+        await world.recorder.wait_for(RequestFinished, 2)
+    assert (await world.get(request)).result == {"data": 1}
+    assert (await world.get(later)).status is RequestStatus.COMPLETED
+
+
+class Curt(Reject):
+    def __init__(self) -> None:
+        pass
+
+
+class Treacherous(dict[str, Any]):
+    def items(self) -> Any:
+        raise SystemExit(0)
+
+
+async def test_a_verdict_of_ones_own_class_may_forget_its_base(world: World) -> None:
+    """Its code is then the usual one."""
+    claim = await world.claim("work", max_retries=5)
+    assert await DispatchBench(world, Raising(Curt()).handler).run(claim) == "failed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "REJECTED")
+
+
+async def test_a_result_that_raises_when_it_is_read_fails_the_attempt(world: World) -> None:
+    """Whatever it raises; the worker lives."""
+
+    @handler("treacherous")
+    async def treacherous(_payload: dict[str, Any], _ctx: Context) -> Any:
+        return Treacherous(one=1)
+
+    claim = await world.claim("treacherous")
+    assert await DispatchBench(world, treacherous).run(claim) == "failed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "PROCESSING_FAILED")
+    assert stored.error is not None
+    assert "SystemExit" in stored.error

@@ -159,12 +159,16 @@ def test_when_no_leader_sweeps_the_oldest_stays() -> None:
     assert names(view.dead) == []
 
 
-def test_a_view_knows_the_dead_by_their_last_beat() -> None:
-    """One that beats again is another matter."""
-    view = FleetView(dead=(row("other", beat=7),))
-    assert view.is_dead(row("other", beat=7))
-    assert not view.is_dead(row("other", beat=8))
-    assert not view.is_dead(row("another", beat=7))
+def test_it_is_known_when_an_action_was_last_listed() -> None:
+    """By a live worker, on our own clock; what nobody ever listed is not there."""
+    observer = Observer()
+    both = (row("me"), row("other", actions=frozenset({"report"})))
+    began = observer.now
+    assert observer.look(*both).listed["report"] == began
+    observer.now += BEAT
+    view = observer.look(row("me", beat=1))
+    assert view.listed["report"] == began
+    assert "nothing" not in view.listed
 
 
 def test_an_action_is_known_while_a_live_worker_lists_it() -> None:

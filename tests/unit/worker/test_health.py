@@ -39,9 +39,9 @@ NO_BEAT = "no heartbeat succeeded for 16 s"
 class Bench:
     """The health of a worker with two threads and two slots, on a clock moved by hand."""
 
-    def __init__(self, *, slowest: float = 0.5) -> None:
+    def __init__(self, *, slowest: float = 0.5, concurrency: int = 2) -> None:
         settings = Settings(
-            concurrency=2,
+            concurrency=concurrency,
             handler=HandlerSettings(threads=2),
             poll=PollSettings(slowest=slowest),
             presence=PresenceSettings(lease=16),
@@ -109,12 +109,19 @@ def test_a_worker_that_drains_is_not_ready(bench: Bench) -> None:
     assert bench.health.why_not_alive() == []
 
 
+def test_a_worker_whose_slots_are_all_held_is_not_ready() -> None:
+    """It may have more threads than slots."""
+    bench = Bench(concurrency=1)
+    bench.tell(STARTED, stuck(thread=True))
+    assert bench.why_not() == ["no thread is free: 1 are held by handlers that do not end"]
+
+
 def test_a_worker_without_threads_is_not_ready_until_one_ends(bench: Bench) -> None:
     """All of them held by handlers that do not end."""
     bench.tell(stuck(thread=True))
     assert bench.why_not() == []
     bench.tell(stuck(thread=True))
-    assert bench.why_not() == ["all 2 threads are held by handlers that do not end"]
+    assert bench.why_not() == ["no thread is free: 2 are held by handlers that do not end"]
     assert bench.health.why_not_alive() == []
     bench.tell(stuck_ended(thread=True))
     assert bench.why_not() == []
@@ -201,7 +208,7 @@ def test_all_reasons_are_given_together(bench: Bench) -> None:
     bench.pass_time(60)
     assert bench.why_not() == [
         "draining",
-        "all 2 threads are held by handlers that do not end",
+        "no thread is free: 2 are held by handlers that do not end",
         NO_POLL,
         NO_BEAT,
     ]

@@ -39,12 +39,13 @@ def scarce_thread(_payload: dict[str, Any], _ctx: SyncContext) -> None:
 class Bench:
     """The limits of a worker with ten slots and three threads."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, lost_threads: int = 0, **settings: Any) -> None:
         self.slots = Slots(10, events=Events())
         self.limits = Limits(
             registry=registry([free, scarce, thread, scarce_thread]),
             slots=self.slots,
             settings=Settings(handler=HandlerSettings(threads=3), **settings),
+            lost_threads=lambda: lost_threads,
         )
 
     def takes(self, *actions: str | None, tenant: str | None = None) -> list[str | None]:
@@ -182,3 +183,9 @@ def test_room_is_counted_anew_each_time() -> None:
     assert bench.limits.room().total == 9
     bench.slots.give(slot)
     assert bench.limits.room().total == 10
+
+
+def test_threads_that_another_incarnation_lost_count() -> None:
+    """They still run in the one pool that the process has."""
+    taken = Bench(lost_threads=2).takes("thread", "thread", "scarce_thread", "free")
+    assert taken == ["thread", "free"]

@@ -35,7 +35,7 @@ async def found_within(bench: PollBench, request_id: str, *, looks: int) -> bool
 async def test_waiting_requests_are_claimed_and_handed_over(world: World, bench: PollBench) -> None:
     """They are PROCESSING under this worker's id, and each holds a slot."""
     ids = await enqueue(world, 3)
-    assert await bench.step() == PollCounts(candidates=3, claimed=3)
+    assert await bench.poller.step() == PollCounts(candidates=3, claimed=3)
     assert bench.slots.used == 3
     assert sorted(bench.handed_over()) == sorted(ids)
     stored = await world.stores.requests.get_many(ids)
@@ -47,12 +47,12 @@ async def test_waiting_requests_are_claimed_and_handed_over(world: World, bench:
 async def test_only_free_slots_are_filled_with_the_oldest(world: World, narrow: PollBench) -> None:
     """A worker claims no more than it can run, and the oldest first."""
     ids = await enqueue(world, 5)
-    await narrow.step()
+    await narrow.poller.step()
     first, second = narrow.assignments()
     assert sorted([first.claim.request_id, second.claim.request_id]) == sorted(ids[:2])
     assert narrow.slots.free == 0
     narrow.slots.give(first.slot)
-    await narrow.step()
+    await narrow.poller.step()
     assert narrow.handed_over() == [ids[2]]
 
 
@@ -62,7 +62,7 @@ async def test_without_a_free_slot_the_table_is_not_asked(world: World, narrow: 
     narrow.slots.take("another")
     world.engine.calls.clear()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(narrow.step)
+        tasks.start_soon(narrow.poller.step)
         await anyio.wait_all_tasks_blocked()
         assert world.engine.calls == []
         narrow.slots.give(slot)
@@ -136,7 +136,7 @@ async def lost_once(world: World, bench: PollBench) -> AsyncRequest:
     candidate = await world.candidate(request)
     fault = world.engine.hold("update", when=moves_to("PROCESSING"))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.step)
+        tasks.start_soon(bench.poller.step)
         await fault.wait_reached()
         claim = await world.stores.requests.claim(candidate)
         fault.let_go()
@@ -231,7 +231,7 @@ async def test_an_outage_of_the_index_is_raised_to_the_loop(world: World, bench:
     ids = await enqueue(world, 1)
     world.engine.fail("query")
     with pytest.raises(StoreUnavailable):
-        await bench.step()
+        await bench.poller.step()
     assert bench.slots.used == 0
     assert await bench.poll() == ids
 

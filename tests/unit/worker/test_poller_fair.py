@@ -57,7 +57,7 @@ class Watched:
 async def reached(bench: PollBench, request_id: str, *, looks: int) -> bool:
     """Whether the request is claimed within so many looks; what is claimed keeps its slot."""
     for _ in range(looks):
-        await bench.step()
+        await bench.poller.step()
         if request_id in bench.handed_over():
             return True
     return False

@@ -89,10 +89,22 @@ async def test_a_worker_that_came_and_went_gives_an_action_more_time(
     assert await polled_for(bench, UNKNOWN_AFTER - 10) == []
     bench.fleet = fleet(member("other", "theirs"))
     assert await polled_for(bench, 30) == []
-    bench.fleet = fleet()
+    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
     assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
     await anyio.sleep(2)
     assert await bench.poll() == [request.request_id]
+
+
+async def test_an_action_that_was_unknown_long_ago_has_its_time_anew(
+    world: World, bench: PollBench
+) -> None:
+    """Its worker took all requests since, unseen by us, and is being replaced just now."""
+    await world.enqueue("theirs")
+    assert await polled_for(bench, UNKNOWN_AFTER - 1) == []
+    await anyio.sleep(10 * UNKNOWN_AFTER)
+    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    await world.enqueue("theirs")
+    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
 
 
 async def test_an_unknown_action_fails_under_its_own_code(world: World) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
 import anyio
 import pytest
 
-from streamer_store import RequestStatus
+from streamer_store import AsyncRequest, RequestStatus
+from streamer_store.stores import stores_over
 from streamer_worker.events import ClaimTried, StepFailed
 from streamer_worker.loops import run_every
 from streamer_worker.poller import PollCounts
+from support import ManualClock
 from unit.worker.benches import PollBench, drained, enqueue
 from unit.worker.harness import World, moves_to, virtual_time
 
@@ -58,7 +64,7 @@ async def test_cancellation_does_not_lose_a_claim(
 
     async def step() -> None:
         with scope:
-            await bench.step()
+            await bench.poller.step()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(step)
@@ -78,7 +84,7 @@ async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
     ids = await enqueue(world, 5)
     async with anyio.create_task_group() as tasks:
         fault = world.engine.hold("query")
-        tasks.start_soon(bench.step)
+        tasks.start_soon(bench.poller.step)
         await fault.wait_reached()
         tasks.cancel_scope.cancel()
         fault.let_go()
@@ -91,12 +97,12 @@ async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
 
 @virtual_time
 async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollBench) -> None:
-    """After a minute; its slot is free again and others were claimed meanwhile."""
+    """After seconds; its slot is free again and others were claimed meanwhile."""
     ids = await enqueue(world, 2)
     world.engine.hold("update", when=lambda update: update.key == ids[0])
     began = anyio.current_time()
-    await bench.step()
-    assert anyio.current_time() - began == pytest.approx(60)
+    await bench.poller.step()
+    assert anyio.current_time() - began == pytest.approx(5)
     assert bench.slots.used == 1
     assert bench.handed_over() == [ids[1]]
     outcomes = {each.request_id: each.outcome for each in world.recorder.of(ClaimTried)}
@@ -104,17 +110,19 @@ async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollB
 
 
 @virtual_time
-async def test_a_worker_in_a_hurry_does_not_wait_a_minute(world: World, bench: PollBench) -> None:
+async def test_a_worker_in_a_hurry_waits_no_longer_than_it_may(
+    world: World, bench: PollBench
+) -> None:
     """The claims under way get the time that is left, also when the poller is cancelled."""
     (request_id,) = await enqueue(world, 1)
     fault = world.engine.hold("update", when=lambda update: update.key == request_id)
     began = anyio.current_time()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.step)
+        tasks.start_soon(bench.poller.step)
         await fault.wait_reached()
-        bench.claimer.hurry(5)
+        bench.claimer.hurry(2)
         tasks.cancel_scope.cancel()
-    assert anyio.current_time() - began == pytest.approx(5)
+    assert anyio.current_time() - began == pytest.approx(2)
     assert bench.slots.used == 0
 
 
@@ -126,7 +134,7 @@ async def test_an_outage_does_not_end_polling(world: World, bench: PollBench) ->
 
     async def loop() -> None:
         await run_every(
-            bench.poller.pause, bench.step, name="poll", events=world.events, rng=world.rng
+            bench.poller.pause, bench.poller.step, name="poll", events=world.events, rng=world.rng
         )
 
     async with anyio.create_task_group() as tasks:
@@ -148,7 +156,7 @@ async def test_polling_keeps_up_with_a_backlog_without_waiting(
 
     async def loop() -> None:
         await run_every(
-            narrow.poller.pause, narrow.step, name="poll", events=world.events, rng=world.rng
+            narrow.poller.pause, narrow.poller.step, name="poll", events=world.events, rng=world.rng
         )
 
     async with anyio.create_task_group() as tasks:
@@ -162,3 +170,50 @@ async def test_polling_keeps_up_with_a_backlog_without_waiting(
     assert anyio.current_time() == began
     assert sorted(found) == sorted(ids)
     assert list(drained(narrow.receive)) == []
+
+
+@virtual_time
+async def test_a_queue_that_only_waits_is_looked_through_once(world: World) -> None:
+    """Five pages of retries that are not due are read once; then the pauses are long ones."""
+    bench = PollBench(world)
+    for _ in range(500):
+        claim = await world.claim(max_retries=3)
+        await world.stores.requests.retry(claim, timedelta(days=1))
+    looks = 0
+
+    async def step() -> PollCounts:
+        nonlocal looks
+        looks += 1
+        return await bench.poller.step()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            partial(
+                run_every,
+                bench.poller.pause,
+                step,
+                name="poll",
+                events=world.events,
+                rng=world.rng,
+            )
+        )
+        await anyio.sleep(60)
+        tasks.cancel_scope.cancel()
+    bench.close()
+    assert 110 <= looks <= 280  # pauses of 0.25 to 0.5 s, and a few short ones
+
+
+async def test_a_clock_that_steps_back_loses_no_retry(world: World) -> None:
+    """Due at the look, not due at the claim: it is claimed when it is due again."""
+    clock = ManualClock()
+    stores = stores_over(world.engine, clock=clock, rng=world.rng, report=lambda _: None)
+    bench = PollBench(replace(world, clock=clock, stores=stores))
+    request = await stores.requests.enqueue(AsyncRequest(action="echo"))
+    (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
+    await stores.requests.retry(await stores.requests.claim(candidate), timedelta(seconds=1))
+    (retry,) = (await stores.requests.entries(RequestStatus.RETRYING, limit=1)).candidates
+    clock.advance(0.5)
+    assert await bench.claimer.claim_all([retry], print) == 0
+    clock.advance(0.6)
+    assert await bench.poll() == [request.request_id]
+    bench.close()

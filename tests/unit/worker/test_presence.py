@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import anyio
 import pytest
 
@@ -171,7 +173,7 @@ async def test_a_long_pause_fences_before_the_beat_is_sent(bench: Bench) -> None
     for _ in range(3):
         await bench.presence.step()
         bench.time.advance(BEAT)
-    assert bench.told.fenced == ["it did not run for 14.1 s"]
+    assert bench.told.fenced == ["it did not always run, and no beat succeeded for 14.1 s"]
     assert bench.world.engine.calls == []
 
 
@@ -185,7 +187,7 @@ async def test_a_pause_within_a_step_fences(operation: str, read: int, bench: Be
         await fault.wait_reached()
         bench.time.advance(LEASE)
         fault.let_go()
-    assert bench.told.fenced == ["it did not run for 16.0 s"]
+    assert bench.told.fenced == ["it did not always run, and no beat succeeded for 16.0 s"]
     assert (bench.told.drained, len(bench.told.beaten_at)) == (read, read)
     bench.world.engine.calls.clear()
     await bench.beat()
@@ -285,15 +287,51 @@ async def test_an_outage_kills_nobody(operations: tuple[str, ...], world: World)
     assert bench.dead() == ["other-0"]
 
 
+@pytest.mark.parametrize("leads", [False, True])
 @pytest.mark.parametrize(
-    ("others", "beats_per_look"), [(1, 1), (30, 1), (31, 2), (64, 3), (130, 5)]
+    ("others", "beats_per_look"), [(1, 1), (29, 1), (30, 2), (64, 3), (130, 5)]
 )
-async def test_large_fleets_look_less_often(others: int, beats_per_look: int, world: World) -> None:
-    """The cost of looking must not grow with their square; the dead are found all the same."""
+async def test_large_fleets_look_less_often(
+    others: int, beats_per_look: int, world: World, *, leads: bool
+) -> None:
+    """The cost of looking must not grow with their square; the dead are found all the same. Who
+    leads looks at each beat, since all wait for its rescues.
+    """
+    age = timedelta(hours=-1 if leads else 1)
+    await world.stores.workers.register(WorkerRow(worker_id="peer", started_at=START - age))
     bench = await registered(world, others=others)
     looks: list[int] = []
-    for _ in range(12):
+    for beat in range(1, 13):
+        await world.stores.workers.beat("peer", in_flight=0, draining=False, sweeps=beat)
+        bench.vitals.sweeps = beat
         await bench.beat()
         looks.append(len(bench.told.views) - 1)
-    assert looks == [beat // beats_per_look for beat in range(1, 13)]
-    assert world.recorder.of(FleetLooked)[-1] == FleetLooked(live=1, dead=others, leads=True)
+    every = 1 if leads else beats_per_look
+    assert looks == [beat // every for beat in range(1, 13)]
+    assert world.recorder.of(FleetLooked)[-1] == FleetLooked(live=2, dead=others, leads=leads)
+
+
+async def test_who_cannot_beat_takes_nobody_for_dead(world: World) -> None:
+    """Writes may be throttled while reads are not: then the silence of others proves nothing."""
+    bench = await registered(world, others=1)
+    world.engine.fail("update", times=MANY)
+    await bench.beat(100)
+    assert bench.dead() == []
+    world.engine.heal()
+    await bench.beat(int(LEASE / BEAT) - 1)
+    assert bench.dead() == []
+    await bench.beat()
+    assert bench.dead() == ["other-0"]
+
+
+@pytest.mark.parametrize("pauses", [(12.0, 12.0), (8.5, 4.0, 4.0)])
+async def test_pauses_add_up_while_no_beat_succeeds(
+    bench: Bench, pauses: tuple[float, ...]
+) -> None:
+    """Each alone would do no harm; together the others may have given it up."""
+    bench.world.engine.fail("update", times=MANY)
+    for pause in pauses:
+        assert bench.told.fenced == []
+        bench.time.advance(pause)
+        await bench.presence.step()
+    assert len(bench.told.fenced) == 1

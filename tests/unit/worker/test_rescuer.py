@@ -7,12 +7,15 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Claim, RequestStatus, StoreUnavailable, WorkerRow
-from streamer_store.schema import REQUESTS
-from streamer_worker.events import RequestRescued, WorkerBuried
+from streamer_store import Claim, NotFound, RequestStatus, StoreUnavailable, WorkerRow
+from streamer_store.engine import Update
+from streamer_store.schema import REQUESTS, WORKERS
+from streamer_worker.claimer import Claimer
+from streamer_worker.events import ClaimGivenBack, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
 from streamer_worker.rescuer import RescueCounts, Rescuer
 from streamer_worker.settings import PresenceSettings
+from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Slots
 from support import START, ManualClock
 from unit.worker.harness import World, virtual_time
@@ -32,10 +35,20 @@ class Bench:
         self.world = world
         self.time = ManualClock()
         self.slots = Slots(10, events=world.events)
+        self.claimer = Claimer(
+            worker_id="me",
+            requests=world.stores.requests,
+            slots=self.slots,
+            sightings=Sightings(clock=world.clock),
+            events=world.events,
+            clock=world.clock,
+            rng=world.rng,
+        )
         self.rescuer = Rescuer(
             worker_id="me",
             requests=world.stores.requests,
             workers=world.stores.workers,
+            claimer=self.claimer,
             slots=self.slots,
             settings=PresenceSettings(lease=LEASE, **settings),
             events=world.events,
@@ -74,7 +87,7 @@ async def test_the_leader_takes_what_a_dead_worker_had(bench: Bench) -> None:
     dead = await bench.row("dead")
     claim = await bench.claimed_by("dead", retry_count=1)
     counts = await bench.rescuer.step(FleetView(dead=(dead,), leads=True))
-    assert counts == RescueCounts(running=1, rescued=1, buried=0)
+    assert counts == RescueCounts(running=1, rescued=1, buried=1)
     stored = await bench.world.get(claim)
     assert (stored.status, stored.retry_count, stored.worker_id) == (RETRYING, 2, None)
     assert (stored.error, stored.error_code) == ("its worker dead is gone", "WORKER_LOST")
@@ -274,18 +287,44 @@ async def test_all_pages_are_read(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=5, rescued=5)
 
 
-async def test_a_dead_worker_is_buried_once_nothing_bears_its_id(bench: Bench) -> None:
-    """Not before: the row says that it is dead, and not just new."""
+async def test_a_dead_worker_is_buried_before_it_is_robbed(bench: Bench) -> None:
+    """Whoever comes back later has no row, knows it, and stops. What a failure in between
+    leaves is nobody's, and rescued later.
+    """
     view = FleetView(dead=(await bench.row("dead"),), leads=True)
-    await bench.claimed_by("dead")
+    claim = await bench.claimed_by("dead")
     bench.world.engine.fail("get")
     with pytest.raises(StoreUnavailable):
         await bench.step(view)
-    assert await bench.rescuer.step(view) == RescueCounts(running=1, rescued=1)
-    assert await bench.rows() == ["dead"]
-    assert await bench.rescuer.step(view) == RescueCounts(buried=1)
     assert await bench.rows() == []
+    with pytest.raises(NotFound):
+        await bench.world.stores.workers.beat("dead", in_flight=1, draining=False, sweeps=0)
+    assert await bench.status(claim) is PROCESSING
+    assert await bench.rescuer.step(LEADER) == RescueCounts(running=1, rescued=1)
     assert bench.world.recorder.of(WorkerBuried) == [WorkerBuried(worker_id="dead")]
+
+
+async def test_a_claim_that_was_won_unheard_goes_back_as_it_was(bench: Bench) -> None:
+    """Nobody ran it: no attempt is used, though it has none left."""
+    request = await bench.world.enqueue(max_retries=0)
+    bench.world.engine.fail("update", lands=True)
+    assert await bench.claimer.claim_all([await bench.world.candidate(request)], print) == 0
+    assert (await bench.world.get(request)).status is PROCESSING
+    assert await bench.step(FOLLOWER) == 1
+    stored = await bench.world.get(request)
+    assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
+    told = bench.world.recorder.of(ClaimGivenBack)
+    assert [each.request_id for each in told] == [request.request_id]
+
+
+async def test_a_live_worker_whose_row_is_odd_is_not_robbed(bench: Bench) -> None:
+    """Another release may write its row in another way."""
+    await bench.row("odd")
+    claim = await bench.claimed_by("odd")
+    wrong = Update(table=WORKERS, key="odd", sets={"Concurrency": {"S": "many"}})
+    await bench.world.engine.inner.update(wrong)
+    assert await bench.step() == 0
+    assert await bench.status(claim) is PROCESSING
 
 
 async def test_only_a_leaders_sweeps_are_counted(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from streamer_store import (
     AccessDenied,
     Claim,
     RequestStatus,
+    StoreError,
     StoreUnavailable,
     codec,
 )
@@ -261,3 +262,15 @@ async def test_cancellation_does_not_end_the_retries(world: World, settler: Sett
         scope.cancel()
         await settler.settle(claim, COMPLETE)
     assert (await world.get(claim)).status is RequestStatus.COMPLETED
+
+
+@virtual_time
+async def test_an_unknown_error_is_no_reason_to_throw_a_result_away(
+    world: World, settler: Settler
+) -> None:
+    """A proxy between, or an error of tomorrow: the result is kept until it can be written."""
+    claim = await world.claim()
+    world.engine.fail("update", StoreError("SomethingNewException: no"), times=20)
+    assert await became(settler, claim, COMPLETE) == "completed"
+    assert (await world.get(claim)).result == {"ok": True}
+    assert len(world.recorder.of(SettleDelayed)) == 20

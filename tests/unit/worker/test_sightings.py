@@ -60,15 +60,12 @@ def test_it_is_known_how_long_a_request_waits_in_our_sight(
     assert sightings.seen_for(MOVED_ON) == 0
 
 
-def test_an_unknown_action_is_timed_until_somebody_takes_it(
-    sightings: Sightings, clock: ManualClock
-) -> None:
-    """A deploy that is undone half-way begins anew."""
-    assert sightings.unknown_for("report") is None
-    clock.advance(50)
-    assert sightings.unknown_for("report") == 50
+def test_an_unknown_action_is_new_until_it_was_seen(sightings: Sightings) -> None:
+    """And again when somebody took it meanwhile."""
+    assert sightings.is_new("report")
+    assert not sightings.is_new("report")
     sightings.known("report")
-    assert sightings.unknown_for("report") is None
+    assert sightings.is_new("report")
 
 
 def test_retries_are_kept_until_they_are_due(sightings: Sightings, clock: ManualClock) -> None:
@@ -118,15 +115,28 @@ def test_two_retries_of_one_time_are_both_kept(sightings: Sightings, clock: Manu
     assert sorted(names(sightings.due(ours))) == ["a", "b"]
 
 
+def test_what_is_due_soon_is_kept_before_what_is_due_late(
+    sightings: Sightings, clock: ManualClock
+) -> None:
+    """Ten thousand that sleep for a month do not make one that is due in seconds late."""
+    for number in range(10_000):
+        sightings.keep(later(str(number), 30 * 86400 + number))
+    sightings.keep(later("soon", 5))
+    assert sightings.next_due() == pytest.approx(5)
+    clock.advance(5)
+    assert names(sightings.due(ours)) == ["soon"]
+
+
 def test_memory_is_bounded(sightings: Sightings, clock: ManualClock) -> None:
     """A table with a hundred thousand retries does not fill the worker."""
     for number in range(12_000):
         sightings.keep(later(str(number), number))
         sightings.lose(replace(SEEN, request_id=str(number)))
-    assert len(sightings._times) == 10_000
+    assert len(sightings._times) == len(sightings._later) == 10_000
     clock.advance(20_000)
-    sightings.due(ours)
+    assert len(sightings.due(ours)) == 10_000
     sightings.keep(later("more", 30_000))
+    clock.advance(20_000)
     assert len(sightings.due(ours)) == 10_000
     assert sightings.next_due() is None
     assert not sightings.is_lost(replace(SEEN, request_id="0"))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import anyio
@@ -12,12 +15,14 @@ import anyio
 from streamer_worker.app import App, open_app
 from streamer_worker.cli.options import ConfigOption
 from streamer_worker.errors import HandlerLoadError
+from streamer_worker.events import ProcessEnding
 from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
 from streamer_worker.logs import LogListener, configure_logging
 from streamer_worker.settings import Settings, load_settings
 
 _ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
 _LAST_MOMENT: Final = 1.0
+_SPARE_THREADS: Final = 10
 
 
 def run(config: ConfigOption = None) -> None:
@@ -34,15 +39,27 @@ def run(config: ConfigOption = None) -> None:
             "there are no handlers:", [f"install a package with entry points of group {GROUP}"]
         )
 
-    anyio.run(_work, settings, registry)
+    listener = LogListener()
+    try:
+        code = anyio.run(_work, settings, registry, listener)
+    except SystemExit as left:
+        # A task that a handler has started called sys.exit(): asyncio ends its loop then.
+        reason = f"a handler's task raised {left!r}"
+        listener(ProcessEnding(reason=reason, stacks=traceback.format_exc()))
+        code = _ENDED
+    _leave_soon(code)
+    sys.exit(code)
 
 
-async def _work(settings: Settings, registry: Registry) -> None:
+async def _work(settings: Settings, registry: Registry, listener: LogListener) -> int:
+    # Names are resolved in this pool, too: handlers must not fill it.
+    pool = ThreadPoolExecutor(settings.concurrency + _SPARE_THREADS)
+    asyncio.get_running_loop().set_default_executor(pool)
     async with (
         open_app(
             settings,
             registry,
-            [LogListener()],
+            [listener],
             end=lambda _reason: _leave(_ENDED),
             leave=lambda: _leave(0),
         ) as app,
@@ -51,16 +68,14 @@ async def _work(settings: Settings, registry: Registry) -> None:
         await tasks.start(_stop_at_signals, app)
         await app.run()
         tasks.cancel_scope.cancel()
-    # Nobody asked for it: a supervisor shall start it again.
+    # When nobody asked for it, a supervisor shall start it again.
     code = 0 if app.stopping else _ENDED
-    _leave_soon(code)
-    sys.exit(code)
+    _leave_soon(code)  # asyncio waits for threads and tasks that handlers have left
+    return code
 
 
 def _leave_soon(code: int) -> None:
-    """End the process, also when threads that handlers have started run on: Python waits for
-    them.
-    """
+    """End the process, also when threads that handlers have started run on."""
     timer = threading.Timer(_LAST_MOMENT, _leave, (code,))
     timer.daemon = True
     timer.start()

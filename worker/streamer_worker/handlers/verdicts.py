@@ -12,6 +12,8 @@ _LONGEST = timedelta(days=365)
 class Reject(Exception):
     """The request can never succeed: it fails at once, however many retries it has left."""
 
+    code = "REJECTED"
+
     def __init__(self, message: str, *, code: str = "REJECTED") -> None:
         super().__init__(message)
         if not code:

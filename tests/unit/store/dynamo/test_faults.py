@@ -85,6 +85,11 @@ UNAVAILABLE: list[BaseException] = [
     answer("", "Bad gateway", status=502),
     answer("Whatever", status=500),
     answer("Whatever", status=503),
+    # What a proxy between says: no code of DynamoDB's, or none at all.
+    answer("403", status=403),
+    answer("302", status=302),
+    answer("", status=429),
+    vendor.ClientError({}, "UpdateItem"),
     vendor.EndpointConnectionError(endpoint_url=URL),
     vendor.ConnectTimeoutError(endpoint_url=URL),
     vendor.ReadTimeoutError(endpoint_url=URL),
@@ -112,6 +117,7 @@ REFUSED: list[BaseException] = [
     vendor.UnauthorizedSSOTokenError(),
 ]
 SETTINGS: list[BaseException] = [
+    answer("ValidationException", "One or more parameter values were invalid"),
     vendor.NoRegionError(),
     vendor.ProfileNotFound(profile="nope"),
     vendor.ConfigNotFound(path="config"),
@@ -121,9 +127,7 @@ SETTINGS: list[BaseException] = [
     vendor.InvalidRegionError(region_name="eu west"),
 ]
 OTHERS: list[BaseException] = [
-    answer("ValidationException", "One or more parameter values were invalid"),
     answer("SomethingNew"),
-    vendor.ClientError({}, "UpdateItem"),
     vendor.ParamValidationError(report="Unknown parameter"),
     vendor.DataNotFoundError(data_path="dynamodb"),
     vendor.BotoCoreError(),
