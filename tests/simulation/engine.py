@@ -86,7 +86,9 @@ class SharedTable:
 
 
 class WorkerEngine:
-    """One worker's way to the table. `cut`: nothing comes through; `dead`: it has crashed."""
+    """One worker's way to the table. `cut`: nothing comes through; `dead`: it has crashed;
+    `disturbed`: from when to when it was paused or cut off.
+    """
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class WorkerEngine:
         self.name = name
         self.cut = False
         self.dead = False
+        self.disturbed: list[tuple[float, float]] = []
         self.faults = faults
         self._shared = shared
         self._inner = shared.engine

@@ -29,15 +29,17 @@ class _Presence:
 
 @dataclass(kw_only=True)
 class Journal:
-    """`violations` says what should not have been; `taken` has each request that was rescued
-    from a worker which was taken for dead.
+    """`violations` says what should not have been; `taken` tells when a request was rescued
+    from a worker which was taken for dead, `cancelled` when a running one was cancelled.
     """
 
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
-    taken: set[tuple[str, str]] = field(default_factory=set)
+    taken: dict[tuple[str, str], float] = field(default_factory=dict)
+    cancelled: dict[str, float] = field(default_factory=dict)
     uncounted: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     _rows: dict[str, _Presence] = field(default_factory=dict)
+    _buried: set[str] = field(default_factory=set)
     _seeing_since: float = 0.0
     _saw_since: float = 0.0
     _blind_from: float = 0.0
@@ -63,7 +65,8 @@ class Journal:
             self._rows[put.key] = _Presence(writer=writer, beaten=now)
 
     def note_delete(self, writer: str, worker_id: str, now: float) -> None:
-        self._judge_death(writer, worker_id, now, "removed the row of")
+        if self._judge_death(writer, worker_id, now, "removed the row of"):
+            self._buried.add(worker_id)
         self._rows.pop(worker_id, None)
 
     def note_update(self, writer: str, update: Update, old: Item | None, now: float) -> None:
@@ -89,7 +92,7 @@ class Journal:
         rescues = running and not settles and _text(update.sets, "ErrorCode") == WORKER_LOST
         worker_id = _text(old, "WorkerID") or ""
         if rescues and self._judge_death(writer, worker_id, now, "rescued from"):
-            self.taken.add((update.key, owner))
+            self.taken[update.key, owner] = now
         match _text(update.sets, "Status"):
             case RequestStatus.PROCESSING:
                 self.owners[update.key] = (writer, update.sets["Version"]["S"])
@@ -99,6 +102,8 @@ class Journal:
                 self.violations.append(f"{writer} completed {update.key}, {owner} has it")
             case RequestStatus.FAILED if running and not rescues and not (settles and mine):
                 self.violations.append(f"{writer} failed {update.key}, {owner} has it")
+            case RequestStatus.CANCELLED if running:
+                self.cancelled[update.key] = now
             case RequestStatus.PENDING | RequestStatus.RETRYING:
                 self._note_return(update, old)
                 if running and not settles and not rescues:
@@ -115,7 +120,7 @@ class Journal:
         """
         row = self._rows.get(worker_id)
         if row is None or row.writer == writer:
-            return False
+            return worker_id in self._buried
         back = row.back is not None and now - row.back <= _CARRIED_OUT_WITHIN
         if not back and not self._silent(row, now):
             seen = now - max(row.beaten, self._seeing_since)

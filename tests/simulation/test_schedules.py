@@ -16,7 +16,9 @@ from simulation.schedule import Schedule, drawn, schedules
 from simulation.world import simulate, story
 from streamer_store import claims, workers, writes
 from streamer_store.engine import Absent
+from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.fleet import Fleet
+from streamer_worker.presence import Presence
 
 FIRST = int(os.environ.get("STREAMER_TEST_SEED", "0"))
 COUNT = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))
@@ -71,6 +73,7 @@ def _mailbox_writes_make_rows(patch: pytest.MonkeyPatch) -> None:
 
 def _stopwatches_run_through_outages(patch: pytest.MonkeyPatch) -> None:
     observe = Fleet.observe
+    patch.setattr(Fleet, "restart", lambda _self: None)
     patch.setattr(
         Fleet,
         "observe",
@@ -80,6 +83,14 @@ def _stopwatches_run_through_outages(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _nobody_fences_itself(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Presence, "_fence", lambda _self, _reason: None)
+
+
+def _cancellations_are_not_heard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Dispatcher, "cancel", lambda _self, _versions: None)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -87,6 +98,8 @@ def _stopwatches_run_through_outages(patch: pytest.MonkeyPatch) -> None:
         _any_failed_condition_is_our_own_success,
         _mailbox_writes_make_rows,
         _stopwatches_run_through_outages,
+        _nobody_fences_itself,
+        _cancellations_are_not_heard,
     ],
 )
 def test_what_must_hold_catches_a_broken_worker(
@@ -94,4 +107,4 @@ def test_what_must_hold_catches_a_broken_worker(
 ) -> None:
     """Negative controls: each variant is found out within a few hundred schedules."""
     broken(monkeypatch)
-    assert _faults(range(400), stop_at_first=True) != {}
+    assert _faults(range(1000), stop_at_first=True) != {}

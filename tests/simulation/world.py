@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -93,6 +94,8 @@ class World:
                     troubles.start_soon(self._cancel_some, ids)
             self._calm()
             await self._finish(ids)
+            with anyio.move_on_after(PATIENCE):
+                await self._until(lambda: all(run.ended is not None for run in self.runs))
             tasks.cancel_scope.cancel()
         self._judge(await self.operator.requests.get_many(ids))
         return self.violations + self.table.journal.violations
@@ -224,30 +227,42 @@ class World:
     async def _pause(self, trouble: Trouble) -> None:
         engine = self._victim(trouble)
         self.queue.paused.add(engine.name)
+        began = anyio.current_time()
         try:
             await anyio.sleep(trouble.seconds)
         finally:
             self.queue.paused.discard(engine.name)
+            engine.disturbed.append((began, anyio.current_time()))
 
     async def _cut(self, trouble: Trouble) -> None:
         engine = self._victim(trouble)
         engine.cut = True
-        await anyio.sleep(trouble.seconds)
-        engine.cut = False
+        began = anyio.current_time()
+        try:
+            await anyio.sleep(trouble.seconds)
+        finally:
+            engine.cut = False
+            engine.disturbed.append((began, anyio.current_time()))
 
     def _freeze(self, trouble: Trouble) -> None:
-        self.table.journal.blind(anyio.current_time(), trouble.seconds)
+        began = anyio.current_time()
+        self.table.journal.blind(began, trouble.seconds)
         self._clock.jump(trouble.seconds)
+        for engine in self.engines:
+            engine.disturbed.append((began, anyio.current_time()))
 
     async def _outage(self, trouble: Trouble) -> None:
         self.table.journal.blind(anyio.current_time(), trouble.seconds)
         for engine in self.engines:
             engine.cut = True
+        began = anyio.current_time()
+        engine.disturbed.append((began, anyio.current_time()))
         try:
             await anyio.sleep(trouble.seconds)
         finally:
             for engine in self.engines:
                 engine.cut = False
+                engine.disturbed.append((began, anyio.current_time()))
             self.table.journal.sees(anyio.current_time())
 
     async def _cancel_some(self, ids: list[str]) -> None:
@@ -264,6 +279,12 @@ class World:
             engine.cut = False
             engine.faults = Faults()
 
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while True:
+            if condition():
+                return
+            await anyio.sleep(1)
+
     async def _finish(self, ids: list[str]) -> None:
         with anyio.move_on_after(PATIENCE):
             while True:
@@ -273,6 +294,7 @@ class World:
                 await anyio.sleep(5)
 
     def _judge(self, found: dict[str, AsyncRequest]) -> None:
+        self._judge_ends()
         starts: dict[str, int] = defaultdict(int)
         for run in self.runs:
             starts[run.request_id] += 1
@@ -284,6 +306,25 @@ class World:
                 self.violations.append(f"{request_id}: {starts[request_id]} attempts of {most}")
             if request.status is RequestStatus.COMPLETED:
                 self._judge_result(request)
+
+    def _judge_ends(self) -> None:
+        """A handler that has lost its request ends soon after its worker can know."""
+        journal, faults = self.table.journal, self.schedule.faults
+        soon = 20 + 200 * (faults.before + faults.late)
+        engines = {each.name: each for each in self.engines}
+        for run in self.runs:
+            engine = engines[run.worker]
+            lost = journal.taken.get((run.request_id, run.worker))
+            lost = journal.cancelled.get(run.request_id) if lost is None else lost
+            if lost is None or run.ended is None or run.began > lost or engine.dead:
+                continue
+            since = lost
+            quiet = 0.0
+            for start, end in [*sorted(engine.disturbed), (run.ended, run.ended)]:
+                quiet = max(quiet, min(start, run.ended) - since)
+                since = max(since, end)
+            if quiet > soon:
+                self.violations.append(f"{run.worker} ran {run.request_id} long after losing it")
 
     def _judge_result(self, request: AsyncRequest) -> None:
         assert request.result is not None
