@@ -1,6 +1,6 @@
 """Whole fleets in virtual time, under seeded faults; `make simulate N=100000` runs more.
 
-What must hold is in `World._judge` and in `Journal`. A seed that fails can be run again alone:
+What must hold is in `Judge` and in `Journal`. A seed that fails can be run again alone:
 `make simulate SEED=... N=1`. What hypothesis finds is printed as the smallest Schedule that fails.
 """
 

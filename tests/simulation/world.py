@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,9 +14,10 @@ from trio.testing import MockClock
 
 from simulation import pausing
 from simulation.engine import SharedTable, WorkerEngine
+from simulation.judge import Judge, Run
 from simulation.pausing import WORKER
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
-from streamer_store import AsyncRequest, RequestNotPending, RequestStatus, StoreUnavailable
+from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
 from streamer_worker import RetryLater, RetryPolicy, handler
@@ -40,20 +39,6 @@ from unit.worker.harness import LoopClock
 
 TROUBLE = 90.0
 PATIENCE = 2 * 3600.0
-
-
-@dataclass(kw_only=True)
-class Run:
-    """One call of a handler. `torn`: its worker crashed meanwhile, or it ignored its
-    cancellation.
-    """
-
-    number: int
-    request_id: str
-    worker: str
-    began: float
-    ended: float | None = None
-    torn: bool = False
 
 
 class SkewedClock(LoopClock):
@@ -97,8 +82,9 @@ class World:
             with anyio.move_on_after(PATIENCE):
                 await self._until(lambda: all(run.ended is not None for run in self.runs))
             tasks.cancel_scope.cancel()
-        self._judge(await self.operator.requests.get_many(ids))
-        return self.violations + self.table.journal.violations
+        judge = Judge(journal=self.table.journal, runs=self.runs, engines=self.engines)
+        judge.judge(await self.operator.requests.get_many(ids), self.schedule.faults)
+        return self.violations + judge.violations + self.table.journal.violations
 
     async def _enqueue(self) -> list[str]:
         stored = await self.operator.requests.enqueue_many(
@@ -292,48 +278,6 @@ class World:
                 if all(each.status in TERMINAL for each in found.values()):
                     return
                 await anyio.sleep(5)
-
-    def _judge(self, found: dict[str, AsyncRequest]) -> None:
-        self._judge_ends()
-        starts: dict[str, int] = defaultdict(int)
-        for run in self.runs:
-            starts[run.request_id] += 1
-        for request_id, request in found.items():
-            if request.status not in TERMINAL:
-                self.violations.append(f"{request_id} is {request.status} for ever")
-            most = request.max_retries + 1 + self.table.journal.uncounted.get(request_id, 0)
-            if starts[request_id] > most:
-                self.violations.append(f"{request_id}: {starts[request_id]} attempts of {most}")
-            if request.status is RequestStatus.COMPLETED:
-                self._judge_result(request)
-
-    def _judge_ends(self) -> None:
-        """A handler that has lost its request ends soon after its worker can know."""
-        journal, faults = self.table.journal, self.schedule.faults
-        soon = 20 + 200 * (faults.before + faults.late)
-        engines = {each.name: each for each in self.engines}
-        for run in self.runs:
-            engine = engines[run.worker]
-            lost = journal.taken.get((run.request_id, run.worker))
-            lost = journal.cancelled.get(run.request_id) if lost is None else lost
-            if lost is None or run.ended is None or run.began > lost or engine.dead:
-                continue
-            since = lost
-            quiet = 0.0
-            for start, end in [*sorted(engine.disturbed), (run.ended, run.ended)]:
-                quiet = max(quiet, min(start, run.ended) - since)
-                since = max(since, end)
-            if quiet > soon:
-                self.violations.append(f"{run.worker} ran {run.request_id} long after losing it")
-
-    def _judge_result(self, request: AsyncRequest) -> None:
-        assert request.result is not None
-        run = self.runs[request.result["run"]]
-        owner, _ = self.table.journal.owners[request.request_id]
-        if (run.request_id, run.worker) != (request.request_id, owner):
-            self.violations.append(
-                f"{request.request_id} has a result of {run.worker}, {owner} settled it"
-            )
 
 
 async def _work(run: Run, job: Job, ctx: Any) -> Any:

@@ -26,11 +26,12 @@ from streamer_worker.events import (
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.health import Health
 from streamer_worker.http import http_server
-from streamer_worker.life import Life, Parts, Stop
+from streamer_worker.life import Life, Parts
 from streamer_worker.metrics import Metrics
 from streamer_worker.pulse import pulse_on_thread
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
+from streamer_worker.stop import Stop, then_cancel
 from streamer_worker.watch import End, telling
 
 Result = TypeVar("Result")
@@ -128,12 +129,7 @@ class App:
         """Do the work and return its result; None when we were stopped before it was done."""
         result = None
         async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                await self._stop.asked.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
+            tasks.start_soon(then_cancel, self._stop.asked, tasks.cancel_scope)
             result = await work()
             tasks.cancel_scope.cancel()
         return result

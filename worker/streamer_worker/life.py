@@ -37,6 +37,7 @@ from streamer_worker.settings import Settings
 from streamer_worker.settle import Settler
 from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
+from streamer_worker.stop import Stop, first_of, then_cancel
 
 _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
@@ -56,26 +57,6 @@ class Parts:
     events: Events
     clock: Clock
     rng: random.Random
-
-
-class Stop:
-    """The end, once somebody wants it: the fleet by an order, or a supervisor by a signal. Of
-    signals the second one means that no handler is waited for.
-    """
-
-    def __init__(self) -> None:
-        self.asked = anyio.Event()
-        self.hurried = anyio.Event()
-        self._signalled = False
-
-    def order(self) -> None:
-        self.asked.set()
-
-    def signal(self) -> None:
-        if self._signalled:
-            self.hurried.set()
-        self._signalled = True
-        self.asked.set()
 
 
 class Life:
@@ -200,7 +181,7 @@ class Life:
                 self._start_loops(loops, send)
                 started(self.worker_id)
                 try:
-                    await _first(self._stop.asked, self._fenced)
+                    await first_of(self._stop.asked, self._fenced)
                 finally:
                     self._draining = True
                     self._dispatcher.drain()
@@ -256,8 +237,8 @@ class Life:
         self._events.emit(WorkerDraining(worker_id=self.worker_id, in_flight=self._slots.held))
         with anyio.move_on_after(self._settings.drain_timeout):
             async with anyio.create_task_group() as waiting:
-                waiting.start_soon(_then_cancel, self._stop.hurried, waiting.cancel_scope)
-                waiting.start_soon(_then_cancel, self._fenced, waiting.cancel_scope)
+                waiting.start_soon(then_cancel, self._stop.hurried, waiting.cancel_scope)
+                waiting.start_soon(then_cancel, self._fenced, waiting.cancel_scope)
                 await self._slots.wait_settled()
                 waiting.cancel_scope.cancel()
 
@@ -296,17 +277,6 @@ class Life:
             actions=frozenset(self._parts.registry),
             concurrency=self._settings.concurrency,
         )
-
-
-async def _first(*events: anyio.Event) -> None:
-    async with anyio.create_task_group() as tasks:
-        for event in events:
-            tasks.start_soon(_then_cancel, event, tasks.cancel_scope)
-
-
-async def _then_cancel(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def _release() -> str:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim
-from streamer_worker import Handler
+from streamer_worker import Context, Handler, RetryPolicy, handler
 from streamer_worker.claimer import Claimer
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.fleet import FleetView
@@ -59,6 +59,27 @@ class DispatchBench:
             tasks.start_soon(one, tasks)
         assert self.slots.used == 0
         return became[0]
+
+
+class Raising:
+    """A handler that raises what it has, one after the other, and then returns."""
+
+    def __init__(self, *errors: BaseException, retry: RetryPolicy | None = None) -> None:
+        self.contexts: list[Context] = []
+        self.called: list[float] = []
+        self._errors = list(errors)
+        self.handler: Handler = handler("work", retry=retry)(self._run)
+
+    async def _run(self, _payload: dict[str, Any], ctx: Context) -> str:
+        self.contexts.append(ctx)
+        self.called.append(anyio.current_time())
+        if self._errors:
+            raise self._errors.pop(0)
+        return "done"
+
+    @property
+    def attempts(self) -> list[int]:
+        return [each.attempt for each in self.contexts]
 
 
 class PollBench:

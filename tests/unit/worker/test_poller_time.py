@@ -9,7 +9,14 @@ from functools import partial
 import anyio
 import pytest
 
-from streamer_store import AsyncRequest, RequestStatus
+from streamer_store import (
+    AccessDenied,
+    AsyncRequest,
+    RequestStatus,
+    StoreError,
+    StoreUnavailable,
+    TableMissing,
+)
 from streamer_store.stores import stores_over
 from streamer_worker.events import ClaimTried, StepFailed
 from streamer_worker.loops import run_every
@@ -127,10 +134,15 @@ async def test_a_worker_in_a_hurry_waits_no_longer_than_it_may(
 
 
 @virtual_time
-async def test_an_outage_does_not_end_polling(world: World, bench: PollBench) -> None:
-    """In its loop the poller comes back by itself, and takes up the work."""
+@pytest.mark.parametrize("kind", [StoreUnavailable, AccessDenied, TableMissing])
+async def test_an_outage_does_not_end_polling(
+    world: World, bench: PollBench, kind: type[StoreError]
+) -> None:
+    """In its loop the poller comes back by itself, and takes up the work; so it does when an
+    index or a permission was taken away and is there again.
+    """
     ids = await enqueue(world, 1)
-    world.engine.fail("query", times=20)
+    world.engine.fail("query", kind("not now"), times=20)
 
     async def loop() -> None:
         await run_every(

@@ -1,0 +1,76 @@
+"""What must hold when a simulation has ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from simulation.engine import WorkerEngine
+from simulation.journal import Journal
+from simulation.schedule import Faults
+from streamer_store import AsyncRequest, RequestStatus
+from streamer_store.transitions import TERMINAL
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One call of a handler. `torn`: its worker crashed meanwhile, or it ignored its
+    cancellation.
+    """
+
+    number: int
+    request_id: str
+    worker: str
+    began: float
+    ended: float | None = None
+    torn: bool = False
+
+
+@dataclass(kw_only=True)
+class Judge:
+    journal: Journal
+    runs: Sequence[Run]
+    engines: Sequence[WorkerEngine]
+    violations: list[str] = field(default_factory=list)
+
+    def judge(self, found: Mapping[str, AsyncRequest], faults: Faults) -> None:
+        """Add to `violations` what should not have been."""
+        self._judge_ends(faults)
+        starts = Counter(run.request_id for run in self.runs)
+        for request_id, request in found.items():
+            if request.status not in TERMINAL:
+                self.violations.append(f"{request_id} is {request.status} for ever")
+            most = request.max_retries + 1 + self.journal.uncounted.get(request_id, 0)
+            if starts[request_id] > most:
+                self.violations.append(f"{request_id}: {starts[request_id]} attempts of {most}")
+            if request.status is RequestStatus.COMPLETED:
+                self._judge_result(request)
+
+    def _judge_ends(self, faults: Faults) -> None:
+        """A handler that has lost its request ends soon after its worker can know."""
+        journal = self.journal
+        soon = 20 + 200 * (faults.before + faults.late)
+        engines = {each.name: each for each in self.engines}
+        for run in self.runs:
+            engine = engines[run.worker]
+            lost = journal.taken.get((run.request_id, run.worker))
+            lost = journal.cancelled.get(run.request_id) if lost is None else lost
+            if lost is None or run.ended is None or run.began > lost or engine.dead:
+                continue
+            since = lost
+            quiet = 0.0
+            for start, end in [*sorted(engine.disturbed), (run.ended, run.ended)]:
+                quiet = max(quiet, min(start, run.ended) - since)
+                since = max(since, end)
+            if quiet > soon:
+                self.violations.append(f"{run.worker} ran {run.request_id} long after losing it")
+
+    def _judge_result(self, request: AsyncRequest) -> None:
+        assert request.result is not None
+        run = self.runs[request.result["run"]]
+        owner, _ = self.journal.owners[request.request_id]
+        if (run.request_id, run.worker) != (request.request_id, owner):
+            self.violations.append(
+                f"{request.request_id} has a result of {run.worker}, {owner} settled it"
+            )

@@ -1,0 +1,123 @@
+"""Whatever a handler does, it hurts its own request only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import RequestStatus
+from streamer_worker import (
+    Context,
+    SyncContext,
+    handler,
+)
+from streamer_worker.events import RequestFinished, RequestStarted
+from unit.worker.benches import DispatchBench, Raising
+from unit.worker.harness import Waiting, World, echo, on_asyncio, running
+
+pytestmark = pytest.mark.anyio
+
+
+EVERYTHING = [
+    ValueError("no rows"),
+    SystemExit("no rows"),
+    KeyboardInterrupt("no rows"),
+    GeneratorExit("no rows"),
+    StopIteration("no rows"),
+    BaseExceptionGroup("no rows", [KeyboardInterrupt()]),
+]
+
+
+@on_asyncio
+@pytest.mark.parametrize("error", EVERYTHING, ids=lambda error: type(error).__name__)
+async def test_whatever_a_thread_raises_fails_its_request_only(
+    error: BaseException, world: World
+) -> None:
+    """A plain function that calls sys.exit() has failed, and its thread works on."""
+
+    @handler("thread")
+    def thread(payload: dict[str, Any], _ctx: SyncContext) -> str:
+        if payload["fails"]:
+            raise error
+        return "done"
+
+    bench = DispatchBench(world, thread)
+    claim = await world.claim("thread", payload={"fails": True})
+    assert await bench.run(claim) == "failed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "PROCESSING_FAILED")
+    assert stored.error
+    assert await bench.run(await world.claim("thread", payload={"fails": False})) == "completed"
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+async def test_a_handler_does_not_end_the_worker(error: BaseException, world: World) -> None:
+    """sys.exit() and a stray KeyboardInterrupt cost an attempt each; others do not notice."""
+    raising = Raising(error)
+    failing, other = await world.enqueue("work"), await world.enqueue()
+    async with running(world.app([raising.handler, echo])):
+        await world.recorder.wait_for(RequestFinished, 2)
+        later = await world.enqueue("work")
+        await world.recorder.wait_for(RequestFinished, 3)
+    assert len(world.recorder.of(RequestStarted)) == 3
+    assert (await world.get(failing)).status is RequestStatus.FAILED
+    for each in (other, later):
+        assert (await world.get(each)).status is RequestStatus.COMPLETED
+
+
+async def numbers() -> AsyncIterator[int]:
+    with anyio.fail_after(3600):
+        for number in range(10):
+            yield number
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_handler_that_leaves_a_scope_open_hurts_nobody(world: World) -> None:
+    """An async generator that is not read to its end holds a time limit: others run on."""
+    kept: list[AsyncIterator[int]] = []
+
+    @handler("impatient")
+    async def impatient(_payload: dict[str, Any], _ctx: Context) -> int:
+        source = numbers()
+        kept.append(source)
+        async for number in source:
+            if number == 2:
+                return number
+        return -1
+
+    waiting = Waiting()
+    other = await world.enqueue("wait")
+    request = await world.enqueue("impatient")
+    async with running(world.app([impatient, waiting.handler, echo])):
+        await world.recorder.wait_for(RequestFinished)
+        later = await world.enqueue()
+        await world.recorder.wait_for(RequestFinished, 2)
+        waiting.go.set()
+        await world.recorder.wait_for(RequestFinished, 3)
+    assert (await world.get(request)).result == {"data": 2}
+    for each in (other, later):
+        assert (await world.get(each)).status is RequestStatus.COMPLETED
+
+
+@on_asyncio
+async def test_a_handler_that_cancels_its_task_and_returns_hurts_nobody(world: World) -> None:
+    """What it returned is stored; the cancellation meets nobody else."""
+
+    @handler("odd")
+    async def odd(_payload: dict[str, Any], _ctx: Context) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return 1
+
+    request = await world.enqueue("odd")
+    async with running(world.app([odd, echo])):
+        await world.recorder.wait_for(RequestFinished)
+        later = await world.enqueue()
+        await world.recorder.wait_for(RequestFinished, 2)
+    assert (await world.get(request)).result == {"data": 1}
+    assert (await world.get(later)).status is RequestStatus.COMPLETED
