@@ -50,15 +50,22 @@ def engine_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def real(engine_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
+def real_url(request: pytest.FixtureRequest) -> str:
+    """Give the engine's URL; what is marked `local` is skipped where that one is absent."""
+    local = request.node.get_closest_marker("local") is not None
+    return str(request.getfixturevalue("local_url" if local else "engine_url"))
+
+
+@pytest.fixture
+async def real(real_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
     """Give stores on real time, and the settings of a worker on the same tables."""
     prefix = f"run{datetime.now(UTC):%H%M%S%f}_"
-    async with open_stores(endpoint_url=engine_url, prefix=prefix) as stores:
+    async with open_stores(endpoint_url=real_url, prefix=prefix) as stores:
         await stores.create_tables()
         yield (
             stores,
             {
-                "STREAMER_ENDPOINT_URL": engine_url,
+                "STREAMER_ENDPOINT_URL": real_url,
                 "STREAMER_TABLE_PREFIX": prefix,
                 "STREAMER_HTTP_PORT": "0",
                 "STREAMER_HTTP_HOST": "127.0.0.1",

@@ -39,6 +39,7 @@ from streamer_worker.events import (
     TableDiffers,
     WorkerFenced,
 )
+from streamer_worker.handlers.verdicts import Reject, RetryLater
 from streamer_worker.settings import LogSettings
 from streamer_worker.texts import escaped, message_of, readable
 
@@ -134,8 +135,9 @@ def _level(event: Event) -> int | None:
             return None
         case Polled() | RequestStarted() | FleetLooked() | HeartbeatTried(outcome="beaten"):
             return logging.DEBUG
-        case ClaimTried(error=error):
-            return logging.DEBUG if error is None else logging.WARNING
+        # A verdict comes perhaps every second; how the attempt ended is told anyway.
+        case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
+            return logging.DEBUG
         case ConnectionsReaped(found=found, undecodable=undecodable):
             return logging.INFO if found or undecodable else logging.DEBUG
         case RequestFinished(
@@ -148,7 +150,7 @@ def _level(event: Event) -> int | None:
             return logging.WARNING
         case HandlerStuck() | WorkerFenced() | HeartbeatTried() | LoopBlocked() | ClockJumped():
             return logging.WARNING
-        case TableDiffers() | ItemUndecodable() | ActionUnknown() | RequestRescued():
+        case TableDiffers() | ItemUndecodable() | ActionUnknown() | RequestRescued() | ClaimTried():
             return logging.WARNING
     return logging.INFO
 

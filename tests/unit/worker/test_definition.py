@@ -97,6 +97,18 @@ def test_max_concurrency_is_one_or_more(limit: int) -> None:
         handler("greet", max_concurrency=limit)
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [{"retry": 3}, {"timeout": "5s"}, {"timeout": True}, {"max_concurrency": "4"}],
+    ids=str,
+)
+def test_rules_of_another_type_are_refused(rules: dict[str, Any]) -> None:
+    """Where the handler is defined, not when it first fails."""
+    (name,) = rules
+    with pytest.raises(TypeError, match=f"{name} of action 'greet' must be"):
+        handler("greet", **rules)
+
+
 def test_a_handler_keeps_its_own_rules() -> None:
     """Timeout, retry policy and limit are the handler's, not the worker's."""
     policy = RetryPolicy(first=1, longest=2)

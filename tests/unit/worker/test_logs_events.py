@@ -9,13 +9,15 @@ import pytest
 import structlog
 
 from streamer_store import Claim, StoreUnavailable
-from streamer_worker import Context, handler
+from streamer_worker import Context, Reject, RetryLater, handler
 from streamer_worker.events import (
+    ClaimGivenBack,
     ClaimTried,
     ConnectionsReaped,
     Event,
     Events,
     FleetLooked,
+    HandlerRaised,
     HeartbeatTried,
     ItemUndecodable,
     LoopBlocked,
@@ -97,6 +99,10 @@ def reaped(found: int, undecodable: int = 0) -> Event:
         (Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0), "debug"),
         (ClaimTried(request_id="r", outcome="lost"), "debug"),
         (ClaimTried(request_id="r", outcome="error", error=StoreUnavailable("x")), "warning"),
+        (HandlerRaised(request_id="r", action="a", error=ValueError("x")), "warning"),
+        (HandlerRaised(request_id="r", action="a", error=RetryLater(after=1)), "debug"),
+        (HandlerRaised(request_id="r", action="a", error=Reject("x")), "debug"),
+        (ClaimGivenBack(request_id="r"), "info"),
         (finished("completed"), "info"),
         (finished("released"), "info"),
         (finished("cancelled"), "info"),

@@ -12,7 +12,17 @@ from streamer_store import NotFound, Stores, SystemClock, WorkerRow
 from streamer_worker.cli.options import ConfigOption, JsonOption, plain_fields, with_stores
 from streamer_worker.texts import readable
 
-_COLUMNS = ("worker", "host", "pid", "release", "last beat", "slots", "state", "actions")
+_COLUMNS = (
+    "worker",
+    "host",
+    "pid",
+    "release",
+    "since",
+    "last beat",
+    "slots",
+    "state",
+    "actions",
+)
 
 
 def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
@@ -63,6 +73,7 @@ def _print(rows: list[WorkerRow]) -> None:
             row.host,
             str(row.pid),
             row.release,
+            f"{row.started_at:%Y-%m-%d %H:%M}",
             age,
             f"{row.in_flight}/{row.concurrency}",
             "draining" if row.draining or row.drain else "working",

@@ -53,8 +53,12 @@ def handler(
     """
     if not _is_name(action):
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
+    _check_number("timeout", timeout, action)
     if timeout is not None and not (0 < timeout < math.inf):
         raise ValueError(f"the timeout of action {action!r} must be positive, in seconds")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry of action {action!r} must be a RetryPolicy, not {retry!r}")
+    _check_number("max_concurrency", max_concurrency, action)
     if max_concurrency is not None and max_concurrency < 1:
         raise ValueError(f"max_concurrency of action {action!r} must be 1 or more")
 
@@ -77,6 +81,11 @@ def handler(
         )
 
     return define
+
+
+def _check_number(name: str, given: object, action: str) -> None:
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
+        raise TypeError(f"{name} of action {action!r} must be a number, not {given!r}")
 
 
 def _is_name(given: object) -> bool:
