@@ -47,7 +47,7 @@ def run(config: ConfigOption = None) -> None:
         reason = f"a handler's task raised {left!r}"
         listener(ProcessEnding(reason=reason, stacks=traceback.format_exc()))
         code = _ENDED
-    _leave_soon(code)
+        _leave_soon(code)
     sys.exit(code)
 
 
