@@ -27,13 +27,13 @@ from streamer_store.models import (
     AsyncRequest,
     Candidate,
     Claim,
+    Progress,
     RequestStatus,
-    require_fraction,
     require_text,
 )
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import WAITING
-from streamer_store.values import Item
+from streamer_store.values import Item, encode
 
 if TYPE_CHECKING:
     import random
@@ -83,23 +83,35 @@ class Claims:
         message: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        if progress is not None:
-            require_fraction("progress", progress)
-        update = writes.progress(
-            claim, seq=claim.next_seq(), fraction=progress, message=message, details=details
-        )
-        try:
-            await self._engine.update(update)
-        except ConditionFailed as failed:
-            if not _still_held(claim, failed.old):
-                raise self._lost("update_progress", claim, failed.old) from None
+        told = Progress(progress, message, details)
+        update = writes.progress(claim, seq=claim.next_seq(), progress=told)
+        await self._write_held("update_progress", claim, update)
 
-    async def complete(self, claim: Claim, result: Mapping[str, Any] | None = None) -> None:
+    async def checkpoint(
+        self, claim: Claim, value: Any, *, progress: Progress | None = None
+    ) -> None:
+        encoded = encode(value, "checkpoint")
+        update = writes.progress(
+            claim, seq=claim.next_seq(), progress=progress, checkpoint=encoded
+        )
+        await self._write_held("checkpoint", claim, update)
+
+    async def complete(
+        self,
+        claim: Claim,
+        result: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
         version = writes.settle_version(claim.version)
-        update = writes.complete(claim, result=result, version=version, now=self._clock.now())
+        update = writes.complete(
+            claim, result=result, version=version, now=self._clock.now(), progress=progress
+        )
         await self._settle("complete", claim, update, version)
 
-    async def fail(self, claim: Claim, error: str, code: str) -> None:
+    async def fail(
+        self, claim: Claim, error: str, code: str, *, progress: Progress | None = None
+    ) -> None:
         require_text("error", error)
         require_text("code", code)
         version = writes.settle_version(claim.version)
@@ -112,6 +124,7 @@ class Claims:
                 version=version,
                 now=now,
                 frees=frees,
+                progress=progress,
             )
             for frees in writes.ROOM
         ]
@@ -125,6 +138,7 @@ class Claims:
         error: str | None = None,
         code: str | None = None,
         counts: bool = True,
+        progress: Progress | None = None,
     ) -> None:
         if after < timedelta():
             raise ValidationError("after", "must not be negative")
@@ -138,14 +152,17 @@ class Claims:
                 counts=counts,
                 version=version,
                 now=self._clock.now(),
+                progress=progress,
             )
         except OverflowError as overflow:
             raise ValidationError("after", "reaches past the year 9999") from overflow
         await self._settle("retry", claim, update, version)
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim, *, progress: Progress | None = None) -> None:
         version = writes.settle_version(claim.version)
-        update = writes.release(claim, version=version, now=self._clock.now())
+        update = writes.release(
+            claim, version=version, now=self._clock.now(), progress=progress
+        )
         await self._settle("release", claim, update, version)
 
     async def rescue(self, seen: Candidate, *, error: str, code: str) -> RequestStatus:
@@ -197,6 +214,13 @@ class Claims:
             if seen.status in WAITING and status not in WAITING:
                 raise RequestNotPending(f"the request is {status}", **where) from None
             raise ConcurrentModification("the request has moved on", **where) from None
+
+    async def _write_held(self, operation: str, claim: Claim, update: Update) -> None:
+        try:
+            await self._engine.update(update)
+        except ConditionFailed as failed:
+            if not _still_held(claim, failed.old):
+                raise self._lost(operation, claim, failed.old) from None
 
     async def _settle(self, operation: str, claim: Claim, update: Update, version: str) -> None:
         try:

@@ -113,6 +113,25 @@ class AsyncRequest:
         return found if isinstance(found, Mapping) else {}
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a request is: a fraction from 0 to 1, a message, details. None says nothing."""
+
+    fraction: float | None = None
+    message: str | None = None
+    details: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fraction is not None:
+            require_fraction("progress", self.fraction)
+        if self.message is not None:
+            _any_text("message", self.message)
+        if self.details is not None and not isinstance(self.details, Mapping):
+            raise ValidationError(
+                "details", f"must be a mapping, not {type(self.details).__name__}"
+            )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subscription:
     """Whoever is behind `connection_id` wants these events of the request."""
@@ -206,8 +225,8 @@ class Candidate:
 class Claim:
     """The right to write to a running request until it is settled.
 
-    `version` is the handle that every write carries. `write_seq` numbers the claim's progress
-    writes; the store counts it up.
+    `version` is the handle that every write carries. `write_seq` numbers the claim's writes of
+    progress and checkpoints; the store counts it up.
     """
 
     request: AsyncRequest

@@ -17,6 +17,7 @@ from streamer_store.models import (
     Claim,
     Connection,
     EventType,
+    Progress,
     RequestStatus,
     Subscription,
     WorkerRow,
@@ -153,15 +154,34 @@ class RequestQueue(Protocol):
         """
         ...
 
-    async def complete(self, claim: Claim, result: Mapping[str, Any] | None = None) -> None:
-        """Settle as COMPLETED.
+    async def checkpoint(
+        self, claim: Claim, value: Any, *, progress: Progress | None = None
+    ) -> None:
+        """Store what an interrupted attempt shall be resumed from, and progress with it.
+
+        The value is any that DynamoDB can hold; the next claim's request bears it. It stays
+        through retries, releases, rescues and redrives, until the request is COMPLETED.
+        Raises as update_progress does.
+        """
+        ...
+
+    async def complete(
+        self,
+        claim: Claim,
+        result: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Settle as COMPLETED, with the last of the progress; its fraction becomes 1.
 
         After StoreUnavailable the same settling call may be made again: it succeeds when the
         first has taken effect. Raises ClaimLost; Cancelled; ValidationError; ItemTooLarge.
         """
         ...
 
-    async def fail(self, claim: Claim, error: str, code: str) -> None:
+    async def fail(
+        self, claim: Claim, error: str, code: str, *, progress: Progress | None = None
+    ) -> None:
         """Settle as FAILED; where the item has no room, with a short text and ITEM_TOO_LARGE.
 
         Raises ClaimLost; Cancelled; ValidationError.
@@ -176,6 +196,7 @@ class RequestQueue(Protocol):
         error: str | None = None,
         code: str | None = None,
         counts: bool = True,
+        progress: Progress | None = None,
     ) -> None:
         """Make it RETRYING, to run again after that time. `counts` adds 1 to RetryCount.
 
@@ -183,7 +204,7 @@ class RequestQueue(Protocol):
         """
         ...
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim, *, progress: Progress | None = None) -> None:
         """Give it back to PENDING; RetryCount stays. Raises ClaimLost; Cancelled."""
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from streamer_store.engine import Absent, Below, Condition, OneOf, Put, Update, equals
 from streamer_store.errors import ValidationError
-from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus
+from streamer_store.models import AsyncRequest, Candidate, Claim, Progress, RequestStatus
 from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.times import epoch, format_time
 from streamer_store.values import AttributeValue, Item, encode, encode_document
@@ -72,21 +72,12 @@ def claim(seen: Candidate, *, worker_id: str | None, version: str, now: datetime
 
 
 def progress(
-    held: Claim,
-    *,
-    seq: int,
-    fraction: float | None,
-    message: str | None,
-    details: Mapping[str, Any] | None,
+    held: Claim, *, seq: int, progress: Progress | None, checkpoint: AttributeValue | None = None
 ) -> Update:
-    """Write progress; what is None stays as it was."""
-    sets: dict[str, AttributeValue] = {"WriteSeq": _number(seq)}
-    if fraction is not None:
-        sets["Progress"] = encode(fraction, "progress")
-    if message is not None:
-        sets["ProgressMessage"] = _text("message", message)
-    if details is not None:
-        sets["ProgressDetails"] = encode_document(details, "details")
+    """Write progress, or a checkpoint, or both; what is None stays as it was."""
+    sets = _progress(progress) | {"WriteSeq": _number(seq)}
+    if checkpoint is not None:
+        sets["Checkpoint"] = checkpoint
     return Update(
         table=REQUESTS,
         key=held.request_id,
@@ -97,9 +88,14 @@ def progress(
 
 
 def complete(
-    held: Claim, *, result: Mapping[str, Any] | None, version: str, now: datetime
+    held: Claim,
+    *,
+    result: Mapping[str, Any] | None,
+    version: str,
+    now: datetime,
+    progress: Progress | None = None,
 ) -> Update:
-    sets: dict[str, AttributeValue] = {
+    sets = _progress(progress) | {
         "Progress": _number(1),
         "ProcessingEnded": _time(now),
         "TTL": _ttl(now),
@@ -124,13 +120,17 @@ def fail(
     version: str,
     now: datetime,
     frees: tuple[str, ...] = (),
+    progress: Progress | None = None,
 ) -> Update:
     """Fail a request; `frees` go, and the error is cut, where the item has no room for it."""
+    sets = _failure(error, code, now, short=bool(frees)) | {"TTL": _ttl(now)}
+    if not frees:
+        sets = _progress(progress) | sets
     return _move(
         held.request_id,
         RequestStatus.FAILED,
         version,
-        sets=_failure(error, code, now, short=bool(frees)) | {"TTL": _ttl(now)},
+        sets=sets,
         removes=frees,
         conditions=_fence(held),
     )
@@ -145,10 +145,11 @@ def retry(
     counts: bool,
     version: str,
     now: datetime,
+    progress: Progress | None = None,
 ) -> Update:
     """Give the request back, to run again at `now + after`."""
     count = held.request.retry_count + (1 if counts else 0)
-    sets = {
+    sets = _progress(progress) | {
         "RetryCount": _number(count),
         "RetryAfter": _time(now + after),
         "ProcessingEnded": _time(now),
@@ -168,12 +169,14 @@ def retry(
     )
 
 
-def release(held: Claim, *, version: str, now: datetime) -> Update:
+def release(
+    held: Claim, *, version: str, now: datetime, progress: Progress | None = None
+) -> Update:
     return _move(
         held.request_id,
         RequestStatus.PENDING,
         version,
-        sets={"TTL": _ttl(now)},
+        sets=_progress(progress) | {"TTL": _ttl(now)},
         removes=("WorkerID", "ProcessingStarted"),
         conditions=_fence(held),
     )
@@ -286,6 +289,19 @@ def _move(
         conditions=conditions,
         returning=returning,
     )
+
+
+def _progress(progress: Progress | None) -> dict[str, AttributeValue]:
+    sets: dict[str, AttributeValue] = {}
+    if progress is None:
+        return sets
+    if progress.fraction is not None:
+        sets["Progress"] = encode(progress.fraction, "progress")
+    if progress.message is not None:
+        sets["ProgressMessage"] = encode(progress.message, "message")
+    if progress.details is not None:
+        sets["ProgressDetails"] = encode_document(progress.details, "details")
+    return sets
 
 
 def _as_seen(seen: Item) -> tuple[Condition, ...]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from operator import length_hint
+from typing import Any, Generic, Protocol, TypeVar
 
-from anyio import from_thread
+import structlog
+from typing_extensions import TypeVar as DefaultedTypeVar
+
+from streamer_store import ValidationError
+from streamer_store.values import shown
+
+State = DefaultedTypeVar("State", default=Any)
+Item = TypeVar("Item")
+
+_ROUNDING = 1e-9
 
 
-class Reporter(Protocol):
-    async def __call__(
-        self, progress: float | None, message: str | None, details: Mapping[str, Any] | None
-    ) -> None: ...
-
-
-class Signals(Protocol):
-    """What the worker wants of a running handler."""
+class Link(Protocol):
+    """A handler's way to its worker."""
 
     @property
     def draining(self) -> bool: ...
@@ -25,68 +29,222 @@ class Signals(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
+    async def progress(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> None: ...
+
+    async def checkpoint(self, value: Any) -> None: ...
+
+
+class SyncLink(Protocol):
+    """The same from another thread or process. Both raise HandlerCancelled."""
+
+    @property
+    def draining(self) -> bool: ...
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    def progress(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> None: ...
+
+    def checkpoint(self, value: Any) -> None: ...
+
+
+class HandlerCancelled(BaseException):
+    """Raised out of a SyncContext when the handler shall end; let it pass."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Context:
+class Facts:
+    """What is known of an attempt when it begins. Plain values, fit to cross to a process."""
+
     request_id: str
     action: str
     attempt: int
     max_retries: int
+    deadline: datetime
     connection_id: str | None = None
     user_id: str | None = None
     tenant_id: str | None = None
     created_at: datetime | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    report: Reporter = field(repr=False)
-    signals: Signals = field(repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    last_checkpoint: Any = field(default=None, repr=False)
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """A logger whose lines name the request, its action and the attempt."""
+        logger: structlog.stdlib.BoundLogger = structlog.get_logger("streamer_worker.handler")
+        return logger.bind(request_id=self.request_id, action=self.action, attempt=self.attempt)
+
+
+def facts_of(given: Facts) -> dict[str, Any]:
+    """Return the fields that every context has."""
+    return {name: getattr(given, name) for name in Facts.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context(Facts, Generic[State]):
+    """The request that a handler works on, and what it may do with it.
+
+    `attempt` counts from 1. `deadline` is when the attempt is cancelled as too long, in UTC.
+    `metadata` is what the router put into the payload's `_metadata`. `last_checkpoint` is what
+    an earlier attempt has given to `checkpoint`, None when there is none. `state` is what the
+    lifespan of the handler's group gave. Delivery is at least once: `request_id` is the
+    idempotency key.
+    """
+
+    state: State = field(default=None, repr=False)  # type: ignore[assignment]
+    link: Link = field(repr=False)
 
     @property
     def draining(self) -> bool:
         """Whether the worker is about to stop: a good time to come to an end."""
-        return self.signals.draining
+        return self.link.draining
 
     @property
     def cancelled(self) -> bool:
         """Whether the handler shall end now: cancelled, out of time, or no longer wanted."""
-        return self.signals.cancelled
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context(_Context):
-    """The request that a handler works on, and what it may do with it.
-
-    `attempt` counts from 1. `metadata` is what the router put into the payload's `_metadata`.
-    Delivery is at least once: `request_id` is the idempotency key.
-    """
+        return self.link.cancelled
 
     async def progress(
         self,
-        fraction: float | None = None,
+        fraction_or_done: float | None = None,
         message: str | None = None,
         *,
+        total: float | None = None,
         details: Mapping[str, Any] | None = None,
+        reset: bool = False,
     ) -> None:
-        """Write how far the work is: a fraction from 0 to 1, and what is being done.
+        """Tell how far the work is: a fraction from 0 to 1, or so many of `total`.
 
-        What is left out stays as it was. Raises ValidationError for a fraction out of range
-        or details that DynamoDB cannot hold. When the table is away the progress is dropped;
-        when the request is no longer ours, the handler is cancelled here.
+        Call it as often as you like: the newest counts, is written once a second at most, and
+        the last is never lost. What is left out stays as it was. A smaller fraction than the
+        last is passed over, unless `reset`. Raises ValidationError for what is no fraction, or
+        details that DynamoDB cannot hold.
         """
-        await self.report(fraction, message, details)
+        fraction = fraction_of(fraction_or_done, total)
+        await self.link.progress(fraction, message, details, reset=reset)
+
+    async def checkpoint(self, value: Any) -> None:
+        """Store what a later attempt shall go on from; it is safe when this returns.
+
+        The value is a mapping, a model, a dataclass, or any that DynamoDB can hold. While the
+        table is away this waits. Raises ValidationError; ItemTooLarge.
+        """
+        await self.link.checkpoint(value)
+
+    async def track(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        message: str | None = None,
+        *,
+        total: float | None = None,
+    ) -> AsyncIterator[Item]:
+        """Yield the items, and tell how many of them are done.
+
+        The total is the number of items where they know it; where nobody does, only their
+        count is told, as details.
+        """
+        total = _total(items, total)
+        done = 0
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                yield item
+                done += 1
+                await self.progress(**_tracked(done, total, message))
+        else:
+            for item in items:
+                yield item
+                done += 1
+                await self.progress(**_tracked(done, total, message))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncContext(_Context):
-    """The same for a handler that is a plain function, and runs in a thread."""
+class SyncContext(Facts, Generic[State]):
+    """The same for a handler that is a plain function, in a thread or a process of its own.
+
+    Where a Context's methods are cancelled, these raise HandlerCancelled. In a process there
+    is no `state`.
+    """
+
+    state: State = field(default=None, repr=False)  # type: ignore[assignment]
+    link: SyncLink = field(repr=False)
+
+    @property
+    def draining(self) -> bool:
+        """As Context.draining."""
+        return self.link.draining
+
+    @property
+    def cancelled(self) -> bool:
+        """As Context.cancelled. Nothing interrupts a thread: look at this in long work."""
+        return self.link.cancelled
 
     def progress(
         self,
-        fraction: float | None = None,
+        fraction_or_done: float | None = None,
         message: str | None = None,
         *,
+        total: float | None = None,
         details: Mapping[str, Any] | None = None,
+        reset: bool = False,
     ) -> None:
-        """As Context.progress; where that one is cancelled, this one raises what ends it."""
-        from_thread.check_cancelled()
-        from_thread.run(self.report, fraction, message, details)
-        from_thread.check_cancelled()
+        """As Context.progress."""
+        fraction = fraction_of(fraction_or_done, total)
+        self.link.progress(fraction, message, details, reset=reset)
+
+    def checkpoint(self, value: Any) -> None:
+        """As Context.checkpoint."""
+        self.link.checkpoint(value)
+
+    def track(
+        self, items: Iterable[Item], message: str | None = None, *, total: float | None = None
+    ) -> Iterator[Item]:
+        """As Context.track."""
+        total = _total(items, total)
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.progress(**_tracked(done, total, message))
+
+
+def fraction_of(done: float | None, total: float | None) -> float | None:
+    """Return what share of `total` is done; without a total, `done` is the share.
+
+    More than the total is all of it: totals are often estimates. Raises ValidationError.
+    """
+    if done is None:
+        return None
+    limit = 1.0 if total is None else total
+    for name, value in (("progress", done), ("total", limit)):
+        # NaN is in no range; a bool is a mistake.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise ValidationError(name, f"must be a number, 0 or more, not {shown(value)}")
+    if total is None:
+        if done > 1 + _ROUNDING:
+            raise ValidationError(
+                "progress", f"must be a fraction from 0 to 1, or have a total, not {shown(done)}"
+            )
+        return min(1.0, float(done))
+    return 1.0 if done >= total else done / total
+
+
+def _total(items: object, given: float | None) -> float | None:
+    return given if given is not None else length_hint(items) or None
+
+
+def _tracked(done: int, total: float | None, message: str | None) -> dict[str, Any]:
+    if total is None:
+        return {"message": message, "details": {"done": done}}
+    return {"fraction_or_done": done, "message": message, "total": total}
