@@ -1,8 +1,21 @@
 """What a handler author imports."""
 
-from streamer_worker.handlers.context import Context, SyncContext
-from streamer_worker.handlers.definition import Handler, handler
+from streamer_worker.handlers.context import Context, HandlerCancelled, SyncContext
+from streamer_worker.handlers.definition import Call, Handler, HandlerGroup, handler
+from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.handlers.verdicts import Reject, RetryLater
 from streamer_worker.retry import RetryPolicy
 
-__all__ = ["Context", "Handler", "Reject", "RetryLater", "RetryPolicy", "SyncContext", "handler"]
+__all__ = [
+    "Call",
+    "Context",
+    "Handler",
+    "HandlerCancelled",
+    "HandlerGroup",
+    "PayloadInvalid",
+    "Reject",
+    "RetryLater",
+    "RetryPolicy",
+    "SyncContext",
+    "handler",
+]

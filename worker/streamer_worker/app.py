@@ -13,6 +13,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from streamer_store import Difference, StoreError, SystemClock, Undecodable, open_stores
 from streamer_store.errors import ungrouped
+from streamer_worker.announcer import Announcer
+from streamer_worker.calling import Caller
 from streamer_worker.errors import TablesError
 from streamer_worker.events import (
     Events,
@@ -27,7 +29,9 @@ from streamer_worker.handlers.registry import Registry
 from streamer_worker.health import Health
 from streamer_worker.http import http_server
 from streamer_worker.life import Life, Parts
+from streamer_worker.lifespans import Lifespans
 from streamer_worker.metrics import Metrics
+from streamer_worker.processes.pool import Processes
 from streamer_worker.pulse import pulse_on_thread
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
@@ -78,26 +82,57 @@ class App:
             if differences is None:
                 return
             self._judge(differences)
+
+            def started(worker_id: str) -> None:
+                self._tell_started(worker_id, metrics_url)
+                if not self._begun:
+                    self._begun = True
+                    task_status.started(metrics_url)
+
             async with anyio.create_task_group() as handlers:
-
-                def started(worker_id: str) -> None:
-                    self._tell_started(worker_id, metrics_url)
-                    if not self._begun:
-                        self._begun = True
-                        task_status.started(metrics_url)
-
-                while await self._live(handlers, started):
-                    pass
-                self._events.emit(WorkerStopped(worker_id=self._lives[-1].worker_id))
-                if any(life.has_stuck for life in self._lives):
-                    self._leave()
+                try:
+                    await self._equipped(handlers, started)
+                finally:
+                    if any(life.has_stuck for life in self._lives):
+                        self._leave()
                 handlers.cancel_scope.cancel()
+
+    async def _equipped(self, handlers: TaskGroup, started: Callable[[str], None]) -> None:
+        """Open what handlers need beside the stores, and work through all incarnations."""
+        parts = self._parts
+        rules = parts.settings.handler
+        lifespans = Lifespans(
+            on_failed=self._stop.order, abandon=self._leave, events=parts.events
+        )
+        async with (
+            parts.push() as push,
+            Processes(
+                limit=rules.processes,
+                log=parts.settings.log,
+                events=parts.events,
+                grace=rules.cancel_grace / 2,
+            ) as processes,
+            lifespans.open(parts.registry.values(), unless=self._stop.asked) as states,
+        ):
+            if states is None:
+                return
+            caller = Caller(threads=self._threads, processes=processes, states=states)
+            announcer = Announcer(push=push, clock=parts.clock)
+            while await self._live(caller, announcer, handlers, started):
+                pass
+            self._events.emit(WorkerStopped(worker_id=self._lives[-1].worker_id))
 
     @property
     def _events(self) -> Events:
         return self._parts.events
 
-    async def _live(self, handlers: TaskGroup, started: Callable[[str], None]) -> bool:
+    async def _live(
+        self,
+        caller: Caller,
+        announcer: Announcer,
+        handlers: TaskGroup,
+        started: Callable[[str], None],
+    ) -> bool:
         """Run one incarnation; return whether another shall follow.
 
         Only the first may fail to begin: later ones wait until the table takes their row.
@@ -106,7 +141,11 @@ class App:
         first = not self._lives
         while True:
             life = Life(
-                self._parts, self._stop, threads=self._threads, lost_threads=self._lost_threads
+                self._parts,
+                self._stop,
+                caller=caller,
+                announcer=announcer,
+                lost_threads=self._lost_threads,
             )
             self._lives = [each for each in self._lives if each.has_stuck] + [life]
             try:

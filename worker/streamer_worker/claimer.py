@@ -22,13 +22,16 @@ from streamer_store import (
     StoreError,
     Undecodable,
 )
+from streamer_store.claims import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_store.clock import new_id
 from streamer_store.schema import REQUESTS
 from streamer_store.values import AttributeValue
+from streamer_worker.announcer import Announcer
 from streamer_worker.events import ClaimGivenBack, ClaimTried, Events, ItemUndecodable
 from streamer_worker.patience import Patience
 from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
+from streamer_worker.texts import readable
 
 if TYPE_CHECKING:
     import random
@@ -50,6 +53,7 @@ class Claimer:
         requests: RequestQueue,
         slots: Slots,
         sightings: Sightings,
+        announcer: Announcer,
         events: Events,
         clock: Clock,
         rng: random.Random,
@@ -58,6 +62,7 @@ class Claimer:
         self._requests = requests
         self._slots = slots
         self._sightings = sightings
+        self._announcer = announcer
         self._events = events
         self._clock = clock
         self._rng = rng
@@ -140,7 +145,7 @@ class Claimer:
         except (Undecodable, ItemTooLarge) as refused:
             error, answered = refused, True
             self._sightings.lose(candidate)
-            self._tell_undecodable(candidate, refused)
+            await self._tell_refused(candidate, refused)
         except StoreError as failed:
             error = failed
             self._sightings.fail(candidate)
@@ -150,8 +155,17 @@ class Claimer:
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
         return claim
 
-    def _tell_undecodable(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
+    async def _tell_refused(
+        self, candidate: Candidate, error: Undecodable | ItemTooLarge
+    ) -> None:
+        broken = isinstance(error, Undecodable)
         reason = error.reason if isinstance(error, Undecodable) else error.message
+        await self._announcer.failed_in_table(
+            self._requests,
+            candidate.request_id,
+            code=INVALID_REQUEST if broken else ITEM_TOO_LARGE,
+            text=readable(str(error)),
+        )
         self._events.emit(
             ItemUndecodable(table=REQUESTS.name, key=candidate.request_id, reason=reason)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,19 +12,23 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
-from streamer_store import Claim, Clock, RequestQueue
+from streamer_store import Claim, Clock, Progress, RequestQueue
 from streamer_store.writes import cancel_version
+from streamer_worker.announcer import Announcer
+from streamer_worker.calling import Caller
 from streamer_worker.events import (
     Events,
     HandlerRaised,
     HandlerStuck,
+    PayloadRefused,
     RequestFinished,
     RequestStarted,
     StepFailed,
     StuckHandlerEnded,
 )
-from streamer_worker.handlers.context import Context, Reporter, SyncContext
 from streamer_worker.handlers.registry import Registry
+from streamer_worker.handlers.schema import PayloadInvalid
+from streamer_worker.links import context_of
 from streamer_worker.outcome import (
     Ended,
     Fail,
@@ -61,7 +66,8 @@ class Dispatcher:
         requests: RequestQueue,
         settler: Settler,
         slots: Slots,
-        threads: anyio.CapacityLimiter,
+        caller: Caller,
+        announcer: Announcer,
         settings: HandlerSettings,
         events: Events,
         clock: Clock,
@@ -75,7 +81,8 @@ class Dispatcher:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._threads = threads
+        self._caller = caller
+        self._announcer = announcer
         self._draining = False
         self._running: set[Running] = set()
         self.stuck: set[Running] = set()
@@ -132,9 +139,8 @@ class Dispatcher:
             )
             running = self._prepare(assignment.claim)
             try:
-                if running is not None:
-                    await self._work(running, tasks)
-                became, code = await self._settle(assignment.claim, running)
+                progress = None if running is None else await self._work(running, tasks)
+                became, code = await self._settle(assignment.claim, running, progress)
             except Exception as error:  # noqa: BLE001  the rescuer finds what is left running
                 self._events.emit(StepFailed(loop="dispatch", error=error))
             finally:
@@ -160,18 +166,33 @@ class Dispatcher:
         self._running.add(running)
         return running
 
-    async def _work(self, running: Running, tasks: TaskGroup) -> None:
-        """Run the handler until it ends, or was told to and refuses."""
-        claim = running.claim
+    async def _work(self, running: Running, tasks: TaskGroup) -> Progress | None:
+        """Run the handler until it ends, or was told to and refuses; return the progress that
+        the table does not have.
+        """
+        claim, handler = running.claim, running.handler
         if cancel_version(claim.version) in self._cancelled:
             running.skip(Interruption.CANCELLED)
-            return
+            return None
         writer = ProgressWriter(
-            requests=self._requests, claim=claim, on_lost=running.lose, events=self._events
+            requests=self._requests,
+            claim=claim,
+            on_lost=running.lose,
+            push=partial(self._announcer.progressed, claim.request),
+            tasks=tasks,
+            events=self._events,
+            clock=self._clock,
+            rng=self._rng,
         )
-        payload: dict[str, Any] = dict(claim.request.payload or {})
-        tasks.start_soon(running.run, payload, _context(running, writer), self._threads)
-        await running.wait(at_most=self._timeout(running), grace=self._settings.cancel_grace)
+        timeout = self._timeout(running)
+        ctx = context_of(
+            running,
+            writer,
+            deadline=self._clock.now() + timedelta(seconds=timeout),
+            state=self._caller.state_of(handler),
+        )
+        tasks.start_soon(running.run, partial(self._caller.call, handler, claim.request, ctx))
+        await running.wait(at_most=timeout, grace=self._settings.cancel_grace)
         if not running.is_done:
             self.stuck.add(running)
             self._events.emit(
@@ -179,21 +200,26 @@ class Dispatcher:
                     request_id=claim.request_id,
                     action=claim.request.action,
                     reason=str(running.interruption),
-                    thread=running.handler.in_thread,
+                    thread=handler.in_thread,
                 )
             )
+        return await writer.close()
 
-    async def _settle(self, claim: Claim, running: Running | None) -> tuple[str, str | None]:
+    async def _settle(
+        self, claim: Claim, running: Running | None, progress: Progress | None
+    ) -> tuple[str, str | None]:
         if running is not None and running.interruption in {
             Interruption.CANCELLED,
             Interruption.CLAIM_LOST,
         }:
+            self._announcer.settled(claim.request, str(running.interruption), None)
             return str(running.interruption), None
         ended = self._ended(claim, running)
         if isinstance(ended, Raised):
             self._tell_raised(claim, ended.error)
         outcome = self._decide(ended, claim, running)
-        became, settled = await self._settler.settle(claim, outcome)
+        became, settled = await self._settler.settle(claim, outcome, progress)
+        self._announcer.settled(claim.request, became, settled)
         if isinstance(ended, TimedOut) and became in {"failed", "retried"}:
             became = "timeout"
         return became, settled.code if isinstance(settled, Fail) else None
@@ -252,25 +278,11 @@ class Dispatcher:
         return running.handler.timeout or self._settings.timeout
 
     def _tell_raised(self, claim: Claim, error: BaseException) -> None:
-        request = claim.request
-        self._events.emit(
-            HandlerRaised(request_id=request.request_id, action=request.action, error=error)
-        )
-
-
-def _context(running: Running, report: Reporter) -> Context | SyncContext:
-    request = running.claim.request
-    kind = SyncContext if running.handler.in_thread else Context
-    return kind(
-        request_id=request.request_id,
-        action=request.action,
-        attempt=request.retry_count + 1,
-        max_retries=request.max_retries,
-        connection_id=request.connection_id,
-        user_id=request.user_id,
-        tenant_id=request.tenant_id,
-        created_at=request.created_at,
-        metadata=request.metadata,
-        report=report,
-        signals=running,
-    )
+        who: dict[str, Any] = {
+            "request_id": claim.request_id,
+            "action": claim.request.action,
+        }
+        if isinstance(error, PayloadInvalid):
+            self._events.emit(PayloadRefused(**who, fields=error.paths))
+        else:
+            self._events.emit(HandlerRaised(**who, error=error))

@@ -19,5 +19,9 @@ class HandlerLoadError(StartError):
     """Plugins cannot be loaded, or contradict each other."""
 
 
+class LifespanError(StartError):
+    """What a group of handlers shares cannot be opened, or has broken."""
+
+
 class TablesError(StartError):
     """The tables are not as the worker needs them."""

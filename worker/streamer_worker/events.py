@@ -141,6 +141,23 @@ class HandlerRaised:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadRefused:
+    """The payload does not fit its handler, which was not called. `fields` are paths."""
+
+    request_id: str
+    action: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifespanFailed:
+    """What the handlers of these actions share has broken, or could not be left."""
+
+    actions: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerStuck:
     """The handler did not end when it was told to. `thread`: it is a synchronous one, and
     keeps its thread and its slot; another's slot is given up for counting.
@@ -195,8 +212,26 @@ class SettleDelayed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressWritten:
+    """Progress is in the table; it was told so many times since the write before."""
+
+    request_id: str
+    told: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressDropped:
-    """A progress write did not succeed; the handler goes on."""
+    """A progress write did not succeed; the handler goes on. A later write has it all, unless
+    DynamoDB cannot hold it.
+    """
+
+    request_id: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDelayed:
+    """The table did not take a checkpoint; the handler waits, and it is tried again."""
 
     request_id: str
     error: Exception
@@ -251,13 +286,17 @@ Event = (
     | ClaimTried
     | RequestStarted
     | HandlerRaised
+    | PayloadRefused
+    | LifespanFailed
     | HandlerStuck
     | StuckHandlerEnded
     | ActionUnknown
     | RequestFinished
     | SlotsChanged
     | SettleDelayed
+    | ProgressWritten
     | ProgressDropped
+    | CheckpointDelayed
     | ClockJumped
     | ConnectionsReaped
     | ItemUndecodable

@@ -20,16 +20,20 @@ from anyio.streams.memory import MemoryObjectSendStream
 from streamer_store import Clock, StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
+from streamer_worker.announcer import Announcer
+from streamer_worker.calling import Caller
 from streamer_worker.claimer import Claimer
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import Registry
+from streamer_worker.lifespans import LEAVING
 from streamer_worker.limits import Limits
 from streamer_worker.loops import run_every
 from streamer_worker.poller import Poller
 from streamer_worker.presence import REMOVAL, Vitals
 from streamer_worker.pulse import Pulse, RemoveRow
+from streamer_worker.push.opening import PushOpener
 from streamer_worker.reaper import Reaper
 from streamer_worker.rescuer import RescueCounts, Rescuer
 from streamer_worker.running import Interruption
@@ -54,14 +58,15 @@ class Parts:
     stores: Stores
     registry: Registry
     pulse: Pulse
+    push: PushOpener
     events: Events
     clock: Clock
     rng: random.Random
 
 
 class Life:
-    """Runs once. What its row tells reaches it through the methods of Orders. `threads` is the
-    process's; `lost_threads` counts those that other lives have left in it.
+    """Runs once. What its row tells reaches it through the methods of Orders. `caller` has the
+    process's threads; `lost_threads` counts those that other lives have left in it.
     """
 
     def __init__(
@@ -69,7 +74,8 @@ class Life:
         parts: Parts,
         stop: Stop,
         *,
-        threads: anyio.CapacityLimiter,
+        caller: Caller,
+        announcer: Announcer,
         lost_threads: Callable[[], int],
     ) -> None:
         started = parts.clock.now()
@@ -97,7 +103,8 @@ class Life:
             requests=parts.stores.requests,
             settler=self._settler,
             slots=self._slots,
-            threads=threads,
+            caller=caller,
+            announcer=announcer,
             settings=parts.settings.handler,
             events=parts.events,
             clock=parts.clock,
@@ -109,6 +116,7 @@ class Life:
             requests=parts.stores.requests,
             slots=self._slots,
             sightings=self._sightings,
+            announcer=announcer,
             events=parts.events,
             clock=parts.clock,
             rng=parts.rng,
@@ -118,6 +126,7 @@ class Life:
             requests=parts.stores.requests,
             workers=parts.stores.workers,
             claimer=self._claimer,
+            announcer=announcer,
             slots=self._slots,
             settings=parts.settings.presence,
             events=parts.events,

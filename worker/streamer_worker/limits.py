@@ -1,4 +1,4 @@
-"""How much more a worker may run: in all, of an action, in threads, of a tenant."""
+"""How much more a worker may run: in all, of an action, in threads, in processes, of a tenant."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ class Limits:
         self._threads = settings.handler.threads
         self._lost_threads = lost_threads
         self._of_tenant = settings.tenant_concurrency
+        self._processes = settings.handler.processes
         self._in_threads = [action for action, each in registry.items() if each.in_thread]
+        self._in_processes = [action for action, each in registry.items() if each.process]
 
     def knows(self, action: str) -> bool:
         return action in self._registry
 
     def room(self) -> Room:
         """Return the room that is left now."""
-        return Room(total=self._slots.free, limits=(self._action, self._thread, self._tenant))
+        return Room(total=self._slots.free, limits=(self._action, self._thread, self._process, self._tenant))
 
     def _action(self, candidate: Candidate) -> tuple[str, float]:
         action = candidate.action or ""
@@ -47,8 +49,15 @@ class Limits:
     def _thread(self, candidate: Candidate) -> tuple[str, float]:
         if candidate.action not in self._in_threads:
             return "", math.inf
-        taken = sum(self._slots.of_action(action) for action in self._in_threads)
-        return "threads", self._threads - self._lost_threads() - taken
+        return "threads", self._threads - self._lost_threads() - self._taken(self._in_threads)
+
+    def _process(self, candidate: Candidate) -> tuple[str, float]:
+        if candidate.action not in self._in_processes:
+            return "", math.inf
+        return "processes", self._processes - self._taken(self._in_processes)
+
+    def _taken(self, actions: list[str]) -> int:
+        return sum(self._slots.of_action(action) for action in actions)
 
     def _tenant(self, candidate: Candidate) -> tuple[str, float]:
         tenant = candidate.tenant_id

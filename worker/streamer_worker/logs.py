@@ -17,6 +17,7 @@ from structlog.typing import EventDict, WrappedLogger
 from streamer_store import StoreError
 from streamer_worker.events import (
     ActionUnknown,
+    CheckpointDelayed,
     ClaimTried,
     ClockJumped,
     ConnectionsReaped,
@@ -26,10 +27,13 @@ from streamer_worker.events import (
     HandlerStuck,
     HeartbeatTried,
     ItemUndecodable,
+    LifespanFailed,
     LoopBlocked,
+    PayloadRefused,
     Polled,
     ProcessEnding,
     ProgressDropped,
+    ProgressWritten,
     RequestFinished,
     RequestRescued,
     RequestStarted,
@@ -144,9 +148,13 @@ def _level(event: Event) -> int | None:
             outcome="completed" | "released" | "cancelled" | "retried" | "snoozed"
         ):
             return logging.INFO
-        case StepFailed() | ProcessEnding():
+        case ProgressWritten():
+            return logging.DEBUG
+        case StepFailed() | ProcessEnding() | LifespanFailed():
             return logging.ERROR
-        case HandlerRaised() | RequestFinished() | SettleDelayed() | ProgressDropped():
+        case HandlerRaised() | PayloadRefused() | RequestFinished() | SettleDelayed():
+            return logging.WARNING
+        case ProgressDropped() | CheckpointDelayed():
             return logging.WARNING
         case HandlerStuck() | WorkerFenced() | HeartbeatTried() | LoopBlocked() | ClockJumped():
             return logging.WARNING

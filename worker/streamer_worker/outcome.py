@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from streamer_store import AsyncRequest
 from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value_size
+from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.handlers.verdicts import Reject, RetryLater
+from streamer_worker.plain import plain
+from streamer_worker.processes.wire import WorkerCrashed
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.texts import message_of, readable
 
@@ -21,6 +24,8 @@ PROCESSING_FAILED: Final = "PROCESSING_FAILED"
 INVALID_ACTION: Final = "INVALID_ACTION"
 INVALID_RESULT: Final = "INVALID_RESULT"
 TIMEOUT: Final = "TIMEOUT"
+VALIDATION_ERROR: Final = "VALIDATION_ERROR"
+WORKER_CRASHED: Final = "WORKER_CRASHED"
 WORKER_LOST: Final = "WORKER_LOST"
 
 
@@ -89,11 +94,17 @@ Outcome = Complete | Fail | Retry | Release
 def decide(
     ended: Ended, *, request: AsyncRequest, policy: RetryPolicy, rng: random.Random
 ) -> Outcome:
-    """Return what to write. A result that is no mapping is stored as `{"data": ...}`."""
+    """Return what to write. A result that is no mapping is stored as `{"data": ...}`; models
+    and dataclasses are mappings.
+    """
     wait = policy.delay(request.retry_count + 1, rng)
     match ended:
         case Returned(value=value):
             return _completed(value)
+        case Raised(error=PayloadInvalid() as error):
+            return Fail(error=readable(message_of(error)), code=VALIDATION_ERROR)
+        case Raised(error=WorkerCrashed() as error):
+            return _again(request, readable(message_of(error)), WORKER_CRASHED, wait)
         case Raised(error=Reject() as error):
             return Fail(error=readable(message_of(error)), code=error.code)
         case Raised(error=RetryLater() as error):
@@ -128,6 +139,7 @@ def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:
 
 def _completed(value: Any) -> Outcome:
     try:
+        value = plain(value)
         encoded = encode_document(
             value if isinstance(value, Mapping) else {"data": value}, "result"
         )

@@ -1,25 +1,129 @@
-"""A handler's progress on its way to the table."""
+"""A handler's progress and checkpoints on their way to the table and to whoever waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint as breathe
 
 from streamer_store import (
-    AccessDenied,
     Claim,
     ClaimLost,
+    Clock,
+    InvalidInput,
+    Progress,
     RequestQueue,
-    StoreUnavailable,
-    TableMissing,
+    StoreError,
 )
-from streamer_worker.events import Events, ProgressDropped
+from streamer_store.values import AttributeValue, decode, encode, encode_document
+from streamer_worker.events import CheckpointDelayed, Events, ProgressDropped, ProgressWritten
+from streamer_worker.plain import plain
+from streamer_worker.retry import backoff
+
+if TYPE_CHECKING:
+    import random
+
+WRITE_EVERY: Final = 1.0
+PUSH_EVERY: Final = 0.1
+_LAST_WRITE: Final = 1.0
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+_BREATHE_EVERY: Final = 0.001
+_BREATHE_CALLS: Final = 100
+
+
+class Standing:
+    """The newest of all that a handler has told. Any thread may tell."""
+
+    def __init__(self, fraction: float) -> None:
+        self.told = 0
+        self._lock = threading.Lock()
+        self._fraction: float | None = None
+        self._message: str | None = None
+        self._details: AttributeValue | None = None
+        self._least = fraction
+
+    def tell(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> bool:
+        """Take it in, and return whether that changed anything. Raises ValidationError."""
+        if message is not None:
+            Progress(message=message)
+            encode(message, "message")
+        encoded = None if details is None else encode_document(details, "details")
+        with self._lock:
+            if fraction is not None and (reset or fraction >= self._least):
+                self._fraction = self._least = fraction
+            elif message is None and encoded is None:
+                return False
+            if message is not None:
+                self._message = message
+            if encoded is not None:
+                self._details = encoded
+            self.told += 1
+        return True
+
+    def newest(self) -> tuple[int, Progress]:
+        """Return how much was told until now, and what it comes to."""
+        with self._lock:
+            told, details = self.told, self._details
+            fraction, message = self._fraction, self._message
+        return told, Progress(fraction, message, None if details is None else decode(details))
+
+
+class Coalescer:
+    """Sends after a poke, at once or so long after the last time, in a task that it starts
+    when it is first needed. However many pokes come meanwhile, they are one.
+    """
+
+    def __init__(
+        self, send: Callable[[], Awaitable[None]], *, every: float, tasks: TaskGroup
+    ) -> None:
+        self.poked = False
+        self._send = send
+        self._every = every
+        self._tasks = tasks
+        self._scope: anyio.CancelScope | None = None
+        self._wake = anyio.Event()
+
+    def poke(self) -> None:
+        if self.poked:
+            return
+        self.poked = True
+        self._wake.set()
+        if self._scope is None:
+            self._scope = anyio.CancelScope()
+            self._tasks.start_soon(self._run, self._scope)
+
+    def stop(self) -> None:
+        self.poked = True  # nothing starts it again
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _run(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            while True:
+                await self._wake.wait()
+                self._wake = anyio.Event()
+                # Before it looks at what to send: what is told from now on pokes again.
+                self.poked = False
+                await self._send()
+                await anyio.sleep(self._every)
 
 
 class ProgressWriter:
-    """Writes for one claim, one write at a time, so that none overtakes another."""
+    """Writes for one claim, one write at a time, so that none overtakes another. `tasks` are
+    those of the worker: a handler that breaks its own does not take this along.
+    """
 
     def __init__(
         self,
@@ -27,23 +131,147 @@ class ProgressWriter:
         requests: RequestQueue,
         claim: Claim,
         on_lost: Callable[[ClaimLost], None],
+        push: Callable[[Progress], None],
+        tasks: TaskGroup,
         events: Events,
+        clock: Clock,
+        rng: random.Random,
     ) -> None:
         self._requests = requests
         self._claim = claim
         self._on_lost = on_lost
+        self._push = push
         self._events = events
+        self._clock = clock
+        self._rng = rng
+        self._standing = Standing(claim.request.progress)
         self._writing = anyio.Lock()
+        self._written = 0
+        self._pushed = 0
+        self._failing = False
+        self._closed = False
+        self._writes = Coalescer(self._write, every=WRITE_EVERY, tasks=tasks)
+        self._pushes = Coalescer(self._push_newest, every=PUSH_EVERY, tasks=tasks)
+        self._calls = 0
+        self._breathed = clock.steady()
 
-    async def __call__(
-        self, progress: float | None, message: str | None, details: Mapping[str, Any] | None
+    async def progress(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
     ) -> None:
+        """Take progress in, and let others run now and then: this may be a tight loop."""
+        if self.tell(fraction, message, details, reset=reset):
+            self.wake()
+        now = self._clock.steady()
+        self._calls += 1
+        if now - self._breathed >= _BREATHE_EVERY or self._calls % _BREATHE_CALLS == 0:
+            await breathe()
+            self._breathed = self._clock.steady()
+
+    def tell(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> bool:
+        """Take progress in, from any thread; return whether `wake` must be called."""
+        if not self._standing.tell(fraction, message, details, reset=reset):
+            return False
+        return not (self._writes.poked and self._pushes.poked)
+
+    def wake(self) -> None:
+        """Have what was told written and pushed soon."""
+        if not self._closed:
+            self._writes.poke()
+            self._pushes.poke()
+
+    async def checkpoint(self, value: Any) -> None:
+        """Write a checkpoint, and the progress with it, until the table has them.
+
+        Raises ValidationError; ItemTooLarge; ClaimLost where the handler is not cancelled first.
+        """
+        value = plain(value)
+        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
+        while not await self._wrote_checkpoint(value):
+            await anyio.sleep(next(pauses))
+
+    async def close(self) -> Progress | None:
+        """Write no more, and return what the table does not have yet."""
+        self._closed = True
+        self._pushes.stop()
+        if self._pushed < self._standing.told:
+            await self._push_newest()
+        # A write under way is better awaited than cut off; the fence stops it if it is late.
+        with anyio.move_on_after(_LAST_WRITE):
+            async with self._writing:
+                pass
+        self._writes.stop()
+        told, newest = self._standing.newest()
+        return newest if self._written < told else None
+
+    async def _write(self) -> None:
         async with self._writing:
+            told, newest = self._standing.newest()
+            if told == self._written:
+                return
             try:
-                await self._requests.update_progress(self._claim, progress, message, details)
+                await self._requests.update_progress(
+                    self._claim, newest.fraction, newest.message, newest.details
+                )
             except ClaimLost as error:
                 self._on_lost(error)
-                await anyio.lowlevel.checkpoint()
-            except (StoreUnavailable, AccessDenied, TableMissing) as error:
-                event = ProgressDropped(request_id=self._claim.request_id, error=error)
+            except InvalidInput as error:
+                self._drop(told, error, again=False)
+            except StoreError as error:
+                self._drop(told, error, again=True)
+            else:
+                self._has_written(told)
+
+    async def _wrote_checkpoint(self, value: Any) -> bool:
+        async with self._writing:
+            told, newest = self._standing.newest()
+            carried = newest if told > self._written else None
+            try:
+                await self._requests.checkpoint(self._claim, value, progress=carried)
+            except ClaimLost as error:
+                self._on_lost(error)
+                await breathe()
+                raise  # a handler that is shielded must not take it for safe
+            except InvalidInput as error:
+                if carried is None:
+                    raise
+                self._drop(told, error, again=False)
+                return False
+            except StoreError as error:
+                event = CheckpointDelayed(request_id=self._claim.request_id, error=error)
                 self._events.emit(event)
+                return False
+            self._has_written(told)
+            return True
+
+    def _has_written(self, told: int) -> None:
+        event = ProgressWritten(request_id=self._claim.request_id, told=told - self._written)
+        self._written = told
+        self._failing = False
+        self._events.emit(event)
+
+    def _drop(self, told: int, error: StoreError, *, again: bool) -> None:
+        """Tell of the first failure of a row of them; the next write has what this one had."""
+        if again:
+            self._writes.poke()
+        else:
+            self._written = told
+        if not (again and self._failing):
+            event = ProgressDropped(request_id=self._claim.request_id, error=error)
+            self._events.emit(event)
+        self._failing = again
+
+    async def _push_newest(self) -> None:
+        self._pushed, newest = self._standing.newest()
+        self._push(newest)

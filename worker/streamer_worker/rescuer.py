@@ -21,6 +21,7 @@ from streamer_store import (
     WorkerRow,
 )
 from streamer_store.errors import ungrouped
+from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
 from streamer_worker.events import Events, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
@@ -51,6 +52,7 @@ class Rescuer:
         requests: RequestQueue,
         workers: WorkerRegistry,
         claimer: Claimer,
+        announcer: Announcer,
         slots: Slots,
         settings: PresenceSettings,
         events: Events,
@@ -60,6 +62,7 @@ class Rescuer:
         self._requests = requests
         self._workers = workers
         self._claimer = claimer
+        self._announcer = announcer
         self._slots = slots
         self._settings = settings
         self._events = events
@@ -126,8 +129,9 @@ class Rescuer:
         if unanswered is not None:
             return await self._claimer.give_back(unanswered)
         owner = f"its worker {entry.worker_id}" if entry.worker_id else "its consumer"
+        text = f"{owner} is gone"
         try:
-            status = await self._requests.rescue(entry, error=f"{owner} is gone", code=WORKER_LOST)
+            status = await self._requests.rescue(entry, error=text, code=WORKER_LOST)
         except (ConcurrentModification, NotFound):
             return False
         self._events.emit(
@@ -138,6 +142,10 @@ class Rescuer:
                 status=status,
             )
         )
+        if status is RequestStatus.FAILED:
+            await self._announcer.failed_in_table(
+                self._requests, entry.request_id, code=WORKER_LOST, text=text
+            )
         return True
 
     async def _rescue_foreign(self, running: list[Candidate]) -> int:

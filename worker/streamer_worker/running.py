@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from streamer_store import Cancelled, Claim, ClaimLost
-from streamer_worker.handlers.definition import Handler, HandlerFunction
+from streamer_worker.handlers.definition import Handler
 from streamer_worker.outcome import Raised, Returned
 
 
@@ -69,7 +68,7 @@ class Running:
         cancelled = isinstance(error, Cancelled)
         self.interrupt(Interruption.CANCELLED if cancelled else Interruption.CLAIM_LOST)
 
-    async def run(self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter) -> None:
+    async def run(self, call: Callable[[], Awaitable[Any]]) -> None:
         """Call the handler, in a task and a group of its own; `ended` then holds what it did.
 
         A handler that leaves a scope open, as an async generator does that is not read to its
@@ -77,16 +76,16 @@ class Running:
         """
         try:
             async with anyio.create_task_group() as own:
-                own.start_soon(self._run, payload, ctx, threads)
+                own.start_soon(self._run, call)
         except BaseException as error:  # noqa: BLE001  see above
             self.ended = self.ended or Raised(error=error)
         finally:
             self._told.set()
             self._done.set()
 
-    async def _run(self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter) -> None:
+    async def _run(self, call: Callable[[], Awaitable[Any]]) -> None:
         with self._scope:
-            self.ended = await self._call(payload, ctx, threads)
+            self.ended = await self._call(call)
 
     async def wait(self, *, at_most: float, grace: float) -> None:
         """Wait until the handler has ended, or has had its time and then `grace` to end."""
@@ -100,29 +99,15 @@ class Running:
     async def wait_done(self) -> None:
         await self._done.wait()
 
-    async def _call(
-        self, payload: dict[str, Any], ctx: Any, threads: anyio.CapacityLimiter
-    ) -> Returned | Raised:
+    async def _call(self, call: Callable[[], Awaitable[Any]]) -> Returned | Raised:
         try:
-            if self.handler.in_thread:
-                # Not abandoned when cancelled: a thread that runs on keeps its place.
-                call = partial(_in_thread, self.handler.function, payload, ctx)
-                return Returned(value=await anyio.to_thread.run_sync(call, limiter=threads))
-            return Returned(value=await self.handler.function(payload, ctx))
+            return Returned(value=await call())
         except anyio.get_cancelled_exc_class() as error:
             if self.interruption is None and await _is_cancelled():
                 self.interruption = Interruption.RELEASED  # from outside: the worker ends
             return Raised(error=error)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             return Raised(error=error)
-
-
-def _in_thread(function: HandlerFunction, payload: dict[str, Any], ctx: Any) -> Any:
-    try:
-        return function(payload, ctx)
-    except GeneratorExit as error:
-        # Handed over as it is, it would close the coroutine that awaits the thread.
-        raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error
 
 
 async def _is_cancelled() -> bool:

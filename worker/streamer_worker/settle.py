@@ -13,6 +13,7 @@ from streamer_store import (
     ClaimLost,
     InvalidInput,
     ItemTooLarge,
+    Progress,
     RequestQueue,
     StoreError,
 )
@@ -41,8 +42,11 @@ class Settler:
         self._rng = rng
         self._patience = Patience(PATIENCE)
 
-    async def settle(self, claim: Claim, outcome: Outcome) -> tuple[str, Outcome]:
-        """Write the outcome; return what became of the request, and what was written.
+    async def settle(
+        self, claim: Claim, outcome: Outcome, progress: Progress | None = None
+    ) -> tuple[str, Outcome]:
+        """Write the outcome, and with it the progress that the table does not have yet; return
+        what became of the request, and what was written.
 
         It becomes completed, failed, retried, snoozed or released; cancelled or claim_lost
         where the fence decided otherwise; unsettled where the table did not answer for an
@@ -51,12 +55,15 @@ class Settler:
         with self._patience.scope():
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
                 try:
-                    return await self._write(claim, outcome), outcome
+                    return await self._write(claim, outcome, progress), outcome
                 except Cancelled:
                     return "cancelled", outcome
                 except ClaimLost:
                     return "claim_lost", outcome
                 except InvalidInput as error:
+                    if progress is not None:
+                        progress = None  # what it did counts more than how far it was
+                        continue
                     lesser = _instead(outcome, error)
                     if lesser is None:
                         break
@@ -72,19 +79,21 @@ class Settler:
         """Give every write under way, and every later one, this long at most."""
         self._patience.hurry(seconds)
 
-    async def _write(self, claim: Claim, outcome: Outcome) -> str:
+    async def _write(self, claim: Claim, outcome: Outcome, progress: Progress | None) -> str:
         match outcome:
             case Complete(result=result):
-                await self._requests.complete(claim, result)
+                await self._requests.complete(claim, result, progress=progress)
                 return "completed"
             case Fail(error=text, code=code):
-                await self._requests.fail(claim, text, code)
+                await self._requests.fail(claim, text, code, progress=progress)
                 return "failed"
             case Retry(after=after, error=error, code=code, counts=counts):
-                await self._requests.retry(claim, after, error=error, code=code, counts=counts)
+                await self._requests.retry(
+                    claim, after, error=error, code=code, counts=counts, progress=progress
+                )
                 return "retried" if counts else "snoozed"
             case Release():
-                await self._requests.release(claim)
+                await self._requests.release(claim, progress=progress)
                 return "released"
         assert_never(outcome)
 

@@ -40,6 +40,19 @@ class Link(Protocol):
 
     async def checkpoint(self, value: Any) -> None: ...
 
+    def tell(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> bool:
+        """Take progress in, from any thread; return whether `wake` must be called for it."""
+        ...
+
+    def wake(self) -> None: ...
+
 
 class SyncLink(Protocol):
     """The same from another thread or process. Both raise HandlerCancelled."""

@@ -1,26 +1,36 @@
-"""`@handler`: a function becomes the handler of an action."""
+"""`@handler` and `HandlerGroup`: functions become the handlers of actions."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Generic
 
+from streamer_store import AsyncRequest
+from streamer_worker.handlers.context import Context, State
+from streamer_worker.handlers.schema import PayloadSchema, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
 
 HandlerFunction = Callable[..., Any]
-_PARAMETERS = 2
+Call = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]
+Middleware = Callable[[Call, AsyncRequest, Context[Any]], Awaitable[Any]]
+Lifespan = Callable[[], AbstractAsyncContextManager[State]]
+_HANDLER_TAKES = ("payload", "ctx")
+_MIDDLEWARE_TAKES = ("call", "request", "ctx")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Handler:
     """An action and the function that answers it; calling it calls the function.
 
     `timeout` is in seconds, None for the worker's own; `max_concurrency` bounds how many of
-    the action's requests one worker runs at once. A plain `def` runs in a thread.
+    the action's requests one worker runs at once. A plain `def` runs in a thread, or with
+    `process` in a process. `distribution` is the package that it was found in, and
+    `middleware` what is called around it, the outermost first: both are set when it is loaded.
     """
 
     action: str
@@ -28,13 +38,62 @@ class Handler:
     timeout: float | None = None
     retry: RetryPolicy = DEFAULT_RETRY
     max_concurrency: int | None = None
+    process: bool = False
+    group: HandlerGroup[Any] | None = field(default=None, repr=False)
+    middleware: tuple[Middleware, ...] = field(default=(), repr=False)
+    distribution: str | None = None
 
-    def __call__(self, payload: dict[str, Any], ctx: Any) -> Any:
+    def __call__(self, payload: Any, ctx: Any) -> Any:
         return self.function(payload, ctx)
 
     @property
     def in_thread(self) -> bool:
-        return not inspect.iscoroutinefunction(self.function)
+        return not self.process and not inspect.iscoroutinefunction(self.function)
+
+    @cached_property
+    def schema(self) -> PayloadSchema:
+        """What the payload must be. Raises TypeError, saying what is wrong where."""
+        return schema_of(self.function)
+
+
+class HandlerGroup(Generic[State]):
+    """Handlers that share what `lifespan` opens, and `middleware`.
+
+    The lifespan is entered once, before the worker polls, and left after it has drained; what
+    it gives is the `state` of each handler's context. Middleware is
+    `async def middleware(call, request, ctx)` and returns `await call(request, ctx)`, or does
+    something else; the first is the outermost. Raises TypeError for what has another shape.
+    """
+
+    def __init__(
+        self, *, lifespan: Lifespan[State] | None = None, middleware: Iterable[Middleware] = ()
+    ) -> None:
+        if lifespan is not None and not callable(lifespan):
+            raise TypeError(f"lifespan must be a function, not {lifespan!r}")
+        self.lifespan = lifespan
+        self.middleware = tuple(middleware)
+        self.handlers: list[Handler] = []
+        for each in self.middleware:
+            check_middleware(each)
+
+    def handler(
+        self,
+        action: str,
+        *,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        max_concurrency: int | None = None,
+        process: bool = False,
+    ) -> Callable[[HandlerFunction], Handler]:
+        """As the function `handler`; the entry point names the group."""
+        rules = _rules(action, timeout, retry, max_concurrency, process=process)
+
+        def define(function: HandlerFunction) -> Handler:
+            made = _define(function, group=self, **rules)
+            self.handlers.append(made)
+            return made
+
+        return define
 
 
 def handler(
@@ -43,15 +102,37 @@ def handler(
     timeout: float | None = None,
     retry: RetryPolicy | None = None,
     max_concurrency: int | None = None,
+    process: bool = False,
 ) -> Callable[[HandlerFunction], Handler]:
     """Make an `async def f(payload, ctx)`, or a plain `def`, the handler of `action`.
 
-    A plain function runs in a thread and is given a SyncContext; it cannot be interrupted, so
-    long ones look at `ctx.cancelled`. Name the handler in the entry points of your package,
-    group `streamer_worker.handlers`. Raises TypeError when the function has another shape,
-    ValueError for a timeout or a limit that makes no sense.
+    The annotation of the payload is its schema: a pydantic model, a dataclass, a TypedDict, a
+    union of those, or a dict. A plain function runs in a thread and is given a SyncContext; it
+    cannot be interrupted, so long ones look at `ctx.cancelled`. With `process` it runs in a
+    process of its own, for work that needs a CPU. Name the handler in the entry points of your
+    package, group `streamer_worker.handlers`. Raises TypeError when the function has another
+    shape, ValueError for a timeout or a limit that makes no sense.
     """
-    if not _is_name(action):
+    rules = _rules(action, timeout, retry, max_concurrency, process=process)
+    return partial(_define, **rules)
+
+
+def check_middleware(given: object) -> None:
+    """Raise TypeError unless it is `async def middleware(call, request, ctx)`."""
+    if not callable(given) or not inspect.iscoroutinefunction(given):
+        raise TypeError(f"middleware must be an async function, not {given!r}")
+    _check_parameters(given, _MIDDLEWARE_TAKES, f"middleware {_name(given)}")
+
+
+def _rules(
+    action: str,
+    timeout: float | None,
+    retry: RetryPolicy | None,
+    max_concurrency: int | None,
+    *,
+    process: bool,
+) -> dict[str, Any]:
+    if not isinstance(action, str) or not action:
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
     _check_number("timeout", timeout, action)
     if timeout is not None and not (0 < timeout < math.inf):
@@ -61,26 +142,32 @@ def handler(
     _check_number("max_concurrency", max_concurrency, action)
     if max_concurrency is not None and max_concurrency < 1:
         raise ValueError(f"max_concurrency of action {action!r} must be 1 or more")
+    return {
+        "action": action,
+        "timeout": timeout,
+        "retry": retry or DEFAULT_RETRY,
+        "max_concurrency": max_concurrency,
+        "process": process,
+    }
 
-    def define(function: HandlerFunction) -> Handler:
-        name = getattr(function, "__qualname__", repr(function))
-        if not _is_function(function) or _yields(function):
-            raise TypeError(f"handler {name} of action {action!r} must be a function, async or not")
-        try:
-            inspect.signature(function).bind(*[None] * _PARAMETERS)
-        except TypeError as error:
-            raise TypeError(
-                f"handler {name} of action {action!r} must take (payload, ctx): {error}"
-            ) from error
-        return Handler(
-            action=action,
-            function=function,
-            timeout=timeout,
-            retry=retry or DEFAULT_RETRY,
-            max_concurrency=max_concurrency,
-        )
 
-    return define
+def _define(
+    function: HandlerFunction, *, action: str, group: HandlerGroup[Any] | None = None, **rules: Any
+) -> Handler:
+    who = f"handler {_name(function)} of action {action!r}"
+    if not _is_function(function) or _yields(function):
+        raise TypeError(f"{who} must be a function, async or not")
+    if rules["process"] and inspect.iscoroutinefunction(function):
+        raise TypeError(f"{who} must be a plain function to run in a process")
+    _check_parameters(function, _HANDLER_TAKES, who)
+    return Handler(action=action, function=function, group=group, **rules)
+
+
+def _check_parameters(function: Callable[..., Any], names: tuple[str, ...], who: str) -> None:
+    try:
+        inspect.signature(function).bind(*names)
+    except TypeError as error:
+        raise TypeError(f"{who} must take ({', '.join(names)}): {error}") from error
 
 
 def _check_number(name: str, given: object, action: str) -> None:
@@ -88,8 +175,8 @@ def _check_number(name: str, given: object, action: str) -> None:
         raise TypeError(f"{name} of action {action!r} must be a number, not {given!r}")
 
 
-def _is_name(given: object) -> bool:
-    return isinstance(given, str) and bool(given)
+def _name(given: object) -> str:
+    return getattr(given, "__qualname__", repr(given))
 
 
 def _is_function(given: object) -> bool:

@@ -3,54 +3,145 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
 
 from streamer_worker.errors import HandlerLoadError
-from streamer_worker.handlers.definition import Handler
+from streamer_worker.handlers.definition import (
+    Handler,
+    HandlerGroup,
+    Middleware,
+    check_middleware,
+)
+from streamer_worker.processes.wire import importable as not_importable
 
-GROUP = "streamer_worker.handlers"
+GROUP: Final = "streamer_worker.handlers"
+MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
+_HEADLINE: Final = "handlers cannot be loaded:"
 
 Registry = Mapping[str, Handler]
 
 
-def load_handlers(found: Iterable[EntryPoint] | None = None) -> Registry:
-    """Import every plugin and return the handlers by action.
+def load_handlers(
+    found: Iterable[EntryPoint] | None = None, around: Iterable[EntryPoint] | None = None
+) -> Registry:
+    """Import every plugin and return the handlers by action, the worker's middleware around
+    their group's.
 
-    Raises HandlerLoadError, naming distribution and entry point, for each plugin that cannot
-    be imported, is not a handler, or claims an action that another has.
+    Entry points name a handler or a HandlerGroup; those for middleware are taken in the order
+    of their names. Raises HandlerLoadError, naming distribution and entry point, for each
+    plugin that cannot be imported, is no handler, has a signature that makes no sense, or
+    claims an action that another has.
     """
+    faults: list[str] = []
+    middleware = _load_middleware(_listed(around, MIDDLEWARE_GROUP), faults)
     handlers: dict[str, Handler] = {}
     owners: dict[str, str] = {}
-    faults: list[str] = []
-    for entry in sorted(entry_points(group=GROUP) if found is None else found, key=_where):
-        try:
-            loaded = _load(entry)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may do anything
-            faults.append(f"{_where(entry)}: {type(error).__name__}: {error}")
-            continue
-        if loaded.action in handlers:
-            faults.append(
-                f"action {loaded.action!r} is claimed twice: by {owners[loaded.action]}"
-                f" and by {_where(entry)}"
-            )
-            continue
-        handlers[loaded.action] = loaded
-        owners[loaded.action] = _where(entry)
+    for entry in _listed(found, GROUP):
+        where = _where(entry)
+        for each in _load_entry(entry, faults):
+            made = _dressed(each, middleware, distribution=_distribution(entry))
+            if each.action in handlers:
+                faults.append(
+                    f"action {each.action!r} is claimed twice: by {owners[each.action]}"
+                    f" and by {where}"
+                )
+                continue
+            faults += [f"{where}: {fault}" for fault in _faults(made)]
+            handlers[each.action] = made
+            owners[each.action] = where
     if faults:
-        raise HandlerLoadError("handlers cannot be loaded:", faults)
+        raise HandlerLoadError(_HEADLINE, faults)
     return handlers
 
 
-def registry(handlers: Iterable[Handler]) -> Registry:
-    """Return handlers by action, for a worker whose handlers are at hand."""
-    return {each.action: each for each in handlers}
+def registry(
+    given: Iterable[Handler | HandlerGroup[Any]], middleware: Iterable[Middleware] = ()
+) -> Registry:
+    """Return handlers by action, for a worker whose handlers are at hand.
+
+    Raises HandlerLoadError as load_handlers does.
+    """
+    middleware = tuple(middleware)
+    handlers: dict[str, Handler] = {}
+    faults: list[str] = []
+    for each in given:
+        for found in _handlers_of(each):
+            made = _dressed(found, middleware)
+            if made.action in handlers:
+                faults.append(f"action {made.action!r} is claimed twice")
+            faults += _faults(made)
+            handlers[made.action] = made
+    if faults:
+        raise HandlerLoadError(_HEADLINE, faults)
+    return handlers
 
 
-def _load(entry: EntryPoint) -> Handler:
-    loaded = entry.load()
-    if not isinstance(loaded, Handler):
-        raise TypeError(f"it is a {type(loaded).__name__}, not a function under @handler")
-    return loaded
+def _load_entry(entry: EntryPoint, faults: list[str]) -> list[Handler]:
+    try:
+        return _handlers_of(entry.load())
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may do anything
+        faults.append(f"{_where(entry)}: {type(error).__name__}: {error}")
+        return []
+
+
+def _load_middleware(entries: list[EntryPoint], faults: list[str]) -> tuple[Middleware, ...]:
+    loaded: list[Middleware] = []
+    for entry in entries:
+        try:
+            each = entry.load()
+            check_middleware(each)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may do anything
+            faults.append(f"{_where(entry)}: {type(error).__name__}: {error}")
+        else:
+            loaded.append(each)
+    return tuple(loaded)
+
+
+def _handlers_of(loaded: object) -> list[Handler]:
+    match loaded:
+        case Handler():
+            return [loaded]
+        case HandlerGroup() if loaded.handlers:
+            return list(loaded.handlers)
+        case HandlerGroup():
+            raise TypeError("it is a HandlerGroup without handlers")
+    raise TypeError(
+        f"it is a {type(loaded).__name__}, not a function under @handler or a HandlerGroup"
+    )
+
+
+def _faults(each: Handler) -> list[str]:
+    """Return what is wrong with a handler's signature, or with where it is."""
+    who = f"handler {getattr(each.function, '__qualname__', each.function)} of {each.action!r}"
+    found = []
+    try:
+        _ = each.schema
+    except TypeError as error:
+        found.append(f"{who}: {error}")
+    if each.process and (why := not_importable(each.function)) is not None:
+        found.append(f"{who} cannot run in a process: {why}")
+    return found
+
+
+def _dressed(
+    each: Handler, around: tuple[Middleware, ...], *, distribution: str | None = None
+) -> Handler:
+    inner = () if each.group is None else each.group.middleware
+    return replace(each, middleware=(*around, *inner), distribution=distribution)
+
+
+def _listed(given: Iterable[EntryPoint] | None, group: str) -> list[EntryPoint]:
+    return sorted(entry_points(group=group) if given is None else given, key=_order)
+
+
+def _order(entry: EntryPoint) -> tuple[str, str]:
+    return entry.name, _where(entry)
+
+
+def _distribution(entry: EntryPoint) -> str | None:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else None
 
 
 def _where(entry: EntryPoint) -> str:

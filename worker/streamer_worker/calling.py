@@ -1,0 +1,61 @@
+"""Calling a handler: middleware around it, its payload checked, in the place where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio.lowlevel import current_token
+
+from streamer_store import AsyncRequest
+from streamer_worker.handlers.context import Context, Facts, SyncContext, facts_of
+from streamer_worker.handlers.definition import Call, Handler, HandlerFunction, HandlerGroup
+from streamer_worker.links import ThreadLink
+from streamer_worker.processes.pool import Processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Where handlers run that are no coroutines, and what their groups have opened."""
+
+    threads: anyio.CapacityLimiter
+    processes: Processes
+    states: Mapping[HandlerGroup[Any], Any]
+
+    def state_of(self, handler: Handler) -> Any:
+        """Return what the lifespan of the handler's group gave; None without one."""
+        return None if handler.group is None else self.states.get(handler.group)
+
+    async def call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
+        """Call the handler inside its middleware, and return what comes out.
+
+        Raises what they raise, and PayloadInvalid when the payload does not fit.
+        """
+        call: Call = partial(self._call, handler)
+        for middleware in reversed(handler.middleware):
+            call = partial(middleware, call)
+        return await call(request, ctx)
+
+    async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
+        payload = handler.schema.parse(request.payload)
+        facts = facts_of(ctx)
+        if handler.process:
+            return await self.processes.run(handler.function, payload, Facts(**facts), ctx.link)
+        if handler.in_thread:
+            link = ThreadLink(ctx.link, current_token())
+            sync = SyncContext[Any](**facts, state=ctx.state, link=link)
+            # Not abandoned when cancelled: a thread that runs on keeps its place.
+            call = partial(_in_thread, handler.function, payload, sync)
+            return await anyio.to_thread.run_sync(call, limiter=self.threads)
+        return await handler.function(payload, ctx)
+
+
+def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Any:
+    try:
+        return function(payload, ctx)
+    except GeneratorExit as error:
+        # Handed over as it is, it would close the coroutine that awaits the thread.
+        raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error

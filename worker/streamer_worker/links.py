@@ -1,0 +1,95 @@
+"""What ties a handler's context to its worker, on the loop and from a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from anyio import from_thread
+from anyio.lowlevel import EventLoopToken
+
+from streamer_worker.handlers.context import Context, HandlerCancelled, Link
+from streamer_worker.progress import ProgressWriter
+from streamer_worker.running import Running
+
+
+class WorkerLink:
+    """A Link for the loop that the worker runs on."""
+
+    def __init__(self, running: Running, writer: ProgressWriter) -> None:
+        self._running = running
+        self.progress = writer.progress
+        self.checkpoint = writer.checkpoint
+        self.tell = writer.tell
+        self.wake = writer.wake
+
+    @property
+    def draining(self) -> bool:
+        return self._running.draining
+
+    @property
+    def cancelled(self) -> bool:
+        return self._running.cancelled
+
+
+def context_of(
+    running: Running, writer: ProgressWriter, *, deadline: datetime, state: Any
+) -> Context[Any]:
+    """Return what the handler of a claim is given."""
+    request = running.claim.request
+    return Context(
+        request_id=request.request_id,
+        action=request.action,
+        attempt=request.retry_count + 1,
+        max_retries=request.max_retries,
+        deadline=deadline,
+        connection_id=request.connection_id,
+        user_id=request.user_id,
+        tenant_id=request.tenant_id,
+        created_at=request.created_at,
+        metadata=request.metadata,
+        last_checkpoint=request.checkpoint,
+        state=state,
+        link=WorkerLink(running, writer),
+    )
+
+
+class ThreadLink:
+    """A SyncLink over one. Threads that the handler itself has started may use it, too."""
+
+    def __init__(self, link: Link, token: EventLoopToken) -> None:
+        self._link = link
+        self._token = token
+
+    @property
+    def draining(self) -> bool:
+        return self._link.draining
+
+    @property
+    def cancelled(self) -> bool:
+        return self._link.cancelled
+
+    def progress(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> None:
+        self._check()
+        if self._link.tell(fraction, message, details, reset=reset):
+            from_thread.run_sync(self._link.wake, token=self._token)
+
+    def checkpoint(self, value: Any) -> None:
+        self._check()
+        from_thread.run(self._link.checkpoint, value, token=self._token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._link.cancelled:
+            raise HandlerCancelled
+        with suppress(RuntimeError):  # a thread of the handler's own has no scope around it
+            from_thread.check_cancelled()
