@@ -91,9 +91,7 @@ class Claims:
         self, claim: Claim, value: Any, *, progress: Progress | None = None
     ) -> None:
         encoded = encode(value, "checkpoint")
-        update = writes.progress(
-            claim, seq=claim.next_seq(), progress=progress, checkpoint=encoded
-        )
+        update = writes.progress(claim, seq=claim.next_seq(), progress=progress, checkpoint=encoded)
         await self._write_held("checkpoint", claim, update)
 
     async def complete(
@@ -160,9 +158,7 @@ class Claims:
 
     async def release(self, claim: Claim, *, progress: Progress | None = None) -> None:
         version = writes.settle_version(claim.version)
-        update = writes.release(
-            claim, version=version, now=self._clock.now(), progress=progress
-        )
+        update = writes.release(claim, version=version, now=self._clock.now(), progress=progress)
         await self._settle("release", claim, update, version)
 
     async def rescue(self, seen: Candidate, *, error: str, code: str) -> RequestStatus:

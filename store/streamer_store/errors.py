@@ -140,14 +140,14 @@ class TableMissing(StoreError):
 
 
 @contextmanager
-def ungrouped() -> Iterator[None]:
-    """Raise the first store error of a task group in place of the group: it is one outage,
-    told by several tasks. A group that holds anything else is raised as it is.
+def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise the first store error, or one of `kinds`, of a task group in place of the group:
+    it is one outage, told by several tasks. A group that holds anything else is raised as it is.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        if group.split(StoreError)[1] is not None:
+        if group.split(lambda each: isinstance(each, (StoreError, *kinds)))[1] is not None:
             raise
         found: BaseException = group
         while isinstance(found, BaseExceptionGroup):

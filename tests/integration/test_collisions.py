@@ -12,13 +12,10 @@ import pytest
 
 from streamer_store import AsyncRequest, Stores, SystemClock, open_stores
 from streamer_worker import Context, handler
-from streamer_worker.app import App
-from streamer_worker.events import ClaimTried, Event, Events, RequestFinished
+from streamer_worker.app import app_on
+from streamer_worker.events import ClaimTried, Event, RequestFinished
 from streamer_worker.handlers.registry import registry
-from streamer_worker.health import Health
-from streamer_worker.life import Parts
-from streamer_worker.metrics import Metrics
-from streamer_worker.pulse import pulse_here
+from streamer_worker.push.opening import push_off
 from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
 
 if TYPE_CHECKING:
@@ -83,23 +80,17 @@ async def fleet(url: str, prefix: str, tally: Tally) -> AsyncIterator[None]:
             rng = random.Random(number)
             opened = open_stores(endpoint_url=url, prefix=prefix, rng=rng)
             stores = await clients.enter_async_context(opened)
-            metrics, health = Metrics(actions={"work"}), Health(settings=settings, clock=clock)
-            parts = Parts(
-                settings=settings,
-                stores=stores,
-                registry=registry([work]),
-                pulse=pulse_here(
-                    workers=stores.workers,
-                    settings=settings.presence,
-                    events=Events(),
+            apps.append(
+                app_on(
+                    stores,
+                    settings=settings,
+                    registry=registry([work]),
+                    push=push_off,
+                    listeners=[tally],
                     clock=clock,
                     rng=rng,
-                ),
-                events=Events(tally),
-                clock=clock,
-                rng=rng,
+                )
             )
-            apps.append(App(parts, metrics=metrics, health=health, leave=lambda: None))
         for app in apps:
             await tasks.start(app.run)
         # Two heartbeats: then each has looked after the last one came.

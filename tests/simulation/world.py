@@ -21,13 +21,9 @@ from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
 from streamer_worker import RetryLater, RetryPolicy, handler
-from streamer_worker.app import App
-from streamer_worker.events import Events
+from streamer_worker.app import app_on
 from streamer_worker.handlers.registry import registry
-from streamer_worker.health import Health
-from streamer_worker.life import Parts
-from streamer_worker.metrics import Metrics
-from streamer_worker.pulse import pulse_here
+from streamer_worker.push.opening import push_off
 from streamer_worker.settings import (
     HandlerSettings,
     HttpSettings,
@@ -127,26 +123,15 @@ class World:
                     handler=HandlerSettings(timeout=60),
                     drain_timeout=5,
                 )
-                handlers = registry([self._handler(engine)])
-                health = Health(settings=settings, clock=clock)
-                events = Events(health)
-                pulse = pulse_here(
-                    workers=stores.workers,
-                    settings=settings.presence,
-                    events=events,
-                    clock=clock,
-                    rng=rng,
-                )
-                parts = Parts(
+                app = app_on(
+                    stores,
                     settings=settings,
-                    stores=stores,
-                    registry=handlers,
-                    pulse=pulse,
-                    events=events,
+                    registry=registry([self._handler(engine)]),
+                    push=push_off,
+                    leave=_never,
                     clock=clock,
                     rng=rng,
                 )
-                app = App(parts, metrics=Metrics(actions=handlers), health=health, leave=_never)
                 try:
                     await app.run()
                 except StoreUnavailable:

@@ -62,13 +62,9 @@ class Announcer:
         self.failed(request_id, connection_id, code=code, text=text)
 
     def cancelled(self, request: AsyncRequest) -> None:
-        self.failed(
-            request.request_id, request.connection_id, code=CANCELLED, text=_CANCELLED_TEXT
-        )
+        self.failed(request.request_id, request.connection_id, code=CANCELLED, text=_CANCELLED_TEXT)
 
     def failed(self, request_id: str, connection_id: str | None, *, code: str, text: str) -> None:
         self._push(
-            messages.error(
-                request_id, connection_id, code=code, text=text, now=self._clock.now()
-            )
+            messages.error(request_id, connection_id, code=code, text=text, now=self._clock.now())
         )

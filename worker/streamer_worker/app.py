@@ -11,11 +11,19 @@ from typing import Any, TypeVar
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from streamer_store import Difference, StoreError, SystemClock, Undecodable, open_stores
+from streamer_store import (
+    Clock,
+    Difference,
+    StoreError,
+    Stores,
+    SystemClock,
+    Undecodable,
+    open_stores,
+)
 from streamer_store.errors import ungrouped
 from streamer_worker.announcer import Announcer
 from streamer_worker.calling import Caller
-from streamer_worker.errors import TablesError
+from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import (
     Events,
     ItemUndecodable,
@@ -32,7 +40,8 @@ from streamer_worker.life import Life, Parts
 from streamer_worker.lifespans import Lifespans
 from streamer_worker.metrics import Metrics
 from streamer_worker.processes.pool import Processes
-from streamer_worker.pulse import pulse_on_thread
+from streamer_worker.pulse import pulse_here, pulse_on_thread
+from streamer_worker.push.opening import PushOpener
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
 from streamer_worker.stop import Stop, then_cancel
@@ -74,10 +83,13 @@ class App:
     async def run(self, *, task_status: TaskStatus[str | None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped. Once polling, the status is started with the URL of /metrics.
 
-        Raises TablesError, StartError and StoreError before any work is done.
+        Raises StartError and StoreError before any work is done, and LifespanError after it.
         """
         http = self._parts.settings.http
-        with ungrouped(), http_server(http, self._metrics.registry, self._health) as metrics_url:
+        with (
+            ungrouped(StartError),
+            http_server(http, self._metrics.registry, self._health) as metrics_url,
+        ):
             differences = await self._unless_stopped(self.stores.check_tables)
             if differences is None:
                 return
@@ -101,9 +113,7 @@ class App:
         """Open what handlers need beside the stores, and work through all incarnations."""
         parts = self._parts
         rules = parts.settings.handler
-        lifespans = Lifespans(
-            on_failed=self._stop.order, abandon=self._leave, events=parts.events
-        )
+        lifespans = Lifespans(on_failed=self._stop.order, abandon=self._leave, events=parts.events)
         async with (
             parts.push() as push,
             Processes(
@@ -238,6 +248,37 @@ async def open_app(
             rng=rng,
         )
         yield App(parts, metrics=metrics, health=health, leave=leave)
+
+
+def app_on(
+    stores: Stores,
+    *,
+    settings: Settings,
+    registry: Registry,
+    push: PushOpener,
+    listeners: Iterable[Listener] = (),
+    leave: Callable[[], object] = int,
+    clock: Clock,
+    rng: random.Random,
+) -> App:
+    """Build a worker on these stores, its pulse on its own loop: for tests, and in memory."""
+    metrics = Metrics(actions=registry)
+    health = Health(settings=settings, clock=clock)
+    events = Events(metrics, health, *listeners)
+    pulse = pulse_here(
+        workers=stores.workers, settings=settings.presence, events=events, clock=clock, rng=rng
+    )
+    parts = Parts(
+        settings=settings,
+        stores=stores,
+        registry=registry,
+        pulse=pulse,
+        push=push,
+        events=events,
+        clock=clock,
+        rng=rng,
+    )
+    return App(parts, metrics=metrics, health=health, leave=leave)
 
 
 def store_arguments(settings: Settings) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Caller:
             return await self.processes.run(handler.function, payload, Facts(**facts), ctx.link)
         if handler.in_thread:
             link = ThreadLink(ctx.link, current_token())
-            sync = SyncContext[Any](**facts, state=ctx.state, link=link)
+            sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)
             # Not abandoned when cancelled: a thread that runs on keeps its place.
             call = partial(_in_thread, handler.function, payload, sync)
             return await anyio.to_thread.run_sync(call, limiter=self.threads)

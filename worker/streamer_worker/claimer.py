@@ -155,9 +155,7 @@ class Claimer:
         self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
         return claim
 
-    async def _tell_refused(
-        self, candidate: Candidate, error: Undecodable | ItemTooLarge
-    ) -> None:
+    async def _tell_refused(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
         broken = isinstance(error, Undecodable)
         reason = error.reason if isinstance(error, Undecodable) else error.message
         await self._announcer.failed_in_table(

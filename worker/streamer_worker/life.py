@@ -27,7 +27,6 @@ from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import Registry
-from streamer_worker.lifespans import LEAVING
 from streamer_worker.limits import Limits
 from streamer_worker.loops import run_every
 from streamer_worker.poller import Poller

@@ -37,7 +37,9 @@ class Limits:
 
     def room(self) -> Room:
         """Return the room that is left now."""
-        return Room(total=self._slots.free, limits=(self._action, self._thread, self._process, self._tenant))
+        return Room(
+            total=self._slots.free, limits=(self._action, self._thread, self._process, self._tenant)
+        )
 
     def _action(self, candidate: Candidate) -> tuple[str, float]:
         action = candidate.action or ""

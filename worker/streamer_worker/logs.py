@@ -56,6 +56,34 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 _DEEPEST: Final = 8
 _LARGEST: Final = 10**100
 _INDENT: Final = "    "
+_AS_WANTED: Final = frozenset({"completed", "released", "cancelled", "retried", "snoozed"})
+# None: not told at all. What is not here is INFO.
+_LEVELS: Final[dict[type[Event], int | None]] = {
+    SlotsChanged: None,
+    FleetLooked: logging.DEBUG,
+    Polled: logging.DEBUG,
+    ProgressWritten: logging.DEBUG,
+    RequestStarted: logging.DEBUG,
+    ActionUnknown: logging.WARNING,
+    CheckpointDelayed: logging.WARNING,
+    ClaimTried: logging.WARNING,
+    ClockJumped: logging.WARNING,
+    HandlerRaised: logging.WARNING,
+    HandlerStuck: logging.WARNING,
+    HeartbeatTried: logging.WARNING,
+    ItemUndecodable: logging.WARNING,
+    LoopBlocked: logging.WARNING,
+    PayloadRefused: logging.WARNING,
+    ProgressDropped: logging.WARNING,
+    RequestFinished: logging.WARNING,
+    RequestRescued: logging.WARNING,
+    SettleDelayed: logging.WARNING,
+    TableDiffers: logging.WARNING,
+    WorkerFenced: logging.WARNING,
+    LifespanFailed: logging.ERROR,
+    ProcessEnding: logging.ERROR,
+    StepFailed: logging.ERROR,
+}
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -135,32 +163,16 @@ def _name(event: Event) -> str:
 
 def _level(event: Event) -> int | None:
     match event:
-        case SlotsChanged():
-            return None
-        case Polled() | RequestStarted() | FleetLooked() | HeartbeatTried(outcome="beaten"):
-            return logging.DEBUG
         # A verdict comes perhaps every second; how the attempt ended is told anyway.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
             return logging.DEBUG
-        case ConnectionsReaped(found=found, undecodable=undecodable):
-            return logging.INFO if found or undecodable else logging.DEBUG
-        case RequestFinished(
-            outcome="completed" | "released" | "cancelled" | "retried" | "snoozed"
-        ):
-            return logging.INFO
-        case ProgressWritten():
+        case HeartbeatTried(outcome="beaten"):
             return logging.DEBUG
-        case StepFailed() | ProcessEnding() | LifespanFailed():
-            return logging.ERROR
-        case HandlerRaised() | PayloadRefused() | RequestFinished() | SettleDelayed():
-            return logging.WARNING
-        case ProgressDropped() | CheckpointDelayed():
-            return logging.WARNING
-        case HandlerStuck() | WorkerFenced() | HeartbeatTried() | LoopBlocked() | ClockJumped():
-            return logging.WARNING
-        case TableDiffers() | ItemUndecodable() | ActionUnknown() | RequestRescued() | ClaimTried():
-            return logging.WARNING
-    return logging.INFO
+        case ConnectionsReaped(found=0, undecodable=0):
+            return logging.DEBUG
+        case RequestFinished(outcome=outcome) if outcome in _AS_WANTED:
+            return logging.INFO
+    return _LEVELS.get(type(event), logging.INFO)
 
 
 def _add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

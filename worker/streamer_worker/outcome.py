@@ -101,16 +101,8 @@ def decide(
     match ended:
         case Returned(value=value):
             return _completed(value)
-        case Raised(error=PayloadInvalid() as error):
-            return Fail(error=readable(message_of(error)), code=VALIDATION_ERROR)
-        case Raised(error=WorkerCrashed() as error):
-            return _again(request, readable(message_of(error)), WORKER_CRASHED, wait)
-        case Raised(error=Reject() as error):
-            return Fail(error=readable(message_of(error)), code=error.code)
-        case Raised(error=RetryLater() as error):
-            return _later(request, error)
         case Raised(error=error):
-            return _again(request, readable(message_of(error)), PROCESSING_FAILED, wait)
+            return _raised(error, request, wait)
         case NoHandler(action=action):
             text = f"no handler is installed for action {action!r}"
             return Fail(error=readable(text), code=INVALID_ACTION)
@@ -120,6 +112,20 @@ def decide(
             return Release()
         case Fenced():
             return _again(request, "its worker was paused or starved", WORKER_LOST, 0.0)
+
+
+def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome:
+    if isinstance(error, RetryLater):
+        return _later(request, error)
+    text = readable(message_of(error))
+    match error:
+        case Reject(code=code):
+            return Fail(error=text, code=code)
+        case PayloadInvalid():
+            return Fail(error=text, code=VALIDATION_ERROR)
+        case WorkerCrashed():
+            return _again(request, text, WORKER_CRASHED, wait)
+    return _again(request, text, PROCESSING_FAILED, wait)
 
 
 def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Outcome:

@@ -15,11 +15,19 @@ from streamer_store import (
     ClaimLost,
     Clock,
     InvalidInput,
+    ItemTooLarge,
     Progress,
     RequestQueue,
     StoreError,
 )
-from streamer_store.values import AttributeValue, decode, encode, encode_document
+from streamer_store.values import (
+    MAX_ITEM_BYTES,
+    AttributeValue,
+    decode,
+    encode,
+    encode_document,
+    value_size,
+)
 from streamer_worker.events import CheckpointDelayed, Events, ProgressDropped, ProgressWritten
 from streamer_worker.plain import plain
 from streamer_worker.retry import backoff
@@ -55,11 +63,13 @@ class Standing:
         *,
         reset: bool,
     ) -> bool:
-        """Take it in, and return whether that changed anything. Raises ValidationError."""
-        if message is not None:
-            Progress(message=message)
-            encode(message, "message")
+        """Take it in, and return whether that changed anything.
+
+        Raises ValidationError; ItemTooLarge for what no item has room for.
+        """
+        Progress(fraction, message)
         encoded = None if details is None else encode_document(details, "details")
+        _check_size(message, encoded)
         with self._lock:
             if fraction is not None and (reset or fraction >= self._least):
                 self._fraction = self._least = fraction
@@ -78,6 +88,15 @@ class Standing:
             told, details = self.told, self._details
             fraction, message = self._fraction, self._message
         return told, Progress(fraction, message, None if details is None else decode(details))
+
+
+def _check_size(message: str | None, details: AttributeValue | None) -> None:
+    for name, value in (
+        ("message", None if message is None else encode(message, "message")),
+        ("details", details),
+    ):
+        if value is not None and (size := value_size(value)) > MAX_ITEM_BYTES:
+            raise ItemTooLarge(name, f"has {size} bytes, an item may have {MAX_ITEM_BYTES}")
 
 
 class Coalescer:
@@ -197,9 +216,10 @@ class ProgressWriter:
         Raises ValidationError; ItemTooLarge; ClaimLost where the handler is not cancelled first.
         """
         value = plain(value)
-        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
-        while not await self._wrote_checkpoint(value):
-            await anyio.sleep(next(pauses))
+        for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
+            if await self._wrote_checkpoint(value):
+                return
+            await anyio.sleep(pause)
 
     async def close(self) -> Progress | None:
         """Write no more, and return what the table does not have yet."""

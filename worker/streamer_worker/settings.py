@@ -84,6 +84,7 @@ class HandlerSettings(_Component):
         default=5.0, le=3600, description="How long a handler that is told to end may take"
     )
     threads: int = Field(default=32, ge=1, le=1000, description="Synchronous handlers run at once")
+    processes: int = 2
 
 
 class PresenceSettings(_Component):

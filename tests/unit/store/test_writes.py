@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store import AsyncRequest, Candidate, Claim, RequestStatus, writes
+from streamer_store import AsyncRequest, Candidate, Claim, Progress, RequestStatus, writes
 from streamer_store.engine import OneOf, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time
@@ -216,7 +216,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
     ),
 }
 UPDATES = {name: move[0] for name, move in MOVES.items()} | {
-    "progress": writes.progress(HELD, seq=4, fraction=0.5, message="half", details={"n": 1})
+    "progress": writes.progress(HELD, seq=4, progress=Progress(0.5, "half", {"n": 1}))
 }
 
 

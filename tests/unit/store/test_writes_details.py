@@ -8,7 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from streamer_store import AsyncRequest, Candidate, Claim, RequestStatus, ValidationError, writes
+from streamer_store import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    Progress,
+    RequestStatus,
+    ValidationError,
+    writes,
+)
 from streamer_store.engine import Absent, Below, OneOf, Put, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time
@@ -19,8 +27,7 @@ FENCE = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "mine"
 
 
 def progress(**given: Any) -> Update:
-    nothing: dict[str, Any] = {"fraction": None, "message": None, "details": None}
-    return writes.progress(HELD, seq=4, **nothing | given)
+    return writes.progress(HELD, seq=4, progress=Progress(**given))
 
 
 def test_a_new_request_is_put_where_there_is_none() -> None:

@@ -13,12 +13,15 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim
 from streamer_worker import Context, Handler, RetryPolicy, handler
+from streamer_worker.announcer import Announcer
+from streamer_worker.calling import Caller
 from streamer_worker.claimer import Claimer
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.limits import Limits
 from streamer_worker.poller import Poller
+from streamer_worker.processes.pool import Processes
 from streamer_worker.settings import HandlerSettings, PollSettings, Settings
 from streamer_worker.settle import Settler
 from streamer_worker.sightings import Sightings
@@ -37,7 +40,12 @@ class DispatchBench:
             requests=world.stores.requests,
             settler=Settler(requests=world.stores.requests, events=world.events, rng=world.rng),
             slots=self.slots,
-            threads=anyio.CapacityLimiter(HandlerSettings().threads),
+            caller=Caller(
+                threads=anyio.CapacityLimiter(HandlerSettings().threads),
+                processes=Processes(limit=1, log=None, events=world.events, grace=1.0),
+                states={},
+            ),
+            announcer=Announcer(push=world.pushed.append, clock=world.clock),
             settings=HandlerSettings(),
             events=world.events,
             clock=world.clock,
@@ -99,6 +107,7 @@ class PollBench:
             requests=world.stores.requests,
             slots=self.slots,
             sightings=sightings,
+            announcer=Announcer(push=world.pushed.append, clock=world.clock),
             events=world.events,
             clock=world.clock,
             rng=world.rng,

@@ -26,15 +26,13 @@ from streamer_store.engine import ConditionFailed, Delete, Page, Put, Query, Sca
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Table
 from streamer_store.values import Item
-from streamer_worker.app import App
+from streamer_worker.app import App, app_on
 from streamer_worker.events import Event, Events
 from streamer_worker.handlers.context import Context
-from streamer_worker.handlers.definition import Handler, handler
+from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware, handler
 from streamer_worker.handlers.registry import registry
-from streamer_worker.health import Health
-from streamer_worker.life import Parts
-from streamer_worker.metrics import Metrics
-from streamer_worker.pulse import pulse_here
+from streamer_worker.push.messages import Message
+from streamer_worker.push.opening import Push, PushOpener
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from support import START
 
@@ -249,6 +247,7 @@ class World:
     clock: Clock
     rng: random.Random
     left: list[bool] = field(default_factory=list)
+    pushed: list[Message] = field(default_factory=list)
 
     async def enqueue(self, action: str = "echo", **fields: Any) -> AsyncRequest:
         """Enqueue a request that has one attempt, unless told otherwise."""
@@ -271,34 +270,38 @@ class World:
     async def put_raw(self, **attributes: Any) -> None:
         await self.engine.inner.put(Put(table=REQUESTS, item=attributes))
 
-    def app(self, handlers: Iterable[Handler] = (), **settings: Any) -> App:
-        handlers = list(handlers)
-        metrics = Metrics(actions={each.action for each in handlers})
+    def app(
+        self,
+        handlers: Iterable[Handler | HandlerGroup[Any]] = (),
+        middleware: Iterable[Middleware] = (),
+        **settings: Any,
+    ) -> App:
+        found = registry(handlers, middleware)
         defaults: dict[str, Any] = {
             "poll": PollSettings(fastest=0.001, slowest=0.005),
             "reaper": ReaperSettings(enabled=False),
             "http": HttpSettings(enabled=False),
         }
-        made = Settings(**defaults | settings)
-        health = Health(settings=made, clock=self.clock)
-        events = Events(metrics, health, self.recorder)
-        pulse = pulse_here(
-            workers=self.stores.workers,
-            settings=made.presence,
-            events=events,
+        return app_on(
+            self.stores,
+            settings=Settings(**defaults | settings),
+            registry=found,
+            push=push_to(self.pushed.append),
+            listeners=[self.recorder],
+            leave=lambda: self.left.append(True),
             clock=self.clock,
             rng=self.rng,
         )
-        parts = Parts(
-            settings=made,
-            stores=self.stores,
-            registry=registry(handlers),
-            pulse=pulse,
-            events=events,
-            clock=self.clock,
-            rng=self.rng,
-        )
-        return App(parts, metrics=metrics, health=health, leave=lambda: self.left.append(True))
+
+
+def push_to(push: Push) -> PushOpener:
+    """Return an opener of a push that hands messages to this one."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Push]:
+        yield push
+
+    return opened
 
 
 @handler("echo")

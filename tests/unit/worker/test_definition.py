@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pytest
 
 from streamer_worker import Context, Handler, RetryPolicy, handler
+from support import START
 
 
 async def plain(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
@@ -135,15 +135,18 @@ def test_a_handler_needs_the_name_of_an_action(action: Any) -> None:
 def test_a_context_shows_no_machinery() -> None:
     """A context that a handler logs holds the request's own facts only."""
 
-    async def machinery(
-        progress: float | None, message: str | None, details: Mapping[str, Any] | None
-    ) -> None: ...
-
-    class Running:
+    class Machinery:
         draining = cancelled = False
 
     context = Context(
-        request_id="r", action="a", attempt=1, max_retries=3, report=machinery, signals=Running()
+        request_id="r",
+        action="a",
+        attempt=1,
+        max_retries=3,
+        deadline=START,
+        metadata={"secret": 1},
+        link=Machinery(),  # type: ignore[arg-type]
     )
-    assert "machinery" not in repr(context)
+    assert "Machinery" not in repr(context)
+    assert "secret" not in repr(context)
     assert "request_id='r'" in repr(context)

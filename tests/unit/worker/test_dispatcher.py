@@ -11,10 +11,10 @@ import pytest
 
 from streamer_store import RequestStatus
 from streamer_worker import Context, Handler, handler
-from streamer_worker.events import RequestFinished, RequestStarted
+from streamer_worker.events import ProgressWritten, RequestFinished, RequestStarted
 from streamer_worker.slots import Assignment
 from unit.worker.benches import DispatchBench
-from unit.worker.harness import Waiting, World, echo, is_progress, on_asyncio
+from unit.worker.harness import PATIENCE, Waiting, World, echo, is_progress, on_asyncio
 
 pytestmark = pytest.mark.anyio
 
@@ -68,12 +68,13 @@ async def test_a_handler_is_given_the_request(world: World) -> None:
 
 
 async def test_progress_is_written_while_the_handler_runs(world: World) -> None:
-    """What the context reports is in the table before the handler goes on."""
+    """What the context reports is in the table soon."""
     seen: list[float] = []
 
     @handler("steps")
     async def steps(_payload: dict[str, Any], ctx: Context) -> None:
         await ctx.progress(0.4, "Reading rows", details={"rows": 3})
+        await world.recorder.wait_for(ProgressWritten)
         seen.append((await world.stores.requests.get(ctx.request_id)).progress)
 
     assert await DispatchBench(world, steps).run(await world.claim("steps")) == "completed"
@@ -198,7 +199,7 @@ async def test_a_result_that_cannot_be_stored_fails(world: World) -> None:
 @pytest.mark.parametrize(
     ("operation", "outcome"), [("cancel", "cancelled"), ("delete", "claim_lost")]
 )
-async def test_losing_the_request_cancels_the_handler_at_its_next_report(
+async def test_losing_the_request_cancels_the_handler_soon_after_a_report(
     operation: str, outcome: str, world: World
 ) -> None:
     """It is told as what it is, and nothing more is written."""
@@ -209,6 +210,7 @@ async def test_losing_the_request_cancels_the_handler_at_its_next_report(
         await getattr(world.stores.requests, operation)(ctx.request_id)
         world.engine.calls.clear()
         await ctx.progress(0.5)
+        await anyio.sleep(PATIENCE)
         after.append("went on")
 
     claim = await world.claim("steps")

@@ -49,7 +49,7 @@ class Installed(Distribution):
 
     @property
     def metadata(self) -> Any:
-        return {"Name": self._name}
+        return {"Name": self._name, "Version": "1.2"}
 
     def read_text(self, filename: str) -> str | None:
         del filename

@@ -10,6 +10,7 @@ import pytest
 from streamer_store import Claim, NotFound, RequestStatus, StoreUnavailable, WorkerRow
 from streamer_store.engine import Update
 from streamer_store.schema import REQUESTS, WORKERS
+from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
 from streamer_worker.events import ClaimGivenBack, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
@@ -35,11 +36,13 @@ class Bench:
         self.world = world
         self.time = ManualClock()
         self.slots = Slots(10, events=world.events)
+        announcer = Announcer(push=world.pushed.append, clock=world.clock)
         self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
             slots=self.slots,
             sightings=Sightings(clock=world.clock),
+            announcer=announcer,
             events=world.events,
             clock=world.clock,
             rng=world.rng,
@@ -49,6 +52,7 @@ class Bench:
             requests=world.stores.requests,
             workers=world.stores.workers,
             claimer=self.claimer,
+            announcer=announcer,
             slots=self.slots,
             settings=PresenceSettings(lease=LEASE, **settings),
             events=world.events,

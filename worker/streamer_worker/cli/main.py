@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer_store import StoreError
-from streamer_worker.cli import demo, requests, run, tables, workers
+from streamer_worker.cli import demo, handlers, requests, run, tables, workers
 from streamer_worker.errors import StartError
 
 cli = typer.Typer(
@@ -24,6 +24,7 @@ cli.command("run")(run.run)
 cli.command("enqueue")(requests.enqueue)
 cli.command("show")(requests.show)
 cli.command("cancel")(requests.cancel)
+cli.command("handlers")(handlers.handlers)
 cli.command("workers")(workers.workers)
 cli.command("drain")(workers.drain)
 cli.add_typer(tables.cli, name="tables")

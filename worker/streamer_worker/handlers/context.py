@@ -240,7 +240,8 @@ def fraction_of(done: float | None, total: float | None) -> float | None:
     if done is None:
         return None
     limit = 1.0 if total is None else total
-    for name, value in (("progress", done), ("total", limit)):
+    told: tuple[tuple[str, object], ...] = (("progress", done), ("total", limit))
+    for name, value in told:
         # NaN is in no range; a bool is a mistake.
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             raise ValidationError(name, f"must be a number, 0 or more, not {shown(value)}")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property, partial
 from typing import Any, Generic
 
@@ -21,6 +22,14 @@ Middleware = Callable[[Call, AsyncRequest, Context[Any]], Awaitable[Any]]
 Lifespan = Callable[[], AbstractAsyncContextManager[State]]
 _HANDLER_TAKES = ("payload", "ctx")
 _MIDDLEWARE_TAKES = ("call", "request", "ctx")
+
+
+class Kind(StrEnum):
+    """Where a handler runs."""
+
+    TASK = "task"
+    THREAD = "thread"
+    PROCESS = "process"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +55,15 @@ class Handler:
     def __call__(self, payload: Any, ctx: Any) -> Any:
         return self.function(payload, ctx)
 
+    @cached_property
+    def kind(self) -> Kind:
+        if self.process:
+            return Kind.PROCESS
+        return Kind.TASK if inspect.iscoroutinefunction(self.function) else Kind.THREAD
+
     @property
     def in_thread(self) -> bool:
-        return not self.process and not inspect.iscoroutinefunction(self.function)
+        return self.kind is Kind.THREAD
 
     @cached_property
     def schema(self) -> PayloadSchema:
@@ -125,7 +140,7 @@ def check_middleware(given: object) -> None:
 
 
 def _rules(
-    action: str,
+    action: object,
     timeout: float | None,
     retry: RetryPolicy | None,
     max_concurrency: int | None,

@@ -128,8 +128,13 @@ def _faults(each: Handler) -> list[str]:
 def _dressed(
     each: Handler, around: tuple[Middleware, ...], *, distribution: str | None = None
 ) -> Handler:
-    inner = () if each.group is None else each.group.middleware
-    return replace(each, middleware=(*around, *inner), distribution=distribution)
+    """Return it with its middleware; what it has from an earlier time stays."""
+    inner = each.middleware or (() if each.group is None else each.group.middleware)
+    return replace(
+        each,
+        middleware=(*around, *inner),
+        distribution=each.distribution if distribution is None else distribution,
+    )
 
 
 def _listed(given: Iterable[EntryPoint] | None, group: str) -> list[EntryPoint]:

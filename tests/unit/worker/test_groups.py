@@ -1,0 +1,385 @@
+"""Groups of handlers: what they share, and what is called around them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from streamer_store import AsyncRequest, RequestStatus
+from streamer_worker import Call, Context, HandlerGroup, Reject, SyncContext, handler
+from streamer_worker.errors import HandlerLoadError, LifespanError
+from streamer_worker.events import LifespanFailed, RequestFinished
+from streamer_worker.handlers.registry import load_handlers
+from unit.worker.harness import World, on_asyncio, running, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+
+class Pool:
+    """What a lifespan opens, and what became of it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[Pool]:
+        self.told.append("entered")
+        yield self
+        self.told.append("left")
+
+
+def group_of(pool: Pool, **rules: Any) -> HandlerGroup[Pool]:
+    group = HandlerGroup(lifespan=pool.lifespan, **rules)
+
+    @group.handler("use")
+    async def use(_payload: dict[str, Any], ctx: Context[Pool]) -> None:
+        ctx.state.told.append("used")
+
+    @group.handler("use_in_thread")
+    def use_in_thread(_payload: dict[str, Any], ctx: SyncContext[Pool]) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        ctx.state.told.append("used in a thread")
+
+    return group
+
+
+async def finished(world: World, action: str, **fields: Any) -> AsyncRequest:
+    """Enqueue a request and return it once it has ended."""
+    times = len(world.recorder.of(RequestFinished)) + 1
+    request = await world.enqueue(action, **fields)
+    await world.recorder.wait_for(RequestFinished, times)
+    return await world.get(request)
+
+
+async def test_a_lifespan_is_entered_once_and_left_after_the_last_handler(world: World) -> None:
+    """Its value is the state of every handler of the group."""
+    pool = Pool()
+    async with running(world.app([group_of(pool)])):
+        await finished(world, "use")
+        await finished(world, "use")
+    assert pool.told == ["entered", "used", "used", "left"]
+
+
+@on_asyncio
+async def test_a_plain_function_has_the_state_too(world: World) -> None:
+    """In its thread."""
+    pool = Pool()
+    async with running(world.app([group_of(pool)])):
+        assert (await finished(world, "use_in_thread")).status is RequestStatus.COMPLETED
+    assert pool.told == ["entered", "used in a thread", "left"]
+
+
+async def test_groups_are_left_in_reverse_order(world: World) -> None:
+    """A later one may use an earlier one's."""
+    told: list[str] = []
+
+    def named(name: str) -> HandlerGroup[str]:
+        @asynccontextmanager
+        async def span() -> AsyncIterator[str]:
+            told.append(f"{name} entered")
+            yield name
+            told.append(f"{name} left")
+
+        group = HandlerGroup(lifespan=span)
+
+        @group.handler(name)
+        async def state(_payload: dict[str, Any], ctx: Context[str]) -> str:
+            return ctx.state
+
+        return group
+
+    async with running(world.app([named("a"), named("b")])):
+        assert (await finished(world, "b")).result == {"data": "b"}
+    assert told == ["a entered", "b entered", "b left", "a left"]
+
+
+async def test_a_handler_without_a_group_has_no_state(world: World) -> None:
+    """None."""
+
+    @handler("alone")
+    async def alone(_payload: dict[str, Any], ctx: Context) -> Any:
+        return ctx.state
+
+    async with running(world.app([alone])):
+        assert (await finished(world, "alone")).result == {"data": None}
+
+
+async def test_a_lifespan_that_cannot_be_entered_stops_the_start(world: World) -> None:
+    """The error names the actions and the reason; those entered before are left."""
+    pool = Pool()
+
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[None]:
+        raise ConnectionError("no database")
+        yield
+
+    group = HandlerGroup(lifespan=broken)
+    group.handler("report")(_nothing)
+    with pytest.raises(LifespanError, match="group of report: ConnectionError: no database"):
+        await world.app([group_of(pool), group]).run()
+    assert pool.told == ["entered", "left"]
+
+
+@virtual_time
+async def test_a_stop_does_not_wait_for_a_lifespan_that_is_being_entered(world: World) -> None:
+    """A database that does not answer must not hold up a deploy."""
+    entering = anyio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        entering.set()
+        await anyio.sleep(3600)
+        yield
+
+    group = HandlerGroup(lifespan=slow)
+    group.handler("report")(_nothing)
+    app = world.app([group])
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await entering.wait()
+        app.stop()
+    assert anyio.current_time() - began < 1
+
+
+@virtual_time
+async def test_a_lifespan_that_breaks_ends_the_worker_in_order(world: World) -> None:
+    """Running handlers may finish; then the process ends with the reason."""
+    failing = anyio.Event()
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+
+            async def fail() -> None:
+                await failing.wait()
+                raise ConnectionError("the pool is gone")
+
+            tasks.start_soon(fail)
+            yield
+
+    group = HandlerGroup(lifespan=breaking)
+
+    @group.handler("work")
+    async def work(_payload: dict[str, Any], _ctx: Context) -> str:
+        failing.set()
+        await anyio.sleep(5)
+        return "finished"
+
+    request = await world.enqueue("work")
+    with pytest.raises(LifespanError, match=r"group of work: ExceptionGroup.*the pool is gone"):
+        await world.app([group]).run()
+    assert (await world.get(request)).result == {"data": "finished"}
+    assert len(world.recorder.of(LifespanFailed)) == 1
+
+
+@virtual_time
+async def test_leaving_has_its_time(world: World) -> None:
+    """A lifespan that does not end is cancelled after five seconds, and told."""
+    cancelled: list[bool] = []
+
+    @asynccontextmanager
+    async def sticky() -> AsyncIterator[None]:
+        yield
+        try:
+            await anyio.sleep(3600)
+        except anyio.get_cancelled_exc_class():
+            cancelled.append(True)
+            raise
+
+    group = HandlerGroup(lifespan=sticky)
+    group.handler("report")(_nothing)
+    async with running(world.app([group])):
+        began = anyio.current_time()
+    assert anyio.current_time() - began == pytest.approx(5, abs=0.5)
+    assert cancelled == [True]
+    (failed,) = world.recorder.of(LifespanFailed)
+    assert "not left within 5 s" in str(failed.error)
+    assert world.left == []
+
+
+@virtual_time
+async def test_a_lifespan_that_nothing_ends_does_not_keep_the_process(world: World) -> None:
+    """Then the process is left."""
+    go = anyio.Event()
+
+    @asynccontextmanager
+    async def stubborn() -> AsyncIterator[None]:
+        yield
+        with anyio.CancelScope(shield=True):
+            await go.wait()
+
+    group = HandlerGroup(lifespan=stubborn)
+    group.handler("report")(_nothing)
+    app = world.app([group])
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(app.run)
+        app.stop()
+        await anyio.sleep(10)
+        assert world.left == [True]
+        go.set()
+
+
+async def test_an_error_on_leaving_is_told_and_no_more(world: World) -> None:
+    """All the work is done by then."""
+
+    @asynccontextmanager
+    async def clumsy() -> AsyncIterator[None]:
+        yield
+        raise OSError("already closed")
+
+    group = HandlerGroup(lifespan=clumsy)
+    group.handler("report")(_nothing)
+    async with running(world.app([group])):
+        pass
+    (failed,) = world.recorder.of(LifespanFailed)
+    assert (failed.actions, str(failed.error)) == ("report", "already closed")
+
+
+def noting(name: str, told: list[str]) -> Any:
+    async def middleware(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+        told.append(f"{name} before {request.action}")
+        result = await call(request, ctx)
+        told.append(f"{name} after")
+        return {name: result}
+
+    return middleware
+
+
+async def test_middleware_goes_around_from_the_worker_inwards(world: World) -> None:
+    """The worker's first, in its order, then the group's in theirs, then the handler."""
+    told: list[str] = []
+    group = HandlerGroup(middleware=[noting("outer", told), noting("inner", told)])
+
+    @group.handler("work")
+    async def work(_payload: dict[str, Any], _ctx: Context) -> str:
+        told.append("handler")
+        return "done"
+
+    async with running(world.app([group], [noting("worker", told)])):
+        request = await finished(world, "work")
+    assert told == [
+        "worker before work",
+        "outer before work",
+        "inner before work",
+        "handler",
+        "inner after",
+        "outer after",
+        "worker after",
+    ]
+    assert request.result == {"worker": {"outer": {"inner": "done"}}}
+
+
+class Order(BaseModel):
+    number: int
+
+
+async def test_middleware_may_change_payload_and_context(world: World) -> None:
+    """What it passes on is checked against the schema after that."""
+
+    async def unpack(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+        payload = {"number": (request.payload or {})["packed"]}
+        return await call(replace(request, payload=payload), replace(ctx, state="from middleware"))
+
+    group = HandlerGroup(middleware=[unpack])
+
+    @group.handler("work")
+    async def work(payload: Order, ctx: Context) -> list[Any]:
+        return [payload.number, ctx.state]
+
+    async with running(world.app([group])):
+        assert (await finished(world, "work", payload={"packed": 7})).result == {
+            "data": [7, "from middleware"]
+        }
+        assert (await finished(world, "work", payload={"packed": "x"})).error_code == (
+            "VALIDATION_ERROR"
+        )
+
+
+async def test_middleware_may_answer_itself_or_refuse(world: World) -> None:
+    """The handler is then not called; what it raises counts as if the handler had."""
+    called: list[str] = []
+
+    async def guard(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+        match request.tenant_id:
+            case "blocked":
+                raise Reject("this tenant is blocked", code="BLOCKED")
+            case "cached":
+                return {"cached": True}
+        return await call(request, ctx)
+
+    group = HandlerGroup(middleware=[guard])
+
+    @group.handler("work")
+    async def work(_payload: dict[str, Any], ctx: Context) -> None:
+        called.append(str(ctx.tenant_id))
+
+    async with running(world.app([group])):
+        assert (await finished(world, "work", tenant_id="blocked")).error_code == "BLOCKED"
+        assert (await finished(world, "work", tenant_id="cached")).result == {"cached": True}
+        await finished(world, "work", tenant_id="good")
+    assert called == ["good"]
+
+
+async def _nothing(payload: dict[str, Any], ctx: Context) -> None: ...
+async def _two(call: Any, request: Any) -> None: ...
+def _plain_middleware(call: Any, request: Any, ctx: Any) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", [_two, _plain_middleware, "text", _nothing])
+def test_middleware_has_one_shape(wrong: Any) -> None:
+    """Told where the group is made."""
+    with pytest.raises(TypeError, match="middleware"):
+        HandlerGroup(middleware=[wrong])
+
+
+def test_a_lifespan_is_called() -> None:
+    """An open context manager is none: it could be entered only once."""
+    with pytest.raises(TypeError, match="lifespan must be a function"):
+        HandlerGroup(lifespan=5)  # type: ignore[arg-type]
+
+
+def test_entry_points_name_groups_and_middleware(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All handlers of a group are loaded; middleware in the order of the entry points' names."""
+    (tmp_path / "plug_group.py").write_text(
+        """
+from streamer_worker import HandlerGroup
+
+async def inner(call, request, ctx): ...
+async def first(call, request, ctx): ...
+async def second(call, request, ctx): ...
+def wrong(call, request, ctx): ...
+
+group = HandlerGroup(middleware=[inner])
+empty = HandlerGroup()
+
+@group.handler("a")
+async def a(payload, ctx): ...
+
+@group.handler("b")
+async def b(payload, ctx): ...
+"""
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def point(name: str, attribute: str) -> EntryPoint:
+        return EntryPoint(name=name, value=f"plug_group:{attribute}", group="any")
+
+    around = [point("20-second", "second"), point("10-first", "first")]
+    found = load_handlers([point("all", "group")], around)
+    assert sorted(found) == ["a", "b"]
+    assert [each.__name__ for each in found["a"].middleware] == ["first", "second", "inner"]
+    with pytest.raises(HandlerLoadError, match="HandlerGroup without handlers"):
+        load_handlers([point("none", "empty")], [])
+    with pytest.raises(HandlerLoadError, match=r"wrong = plug_group:wrong.*async function"):
+        load_handlers([], [point("wrong", "wrong")])

@@ -1,0 +1,207 @@
+"""The annotation of a handler's first parameter is its payload's schema."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from streamer_worker import Context, PayloadInvalid, SyncContext, handler
+from streamer_worker.errors import HandlerLoadError
+from streamer_worker.handlers.registry import registry
+from streamer_worker.handlers.schema import schema_of
+
+if TYPE_CHECKING:
+    from fractions import Fraction  # as a type checker alone knows it
+
+
+class Report(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    rows: int = Field(gt=0)
+    title: str = "untitled"
+
+
+@dataclass
+class Span:
+    begin: int
+    end: int = 10
+
+
+class Names(TypedDict):
+    names: list[str]
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    tricks: list[str]
+
+
+Animal = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+async def model(payload: Report, ctx: Context) -> None: ...
+async def data_class(payload: Span, ctx: Context) -> None: ...
+async def typed_dict(payload: Names, ctx: Context) -> None: ...
+async def union(payload: Cat | Dog, ctx: Context) -> None: ...
+async def tagged(payload: Animal, ctx: Context) -> None: ...
+async def bare_dict(payload: dict, ctx: Context) -> None: ...  # type: ignore[type-arg]
+async def typed_mapping(payload: dict[str, int], ctx: Context) -> None: ...
+async def anything(payload: Any, ctx: Context) -> None: ...
+async def nothing_said(payload, ctx) -> None: ...  # type: ignore[no-untyped-def] # noqa: ANN001
+async def all_of_them(*both: Any) -> None: ...
+def in_thread(payload: Report, ctx: SyncContext) -> None: ...
+async def typed_state(payload: Report, ctx: Context[int]) -> None: ...
+async def unread_context(payload: Report, ctx: Fraction) -> None: ...
+
+
+@functools.wraps(model)
+async def wrapped(*args: Any) -> None:
+    await model(*args)
+
+
+class Service:
+    async def method(self, payload: Report, ctx: Context) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "payload", "expected"),
+    [
+        (model, {"rows": 3}, Report(rows=3)),
+        (model, {"rows": Decimal(3), "title": "a"}, Report(rows=3, title="a")),
+        (in_thread, {"rows": 3}, Report(rows=3)),
+        (typed_state, {"rows": 3}, Report(rows=3)),
+        (unread_context, {"rows": 3}, Report(rows=3)),
+        (wrapped, {"rows": 3}, Report(rows=3)),
+        (Service().method, {"rows": 3}, Report(rows=3)),
+        (functools.partial(model), {"rows": 3}, Report(rows=3)),
+        (data_class, {"begin": 1}, Span(1, 10)),
+        (typed_dict, {"names": ["Ada"]}, {"names": ["Ada"]}),
+        (union, {"kind": "dog", "tricks": []}, Dog(kind="dog", tricks=[])),
+        (tagged, {"kind": "cat", "lives": 9}, Cat(kind="cat", lives=9)),
+        (bare_dict, {"any": [1, None]}, {"any": [1, None]}),
+        (typed_mapping, {"a": 1}, {"a": 1}),
+        (anything, {"any": b"bytes"}, {"any": b"bytes"}),
+        (nothing_said, {"any": 1}, {"any": 1}),
+        (all_of_them, {"any": 1}, {"any": 1}),
+        (bare_dict, None, {}),
+    ],
+)
+def test_a_payload_that_fits(function: Any, payload: Any, expected: Any) -> None:
+    """It becomes what the annotation says."""
+    assert schema_of(function).parse(payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "payload", "paths"),
+    [
+        (model, {}, ("rows",)),
+        (model, None, ("rows",)),
+        (model, {"rows": 0, "title": 5, "more": 1}, ("rows", "title", "more")),
+        (data_class, {"begin": "x"}, ("begin",)),
+        (typed_dict, {"names": ["Ada", 7]}, ("names.1",)),
+        (tagged, {"kind": "cow"}, ("",)),
+        (tagged, {"kind": "cat"}, ("cat.lives",)),
+        (typed_mapping, {"a": "b"}, ("a",)),
+    ],
+)
+def test_a_payload_that_does_not_fit(function: Any, payload: Any, paths: Any) -> None:
+    """All fields are named, each with what is wrong."""
+    with pytest.raises(PayloadInvalid) as caught:
+        schema_of(function).parse(payload)
+    assert caught.value.paths == paths
+    assert str(caught.value).startswith("the payload does not fit: ")
+    for path, fault in caught.value.fields:
+        assert (f"{path}: {fault}" if path else fault) in str(caught.value)
+
+
+def test_the_text_says_what_is_wrong_and_not_what_was_given() -> None:
+    """A payload may hold a secret; its author knows what it was."""
+    with pytest.raises(PayloadInvalid) as caught:
+        schema_of(model).parse({"rows": "s3cret"})
+    assert str(caught.value) == (
+        "the payload does not fit: rows: Input should be a valid integer,"
+        " unable to parse string as an integer"
+    )
+
+
+def test_a_thousand_faults_are_told_in_part() -> None:
+    """The text has a place in the table."""
+    with pytest.raises(PayloadInvalid) as caught:
+        schema_of(typed_mapping).parse({str(number): "x" for number in range(1000)})
+    assert len(caught.value.fields) == 20
+
+
+@pytest.mark.parametrize("function", [model, bare_dict])
+def test_the_routers_metadata_is_not_part_of_the_payload(function: Any) -> None:
+    """A model that forbids extra fields must not trip over it; it is in the context."""
+    given = {"rows": 3, "_metadata": {"source_ip": "192.0.2.1"}}
+    assert "_metadata" not in dict(schema_of(function).parse(given))
+    assert "_metadata" in given
+
+
+def test_metadata_of_another_kind_is_the_payloads_own() -> None:
+    """Only a mapping is what a router puts there."""
+    assert schema_of(bare_dict).parse({"_metadata": 5}) == {"_metadata": 5}
+
+
+async def swapped(ctx: Context, payload: dict[str, Any]) -> None: ...
+async def a_number(payload: int, ctx: Context) -> None: ...
+async def a_list(payload: list[str], ctx: Context) -> None: ...
+async def unreadable(payload: Fraction, ctx: Context) -> None: ...
+async def no_schema(payload: Service, ctx: Context) -> None: ...
+async def wrong_context(payload: Report, ctx: SyncContext) -> None: ...
+def wrong_sync_context(payload: Report, ctx: Context) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (swapped, "the payload comes first, then the context; 'ctx'"),
+        (a_number, "'payload' is annotated as int, but a payload is a mapping"),
+        (a_list, r"'payload' is annotated as list\[str\], but a payload is a mapping"),
+        (unreadable, "the annotation of 'payload' cannot be read.*TYPE_CHECKING"),
+        (no_schema, "'payload' is annotated with what pydantic cannot check.*Service"),
+        (wrong_context, "'ctx' of an async function is a Context, no SyncContext"),
+        (wrong_sync_context, "'ctx' of a plain function is a SyncContext, no Context"),
+    ],
+)
+def test_a_signature_that_makes_no_sense_is_told_when_it_is_loaded(
+    function: Any, told: str
+) -> None:
+    """The error names the handler, its action, the parameter, and what is wrong."""
+    with pytest.raises(HandlerLoadError, match=f"handler {function.__name__} of 'x': {told}"):
+        registry([handler("x")(function)])
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (model, "Report"),
+        (union, "Cat | Dog"),
+        (typed_mapping, "dict[str, int]"),
+        (bare_dict, "dict"),
+        (nothing_said, "dict"),
+    ],
+)
+def test_a_schema_has_a_name_to_show(function: Any, name: str) -> None:
+    """As the author would write it."""
+    assert schema_of(function).name.replace(f"{__name__}.", "") == name
+
+
+def test_json_schema_is_there_for_producers() -> None:
+    """With the fields and their rules."""
+    schema = schema_of(model).json_schema()
+    assert schema["required"] == ["rows"]
+    assert schema["properties"]["rows"]["exclusiveMinimum"] == 0
+    assert schema_of(nothing_said).json_schema() == {"type": "object"}
