@@ -89,26 +89,6 @@ async def test_dequeue_takes_the_oldest_pending_first(stores: Stores, clock: Man
     assert [claim.request_id for claim in await stores.requests.dequeue(5)] == ["old"]
 
 
-async def test_progress_changes_only_what_is_given(stores: Stores) -> None:
-    """Fraction, message and details are each kept until a new one comes."""
-    claim = await claimed(stores)
-    await stores.requests.update_progress(claim, 0.25, "reading", {"rows": 1})
-    await stores.requests.update_progress(claim, 0.5)
-    await stores.requests.update_progress(claim, message="writing")
-    request = await stores.requests.get("r1")
-    assert (request.progress, request.progress_message) == (0.5, "writing")
-    assert request.progress_details == {"rows": 1}
-    assert request.version == claim.version
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), True])
-async def test_progress_is_a_fraction(stores: Stores, fraction: float) -> None:
-    """Anything else is refused before it is written."""
-    claim = await claimed(stores)
-    with pytest.raises(ValidationError, match="progress"):
-        await stores.requests.update_progress(claim, fraction)
-
-
 async def test_a_retry_that_counts_and_one_that_does_not(stores: Stores) -> None:
     """RetryCount is one more, or as it was; error and code stay to be seen; no worker has it."""
     claim = await claimed(stores)
@@ -163,6 +143,7 @@ async def test_a_lost_claim_writes_nothing(stores: Stores) -> None:
     before = await raw(stores)
     for write in (
         stores.requests.update_progress(old, 0.9),
+        stores.requests.checkpoint(old, {"row": 9}),
         stores.requests.complete(old, {}),
         stores.requests.fail(old, "broke", "BROKE"),
         stores.requests.retry(old, timedelta(0)),

@@ -211,6 +211,10 @@ WRITES: Final[dict[str, Write]] = {
         prepare=_held(lambda stores, claim: stores.requests.update_progress(claim, 0.5, "half")),
         answers=_HOLDER,
     ),
+    "checkpoint": Write(
+        prepare=_held(lambda stores, claim: stores.requests.checkpoint(claim, {"row": 5})),
+        answers=_HOLDER,
+    ),
     "complete": Write(
         prepare=_held(lambda stores, claim: stores.requests.complete(claim, {"ok": True})),
         answers=_COMPLETED,
