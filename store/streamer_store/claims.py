@@ -102,10 +102,16 @@ class Claims:
         progress: Progress | None = None,
     ) -> None:
         version = writes.settle_version(claim.version)
-        update = writes.complete(
-            claim, result=result, version=version, now=self._clock.now(), progress=progress
+        now = self._clock.now()
+        updates = [
+            writes.complete(
+                claim, result=result, version=version, now=now, progress=progress, frees=frees
+            )
+            for frees in ((), writes.TOLD)
+        ]
+        await _write_what_fits(
+            updates, lambda update: self._settle("complete", claim, update, version)
         )
-        await self._settle("complete", claim, update, version)
 
     async def fail(
         self, claim: Claim, error: str, code: str, *, progress: Progress | None = None

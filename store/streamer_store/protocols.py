@@ -172,7 +172,8 @@ class RequestQueue(Protocol):
         *,
         progress: Progress | None = None,
     ) -> None:
-        """Settle as COMPLETED, with the last of the progress; its fraction becomes 1.
+        """Settle as COMPLETED, with the last of the progress; its fraction becomes 1. Where the
+        item has no room for the result, message and details of the progress go.
 
         After StoreUnavailable the same settling call may be made again: it succeeds when the
         first has taken effect. Raises ClaimLost; Cancelled; ValidationError; ItemTooLarge.

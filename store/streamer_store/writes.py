@@ -23,6 +23,8 @@ _SETTLES: Final = uuid.UUID("b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22")
 _SPARE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
 # What a failure gives up for its own few words: at first nothing, the payload last.
 ROOM: Final[tuple[tuple[str, ...], ...]] = ((), _SPARE, (*_SPARE, "Payload"))
+# What a result is worth more than.
+TOLD: Final = ("ProgressDetails", "ProgressMessage")
 SHORT_ERROR_CHARS: Final = 256
 
 
@@ -94,8 +96,10 @@ def complete(
     version: str,
     now: datetime,
     progress: Progress | None = None,
+    frees: tuple[str, ...] = (),
 ) -> Update:
-    sets = _progress(progress) | {
+    """Complete a request; `frees` go where the item has no room for its result."""
+    sets = _progress(None if frees else progress) | {
         "Progress": _number(1),
         "ProcessingEnded": _time(now),
         "TTL": _ttl(now),
@@ -107,7 +111,7 @@ def complete(
         RequestStatus.COMPLETED,
         version,
         sets=sets,
-        removes=("Checkpoint",),
+        removes=("Checkpoint", *frees),
         conditions=_fence(held),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +10,8 @@ import pytest
 import structlog
 from trio.testing import MockClock
 
-from streamer_store import Undecodable
-from streamer_store.stores import stores_over
-from streamer_worker.events import Events, ItemUndecodable
 from unit.worker.benches import PollBench
-from unit.worker.harness import FaultyEngine, LoopClock, Recorder, World
+from unit.worker.harness import World, make_world
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -28,19 +24,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def world() -> World:
-    engine = FaultyEngine()
-    recorder = Recorder()
-    events = Events(recorder)
-    clock = LoopClock()
-    rng = random.Random(7)
-
-    def report(error: Undecodable) -> None:
-        events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
-
-    stores = stores_over(engine, clock=clock, rng=rng, report=report)
-    return World(
-        engine=engine, stores=stores, recorder=recorder, events=events, clock=clock, rng=rng
-    )
+    return make_world()
 
 
 @pytest.fixture

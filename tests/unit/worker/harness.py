@@ -21,13 +21,15 @@ from streamer_store import (
     RequestStatus,
     Stores,
     StoreUnavailable,
+    Undecodable,
 )
 from streamer_store.engine import ConditionFailed, Delete, Page, Put, Query, Scan, Update
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Table
+from streamer_store.stores import stores_over
 from streamer_store.values import Item
 from streamer_worker.app import App, app_on
-from streamer_worker.events import Event, Events
+from streamer_worker.events import Event, Events, ItemUndecodable
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware, handler
 from streamer_worker.handlers.registry import registry
@@ -292,6 +294,22 @@ class World:
             clock=self.clock,
             rng=self.rng,
         )
+
+
+def make_world() -> World:
+    engine = FaultyEngine()
+    recorder = Recorder()
+    events = Events(recorder)
+    clock = LoopClock()
+    rng = random.Random(7)
+
+    def report(error: Undecodable) -> None:
+        events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
+
+    stores = stores_over(engine, clock=clock, rng=rng, report=report)
+    return World(
+        engine=engine, stores=stores, recorder=recorder, events=events, clock=clock, rng=rng
+    )
 
 
 def push_to(push: Push) -> PushOpener:

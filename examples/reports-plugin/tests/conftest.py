@@ -1,0 +1,14 @@
+import pytest
+from reports_plugin import count_words, reports
+
+pytest_plugins = ["streamer_worker.testing.fixtures"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def streamer_handlers() -> list[object]:
+    return [reports, count_words]

@@ -1,0 +1,195 @@
+"""What connections are told of a request, and what they are not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import RequestStatus
+from streamer_worker import Context, Reject, RetryLater, handler
+from streamer_worker.events import PayloadRefused
+from streamer_worker.push.messages import Message
+from unit.worker.benches import DispatchBench, PollBench, Raising
+from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+
+def told(world: World) -> list[tuple[str, str, str | None]]:
+    return [(each.type, each.request_id, each.connection_id) for each in world.pushed]
+
+
+def last(world: World) -> Message:
+    return world.pushed[-1]
+
+
+async def test_a_completed_request_is_told_with_its_result(world: World) -> None:
+    """To its own connection, once the table has it."""
+    claim = await world.claim(payload={"n": 1}, connection_id="c1")
+    await DispatchBench(world, echo).run(claim)
+    assert told(world) == [("complete", claim.request_id, "c1")]
+    assert last(world).result == {"n": 1}
+
+
+async def test_a_failed_request_is_told_with_its_code(world: World) -> None:
+    """And the text that the table has."""
+    claim = await world.claim("work", connection_id="c1")
+    await DispatchBench(world, Raising(Reject("no account", code="NO_ACCOUNT")).handler).run(claim)
+    assert told(world) == [("error", claim.request_id, "c1")]
+    assert (last(world).code, last(world).text) == ("NO_ACCOUNT", "no account")
+
+
+@pytest.mark.parametrize("error", [ValueError("broke"), RetryLater(after=5)])
+async def test_an_attempt_that_is_followed_by_another_is_not_told(
+    error: Exception, world: World
+) -> None:
+    """The request has not ended."""
+    claim = await world.claim("work", max_retries=3)
+    await DispatchBench(world, Raising(error).handler).run(claim)
+    assert world.pushed == []
+
+
+@virtual_time
+async def test_progress_is_told_at_most_ten_times_a_second(world: World) -> None:
+    """The newest each time, and before the end."""
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> None:
+        for number in range(200):
+            await ctx.progress(number, f"step {number}", total=200, details={"n": number})
+            await anyio.sleep(0.01)
+
+    claim = await world.claim("steps", connection_id="c1")
+    await DispatchBench(world, steps).run(claim)
+    progress = [each for each in world.pushed if each.type == "progress"]
+    assert 19 <= len(progress) <= 22
+    assert progress[-1].message == "step 199"
+    assert progress[-1].details == {"n": 199}
+    assert last(world).type == "complete"
+
+
+async def test_the_last_progress_is_in_the_table_with_the_outcome(world: World) -> None:
+    """Although the handler ends right after it: in the same write."""
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> None:
+        for number in range(100):
+            await ctx.progress(number / 100, f"step {number}")
+        raise Reject("enough")
+
+    claim = await world.claim("steps")
+    await DispatchBench(world, steps).run(claim)
+    stored = await world.get(claim)
+    assert (stored.progress, stored.progress_message) == (0.99, "step 99")
+
+
+async def test_progress_that_has_no_room_does_not_cost_the_result(world: World) -> None:
+    """The outcome is written without it."""
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> dict[str, str]:
+        await ctx.progress(0.5, "m" * 100_000)
+        return {"r": "x" * 100_000}
+
+    claim = await world.claim("steps", payload={"p": "x" * 250_000})
+    assert await DispatchBench(world, steps).run(claim) == "completed"
+    stored = await world.get(claim)
+    assert (stored.result, stored.progress_message) == ({"r": "x" * 100_000}, None)
+
+
+async def test_a_cancelled_request_is_told_by_the_worker_that_ran_it(world: World) -> None:
+    """As an error with the code CANCELLED, whoever cancelled it."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    claim = await world.claim("wait", connection_id="c1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, claim)
+        await anyio.wait_all_tasks_blocked()
+        await world.stores.requests.cancel(claim.request_id)
+        waiting.go.set()
+    assert told(world) == [("error", claim.request_id, "c1")]
+    assert last(world).code == "CANCELLED"
+
+
+async def test_what_another_worker_has_is_not_told(world: World) -> None:
+    """It will tell."""
+    claim = await world.claim("work")
+    await world.stores.requests.delete(claim.request_id)
+    await DispatchBench(world, Raising().handler).run(claim)
+    assert world.pushed == []
+
+
+@virtual_time
+async def test_nothing_is_told_that_the_table_does_not_have(world: World) -> None:
+    """While the outcome cannot be written nobody hears of it."""
+    fault = world.engine.hold("update", when=moves_to("COMPLETED"))
+    claim = await world.claim()
+    bench = DispatchBench(world, echo)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, claim)
+        await fault.wait_reached()
+        assert world.pushed == []
+        fault.let_go()
+    assert len(world.pushed) == 1
+
+
+async def test_a_request_that_cannot_be_claimed_is_told_to_those_subscribed(world: World) -> None:
+    """Its own connection is as unreadable as the rest."""
+    await world.put_raw(
+        RequestID={"S": "r1"},
+        Status={"S": "PENDING"},
+        CreatedAt={"S": "2026-01-01T00:00:00Z"},
+        Action={"S": "echo"},
+        ConnectionID={"S": "c1"},
+        Payload={"S": "no map"},
+    )
+    await PollBench(world).poll()
+    assert told(world) == [("error", "r1", None)]
+    assert last(world).code == "INVALID_REQUEST"
+
+
+async def test_a_payload_that_does_not_fit_fails_without_a_call(world: World) -> None:
+    """Without a retry, with the fields; logs hold their names only."""
+    called: list[Any] = []
+
+    @handler("typed")
+    async def typed(payload: dict[str, int], _ctx: Context) -> None:
+        called.append(payload)
+
+    claim = await world.claim("typed", payload={"a": "s3cret"}, max_retries=3)
+    assert await DispatchBench(world, typed).run(claim) == "failed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "VALIDATION_ERROR")
+    assert (stored.error or "").startswith("the payload does not fit: a: Input should be")
+    assert called == []
+    assert world.recorder.of(PayloadRefused) == [
+        PayloadRefused(request_id=claim.request_id, action="typed", fields=("a",))
+    ]
+
+
+async def test_a_checkpoint_reaches_the_next_attempt(world: World) -> None:
+    """With what else a context has."""
+    seen: list[Context] = []
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> None:
+        seen.append(ctx)
+        await ctx.checkpoint({"row": ctx.attempt})
+        raise RetryLater(after=0, counts=True)
+
+    bench = DispatchBench(world, steps)
+    first = await world.claim(
+        "steps", max_retries=3, tenant_id="t", payload={"_metadata": {"a": 1}}
+    )
+    assert await bench.run(first) == "retried"
+    candidate = await world.candidate(first.request, RequestStatus.RETRYING)
+    assert (
+        await bench.run(await world.stores.requests.claim(candidate, worker_id="me")) == "retried"
+    )
+    assert [(each.attempt, each.last_checkpoint) for each in seen] == [(1, None), (2, {"row": 1})]
+    assert (seen[0].tenant_id, seen[0].metadata, seen[0].max_retries) == ("t", {"a": 1}, 3)
+    left = seen[0].deadline - world.clock.now()
+    assert timedelta(minutes=14) < left <= timedelta(minutes=15)
