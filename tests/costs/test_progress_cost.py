@@ -44,7 +44,7 @@ async def test_a_hundred_thousand_reports_cost_less_than_a_second(made: Any) -> 
     assert await DispatchBench(world, made).run(claim) == "completed"
     cpu, took = time.process_time() - cpu, time.monotonic() - began
     writes = world.engine.calls.count("update")
-    print(f"{made.action}: {cpu:.2f} s of CPU, {took:.2f} s, {writes} writes")
+    print(f"{made.action}: {cpu:.2f} s of CPU, {took:.2f} s, {writes} writes")  # noqa: T201
     assert (await world.get(claim)).progress == 1
     assert writes <= took + 2  # the first at once, and the outcome
     limit = 1.0 if made is not detailed_loop else 3.0  # details are checked and copied each time

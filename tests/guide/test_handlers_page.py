@@ -85,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def _environment(folder: Path) -> Path:
-    """Make one that has our libraries and nothing of our sources, with pip and pytest on its path."""
+    """Make one that has our libraries, with pip and pytest on its path; give its `bin`."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     (ours,) = {path for path in sys.path if path.endswith("site-packages")}

@@ -90,7 +90,7 @@ def test_its_commands_exist() -> None:
     """Each one of the table answers --help."""
     rows = re.findall(r"^\| `streamer-worker ([a-z]+)", README, re.MULTILINE)
     assert set(rows) == {
-        *("run", "tables", "enqueue", "show", "cancel", "workers", "drain", "demo")
+        *("run", "handlers", "tables", "enqueue", "show", "cancel", "workers", "drain", "demo")
     }
     for name in rows:
         assert command(name, "--help").returncode == 0

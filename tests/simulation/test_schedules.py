@@ -19,6 +19,7 @@ from streamer_store.engine import Absent
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.fleet import Fleet
 from streamer_worker.presence import Presence
+from streamer_worker.progress import ProgressWriter
 
 FIRST = int(os.environ.get("STREAMER_TEST_SEED", "0"))
 COUNT = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))
@@ -91,6 +92,16 @@ def _cancellations_are_not_heard(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Dispatcher, "cancel", lambda _self, _versions: None)
 
 
+def _checkpoints_are_not_awaited(patch: pytest.MonkeyPatch) -> None:
+    wrote = ProgressWriter._wrote_checkpoint
+
+    async def wrote_or_not(self: ProgressWriter, value: object) -> bool:
+        await wrote(self, value)
+        return True
+
+    patch.setattr(ProgressWriter, "_wrote_checkpoint", wrote_or_not)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -100,6 +111,7 @@ def _cancellations_are_not_heard(patch: pytest.MonkeyPatch) -> None:
         _stopwatches_run_through_outages,
         _nobody_fences_itself,
         _cancellations_are_not_heard,
+        _checkpoints_are_not_awaited,
     ],
 )
 def test_what_must_hold_catches_a_broken_worker(

@@ -52,6 +52,7 @@ class World:
         self.rng = random.Random(schedule.seed)
         self.table = SharedTable()
         self.runs: list[Run] = []
+        self.safe: dict[str, list[int]] = {}
         self.engines: list[WorkerEngine] = []
         self.scopes: dict[str, anyio.CancelScope] = {}
         self.clocks: dict[str, SkewedClock] = {}
@@ -147,12 +148,29 @@ class World:
                 began=anyio.current_time(),
             )
             self._note_start(run)
+            self._judge_checkpoint(run, ctx.last_checkpoint)
             try:
-                return await _work(run, self.schedule.jobs[payload["job"]], ctx)
+                return await self._work(run, self.schedule.jobs[payload["job"]], ctx)
             finally:
                 run.ended = anyio.current_time()
 
         return job
+
+    def _judge_checkpoint(self, run: Run, found: list[int] | None) -> None:
+        """What was once said to be safe is there, or something newer is."""
+        safe = self.safe.get(run.request_id, [])
+        if safe > (found or []):
+            self.violations.append(f"{run.request_id}: {safe} was safe, {found} was found")
+
+    async def _work(self, run: Run, job: Job, ctx: Any) -> Any:
+        steps = 3
+        for step in range(steps):
+            if job.reports:
+                await ctx.progress(step / steps)
+                await ctx.checkpoint([run.number, step])
+                self.safe[run.request_id] = [run.number, step]
+            await anyio.sleep(job.seconds / steps)
+        return await _end(run, job, ctx)
 
     def _note_start(self, run: Run) -> None:
         for other in self.runs:
@@ -265,12 +283,7 @@ class World:
                 await anyio.sleep(5)
 
 
-async def _work(run: Run, job: Job, ctx: Any) -> Any:
-    steps = 3
-    for step in range(steps):
-        if job.reports:
-            await ctx.progress(step / steps)
-        await anyio.sleep(job.seconds / steps)
+async def _end(run: Run, job: Job, ctx: Any) -> Any:
     if job.raises:
         raise ValueError("it does not work")
     if job.snoozes and ctx.attempt == 1 and run.number % 2:

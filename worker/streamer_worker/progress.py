@@ -28,7 +28,13 @@ from streamer_store.values import (
     encode_document,
     value_size,
 )
-from streamer_worker.events import CheckpointDelayed, Events, ProgressDropped, ProgressWritten
+from streamer_worker.events import (
+    CheckpointDelayed,
+    Events,
+    ProgressDropped,
+    ProgressWritten,
+    StepFailed,
+)
 from streamer_worker.plain import plain
 from streamer_worker.retry import backoff
 
@@ -105,10 +111,16 @@ class Coalescer:
     """
 
     def __init__(
-        self, send: Callable[[], Awaitable[None]], *, every: float, tasks: TaskGroup
+        self,
+        send: Callable[[], Awaitable[None]],
+        *,
+        every: float,
+        tasks: TaskGroup,
+        events: Events,
     ) -> None:
         self.poked = False
         self._send = send
+        self._events = events
         self._every = every
         self._tasks = tasks
         self._scope: anyio.CancelScope | None = None
@@ -135,7 +147,10 @@ class Coalescer:
                 self._wake = anyio.Event()
                 # Before it looks at what to send: what is told from now on pokes again.
                 self.poked = False
-                await self._send()
+                try:
+                    await self._send()
+                except Exception as error:  # noqa: BLE001  those tasks are not this request's alone
+                    self._events.emit(StepFailed(loop="progress", error=error))
                 await anyio.sleep(self._every)
 
 
@@ -169,8 +184,8 @@ class ProgressWriter:
         self._pushed = 0
         self._failing = False
         self._closed = False
-        self._writes = Coalescer(self._write, every=WRITE_EVERY, tasks=tasks)
-        self._pushes = Coalescer(self._push_newest, every=PUSH_EVERY, tasks=tasks)
+        self._writes = Coalescer(self._write, every=WRITE_EVERY, tasks=tasks, events=events)
+        self._pushes = Coalescer(self._push_newest, every=PUSH_EVERY, tasks=tasks, events=events)
         self._calls = 0
         self._breathed = clock.steady()
 

@@ -22,7 +22,7 @@ from streamer_store import (
     TableMissing,
     ValidationError,
 )
-from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten
+from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten, StepFailed
 from streamer_worker.progress import ProgressWriter, Standing
 from unit.worker.harness import World, is_progress, virtual_time
 
@@ -204,6 +204,19 @@ async def test_what_an_item_cannot_hold_is_dropped(world: World) -> None:
         await anyio.sleep(5)
         assert await bench.writer.close() is None
     assert len(world.recorder.of(ProgressDropped)) == 1
+
+
+@virtual_time
+async def test_an_error_that_nobody_knows_ends_nothing(world: World) -> None:
+    """The tasks of the writer are those of the worker: it is told, and progress goes on."""
+    async with bench_for(world) as bench:
+        world.engine.fail("update", RuntimeError("a bug"), when=is_progress)
+        await bench.tell(0.1, "first")
+        (failed,) = await world.recorder.wait_for(StepFailed)
+        assert failed.loop == "progress"
+        await bench.tell(0.2, "second")
+        await world.recorder.wait_for(ProgressWritten)
+    assert (await world.get(bench.claim)).progress_message == "second"
 
 
 @pytest.mark.parametrize(
