@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamer_store.models import RequestStatus
@@ -30,6 +30,16 @@ class StoreError(Exception):
         where = {"operation": self.operation, "table": self.table, "key": self.key}
         told = ", ".join(f"{name}={value}" for name, value in where.items() if value)
         return f"{self.message} ({told})" if told else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied from its positional arguments alone, and these have more.
+        return _remade, (type(self), self.args, self.__dict__)
+
+
+def _remade(kind: type[StoreError], args: tuple[Any, ...], state: dict[str, Any]) -> StoreError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class NotFound(StoreError):

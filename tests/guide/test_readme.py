@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,8 @@ def _as_told(default: Any, value: str) -> bool:
         return value in {"AWS's own", "none", "never"}
     if isinstance(default, bool):
         return value == str(default).lower()
+    if value == "CPUs":
+        return bool(default == len(os.sched_getaffinity(0)))
     if isinstance(default, float):
         return seconds(value) == default
     return value == str(default)

@@ -158,6 +158,21 @@ class LifespanFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStarted:
+    """A process for handlers; it is kept for the next."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnded:
+    """A process has died under its handler."""
+
+    pid: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerStuck:
     """The handler did not end when it was told to. `thread`: it is a synchronous one, and
     keeps its thread and its slot; another's slot is given up for counting.
@@ -288,6 +303,8 @@ Event = (
     | HandlerRaised
     | PayloadRefused
     | LifespanFailed
+    | ChildStarted
+    | ChildEnded
     | HandlerStuck
     | StuckHandlerEnded
     | ActionUnknown

@@ -18,6 +18,7 @@ from streamer_store import StoreError
 from streamer_worker.events import (
     ActionUnknown,
     CheckpointDelayed,
+    ChildEnded,
     ClaimTried,
     ClockJumped,
     ConnectionsReaped,
@@ -66,6 +67,7 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     RequestStarted: logging.DEBUG,
     ActionUnknown: logging.WARNING,
     CheckpointDelayed: logging.WARNING,
+    ChildEnded: logging.WARNING,
     ClaimTried: logging.WARNING,
     ClockJumped: logging.WARNING,
     HandlerRaised: logging.WARNING,

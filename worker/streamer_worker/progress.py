@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,18 +14,9 @@ from streamer_store import (
     ClaimLost,
     Clock,
     InvalidInput,
-    ItemTooLarge,
     Progress,
     RequestQueue,
     StoreError,
-)
-from streamer_store.values import (
-    MAX_ITEM_BYTES,
-    AttributeValue,
-    decode,
-    encode,
-    encode_document,
-    value_size,
 )
 from streamer_worker.events import (
     CheckpointDelayed,
@@ -37,6 +27,7 @@ from streamer_worker.events import (
 )
 from streamer_worker.plain import plain
 from streamer_worker.retry import backoff
+from streamer_worker.standing import Standing
 
 if TYPE_CHECKING:
     import random
@@ -48,61 +39,6 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _BREATHE_EVERY: Final = 0.001
 _BREATHE_CALLS: Final = 100
-
-
-class Standing:
-    """The newest of all that a handler has told. Any thread may tell."""
-
-    def __init__(self, fraction: float) -> None:
-        self.told = 0
-        self._lock = threading.Lock()
-        self._fraction: float | None = None
-        self._message: str | None = None
-        self._details: AttributeValue | None = None
-        self._least = fraction
-
-    def tell(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> bool:
-        """Take it in, and return whether that changed anything.
-
-        Raises ValidationError; ItemTooLarge for what no item has room for.
-        """
-        Progress(fraction, message)
-        encoded = None if details is None else encode_document(details, "details")
-        _check_size(message, encoded)
-        with self._lock:
-            if fraction is not None and (reset or fraction >= self._least):
-                self._fraction = self._least = fraction
-            elif message is None and encoded is None:
-                return False
-            if message is not None:
-                self._message = message
-            if encoded is not None:
-                self._details = encoded
-            self.told += 1
-        return True
-
-    def newest(self) -> tuple[int, Progress]:
-        """Return how much was told until now, and what it comes to."""
-        with self._lock:
-            told, details = self.told, self._details
-            fraction, message = self._fraction, self._message
-        return told, Progress(fraction, message, None if details is None else decode(details))
-
-
-def _check_size(message: str | None, details: AttributeValue | None) -> None:
-    for name, value in (
-        ("message", None if message is None else encode(message, "message")),
-        ("details", details),
-    ):
-        if value is not None and (size := value_size(value)) > MAX_ITEM_BYTES:
-            raise ItemTooLarge(name, f"has {size} bytes, an item may have {MAX_ITEM_BYTES}")
 
 
 class Coalescer:

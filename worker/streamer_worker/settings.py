@@ -84,7 +84,12 @@ class HandlerSettings(_Component):
         default=5.0, le=3600, description="How long a handler that is told to end may take"
     )
     threads: int = Field(default=32, ge=1, le=1000, description="Synchronous handlers run at once")
-    processes: int = 2
+    processes: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=1,
+        le=1000,
+        description="Handlers with process=True run at once; as many as there are CPUs",
+    )
 
 
 class PresenceSettings(_Component):

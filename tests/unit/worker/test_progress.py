@@ -23,7 +23,8 @@ from streamer_store import (
     ValidationError,
 )
 from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten, StepFailed
-from streamer_worker.progress import ProgressWriter, Standing
+from streamer_worker.progress import ProgressWriter
+from streamer_worker.standing import Standing
 from unit.worker.harness import World, is_progress, virtual_time
 
 pytestmark = pytest.mark.anyio

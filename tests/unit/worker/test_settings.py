@@ -69,6 +69,7 @@ VALUES = {
     "handler.timeout": ("1h", 3600),
     "handler.cancel_grace": ("10s", 10),
     "handler.threads": ("4", 4),
+    "handler.processes": ("3", 3),
     "presence.heartbeat": ("2s", 2),
     "presence.lease": ("20s", 20),
     "presence.foreign_timeout": ("1h", 3600),

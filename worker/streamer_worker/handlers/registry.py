@@ -14,7 +14,7 @@ from streamer_worker.handlers.definition import (
     Middleware,
     check_middleware,
 )
-from streamer_worker.processes.wire import importable as not_importable
+from streamer_worker.processes.wire import not_importable
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"

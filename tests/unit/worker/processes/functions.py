@@ -1,0 +1,166 @@
+"""What the tests have run in processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from streamer_store import ValidationError
+from streamer_worker import HandlerCancelled, Reject, RetryLater, SyncContext, handler
+
+
+class Odd(Exception):
+    """One that cannot be read again after it was written."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}")
+
+
+def double(payload: dict[str, Any], ctx: SyncContext) -> Any:
+    return [payload, ctx.request_id, ctx.attempt, ctx.metadata, ctx.last_checkpoint]
+
+
+def pid(_payload: Any, _ctx: SyncContext) -> int:
+    return os.getpid()
+
+
+def raises(payload: str, _ctx: SyncContext) -> None:
+    raise {
+        "value": ValueError("no rows"),
+        "reject": Reject("no account", code="NO_ACCOUNT"),
+        "later": RetryLater("busy", after=7, counts=True),
+        "odd": Odd("a", "b"),
+        "exit": SystemExit(3),
+        "local": type("Local", (Exception,), {})("gone"),
+    }[payload]
+
+
+def dies(payload: str, _ctx: SyncContext) -> None:
+    if payload == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stubborn(_payload: Any, ctx: SyncContext) -> None:
+    ctx.progress(0.5, f"{os.getpid()}")
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:  # noqa: BLE001, S110
+            pass
+
+
+def cooperative(payload: str, ctx: SyncContext) -> None:
+    ctx.progress(0.5, f"{os.getpid()}")
+    try:
+        while not ctx.cancelled:
+            time.sleep(0.01)
+        ctx.progress(0.6)
+    except HandlerCancelled:
+        Path(payload).write_text("cleaned up")
+        raise
+
+
+def signalled(_payload: Any, _ctx: SyncContext) -> str:
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    shown = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import signal; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shown.stdout.strip()
+
+
+def until_draining(_payload: Any, ctx: SyncContext) -> str:
+    ctx.progress(0.1)
+    while not ctx.draining:
+        time.sleep(0.01)
+    return "drained"
+
+
+def steps(payload: int, ctx: SyncContext) -> None:
+    for number in range(payload):
+        ctx.progress(number + 1, f"step {number}", total=payload)
+
+
+def resets(_payload: Any, ctx: SyncContext) -> None:
+    ctx.progress(0.9)
+    ctx.progress(0.1, reset=True)
+    ctx.progress(0.2)
+
+
+def told_then_quiet(payload: str, ctx: SyncContext) -> None:
+    ctx.progress(0.1)
+    ctx.progress(0.2, "newest")
+    deadline = time.monotonic() + 60
+    while not Path(payload).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def wrong_progress(_payload: Any, ctx: SyncContext) -> str:
+    try:
+        ctx.progress(details={"x": object()})
+    except ValidationError as error:
+        return error.field
+    return "taken"
+
+
+def saves(payload: Any, ctx: SyncContext) -> str:
+    ctx.progress(0.5, "half")
+    try:
+        ctx.checkpoint(payload)
+    except ValidationError as error:
+        return f"{error.field} refused"
+    return "saved"
+
+
+def in_threads(_payload: Any, ctx: SyncContext) -> None:
+    def tell(number: int) -> None:
+        for _ in range(100):
+            ctx.progress(number / 10)
+
+    threads = [threading.Thread(target=tell, args=(number,)) for number in range(10)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+
+def prints(_payload: Any, _ctx: SyncContext) -> str:
+    print("to stdout", flush=True)
+    sys.stderr.write("to stderr\n")
+    os.write(1, b"raw\n")
+    return "printed"
+
+
+def large(payload: int, _ctx: SyncContext) -> str:
+    return "x" * payload
+
+
+def not_picklable(_payload: Any, _ctx: SyncContext) -> Any:
+    return lambda: None
+
+
+def grandchild(payload: str, ctx: SyncContext) -> None:
+    with subprocess.Popen(["/bin/sleep", "600"]) as process:
+        Path(payload).write_text(str(process.pid))
+        ctx.progress(0.5, f"{os.getpid()}")
+        process.wait()
+
+
+@handler("decorated", process=True)
+def decorated(payload: dict[str, Any], _ctx: SyncContext) -> dict[str, Any]:
+    return payload

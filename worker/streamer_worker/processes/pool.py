@@ -1,0 +1,247 @@
+"""The children of a worker, from its side."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, Final, Self
+
+import anyio
+from anyio import from_thread
+from anyio.abc import Process, TaskGroup
+from anyio.lowlevel import EventLoopToken, current_token
+
+from streamer_worker.events import ChildEnded, ChildStarted, Events
+from streamer_worker.handlers.context import Facts, Link
+from streamer_worker.processes.wire import (
+    Done,
+    Job,
+    Message,
+    Save,
+    Saved,
+    Setup,
+    Signal,
+    Told,
+    WorkerCrashed,
+    pickled_error,
+    receive,
+    send,
+)
+from streamer_worker.settings import LogSettings
+
+_PROGRAM: Final = "streamer_worker.processes.child"
+_LOOK_EVERY: Final = 0.25
+_ENDS_WITHIN: Final = 5.0
+_SENDERS: Final = 100
+
+
+class Child:
+    """One process, which runs one call at a time. What it sends arrives in `inbox`; the end of
+    the stream is its own end.
+    """
+
+    def __init__(self, process: Process, connection: Connection) -> None:
+        self.process = process
+        self.busy = False
+        self._connection = connection
+        self._send, self.inbox = anyio.create_memory_object_stream[Message](math.inf)
+        self._senders = anyio.CapacityLimiter(_SENDERS)
+        self._sending = threading.Lock()
+
+    def listen(self, token: EventLoopToken) -> None:
+        """Pass on what comes. In a thread: a process that is stopped may leave a message half."""
+        with suppress(EOFError, OSError, anyio.ClosedResourceError, RuntimeError):
+            while True:  # until it is gone, or our loop is
+                message = receive(self._connection)
+                from_thread.run_sync(self._send.send_nowait, message, token=token)
+        self._connection.close()
+
+    async def watch(self) -> None:
+        """Wait for its end, and tell."""
+        await self.process.wait()
+        self._send.close()
+
+    async def send(self, message: Message) -> None:
+        """Send, however long it does not read. Raises WorkerCrashed when it is gone."""
+        call = partial(self._send_whole, message)
+        try:
+            await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._senders)
+        except OSError as error:
+            with anyio.move_on_after(_ENDS_WITHIN):
+                await self.process.wait()
+            raise WorkerCrashed(self.ended) from error
+
+    def _send_whole(self, message: Message) -> None:
+        with self._sending:  # nothing comes between, also when nobody awaits it any more
+            send(self._connection, message)
+
+    @property
+    def ended(self) -> str:
+        code = self.process.returncode
+        if code is None:
+            return "the process of the handler is gone"
+        if code < 0:
+            with suppress(ValueError):
+                name = signal.Signals(-code).name
+                return f"the process of the handler was ended by signal {-code} ({name})"
+        return f"the process of the handler ended with exit code {code}"
+
+    async def kill(self) -> None:
+        """End it, and what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        with anyio.move_on_after(_ENDS_WITHIN, shield=True):
+            await self.process.wait()
+        self._send.close()
+        self.inbox.close()
+
+
+class Processes:
+    """Runs functions in at most `limit` processes, kept for the next call. A context: at its end
+    none is left. `grace` is how long a cancelled call may go on, in seconds.
+    """
+
+    def __init__(
+        self, *, limit: int, log: LogSettings | None, events: Events, grace: float
+    ) -> None:
+        self._limiter = anyio.CapacityLimiter(limit)
+        self._log = log
+        self._events = events
+        self._grace = grace
+        self._children: list[Child] = []
+        self._tasks: TaskGroup
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        for child in list(self._children):
+            await child.kill()
+        self._tasks.cancel_scope.cancel()
+        return await self._tasks.__aexit__(*raised)
+
+    async def run(
+        self, function: Callable[..., Any], payload: Any, facts: Facts, link: Link
+    ) -> Any:
+        """Call `function(payload, ctx)` in a process and return its result.
+
+        Raises what it raises, its traceback as a note, and WorkerCrashed when the process dies.
+        When it is cancelled the handler is told, and its process ended if it goes on for longer
+        than `grace`.
+        """
+        try:
+            packed = pickle.dumps(payload)
+        except Exception as error:
+            raise TypeError(f"the payload cannot be pickled: {error}") from error
+        job = Job(function.__module__, function.__qualname__, packed, facts)
+        async with self._limiter, self._child() as child:
+            done = await self._call(child, job, link)
+        if done.error is not None:
+            raise pickle.loads(done.error)  # noqa: S301  our own child
+        return pickle.loads(done.value or b"")  # noqa: S301  our own child
+
+    @asynccontextmanager
+    async def _child(self) -> AsyncIterator[Child]:
+        """Give a child that is idle, or a new one; it is kept unless something is wrong."""
+        child = next((each for each in self._children if not each.busy), None)
+        child = child or await self._start()
+        child.busy = True
+        try:
+            yield child
+        except BaseException:
+            self._children.remove(child)
+            await child.kill()
+            raise
+        child.busy = False
+
+    async def _call(self, child: Child, job: Job, link: Link) -> Done:
+        try:
+            async with anyio.create_task_group() as tasks:
+                await child.send(job)
+                tasks.start_soon(_tell_draining, child, link)
+                done = await self._converse(child, link)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(self._grace, shield=True):
+                await child.send(Signal(cancelled=True))
+                await self._await_done(child)
+            raise
+        return done
+
+    async def _converse(self, child: Child, link: Link) -> Done:
+        async for message in child.inbox:
+            match message:
+                case Done():
+                    return message
+                case Told():
+                    await link.progress(
+                        message.fraction, message.message, message.details, reset=message.reset
+                    )
+                case Save():
+                    await child.send(await _saved(message, link))
+        self._events.emit(ChildEnded(pid=child.process.pid, how=child.ended))
+        raise WorkerCrashed(child.ended)
+
+    async def _await_done(self, child: Child) -> None:
+        async for message in child.inbox:
+            if isinstance(message, Done):
+                return
+
+    async def _start(self) -> Child:
+        ours, theirs = Pipe()
+        try:
+            process = await anyio.open_process(
+                [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=None,
+                stderr=None,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        child = Child(process, ours)
+        self._children.append(child)
+        threading.Thread(target=child.listen, args=(current_token(),), daemon=True).start()
+        self._tasks.start_soon(child.watch)
+        self._events.emit(ChildStarted(pid=process.pid))
+        await child.send(Setup(path=sys.path, log=self._log))
+        return child
+
+
+async def _saved(asked: Save, link: Link) -> Saved:
+    try:
+        await link.checkpoint(pickle.loads(asked.value))  # noqa: S301  our own child
+    except Exception as error:  # noqa: BLE001  it is the handler's
+        return Saved(error=pickled_error(error))
+    return Saved()
+
+
+async def _tell_draining(child: Child, link: Link) -> None:
+    while not link.draining:  # noqa: ASYNC110  a link is asked, and tells nothing by itself
+        await anyio.sleep(_LOOK_EVERY)
+    await child.send(Signal(draining=True))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,128 @@
+"""What a worker and a child of it send each other."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from streamer_worker.handlers.context import Facts
+from streamer_worker.settings import LogSettings
+from streamer_worker.texts import message_of
+
+
+class WorkerCrashed(Exception):
+    """The process of a handler has died under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """To the child, first: where modules are, and how to log (None: not at all)."""
+
+    path: list[str]
+    log: LogSettings | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """To the child: call this. The payload is pickled, so that a fault in it is the call's."""
+
+    module: str
+    name: str
+    payload: bytes
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """To the child: the handler shall know."""
+
+    cancelled: bool = False
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """From the child: the newest progress."""
+
+    fraction: float | None
+    message: str | None
+    details: Mapping[str, Any] | None
+    reset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """From the child, which waits: a checkpoint, pickled."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """To the child: the checkpoint is safe, or why it is not."""
+
+    error: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """From the child, last: the handler's result or its exception, pickled."""
+
+    value: bytes | None = None
+    error: bytes | None = None
+
+
+Message = Setup | Job | Signal | Told | Save | Saved | Done
+
+
+def send(connection: Connection, message: Message) -> None:
+    connection.send_bytes(pickle.dumps(message))
+
+
+def receive(connection: Connection) -> Message:
+    """Return the next message. Raises EOFError or OSError when there is nobody."""
+    message: Message = pickle.loads(connection.recv_bytes())  # noqa: S301  our own child
+    return message
+
+
+def pickled_error(error: BaseException, note: str | None = None) -> bytes:
+    """Return an exception that arrives whatever it is; the note travels with it."""
+    if note is not None:
+        error.add_note(note)
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)  # noqa: S301  many can be written, and not read
+    except Exception:  # noqa: BLE001  its class may do anything
+        plain = RuntimeError(f"{type(error).__name__}: {message_of(error)}")
+        if note is not None:
+            plain.add_note(note)
+        return pickle.dumps(plain)
+    return data
+
+
+def trace_of(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    return f"in the process of the handler:\n{text}"
+
+
+def not_importable(function: Callable[..., Any]) -> str | None:
+    """Return why a child could not find the function; None when it can."""
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", None)
+    if module is None or name is None:
+        return "it has no module and name to be found by"
+    if module == "__main__":
+        return "it is defined in the program itself, not in a module"
+    if "<" in name or "." in name:
+        return "it does not stand at the top level of its module"
+    if module not in sys.modules:
+        return f"its module {module} is not imported"
+    found = getattr(sys.modules[module], name, None)
+    if getattr(found, "function", found) is not function:
+        return f"{module}.{name} is something else"
+    return None

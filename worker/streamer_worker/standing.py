@@ -1,0 +1,72 @@
+"""What a handler has told of its progress, merged into its newest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from streamer_store import ItemTooLarge, Progress
+from streamer_store.values import (
+    MAX_ITEM_BYTES,
+    AttributeValue,
+    decode,
+    encode,
+    encode_document,
+    value_size,
+)
+
+
+class Standing:
+    """The newest of all that a handler has told. Any thread may tell."""
+
+    def __init__(self, fraction: float) -> None:
+        self.told = 0
+        self._lock = threading.Lock()
+        self._fraction: float | None = None
+        self._message: str | None = None
+        self._details: AttributeValue | None = None
+        self._least = fraction
+
+    def tell(
+        self,
+        fraction: float | None,
+        message: str | None,
+        details: Mapping[str, Any] | None,
+        *,
+        reset: bool,
+    ) -> bool:
+        """Take it in, and return whether that changed anything.
+
+        Raises ValidationError; ItemTooLarge for what no item has room for.
+        """
+        Progress(fraction, message)
+        encoded = None if details is None else encode_document(details, "details")
+        _check_size(message, encoded)
+        with self._lock:
+            if fraction is not None and (reset or fraction >= self._least):
+                self._fraction = self._least = fraction
+            elif message is None and encoded is None:
+                return False
+            if message is not None:
+                self._message = message
+            if encoded is not None:
+                self._details = encoded
+            self.told += 1
+        return True
+
+    def newest(self) -> tuple[int, Progress]:
+        """Return how much was told until now, and what it comes to."""
+        with self._lock:
+            told, details = self.told, self._details
+            fraction, message = self._fraction, self._message
+        return told, Progress(fraction, message, None if details is None else decode(details))
+
+
+def _check_size(message: str | None, details: AttributeValue | None) -> None:
+    for name, value in (
+        ("message", None if message is None else encode(message, "message")),
+        ("details", details),
+    ):
+        if value is not None and (size := value_size(value)) > MAX_ITEM_BYTES:
+            raise ItemTooLarge(name, f"has {size} bytes, an item may have {MAX_ITEM_BYTES}")
