@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,17 @@ import anyio
 
 from streamer_store import codec
 from streamer_store.clock import Clock
-from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
+from streamer_store.engine import (
+    ConditionFailed,
+    Delete,
+    Engine,
+    Present,
+    Put,
+    Query,
+    Scan,
+    Update,
+    pages,
+)
 from streamer_store.engine import equals as equal_to
 from streamer_store.errors import NotFound, Undecodable, ungrouped
 from streamer_store.models import Connection, require_text, require_time
@@ -61,6 +71,16 @@ class ConnectionTable:
         if item is None:
             raise NotFound("no such connection", **self._at("get", connection_id))
         return codec.connection(item)
+
+    async def get_many(self, connection_ids: Iterable[str]) -> dict[str, Connection]:
+        keys = list(dict.fromkeys(connection_ids))
+        for key in keys:
+            require_text("connection_id", key)
+        found = {}
+        for page in pages(keys):
+            for record in self._decoded(await self._engine.get_many(CONNECTIONS, page)):
+                found[record.connection_id] = record
+        return {key: found[key] for key in keys if key in found}
 
     async def delete(self, connection_id: str) -> None:
         require_text("connection_id", connection_id)
@@ -170,21 +190,26 @@ class ConnectionTable:
             await self._subscriptions.delete_by_connection(connection_id)
 
     async def _listed(self, index: Index, value: str) -> list[Connection]:
-        found = []
+        found: list[Connection] = []
         after = None
         while True:
             page = await self._engine.query(
                 Query(table=CONNECTIONS, index=index, value=value, after=after)
             )
-            for item in page.items:
-                try:
-                    found.append(codec.connection(item))
-                except Undecodable as error:
-                    error.table = self._table
-                    self._report(error)
+            found += self._decoded(page.items)
             after = page.after
             if after is None:
                 return found
+
+    def _decoded(self, items: Iterable[Item]) -> list[Connection]:
+        found = []
+        for item in items:
+            try:
+                found.append(codec.connection(item))
+            except Undecodable as error:
+                error.table = self._table
+                self._report(error)
+        return found
 
     def _at(self, operation: str, key: str) -> dict[str, Any]:
         return {"operation": operation, "table": self._table, "key": key}

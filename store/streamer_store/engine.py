@@ -5,12 +5,15 @@ Two engines do the same: `dynamo` (I/O) and `memory`. The stores above them are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 from streamer_store.schema import Index, Table
 from streamer_store.values import AttributeValue, Item
+
+_GETS_AT_ONCE: Final = 100  # BatchGetItem takes no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class Engine(Protocol):
         ...
 
     async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
-        """Return those that exist, read consistently, in no order."""
+        """Return those that exist, of 100 at most, read consistently, in no order."""
         ...
 
     async def put(self, put: Put) -> None: ...
@@ -174,3 +177,10 @@ class Engine(Protocol):
     async def check_tables(self) -> list[Difference]:
         """Return every difference from the schema; none when all is well."""
         ...
+
+
+def pages(keys: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the keys in parts that `get_many` takes."""
+    rest = iter(keys)
+    while page := list(islice(rest, _GETS_AT_ONCE)):
+        yield page

@@ -54,6 +54,10 @@ class ConnectionStore(Protocol):
         """Raises NotFound; Undecodable."""
         ...
 
+    async def get_many(self, connection_ids: Iterable[str]) -> dict[str, Connection]:
+        """Return those that exist, by id, in the order asked for."""
+        ...
+
     async def delete(self, connection_id: str) -> None:
         """Remove the connection; well when it is gone already."""
         ...

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,7 +11,7 @@ import anyio
 from streamer_store import codec, writes
 from streamer_store.claims import carries
 from streamer_store.clock import Clock, new_id
-from streamer_store.engine import ConditionFailed, Engine, Query
+from streamer_store.engine import ConditionFailed, Engine, Query, pages
 from streamer_store.errors import (
     AlreadyExists,
     ConcurrentModification,
@@ -103,7 +102,7 @@ class RequestStore(Moves):
         for key in keys:
             require_text("request_id", key)
         found = {}
-        for page in _pages(keys):
+        for page in pages(keys):
             for item in await self._engine.get_many(REQUESTS, page):
                 record = self._decoded(item)
                 if record is not None:
@@ -247,9 +246,3 @@ def _positive(limit: int) -> int:
     if limit < 1:
         raise ValidationError("limit", f"must be 1 or more, not {limit}")
     return limit
-
-
-def _pages(keys: list[str]) -> Iterator[list[str]]:
-    rest = iter(keys)
-    while page := list(islice(rest, _PAGE)):
-        yield page

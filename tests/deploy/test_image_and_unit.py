@@ -11,7 +11,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from processes import ROOT
-from streamer_worker.life import LAST_SECONDS
+from streamer_worker.app import LAST_SECONDS
 from streamer_worker.settings import Settings
 
 if TYPE_CHECKING:

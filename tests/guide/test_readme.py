@@ -11,7 +11,7 @@ import pytest
 
 from processes import ROOT, Process, command, install
 from streamer_store import RequestStatus, open_stores
-from streamer_worker.settings import Settings, seconds, setting_names
+from streamer_worker.settings import NotifierSettings, Settings, seconds, setting_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +125,8 @@ def _as_told(default: Any, value: str) -> bool:
         return value in {"AWS's own", "none", "never"}
     if isinstance(default, bool):
         return value == str(default).lower()
+    if value == "API Gateway's own":
+        return bool(default == NotifierSettings().hosts)
     if value == "CPUs":
         return bool(default == len(os.sched_getaffinity(0)))
     if isinstance(default, float):

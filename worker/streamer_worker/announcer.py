@@ -7,7 +7,7 @@ from typing import Final
 
 from streamer_store import AsyncRequest, Clock, Progress, RequestQueue, StoreError
 from streamer_worker.outcome import Complete, Fail, Outcome
-from streamer_worker.push import messages
+from streamer_worker.push.messages import CompleteMessage, ErrorMessage, ProgressMessage
 from streamer_worker.push.opening import Push
 
 CANCELLED: Final = "CANCELLED"
@@ -23,13 +23,13 @@ class Announcer:
 
     def progressed(self, request: AsyncRequest, newest: Progress) -> None:
         self._push(
-            messages.progress(
-                request.request_id,
-                request.connection_id,
+            ProgressMessage(
+                request_id=request.request_id,
+                connection_id=request.connection_id,
+                at=self._clock.now(),
                 fraction=request.progress if newest.fraction is None else newest.fraction,
                 message=newest.message,
                 details=newest.details,
-                now=self._clock.now(),
             )
         )
 
@@ -38,11 +38,11 @@ class Announcer:
         match became, outcome:
             case "completed", Complete(result=result):
                 self._push(
-                    messages.complete(
-                        request.request_id,
-                        request.connection_id,
+                    CompleteMessage(
+                        request_id=request.request_id,
+                        connection_id=request.connection_id,
+                        at=self._clock.now(),
                         result=result,
-                        now=self._clock.now(),
                     )
                 )
             case "failed", Fail(error=text, code=code):
@@ -66,5 +66,11 @@ class Announcer:
 
     def failed(self, request_id: str, connection_id: str | None, *, code: str, text: str) -> None:
         self._push(
-            messages.error(request_id, connection_id, code=code, text=text, now=self._clock.now())
+            ErrorMessage(
+                request_id=request_id,
+                connection_id=connection_id,
+                at=self._clock.now(),
+                code=code,
+                text=text,
+            )
         )

@@ -36,12 +36,19 @@ from streamer_worker.events import (
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.health import Health
 from streamer_worker.http import http_server
-from streamer_worker.life import Life, Parts
-from streamer_worker.lifespans import Lifespans
+from streamer_worker.life import LIFE_SECONDS, Life, Parts
+from streamer_worker.lifespans import CANCELLING, LEAVING, Lifespans
 from streamer_worker.metrics import Metrics
 from streamer_worker.processes.pool import Processes
 from streamer_worker.pulse import pulse_here, pulse_on_thread
-from streamer_worker.push.opening import PushOpener
+from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.opening import (
+    ENDS_WITHIN,
+    FLUSH,
+    PushOpener,
+    push_off,
+    push_on_thread,
+)
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
 from streamer_worker.stop import Stop, then_cancel
@@ -50,6 +57,8 @@ from streamer_worker.watch import End, telling
 Result = TypeVar("Result")
 
 _SPARE_CONNECTIONS = 10
+# The longest end of a worker, beside its drain_timeout and its handlers' cancel_grace.
+LAST_SECONDS = LIFE_SECONDS + LEAVING + CANCELLING + FLUSH + ENDS_WITHIN
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
@@ -237,12 +246,26 @@ async def open_app(
         rng=rng,
         end=telling(events, end),
     )
+    push: PushOpener = push_off
+    if settings.push == "apigateway":
+        rules = settings.notifier
+        push = push_on_thread(
+            open_stores=partial(opened, max_connections=_SPARE_CONNECTIONS),
+            open_post=partial(
+                open_poster, region=settings.region, seconds=rules.timeout, at_once=rules.at_once
+            ),
+            settings=rules,
+            events=events,
+            clock=clock,
+            rng=rng,
+        )
     async with opened(max_connections=settings.concurrency + _SPARE_CONNECTIONS) as stores:
         parts = Parts(
             settings=settings,
             stores=stores,
             registry=registry,
             pulse=pulse,
+            push=push,
             events=events,
             clock=clock,
             rng=rng,

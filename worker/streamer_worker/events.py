@@ -253,6 +253,48 @@ class CheckpointDelayed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PushTried:
+    """A message for a connection; `type` is progress, complete or error. `outcome`: sent; gone;
+    failed, `code` says how; refused: its endpoint is none that we call; dropped: newer ones, or
+    too many, came; unresolved: the table did not say whom to tell.
+    """
+
+    type: str
+    outcome: str
+    code: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRefused:
+    connection_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRests:
+    """Posting to a connection has failed three times in a row."""
+
+    connection_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionGone:
+    """A closed connection was removed, and this many subscriptions of it."""
+
+    connection_id: str
+    subscriptions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushBroken:
+    """The part that pushes does not work; it starts anew."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped:
     """The wall clock moved otherwise than the steady one, by so many seconds."""
 
@@ -314,6 +356,11 @@ Event = (
     | ProgressWritten
     | ProgressDropped
     | CheckpointDelayed
+    | PushTried
+    | EndpointRefused
+    | ConnectionRests
+    | ConnectionGone
+    | PushBroken
     | ClockJumped
     | ConnectionsReaped
     | ItemUndecodable

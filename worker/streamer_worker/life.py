@@ -45,8 +45,8 @@ from streamer_worker.stop import Stop, first_of, then_cancel
 _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
 _LAST_ENDS = 1.0
-# The longest end of a worker, beside its drain_timeout and its handlers' cancel_grace.
-LAST_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVAL
+# The longest end of a life, beside its drain_timeout and its handlers' cancel_grace.
+LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from streamer_worker.stop import then_cancel
 from streamer_worker.texts import message_of
 
 LEAVING: Final = 5.0
-_CANCELLED: Final = 1.0
+CANCELLING: Final = 1.0
 
 
 class _Span:
@@ -114,7 +114,7 @@ class Lifespans:
             error = TimeoutError(f"it was not left within {LEAVING:g} s")
             self._events.emit(LifespanFailed(actions=span.actions, error=error))
         scope.cancel()
-        with anyio.move_on_after(_CANCELLED) as cancelling:
+        with anyio.move_on_after(CANCELLING) as cancelling:
             for span in late:
                 await span.left.wait()
         if cancelling.cancelled_caught:

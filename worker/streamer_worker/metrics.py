@@ -17,6 +17,7 @@ from streamer_worker.events import (
     ItemUndecodable,
     LoopBlocked,
     Polled,
+    PushTried,
     RequestFinished,
     RequestRescued,
     SlotsChanged,
@@ -106,6 +107,13 @@ class Metrics:
             namespace=PREFIX,
             registry=self.registry,
         )
+        self._pushes = Counter(
+            "pushes",
+            "Messages for connections",
+            ["type", "outcome"],
+            namespace=PREFIX,
+            registry=self.registry,
+        )
         self._undecodable = Counter(
             "undecodable_items",
             "Items that do not read as what they should be",
@@ -133,6 +141,8 @@ class Metrics:
                 self._failures.labels(loop).inc()
                 if loop == "poll":
                     self._polls.labels("error").inc()
+            case PushTried(type=kind, outcome=outcome, count=count):
+                self._pushes.labels(kind, outcome).inc(count)
             case ItemUndecodable(table=table):
                 self._undecodable.labels(table).inc()
             case _:

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings.sources import EnvSettingsSource
 
 from streamer_worker.errors import SettingsError
@@ -49,6 +54,18 @@ def seconds(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+HostPattern = Annotated[
+    str, Field(pattern=r"^(\*|[A-Za-z0-9-]+)(\.(\*|[A-Za-z0-9-]+))*(:[0-9]{1,5})?$")
+]
+
+
+def _listed(value: object) -> object:
+    """Read `a.example, b.example` as a list; pydantic judges the rest."""
+    if isinstance(value, str):
+        return [each for part in value.split(",") if (each := part.strip())]
+    return value
 
 
 class _Component(BaseModel):
@@ -139,6 +156,20 @@ class ReaperSettings(_Component):
     dry_run: bool = Field(default=False, description="Count stale connections, remove none")
 
 
+class NotifierSettings(_Component):
+    """How connections are told of their requests."""
+
+    hosts: Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=("*.execute-api.*.amazonaws.com", "*.execute-api.*.amazonaws.com.cn"),
+        description="Hosts that may be called; a * is one label of the name",
+    )
+    timeout: Duration = Field(default=3.0, le=60, description="How long a post may take")
+    at_once: int = Field(default=100, ge=1, le=1000, description="Posts at once")
+    progress_rate: int = Field(
+        default=200, ge=1, le=100_000, description="Progress messages a second, in all"
+    )
+
+
 class HttpSettings(_Component):
     """Where Prometheus scrapes and orchestrators probe."""
 
@@ -197,10 +228,14 @@ class Settings(BaseSettings):
     tenant_concurrency: int | None = Field(
         default=None, ge=1, description="Requests of one tenant run at once by a worker"
     )
+    push: Literal["apigateway", "off"] = Field(
+        default="apigateway", description="How connections are told: through API Gateway, or not"
+    )
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()
     presence: PresenceSettings = PresenceSettings()
     reaper: ReaperSettings = ReaperSettings()
+    notifier: NotifierSettings = NotifierSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

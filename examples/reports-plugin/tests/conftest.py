@@ -1,4 +1,5 @@
 import pytest
+
 from reports_plugin import count_words, reports
 
 pytest_plugins = ["streamer_worker.testing.fixtures"]

@@ -1,6 +1,6 @@
 import pytest
-from reports_plugin import Database, count_words, generate_report
 
+from reports_plugin import Database, count_words, generate_report
 from streamer_worker.testing import run_handler, start_handler
 from streamer_worker.testing.fixtures import Streamer
 

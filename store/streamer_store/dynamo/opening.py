@@ -57,7 +57,7 @@ async def open_stores(
         max_pool_connections=max_connections,
         parameter_validation=validate_parameters,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        user_agent=f"streamer-worker/{_release()}",
+        user_agent=user_agent(),
     )
     try:
         with translated("open"):
@@ -78,17 +78,25 @@ async def open_stores(
             await client_context.__aexit__(None, None, None)
 
 
-def _region(session: AioSession, endpoint_url: str | None) -> str | None:
+def default_region(session: AioSession) -> str | None:
+    """Return the region to name where botocore finds none by itself."""
     if session.get_config_variable("region"):
         return None
     # The other AWS SDKs, and whatever runs containers for AWS, go by this one; botocore does not.
-    if region := os.environ.get("AWS_REGION"):
-        return region
-    return None if endpoint_url is None else _LOCAL_REGION
+    return os.environ.get("AWS_REGION")
 
 
-def _release() -> str:
+def user_agent() -> str:
     try:
-        return version("streamer-worker")
+        release = version("streamer-worker")
     except PackageNotFoundError:
-        return "unknown"
+        release = "unknown"
+    return f"streamer-worker/{release}"
+
+
+def _region(session: AioSession, endpoint_url: str | None) -> str | None:
+    if region := default_region(session):
+        return region
+    if endpoint_url is None or session.get_config_variable("region"):
+        return None
+    return _LOCAL_REGION

@@ -313,7 +313,7 @@ def make_world() -> World:
 
 
 def push_to(push: Push) -> PushOpener:
-    """Return an opener of a push that hands messages to this one."""
+    """Return an opener of pushing that hands messages to this one."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Push]:

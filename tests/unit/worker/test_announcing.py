@@ -11,7 +11,7 @@ import pytest
 from streamer_store import RequestStatus
 from streamer_worker import Context, Reject, RetryLater, handler
 from streamer_worker.events import PayloadRefused
-from streamer_worker.push.messages import Message
+from streamer_worker.push.messages import ProgressMessage
 from unit.worker.benches import DispatchBench, PollBench, Raising
 from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
 
@@ -22,7 +22,7 @@ def told(world: World) -> list[tuple[str, str, str | None]]:
     return [(each.type, each.request_id, each.connection_id) for each in world.pushed]
 
 
-def last(world: World) -> Message:
+def last(world: World) -> Any:
     return world.pushed[-1]
 
 
@@ -64,7 +64,7 @@ async def test_progress_is_told_at_most_ten_times_a_second(world: World) -> None
 
     claim = await world.claim("steps", connection_id="c1")
     await DispatchBench(world, steps).run(claim)
-    progress = [each for each in world.pushed if each.type == "progress"]
+    progress = [each for each in world.pushed if isinstance(each, ProgressMessage)]
     assert 19 <= len(progress) <= 22
     assert progress[-1].message == "step 199"
     assert progress[-1].details == {"n": 199}

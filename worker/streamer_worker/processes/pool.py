@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from multiprocessing import Pipe
@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, Self
 
 import anyio
-from anyio import from_thread
+from anyio import AsyncContextManagerMixin, from_thread
 from anyio.abc import Process, TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
@@ -106,7 +106,7 @@ class Child:
         self.inbox.close()
 
 
-class Processes:
+class Processes(AsyncContextManagerMixin):
     """Runs functions in at most `limit` processes, kept for the next call. A context: at its end
     none is left. `grace` is how long a cancelled call may go on, in seconds.
     """
@@ -121,16 +121,15 @@ class Processes:
         self._children: list[Child] = []
         self._tasks: TaskGroup
 
-    async def __aenter__(self) -> Self:
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> bool | None:
-        for child in list(self._children):
-            await child.kill()
-        self._tasks.cancel_scope.cancel()
-        return await self._tasks.__aexit__(*raised)
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                yield self
+            finally:
+                for child in list(self._children):
+                    await child.kill()
+                self._tasks.cancel_scope.cancel()
 
     async def run(
         self, function: Callable[..., Any], payload: Any, facts: Facts, link: Link

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from streamer_worker.app import app_on
 from streamer_worker.events import Event, Events, RequestFinished
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware
 from streamer_worker.handlers.registry import registry
+from streamer_worker.push.notifier import Notifier
 from streamer_worker.push.opening import push_here
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
@@ -39,6 +41,7 @@ class MemoryWorker:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.delivered: list[Delivered] = []
+        self.flush: Callable[[], Awaitable[None]]
         self._changed = anyio.Event()
 
     async def connect(self, connection_id: str = "connection-1", **fields: Any) -> Connection:
@@ -62,11 +65,14 @@ class MemoryWorker:
         )
 
     async def ended(self, request_id: str) -> AsyncRequest:
-        """Wait until the request is COMPLETED, FAILED or CANCELLED, and return it."""
+        """Wait until the request is COMPLETED, FAILED or CANCELLED, and who waits for it has
+        been told; return it.
+        """
         while True:
             changed = self._changed
             request = await self.stores.requests.get(request_id)
             if request.status in TERMINAL:
+                await self.flush()
                 return request
             with anyio.move_on_after(_LOOK_AGAIN):  # somebody else may have ended it
                 await changed.wait()
@@ -83,10 +89,9 @@ class MemoryWorker:
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
 
-    async def post(self, connection: Connection, data: bytes) -> None:
-        self.delivered.append(
-            Delivered(connection_id=connection.connection_id, message=json.loads(data))
-        )
+    async def post(self, url: str, connection_id: str, data: bytes) -> None:
+        del url
+        self.delivered.append(Delivered(connection_id=connection_id, message=json.loads(data)))
 
 
 @asynccontextmanager
@@ -103,7 +108,6 @@ async def memory_worker(
     """
     clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test shall repeat itself
     stores = memory_stores(clock=clock, rng=rng)
-    worker = MemoryWorker(stores)
     found = registry(handlers, middleware)
     defaults: dict[str, Any] = {
         "poll": PollSettings(fastest=0.001, slowest=0.01, unknown_after=0.001),
@@ -111,19 +115,22 @@ async def memory_worker(
         "http": HttpSettings(enabled=False),
     }
     made = Settings(**defaults | settings)
+    worker = MemoryWorker(stores)
+    notifier = Notifier(
+        connections=stores.connections,
+        subscriptions=stores.subscriptions,
+        post=worker.post,
+        settings=made.notifier,
+        events=Events(),
+        clock=clock,
+        rng=rng,
+    )
+    worker.flush = partial(notifier.flush, _LOOK_AGAIN)
     app = app_on(
         stores,
         settings=made,
         registry={action: replace(each, retry=_AT_ONCE) for action, each in found.items()},
-        push=push_here(
-            connections=stores.connections,
-            subscriptions=stores.subscriptions,
-            post=worker.post,
-            settings=made.notifier,
-            events=Events(),
-            clock=clock,
-            rng=rng,
-        ),
+        push=push_here(notifier),
         listeners=[worker.heard],
         clock=clock,
         rng=rng,

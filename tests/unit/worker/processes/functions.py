@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,8 @@ def dies(payload: str, _ctx: SyncContext) -> None:
 def stubborn(_payload: Any, ctx: SyncContext) -> None:
     ctx.progress(0.5, f"{os.getpid()}")
     while True:
-        try:
+        with suppress(BaseException):
             time.sleep(600)
-        except BaseException:  # noqa: BLE001, S110
-            pass
 
 
 def cooperative(payload: str, ctx: SyncContext) -> None:
@@ -140,7 +139,7 @@ def in_threads(_payload: Any, ctx: SyncContext) -> None:
 
 
 def prints(_payload: Any, _ctx: SyncContext) -> str:
-    print("to stdout", flush=True)
+    print("to stdout", flush=True)  # noqa: T201
     sys.stderr.write("to stderr\n")
     os.write(1, b"raw\n")
     return "printed"

@@ -378,7 +378,7 @@ PARENT = """
 async def test_a_killed_parent_leaves_no_process_behind() -> None:
     """Although the child is deep in its work."""
     path = os.pathsep.join(each for each in sys.path if each)
-    with subprocess.Popen(  # noqa: ASYNC220
+    with subprocess.Popen(  # noqa: ASYNC220, S603
         [sys.executable, "-c", textwrap.dedent(PARENT)],
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": path},

@@ -1,0 +1,1 @@
+"""Telling connections what they wait for."""

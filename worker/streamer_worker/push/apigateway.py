@@ -1,0 +1,105 @@
+"""API Gateway's management API: the only place that posts to connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import BotoCoreError, ClientError
+
+from streamer_store.dynamo.opening import default_region, user_agent
+from streamer_worker.push.endpoints import region_of
+from streamer_worker.push.errors import Gone, PushFailed
+
+_GONE: Final = 410
+_MOST_ENDPOINTS: Final = 32
+
+
+@dataclass(slots=True)
+class _Client:
+    client: Any
+    stack: AsyncExitStack
+    calls: int = 0
+
+
+class Poster:
+    """Posts, with one client for each endpoint. Those used longest ago are closed."""
+
+    def __init__(self, *, session: AioSession, config: AioConfig, region: str | None) -> None:
+        self._session = session
+        self._config = config
+        self._region = region
+        self._clients: dict[str, _Client] = {}
+
+    async def __call__(self, url: str, connection_id: str, data: bytes) -> None:
+        """Post to a connection. Raises Gone; PushFailed."""
+        try:
+            kept = await self._client(url)
+            kept.calls += 1
+            try:
+                await kept.client.post_to_connection(ConnectionId=connection_id, Data=data)
+            finally:
+                kept.calls -= 1
+        except ClientError as error:
+            answer: dict[str, Any] = dict(error.response)
+            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = answer.get("Error", {}).get("Code") or str(status)
+            if status == _GONE or code == "GoneException":
+                raise Gone("the connection is closed") from error
+            raise PushFailed(str(status or code), f"{code}: {error}") from error
+        except TimeoutError as error:
+            raise PushFailed("timeout") from error
+        except (BotoCoreError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise PushFailed(type(error).__name__, str(error)) from error
+
+    async def close(self) -> None:
+        for kept in self._clients.values():
+            await kept.stack.aclose()
+        self._clients.clear()
+
+    async def _client(self, url: str) -> _Client:
+        kept = self._clients.pop(url, None)
+        if kept is None:
+            stack = AsyncExitStack()
+            opened = self._session.create_client(
+                "apigatewaymanagementapi",
+                endpoint_url=url,
+                region_name=region_of(url) or self._region,
+                config=self._config,
+            )
+            kept = _Client(await stack.enter_async_context(opened), stack)
+        self._clients[url] = kept  # the last is the one used last
+        await self._close_idle()
+        return kept
+
+    async def _close_idle(self) -> None:
+        for url, kept in list(self._clients.items())[:-_MOST_ENDPOINTS]:
+            if not kept.calls:
+                del self._clients[url]
+                await kept.stack.aclose()
+
+
+@asynccontextmanager
+async def open_poster(*, region: str | None, seconds: float, at_once: int) -> AsyncIterator[Poster]:
+    """Give a poster for as long as the context. Each post has `seconds`; `region` signs for
+    endpoints whose names tell none. Runs on asyncio only.
+    """
+    session = get_session()
+    config = AioConfig(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        max_pool_connections=at_once,
+        parameter_validation=False,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        user_agent=user_agent(),
+    )
+    poster = Poster(session=session, config=config, region=region or default_region(session))
+    try:
+        yield poster
+    finally:
+        await poster.close()
