@@ -333,5 +333,7 @@ def _shown(value: object) -> str:
 
 def _unknown(name: str, known: list[str]) -> str:
     by_letters = {each.lower(): each for each in known}
-    nearest = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=0.0)
+    # A component's name alone is nearest to its own settings.
+    begun = [each for each in by_letters if each.startswith(name.lower())]
+    nearest = difflib.get_close_matches(name.lower(), begun or by_letters, n=1, cutoff=0.0)
     return f"{name}: no such setting; the nearest is {by_letters[nearest[0]]}"

@@ -136,7 +136,9 @@ async def test_nothing_is_told_that_the_table_does_not_have(world: World) -> Non
     assert len(world.pushed) == 1
 
 
-async def test_a_request_that_cannot_be_claimed_is_told_to_those_subscribed(world: World) -> None:
+async def test_a_request_that_cannot_be_claimed_is_told_to_those_subscribed(
+    world: World, bench: PollBench
+) -> None:
     """Its own connection is as unreadable as the rest."""
     await world.put_raw(
         RequestID={"S": "r1"},
@@ -146,7 +148,7 @@ async def test_a_request_that_cannot_be_claimed_is_told_to_those_subscribed(worl
         ConnectionID={"S": "c1"},
         Payload={"S": "no map"},
     )
-    await PollBench(world).poll()
+    await bench.poll()
     assert told(world) == [("error", "r1", None)]
     assert last(world).code == "INVALID_REQUEST"
 

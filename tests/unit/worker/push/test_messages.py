@@ -1,0 +1,93 @@
+"""What clients are sent, to the letter."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from streamer_worker.push.messages import (
+    MAX_BYTES,
+    CompleteMessage,
+    ErrorMessage,
+    ProgressMessage,
+    encode,
+)
+
+AT = datetime.fromtimestamp(1700000000, UTC)
+
+
+def progress(**fields: Any) -> ProgressMessage:
+    given: dict[str, Any] = {"fraction": 0.455, "message": "Reading", "details": {"rows": 3}}
+    return ProgressMessage(request_id="r1", connection_id="c1", at=AT, **given | fields)
+
+
+def complete(result: Any) -> CompleteMessage:
+    return CompleteMessage(request_id="r1", connection_id="c1", at=AT, result=result)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (
+            progress(),
+            (
+                '{"type":"progress","request_id":"r1","percentage":45.5,"message":"Reading",'
+                '"metadata":{"rows":3},"timestamp":1700000000}'
+            ),
+        ),
+        (
+            progress(fraction=1 / 3, message=None, details=None),
+            (
+                '{"type":"progress","request_id":"r1","percentage":33.33,"message":"",'
+                '"metadata":{},"timestamp":1700000000}'
+            ),
+        ),
+        (
+            complete({"url": "https://example.com/ä"}),
+            (
+                '{"type":"complete","request_id":"r1","success":true,'
+                '"result":{"url":"https://example.com/ä"},"timestamp":1700000000}'
+            ),
+        ),
+        (
+            complete({"d": Decimal("1.5"), "b": b"\x00\xff", "s": {"b", "a"}, "n": {3, 1}}),
+            (
+                '{"type":"complete","request_id":"r1","success":true,'
+                '"result":{"d":1.5,"b":"AP8=","s":["a","b"],"n":[1,3]},"timestamp":1700000000}'
+            ),
+        ),
+        (
+            ErrorMessage(request_id="r1", connection_id=None, at=AT, code="NO", text="no rows"),
+            (
+                '{"type":"error","request_id":"r1","error":{"code":"NO","message":"no rows"},'
+                '"timestamp":1700000000}'
+            ),
+        ),
+    ],
+)
+def test_messages_are_those_that_clients_know(message: Any, text: str) -> None:
+    """Names, shapes and units."""
+    assert encode(message).decode() == text
+
+
+def test_a_result_that_is_too_long_is_left_out_and_that_is_said() -> None:
+    """At 128 KB, to the byte."""
+    room = MAX_BYTES - len(encode(complete({"x": ""})))
+    assert len(encode(complete({"x": "x" * room}))) == MAX_BYTES
+    told = json.loads(encode(complete({"x": "x" * (room + 1)})))
+    assert (told["success"], told["result"], told["result_omitted"]) == (True, None, True)
+
+
+@pytest.mark.parametrize("message", ["m", "\U0001f600" * 100_000, '"' * 300_000, "\x00" * 300_000])
+def test_progress_that_is_too_long_loses_its_details(message: str) -> None:
+    """And as much of its message as is needed."""
+    encoded = encode(progress(message=message, details={"x": "x" * 200_000}))
+    assert len(encoded) <= MAX_BYTES
+    told = json.loads(encoded)
+    assert (told["metadata"], told["metadata_omitted"]) == ({}, True)
+    assert message.startswith(told["message"])
+    assert told["message"]
