@@ -96,7 +96,7 @@ async def serve(certificate: str, log: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     gateway = Gateway(log)
-    runner = web.ServerRunner(web.Server(gateway.answer))
+    runner = web.ServerRunner(web.Server(gateway.answer))  # type: ignore[arg-type]
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context, backlog=1000)
     await site.start()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from typing import Annotated, Any
 
@@ -10,12 +11,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamer_store import AsyncRequest, RequestStatus, Stores, ValidationError
+from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock, ValidationError
 from streamer_store.transitions import TERMINAL
+from streamer_worker.announcer import Announcer
 from streamer_worker.cli.options import ConfigOption, JsonOption, plain_fields, with_stores
+from streamer_worker.events import Event, Events, PushTried
+from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.notifier import Notifier
+from streamer_worker.settings import Settings, load_settings
 from streamer_worker.texts import readable
 
 _LOOK_AGAIN = 0.5
+_TELLING = 10.0
 
 
 def enqueue(
@@ -81,14 +88,46 @@ def cancel(
 ) -> None:
     """Cancel a waiting or running request; a running handler is stopped within a heartbeat.
 
-    Exits with 1 when there is no such request, or it has completed or failed.
+    Connections that wait are told: by its worker, or, of a request that nobody runs, by this
+    command. Exits with 1 when there is no such request, or it has completed or failed.
     """
+    settings = load_settings(config)
 
-    async def work(stores: Stores) -> AsyncRequest:
-        return await stores.requests.cancel(request_id)
+    async def work(stores: Stores) -> int:
+        request = await stores.requests.cancel(request_id)
+        # A claim names its worker, which tells by itself.
+        if request.worker_id is not None or settings.push == "off":
+            return 0
+        return await _tell_cancelled(stores, request, settings)
 
-    with_stores(config, work)
-    typer.echo(f"{request_id} is cancelled")
+    told = with_stores(config, work)
+    typer.echo(f"{request_id} is cancelled" + (f"; connections told: {told}" if told else ""))
+
+
+async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
+    """Return how many connections have taken the message."""
+    told: list[PushTried] = []
+    clock, rng, rules = SystemClock(), random.SystemRandom(), settings.notifier
+
+    def hear(event: Event) -> None:
+        if isinstance(event, PushTried) and event.outcome == "sent":
+            told.append(event)
+
+    async with (
+        open_poster(region=settings.region, seconds=rules.timeout, at_once=rules.at_once) as post,
+        Notifier(
+            connections=stores.connections,
+            subscriptions=stores.subscriptions,
+            post=post,
+            settings=rules,
+            events=Events(hear),
+            clock=clock,
+            rng=rng,
+        ) as notifier,
+    ):
+        Announcer(push=notifier.offer, clock=clock).cancelled(request)
+        await notifier.flush(_TELLING)
+    return len(told)
 
 
 async def _ended(stores: Stores, request_id: str) -> AsyncRequest:
