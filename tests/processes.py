@@ -42,9 +42,10 @@ def command(*arguments: str, stdin: str = "", **more: str) -> subprocess.Complet
 class Process:
     """A process whose lines, on stdout and stderr, can be waited for."""
 
-    def __init__(self, *arguments: str, **more: str) -> None:
+    def __init__(self, *arguments: str, executable: str | None = None, **more: str) -> None:
+        command = COMMAND if executable is None else [executable]
         self._process = subprocess.Popen(  # noqa: S603
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             env=environment(**more),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

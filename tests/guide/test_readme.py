@@ -139,7 +139,7 @@ def test_the_example_plugin_is_a_package_of_its_own() -> None:
     text = (ROOT / "examples" / "reports-plugin" / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     assert set(project["entry-points"]["streamer_worker.handlers"]) == {
-        "generate_report",
+        "reports",
         "count_words",
     }
 
