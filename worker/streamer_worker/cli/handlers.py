@@ -7,26 +7,17 @@ from typing import Annotated, Any
 import typer
 from pydantic.errors import PydanticUserError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.errors import StartError
-from streamer_worker.handlers.definition import Handler
+from streamer_worker.handlers.definition import Handler, Kind
 from streamer_worker.handlers.registry import GROUP, load_handlers
 from streamer_worker.settings import Settings, load_settings
 from streamer_worker.texts import readable
 
-_COLUMNS = (
-    "action",
-    "distribution",
-    "function",
-    "runs in",
-    "payload",
-    "timeout",
-    "retry after",
-    "at once",
-)
+_COLUMNS = ("action", "payload", "runs in", "timeout", "retries", "at once", "installed by")
 
 
 def handlers(
@@ -83,8 +74,19 @@ def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
         "retry_first": handler.retry.first,
         "retry_longest": handler.retry.longest,
         "max_concurrency": handler.max_concurrency,
+        "at_once": _at_once(handler, settings),
         "schema": _schema(handler),
     }
+
+
+def _at_once(handler: Handler, settings: Settings) -> int:
+    """Return how many of its requests one worker runs at once, whatever else it runs."""
+    limits = [settings.concurrency, handler.max_concurrency or settings.concurrency]
+    if handler.kind is Kind.THREAD:
+        limits.append(settings.handler.threads)
+    if handler.kind is Kind.PROCESS:
+        limits.append(settings.handler.processes)
+    return min(limits)
 
 
 def _tell(value: object) -> None:
@@ -92,19 +94,20 @@ def _tell(value: object) -> None:
 
 
 def _print(found: Sequence[Handler], settings: Settings) -> None:
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    # The action is there to be copied: in a narrow terminal other columns wrap, it does not.
+    whole = Column(_COLUMNS[0], min_width=max(len(each.action) for each in found))
+    others = [Column(name, overflow="fold") for name in _COLUMNS[1:]]
+    table = Table(whole, *others, box=None, pad_edge=False)
     for each in found:
         told = _fields(each, settings)
-        retries = f"{told['retry_first']:g} s ... {told['retry_longest']:g} s"
         cells = (
             told["action"],
-            told["distribution"] or "",
-            f"{told['module']}:{told['function']}",
-            told["runs_in"],
             told["payload"],
+            told["runs_in"],
             f"{told['timeout']:g} s",
-            retries,
-            str(told["max_concurrency"] or settings.concurrency),
+            f"{told['retry_first']:g}-{told['retry_longest']:g} s",
+            str(told["at_once"]),
+            f"{told['distribution'] or 'unknown'} ({told['module']}:{told['function']})",
         )
         table.add_row(*(Text(readable(cell)) for cell in cells))
     Console(soft_wrap=True).print(table)

@@ -42,7 +42,11 @@ async def run_demo(console: Console, *, keep_running: bool) -> bool:
     os.environ.update(_DUMMY)
     with embedded_dynamodb() as url:
         settings = Settings(
-            endpoint_url=url, region="us-east-1", concurrency=12, http=HttpSettings(port=0)
+            endpoint_url=url,
+            region="us-east-1",
+            concurrency=12,
+            http=HttpSettings(port=0),
+            push="off",  # its connections are names only
         )
         async with open_app(settings, registry(HANDLERS), end=_ended, leave=_left) as app:
             await app.stores.create_tables()
