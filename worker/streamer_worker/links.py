@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from anyio import from_thread
 from anyio.lowlevel import EventLoopToken
 
-from streamer_worker.handlers.context import Context, HandlerCancelled, Link
+from streamer_worker.handlers.context import Context, HandlerCancelled, Link, Told
 from streamer_worker.progress import ProgressWriter
 from streamer_worker.running import Running
 
@@ -71,16 +70,9 @@ class ThreadLink:
     def cancelled(self) -> bool:
         return self._link.cancelled
 
-    def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None:
+    def progress(self, told: Told) -> None:
         self._check()
-        if self._link.tell(fraction, message, details, reset=reset):
+        if self._link.tell(told):
             from_thread.run_sync(self._link.wake, token=self._token)
 
     def checkpoint(self, value: Any) -> None:

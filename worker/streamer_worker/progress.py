@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -25,6 +25,7 @@ from streamer_worker.events import (
     ProgressWritten,
     StepFailed,
 )
+from streamer_worker.handlers.context import Told
 from streamer_worker.plain import plain
 from streamer_worker.retry import backoff
 from streamer_worker.standing import Standing
@@ -125,16 +126,9 @@ class ProgressWriter:
         self._calls = 0
         self._breathed = clock.steady()
 
-    async def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None:
+    async def progress(self, told: Told) -> None:
         """Take progress in, and let others run now and then: this may be a tight loop."""
-        if self.tell(fraction, message, details, reset=reset):
+        if self.tell(told):
             self.wake()
         now = self._clock.steady()
         self._calls += 1
@@ -142,16 +136,9 @@ class ProgressWriter:
             await breathe()
             self._breathed = self._clock.steady()
 
-    def tell(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> bool:
+    def tell(self, told: Told) -> bool:
         """Take progress in, from any thread; return whether `wake` must be called."""
-        if not self._standing.tell(fraction, message, details, reset=reset):
+        if not self._standing.tell(told):
             return False
         return not (self._writes.poked and self._pushes.poked)
 

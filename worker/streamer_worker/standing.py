@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any
 
 from streamer_store import ItemTooLarge, Progress
 from streamer_store.values import (
@@ -15,6 +13,7 @@ from streamer_store.values import (
     encode_document,
     value_size,
 )
+from streamer_worker.handlers.context import Told
 
 
 class Standing:
@@ -28,28 +27,21 @@ class Standing:
         self._details: AttributeValue | None = None
         self._least = fraction
 
-    def tell(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> bool:
+    def tell(self, told: Told) -> bool:
         """Take it in, and return whether that changed anything.
 
         Raises ValidationError; ItemTooLarge for what no item has room for.
         """
-        Progress(fraction, message)
-        encoded = None if details is None else encode_document(details, "details")
-        _check_size(message, encoded)
+        Progress(told.fraction, told.message)
+        encoded = None if told.details is None else encode_document(told.details, "details")
+        _check_size(told.message, encoded)
         with self._lock:
-            if fraction is not None and (reset or fraction >= self._least):
-                self._fraction = self._least = fraction
-            elif message is None and encoded is None:
+            if told.fraction is not None and (told.reset or told.fraction >= self._least):
+                self._fraction = self._least = told.fraction
+            elif told.message is None and encoded is None:
                 return False
-            if message is not None:
-                self._message = message
+            if told.message is not None:
+                self._message = told.message
             if encoded is not None:
                 self._details = encoded
             self.told += 1

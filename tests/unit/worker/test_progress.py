@@ -23,6 +23,7 @@ from streamer_store import (
     ValidationError,
 )
 from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten, StepFailed
+from streamer_worker.handlers.context import Told
 from streamer_worker.progress import ProgressWriter
 from streamer_worker.standing import Standing
 from unit.worker.harness import World, is_progress, virtual_time
@@ -56,7 +57,7 @@ class Bench:
         *,
         reset: bool = False,
     ) -> None:
-        await self.writer.progress(fraction, message, details, reset=reset)
+        await self.writer.progress(Told(fraction, message, details, reset))
 
 
 @asynccontextmanager
@@ -146,17 +147,17 @@ async def test_progress_never_goes_backwards_unless_asked(world: World) -> None:
 def test_what_changes_nothing_is_not_written() -> None:
     """A smaller fraction alone is no news."""
     standing = Standing(0.5)
-    assert not standing.tell(0.4, None, None, reset=False)
-    assert not standing.tell(None, None, None, reset=False)
+    assert not standing.tell(Told(0.4))
+    assert not standing.tell(Told())
     assert standing.told == 0
-    assert standing.tell(0.5, None, None, reset=False)
+    assert standing.tell(Told(0.5))
 
 
 def test_details_are_as_they_were_when_they_were_told() -> None:
     """A handler may go on with its own mapping."""
     standing = Standing(0.0)
     details = {"rows": [1]}
-    standing.tell(None, None, details, reset=False)
+    standing.tell(Told(details=details))
     details["rows"].append(2)
     assert standing.newest() == (1, Progress(None, None, {"rows": [1]}))
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import length_hint
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 from typing_extensions import TypeVar as DefaultedTypeVar
@@ -20,6 +20,17 @@ Item = TypeVar("Item")
 _ROUNDING = 1e-9
 
 
+class Told(NamedTuple):
+    """What a handler tells of its progress at once; None says nothing. `reset` lets the fraction
+    be smaller than one told before.
+    """
+
+    fraction: float | None = None
+    message: str | None = None
+    details: Mapping[str, Any] | None = None
+    reset: bool = False
+
+
 class Link(Protocol):
     """A handler's way to its worker."""
 
@@ -29,25 +40,11 @@ class Link(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
-    async def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None: ...
+    async def progress(self, told: Told) -> None: ...
 
     async def checkpoint(self, value: Any) -> None: ...
 
-    def tell(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> bool:
+    def tell(self, told: Told) -> bool:
         """Take progress in, from any thread; return whether `wake` must be called for it."""
         ...
 
@@ -63,14 +60,7 @@ class SyncLink(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
-    def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None: ...
+    def progress(self, told: Told) -> None: ...
 
     def checkpoint(self, value: Any) -> None: ...
 
@@ -148,7 +138,7 @@ class Context(Facts, Generic[State]):
         details that DynamoDB cannot hold.
         """
         fraction = fraction_of(fraction_or_done, total)
-        await self.link.progress(fraction, message, details, reset=reset)
+        await self.link.progress(Told(fraction, message, details, reset))
 
     async def checkpoint(self, value: Any) -> None:
         """Store what a later attempt shall go on from; it is safe when this returns.
@@ -216,7 +206,7 @@ class SyncContext(Facts, Generic[State]):
     ) -> None:
         """As Context.progress."""
         fraction = fraction_of(fraction_or_done, total)
-        self.link.progress(fraction, message, details, reset=reset)
+        self.link.progress(Told(fraction, message, details, reset))
 
     def checkpoint(self, value: Any) -> None:
         """As Context.checkpoint."""

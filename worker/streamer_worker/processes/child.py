@@ -10,13 +10,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import structlog
 
-from streamer_worker.handlers.context import HandlerCancelled, SyncContext, facts_of
+from streamer_worker.handlers.context import HandlerCancelled, SyncContext, Told, facts_of
 from streamer_worker.logs import configure_logging
 from streamer_worker.processes.wire import (
     Done,
@@ -26,7 +26,6 @@ from streamer_worker.processes.wire import (
     Saved,
     Setup,
     Signal,
-    Told,
     pickled_error,
     receive,
     send,
@@ -54,19 +53,12 @@ class PipeLink:
         self._sent = 0
         self._ended = False
 
-    def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None:
+    def progress(self, told: Told) -> None:
         self._check()
         with self._lock:
-            if not self._standing.tell(fraction, message, details, reset=reset):
+            if not self._standing.tell(told):
                 return
-            self._reset = self._reset or reset
+            self._reset = self._reset or told.reset
         if not self._news.is_set():
             self._news.set()
 

@@ -22,7 +22,7 @@ from anyio.abc import Process, TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
 from streamer_worker.events import ChildEnded, ChildStarted, Events
-from streamer_worker.handlers.context import Facts, Link
+from streamer_worker.handlers.context import Facts, Link, Told
 from streamer_worker.processes.wire import (
     Done,
     Job,
@@ -31,7 +31,6 @@ from streamer_worker.processes.wire import (
     Saved,
     Setup,
     Signal,
-    Told,
     WorkerCrashed,
     pickled_error,
     receive,
@@ -187,9 +186,7 @@ class Processes(AsyncContextManagerMixin):
                 case Done():
                     return message
                 case Told():
-                    await link.progress(
-                        message.fraction, message.message, message.details, reset=message.reset
-                    )
+                    await link.progress(message)
                 case Save():
                     await child.send(await _saved(message, link))
         self._events.emit(ChildEnded(pid=child.process.pid, how=child.ended))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from streamer_worker.handlers.context import Facts
+from streamer_worker.handlers.context import Facts, Told
 from streamer_worker.settings import LogSettings
 from streamer_worker.texts import message_of
 
@@ -43,16 +43,6 @@ class Signal:
 
     cancelled: bool = False
     draining: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """From the child: the newest progress."""
-
-    fraction: float | None
-    message: str | None
-    details: Mapping[str, Any] | None
-    reset: bool
 
 
 @dataclass(frozen=True, slots=True)

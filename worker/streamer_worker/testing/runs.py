@@ -25,7 +25,7 @@ from streamer_worker.announcer import Announcer
 from streamer_worker.calling import Caller
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Event, Events, HandlerRaised
-from streamer_worker.handlers.context import Context, Link
+from streamer_worker.handlers.context import Context, Link, Told
 from streamer_worker.handlers.definition import Call, Handler, Middleware
 from streamer_worker.handlers.registry import registry
 from streamer_worker.lifespans import Lifespans
@@ -245,16 +245,9 @@ class _NotingLink:
     def cancelled(self) -> bool:
         return self._link.cancelled
 
-    async def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None:
-        await self._link.progress(fraction, message, details, reset=reset)
-        self._note(fraction, message, details)
+    async def progress(self, told: Told) -> None:
+        await self._link.progress(told)
+        self._note(told)
         self._run._tell()
 
     async def checkpoint(self, value: Any) -> None:
@@ -263,25 +256,15 @@ class _NotingLink:
         self._run.checkpoints.append(stored.checkpoint)
         self._run._tell()
 
-    def tell(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> bool:
-        self._link.tell(fraction, message, details, reset=reset)
-        self._note(fraction, message, details)
+    def tell(self, told: Told) -> bool:
+        self._link.tell(told)
+        self._note(told)
         return True
 
     def wake(self) -> None:
         self._link.wake()
         self._run._tell()
 
-    def _note(
-        self, fraction: float | None, message: str | None, details: Mapping[str, Any] | None
-    ) -> None:
-        self._run.progress.append(
-            Progress(fraction, message, None if details is None else dict(details))
-        )
+    def _note(self, told: Told) -> None:
+        details = None if told.details is None else dict(told.details)
+        self._run.progress.append(Progress(told.fraction, told.message, details))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from streamer_store import ClaimLost, ItemTooLarge, RequestNotPending, RequestSt
 from streamer_store import ValidationError as StoreValidationError
 from streamer_worker import Reject, RetryLater
 from streamer_worker.events import ChildEnded, ChildStarted, Events
-from streamer_worker.handlers.context import Facts
+from streamer_worker.handlers.context import Facts, Told
 from streamer_worker.processes.pool import Processes
 from streamer_worker.processes.wire import WorkerCrashed, not_importable
 from support import START
@@ -59,16 +59,8 @@ class NotedLink:
         self.refuse: Exception | None = None
         self._changed = anyio.Event()
 
-    async def progress(
-        self,
-        fraction: float | None,
-        message: str | None,
-        details: Mapping[str, Any] | None,
-        *,
-        reset: bool,
-    ) -> None:
-        del details
-        self.told.append((fraction, message, reset))
+    async def progress(self, told: Told) -> None:
+        self.told.append((told.fraction, told.message, told.reset))
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
@@ -365,8 +357,8 @@ PARENT = """
     from unit.worker.processes.test_pool import FACTS, NotedLink
 
     class Told(NotedLink):
-        async def progress(self, fraction, message, details, *, reset):
-            print(message, flush=True)
+        async def progress(self, told):
+            print(told.message, flush=True)
 
     async def main():
         async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:
