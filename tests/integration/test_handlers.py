@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 
 from integration.fast import FAST, ended
 from plugins import plugin
-from processes import PATIENCE, Process
+from processes import PATIENCE, Process, command
 from streamer_store import AsyncRequest, RequestStatus
 
 if TYPE_CHECKING:
@@ -233,3 +234,15 @@ async def test_a_group_opens_its_resource_once_and_closes_it_last(
         "used",
         "left",
     ]
+
+
+async def test_a_lifespan_that_cannot_be_entered_is_told(
+    real: tuple[Stores, dict[str, str]], kinds: str
+) -> None:
+    """With the actions that need it; the exit code is that of a start that failed."""
+    _, settings = real
+    more = {"PYTHONPATH": kinds, "RESOURCE_FILE": "/nowhere/at/all"}
+    done = await anyio.to_thread.run_sync(partial(command, "run", **(settings | more)))
+    assert done.returncode == 2
+    assert "error: the lifespan of a group cannot be entered:" in done.stderr
+    assert "group of use: FileNotFoundError" in done.stderr

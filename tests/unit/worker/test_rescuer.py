@@ -14,6 +14,7 @@ from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
 from streamer_worker.events import ClaimGivenBack, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
+from streamer_worker.push.messages import ErrorMessage
 from streamer_worker.rescuer import RescueCounts, Rescuer
 from streamer_worker.settings import PresenceSettings
 from streamer_worker.sightings import Sightings
@@ -103,8 +104,10 @@ async def test_the_leader_takes_what_a_dead_worker_had(bench: Bench) -> None:
 
 
 async def test_a_request_that_kills_its_workers_comes_to_an_end(bench: Bench) -> None:
-    """Past MaxRetries it fails. That its workers have no rows any more is no matter."""
-    claim = await bench.claimed_by("w0", max_retries=2)
+    """Past MaxRetries it fails, and who waits is told. That its workers have no rows any more is
+    no matter.
+    """
+    claim = await bench.claimed_by("w0", max_retries=2, connection_id="c1")
     for name in ("w1", "w2"):
         await bench.step()
         candidate = await bench.world.candidate(claim.request, RETRYING)
@@ -114,6 +117,10 @@ async def test_a_request_that_kills_its_workers_comes_to_an_end(bench: Bench) ->
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
     told = bench.world.recorder.of(RequestRescued)
     assert [each.status for each in told] == ["RETRYING", "RETRYING", "FAILED"]
+    (message,) = bench.world.pushed
+    assert isinstance(message, ErrorMessage)
+    assert (message.request_id, message.connection_id) == (claim.request_id, "c1")
+    assert (message.code, message.text) == ("WORKER_LOST", "its worker w2 is gone")
 
 
 async def test_others_do_not_touch_what_is_not_theirs(bench: Bench) -> None:

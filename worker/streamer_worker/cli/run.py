@@ -14,12 +14,13 @@ import anyio
 
 from streamer_worker.app import App, open_app
 from streamer_worker.cli.options import ConfigOption
-from streamer_worker.errors import HandlerLoadError
+from streamer_worker.errors import HandlerLoadError, LifespanError
 from streamer_worker.events import ProcessEnding
 from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
 from streamer_worker.logs import LogListener, configure_logging
 from streamer_worker.settings import Settings, load_settings
 
+_NOT_STARTED: Final = 2  # as every StartError
 _ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
 _LAST_MOMENT: Final = 1.0
 _SPARE_THREADS: Final = 10
@@ -66,7 +67,11 @@ async def _work(settings: Settings, registry: Registry, listener: LogListener) -
         anyio.create_task_group() as tasks,
     ):
         await tasks.start(_stop_at_signals, app)
-        await app.run()
+        try:
+            await app.run()
+        except LifespanError:
+            _leave_soon(_NOT_STARTED)  # if it broke late, handlers may have left threads, too
+            raise
         tasks.cancel_scope.cancel()
     # When nobody asked for it, a supervisor shall start it again.
     code = 0 if app.stopping else _ENDED
