@@ -10,9 +10,9 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, TypeAdapter
 
+_ANY: Final = TypeAdapter(Any)
 _TEXTUAL: Final = (date, time, timedelta, UUID, PurePath)
 
 
@@ -28,13 +28,17 @@ def plain(value: Any) -> Any:
         case Enum():
             return plain(value.value)
         case BaseModel():
-            return to_jsonable_python(value, by_alias=True)
+            return _as_json(value)
         case Mapping():
             return {key: plain(each) for key, each in value.items()}
         case list() | tuple():
             return [plain(each) for each in value]
         case _ if isinstance(value, _TEXTUAL):
-            return to_jsonable_python(value)
+            return _as_json(value)
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return to_jsonable_python(value, by_alias=True)
+            return _as_json(value)
     return value
+
+
+def _as_json(value: Any) -> Any:
+    return _ANY.dump_python(value, mode="json", by_alias=True)
