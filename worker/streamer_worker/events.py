@@ -255,8 +255,8 @@ class CheckpointDelayed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTried:
     """A message for a connection; `type` is progress, complete or error. `outcome`: sent; gone;
-    failed, `code` says how; refused: its endpoint is none that we call; dropped: newer ones, or
-    too many, came; unresolved: the table did not say whom to tell.
+    failed; refused: its endpoint is none that we call; dropped: newer ones, or too many, came;
+    unresolved: the table did not say whom to tell. `code` says how it failed.
     """
 
     type: str

@@ -180,6 +180,8 @@ def _level(event: Event) -> int | None:
             return logging.DEBUG
         case ConnectionsReaped(found=0, undecodable=0):
             return logging.DEBUG
+        case PushTried(outcome="unresolved", type=kind) if kind != "progress":
+            return logging.WARNING
         case RequestFinished(outcome=outcome) if outcome in _AS_WANTED:
             return logging.INFO
     return _LEVELS.get(type(event), logging.INFO)

@@ -51,7 +51,7 @@ class Child:
 
     def __init__(self, process: Process, connection: Connection) -> None:
         self.process = process
-        self.busy = False
+        self.busy = True
         self._connection = connection
         self._send, self.inbox = anyio.create_memory_object_stream[Message](math.inf)
         self._senders = anyio.CapacityLimiter(_SENDERS)
@@ -144,30 +144,55 @@ class Processes(AsyncContextManagerMixin):
         except Exception as error:
             raise TypeError(f"the payload cannot be pickled: {error}") from error
         job = Job(function.__module__, function.__qualname__, packed, facts)
-        async with self._limiter, self._child() as child:
-            done = await self._call(child, job, link)
+        async with self._limiter, self._child(job) as child:
+            done = await self._call(child, link)
         if done.error is not None:
             raise pickle.loads(done.error)  # noqa: S301  our own child
         return pickle.loads(done.value or b"")  # noqa: S301  our own child
 
     @asynccontextmanager
-    async def _child(self) -> AsyncIterator[Child]:
-        """Give a child that is idle, or a new one; it is kept unless something is wrong."""
-        child = next((each for each in self._children if not each.busy), None)
-        child = child or await self._start()
-        child.busy = True
+    async def _child(self, job: Job) -> AsyncIterator[Child]:
+        """Give a child that has the job; it is kept unless something is wrong."""
+        child = await self._idle(job) or await self._fresh(job)
         try:
             yield child
         except BaseException:
-            self._children.remove(child)
-            await child.kill()
+            await self._end(child)
             raise
         child.busy = False
 
-    async def _call(self, child: Child, job: Job, link: Link) -> Done:
+    async def _idle(self, job: Job) -> Child | None:
+        """Give the job to a child that is idle; those that have died meanwhile are removed."""
+        while (child := next((each for each in self._children if not each.busy), None)) is not None:
+            child.busy = True
+            try:
+                await child.send(job)
+            except WorkerCrashed:
+                await self._end(child)
+            except BaseException:
+                await self._end(child)
+                raise
+            else:
+                return child
+        return None
+
+    async def _fresh(self, job: Job) -> Child:
+        child = await self._start()
+        try:
+            await child.send(Setup(path=sys.path, log=self._log))
+            await child.send(job)
+        except BaseException:
+            await self._end(child)
+            raise
+        return child
+
+    async def _end(self, child: Child) -> None:
+        self._children.remove(child)
+        await child.kill()
+
+    async def _call(self, child: Child, link: Link) -> Done:
         try:
             async with anyio.create_task_group() as tasks:
-                await child.send(job)
                 tasks.start_soon(_tell_draining, child, link)
                 done = await self._converse(child, link)
                 tasks.cancel_scope.cancel()
@@ -218,7 +243,6 @@ class Processes(AsyncContextManagerMixin):
         threading.Thread(target=child.listen, args=(current_token(),), daemon=True).start()
         self._tasks.start_soon(child.watch)
         self._events.emit(ChildStarted(pid=process.pid))
-        await child.send(Setup(path=sys.path, log=self._log))
         return child
 
 

@@ -158,8 +158,8 @@ class Notifier(AsyncContextManagerMixin):
             connections = await self._audience.of(message, self._tasks)
             for connection in connections:
                 self._put(connection, message, data)
-        except StoreError:
-            self._tell(message, "unresolved")
+        except StoreError as error:
+            self._tell(message, "unresolved", type(error).__name__)
         except Exception as error:  # noqa: BLE001  other requests are told all the same
             self._events.emit(StepFailed(loop="push", error=error))
         else:

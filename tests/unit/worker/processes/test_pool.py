@@ -340,6 +340,38 @@ async def test_the_limit_holds(bench: Bench) -> None:
         links[1].draining = links[2].draining = True
 
 
+async def test_calls_that_come_at_once_have_a_process_each(bench: Bench) -> None:
+    """None is given one that another has just started."""
+    links = [NotedLink() for _ in range(2)]
+    async with anyio.create_task_group() as tasks:
+        for link in links:
+            tasks.start_soon(bench.run, functions.until_draining, None, link)
+        for link in links:
+            await link.until_told()
+        for link in links:
+            link.draining = True
+    assert len(bench.recorder.of(ChildStarted)) == 2
+
+
+async def test_a_process_that_died_idle_is_not_used(bench: Bench) -> None:
+    """No call fails for it."""
+    pid = await bench.run(functions.pid)
+    os.kill(pid, signal.SIGKILL)
+    await gone(pid)
+    assert await bench.run(functions.pid) != pid
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:
+    """The next calls have their processes."""
+    for _ in range(3):
+        with anyio.move_on_after(0.05):
+            await bench.run(functions.stubborn)
+    with anyio.fail_after(PATIENCE):
+        assert await bench.run(functions.double, 1)
+    for each in bench.recorder.of(ChildStarted)[:-1]:
+        await gone(each.pid)
+
+
 async def test_no_process_is_left_at_the_end() -> None:
     """Idle or not."""
     recorder = Recorder()
