@@ -244,7 +244,7 @@ async def test_what_a_handler_has_started_ends_with_it(bench: Bench, tmp_path: P
 
 async def test_signals_to_the_group_are_not_for_the_child(bench: Bench) -> None:
     """Its worker decides; what it starts itself has the usual ways."""
-    assert await bench.run(functions.signalled) == "True"
+    assert await bench.run(functions.signalled) == -signal.SIGTERM
 
 
 async def test_a_handler_learns_that_the_worker_drains(bench: Bench) -> None:
