@@ -33,6 +33,7 @@ from streamer_worker.standing import Standing
 if TYPE_CHECKING:
     import random
 
+MOMENT: Final = 0.1
 WRITE_EVERY: Final = 1.0
 PUSH_EVERY: Final = 0.1
 _LAST_WRITE: Final = 1.0
@@ -43,8 +44,8 @@ _BREATHE_CALLS: Final = 100
 
 
 class Coalescer:
-    """Sends after a poke, at once or so long after the last time, in a task that it starts
-    when it is first needed. However many pokes come meanwhile, they are one.
+    """Sends a moment after a poke, and at least so long after the last time, in a task that it
+    starts when it is first needed. However many pokes come meanwhile, they are one.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class Coalescer:
         with scope:
             while True:
                 await self._wake.wait()
+                # Many handlers end within it: then there is only the outcome to write and push.
+                await anyio.sleep(MOMENT)
                 self._wake = anyio.Event()
                 # Before it looks at what to send: what is told from now on pokes again.
                 self.poked = False
@@ -88,7 +91,7 @@ class Coalescer:
                     await self._send()
                 except Exception as error:  # noqa: BLE001  those tasks are not this request's alone
                     self._events.emit(StepFailed(loop="progress", error=error))
-                await anyio.sleep(self._every)
+                await anyio.sleep(self._every - MOMENT)
 
 
 class ProgressWriter:
@@ -118,7 +121,6 @@ class ProgressWriter:
         self._standing = Standing(claim.request.progress)
         self._writing = anyio.Lock()
         self._written = 0
-        self._pushed = 0
         self._failing = False
         self._closed = False
         self._writes = Coalescer(self._write, every=WRITE_EVERY, tasks=tasks, events=events)
@@ -163,8 +165,6 @@ class ProgressWriter:
         """Write no more, and return what the table does not have yet."""
         self._closed = True
         self._pushes.stop()
-        if self._pushed < self._standing.told:
-            await self._push_newest()
         # A write under way is better awaited than cut off; the fence stops it if it is late.
         with anyio.move_on_after(_LAST_WRITE):
             async with self._writing:
@@ -231,5 +231,4 @@ class ProgressWriter:
         self._failing = again
 
     async def _push_newest(self) -> None:
-        self._pushed, newest = self._standing.newest()
-        self._push(newest)
+        self._push(self._standing.newest()[1])

@@ -68,7 +68,7 @@ async def bench_for(world: World, **fields: Any) -> AsyncIterator[Bench]:
         tasks.cancel_scope.cancel()
 
 
-async def test_progress_is_in_the_table_at_once(world: World) -> None:
+async def test_progress_is_in_the_table_soon(world: World) -> None:
     """Fraction, message and details; the request stays ours."""
     async with bench_for(world) as bench:
         await bench.tell(0.25, "Reading", {"rows": 3})
@@ -104,10 +104,9 @@ async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
         left = await bench.writer.close()
     writes = world.recorder.of(ProgressWritten)
     assert len(writes) == 10
-    assert 1000 - sum(each.told for each in writes) == 99  # those of the last second
+    assert 80 <= 1000 - sum(each.told for each in writes) <= 100  # those of the last second
     assert left == Progress(0.999, "999")
-    assert 95 <= len(bench.pushed) <= 101
-    assert bench.pushed[-1] == left
+    assert 90 <= len(bench.pushed) <= 100
 
 
 @virtual_time
@@ -118,6 +117,18 @@ async def test_nothing_is_left_when_all_is_written(world: World) -> None:
         await world.recorder.wait_for(ProgressWritten)
         assert await bench.writer.close() is None
     assert bench.pushed == [Progress(0.5)]
+
+
+@virtual_time
+async def test_a_handler_that_ends_at_once_has_one_write(world: World) -> None:
+    """Its outcome, which has the last of its progress; nothing but that is pushed."""
+    async with bench_for(world) as bench:
+        world.engine.calls.clear()
+        await bench.tell(0.1)
+        await bench.tell(0.9, "almost")
+        await anyio.sleep(0.05)
+        assert await bench.writer.close() == Progress(0.9, "almost")
+    assert (world.engine.calls, bench.pushed) == ([], [])
 
 
 async def test_a_handler_that_never_reports_costs_nothing(world: World) -> None:
@@ -246,6 +257,7 @@ async def test_wrong_progress_is_the_handlers_error(arguments: Any, world: World
         assert await bench.writer.close() is None
 
 
+@virtual_time
 @pytest.mark.parametrize(
     ("operation", "kind"), [("cancel", Cancelled), ("delete", ClaimLost)], ids=["cancel", "delete"]
 )
@@ -254,7 +266,7 @@ async def test_a_lost_claim_is_told(operation: str, kind: type[ClaimLost], world
     async with bench_for(world) as bench:
         await getattr(world.stores.requests, operation)(bench.claim.request_id)
         await bench.tell(0.5)
-        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(1)
         assert [type(each) for each in bench.lost] == [kind]
 
 

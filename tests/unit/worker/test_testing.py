@@ -60,7 +60,6 @@ async def test_all_that_an_attempt_did_is_there() -> None:
     ]
     assert run.checkpoints == [1, 2]
     assert run.pushed[-1]["result"] == {"rows": 2}
-    assert run.pushed[0]["type"] == "progress"
     assert run.request.status is RequestStatus.COMPLETED
 
 
