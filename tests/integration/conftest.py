@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from conftest import fresh_stores
+from integration.gateway import server
 from plugins import SLOW_ENTRIES, SLOW_PLUGIN, plugin
 from processes import ROOT, install
 from streamer_store import Stores, open_stores
 from streamer_store.engine import Engine
 from streamer_store.memory import MemoryEngine
 from support import ManualClock
+
+__all__ = ["server"]
 
 
 @pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.local)])

@@ -1,0 +1,5 @@
+"""Fixtures of the tests with real processes."""
+
+from integration.conftest import engine_url, real, real_url, server
+
+__all__ = ["engine_url", "real", "real_url", "server"]

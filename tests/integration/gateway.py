@@ -1,0 +1,136 @@
+"""The server that stands for API Gateway, and connections to it."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+
+from integration import apigateway
+from processes import PATIENCE
+from streamer_store import Connection, Stores, SystemClock, open_stores
+from streamer_worker.events import Events
+from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.messages import CompleteMessage
+from streamer_worker.push.opening import Push, push_on_thread
+from streamer_worker.settings import NotifierSettings
+from unit.worker.harness import Recorder
+
+LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+
+class Server:
+    """The server, and what it has received."""
+
+    def __init__(self, port: int, log: Path, authority: str) -> None:
+        self.host = f"localhost:{port}"
+        self.endpoint = f"wss://{self.host}/prod"
+        self.authority = authority
+        self._log = log
+
+    def received(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def of(self, connection_id: str) -> list[dict[str, Any]]:
+        return [each for each in self.received() if each["connection_id"] == connection_id]
+
+    def types(self, connection_id: str) -> list[str]:
+        return [each["body"]["type"] for each in self.of(connection_id) if each["status"] == 200]
+
+    async def until(self, connection_id: str, *types: str) -> None:
+        """Wait until these messages have been taken."""
+        with anyio.fail_after(PATIENCE):
+            while self.types(connection_id)[-len(types) :] != list(types):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Start one whose certificate AWS's client is told to trust."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    log = tmp_path / "log"
+    log.touch()
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, apigateway.__file__, str(tmp_path / "server.pem"), str(log)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield Server(port, log, str(tmp_path / "authority.pem"))
+        process.kill()
+
+
+async def connect(
+    stores: Stores, server: Server, *ids: str, connected_at: datetime = LONG_AGO
+) -> None:
+    limiter = anyio.CapacityLimiter(20)
+
+    async def save(connection_id: str) -> None:
+        async with limiter:
+            await stores.connections.save(
+                Connection(
+                    connection_id=connection_id,
+                    user_id="u",
+                    tenant_id="t",
+                    endpoint=server.endpoint,
+                    connected_at=connected_at,
+                )
+            )
+
+    async with anyio.create_task_group() as tasks:
+        for each in ids:
+            tasks.start_soon(save, each)
+
+
+async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
+    limiter = anyio.CapacityLimiter(20)
+
+    async def subscribe(connection_id: str) -> None:
+        async with limiter:
+            await stores.subscriptions.subscribe(connection_id, request_id)
+
+    async with anyio.create_task_group() as tasks:
+        for each in ids:
+            tasks.start_soon(subscribe, each)
+
+
+@asynccontextmanager
+async def pushing(url: str, prefix: str, server: Server, recorder: Recorder) -> AsyncIterator[Push]:
+    """Open pushing as the worker does, on its thread."""
+    settings = NotifierSettings(hosts=(server.host,))
+    opener = push_on_thread(
+        open_stores=partial(open_stores, endpoint_url=url, prefix=prefix, max_connections=10),
+        open_post=partial(
+            open_poster, region=None, seconds=settings.timeout, at_once=settings.at_once
+        ),
+        settings=settings,
+        events=Events(recorder),
+        clock=SystemClock(),
+        rng=random.Random(7),
+    )
+    async with opener() as push:
+        yield push
+
+
+def complete(request_id: str, connection_id: str | None) -> CompleteMessage:
+    return CompleteMessage(
+        request_id=request_id, connection_id=connection_id, at=LONG_AGO, result={"n": 1}
+    )
