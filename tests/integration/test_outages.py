@@ -63,7 +63,9 @@ def start(
     """Give a function that starts a worker behind the proxy."""
 
     def begin(**settings: str) -> Process:
-        through = {"PYTHONPATH": plugins, "STREAMER_ENDPOINT_URL": proxy.url}
+        # What is lost on the way shall be what the worker itself needs.
+        alone = {"STREAMER_PUSH": "off", "STREAMER_ENDPOINT_URL": proxy.url}
+        through = {"PYTHONPATH": plugins} | alone
         worker = Process("run", **(FAST | real[1] | through | settings))
         request.addfinalizer(lambda: worker.__exit__(None, None, None))
         return worker
