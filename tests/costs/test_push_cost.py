@@ -57,7 +57,7 @@ async def test_a_thousand_who_wait_slow_nobody(
     recorder = Recorder()
     alone, watched = [], []
     async with pushing(local_url, settings["STREAMER_TABLE_PREFIX"], server, recorder) as push:
-        for _ in range(3):
+        for _ in range(5):
             alone.append(await _handler(push, "nobody"))
             watched.append(await _handler(push, "r1"))
         push(complete("r1", None))
