@@ -1,0 +1,107 @@
+"""What a context makes of what a handler tells."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from streamer_store import Progress, ValidationError
+from streamer_worker import Context, SyncContext, handler
+from streamer_worker.handlers.context import fraction_of
+from streamer_worker.testing import run_handler
+from unit.worker.harness import on_asyncio
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "fraction"),
+    [
+        (None, None, None),
+        (None, 10, None),
+        (0, None, 0),
+        (0.25, None, 0.25),
+        (1.0000000001, None, 1),
+        (3, 12, 0.25),
+        (13, 12, 1),
+        (0, 0, 1),
+        (5, 0, 1),
+        (0.5, 2.0, 0.25),
+    ],
+)
+def test_a_share_of_a_total(done: Any, total: Any, fraction: Any) -> None:
+    """More than all is all: totals are often estimates."""
+    assert fraction_of(done, total) == fraction
+
+
+@pytest.mark.parametrize(
+    ("done", "total"),
+    [(40, None), (-1, 10), (1, -1), (float("nan"), 10), (1, float("nan")), ("3", 10), (True, 10)],
+)
+def test_what_is_no_share(done: Any, total: Any) -> None:
+    """It is told where it is said."""
+    with pytest.raises(ValidationError):
+        fraction_of(done, total)
+
+
+async def _three() -> AsyncIterator[str]:
+    for each in "abc":
+        yield each
+
+
+def _generated() -> Iterator[str]:
+    yield from "abc"
+
+
+@pytest.mark.parametrize(
+    ("items", "total", "told"),
+    [
+        (lambda: ["a", "b"], None, [Progress(0.5, "Reading"), Progress(1.0, "Reading")]),
+        (lambda: iter(["a", "b"]), None, [Progress(0.5, "Reading"), Progress(1.0, "Reading")]),
+        (_three, 4, [Progress(each, "Reading") for each in (0.25, 0.5, 0.75)]),
+        (_three, None, [Progress(None, "Reading", {"done": each}) for each in (1, 2, 3)]),
+        (_generated, None, [Progress(None, "Reading", {"done": each}) for each in (1, 2, 3)]),
+        (list, None, []),
+    ],
+    ids=["list", "iterator", "async with a total", "async", "generator", "empty"],
+)
+async def test_tracking_tells_of_each_item(items: Any, total: Any, told: list[Progress]) -> None:
+    """Once it has been dealt with; of how many, where anybody knows."""
+    seen: list[str] = []
+
+    @handler("read")
+    async def read(_payload: dict[str, Any], ctx: Context) -> None:
+        seen.extend([each async for each in ctx.track(items(), "Reading", total=total)])
+
+    run = await run_handler(read)
+    assert run.progress == told
+    assert len(seen) == len(told)
+
+
+@on_asyncio
+async def test_a_plain_function_tracks_without_await() -> None:
+    """And sees what the worker wants of it."""
+
+    @handler("read")
+    def read(_payload: dict[str, Any], ctx: SyncContext) -> list[Any]:
+        items = list(ctx.track("ab", "Reading"))
+        return [items, ctx.draining, ctx.cancelled]
+
+    run = await run_handler(read)
+    assert run.result == {"data": [["a", "b"], False, False]}
+    assert run.progress == [Progress(0.5, "Reading"), Progress(1.0, "Reading")]
+
+
+async def test_a_handler_s_log_names_its_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """Action and attempt, too."""
+
+    @handler("tell")
+    async def tell(_payload: dict[str, Any], ctx: Context) -> None:
+        ctx.log.info("hello", rows=3)
+
+    await run_handler(tell, attempt=2)
+    line = capsys.readouterr().out
+    for told in ("hello", "rows", "request-1", "action", "tell", "attempt"):
+        assert told in line
