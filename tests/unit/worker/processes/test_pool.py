@@ -341,11 +341,12 @@ async def test_the_limit_holds(bench: Bench) -> None:
 
 
 async def test_calls_that_come_at_once_have_a_process_each(bench: Bench) -> None:
-    """None is given one that another has just started."""
+    """None is given one that another has just started, and not yet used."""
     links = [NotedLink() for _ in range(2)]
     async with anyio.create_task_group() as tasks:
-        for link in links:
-            tasks.start_soon(bench.run, functions.until_draining, None, link)
+        tasks.start_soon(bench.run, functions.until_draining, None, links[0])
+        await bench.recorder.wait_for(ChildStarted)
+        tasks.start_soon(bench.run, functions.until_draining, None, links[1])
         for link in links:
             await link.until_told()
         for link in links:
