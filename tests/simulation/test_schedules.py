@@ -10,9 +10,18 @@ import os
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
-from simulation.schedule import Schedule, drawn, schedules
+from simulation.schedule import (
+    Cancel,
+    Faults,
+    Job,
+    Kind,
+    Schedule,
+    Trouble,
+    drawn,
+    schedules,
+)
 from simulation.world import simulate, story
 from streamer_store import claims, workers, writes
 from streamer_store.engine import Absent
@@ -43,12 +52,34 @@ def test_whatever_happens_nothing_is_lost_or_done_by_two(first: int) -> None:
     assert _faults(range(first, min(first + BATCH, FIRST + COUNT))) == {}
 
 
+_CRASHES_WHILE_IT_STARTS = Schedule(
+    seed=0,
+    workers=1,
+    jobs=(
+        Job(
+            seconds=0.1,
+            reports=False,
+            raises=False,
+            snoozes=False,
+            lingers=False,
+            max_retries=0,
+            tenant=None,
+        ),
+    ),
+    troubles=(Trouble(kind=Kind.CRASH, after=0, seconds=0, victim=0),),
+    cancels=(Cancel(job=0, after=0, again=0),),
+    faults=Faults(before=0.02, after=0, late=0, twice=0.02, slow=0, stale=0),
+)
+
+
 @settings(
     max_examples=COUNT // 5,
     deadline=None,
+    derandomize=COUNT <= 1000,  # `make simulate N=5000` draws others each time
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+@example(_CRASHES_WHILE_IT_STARTS)
 @given(schedules())
 def test_of_schedules_of_any_shape_nothing_is_lost_either(schedule: Schedule) -> None:
     """More and fewer workers, jobs, faults and troubles; the smallest that fails is told."""

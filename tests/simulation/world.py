@@ -135,7 +135,7 @@ class World:
                 )
                 try:
                     await app.run()
-                except StoreUnavailable:
+                except* StoreUnavailable:  # beside a crash it is in a group
                     await anyio.sleep(1)  # as a supervisor would
 
     def _handler(self, engine: WorkerEngine) -> Any:
