@@ -16,7 +16,7 @@ import pytest
 
 from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
 from streamer_worker.demo.moto import embedded_dynamodb
-from support import ManualClock
+from support import ManualClock, unique_prefix
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "dummy",
@@ -124,7 +124,7 @@ async def fresh_stores(
     rng: random.Random,
     undecodable: list[Undecodable],
 ) -> AsyncIterator[Stores]:
-    prefix = f"t{random.SystemRandom().getrandbits(48):012x}_"
+    prefix = unique_prefix()
     async with open_stores(
         endpoint_url=url,
         prefix=prefix,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 # Ahead of the real time: DynamoDB Local deletes what has expired, 20 items at a time.
 START = datetime(2066, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
+
+
+def unique_prefix() -> str:
+    """Return a prefix for tables of one's own."""
+    return f"t{random.SystemRandom().getrandbits(48):012x}_"
 
 
 class ManualClock:

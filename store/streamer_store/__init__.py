@@ -1,7 +1,7 @@
 """Streamer's storage layer: connections, requests, subscriptions and workers in DynamoDB."""
 
 from streamer_store.clock import Clock, SystemClock
-from streamer_store.dynamo import open_stores
+from streamer_store.dynamo import CallEnded, Capacity, TryFailed, open_stores
 from streamer_store.engine import Difference
 from streamer_store.errors import (
     AccessDenied,
@@ -41,6 +41,7 @@ from streamer_store.models import (
 from streamer_store.protocols import (
     CandidatePage,
     ConnectionStore,
+    Depth,
     RequestQueue,
     StaleSweep,
     SubscriptionStore,
@@ -52,15 +53,18 @@ __all__ = [
     "AccessDenied",
     "AlreadyExists",
     "AsyncRequest",
+    "CallEnded",
     "Cancelled",
     "Candidate",
     "CandidatePage",
+    "Capacity",
     "Claim",
     "ClaimLost",
     "Clock",
     "ConcurrentModification",
     "Connection",
     "ConnectionStore",
+    "Depth",
     "Difference",
     "EventType",
     "InvalidInput",
@@ -78,6 +82,7 @@ __all__ = [
     "SubscriptionStore",
     "SystemClock",
     "TableMissing",
+    "TryFailed",
     "Undecodable",
     "ValidationError",
     "WorkerRegistry",

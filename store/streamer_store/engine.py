@@ -86,11 +86,15 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One page of an index, in the order of its range key."""
+    """One page of an index, in the order of its range key, from `at_least` on where that is
+    given. `counts`: only how many there are is wanted.
+    """
 
     table: Table
     index: Index
     value: str
+    at_least: AttributeValue | None = None
+    counts: bool = False
     ascending: bool = True
     limit: int | None = None
     after: Item | None = None
@@ -112,10 +116,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some items, and where to go on: None at the end."""
+    """Some items, or how many there are, and where to go on: None at the end."""
 
     items: Sequence[Item]
     after: Item | None = None
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

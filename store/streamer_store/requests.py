@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,14 @@ from streamer_store.errors import (
 )
 from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus, require_text
 from streamer_store.moves import Moves
-from streamer_store.protocols import CandidatePage, WorkerRegistry
+from streamer_store.protocols import CandidatePage, Depth, WorkerRegistry
 from streamer_store.schema import REQUEST_TTL, REQUESTS, Index
-from streamer_store.times import epoch
+from streamer_store.times import epoch, format_second
 from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
 
 if TYPE_CHECKING:
     import random
+    from datetime import datetime
 
 HEADROOM_BYTES = 8 * 1024
 _LARGEST = MAX_ITEM_BYTES - HEADROOM_BYTES
@@ -114,31 +116,64 @@ class RequestStore(Moves):
         await self._engine.delete_many(REQUESTS, [request_id])
 
     async def entries(
-        self, status: RequestStatus, *, limit: int, cursor: Item | None = None
+        self,
+        status: RequestStatus,
+        *,
+        limit: int,
+        cursor: Item | None = None,
+        since: datetime | None = None,
+        newest_first: bool = False,
     ) -> CandidatePage:
         page = await self._engine.query(
             Query(
                 table=REQUESTS,
                 index=_BY_STATUS,
                 value=RequestStatus(status).value,
+                at_least=None if since is None else {"S": format_second(since)},
+                ascending=not newest_first,
                 limit=_positive(limit),
                 after=cursor,
             )
         )
-        return CandidatePage(
-            candidates=[codec.candidate(item) for item in page.items], cursor=page.after
+        found = [codec.candidate(item) for item in page.items]
+        if since is not None:
+            found = [each for each in found if each.created_at is None or each.created_at >= since]
+        return CandidatePage(candidates=found, cursor=page.after)
+
+    async def depth(self, status: RequestStatus, *, limit: int) -> Depth:
+        first = (await self.entries(status, limit=1)).candidates
+        count, cursor = 0, None
+        while True:
+            page = await self._engine.query(
+                Query(
+                    table=REQUESTS,
+                    index=_BY_STATUS,
+                    value=RequestStatus(status).value,
+                    counts=True,
+                    limit=_positive(limit) - count,
+                    after=cursor,
+                )
+            )
+            count, cursor = count + page.count, page.after
+            if cursor is None or count >= limit:
+                break
+        return Depth(
+            count=count,
+            more=cursor is not None,
+            oldest=first[0].created_at if first else None,
         )
 
     async def dequeue(self, limit: int) -> list[Claim]:
         _positive(limit)
         claims: list[Claim] = []
         for status in (RequestStatus.PENDING, RequestStatus.RETRYING):
-            async for candidate in self._candidates(status):
-                if len(claims) == limit:
-                    return claims
-                claim = await self._claim_if_possible(candidate)
-                if claim is not None:
-                    claims.append(claim)
+            async with aclosing(self._candidates(status)) as candidates:
+                async for candidate in candidates:
+                    if len(claims) == limit:
+                        return claims
+                    claim = await self._claim_if_possible(candidate)
+                    if claim is not None:
+                        claims.append(claim)
         return claims
 
     async def get_by_connection(
@@ -156,7 +191,7 @@ class RequestStore(Moves):
         async for record in self._listed(_BY_STATUS, value, limit, ascending=True):
             yield record
 
-    async def _candidates(self, status: RequestStatus) -> AsyncIterator[Candidate]:
+    async def _candidates(self, status: RequestStatus) -> AsyncGenerator[Candidate, None]:
         cursor = None
         while True:
             page = await self.entries(status, limit=_PAGE, cursor=cursor)

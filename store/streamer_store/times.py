@@ -14,6 +14,11 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
+def format_second(moment: datetime) -> str:
+    """Return what sorts before every time of the moment's second, whatever its digits."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+
+
 def parse_time(text: str) -> datetime | None:
     """Read what Go's RFC3339Nano writes; digits past microseconds are dropped.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,3 +117,55 @@ async def test_lists_tell_of_what_does_not_read(
     assert [(each.key, each.reason) for each in undecodable] == [
         ("broken", "RetryCount: expected a number, found str")
     ]
+
+
+async def test_entries_come_from_a_time_on_and_newest_first(
+    stores: Stores, clock: ManualClock
+) -> None:
+    """To the microsecond, though the index is asked by the second."""
+    await _enqueue(stores, clock, "a")
+    clock.advance(0.5)
+    middle = clock.now()
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="b"))
+    await _enqueue(stores, clock, "c")
+    entries = stores.requests.entries
+    page = await entries(RequestStatus.PENDING, limit=10, since=middle)
+    assert [each.request_id for each in page.candidates] == ["b", "c"]
+    page = await entries(RequestStatus.PENDING, limit=2, newest_first=True)
+    assert [each.request_id for each in page.candidates] == ["c", "b"]
+    page = await entries(RequestStatus.PENDING, limit=2, newest_first=True, cursor=page.cursor)
+    assert [each.request_id for each in page.candidates] == ["a"]
+
+
+async def test_times_with_fewer_digits_are_found_too(stores: Stores, clock: ManualClock) -> None:
+    """Go's text for a whole second has no fraction, and sorts after those that have one."""
+    whole = clock.now().replace(microsecond=0)
+    text = whole.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+    await put_raw(
+        stores,
+        {
+            "RequestID": {"S": "go"},
+            "Action": {"S": "echo"},
+            "Status": {"S": "PENDING"},
+            "CreatedAt": {"S": text},
+        },
+    )
+    page = await stores.requests.entries(RequestStatus.PENDING, limit=10, since=whole)
+    assert [each.request_id for each in page.candidates] == ["go"]
+    later = whole + timedelta(microseconds=1)
+    page = await stores.requests.entries(RequestStatus.PENDING, limit=10, since=later)
+    assert page.candidates == []
+
+
+async def test_the_depth_of_a_status_is_counted(stores: Stores, clock: ManualClock) -> None:
+    """Over pages, up to a limit; the oldest is told in any case."""
+    empty = await stores.requests.depth(RequestStatus.PENDING, limit=10)
+    assert (empty.count, empty.more, empty.oldest) == (0, False, None)
+    await stores.requests.enqueue_many(AsyncRequest(action="echo") for _ in range(250))
+    oldest = clock.now()
+    await _enqueue(stores, clock, "late")
+    whole = await stores.requests.depth(RequestStatus.PENDING, limit=1000)
+    assert (whole.count, whole.more, whole.oldest) == (251, False, oldest)
+    some = await stores.requests.depth(RequestStatus.PENDING, limit=249)
+    assert (some.count, some.more, some.oldest) == (249, True, oldest)
+    assert (await stores.requests.depth(RequestStatus.FAILED, limit=10)).count == 0

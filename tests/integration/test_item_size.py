@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -13,6 +12,7 @@ from streamer_store import ItemTooLarge, StoreError, open_stores
 from streamer_store.engine import Engine, Put, Update
 from streamer_store.schema import WORKERS
 from streamer_store.values import MAX_ITEM_BYTES, MAX_KEY_BYTES, Item, encode, item_size
+from support import unique_prefix
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
@@ -40,7 +40,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def engine(local_url: str) -> AsyncIterator[Engine]:
-    prefix = f"t{random.SystemRandom().getrandbits(48):012x}_"
+    prefix = unique_prefix()
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         await stores.create_tables()
         yield stores.engine

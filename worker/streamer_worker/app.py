@@ -226,14 +226,21 @@ async def open_app(
     """
     clock = SystemClock()
     rng = random.SystemRandom()
-    metrics = Metrics(actions=registry)
+    metrics = Metrics(registry, clock=clock)
     health = Health(settings=settings, clock=clock)
     events = Events(metrics, health, *listeners)
 
     def report(error: Undecodable) -> None:
         events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
 
-    opened = partial(open_stores, **store_arguments(settings), clock=clock, rng=rng, report=report)
+    opened = partial(
+        open_stores,
+        **store_arguments(settings),
+        clock=clock,
+        rng=rng,
+        report=report,
+        observe=events.emit,
+    )
     beat = settings.presence.heartbeat
     pulse = pulse_on_thread(
         # A beat that is not answered soon is better tried again by the next one.
@@ -285,7 +292,7 @@ def app_on(
     rng: random.Random,
 ) -> App:
     """Build a worker on these stores, its pulse on its own loop: for tests, and in memory."""
-    metrics = Metrics(actions=registry)
+    metrics = Metrics(registry, clock=clock)
     health = Health(settings=settings, clock=clock)
     events = Events(metrics, health, *listeners)
     pulse = pulse_here(

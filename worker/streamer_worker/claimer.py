@@ -129,6 +129,7 @@ class Claimer:
         claim = None
         version = new_id(self._rng)
         outcome = "error"
+        waited = None
         error: StoreError | None = None
         answered = False
         try:
@@ -138,6 +139,7 @@ class Claimer:
                     candidate, worker_id=self._worker_id, version=version
                 )
                 outcome, answered = "won", True
+                waited = self._waited(candidate)
         except (RequestNotPending, ConcurrentModification, NotFound):
             outcome, answered = "lost", True
             if candidate.due(self._clock.now()):
@@ -152,8 +154,23 @@ class Claimer:
         finally:
             if not answered:
                 self._unanswered[version] = _handle(candidate, version)
-        self._events.emit(ClaimTried(request_id=candidate.request_id, outcome=outcome, error=error))
+        self._events.emit(
+            ClaimTried(
+                request_id=candidate.request_id,
+                action=candidate.action,
+                outcome=outcome,
+                waited=waited,
+                error=error,
+            )
+        )
         return claim
+
+    def _waited(self, candidate: Candidate) -> float | None:
+        """Return for how long it could have been claimed, by this machine's clock."""
+        times = [each for each in (candidate.created_at, candidate.retry_after) if each is not None]
+        if not times:
+            return None
+        return max(0.0, (self._clock.now() - max(times)).total_seconds())
 
     async def _tell_refused(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
         broken = isinstance(error, Undecodable)

@@ -37,6 +37,7 @@ from streamer_worker.outcome import (
     NoHandler,
     Outcome,
     Raised,
+    Retry,
     Returned,
     TimedOut,
     decide,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     import random
 
 _REMEMBERED_CANCELS: Final = 1000
+_AGAIN: Final = frozenset({"retried", "snoozed", "timeout"})
 
 
 class Dispatcher:
@@ -124,7 +126,7 @@ class Dispatcher:
         request = assignment.claim.request
         attempt = request.retry_count + 1
         started = self._clock.steady()
-        became, code = "unsettled", None
+        became, code, again = "unsettled", None, False
         # Shielded, and bounded: by the handler's time, the grace, and the settler's patience.
         with (
             anyio.CancelScope(shield=True),
@@ -140,7 +142,11 @@ class Dispatcher:
             running = self._prepare(assignment.claim)
             try:
                 progress = None if running is None else await self._work(running, tasks)
-                became, code = await self._settle(assignment.claim, running, progress)
+                became, settled = await self._settle(assignment.claim, running, progress)
+                if isinstance(settled, Fail):
+                    code = settled.code
+                elif isinstance(settled, Retry) and became in _AGAIN:
+                    code, again = settled.code, True
             except Exception as error:  # noqa: BLE001  the rescuer finds what is left running
                 self._events.emit(StepFailed(loop="dispatch", error=error))
             finally:
@@ -153,6 +159,7 @@ class Dispatcher:
                     outcome=became,
                     code=code,
                     seconds=self._clock.steady() - started,
+                    again=again,
                 )
             )
         return became
@@ -207,7 +214,7 @@ class Dispatcher:
 
     async def _settle(
         self, claim: Claim, running: Running | None, progress: Progress | None
-    ) -> tuple[str, str | None]:
+    ) -> tuple[str, Outcome | None]:
         if running is not None and running.interruption in {
             Interruption.CANCELLED,
             Interruption.CLAIM_LOST,
@@ -222,7 +229,7 @@ class Dispatcher:
         self._announcer.settled(claim.request, became, settled)
         if isinstance(ended, TimedOut) and became in {"failed", "retried"}:
             became = "timeout"
-        return became, settled.code if isinstance(settled, Fail) else None
+        return became, settled
 
     def _decide(self, ended: Ended, claim: Claim, running: Running | None) -> Outcome:
         policy = running.handler.retry if running is not None else DEFAULT_RETRY

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from streamer_store import CallEnded, TryFailed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted:
@@ -55,6 +57,13 @@ class FleetLooked:
     live: int
     dead: int
     leads: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopTurned:
+    """The event loop came back to a timer, this much late."""
+
+    lag: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +119,14 @@ class Polled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimTried:
-    """`outcome`: won, lost, or error; `error` is then what the store raised."""
+    """`outcome`: won, lost, or error; `error` is then what the store raised. `waited`: how long
+    a request that was won had been waiting, from its time on.
+    """
 
     request_id: str
+    action: str | None
     outcome: str
+    waited: float | None = None
     error: Exception | None = None
 
 
@@ -201,7 +214,7 @@ class ActionUnknown:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished:
     """`outcome`: completed, failed, retried, snoozed, timeout (retried or not), released,
-    cancelled, claim_lost, or unsettled.
+    cancelled, claim_lost, or unsettled. `again`: another attempt follows.
     """
 
     request_id: str
@@ -210,12 +223,25 @@ class RequestFinished:
     outcome: str
     code: str | None
     seconds: float
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsChanged:
     used: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFenced:
+    """The fence refused a write. `cancelled`: the request was cancelled; else another has it.
+    `settles`: the write was the attempt's outcome, which is lost.
+    """
+
+    request_id: str
+    operation: str
+    cancelled: bool
+    settles: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +338,18 @@ class ConnectionsReaped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMeasured:
+    """The leader has counted a status, up to a limit: `more` may have it. `oldest`: the age of
+    the oldest, in seconds.
+    """
+
+    status: str
+    count: int
+    more: bool
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ItemUndecodable:
     table: str
     key: str
@@ -333,6 +371,7 @@ Event = (
     | WorkerFenced
     | HeartbeatTried
     | FleetLooked
+    | LoopTurned
     | LoopBlocked
     | ProcessEnding
     | RequestRescued
@@ -352,6 +391,7 @@ Event = (
     | ActionUnknown
     | RequestFinished
     | SlotsChanged
+    | WriteFenced
     | SettleDelayed
     | ProgressWritten
     | ProgressDropped
@@ -363,8 +403,11 @@ Event = (
     | PushBroken
     | ClockJumped
     | ConnectionsReaped
+    | QueueMeasured
     | ItemUndecodable
     | StepFailed
+    | CallEnded
+    | TryFailed
 )
 Listener = Callable[[Event], None]
 

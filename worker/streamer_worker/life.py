@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,9 +19,11 @@ from anyio.streams.memory import MemoryObjectSendStream
 from streamer_store import Clock, StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
+from streamer_store.release import release_of
 from streamer_worker.announcer import Announcer
 from streamer_worker.calling import Caller
 from streamer_worker.claimer import Claimer
+from streamer_worker.depth import DepthGauge
 from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.fleet import FleetView
@@ -227,6 +228,14 @@ class Life:
                 clock=parts.clock,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
+        depth = DepthGauge(
+            requests=parts.stores.requests,
+            settings=self._settings.depth,
+            leads=lambda: self._view.leads,
+            events=parts.events,
+            clock=parts.clock,
+        )
+        tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
 
     def _is_sound(self) -> bool:
         """Whether the others are sure to see us alive for a while yet."""
@@ -281,14 +290,7 @@ class Life:
             started_at=started,
             host=socket.gethostname(),
             pid=os.getpid(),
-            release=_release(),
+            release=release_of("streamer-worker"),
             actions=frozenset(self._parts.registry),
             concurrency=self._settings.concurrency,
         )
-
-
-def _release() -> str:
-    try:
-        return version("streamer-worker")
-    except PackageNotFoundError:
-        return "unknown"

@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from streamer_store import StoreError
+from streamer_store import CallEnded, StoreError, TryFailed
 from streamer_worker.events import (
     ActionUnknown,
     CheckpointDelayed,
@@ -32,6 +32,7 @@ from streamer_worker.events import (
     ItemUndecodable,
     LifespanFailed,
     LoopBlocked,
+    LoopTurned,
     PayloadRefused,
     Polled,
     ProcessEnding,
@@ -39,6 +40,7 @@ from streamer_worker.events import (
     ProgressWritten,
     PushBroken,
     PushTried,
+    QueueMeasured,
     RequestFinished,
     RequestRescued,
     RequestStarted,
@@ -47,6 +49,7 @@ from streamer_worker.events import (
     StepFailed,
     TableDiffers,
     WorkerFenced,
+    WriteFenced,
 )
 from streamer_worker.handlers.verdicts import Reject, RetryLater
 from streamer_worker.settings import LogSettings
@@ -64,12 +67,16 @@ _INDENT: Final = "    "
 _AS_WANTED: Final = frozenset({"completed", "released", "cancelled", "retried", "snoozed"})
 # None: not told at all. What is not here is INFO.
 _LEVELS: Final[dict[type[Event], int | None]] = {
+    CallEnded: None,
+    LoopTurned: None,
     SlotsChanged: None,
     FleetLooked: logging.DEBUG,
     Polled: logging.DEBUG,
     ProgressWritten: logging.DEBUG,
     PushTried: logging.DEBUG,
+    QueueMeasured: logging.DEBUG,
     RequestStarted: logging.DEBUG,
+    TryFailed: logging.DEBUG,
     ActionUnknown: logging.WARNING,
     CheckpointDelayed: logging.WARNING,
     ChildEnded: logging.WARNING,
@@ -89,6 +96,7 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     SettleDelayed: logging.WARNING,
     TableDiffers: logging.WARNING,
     WorkerFenced: logging.WARNING,
+    WriteFenced: logging.WARNING,
     LifespanFailed: logging.ERROR,
     ProcessEnding: logging.ERROR,
     PushBroken: logging.ERROR,
@@ -176,7 +184,7 @@ def _level(event: Event) -> int | None:
         # A verdict comes perhaps every second; how the attempt ended is told anyway.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
             return logging.DEBUG
-        case HeartbeatTried(outcome="beaten"):
+        case HeartbeatTried(outcome="beaten") | WriteFenced(cancelled=True):
             return logging.DEBUG
         case ConnectionsReaped(found=0, undecodable=0):
             return logging.DEBUG

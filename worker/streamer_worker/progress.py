@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint as breathe
 
 from streamer_store import (
+    Cancelled,
     Claim,
     ClaimLost,
     Clock,
@@ -24,6 +25,7 @@ from streamer_worker.events import (
     ProgressDropped,
     ProgressWritten,
     StepFailed,
+    WriteFenced,
 )
 from streamer_worker.handlers.context import Told
 from streamer_worker.plain import plain
@@ -183,7 +185,7 @@ class ProgressWriter:
                     self._claim, newest.fraction, newest.message, newest.details
                 )
             except ClaimLost as error:
-                self._on_lost(error)
+                self._lose("progress", error)
             except InvalidInput as error:
                 self._drop(told, error, again=False)
             except StoreError as error:
@@ -198,7 +200,7 @@ class ProgressWriter:
             try:
                 await self._requests.checkpoint(self._claim, value, progress=carried)
             except ClaimLost as error:
-                self._on_lost(error)
+                self._lose("checkpoint", error)
                 await breathe()
                 raise  # a handler that is shielded must not take it for safe
             except InvalidInput as error:
@@ -212,6 +214,16 @@ class ProgressWriter:
                 return False
             self._has_written(told)
             return True
+
+    def _lose(self, operation: str, error: ClaimLost) -> None:
+        event = WriteFenced(
+            request_id=self._claim.request_id,
+            operation=operation,
+            cancelled=isinstance(error, Cancelled),
+            settles=False,
+        )
+        self._events.emit(event)
+        self._on_lost(error)
 
     def _has_written(self, told: int) -> None:
         event = ProgressWritten(request_id=self._claim.request_id, told=told - self._written)

@@ -156,6 +156,15 @@ class ReaperSettings(_Component):
     dry_run: bool = Field(default=False, description="Count stale connections, remove none")
 
 
+class DepthSettings(_Component):
+    """How the leader counts what waits, for the metrics."""
+
+    interval: Duration = Field(default=15.0, ge=1, le=_DAY, description="Pause between two counts")
+    limit: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most requests counted of a status"
+    )
+
+
 class NotifierSettings(_Component):
     """How connections are told of their requests."""
 
@@ -235,6 +244,7 @@ class Settings(BaseSettings):
     handler: HandlerSettings = HandlerSettings()
     presence: PresenceSettings = PresenceSettings()
     reaper: ReaperSettings = ReaperSettings()
+    depth: DepthSettings = DepthSettings()
     notifier: NotifierSettings = NotifierSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

@@ -18,7 +18,7 @@ from streamer_store import (
     StoreError,
 )
 from streamer_store.claims import ITEM_TOO_LARGE
-from streamer_worker.events import Events, SettleDelayed
+from streamer_worker.events import Events, SettleDelayed, WriteFenced
 from streamer_worker.outcome import INVALID_RESULT, Complete, Fail, Outcome, Release, Retry
 from streamer_worker.patience import Patience
 from streamer_worker.retry import backoff
@@ -56,10 +56,9 @@ class Settler:
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
                 try:
                     return await self._write(claim, outcome, progress), outcome
-                except Cancelled:
-                    return "cancelled", outcome
-                except ClaimLost:
-                    return "claim_lost", outcome
+                except ClaimLost as lost:
+                    self._tell_fenced(claim, outcome, cancelled=isinstance(lost, Cancelled))
+                    return "cancelled" if isinstance(lost, Cancelled) else "claim_lost", outcome
                 except InvalidInput as error:
                     if progress is not None:
                         progress = None  # what it did counts more than how far it was
@@ -78,6 +77,13 @@ class Settler:
     def hurry(self, seconds: float) -> None:
         """Give every write under way, and every later one, this long at most."""
         self._patience.hurry(seconds)
+
+    def _tell_fenced(self, claim: Claim, outcome: Outcome, *, cancelled: bool) -> None:
+        operation = type(outcome).__name__.lower()
+        event = WriteFenced(
+            request_id=claim.request_id, operation=operation, cancelled=cancelled, settles=True
+        )
+        self._events.emit(event)
 
     async def _write(self, claim: Claim, outcome: Outcome, progress: Progress | None) -> str:
         match outcome:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from streamer_store import Clock
-from streamer_worker.events import Events, LoopBlocked, ProcessEnding
+from streamer_worker.events import Events, LoopBlocked, LoopTurned, ProcessEnding
 
 TICK: Final = 0.25
 _BLOCKED_AFTER: Final = 1.0
@@ -28,12 +28,17 @@ class LoopWatch:
         self._clock = clock
         self._end = end
         self._turns = 0
+        self._turned: float | None = None
         self._seen = 0
         self._checked = clock.steady()
         self._blocked = 0.0
         self._told = False
 
     async def turn(self) -> None:
+        now = self._clock.steady()
+        if self._turned is not None:
+            self._events.emit(LoopTurned(lag=max(0.0, now - self._turned - TICK)))
+        self._turned = now
         self._turns += 1
 
     async def check(self) -> None:

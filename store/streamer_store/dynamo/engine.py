@@ -136,4 +136,4 @@ class DynamoEngine:
 
 
 def _page(answer: Any) -> Page:
-    return Page(answer["Items"], answer.get("LastEvaluatedKey"))
+    return Page(answer.get("Items", ()), answer.get("LastEvaluatedKey"), answer["Count"])

@@ -6,7 +6,6 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,9 +13,11 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from streamer_store.clock import Clock, SystemClock
+from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.engine import DynamoEngine
 from streamer_store.dynamo.faults import translated
 from streamer_store.errors import InvalidInput
+from streamer_store.release import release_of
 from streamer_store.stores import Report, Stores, log_undecodable, stores_over
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ async def open_stores(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     report: Report = log_undecodable,
+    observe: Observe | None = None,
 ) -> AsyncIterator[Stores]:
     """Open the four stores on one client, for as long as the process needs them.
 
     Where `endpoint_url` and `region` are None, the AWS environment variables and profiles
     decide, AWS_ENDPOINT_URL_DYNAMODB among them; an explicit endpoint needs no region. Time
-    limits are in seconds, for each of a call's `attempts`. Runs on asyncio only. Raises
+    limits are in seconds, for each of a call's `attempts`. `observe` is told how long each call
+    took and what it consumed (see `dynamo.calls`). Runs on asyncio only. Raises
     InvalidInput when no region is known or the settings are wrong, AccessDenied when only a
     part of the credentials is given.
     """
@@ -71,6 +74,8 @@ async def open_stores(
     except ValueError as error:  # an endpoint that is no URL
         raise InvalidInput(f"AWS settings: {error}", operation="open") from error
     try:
+        if observe is not None:
+            observe_calls(client, observe)
         engine = DynamoEngine(client=client, prefix=prefix, rng=rng)
         yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
     finally:
@@ -87,11 +92,7 @@ def default_region(session: AioSession) -> str | None:
 
 
 def user_agent() -> str:
-    try:
-        release = version("streamer-worker")
-    except PackageNotFoundError:
-        release = "unknown"
-    return f"streamer-worker/{release}"
+    return f"streamer-worker/{release_of('streamer-worker')}"
 
 
 def _region(session: AioSession, endpoint_url: str | None) -> str | None:

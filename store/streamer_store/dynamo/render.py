@@ -109,12 +109,16 @@ def update(write: Update) -> dict[str, Any]:
 def query(read: Query) -> dict[str, Any]:
     expression = _Expression()
     key = f"{expression.name(read.index.hash_key)} = {expression.value({'S': read.value})}"
+    if read.at_least is not None and read.index.range_key is not None:
+        key += f" AND {expression.name(read.index.range_key)} >= {expression.value(read.at_least)}"
     arguments: dict[str, Any] = {
         "IndexName": read.index.name,
         "KeyConditionExpression": key,
         "ScanIndexForward": read.ascending,
         **expression.attributes(),
     }
+    if read.counts:
+        arguments["Select"] = "COUNT"
     if read.limit is not None:
         arguments["Limit"] = read.limit
     if read.after is not None:

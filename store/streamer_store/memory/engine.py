@@ -91,12 +91,14 @@ class MemoryEngine:
             for item in self._rows(query.table).values()
             if item.get(index.hash_key) == {"S": query.value}
             and (index.range_key is None or index.range_key in item)
+            and _reaches(item, index, query.at_least)
         ]
         ordered = sorted(found, key=_order(query.table, index), reverse=not query.ascending)
         rest = _rest(ordered, query, _order(query.table, index))
         size = self._page if query.limit is None else min(self._page, query.limit)
         keys = (query.table.hash_key, index.hash_key, index.range_key or "")
-        return _page(rest, size, keys, lambda item: _projected(item, query.table, index))
+        page = _page(rest, size, keys, lambda item: _projected(item, query.table, index))
+        return Page((), page.after, page.count) if query.counts else page
 
     async def scan(self, scan: Scan) -> Page:
         await anyio.lowlevel.checkpoint()
@@ -171,6 +173,12 @@ def _order(table: Table, index: Index) -> Any:
     return order
 
 
+def _reaches(item: Item, index: Index, bound: AttributeValue | None) -> bool:
+    if bound is None or index.range_key is None:
+        return True
+    return bool(item[index.range_key]["S"].encode() >= bound["S"].encode())
+
+
 def _rest(ordered: list[Item], query: Query, order: Any) -> list[Item]:
     if query.after is None:
         return ordered
@@ -183,7 +191,8 @@ def _rest(ordered: list[Item], query: Query, order: Any) -> list[Item]:
 def _page(items: list[Item], size: int, keys: Sequence[str], project: Any) -> Page:
     chosen = items[:size]
     after = _picked(chosen[-1], keys) if len(items) > size else None
-    return Page([copy.deepcopy(project(item)) for item in chosen], copy.deepcopy(after))
+    found = [copy.deepcopy(project(item)) for item in chosen]
+    return Page(found, copy.deepcopy(after), len(found))
 
 
 def _projected(item: Item, table: Table, index: Index) -> Item:

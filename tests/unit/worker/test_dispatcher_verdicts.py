@@ -110,7 +110,8 @@ async def test_an_exception_is_readable_while_the_request_waits(world: World) ->
     assert (stored.error, stored.error_code) == ("the bank is closed", "PROCESSING_FAILED")
     assert stored.worker_id is None
     (finished,) = world.recorder.of(RequestFinished)
-    assert (finished.outcome, finished.code) == ("retried", None)
+    assert (finished.outcome, finished.code) == ("retried", "PROCESSING_FAILED")
+    assert finished.again
 
 
 @virtual_time

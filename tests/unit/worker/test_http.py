@@ -27,7 +27,7 @@ from streamer_worker.settings import HttpSettings, Settings
 
 @pytest.fixture
 def metrics() -> Metrics:
-    made = Metrics(actions=())
+    made = Metrics({}, clock=SystemClock())
     made(SlotsChanged(used=3, total=10))
     return made
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from streamer_store import Claim, StoreUnavailable
+from streamer_store import CallEnded, Claim, StoreUnavailable, TryFailed
 from streamer_worker import Context, Reject, RetryLater, handler
 from streamer_worker.events import (
     ClaimGivenBack,
@@ -21,6 +21,7 @@ from streamer_worker.events import (
     HeartbeatTried,
     ItemUndecodable,
     LoopBlocked,
+    LoopTurned,
     Polled,
     ProcessEnding,
     RequestFinished,
@@ -28,6 +29,7 @@ from streamer_worker.events import (
     StepFailed,
     WorkerFenced,
     WorkerStarted,
+    WriteFenced,
 )
 from streamer_worker.logs import LogListener
 from unit.worker.benches import DispatchBench
@@ -46,7 +48,7 @@ def test_the_text_of_an_error_is_cut() -> None:
 
 
 def test_every_event_is_logged_under_its_name() -> None:
-    """In snake case with its fields; only the slots, which change all the time, are left out."""
+    """In snake case with its fields; what happens all the time is left to the metrics."""
     output = Output(level="debug")
     listener = LogListener()
     for event in EVERY_EVENT:
@@ -77,6 +79,22 @@ def test_every_event_is_logged_under_its_name() -> None:
         "connections_reaped",
         "item_undecodable",
         "step_failed",
+        "payload_refused",
+        "lifespan_failed",
+        "child_started",
+        "child_ended",
+        "write_fenced",
+        "progress_written",
+        "checkpoint_delayed",
+        "push_tried",
+        "endpoint_refused",
+        "connection_rests",
+        "connection_gone",
+        "push_broken",
+        "claim_given_back",
+        "queue_measured",
+        "request_finished",
+        "try_failed",
     ]
 
 
@@ -84,6 +102,10 @@ def finished(outcome: str) -> Event:
     return RequestFinished(
         request_id="r", action="a", attempt=1, outcome=outcome, code=None, seconds=1.0
     )
+
+
+def fenced(*, cancelled: bool) -> Event:
+    return WriteFenced(request_id="r", operation="complete", cancelled=cancelled, settles=True)
 
 
 def reaped(found: int, undecodable: int = 0) -> Event:
@@ -96,9 +118,19 @@ def reaped(found: int, undecodable: int = 0) -> Event:
     ("event", "level"),
     [
         (SlotsChanged(used=1, total=2), None),
+        (LoopTurned(lag=0.1), None),
+        (CallEnded(operation="Query", seconds=0.1), None),
+        (TryFailed(operation="Query", code="ThrottlingException", throttled=True), "debug"),
+        (fenced(cancelled=False), "warning"),
+        (fenced(cancelled=True), "debug"),
         (Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0), "debug"),
-        (ClaimTried(request_id="r", outcome="lost"), "debug"),
-        (ClaimTried(request_id="r", outcome="error", error=StoreUnavailable("x")), "warning"),
+        (ClaimTried(request_id="r", action="report", outcome="lost"), "debug"),
+        (
+            ClaimTried(
+                request_id="r", action="report", outcome="error", error=StoreUnavailable("x")
+            ),
+            "warning",
+        ),
         (HandlerRaised(request_id="r", action="a", error=ValueError("x")), "warning"),
         (HandlerRaised(request_id="r", action="a", error=RetryLater(after=1)), "debug"),
         (HandlerRaised(request_id="r", action="a", error=Reject("x")), "debug"),

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, get_args
+
 import pytest
 from prometheus_client import generate_latest
 
-from streamer_store import StoreUnavailable
+from streamer_store import CallEnded, Capacity, StoreUnavailable, TryFailed
+from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import (
     ActionUnknown,
+    CheckpointDelayed,
+    ChildEnded,
+    ChildStarted,
+    ClaimGivenBack,
     ClaimTried,
     ClockJumped,
+    ConnectionGone,
+    ConnectionRests,
     ConnectionsReaped,
+    EndpointRefused,
     Event,
     FleetLooked,
     HandlerRaised,
     HandlerStuck,
     HeartbeatTried,
     ItemUndecodable,
+    LifespanFailed,
     LoopBlocked,
+    LoopTurned,
+    PayloadRefused,
     Polled,
     ProcessEnding,
     ProgressDropped,
+    ProgressWritten,
+    PushBroken,
+    PushTried,
+    QueueMeasured,
     RequestFinished,
     RequestRescued,
     RequestStarted,
@@ -34,24 +53,52 @@ from streamer_worker.events import (
     WorkerFenced,
     WorkerStarted,
     WorkerStopped,
+    WriteFenced,
 )
 from streamer_worker.metrics import Metrics
+from support import ManualClock
 
 AWAY = StoreUnavailable("away")
+NOW = ManualClock().now().timestamp()
+
+
+@handler("report")
+async def _report(payload: dict[str, Any], ctx: Context) -> None: ...
+
+
+@handler("bulk")
+def _bulk(payload: dict[str, Any], ctx: SyncContext) -> None: ...
+
+
+REPORT = replace(_report, distribution="streamer-worker")
+BULK = _bulk
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(actions={"report", "bulk"})
+    return Metrics({"report": REPORT, "bulk": BULK}, clock=ManualClock())
 
 
-def finished(action: str = "report", outcome: str = "completed", seconds: float = 0.3) -> Event:
+RETRIED = RequestFinished(
+    request_id="r-1",
+    action="report",
+    attempt=1,
+    outcome="retried",
+    code=None,
+    seconds=1,
+    again=True,
+)
+
+
+def finished(
+    action: str = "report", outcome: str = "completed", seconds: float = 0.3
+) -> RequestFinished:
     return RequestFinished(
         request_id="r-1", action=action, attempt=1, outcome=outcome, code=None, seconds=seconds
     )
 
 
-def rescued(action: str | None = "report") -> Event:
+def rescued(action: str | None = "report") -> RequestRescued:
     return RequestRescued(request_id="r-1", action=action, worker_id="w-2", status="RETRYING")
 
 
@@ -78,7 +125,7 @@ EVERY_EVENT: list[Event] = [
     rescued(),
     TableDiffers(table="requests", text="x"),
     Polled(outcome="claimed", seconds=0.1, candidates=3, claimed=2),
-    ClaimTried(request_id="r-1", outcome="won"),
+    ClaimTried(request_id="r-1", action="made-up", outcome="won", waited=1.0),
     RequestStarted(request_id="r-1", action="report", attempt=1),
     HandlerRaised(request_id="r-1", action="report", error=ValueError("x")),
     stuck(thread=True),
@@ -92,25 +139,61 @@ EVERY_EVENT: list[Event] = [
     reaped(),
     ItemUndecodable(table="requests", key="r-1", reason="x"),
     StepFailed(loop="poll", error=AWAY),
+    LoopTurned(lag=0.01),
+    PayloadRefused(request_id="r-1", action="report", fields=("x",)),
+    LifespanFailed(actions="report", error=AWAY),
+    ChildStarted(pid=1),
+    ChildEnded(pid=1, how="x"),
+    WriteFenced(request_id="r-1", operation="progress", cancelled=False, settles=False),
+    ProgressWritten(request_id="r-1", told=2),
+    CheckpointDelayed(request_id="r-1", error=AWAY),
+    PushTried(type="progress", outcome="sent"),
+    EndpointRefused(connection_id="r-1", reason="x"),
+    ConnectionRests(connection_id="r-1", code="x"),
+    ConnectionGone(connection_id="r-1", subscriptions=0),
+    PushBroken(error=AWAY),
+    ClaimGivenBack(request_id="r-1"),
+    QueueMeasured(status="PENDING", count=3, more=False, oldest=1.0),
+    replace(RETRIED, code="TIMEOUT"),
+    CallEnded(operation="Query", seconds=0.1, capacity=(Capacity("t", "i", 1.0),)),
+    TryFailed(operation="Query", code="x", throttled=True),
 ]
-LABELS = {
-    "streamer_worker_requests_finished_total": {"action", "outcome"},
-    "streamer_worker_request_duration_seconds_count": {"action", "outcome"},
-    "streamer_worker_request_duration_seconds_sum": {"action", "outcome"},
-    "streamer_worker_request_duration_seconds_bucket": {"action", "outcome", "le"},
-    "streamer_worker_slots": {"state"},
-    "streamer_worker_polls_total": {"outcome"},
-    "streamer_worker_claims_total": {"outcome"},
-    "streamer_worker_reaper_connections_total": {"result"},
-    "streamer_worker_loop_failures_total": {"loop"},
-    "streamer_worker_undecodable_items_total": {"table"},
-    "streamer_worker_heartbeats_total": {"outcome"},
-    "streamer_worker_rescued_total": {"action"},
-    "streamer_worker_workers": {"state"},
-    "streamer_worker_leader": set(),
-    "streamer_worker_fences_total": set(),
-    "streamer_worker_loop_blocked_total": set(),
-    "streamer_worker_stuck_handlers": {"kind"},
+LABELS: dict[str, set[str]] = {
+    "requests_finished_total": {"action", "outcome"},
+    "request_duration_seconds": {"action", "outcome"},
+    "request_wait_seconds": {"action"},
+    "request_attempts": {"action"},
+    "retries_total": {"action", "reason"},
+    "claims_total": {"outcome"},
+    "slots": {"state"},
+    "polls_total": {"outcome"},
+    "poll_duration_seconds": set(),
+    "last_poll_success_timestamp_seconds": set(),
+    "queue_depth": {"status"},
+    "queue_oldest_age_seconds": {"status"},
+    "heartbeats_total": {"outcome"},
+    "workers": {"state"},
+    "leader": set(),
+    "draining": set(),
+    "rescued_total": {"action"},
+    "fences_total": set(),
+    "fenced_writes_total": {"operation"},
+    "superseded_writes_total": {"operation"},
+    "progress_writes_total": {"result"},
+    "pushes_total": {"type", "outcome"},
+    "reaper_connections_total": {"result"},
+    "reaper_last_success_timestamp_seconds": set(),
+    "undecodable_items_total": {"table"},
+    "dynamodb_request_duration_seconds": {"operation"},
+    "dynamodb_errors_total": {"operation", "code"},
+    "dynamodb_throttles_total": {"operation"},
+    "dynamodb_consumed_capacity_units_total": {"table", "index", "operation"},
+    "event_loop_lag_seconds": set(),
+    "loop_blocked_total": set(),
+    "loop_failures_total": {"loop"},
+    "stuck_handlers": {"kind"},
+    "build_info": {"version", "python"},
+    "handler_info": {"action", "kind", "distribution", "version"},
 }
 
 
@@ -158,7 +241,7 @@ def test_polls_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
 @pytest.mark.parametrize("outcome", ["won", "lost", "error"])
 def test_claims_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
     """Lost ones show workers that fight, errors a table in trouble."""
-    metrics(ClaimTried(request_id="r", outcome=outcome))
+    metrics(ClaimTried(request_id="r", action="report", outcome=outcome))
     assert value(metrics, "claims_total", outcome=outcome) == 1
 
 
@@ -238,22 +321,166 @@ def test_fences_and_blocked_loops_are_counted(metrics: Metrics) -> None:
 
 def test_names_and_labels_are_as_documented_and_hold_no_ids(metrics: Metrics) -> None:
     """Every event is taken; nothing on the page names a request or a worker."""
+    assert {type(event) for event in EVERY_EVENT} == set(get_args(Event))
     for event in EVERY_EVENT:
         metrics(event)
-    found = {
-        sample.name: set(sample.labels)
-        for family in metrics.registry.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    }
+    found = {}
+    for sample in (each for family in metrics.registry.collect() for each in family.samples):
+        name = sample.name.removeprefix("streamer_worker_")
+        if name != sample.name:
+            for part in ("_bucket", "_count", "_sum"):
+                name = name.removesuffix(part)
+            found[name] = set(sample.labels) - {"le"}
     assert found == LABELS
     page = generate_latest(metrics.registry).decode()
     assert "r-1" not in page
     assert "w-1" not in page
+    assert "made-up" not in page
+
+
+def test_waits_are_observed_where_a_claim_was_won(metrics: Metrics) -> None:
+    """A lost one's wait goes on elsewhere."""
+    metrics(ClaimTried(request_id="r", action="report", outcome="won", waited=0.7))
+    metrics(ClaimTried(request_id="r", action="report", outcome="lost"))
+    metrics(ClaimTried(request_id="r", action=None, outcome="won", waited=2))
+    assert value(metrics, "request_wait_seconds_count", action="report") == 1
+    assert value(metrics, "request_wait_seconds_sum", action="report") == pytest.approx(0.7)
+    assert value(metrics, "request_wait_seconds_count", action="other") == 1
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "timeout"])
+def test_attempts_are_observed_at_the_end(metrics: Metrics, outcome: str) -> None:
+    """Not when another attempt follows, and not where the request is somebody else's."""
+    again = replace(finished(outcome=outcome), again=True, code="TIMEOUT")
+    metrics(again)
+    metrics(finished(outcome="claim_lost"))
+    metrics(replace(finished(outcome=outcome), attempt=3))
+    assert value(metrics, "request_attempts_count", action="report") == 1
+    assert value(metrics, "request_attempts_sum", action="report") == 3
+
+
+def test_retries_are_counted_by_reason(metrics: Metrics) -> None:
+    """A code, SNOOZED, or WORKER_LOST for what was rescued to run again."""
+    metrics(replace(RETRIED, code="PROCESSING_FAILED"))
+    metrics(replace(RETRIED, outcome="snoozed"))
+    metrics(rescued())
+    metrics(replace(rescued(), status="FAILED"))
+    reasons = ("PROCESSING_FAILED", "SNOOZED", "WORKER_LOST")
+    counts = [value(metrics, "retries_total", action="report", reason=each) for each in reasons]
+    assert counts == [1, 1, 1]
+
+
+def test_fenced_and_superseded_writes_are_told_apart(metrics: Metrics) -> None:
+    """A cancelled request's writes are refused as they should be; its outcome is lost all the
+    same.
+    """
+    write = WriteFenced(request_id="r", operation="progress", cancelled=False, settles=False)
+    metrics(write)
+    metrics(replace(write, cancelled=True))
+    metrics(replace(write, operation="complete", settles=True))
+    metrics(replace(write, operation="complete", settles=True, cancelled=True))
+    assert value(metrics, "fenced_writes_total", operation="progress") == 1
+    assert value(metrics, "fenced_writes_total", operation="complete") == 1
+    assert value(metrics, "superseded_writes_total", operation="complete") == 2
+
+
+def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
+    """One write may carry many reports."""
+    metrics(ProgressWritten(request_id="r", told=40))
+    metrics(ProgressWritten(request_id="r", told=1))
+    metrics(ProgressWritten(request_id="r", told=0))
+    assert value(metrics, "progress_writes_total", result="written") == 3
+    assert value(metrics, "progress_writes_total", result="coalesced") == 39
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        FleetLooked(live=2, dead=0, leads=False),
+        WorkerFenced(worker_id="w", reason="x", in_flight=0),
+        WorkerDraining(worker_id="w", in_flight=0),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event) -> None:
+    """What an old leader counted last must not stand beside the new one's."""
+    metrics(FleetLooked(live=2, dead=0, leads=True))
+    metrics(QueueMeasured(status="PENDING", count=12, more=False, oldest=4.5))
+    metrics(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
+    assert value(metrics, "queue_depth", status="PENDING") == 12
+    assert value(metrics, "queue_oldest_age_seconds", status="PENDING") == 4.5
+    assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") == 0
+    metrics(end)
+    assert value(metrics, "queue_depth", status="PENDING") is None
+    assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") is None
+    assert value(metrics, "leader") == 0
+
+
+def test_times_of_success_begin_with_the_worker() -> None:
+    """Else an alert on their age would fire at every start, or never."""
+    clock = ManualClock()
+    metrics = Metrics({}, clock=clock)
+    names = ("last_poll_success_timestamp_seconds", "reaper_last_success_timestamp_seconds")
+    metrics(EVERY_EVENT[0])
+    assert [value(metrics, name) for name in names] == [NOW, NOW]
+    clock.advance(10)
+    metrics(Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0))
+    assert [value(metrics, name) for name in names] == [NOW + 10, NOW]
+    clock.advance(10)
+    metrics(reaped())
+    metrics(EVERY_EVENT[0])  # another incarnation
+    assert [value(metrics, name) for name in names] == [NOW + 10, NOW + 20]
+
+
+def test_calls_to_the_table_are_measured(metrics: Metrics) -> None:
+    """Time by operation, units by table and index, errors by code."""
+    metrics(
+        CallEnded(
+            operation="Query",
+            seconds=0.03,
+            capacity=(Capacity("streamer_requests", "StatusIndex", 0.5),),
+        )
+    )
+    metrics(TryFailed(operation="Query", code="ThrottlingException", throttled=True))
+    metrics(TryFailed(operation="Query", code="InternalServerError", throttled=False))
+    where = {"table": "streamer_requests", "index": "StatusIndex", "operation": "Query"}
+    assert value(metrics, "dynamodb_consumed_capacity_units_total", **where) == 0.5
+    name = "dynamodb_request_duration_seconds_bucket"
+    assert value(metrics, name, operation="Query", le="0.025") == 0
+    assert value(metrics, name, operation="Query", le="0.05") == 1
+    assert value(metrics, "dynamodb_throttles_total", operation="Query") == 1
+    code = {"operation": "Query", "code": "InternalServerError"}
+    assert value(metrics, "dynamodb_errors_total", **code) == 1
+
+
+def test_what_is_installed_is_shown(metrics: Metrics) -> None:
+    """The worker's version, and each handler with its package's."""
+    here = version("streamer-worker")
+    info = {"action": "report", "kind": "task", "distribution": "streamer-worker", "version": here}
+    assert value(metrics, "handler_info", **info) == 1
+    nobody = {"action": "bulk", "kind": "thread", "distribution": "", "version": "unknown"}
+    assert value(metrics, "handler_info", **nobody) == 1
+    samples = [each for family in metrics.registry.collect() for each in family.samples]
+    builds = [each.labels for each in samples if each.name == "streamer_worker_build_info"]
+    assert [build["version"] for build in builds] == [here]
+
+
+def test_known_series_are_there_from_the_start(metrics: Metrics) -> None:
+    """A rate misses what a series began with."""
+    assert value(metrics, "requests_finished_total", action="bulk", outcome="failed") == 0
+    assert value(metrics, "requests_finished_total", action="other", outcome="failed") == 0
+    assert value(metrics, "fenced_writes_total", operation="progress") == 0
+
+
+def test_the_loops_lag_is_observed(metrics: Metrics) -> None:
+    """Each turn of the loop's timer."""
+    metrics(LoopTurned(lag=0.2))
+    assert value(metrics, "event_loop_lag_seconds_sum") == pytest.approx(0.2)
+    assert value(metrics, "event_loop_lag_seconds_count") == 1
 
 
 def test_two_workers_in_one_process_count_apart() -> None:
     """Nothing is registered globally."""
-    first, second = Metrics(actions=()), Metrics(actions=())
+    first, second = Metrics({}, clock=ManualClock()), Metrics({}, clock=ManualClock())
     first(SlotsChanged(used=1, total=1))
     assert value(second, "slots", state="used") is None

@@ -78,6 +78,8 @@ VALUES = {
     "reaper.interval": ("1h", 3600),
     "reaper.stale_after": ("3h", 10800),
     "reaper.dry_run": ("true", True),
+    "depth.interval": ("1m", 60),
+    "depth.limit": ("500", 500),
     "push": ("off", "off"),
     "notifier.hosts": ("a.example, *.b.example:8443", ("a.example", "*.b.example:8443")),
     "notifier.timeout": ("1s", 1),

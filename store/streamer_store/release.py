@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def release_of(distribution: str) -> str:
+    """Return the version of an installed distribution, or `unknown`."""
+    try:
+        return version(distribution)
+    except (PackageNotFoundError, ValueError):  # ValueError: no name at all
+        return "unknown"
