@@ -109,7 +109,7 @@ class TableDiffers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """`outcome`: claimed or empty."""
+    """`outcome`: claimed, empty, or skipped: our heartbeats fail."""
 
     outcome: str
     seconds: float

@@ -9,16 +9,23 @@ from streamer_worker.events import (
     Event,
     HandlerStuck,
     HeartbeatTried,
+    LoopTurned,
     Polled,
     ProcessEnding,
     SlotsChanged,
+    StepFailed,
     StuckHandlerEnded,
     WorkerDraining,
+    WorkerFenced,
     WorkerStarted,
 )
 from streamer_worker.settings import Settings
 
 _POLLS_WITHIN: Final = 30.0
+# The loop's own watch ends the process first, and logs what held it.
+_AFTER_STUCK: Final = 10.0
+# The longest pause after a failed poll, and the longest that its calls and claims may take.
+_POLL_TAKES: Final = 600.0
 
 
 class Health:
@@ -29,7 +36,12 @@ class Health:
         self._threads = min(settings.handler.threads, settings.concurrency)
         self._lease = settings.presence.lease
         self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.slowest)
+        self._stuck_after = settings.presence.stuck_after + _AFTER_STUCK
         self._polled = self._beaten = clock.steady()
+        # When each was last seen; None while it need not be: there is no row, or no slot.
+        self._turned: float | None = None
+        self._beat_tried: float | None = None
+        self._poll_tried: float | None = None
         self._started = False
         self._draining = False
         self._full = False
@@ -37,8 +49,9 @@ class Health:
         self._ending: str | None = None
 
     def __call__(self, event: Event) -> None:
+        self._note_turn(event)
         match event:
-            case Polled():
+            case Polled(outcome="claimed" | "empty"):
                 self._polled = self._clock.steady()
             case HeartbeatTried(outcome="beaten"):
                 self._beaten = self._clock.steady()
@@ -60,11 +73,39 @@ class Health:
             case _:
                 pass
 
+    def _note_turn(self, event: Event) -> None:
+        """Note that a loop turns; whether its attempt succeeded is another question."""
+        match event:
+            case LoopTurned():
+                self._turned = self._clock.steady()
+            case HeartbeatTried():
+                self._beat_tried = self._clock.steady()
+            case Polled() | StepFailed(loop="poll"):
+                self._poll_tried = self._clock.steady()
+            case SlotsChanged():
+                # A poll that waits for a slot begins when there is one.
+                self._poll_tried = None if self._poll_tried is None else self._clock.steady()
+            case WorkerDraining():
+                self._poll_tried = None
+            case WorkerFenced():  # until it has a row again, nothing is due
+                self._turned = self._beat_tried = self._poll_tried = None
+            case _:
+                pass
+
     def why_not_alive(self) -> list[str]:
-        """Return what a restart would mend. Neither an outage of the table nor a handler that
-        blocks the loop for a while is among it.
+        """Return what a restart would mend: a loop that stands, an attempt that never returns.
+        Neither an outage of the table nor a handler that blocks the loop for a while is.
         """
-        return [] if self._ending is None else [self._ending]
+        reasons = [] if self._ending is None else [self._ending]
+        poll_tried = None if self._full else self._poll_tried
+        for what, seen, longest in (
+            ("the event loop has not turned", self._turned, self._stuck_after),
+            ("no heartbeat has come to an end", self._beat_tried, self._stuck_after),
+            ("no poll has come to an end", poll_tried, self._stuck_after + _POLL_TAKES),
+        ):
+            if seen is not None and self._clock.steady() - seen > longest:
+                reasons.append(f"{what} for {longest:g} s")
+        return reasons
 
     def why_not_ready(self) -> list[str]:
         """Return what keeps the worker from taking requests; nothing when it is ready."""

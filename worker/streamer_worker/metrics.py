@@ -93,8 +93,9 @@ class Metrics:
                 self._slots.labels("free").set(total - used)
             case Polled(outcome=outcome, seconds=seconds):
                 self._polls.labels(outcome).inc()
-                self._poll_duration.observe(seconds)
-                self._last_poll.set(self._now())
+                if outcome != "skipped":
+                    self._poll_duration.observe(seconds)
+                    self._last_poll.set(self._now())
             case ClaimTried(outcome=outcome, action=action, waited=waited):
                 self._claims.labels(outcome).inc()
                 if waited is not None:
@@ -250,7 +251,9 @@ class Metrics:
         )
         self._slots = self._gauge("slots", "Slots for requests", "state")
         self._polls = self._counter(
-            "polls", "Looks at what waits", outcome=("claimed", "empty", "error")
+            "polls",
+            "Looks at what waits; skipped: while its heartbeats fail, it must not claim",
+            outcome=("claimed", "empty", "error", "skipped"),
         )
         self._poll_duration = self._histogram(
             "poll_duration_seconds", "Time of a look, with its claims", _CALLS

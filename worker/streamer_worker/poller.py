@@ -91,6 +91,7 @@ class Poller:
         """
         await self._slots.wait_free()
         if not self._is_sound():
+            self._events.emit(Polled(outcome="skipped", seconds=0.0, candidates=0, claimed=0))
             return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
         found = self._eligible(await self._look())

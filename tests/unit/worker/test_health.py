@@ -13,6 +13,7 @@ from streamer_worker.events import (
     HandlerStuck,
     HeartbeatTried,
     LoopBlocked,
+    LoopTurned,
     Polled,
     ProcessEnding,
     StepFailed,
@@ -31,6 +32,8 @@ STARTED = WorkerStarted(worker_id="me", actions=("echo",), concurrency=2, metric
 POLLED = Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0)
 BEATEN = HeartbeatTried(outcome="beaten", seconds=0.1)
 BEAT_FAILED = HeartbeatTried(outcome="failed", seconds=0.1, error=AWAY)
+POLL_SKIPPED = Polled(outcome="skipped", seconds=0, candidates=0, claimed=0)
+TURNED = LoopTurned(lag=0.01)
 POLL_FAILED = StepFailed(loop="poll", error=AWAY)
 NO_POLL = "no poll succeeded for 30 s"
 NO_BEAT = "no heartbeat succeeded for 16 s"
@@ -222,22 +225,65 @@ def test_a_process_that_is_ending_is_not_alive(bench: Bench) -> None:
 
 
 def outage(bench: Bench) -> None:
-    bench.pass_time(86400, POLL_FAILED, BEAT_FAILED)
+    bench.pass_time(86400, TURNED, POLL_FAILED, BEAT_FAILED)
+
+
+def long_outage(bench: Bench) -> None:
+    bench.pass_time(86400, TURNED, POLL_SKIPPED, BEAT_FAILED)
 
 
 def blocked_loop(bench: Bench) -> None:
-    bench.tell(LoopBlocked(seconds=1, stack=""))
-    bench.pass_time(299, BEATEN)
+    bench.tell(TURNED, LoopBlocked(seconds=1, stack=""))
+    bench.pass_time(310, BEATEN)
 
 
 def fence(bench: Bench) -> None:
-    bench.tell(WorkerFenced(worker_id="me", reason="its row was removed", in_flight=1))
+    bench.tell(TURNED, WorkerFenced(worker_id="me", reason="its row was removed", in_flight=1))
+    bench.pass_time(86400)
 
 
-@pytest.mark.parametrize("happens", [outage, blocked_loop, fence])
+def full_slots(bench: Bench) -> None:
+    bench.slots.take("r1")
+    slot = bench.slots.take("r2")
+    bench.pass_time(86400, TURNED, BEATEN)
+    bench.slots.give(slot)
+
+
+def drain(bench: Bench) -> None:
+    bench.tell(WorkerDraining(worker_id="me", in_flight=1))
+    bench.pass_time(86400, TURNED, BEATEN)
+
+
+@pytest.mark.parametrize("happens", [outage, long_outage, blocked_loop, fence, full_slots, drain])
 def test_what_a_restart_does_not_mend_leaves_it_alive(
     happens: Callable[[Bench], None], bench: Bench
 ) -> None:
     """An outage of DynamoDB must not make supervisors kill the fleet."""
     happens(bench)
     assert bench.health.why_not_alive() == []
+
+
+@pytest.mark.parametrize(
+    ("turning", "seconds", "reason"),
+    [
+        ((POLLED, BEATEN), 310, "the event loop has not turned for 310 s"),
+        ((TURNED, POLLED), 310, "no heartbeat has come to an end for 310 s"),
+        ((TURNED, BEATEN), 910, "no poll has come to an end for 910 s"),
+    ],
+    ids=["loop", "heartbeat", "poll"],
+)
+def test_what_stands_for_long_is_not_alive(
+    turning: tuple[Event, ...], seconds: int, reason: str, bench: Bench
+) -> None:
+    """Once nothing else has ended it: a restart mends that."""
+    bench.tell(TURNED)
+    bench.pass_time(seconds, *turning)
+    assert bench.health.why_not_alive() == []
+    bench.pass_time(1, *turning)
+    assert bench.health.why_not_alive() == [reason]
+
+
+def test_skipped_polls_do_not_make_it_ready(bench: Bench) -> None:
+    """Nothing was asked of the table."""
+    bench.pass_time(31, POLL_SKIPPED, BEATEN)
+    assert bench.why_not() == [NO_POLL]
