@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 CODE = """
-    import os, time
+    import logging, os, time
     from contextlib import asynccontextmanager
     from pathlib import Path
     import anyio
@@ -50,6 +50,21 @@ CODE = """
             time.sleep(600)
         return {"pid": os.getpid()}
 
+    def say(kind):
+        logging.getLogger("kinds").warning("said", extra={"kind": kind})
+
+    @handler("talk_task")
+    async def talk_task(payload, ctx):
+        say("task")
+
+    @handler("talk_thread")
+    def talk_thread(payload, ctx):
+        say("thread")
+
+    @handler("talk_process", process=True)
+    def talk_process(payload, ctx):
+        say("process")
+
     @asynccontextmanager
     async def resource():
         file = Path(os.environ["RESOURCE_FILE"])
@@ -70,6 +85,9 @@ CODE = """
 ENTRIES = (
     'steps = "kinds:steps"',
     'compute = "kinds:compute"',
+    'talk_task = "kinds:talk_task"',
+    'talk_thread = "kinds:talk_thread"',
+    'talk_process = "kinds:talk_process"',
     'group = "kinds:group"',
     '[project.entry-points."streamer_worker.middleware"]',
     'around = "kinds:around"',
@@ -246,3 +264,18 @@ async def test_a_lifespan_that_cannot_be_entered_is_told(
     assert done.returncode == 2
     assert "error: the lifespan of a group cannot be entered:" in done.stderr
     assert "group of use: FileNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["task", "thread", "process"])
+async def test_what_a_handler_logs_names_its_request(
+    kind: str, real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
+) -> None:
+    """With the standard library's own logging, wherever the function runs."""
+    stores, _ = real
+    with start() as worker:
+        worker_id = worker.event("worker_started")["worker_id"]
+        request_id = await _enqueued(stores, f"talk_{kind}")
+        line = worker.event("said", kind=kind)
+        assert (line["request_id"], line["action"]) == (request_id, f"talk_{kind}")
+        assert (line["attempt"], line["worker_id"]) == (1, worker_id)
+        assert line["logger"] == "kinds"

@@ -131,7 +131,10 @@ class Dispatcher:
         with (
             anyio.CancelScope(shield=True),
             structlog.contextvars.bound_contextvars(
-                request_id=request.request_id, action=request.action, attempt=attempt
+                worker_id=request.worker_id,
+                request_id=request.request_id,
+                action=request.action,
+                attempt=attempt,
             ),
         ):
             self._events.emit(

@@ -52,7 +52,7 @@ from streamer_worker.events import (
     WriteFenced,
 )
 from streamer_worker.handlers.verdicts import Reject, RetryLater
-from streamer_worker.settings import LogSettings
+from streamer_worker.settings import QUIET, LogSettings
 from streamer_worker.texts import escaped, message_of, readable
 
 _TRACEBACK_CHARS: Final = 16_000
@@ -147,9 +147,10 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # The AWS client tells bodies of requests at lower levels.
-    for name in ("botocore", "aiobotocore", "aiohttp"):
+    for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name, level in settings.levels.items():
+        logging.getLogger(name).setLevel(level.upper())
 
 
 class LogListener:

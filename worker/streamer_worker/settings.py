@@ -14,7 +14,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -61,11 +69,36 @@ HostPattern = Annotated[
 ]
 
 
+def _parts(text: str) -> list[str]:
+    return [each for part in text.split(",") if (each := part.strip())]
+
+
 def _listed(value: object) -> object:
     """Read `a.example, b.example` as a list; pydantic judges the rest."""
+    return _parts(value) if isinstance(value, str) else value
+
+
+Level = Literal["debug", "info", "warning", "error"]
+# At lower levels these tell what is sent, credentials among it.
+QUIET = ("aiobotocore", "aiohttp", "botocore", "urllib3")
+
+
+def _levels(value: object) -> object:
+    """Read `my.plugin=debug, asyncio=error` as a mapping; pydantic judges the rest."""
     if isinstance(value, str):
-        return [each for part in value.split(",") if (each := part.strip())]
+        pairs = (each.partition("=") for each in _parts(value))
+        return {name.strip(): level.strip().lower() for name, _, level in pairs}
     return value
+
+
+def _not_too_loud(levels: Mapping[str, str]) -> Mapping[str, str]:
+    for name, level in levels.items():
+        if name.partition(".")[0] in QUIET and level in {"debug", "info"}:
+            raise ValueError(
+                f"log.levels (STREAMER_LOG_LEVELS): {name} tells what it sends at level {level};"
+                " warning is the least"
+            )
+    return levels
 
 
 class _Component(BaseModel):
@@ -188,9 +221,12 @@ class HttpSettings(_Component):
 
 
 class LogSettings(_Component):
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level that is logged"
-    )
+    """What is logged, and how."""
+
+    level: Level = Field(default="info", description="Least level that is logged")
+    levels: Annotated[
+        Mapping[str, Level], NoDecode, BeforeValidator(_levels), AfterValidator(_not_too_loud)
+    ] = Field(default={}, description="Least levels of loggers by name: `my.plugin=debug`")
     format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, else JSON"
     )
@@ -331,6 +367,8 @@ def _words(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return _unknown(name, setting_names())
+    # A fault inside of a list or a mapping is the setting's.
+    name = next((each for each in setting_names() if name.startswith(f"{each}.")), name)
     if fault["type"] == "value_error":  # a contradiction between two settings
         return str(fault["ctx"]["error"])
     return f"{name} ({_variable(name)}): {fault['msg']}, not {_shown(fault['input'])}"

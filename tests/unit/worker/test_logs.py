@@ -59,6 +59,15 @@ def test_colours_are_for_terminals_only() -> None:
     assert "\x1b" not in output.text
 
 
+def test_loggers_may_have_levels_of_their_own() -> None:
+    """Theirs and those under them; the worker's own among them."""
+    output = Output(level="warning", levels={"my": "debug", "noisy.library": "error"})
+    output.log.debug("mine")
+    logging.getLogger("noisy.library.part").warning("noise")
+    logging.getLogger("noisy").warning("signal")
+    assert [line["event"] for line in output.lines] == ["mine", "signal"]
+
+
 def test_what_is_below_the_level_is_left_out() -> None:
     """For structlog and the standard library alike."""
     output = Output(level="warning")

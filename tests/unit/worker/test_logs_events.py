@@ -187,7 +187,7 @@ async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
     first, second, last = output.lines
     for line in (first, second):
         assert (line["request_id"], line["action"]) == (claim.request_id, "talk")
-        assert line["attempt"] == 1
+        assert (line["attempt"], line["worker_id"]) == (1, claim.request.worker_id)
     assert "request_id" not in last
 
 

@@ -89,6 +89,10 @@ VALUES = {
     "http.host": ("127.0.0.1", "127.0.0.1"),
     "http.port": ("0", 0),
     "log.level": ("debug", "debug"),
+    "log.levels": (
+        "my.plugin=DEBUG, botocore=error",
+        {"my.plugin": "debug", "botocore": "error"},
+    ),
     "log.format": ("json", "json"),
 }
 
@@ -238,6 +242,7 @@ def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
         ("ENDPOINT_URL", "localhost:8000"),
         ("ENDPOINT_URL", "tcp://localhost:8000"),
         ("LOG_FORMAT", "xml"),
+        *[("LOG_LEVELS", text) for text in ["my.plugin", "my.plugin=loud", "botocore.hooks=info"]],
     ],
 )
 def test_an_absurd_value_is_refused(name: str, text: str, env: Any) -> None:

@@ -147,10 +147,7 @@ class Child:
     def _call(self, job: Job, link: PipeLink) -> None:
         teller = threading.Thread(target=link.tell_regularly, daemon=True)
         teller.start()
-        facts = job.facts
-        with structlog.contextvars.bound_contextvars(
-            request_id=facts.request_id, action=facts.action, attempt=facts.attempt
-        ):
+        with structlog.contextvars.bound_contextvars(**job.bound):
             done = _done(job, link)
         link.end()
         teller.join()

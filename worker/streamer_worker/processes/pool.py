@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, Self
 
 import anyio
+import structlog
 from anyio import AsyncContextManagerMixin, from_thread
 from anyio.abc import Process, TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
@@ -42,6 +43,7 @@ _PROGRAM: Final = "streamer_worker.processes.child"
 _LOOK_EVERY: Final = 0.25
 _ENDS_WITHIN: Final = 5.0
 _SENDERS: Final = 100
+_LOGGED: Final = ("worker_id", "request_id", "action", "attempt")
 
 
 class Child:
@@ -143,7 +145,9 @@ class Processes(AsyncContextManagerMixin):
             packed = pickle.dumps(payload)
         except Exception as error:
             raise TypeError(f"the payload cannot be pickled: {error}") from error
-        job = Job(function.__module__, function.__qualname__, packed, facts)
+        bound = structlog.contextvars.get_contextvars()
+        named: dict[str, Any] = {name: bound[name] for name in _LOGGED if name in bound}
+        job = Job(function.__module__, function.__qualname__, packed, facts, named)
         async with self._limiter, self._child(job) as child:
             done = await self._call(child, link)
         if done.error is not None:

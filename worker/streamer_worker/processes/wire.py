@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -29,12 +29,15 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """To the child: call this. The payload is pickled, so that a fault in it is the call's."""
+    """To the child: call this. The payload is pickled, so that a fault in it is the call's;
+    `bound` is what its logs name.
+    """
 
     module: str
     name: str
     payload: bytes
     facts: Facts
+    bound: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
