@@ -52,6 +52,7 @@ from streamer_worker.push.opening import (
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
 from streamer_worker.stop import Stop, then_cancel
+from streamer_worker.systemd import Systemd
 from streamer_worker.watch import End, telling
 
 Result = TypeVar("Result")
@@ -228,7 +229,8 @@ async def open_app(
     rng = random.SystemRandom()
     metrics = Metrics(registry, clock=clock)
     health = Health(settings=settings, clock=clock)
-    events = Events(metrics, health, *listeners)
+    systemd = Systemd(health=health, ends_within=longest_end(settings))
+    events = Events(metrics, health, systemd, *listeners)
 
     def report(error: Undecodable) -> None:
         events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
@@ -277,7 +279,13 @@ async def open_app(
             clock=clock,
             rng=rng,
         )
-        yield App(parts, metrics=metrics, health=health, leave=leave)
+        with systemd:
+            yield App(parts, metrics=metrics, health=health, leave=leave)
+
+
+def longest_end(settings: Settings) -> float:
+    """Return the seconds that a worker may take from being told to stop until it is gone."""
+    return settings.drain_timeout + settings.handler.cancel_grace + LAST_SECONDS
 
 
 def app_on(
