@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -93,6 +93,19 @@ class ConnectionTable:
     async def list_by_tenant(self, tenant_id: str) -> list[Connection]:
         require_text("tenant_id", tenant_id)
         return await self._listed(_BY_TENANT, tenant_id)
+
+    async def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:
+        left, after = limit, None
+        while True:
+            page = await self._engine.scan(Scan(table=CONNECTIONS, after=after))
+            for record in self._decoded(page.items):
+                if left == 0:
+                    return
+                yield record
+                left = None if left is None else left - 1
+            after = page.after
+            if after is None:
+                return
 
     async def update_last_ping(self, connection_id: str) -> None:
         require_text("connection_id", connection_id)

@@ -77,6 +77,10 @@ class ConnectionStore(Protocol):
 
     async def list_by_tenant(self, tenant_id: str) -> list[Connection]: ...
 
+    def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:
+        """Yield the connections, in no order, page by page. Reads the table."""
+        ...
+
     async def update_last_ping(self, connection_id: str) -> None:
         """Set LastPing to now and TTL to 24 hours from now. Raises NotFound."""
         ...

@@ -169,3 +169,19 @@ async def test_many_silent_connections_go(stores: Stores) -> None:
         await _raw_ping(stores, f"c{number}", {"S": format_time(START - HOUR)})
     assert await stores.connections.delete_stale(START) == 120
     assert await stores.connections.delete_stale(START) == 0
+
+
+async def test_all_connections_are_listed_over_pages(
+    stores: Stores, undecodable: list[Undecodable]
+) -> None:
+    """Those that can be read, in no order, as many as asked for."""
+    agent = {"agent": "x" * 20_000}  # DynamoDB's pages end at 1 MB
+    for number in range(60):
+        await stores.connections.save(connection(f"c{number}", metadata=agent))
+    await _raw_ping(stores, "broken", None)
+    found = [each.connection_id async for each in stores.connections.list_all()]
+    assert sorted(found) == sorted(f"c{number}" for number in range(60))
+    assert [each.key for each in undecodable] == ["broken"]
+    some = [each async for each in stores.connections.list_all(limit=7)]
+    assert len(some) == 7
+    assert [each async for each in stores.connections.list_all(limit=0)] == []

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -236,7 +237,7 @@ class _FilteredEnvironment(EnvSettingsSource):
     """The settings that the environment holds. What it holds beside them is refused elsewhere."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        known = {_variable(each) for each in setting_names()}
+        known = {variable_of(each) for each in setting_names()}
         return {
             name.lower(): value
             for name, value in _meant_as_settings(os.environ)
@@ -319,6 +320,66 @@ def setting_names() -> list[str]:
     return list(_names(Settings))
 
 
+def value_text(value: object) -> str:
+    """Return a setting's value in words that the setting takes; nothing for None."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return _duration_text(value)  # all that are not whole numbers are durations
+        case Mapping():
+            return ", ".join(f"{key}={each}" for key, each in value.items())
+        case tuple():
+            return ", ".join(map(str, value))
+    return str(value)
+
+
+def _duration_text(value: float) -> str:
+    milliseconds = round(value * 1000)
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A setting in force; `source`: default, environment or file. Passwords are masked."""
+
+    name: str
+    value: Any
+    source: str
+
+    @property
+    def text(self) -> str:
+        return value_text(self.value)
+
+
+def effective_settings(path: Path | None = None) -> list[Effective]:
+    """Return all settings, in order. Raises SettingsError."""
+    settings = load_settings(path)
+    file = {} if path is None else _read_file(path)[0]
+    given = {name for name, value in _meant_as_settings(os.environ) if value}
+    found = []
+    for name in setting_names():
+        value: Any = settings
+        in_file: Any = file
+        for part in name.split("."):
+            value = getattr(value, part)
+            in_file = in_file.get(part) if isinstance(in_file, dict) else None
+        source = "default" if in_file is None else "file"
+        if variable_of(name) in given:
+            source = "environment"
+        if isinstance(value, str):
+            value = _CREDENTIALS.sub("//***@", value)
+        found.append(Effective(name, value, source))
+    return found
+
+
 def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -327,7 +388,7 @@ def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:
             yield before + name
 
 
-def _variable(name: str) -> str:
+def variable_of(name: str) -> str:
     return PREFIX + name.replace(".", "_").upper()
 
 
@@ -348,7 +409,7 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def _unknown_variables() -> list[str]:
-    known = [_variable(each) for each in setting_names()]
+    known = [variable_of(each) for each in setting_names()]
     return [
         _unknown(name, known) for name, _ in _meant_as_settings(os.environ) if name not in known
     ]
@@ -371,7 +432,7 @@ def _words(fault: Any) -> str:
     name = next((each for each in setting_names() if name.startswith(f"{each}.")), name)
     if fault["type"] == "value_error":  # a contradiction between two settings
         return str(fault["ctx"]["error"])
-    return f"{name} ({_variable(name)}): {fault['msg']}, not {_shown(fault['input'])}"
+    return f"{name} ({variable_of(name)}): {fault['msg']}, not {_shown(fault['input'])}"
 
 
 def _shown(value: object) -> str:

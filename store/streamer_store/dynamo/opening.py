@@ -83,6 +83,13 @@ async def open_stores(
             await client_context.__aexit__(None, None, None)
 
 
+async def found_credentials() -> str | None:
+    """Return how AWS credentials were found, None where there are none; raises AccessDenied."""
+    with translated("credentials"):
+        credentials = await get_session().get_credentials()
+    return None if credentials is None else str(credentials.method)
+
+
 def default_region(session: AioSession) -> str | None:
     """Return the region to name where botocore finds none by itself."""
     if session.get_config_variable("region"):

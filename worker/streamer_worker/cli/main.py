@@ -9,7 +9,20 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer_store import StoreError
-from streamer_worker.cli import demo, handlers, requests, run, tables, workers
+from streamer_worker.cli import (
+    checking,
+    config,
+    connections,
+    demo,
+    handlers,
+    listing,
+    redriving,
+    requests,
+    run,
+    tables,
+    watching,
+    workers,
+)
 from streamer_worker.errors import StartError
 
 cli = typer.Typer(
@@ -22,12 +35,18 @@ cli = typer.Typer(
 )
 cli.command("run")(run.run)
 cli.command("enqueue")(requests.enqueue)
+cli.command("list")(listing.list_requests)
 cli.command("show")(requests.show)
+cli.command("watch")(watching.watch)
 cli.command("cancel")(requests.cancel)
-cli.command("handlers")(handlers.handlers)
+cli.command("redrive")(redriving.redrive)
 cli.command("workers")(workers.workers)
 cli.command("drain")(workers.drain)
+cli.add_typer(connections.cli, name="connections")
+cli.command("handlers")(handlers.handlers)
 cli.add_typer(tables.cli, name="tables")
+cli.command("check")(checking.check)
+cli.command("config")(config.config)
 cli.command("demo")(demo.demo)
 
 

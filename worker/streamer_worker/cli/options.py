@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
 import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
-from streamer_store import Stores, open_stores
+from streamer_store import AsyncRequest, Clock, Stores, open_stores
 from streamer_store.times import format_time
 from streamer_worker.app import store_arguments
-from streamer_worker.settings import CONFIG_VARIABLE, load_settings
+from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
+from streamer_worker.texts import readable
 
 Result = TypeVar("Result")
 
@@ -28,6 +33,9 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RequestArgument = Annotated[str, typer.Argument(help="The request's id.")]
+# Each may be as large as an item.
+DOCUMENTS = frozenset({"payload", "result", "checkpoint", "progress_details"})
 
 
 def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]) -> Result:
@@ -41,9 +49,73 @@ def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]
     return anyio.run(main)
 
 
-def plain_fields(record: Any) -> dict[str, Any]:
+def moment(text: str) -> datetime | timedelta:
+    """Read `2h` as so long ago, or a time as ISO 8601 has it, in UTC unless it says otherwise."""
+    ago = seconds(text)
+    if isinstance(ago, float):
+        return timedelta(seconds=ago)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is neither 90m, 2h, 1d nor 2026-01-31T12:00") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+SinceOption = Annotated[
+    Any,
+    typer.Option(
+        "--since", parser=moment, metavar="TIME", help="Only what came later: 90m, 2h, 2026-01-31."
+    ),
+]
+
+
+def since_when(since: datetime | timedelta | None, clock: Clock) -> datetime | None:
+    return clock.now() - since if isinstance(since, timedelta) else since
+
+
+def tell_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def plain_fields(record: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:
     """Return the fields of a record that are not None, times and sets as JSON can hold them."""
-    return {name: _plain(value) for name, value in asdict(record).items() if value is not None}
+    leave = set(without)
+    return {
+        name: _plain(value)
+        for name, value in asdict(record).items()
+        if value is not None and name not in leave
+    }
+
+
+def brief(request: AsyncRequest) -> dict[str, Any]:
+    """Return a request's fields without what may be large."""
+    return plain_fields(request, without=DOCUMENTS)
+
+
+def print_table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print rows of text. The first column is there to be copied: other columns wrap, it does
+    not.
+    """
+    first, *rest = names
+    cells = [[readable(cell) for cell in row] for row in rows]
+    whole = Column(first, min_width=max((len(row[0]) for row in cells), default=0))
+    table = Table(
+        whole, *(Column(each, overflow="fold") for each in rest), box=None, pad_edge=False
+    )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console(soft_wrap=True).print(table)
+
+
+def age(since: datetime | None, clock: Clock) -> str:
+    """Return how long ago that was, in the one unit that fits."""
+    if since is None:
+        return ""
+    gone = max(0.0, (clock.now() - since).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if gone >= 2 * size:
+            return f"{gone / size:.0f}{unit}"
+    return f"{gone:.0f}s"
 
 
 def _plain(value: Any) -> Any:

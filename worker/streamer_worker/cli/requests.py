@@ -5,23 +5,28 @@ import random
 import sys
 from typing import Annotated, Any
 
-import anyio
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock, ValidationError
-from streamer_store.transitions import TERMINAL
 from streamer_worker.announcer import Announcer
-from streamer_worker.cli.options import ConfigOption, JsonOption, plain_fields, with_stores
+from streamer_worker.cli.options import (
+    ConfigOption,
+    JsonOption,
+    RequestArgument,
+    plain_fields,
+    tell_json,
+    with_stores,
+)
+from streamer_worker.cli.watching import changes_of
 from streamer_worker.events import Event, Events, PushTried
 from streamer_worker.push.apigateway import open_poster
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.settings import Settings, load_settings
 from streamer_worker.texts import readable
 
-_LOOK_AGAIN = 0.5
 _TELLING = 10.0
 
 
@@ -37,6 +42,7 @@ def enqueue(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end; exit 1 unless COMPLETED.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Put a request into the queue and print its id.
@@ -53,43 +59,54 @@ def enqueue(
 
     async def work(stores: Stores) -> AsyncRequest:
         stored = await stores.requests.enqueue(request)
-        typer.echo(stored.request_id)
+        if not as_json:
+            typer.echo(stored.request_id)
         return await _ended(stores, stored.request_id) if wait else stored
 
     last = with_stores(config, work)
-    if wait:
+    if as_json:
+        tell_json(plain_fields(last))
+    elif wait:
         _print(last)
-        if last.status is not RequestStatus.COMPLETED:
-            raise typer.Exit(1)
+    if wait and last.status is not RequestStatus.COMPLETED:
+        raise typer.Exit(1)
 
 
 def show(
-    request_id: Annotated[str, typer.Argument(help="The request's id.")],
+    request_id: RequestArgument,
     *,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print all that the table knows of a request."""
+    """Print all that the table knows of a request.
+
+    Exits with 1 when there is none.
+
+    Example: `streamer-worker show 3f6c… --json`
+    """
 
     async def work(stores: Stores) -> AsyncRequest:
         return await stores.requests.get(request_id)
 
     request = with_stores(config, work)
     if as_json:
-        typer.echo(json.dumps(plain_fields(request), indent=2, default=str, ensure_ascii=False))
+        tell_json(plain_fields(request))
     else:
         _print(request)
 
 
 def cancel(
-    request_id: Annotated[str, typer.Argument(help="The request's id.")],
+    request_id: RequestArgument,
     *,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Cancel a waiting or running request; a running handler is stopped within a heartbeat.
 
     Connections that wait are told: by its worker, or, of a request that nobody runs, by this
     command. Exits with 1 when there is no such request, or it has completed or failed.
+
+    Example: `streamer-worker cancel 3f6c…`
     """
     settings = load_settings(config)
 
@@ -101,7 +118,10 @@ def cancel(
         return await _tell_cancelled(stores, request, settings)
 
     told = with_stores(config, work)
-    typer.echo(f"{request_id} is cancelled" + (f"; connections told: {told}" if told else ""))
+    if as_json:
+        tell_json({"request_id": request_id, "status": "CANCELLED", "connections_told": told})
+    else:
+        typer.echo(f"{request_id} is cancelled" + (f"; connections told: {told}" if told else ""))
 
 
 async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
@@ -131,11 +151,11 @@ async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Setti
 
 
 async def _ended(stores: Stores, request_id: str) -> AsyncRequest:
-    while True:
-        request = await stores.requests.get(request_id)
-        if request.status in TERMINAL:
-            return request
-        await anyio.sleep(_LOOK_AGAIN)
+    last: AsyncRequest | None = None
+    async for request in changes_of(stores, request_id):
+        last = request
+    assert last is not None  # noqa: S101  there is at least one, or NotFound
+    return last
 
 
 def _parsed(payload: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 from rich.console import Console
 
 from streamer_store import Difference, Stores
-from streamer_worker.cli.options import ConfigOption, with_stores
+from streamer_worker.cli.options import ConfigOption, JsonOption, tell_json, with_stores
 
 cli = typer.Typer(help="Make and check the tables.", no_args_is_help=True)
 
@@ -25,15 +27,21 @@ def create(config: ConfigOption = None) -> None:
 
 
 @cli.command()
-def check(config: ConfigOption = None) -> None:
-    """Compare the tables with what the worker expects; exit 1 when it could not work."""
+def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Compare the tables with what the worker expects; exit 1 when it could not work.
+
+    Example: `streamer-worker tables check --json`
+    """
 
     async def work(stores: Stores) -> list[Difference]:
         return await stores.check_tables()
 
     differences = with_stores(config, work)
-    for each in differences:
+    if as_json:
+        tell_json([asdict(each) for each in differences])
+    for each in () if as_json else differences:
         typer.echo(f"{'error' if each.blocking else 'warning'}: {each}")
     if any(each.blocking for each in differences):
         raise typer.Exit(1)
-    typer.echo("tables are as the worker needs them")
+    if not as_json:
+        typer.echo("tables are as the worker needs them")

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from streamer_store import NotFound, Stores, SystemClock, WorkerRow
-from streamer_worker.cli.options import ConfigOption, JsonOption, plain_fields, with_stores
-from streamer_worker.texts import readable
+from streamer_worker.cli.options import (
+    ConfigOption,
+    JsonOption,
+    age,
+    plain_fields,
+    print_table,
+    tell_json,
+    with_stores,
+)
 
 _COLUMNS = (
     "worker",
@@ -30,6 +33,8 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
 
     The age of a beat is by this machine's clock; a worker is taken for dead when its row has
     stood still for the lease (16 s, unless set otherwise).
+
+    Example: `streamer-worker workers --json`
     """
 
     async def work(stores: Stores) -> list[WorkerRow]:
@@ -37,9 +42,10 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
 
     rows = sorted(with_stores(config, work), key=lambda row: (row.started_at, row.worker_id))
     if as_json:
-        typer.echo(json.dumps([plain_fields(row) for row in rows], indent=2, ensure_ascii=False))
+        tell_json([plain_fields(row) for row in rows])
     elif rows:
-        _print(rows)
+        clock = SystemClock()
+        print_table(_COLUMNS, (_row(row, clock) for row in rows))
     else:
         typer.echo("no worker has a row")
 
@@ -47,10 +53,14 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
 def drain(
     worker_id: Annotated[str, typer.Argument(help="The worker's id, as `workers` lists it.")],
     *,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Order a worker to finish what runs and to go, as SIGTERM does. It reads the order with
-    its next heartbeat.
+    """Order a worker to finish what runs and to go, as SIGTERM does.
+
+    It reads the order with its next heartbeat. Exits with 1 when no worker has this id.
+
+    Example: `streamer-worker drain 20260131T120000Z-0c2f8d10-4b7a`
     """
 
     async def work(stores: Stores) -> bool:
@@ -58,26 +68,21 @@ def drain(
 
     if not with_stores(config, work):
         raise NotFound("no worker has this id", operation="drain", key=worker_id)
-    typer.echo(f"{worker_id} is ordered to drain")
+    if as_json:
+        tell_json({"worker_id": worker_id, "ordered": "drain"})
+    else:
+        typer.echo(f"{worker_id} is ordered to drain")
 
 
-def _print(rows: list[WorkerRow]) -> None:
-    now = SystemClock().now()
-    # The id is there to be copied: in a narrow terminal other columns wrap, it does not.
-    whole = Column(_COLUMNS[0], min_width=max(len(row.worker_id) for row in rows))
-    table = Table(whole, *_COLUMNS[1:], box=None, pad_edge=False)
-    for row in rows:
-        age = "" if row.seen_at is None else f"{(now - row.seen_at).total_seconds():.0f} s ago"
-        cells = (
-            row.worker_id,
-            row.host,
-            str(row.pid),
-            row.release,
-            f"{row.started_at:%Y-%m-%d %H:%M}",
-            age,
-            f"{row.in_flight}/{row.concurrency}",
-            "draining" if row.draining or row.drain else "working",
-            ", ".join(sorted(row.actions)),
-        )
-        table.add_row(*(Text(readable(cell)) for cell in cells))
-    Console(soft_wrap=True).print(table)
+def _row(row: WorkerRow, clock: SystemClock) -> tuple[str, ...]:
+    return (
+        row.worker_id,
+        row.host,
+        str(row.pid),
+        row.release,
+        f"{row.started_at:%Y-%m-%d %H:%M}",
+        f"{age(row.seen_at, clock)} ago" if row.seen_at else "",
+        f"{row.in_flight}/{row.concurrency}",
+        "draining" if row.draining or row.drain else "working",
+        ", ".join(sorted(row.actions)),
+    )

@@ -1,0 +1,430 @@
+"""What operators do at a terminal: look, follow, run again, reap, check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from typer.testing import CliRunner, Result
+
+from integration.proxy import answering, proxy_to
+from plugins import plugin
+from processes import Process, command
+from streamer_store import (
+    AsyncRequest,
+    Connection,
+    RequestStatus,
+    Stores,
+    WorkerRow,
+    open_stores,
+)
+from streamer_worker.cli.main import cli
+from support import unique_prefix
+
+HANDLER = """
+    import anyio
+    from streamer_worker import handler
+
+    @handler("steps")
+    async def steps(payload, ctx):
+        for step in range(4):
+            await ctx.progress(step / 4, f"step {step}")
+            await anyio.sleep(0.6)
+"""
+
+
+class Desk:
+    """Tables of its own on moto, and commands on them."""
+
+    def __init__(self, url: str) -> None:
+        self.settings = {
+            "STREAMER_ENDPOINT_URL": url,
+            "STREAMER_TABLE_PREFIX": unique_prefix(),
+        }
+
+    def run(self, *arguments: str, code: int = 0) -> Result:
+        ended = CliRunner().invoke(cli, [*arguments], env=self.settings)
+        assert ended.exit_code == code, ended.output
+        return ended
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def ids(self, *arguments: str) -> list[str]:
+        return [each["request_id"] for each in self.json("list", *arguments)]
+
+    def do(self, work: Callable[[Stores], Awaitable[Any]]) -> Any:
+        """Do something with the stores."""
+
+        async def main() -> Any:
+            async with open_stores(
+                endpoint_url=self.settings["STREAMER_ENDPOINT_URL"],
+                prefix=self.settings["STREAMER_TABLE_PREFIX"],
+            ) as stores:
+                return await work(stores)
+
+        return anyio.run(main)
+
+    def enqueue(self, *ids: str, ago: float = 0, **fields: Any) -> None:
+        fields = {"action": "a", "created_at": datetime.now(UTC) - timedelta(seconds=ago)} | fields
+        requests = [AsyncRequest(request_id=each, **fields) for each in ids]
+        self.do(lambda stores: stores.requests.enqueue_many(requests))
+
+    def fail(self, *ids: str) -> None:
+        async def work(stores: Stores) -> None:
+            for claim in await stores.requests.dequeue(len(ids)):
+                assert claim.request_id in ids
+                await stores.requests.fail(claim, "it broke\x1b[31m", "BROKEN")
+
+        self.do(work)
+
+
+@pytest.fixture
+def desk(moto_url: str) -> Desk:
+    made = Desk(moto_url)
+    made.do(lambda stores: stores.create_tables())
+    return made
+
+
+def test_requests_are_listed_the_newest_first(desk: Desk) -> None:
+    """Over all statuses, up to a limit."""
+    desk.enqueue("failed", ago=30)
+    desk.fail("failed")
+    desk.enqueue("old", ago=20)
+    desk.enqueue("new", ago=10)
+    assert desk.ids() == ["new", "old", "failed"]
+    assert desk.ids("--limit", "2") == ["new", "old"]
+    assert desk.ids("--status", "FAILED", "--status", "COMPLETED") == ["failed"]
+
+
+def test_requests_are_chosen_by_action_tenant_and_time(desk: Desk) -> None:
+    """All of what is given must hold; times are in UTC unless they say otherwise."""
+    desk.enqueue("1", ago=7200, tenant_id="t1")
+    desk.enqueue("2", ago=60, tenant_id="t1", action="b")
+    desk.enqueue("3", ago=60, tenant_id="t2")
+    assert desk.ids("--tenant", "t1") == ["2", "1"]
+    assert desk.ids("--action", "b") == ["2"]
+    assert desk.ids("--since", "1h", "--tenant", "t2") == ["3"]
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert sorted(desk.ids("--since", f"{hour_ago:%Y-%m-%dT%H:%M:%S}")) == ["2", "3"]
+    assert desk.ids("--since", "2001-02-03", "--action", "nothing") == []
+    assert desk.run("list", "--action", "nothing").stdout == "no such requests\n"
+
+
+def test_a_list_is_a_table_without_control_characters(desk: Desk) -> None:
+    """What went wrong is there in short; ids can be copied whole."""
+    desk.enqueue("x" * 50, tenant_id="t1")
+    desk.fail("x" * 50)
+    said = desk.run("list").stdout
+    assert "x" * 50 in said
+    assert "FAILED" in said
+    assert "BROKEN" in said
+    assert "\x1b" not in said
+
+
+def test_a_list_as_json_leaves_out_what_is_large(desk: Desk) -> None:
+    """Payloads may be secrets, too."""
+    desk.enqueue("1", payload={"secret": "s3cret"})
+    assert "s3cret" not in desk.run("list", "--json").stdout
+    assert desk.json("show", "1")["payload"] == {"secret": "s3cret"}
+
+
+@pytest.mark.parametrize("since", ["soon", "25:00", "-1h"])
+def test_a_time_that_is_none_is_refused(since: str, desk: Desk) -> None:
+    """With exit code 2, as all that is wrong with a call."""
+    ended = desk.run("list", "--since", since, code=2)
+    assert "neither 90m" in ended.stderr
+
+
+def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> None:
+    """Where nobody sees a bar, a line for each change; 0 when it has COMPLETED."""
+    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    more = {"PYTHONPATH": str(path), "STREAMER_HTTP_PORT": "0"}
+    with Process("run", **(desk.settings | more)) as worker:
+        worker.event("worker_started")
+        desk.enqueue("r", action="steps")
+        said = command("watch", "r", "--every", "0.1", **desk.settings)
+        assert said.returncode == 0
+        lines = said.stdout.splitlines()
+        assert lines[-1].startswith("COMPLETED 100%")
+        assert any(line.startswith("PROCESSING") and "step" in line for line in lines)
+        desk.enqueue("r2", action="steps")
+        said = command("watch", "r2", "--json", **desk.settings)
+        changes = [json.loads(line) for line in said.stdout.splitlines()]
+        assert changes[-1]["status"] == "COMPLETED"
+
+
+def test_watching_what_failed_exits_with_1(desk: Desk) -> None:
+    """And says why."""
+    desk.enqueue("1")
+    desk.fail("1")
+    assert "FAILED 0% BROKEN: it broke" in desk.run("watch", "1", code=1).stdout
+    desk.enqueue("2")
+    desk.run("cancel", "2")
+    assert desk.run("watch", "2", code=1).stdout.startswith("CANCELLED")
+
+
+@pytest.mark.parametrize("name", ["show", "watch", "cancel", "redrive", "drain"])
+def test_what_does_not_exist_is_told(name: str, desk: Desk) -> None:
+    """In one line, with the id, and exit code 1."""
+    ended = command(name, "nobody", **desk.settings)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1
+    assert "nobody" in ended.stderr
+
+
+def status(desk: Desk, request_id: str) -> str:
+    return str(desk.json("show", request_id)["status"])
+
+
+def test_one_request_is_redriven(desk: Desk) -> None:
+    """What failed waits again; what waits is refused."""
+    desk.enqueue("1")
+    desk.fail("1")
+    assert desk.run("redrive", "1").stdout == "1 waits again\n"
+    assert status(desk, "1") == "PENDING"
+    ended = command("redrive", "1", **desk.settings)
+    assert ended.returncode == 1
+    assert "PENDING" in ended.stderr
+
+
+def test_many_requests_are_redriven(desk: Desk) -> None:
+    """Failed ones of an action, since a time; cancelled ones where asked for."""
+    desk.enqueue("old", ago=7200)
+    desk.enqueue("1", "2")
+    desk.fail("old", "1", "2")
+    desk.enqueue("other", action="b")
+    desk.fail("other")
+    desk.enqueue("gone")
+    desk.run("cancel", "gone")
+    choice = ("redrive", "--action", "a", "--since", "1h")
+    dry = desk.run(*choice, "--dry-run")
+    assert sorted(dry.stdout.split()) == ["1", "2"]
+    assert dry.stderr == "would be redriven: 2\n"
+    assert status(desk, "1") == "FAILED"
+    assert desk.run(*choice).stdout == "redriven: 2\n"
+    statuses = {each: status(desk, each) for each in ("1", "2", "old", "other", "gone")}
+    assert statuses == {
+        "1": "PENDING",
+        "2": "PENDING",
+        "old": "FAILED",
+        "other": "FAILED",
+        "gone": "CANCELLED",
+    }
+    found = desk.json("redrive", "--since", "1h", "--cancelled", "--limit", "1")
+    assert found == {"dry_run": False, "redriven": ["other"], "skipped": []}
+    assert desk.json("redrive", "--action", "a", "--cancelled")["redriven"] == ["old", "gone"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--dry-run",), ("r1", "--dry-run"), ("r1", "--action", "a"), ("--limit", "9")],
+)
+def test_a_redrive_says_what_it_means(arguments: tuple[str, ...], desk: Desk) -> None:
+    """Neither everything by accident, nor an id with a choice that would not count."""
+    desk.enqueue("r1")
+    desk.fail("r1")
+    desk.run("redrive", *arguments, code=2)
+    assert status(desk, "r1") == "FAILED"
+
+
+def connection(number: int, **more: Any) -> Connection:
+    fields: dict[str, Any] = {
+        "connection_id": f"c{number}",
+        "endpoint": "wss://abc.execute-api.eu-west-1.amazonaws.com/prod",
+        "connected_at": datetime.now(UTC) - timedelta(hours=4),
+        "user_id": f"u{number % 2}",
+        "tenant_id": f"t{number % 3}",
+    }
+    return Connection(**(fields | more))
+
+
+@pytest.fixture
+def connected(desk: Desk) -> Desk:
+    """Add six connections; the first two have been silent for three hours."""
+    now = datetime.now(UTC)
+
+    async def work(stores: Stores) -> None:
+        for number in range(6):
+            heard = now - timedelta(hours=3 if number < 2 else 0)
+            await stores.connections.save(connection(number, last_ping=heard))
+
+    desk.do(work)
+    return desk
+
+
+def test_connections_are_listed(connected: Desk) -> None:
+    """All, or a user's or a tenant's, or those of both."""
+
+    def listed(*arguments: str) -> list[str]:
+        found = connected.json("connections", "list", *arguments)
+        return sorted(each["connection_id"] for each in found)
+
+    assert listed() == ["c0", "c1", "c2", "c3", "c4", "c5"]
+    assert listed("--user", "u1") == ["c1", "c3", "c5"]
+    assert listed("--tenant", "t0") == ["c0", "c3"]
+    assert listed("--user", "u1", "--tenant", "t0") == ["c3"]
+    assert len(listed("--limit", "4")) == 4
+    said = connected.run("connections", "list", "--user", "u0").stdout
+    assert "execute-api" in said
+    assert connected.run("connections", "list", "--user", "x").stdout == "no such connections\n"
+
+
+def test_silent_connections_are_reaped(connected: Desk) -> None:
+    """First counted, then removed; how long is silent can be said."""
+    dry = connected.json("connections", "reap", "--dry-run")
+    assert (dry["dry_run"], dry["found"], dry["deleted"]) == (True, 2, 0)
+    longer = connected.run("connections", "reap", "--stale-after", "5h", "--dry-run")
+    assert longer.stdout == "0 would go\n"
+    assert connected.run("connections", "reap").stdout == "2 went, 0 stayed\n"
+    assert len(connected.json("connections", "list")) == 4
+    connected.run("connections", "reap", "--stale-after", "long", code=2)
+
+
+def test_a_worker_is_ordered_to_drain(desk: Desk) -> None:
+    """The order stands in its row."""
+    row = WorkerRow(worker_id="w1", started_at=datetime.now(UTC), concurrency=4)
+    desk.do(lambda stores: stores.workers.register(row))
+    assert desk.json("drain", "w1") == {"worker_id": "w1", "ordered": "drain"}
+    (found,) = desk.json("workers")
+    assert (found["worker_id"], found["drain"]) == ("w1", True)
+    assert "draining" in desk.run("workers").stdout
+
+
+def test_cancelling_tells_json(desk: Desk) -> None:
+    """For scripts."""
+    desk.enqueue("1")
+    said = desk.json("cancel", "1")
+    assert said == {"request_id": "1", "status": "CANCELLED", "connections_told": 0}
+
+
+def findings(said: str) -> dict[str, list[str]]:
+    """Return the levels of what was checked, by subject."""
+    found: dict[str, list[str]] = {}
+    for line in json.loads(said):
+        found.setdefault(line["subject"], []).append(line["level"])
+    return found
+
+
+WELL = {
+    "settings": ["ok"],
+    "handlers": ["ok"],
+    "credentials": ["ok"],
+    "tables": ["ok"],
+    "permissions": ["ok"],
+    "push": ["ok"],
+}
+
+
+@pytest.fixture
+def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
+    """Give the settings of a worker with a handler."""
+    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    return desk.settings | {"PYTHONPATH": str(path)}
+
+
+def test_a_worker_that_can_work_is_checked_with_0(equipped: dict[str, str]) -> None:
+    """A line for each subject, and nothing to do."""
+    said = command("check", "--json", **equipped)
+    assert (said.returncode, findings(said.stdout)) == (0, WELL)
+    told = command("check", **equipped)
+    assert told.returncode == 0
+    assert "→" not in told.stdout
+    assert len(told.stdout.splitlines()) == 6
+
+
+def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
+    """Though it tries to write."""
+    assert command("check", **equipped).returncode == 0
+
+    async def look(stores: Stores) -> tuple[int, int, int]:
+        requests = [
+            (await stores.requests.depth(status, limit=10)).count for status in RequestStatus
+        ]
+        connections = [each async for each in stores.connections.list_all()]
+        return sum(requests), len(connections), len(await stores.workers.list())
+
+    assert desk.do(look) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "subject", "todo"),
+    [
+        ({"STREAMER_CONCURENCY": "5"}, "settings", "docs/settings.md"),
+        ({"PYTHONPATH": ""}, "handlers", "install a package"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials", "AWS_PROFILE"),
+        ({"STREAMER_TABLE_PREFIX": "none-"}, "tables", "streamer-worker tables create"),
+        ({"STREAMER_ENDPOINT_URL": "http://127.0.0.1:9"}, "tables", "network"),
+    ],
+)
+def test_what_keeps_a_worker_from_working_is_told_with_what_to_do(
+    changed: dict[str, str], subject: str, todo: str, equipped: dict[str, str]
+) -> None:
+    """And exit code 1."""
+    said = command("check", "--json", **(equipped | changed))
+    assert said.returncode == 1, said.stderr
+    wrong = [each for each in json.loads(said.stdout) if each["level"] == "error"]
+    assert subject in {each["subject"] for each in wrong}
+    assert todo in " ".join(each["todo"] for each in wrong)
+
+
+def test_calls_that_are_denied_are_named(equipped: dict[str, str]) -> None:
+    """Each with what to allow, and where."""
+    with proxy_to(equipped["STREAMER_ENDPOINT_URL"]) as proxy:
+        deny = answering(400, "AccessDeniedException")
+
+        async def fault(request: Any, forward: Any) -> Any:
+            call = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            return await (deny(request, forward) if call == "UpdateItem" else forward())
+
+        proxy.fault = fault
+        said = command("check", **(equipped | {"STREAMER_ENDPOINT_URL": proxy.url}))
+    assert said.returncode == 1
+    prefix = equipped["STREAMER_TABLE_PREFIX"]
+    for table in ("requests", "workers"):
+        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}" in said.stdout
+    assert said.stdout.count("permissions") == 2
+
+
+def test_the_settings_in_force_are_shown(tmp_path: Any) -> None:
+    """Where each comes from; what could be a password is masked."""
+    file = tmp_path / "worker.toml"
+    file.write_text("concurrency = 5\n[reaper]\ninterval = '90m'\n")
+    url = "http://user:s3cret@127.0.0.1:9"
+    given = {"STREAMER_ENDPOINT_URL": url, "STREAMER_REAPER_DRY_RUN": "true"}
+    said = command("config", "--config", str(file), "--json", **given)
+    found = json.loads(said.stdout)
+    assert found["concurrency"] == {"value": 5, "from": "file"}
+    assert found["reaper.interval"] == {"value": 5400, "from": "file"}
+    assert found["reaper.dry_run"] == {"value": True, "from": "environment"}
+    assert found["poll.slowest"] == {"value": 0.5, "from": "default"}
+    assert found["endpoint_url"]["value"] == "http://***@127.0.0.1:9"
+    told = command("config", "--config", str(file), **given).stdout
+    assert "1h30m" in told
+    assert "s3cret" not in told + said.stdout
+
+
+def test_settings_that_are_wrong_are_not_shown_as_if_they_held() -> None:
+    """The faults are, with exit code 2."""
+    ended = command("config", STREAMER_CONCURRENCY="none")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "STREAMER_CONCURRENCY" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("list", "show", "watch", "cancel", "redrive", "workers", "drain", "check", "config"),
+        *("connections list", "connections reap", "handlers", "enqueue"),
+    ],
+)
+def test_help_has_an_example_and_json(name: str) -> None:
+    """Of every command for operators."""
+    said = CliRunner().invoke(cli, [*name.split(), "--help"], env={"COLUMNS": "200"}).output
+    assert "Example" in said
+    assert f"streamer-worker {name}" in said
+    assert "--json" in said

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from streamer_store import Connection, StaleSweep, Stores, SystemClock
+from streamer_worker.cli.options import (
+    ConfigOption,
+    JsonOption,
+    age,
+    plain_fields,
+    print_table,
+    tell_json,
+    with_stores,
+)
+from streamer_worker.settings import load_settings, seconds
+
+cli = typer.Typer(help="List connections, and remove those that went silent.", no_args_is_help=True)
+
+
+def _duration(text: str) -> float:
+    found = seconds(text)
+    if isinstance(found, str):
+        raise typer.BadParameter(f"{text!r} is no duration such as 90m, 2h or 1d")
+    return float(str(found))
+
+
+_COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
+
+
+@cli.command("list")
+def list_connections(
+    *,
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List open connections, in no order; without a user or a tenant the table is read.
+
+    Example: `streamer-worker connections list --user u-17`
+    """
+
+    async def work(stores: Stores) -> list[Connection]:
+        if user is not None:
+            found = await stores.connections.list_by_user(user)
+        elif tenant is not None:
+            found = await stores.connections.list_by_tenant(tenant)
+        else:
+            found = [each async for each in stores.connections.list_all(limit=limit)]
+        return [each for each in found if tenant in {None, each.tenant_id}][:limit]
+
+    found = with_stores(config, work)
+    clock = SystemClock()
+    if as_json:
+        tell_json([plain_fields(each) for each in found])
+    elif found:
+        print_table(
+            _COLUMNS,
+            (
+                (
+                    each.connection_id,
+                    each.user_id,
+                    each.tenant_id,
+                    age(each.connected_at, clock),
+                    age(each.last_ping, clock),
+                    each.endpoint,
+                )
+                for each in found
+            ),
+        )
+    else:
+        typer.echo("no such connections")
+
+
+@cli.command()
+def reap(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count them, and remove nothing.")
+    ] = False,
+    stale_after: Annotated[
+        float | None,
+        typer.Option(
+            parser=_duration,
+            metavar="TIME",
+            help="Silence after which one is stale; as `reaper.stale_after` says, unless given.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Remove the connections that went silent, with their subscriptions, as the leader does
+    every few minutes. One that pings meanwhile stays.
+
+    Example: `streamer-worker connections reap --stale-after 1d --dry-run`
+    """
+    silence = stale_after or load_settings(config).reaper.stale_after
+
+    async def work(stores: Stores) -> StaleSweep:
+        before = SystemClock().now() - timedelta(seconds=silence)
+        with Console(stderr=True).status("Reading the connections"):
+            return await stores.connections.sweep_stale(before, dry_run=dry_run)
+
+    sweep = with_stores(config, work)
+    if as_json:
+        tell_json({"dry_run": dry_run, **plain_fields(sweep)})
+        return
+    what = f"{sweep.found} would go" if dry_run else f"{sweep.deleted} went, {sweep.kept} stayed"
+    broken = f"; {sweep.undecodable} cannot be read" if sweep.undecodable else ""
+    typer.echo(what + broken)
