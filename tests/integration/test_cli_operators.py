@@ -70,8 +70,9 @@ class Desk:
         return anyio.run(main)
 
     def enqueue(self, *ids: str, ago: float = 0, **fields: Any) -> None:
-        fields = {"action": "a", "created_at": datetime.now(UTC) - timedelta(seconds=ago)} | fields
-        requests = [AsyncRequest(request_id=each, **fields) for each in ids]
+        fields.setdefault("action", "a")
+        created = datetime.now(UTC) - timedelta(seconds=ago)
+        requests = [AsyncRequest(request_id=each, created_at=created, **fields) for each in ids]
         self.do(lambda stores: stores.requests.enqueue_many(requests))
 
     def fail(self, *ids: str) -> None:

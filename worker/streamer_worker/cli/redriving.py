@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Final
 
 import anyio
@@ -103,22 +104,21 @@ def _redrive_one(request_id: str, config: ConfigOption, *, as_json: bool) -> Non
 
 
 async def _redrive_all(stores: Stores, ids: list[str]) -> tuple[list[str], list[str]]:
-    redriven: list[str] = []
-    skipped: list[str] = []
+    redriven: set[str] = set()
     limiter = anyio.CapacityLimiter(_AT_ONCE)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("redriving", total=len(ids))
 
         async def one(request_id: str) -> None:
             async with limiter:
-                try:
+                # What has moved on meanwhile is somebody else's wish.
+                with suppress(RequestNotPending, NotFound, ConcurrentModification, Undecodable):
                     await stores.requests.redrive(request_id)
-                    redriven.append(request_id)
-                except (RequestNotPending, NotFound, ConcurrentModification, Undecodable):
-                    skipped.append(request_id)
+                    redriven.add(request_id)
                 bar.advance(task)
 
         async with anyio.create_task_group() as tasks:
             for each in ids:
                 tasks.start_soon(one, each)
-    return redriven, skipped
+    skipped = [each for each in ids if each not in redriven]
+    return [each for each in ids if each in redriven], skipped
