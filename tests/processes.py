@@ -67,6 +67,10 @@ class Process:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def event(self, name: str, **fields: Any) -> dict[str, Any]:
         """Wait for a logged event that has these fields, and return it."""
 

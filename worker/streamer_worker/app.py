@@ -227,7 +227,7 @@ async def open_app(
     """
     clock = SystemClock()
     rng = random.SystemRandom()
-    metrics = Metrics(registry, clock=clock)
+    metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
     health = Health(settings=settings, clock=clock)
     systemd = Systemd(health=health, ends_within=longest_end(settings))
     events = Events(metrics, health, systemd, *listeners)
@@ -300,7 +300,7 @@ def app_on(
     rng: random.Random,
 ) -> App:
     """Build a worker on these stores, its pulse on its own loop: for tests, and in memory."""
-    metrics = Metrics(registry, clock=clock)
+    metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
     health = Health(settings=settings, clock=clock)
     events = Events(metrics, health, *listeners)
     pulse = pulse_here(

@@ -66,12 +66,15 @@ class Metrics:
     miss the first count otherwise.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], *, clock: Clock) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], *, clock: Clock, reaps: bool = True
+    ) -> None:
         # Series that tell since when others count.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._clock = clock
         self._began = False
+        self._reaps = reaps
         self._actions = frozenset(handlers)
         actions = (*sorted(handlers), OTHER)
         self._add_requests(actions)
@@ -193,14 +196,16 @@ class Metrics:
         self._reaped.labels("kept").inc(event.kept)
         self._reaped.labels("undecodable").inc(event.undecodable)
         self._reaped.labels("dry_run").inc(would_go)
-        self._last_reaped.set(self._now())
+        if self._reaps:
+            self._last_reaped.set(self._now())
 
     def _begin(self) -> None:
         """What has never succeeded is as old as this worker."""
         if not self._began:
             self._began = True
             self._last_poll.set(self._now())
-            self._last_reaped.set(self._now())
+            if self._reaps:
+                self._last_reaped.set(self._now())
 
     def _lead(self, *, leads: bool) -> None:
         """Who leads no more must not go on telling what it counted last."""
@@ -317,10 +322,11 @@ class Metrics:
             "Connections that the reaper met",
             result=("deleted", "kept", "undecodable", "dry_run"),
         )
-        self._last_reaped = self._gauge(
-            "reaper_last_success_timestamp_seconds",
-            "When this worker last swept stale connections, or started",
-        )
+        if self._reaps:
+            self._last_reaped = self._gauge(
+                "reaper_last_success_timestamp_seconds",
+                "When this worker last swept stale connections, or started",
+            )
         self._undecodable = self._counter(
             "undecodable_items", "Items that do not read as what they should be", table=()
         )

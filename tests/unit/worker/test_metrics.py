@@ -484,3 +484,11 @@ def test_two_workers_in_one_process_count_apart() -> None:
     first, second = Metrics({}, clock=ManualClock()), Metrics({}, clock=ManualClock())
     first(SlotsChanged(used=1, total=1))
     assert value(second, "slots", state="used") is None
+
+
+def test_a_worker_that_must_not_reap_does_not_say_when_it_did() -> None:
+    """An alert on its age would never end."""
+    metrics = Metrics({}, clock=ManualClock(), reaps=False)
+    metrics(EVERY_EVENT[0])
+    metrics(reaped())
+    assert value(metrics, "reaper_last_success_timestamp_seconds") is None

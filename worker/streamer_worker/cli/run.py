@@ -13,6 +13,7 @@ from typing import Final
 import anyio
 
 from streamer_worker.app import App, open_app
+from streamer_worker.cli.init import serve_as_init
 from streamer_worker.cli.options import ConfigOption
 from streamer_worker.errors import HandlerLoadError, LifespanError
 from streamer_worker.events import ProcessEnding
@@ -32,6 +33,7 @@ def run(config: ConfigOption = None) -> None:
     A second signal waits for no handler. Settings come from `STREAMER_…` variables, handlers
     from the installed packages' entry points.
     """
+    serve_as_init()
     settings = load_settings(config)
     configure_logging(settings.log)
     registry = load_handlers()
