@@ -18,6 +18,7 @@ from prometheus_client import (
 
 from streamer_store import CallEnded, Clock, RequestStatus, TryFailed
 from streamer_store.release import release_of
+from streamer_store.schema import TABLES
 from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
@@ -56,6 +57,7 @@ _OUTCOMES: Final = (
 )
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "timeout"})
 _SETTLES: Final = ("complete", "fail", "retry", "release")
+_TABLE_NAMES: Final = tuple(each.name for each in TABLES)
 _SNOOZED: Final = "SNOOZED"
 
 
@@ -136,7 +138,8 @@ class Metrics:
             case ConnectionsReaped():
                 self._tell_reaped(event)
             case ItemUndecodable(table=table):
-                self._undecodable.labels(table).inc()
+                names = (each for each in _TABLE_NAMES if table.endswith(each))
+                self._undecodable.labels(next(names, OTHER)).inc()
             case QueueMeasured(status=status, count=count, oldest=oldest):
                 self._depth.labels(status).set(count)
                 self._oldest.labels(status).set(oldest or 0.0)
@@ -328,7 +331,9 @@ class Metrics:
                 "When this worker last swept stale connections, or started",
             )
         self._undecodable = self._counter(
-            "undecodable_items", "Items that do not read as what they should be", table=()
+            "undecodable_items",
+            "Items that do not read as what they should be",
+            table=_TABLE_NAMES,
         )
 
     def _add_tables(self) -> None:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -86,6 +86,18 @@ def test_the_page_is_alive(metrics: Metrics) -> None:
         page(url)
         metrics(SlotsChanged(used=4, total=10))
         assert 'streamer_worker_slots{state="used"} 4.0' in page(url)
+
+
+def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
+    """As Prometheus does; to others the older text."""
+    asked = "application/openmetrics-text; version=1.0.0"
+    with http_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy()) as url:
+        assert url is not None
+        request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
+        with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
+            assert answer.headers["Content-Type"].startswith(asked)
+            assert answer.read().decode().endswith("# EOF\n")
+        assert "# EOF" not in page(url)
 
 
 def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:

@@ -273,7 +273,9 @@ def test_failed_rounds_are_counted_by_loop(metrics: Metrics) -> None:
 def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
     """So that an alert can be set on them."""
     metrics(ItemUndecodable(table="requests", key="r", reason="x"))
-    assert value(metrics, "undecodable_items_total", table="requests") == 1
+    metrics(ItemUndecodable(table="streamer_requests", key="r", reason="x"))
+    assert value(metrics, "undecodable_items_total", table="requests") == 2
+    assert value(metrics, "undecodable_items_total", table="connections") == 0
 
 
 @pytest.mark.parametrize("outcome", ["beaten", "failed", "gone"])

@@ -1,0 +1,184 @@
+"""A real Prometheus scrapes a real worker that is under load."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import anyio
+import pytest
+import yaml
+from anyio import to_thread
+
+from deploy.dashboard import PROMETHEUS, queries
+from integration.fast import FAST
+from plugins import plugin
+from processes import PATIENCE, Process, page
+from streamer_store import AsyncRequest
+from tools import tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamer_store import Stores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+
+CODE = """
+    import random
+    import anyio
+    from streamer_worker import RetryLater, Reject, handler
+
+    @handler("report")
+    async def report(payload, ctx):
+        for step in range(3):
+            await ctx.progress(step / 3, "going on")
+            await anyio.sleep(random.random() / 5)
+            await ctx.checkpoint(step)
+
+    @handler("bill")
+    def bill(payload, ctx):
+        if payload["n"] % 3 == 0:
+            raise Reject("declined", code="DECLINED")
+        if payload["n"] % 3 == 1 and ctx.attempt == 1:
+            raise ValueError("at first")
+
+    @handler("later")
+    async def later(payload, ctx):
+        if ctx.attempt == 1:
+            raise RetryLater(after=1)
+"""
+ENTRIES = ('report = "load:report"', 'bill = "load:bill"', 'later = "load:later"')
+# What is empty while all goes well: the counters that come with their first count.
+QUIET = {
+    "streamer_worker_dynamodb_errors_total",
+    "streamer_worker_dynamodb_throttles_total",
+    "streamer_worker_loop_failures_total",
+    "streamer_worker_stuck_handlers",
+    "streamer_worker_pushes_total",
+}
+
+
+class Server:
+    """Prometheus's HTTP API."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def get(self, path: str) -> Any:
+        answer = json.loads(page(f"{self._url}/{path}"))
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, text: str) -> list[Any]:
+        return list(self.get(f"query?query={quote(text)}")["result"])
+
+
+@contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[Server]:
+    """Run it with our own configuration, but every second, and on this target."""
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(PROMETHEUS / each) for each in config["rule_files"]]
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = [
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with Process(*arguments, executable=tool("prometheus", "prometheus")) as process:
+        process.found("Server is ready to receive web requests")
+        yield Server(port)
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
+        await anyio.sleep(0.2)
+
+
+def _asked(query: str) -> str:
+    """Return a dashboard's query as Grafana would send it."""
+    for name in ("job", "instance", "action"):
+        query = query.replace(f"${name}", ".*")
+    return query.replace("$__rate_interval", "5s")
+
+
+async def _load(stores: Stores) -> None:
+    """Enqueue some requests every second, until cancelled."""
+    number = 0
+    while True:
+        for action in ("report", "bill", "later", "nobody-has-this"):
+            for _ in range(3):
+                number += 1
+                request = AsyncRequest(action=action, payload={"n": number}, tenant_id=f"t{number}")
+                await stores.requests.enqueue(request)
+        await anyio.sleep(1)
+
+
+async def test_it_scrapes_a_worker_under_load(
+    real: tuple[Stores, dict[str, str]], tmp_path: Path
+) -> None:
+    """Its page is to promtool's taste, the rules evaluate, no alert fires, and every query of
+    the dashboard finds what there is.
+    """
+    promtool = tool("promtool", "prometheus")
+    stores, settings = real
+    path = plugin(tmp_path, "load", CODE, *ENTRIES)
+    # As soon as Prometheus asks, the leader has counted, reaped and looked.
+    quick = {"STREAMER_DEPTH_INTERVAL": "1s", "STREAMER_REAPER_INTERVAL": "1s"}
+    more = {"PYTHONPATH": str(path)} | quick
+    with Process("run", **(FAST | settings | more)) as worker:
+        url = str(worker.event("worker_started")["metrics_url"])
+        target = url.removeprefix("http://").removesuffix("/metrics")
+        with prometheus(tmp_path, target) as server:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_load, stores)
+
+                async def has_rates() -> bool:
+                    finished = "streamer_worker_requests_finished_total"
+                    outcomes = ("completed", "failed", "retried", "snoozed")
+                    found = await to_thread.run_sync(server.query, f"rate({finished}[5s]) > 0")
+                    return {each["metric"]["outcome"] for each in found} >= set(outcomes)
+
+                await _until(has_rates, "rates of requests that end")
+                await to_thread.run_sync(_judge, server)
+                tasks.cancel_scope.cancel()
+        text = page(url)
+    linted = subprocess.run(  # noqa: S603, ASYNC221
+        [promtool, "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+    assert "nobody-has-this" not in text
+
+
+def _judge(server: Server) -> None:
+    empty = {
+        title: query
+        for title, query in queries()
+        if not server.query(_asked(query)) and not any(name in query for name in QUIET)
+    }
+    assert empty == {}
+    rules = [rule for group in server.get("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 15
+    assert {rule["health"] for rule in rules} == {"ok"}
+    firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
+    assert firing == []
+    (target,) = server.get("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
