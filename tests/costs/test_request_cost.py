@@ -1,0 +1,114 @@
+"""What a request, and an idle worker, cost on DynamoDB: read and write units, as it charges them.
+
+`pytest -s tests/costs/test_request_cost.py` prints the figures of docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from integration.fast import ended
+from plugins import plugin
+from processes import Process, page
+from streamer_store import AsyncRequest, CallEnded, TryFailed, open_stores
+from support import unique_prefix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+
+COUNT = 200
+IDLE_SECONDS = 20
+WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem")
+CODE = """
+    from streamer_worker import handler
+
+    @handler("echo")
+    async def echo(payload, ctx):
+        return payload
+
+    @handler("tell")
+    async def tell(payload, ctx):
+        import anyio
+        await ctx.progress(0.5, "half")
+        await anyio.sleep(0.5)
+"""
+_SAMPLE = re.compile(
+    r'streamer_worker_dynamodb_consumed_capacity_units_total{index="(\w*)",operation="(\w+)",'
+    r'table="\w+?_(\w+)"} (\S+)'
+)
+
+
+def consumed(url: str) -> Counter[tuple[str, str]]:
+    """Return the units by table and operation, from the worker's page."""
+    found: Counter[tuple[str, str]] = Counter()
+    for _, operation, table, units in _SAMPLE.findall(page(url)):
+        found[table, operation] += float(units)  # type: ignore[assignment]
+    return found
+
+
+def split(found: Counter[tuple[str, str]]) -> tuple[float, float]:
+    """Return the read units and the write units."""
+    written = sum(units for (_, call), units in found.items() if call in WRITES)
+    return sum(found.values()) - written, written
+
+
+async def test_what_a_request_and_an_idle_worker_cost(local_url: str, tmp_path: Path) -> None:
+    """Nine write units for a small request: 3 to enqueue it, 3 to claim it, 3 to settle it; one
+    more for each write of progress.
+    """
+    path = plugin(tmp_path, "cost", CODE, 'echo = "cost:echo"', 'tell = "cost:tell"')
+    prefix = unique_prefix()
+    put: list[float] = []
+
+    def note(event: CallEnded | TryFailed) -> None:
+        if isinstance(event, CallEnded) and event.operation == "PutItem":
+            put.append(sum(each.units for each in event.capacity))
+
+    settings = {
+        "STREAMER_ENDPOINT_URL": local_url,
+        "STREAMER_TABLE_PREFIX": prefix,
+        "STREAMER_HTTP_HOST": "127.0.0.1",
+        "STREAMER_HTTP_PORT": "0",
+        "STREAMER_PUSH": "off",
+        "PYTHONPATH": str(path),
+    }
+    async with open_stores(endpoint_url=local_url, prefix=prefix, observe=note) as stores:
+        await stores.create_tables()
+        with Process("run", **settings) as worker:
+            url = str(worker.event("worker_started")["metrics_url"])
+            costs: dict[str, list[float]] = {}
+            for action in ("echo", "tell"):
+                before = consumed(url)
+                stored = await stores.requests.enqueue_many(
+                    AsyncRequest(action=action, payload={"n": n}, connection_id="c1")
+                    for n in range(COUNT)
+                )
+                await ended(stores, *(each.request_id for each in stored))
+                costs[action] = [each / COUNT for each in split(consumed(url) - before)]
+            enqueued = sum(put) / len(put)
+            before, began = consumed(url), time.monotonic()
+            await anyio.sleep(IDLE_SECONDS)
+            seconds = time.monotonic() - began
+            idle = consumed(url) - before
+    read, written = (each / seconds for each in split(idle))
+    (echo_read, echo), (_, tell) = costs["echo"], costs["tell"]
+    print(  # noqa: T201
+        f"\nwrite units: {enqueued:.1f} to enqueue, {echo:.1f} to claim and settle, {tell:.1f} with"
+        f" one write of progress; read units: {echo_read:.1f}"
+        f"\nidle, a second: {written:.2f} write units, {read:.2f} read units and what empty"
+        " queries cost, of which DynamoDB Local tells nothing"
+    )
+    assert enqueued == pytest.approx(3, abs=0.1)
+    assert echo == pytest.approx(6, abs=0.2)
+    assert tell - echo == pytest.approx(1, abs=0.3)
+    assert echo_read < 2
+    assert written == pytest.approx(0.25, abs=0.1)
+    assert read < 2
