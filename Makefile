@@ -9,7 +9,7 @@ SEED ?= 0
 # Tells what a command said only when it failed.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
-.PHONY: help demo test check format simulate dynamodb-local constraints clean
+.PHONY: help demo test check docs format simulate dynamodb-local constraints clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -33,6 +33,9 @@ check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 	$(BIN)/mypy
 	@$(call quietly,$(BIN)/lint-imports --no-logo)
 	@$(call quietly,$(BIN)/deptry .)
+
+docs: $(FILLED) ## Write the tables of docs/settings.md and docs/metrics.md anew
+	$(BIN)/python docs/generate.py
 
 format: $(FILLED) ## Format and mend what a machine can mend
 	$(BIN)/ruff format -q .
