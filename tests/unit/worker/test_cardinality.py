@@ -1,0 +1,86 @@
+"""What Prometheus must store does not grow with what producers send."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import AsyncRequest, RequestQueue, RequestStatus
+from streamer_worker import Context, Reject, handler
+from streamer_worker.metrics import PREFIX
+from streamer_worker.settings import PollSettings
+from unit.worker.harness import World, running, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+TOTAL = 10_000
+CHUNK = 500
+WARM_UP = 1000
+
+
+@handler("even")
+async def even(_payload: dict[str, Any], ctx: Context) -> None:
+    await ctx.progress(0.5, f"for {ctx.tenant_id}", details={"id": ctx.request_id})
+
+
+@handler("odd")
+async def odd(payload: dict[str, Any], _ctx: Context) -> None:
+    raise Reject(f"no {payload['n']}", code=f"CODE_{payload['n']}")
+
+
+async def _until_none_waits(requests: RequestQueue) -> None:
+    while True:
+        if (await requests.depth(RequestStatus.PENDING, limit=1)).count == 0:
+            return
+        await anyio.sleep(1)
+
+
+def _series(app: Any) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    return {
+        (sample.name, frozenset(sample.labels.items()))
+        for family in app._metrics.registry.collect()
+        for sample in family.samples
+        if sample.name.startswith(PREFIX)
+    }
+
+
+@virtual_time
+async def test_ten_thousand_random_requests_add_no_series(world: World) -> None:
+    """Random actions, tenants, users, connections, ids and codes: after the first thousand all
+    series are there.
+    """
+    rng = random.Random(11)
+    requests = world.stores.requests
+    app = world.app([even, odd], poll=PollSettings(unknown_after=0.1), concurrency=100)
+    after_warm_up: set[Any] = set()
+    async with running(app):
+        for sent in range(0, TOTAL, CHUNK):
+            await requests.enqueue_many(
+                AsyncRequest(
+                    action=rng.choice(["even", "odd", f"made-up-{rng.getrandbits(32):x}"]),
+                    payload={"n": sent + n},
+                    request_id=f"id-{rng.getrandbits(64):x}",
+                    tenant_id=f"tenant-{rng.getrandbits(32):x}",
+                    user_id=f"user-{rng.getrandbits(32):x}",
+                    connection_id=f"connection-{rng.getrandbits(32):x}",
+                )
+                for n in range(CHUNK)
+            )
+            with anyio.fail_after(600):
+                await _until_none_waits(requests)
+            if sent + CHUNK == WARM_UP:
+                after_warm_up = _series(app)
+        await anyio.sleep(5)
+        at_the_end = _series(app)
+    ended = [
+        (await requests.depth(each, limit=2 * TOTAL)).count
+        for each in (RequestStatus.COMPLETED, RequestStatus.FAILED)
+    ]
+    assert sum(ended) == TOTAL
+    assert at_the_end == after_warm_up
+    told = " ".join(value for _, labels in after_warm_up for _, value in labels)
+    for name in ("made-up", "tenant-", "user-", "connection-", "id-", "CODE_"):
+        assert name not in told
