@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from streamer_store import SystemClock
-from streamer_worker.metrics import PREFIX, Metrics
+from streamer_worker.families import PREFIX
+from streamer_worker.metrics import Metrics
 from streamer_worker.settings import Settings, value_text, variable_of
 
 DOCS = Path(__file__).parent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from streamer_worker.metrics import PREFIX, Metrics
+from streamer_worker.families import PREFIX
+from streamer_worker.metrics import Metrics
 from support import ManualClock
 from unit.worker.test_metrics import BULK, EVERY_EVENT, REPORT
 

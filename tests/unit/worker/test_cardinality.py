@@ -10,7 +10,7 @@ import pytest
 
 from streamer_store import AsyncRequest, RequestQueue, RequestStatus
 from streamer_worker import Context, Reject, handler
-from streamer_worker.metrics import PREFIX
+from streamer_worker.families import PREFIX
 from streamer_worker.settings import PollSettings
 from unit.worker.harness import World, running, virtual_time
 
