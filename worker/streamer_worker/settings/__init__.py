@@ -1,0 +1,47 @@
+"""Settings: one frozen model per component, read once from the environment and a TOML file.
+
+A field `interval` of the component `reaper` is `STREAMER_REAPER_INTERVAL` in the environment
+and `interval` under `[reaper]` in the file. The environment wins.
+"""
+
+from streamer_worker.settings.environment import CONFIG_VARIABLE, variable_of
+from streamer_worker.settings.loading import (
+    Effective,
+    effective_settings,
+    load_settings,
+    setting_names,
+)
+from streamer_worker.settings.models import (
+    QUIET,
+    DepthSettings,
+    HandlerSettings,
+    HttpSettings,
+    LogSettings,
+    NotifierSettings,
+    PollSettings,
+    PresenceSettings,
+    ReaperSettings,
+    Settings,
+)
+from streamer_worker.settings.words import seconds, value_text
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "QUIET",
+    "DepthSettings",
+    "Effective",
+    "HandlerSettings",
+    "HttpSettings",
+    "LogSettings",
+    "NotifierSettings",
+    "PollSettings",
+    "PresenceSettings",
+    "ReaperSettings",
+    "Settings",
+    "effective_settings",
+    "load_settings",
+    "seconds",
+    "setting_names",
+    "value_text",
+    "variable_of",
+]
