@@ -387,7 +387,7 @@ def test_calls_that_are_denied_are_named(equipped: dict[str, str]) -> None:
     assert said.returncode == 1
     prefix = equipped["STREAMER_TABLE_PREFIX"]
     for table in ("requests", "workers"):
-        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}" in said.stdout
+        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}\n" in said.stdout
     assert said.stdout.count("permissions") == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -21,6 +22,7 @@ from integration.fast import FAST
 from plugins import plugin
 from processes import PATIENCE, Process, page
 from streamer_store import AsyncRequest
+from streamer_worker.cli.checking import CALLS
 from tools import tool
 
 if TYPE_CHECKING:
@@ -166,6 +168,19 @@ async def test_it_scrapes_a_worker_under_load(
     )
     assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
     assert "nobody-has-this" not in text
+    _judge_calls(text)
+
+
+def _judge_calls(text: str) -> None:
+    """What was called is in the list that `check` tries, and that the policy allows."""
+    pattern = r'units_total{index="(\w*)",operation="(\w+)",table="\w*?_([a-z]+)"}'
+    found = {
+        (table, f"{operation} {index}" if operation == "Query" else operation)
+        for index, operation, table in re.findall(pattern, text)
+    }
+    known = {(table.name, call) for table, calls in CALLS.items() for call in calls}
+    assert found <= known
+    assert len(found) >= 6
 
 
 def _judge(server: Server) -> None:

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Final
 
 from streamer_store import AsyncRequest, Clock, Progress, RequestQueue, StoreError
+from streamer_worker.codes import CANCELLED
 from streamer_worker.outcome import Complete, Fail, Outcome
 from streamer_worker.push.messages import CompleteMessage, ErrorMessage, ProgressMessage
 from streamer_worker.push.opening import Push
 
-CANCELLED: Final = "CANCELLED"
 _CANCELLED_TEXT: Final = "the request was cancelled"
 
 

@@ -22,11 +22,11 @@ from streamer_store import (
     StoreError,
     Undecodable,
 )
-from streamer_store.claims import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_store.clock import new_id
 from streamer_store.schema import REQUESTS
 from streamer_store.values import AttributeValue
 from streamer_worker.announcer import Announcer
+from streamer_worker.codes import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_worker.events import ClaimGivenBack, ClaimTried, Events, ItemUndecodable
 from streamer_worker.patience import Patience
 from streamer_worker.sightings import Sightings

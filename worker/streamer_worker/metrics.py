@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from streamer_store import CallEnded, Clock, RequestStatus, TryFailed
+from streamer_worker.codes import WORKER_LOST
 from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
@@ -121,7 +122,7 @@ class Metrics:
             case RequestRescued(action=action, status=status):
                 self._page.rescued.labels(self._label(action)).inc()
                 if status == RequestStatus.RETRYING:
-                    self._page.retries.labels(self._label(action), "WORKER_LOST").inc()
+                    self._page.retries.labels(self._label(action), WORKER_LOST).inc()
             case WorkerStarted():
                 self._begin()
             case WorkerDraining():

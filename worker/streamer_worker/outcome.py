@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from streamer_store import AsyncRequest
-from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value_size
+from streamer_worker.codes import (
+    INVALID_ACTION,
+    INVALID_RESULT,
+    ITEM_TOO_LARGE,
+    PROCESSING_FAILED,
+    TIMEOUT,
+    VALIDATION_ERROR,
+    WORKER_CRASHED,
+    WORKER_LOST,
+)
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.handlers.verdicts import Reject, RetryLater
 from streamer_worker.plain import plain
@@ -19,14 +28,6 @@ from streamer_worker.texts import message_of, readable
 
 if TYPE_CHECKING:
     import random
-
-PROCESSING_FAILED: Final = "PROCESSING_FAILED"
-INVALID_ACTION: Final = "INVALID_ACTION"
-INVALID_RESULT: Final = "INVALID_RESULT"
-TIMEOUT: Final = "TIMEOUT"
-VALIDATION_ERROR: Final = "VALIDATION_ERROR"
-WORKER_CRASHED: Final = "WORKER_CRASHED"
-WORKER_LOST: Final = "WORKER_LOST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,9 @@ from streamer_store import (
 from streamer_store.errors import ungrouped
 from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
+from streamer_worker.codes import WORKER_LOST
 from streamer_worker.events import Events, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
-from streamer_worker.outcome import WORKER_LOST
 from streamer_worker.settings import PresenceSettings
 from streamer_worker.slots import Slots
 

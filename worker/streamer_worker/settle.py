@@ -17,9 +17,9 @@ from streamer_store import (
     RequestQueue,
     StoreError,
 )
-from streamer_store.claims import ITEM_TOO_LARGE
+from streamer_worker.codes import INVALID_RESULT, ITEM_TOO_LARGE
 from streamer_worker.events import Events, SettleDelayed, WriteFenced
-from streamer_worker.outcome import INVALID_RESULT, Complete, Fail, Outcome, Release, Retry
+from streamer_worker.outcome import Complete, Fail, Outcome, Release, Retry
 from streamer_worker.patience import Patience
 from streamer_worker.retry import backoff
 from streamer_worker.texts import readable

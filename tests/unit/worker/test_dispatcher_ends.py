@@ -175,7 +175,7 @@ async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
 
 
 async def test_log_fields_of_a_request_are_there_while_it_runs_only(world: World) -> None:
-    """Request, action and attempt; whatever the handler does to them."""
+    """Worker, request, action and attempt; whatever the handler does to them."""
     seen: list[dict[str, Any]] = []
 
     @handler("look")
@@ -186,5 +186,7 @@ async def test_log_fields_of_a_request_are_there_while_it_runs_only(world: World
     bench = DispatchBench(world, look)
     claim = await world.claim("look")
     await bench.run(claim)
-    assert seen == [{"request_id": claim.request_id, "action": "look", "attempt": 1}]
+    assert seen == [
+        {"worker_id": "me", "request_id": claim.request_id, "action": "look", "attempt": 1}
+    ]
     assert structlog.contextvars.get_contextvars() == {}

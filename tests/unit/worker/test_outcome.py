@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from streamer_store import AsyncRequest
-from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_store.values import encode
 from streamer_worker import Reject, RetryLater, RetryPolicy
-from streamer_worker.outcome import (
+from streamer_worker.codes import (
     INVALID_ACTION,
     INVALID_RESULT,
+    ITEM_TOO_LARGE,
     PROCESSING_FAILED,
     TIMEOUT,
     WORKER_LOST,
+)
+from streamer_worker.outcome import (
     Complete,
     Ended,
     Fail,

@@ -32,11 +32,12 @@ from streamer_worker.texts import readable
 
 _ATTEMPTS: Final = 2
 _CALL_WITHIN: Final = 3.0
-# What a worker calls; check_tables has tried DescribeTable and DescribeTimeToLive.
-_CALLS: Final[dict[Table, tuple[str, ...]]] = {
-    REQUESTS: ("GetItem", "UpdateItem", "Query"),
+# What a worker calls, a query with its index; check_tables has tried DescribeTable and
+# DescribeTimeToLive. deploy/iam/ allows the same.
+CALLS: Final[dict[Table, tuple[str, ...]]] = {
+    REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex"),
     CONNECTIONS: ("BatchGetItem", "DeleteItem", "Scan"),
-    SUBSCRIPTIONS: ("Query", "BatchWriteItem"),
+    SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -144,7 +145,7 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
 
 async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
     refused = False
-    for table, calls in _CALLS.items():
+    for table, calls in CALLS.items():
         name = engine.table_name(table)
         for call in calls:
             try:
@@ -155,13 +156,15 @@ async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
                 refused = True  # told above
             except AccessDenied as error:
                 refused = True
-                todo = f"allow dynamodb:{call} on table/{name}, and on its index/*"
+                operation, _, index = call.partition(" ")
+                where = f"table/{name}/index/{index}" if index else f"table/{name}"
+                todo = f"allow dynamodb:{operation} on {where}"
                 yield Finding("error", "permissions", f"{name}: {call}: {error.message}", todo)
             except StoreError as error:
                 yield _failed("permissions", error)
                 return
     if not refused:
-        count = sum(map(len, _CALLS.values()))
+        count = sum(map(len, CALLS.values()))
         yield Finding("ok", "permissions", f"all {count} kinds of calls to the tables are allowed")
 
 
@@ -187,8 +190,8 @@ async def _try(engine: Engine, call: str, table: Table) -> None:
         case "Scan":
             await engine.scan(Scan(table=table))
         case _:
-            for index in table.indexes:
-                await engine.query(Query(table=table, index=index, value=nobody, limit=1))
+            index = table.index(call.partition(" ")[2])
+            await engine.query(Query(table=table, index=index, value=nobody, limit=1))
 
 
 def _push(settings: Settings) -> Finding:

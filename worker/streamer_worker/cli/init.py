@@ -23,6 +23,7 @@ def serve_as_init() -> None:
     """
     if os.getpid() != 1:
         return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would never come
     awaited = {*_PASSED_ON, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     worker = os.fork()

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 
 from streamer_store import (
     AsyncRequest,
@@ -58,8 +59,9 @@ def list_requests(
 
     async def work(stores: Stores) -> list[AsyncRequest]:
         found: list[Candidate] = []
-        for each in status or RequestStatus:
-            found += [each async for each in wanted.entries(stores.requests, each, limit)]
+        with Console(stderr=True).status("Reading the index"):
+            for each in status or RequestStatus:
+                found += [entry async for entry in wanted.entries(stores.requests, each, limit)]
         found.sort(key=lambda each: (each.created_at is not None, each.created_at), reverse=True)
         ids = [each.request_id for each in found[:limit]]
         return list((await stores.requests.get_many(ids)).values())
