@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from aiobotocore.session import AioSession
 
 from integration.fast import FAST, ended
 from integration.gateway import Server, complete, connect, subscribe
@@ -85,6 +86,35 @@ async def test_many_endpoints_are_not_kept_for_ever(server: Server) -> None:
             await post(f"https://{server.host}/stage{number}", "ok-1", b"{}")
         assert len(post._clients) == 32
     assert len(server.of("ok-1")) == 40
+
+
+async def test_posts_at_once_to_a_new_endpoint_share_its_client(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client for each of them would be many that nobody closes."""
+    made = []
+    create = AioSession.create_client
+
+    def counted(self: AioSession, *arguments: Any, **options: Any) -> Any:
+        made.append(options["endpoint_url"])
+        return opened(create(self, *arguments, **options))
+
+    @asynccontextmanager
+    async def opened(context: Any) -> AsyncIterator[Any]:
+        await anyio.sleep(0.05)  # as long as a role's credentials take, at the least
+        async with context as client:
+            yield client
+
+    monkeypatch.setattr(AioSession, "create_client", counted)
+    async with open_poster(region=None, seconds=5, at_once=50) as post:
+        async with anyio.create_task_group() as tasks:
+            for number in range(50):
+                for stage in ("one", "two"):
+                    url = f"https://{server.host}/{stage}"
+                    tasks.start_soon(post, url, f"ok-{number}", b"{}")
+        assert len(made) == 2
+        assert len(post._clients) == 2
+    assert len(server.of("ok-49")) == 2
 
 
 async def test_a_worker_tells_those_who_wait(

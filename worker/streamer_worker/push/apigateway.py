@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
+import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError
@@ -35,12 +36,12 @@ class Poster:
         self._config = config
         self._region = region
         self._clients: dict[str, _Client] = {}
+        self._opening = anyio.Lock()
 
     async def __call__(self, url: str, connection_id: str, data: bytes) -> None:
         """Post to a connection. Raises Gone; PushFailed."""
         try:
             kept = await self._client(url)
-            kept.calls += 1
             try:
                 await kept.client.post_to_connection(ConnectionId=connection_id, Data=data)
             finally:
@@ -63,19 +64,26 @@ class Poster:
         self._clients.clear()
 
     async def _client(self, url: str) -> _Client:
+        """Return the endpoint's client, with one more call of it noted."""
         kept = self._clients.pop(url, None)
         if kept is None:
-            stack = AsyncExitStack()
-            opened = self._session.create_client(
-                "apigatewaymanagementapi",
-                endpoint_url=url,
-                region_name=region_of(url) or self._region,
-                config=self._config,
-            )
-            kept = _Client(await stack.enter_async_context(opened), stack)
+            async with self._opening:  # it may wait for credentials: who comes meanwhile shares it
+                kept = self._clients.pop(url, None) or await self._open(url)
+                self._clients[url] = kept
+                await self._close_idle()
         self._clients[url] = kept  # the last is the one used last
-        await self._close_idle()
+        kept.calls += 1
         return kept
+
+    async def _open(self, url: str) -> _Client:
+        stack = AsyncExitStack()
+        opened = self._session.create_client(
+            "apigatewaymanagementapi",
+            endpoint_url=url,
+            region_name=region_of(url) or self._region,
+            config=self._config,
+        )
+        return _Client(await stack.enter_async_context(opened), stack)
 
     async def _close_idle(self) -> None:
         for url, kept in list(self._clients.items())[:-_MOST_ENDPOINTS]:
