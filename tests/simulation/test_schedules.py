@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -52,23 +53,27 @@ def test_whatever_happens_nothing_is_lost_or_done_by_two(first: int) -> None:
     assert _faults(range(first, min(first + BATCH, FIRST + COUNT))) == {}
 
 
+_JOB = Job(
+    seconds=0.1,
+    reports=False,
+    raises=False,
+    snoozes=False,
+    lingers=False,
+    max_retries=0,
+    tenant=None,
+)
+_AT_ONCE = Trouble(kind=Kind.CRASH, after=0, seconds=0, victim=0)
 _CRASHES_WHILE_IT_STARTS = Schedule(
     seed=0,
     workers=1,
-    jobs=(
-        Job(
-            seconds=0.1,
-            reports=False,
-            raises=False,
-            snoozes=False,
-            lingers=False,
-            max_retries=0,
-            tenant=None,
-        ),
-    ),
-    troubles=(Trouble(kind=Kind.CRASH, after=0, seconds=0, victim=0),),
+    jobs=(_JOB,),
+    troubles=(_AT_ONCE,),
     cancels=(Cancel(job=0, after=0, again=0),),
     faults=Faults(before=0.02, after=0, late=0, twice=0.02, slow=0, stale=0),
+)
+_CRASHES_BEFORE_IT_STARTS = replace(
+    _CRASHES_WHILE_IT_STARTS,
+    troubles=(_AT_ONCE, _AT_ONCE, replace(_AT_ONCE, kind=Kind.CLOCK, seconds=1)),
 )
 
 
@@ -80,6 +85,7 @@ _CRASHES_WHILE_IT_STARTS = Schedule(
     suppress_health_check=[HealthCheck.too_slow],
 )
 @example(_CRASHES_WHILE_IT_STARTS)
+@example(_CRASHES_BEFORE_IT_STARTS)
 @given(schedules())
 def test_of_schedules_of_any_shape_nothing_is_lost_either(schedule: Schedule) -> None:
     """More and fewer workers, jobs, faults and troubles; the smallest that fails is told."""

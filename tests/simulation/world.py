@@ -107,12 +107,14 @@ class World:
             name, self.table, faults=self.schedule.faults, rng=rng, later=self.tasks
         )
         self.engines.append(engine)
+        # The next trouble may be its own, before it has done anything.
+        self.clocks[name] = SkewedClock()
+        self.scopes[name] = anyio.CancelScope()
         self.tasks.start_soon(self._live, engine, rng)
 
     async def _live(self, engine: WorkerEngine, rng: random.Random) -> None:
         WORKER.set(engine.name)
-        with anyio.CancelScope() as scope:
-            self.scopes[engine.name] = scope
+        with self.scopes[engine.name]:
             while True:
                 stores = self._stores(engine, rng)
                 clock = self.clocks[engine.name]
