@@ -21,7 +21,8 @@ from streamer_store import AsyncRequest, RequestStatus, open_stores
 from streamer_store.transitions import TERMINAL
 from support import unique_prefix
 
-pytestmark = [pytest.mark.anyio, pytest.mark.local]
+# One process builds it, once.
+pytestmark = [pytest.mark.anyio, pytest.mark.local, pytest.mark.xdist_group("image")]
 
 USER = 65532
 # As engines start a container: file system, processes and privileges of its own.
