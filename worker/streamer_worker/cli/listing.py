@@ -29,7 +29,7 @@ from streamer_worker.cli.options import (
 
 _PAGE: Final = 500
 _TEXT: Final = 60
-_COLUMNS: Final = ("request", "status", "action", "tenant", "age", "attempts", "progress", "says")
+_COLUMNS: Final = ("request", "status", "action", "tenant", "age", "retries", "progress", "says")
 
 ActionOption = Annotated[str | None, typer.Option("--action", help="Only this action.")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")]
@@ -118,7 +118,7 @@ def _row(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:
         request.action,
         request.tenant_id or "",
         age(request.created_at, clock),
-        f"{request.retry_count}/{request.max_retries + 1}",
+        f"{request.retry_count}/{request.max_retries}",
         f"{request.progress:.0%}",
         says if len(says) <= _TEXT else says[: _TEXT - 1] + "…",
     )
