@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from conftest import fresh_stores
 from integration.gateway import server
+from integration.proxy import Proxy, proxy_to
 from plugins import SLOW_ENTRIES, SLOW_PLUGIN, plugin
 from processes import ROOT, install
 from streamer_store import Stores, open_stores
@@ -74,3 +75,9 @@ async def real(real_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
                 "STREAMER_HTTP_HOST": "127.0.0.1",
             },
         )
+
+
+@pytest.fixture
+def proxy(real_url: str) -> Iterator[Proxy]:
+    with proxy_to(real_url) as opened:
+        yield opened

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
-from integration.proxy import Proxy, answering, proxy_to, resetting
+from integration.proxy import Proxy, answering, resetting
 from streamer_store import (
     AsyncRequest,
     CallEnded,
@@ -25,12 +25,6 @@ from support import unique_prefix
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 NOW = datetime.now(UTC)
 Told = list[CallEnded | TryFailed]
-
-
-@pytest.fixture(scope="module")
-def proxy(local_url: str) -> Iterator[Proxy]:
-    with proxy_to(local_url) as made:
-        yield made
 
 
 @asynccontextmanager

@@ -20,7 +20,6 @@ from integration.proxy import (
     losing_answers,
     losing_every,
     passing,
-    proxy_to,
     resetting,
     stalling,
 )
@@ -28,7 +27,7 @@ from processes import PATIENCE, Process, page
 from streamer_store import AsyncRequest, RequestStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from streamer_store import Stores
@@ -45,12 +44,6 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 # What says that somebody was taken for dead.
 DEATHS: Final = ("worker_fenced", "worker_buried", "request_rescued")
-
-
-@pytest.fixture
-def proxy(real_url: str) -> Iterator[Proxy]:
-    with proxy_to(real_url) as opened:
-        yield opened
 
 
 @pytest.fixture

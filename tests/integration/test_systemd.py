@@ -12,7 +12,6 @@ import anyio.lowlevel
 import pytest
 
 from integration.fast import FAST, ended
-from integration.proxy import Proxy, proxy_to
 from manager import PATIENCE, Manager
 from plugins import plugin
 from processes import Process
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from integration.proxy import Proxy
     from streamer_store import Stores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
@@ -47,12 +47,6 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(str(tmp_path / "notify"))
     with made.socket:
         yield made
-
-
-@pytest.fixture
-def proxy(real_url: str) -> Iterator[Proxy]:
-    with proxy_to(real_url) as opened:
-        yield opened
 
 
 @pytest.fixture

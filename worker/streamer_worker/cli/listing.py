@@ -22,13 +22,13 @@ from streamer_worker.cli.options import (
     age,
     brief,
     print_table,
+    says,
     since_when,
     tell_json,
     with_stores,
 )
 
 _PAGE: Final = 500
-_TEXT: Final = 60
 _COLUMNS: Final = ("request", "status", "action", "tenant", "age", "retries", "progress", "says")
 
 ActionOption = Annotated[str | None, typer.Option("--action", help="Only this action.")]
@@ -109,9 +109,6 @@ class Wanted:
 
 
 def _row(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:
-    says = request.error or request.progress_message or ""
-    if request.error_code:
-        says = f"{request.error_code}: {says}"
     return (
         request.request_id,
         request.status,
@@ -120,5 +117,5 @@ def _row(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:
         age(request.created_at, clock),
         f"{request.retry_count}/{request.max_retries}",
         f"{request.progress:.0%}",
-        says if len(says) <= _TEXT else says[: _TEXT - 1] + "…",
+        says(request),
     )

@@ -33,6 +33,7 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_TEXT = 60
 RequestArgument = Annotated[str, typer.Argument(help="The request's id.")]
 # Each may be as large as an item.
 DOCUMENTS = frozenset({"payload", "result", "checkpoint", "progress_details"})
@@ -90,6 +91,14 @@ def plain_fields(record: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:
 def brief(request: AsyncRequest) -> dict[str, Any]:
     """Return a request's fields without what may be large."""
     return plain_fields(request, without=DOCUMENTS)
+
+
+def says(request: AsyncRequest) -> str:
+    """Return what is to be said of it beside its status, in a line."""
+    text = request.progress_message or ""
+    if request.error is not None:
+        text = f"{request.error_code}: {request.error}" if request.error_code else request.error
+    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
 
 
 def print_table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -16,12 +16,12 @@ from streamer_worker.cli.options import (
     JsonOption,
     RequestArgument,
     brief,
+    says,
     with_stores,
 )
 from streamer_worker.texts import readable
 
 _LOOK_AGAIN: Final = 0.5
-_TEXT: Final = 60
 
 
 def watch(
@@ -87,23 +87,15 @@ async def _draw(changes: AsyncIterator[AsyncRequest], console: Console) -> Async
                 task,
                 completed=request.progress,
                 status=str(request.status),
-                description=readable(_says(request)),
+                description=readable(says(request)),
             )
     assert last is not None  # noqa: S101  as above
     return last
 
 
 def _line(request: AsyncRequest) -> str:
-    return readable(f"{request.status} {request.progress:.0%} {_says(request)}".rstrip())
+    return readable(f"{request.status} {request.progress:.0%} {says(request)}".rstrip())
 
 
 def _json_line(request: AsyncRequest) -> str:
     return json.dumps(brief(request), default=str, ensure_ascii=False)
-
-
-def _says(request: AsyncRequest) -> str:
-    """Return what is to be said of it, in a line."""
-    says = request.progress_message or ""
-    if request.error is not None:
-        says = f"{request.error_code}: {request.error}" if request.error_code else request.error
-    return says if len(says) <= _TEXT else says[: _TEXT - 1] + "…"
