@@ -19,6 +19,7 @@ from streamer_worker.health import Health
 
 _STATUS_EVERY: Final = 5.0
 _FEEDS_PER_WATCHDOG: Final = 3
+_SHORTEST: Final = 0.02
 _SEND_WITHIN: Final = 1.0
 _MARGIN: Final = 5.0
 _MICROSECONDS: Final = 1_000_000
@@ -79,7 +80,7 @@ class Systemd:
     def _run(self) -> None:
         every = _STATUS_EVERY
         if self._watchdog is not None:
-            every = min(every, self._watchdog / _FEEDS_PER_WATCHDOG)
+            every = max(_SHORTEST, min(every, self._watchdog / _FEEDS_PER_WATCHDOG))
         last = False
         while not last:
             last = self._ended
