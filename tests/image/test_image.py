@@ -37,7 +37,7 @@ exec setpriv --no-new-privs chroot --userspec="$CONTAINER_USER" "$ROOT" "$@"
 
 class Image:
     def __init__(self, folder: Path) -> None:
-        self.root = folder / "root"
+        self.root = (folder / "root").resolve()
         whole = json.loads((folder / "config.json").read_text())["Docker"]
         self.config: dict[str, Any] = whole["config"]
         self.history = json.dumps(whole["history"])

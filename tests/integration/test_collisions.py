@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 WORKERS: Final = 16
-BACKLOG: Final = 3000
+BACKLOG: Final = 2000
 PER_SECOND: Final = 20
 TRICKLE: Final = 300
 PATIENCE: Final = 120.0
