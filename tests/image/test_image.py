@@ -25,12 +25,14 @@ from support import unique_prefix
 pytestmark = [pytest.mark.anyio, pytest.mark.local, pytest.mark.xdist_group("image")]
 
 USER = 65532
-# As engines start a container: file system, processes and privileges of its own.
+# As engines start a container: file system, processes and privileges of its own. A mount that the
+# kernel refuses for a moment is tried again.
 START = """
-mount --bind "$ROOT" "$ROOT"
-mount -t proc proc "$ROOT/proc"
-mount --rbind /dev "$ROOT/dev"
-mount -o remount,bind,ro "$ROOT"
+mounted() { for _ in 1 2 3 4 5; do mount "$@" && return; sleep 0.2; done; exit 32; }
+mounted --bind "$ROOT" "$ROOT"
+mounted -t proc proc "$ROOT/proc"
+mounted --rbind /dev "$ROOT/dev"
+mounted -o remount,bind,ro "$ROOT"
 exec setpriv --no-new-privs chroot --userspec="$CONTAINER_USER" "$ROOT" "$@"
 """
 
