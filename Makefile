@@ -17,15 +17,15 @@ help: ## Say what there is
 demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# The simulation and the image come apart, since measuring their coverage would only slow them down.
-# What measures cost runs last, and alone.
+# The simulation runs apart, on both cores: measuring its coverage would only slow it down. What
+# builds the image (one process, once) and what measures cost runs last, and alone.
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
-	$(if $(TESTS),,$(BIN)/pytest -n 2 --dist loadgroup tests/image tests/simulation)
-	$(if $(TESTS),,$(BIN)/pytest tests/costs)
+	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation)
+	$(if $(TESTS),,$(BIN)/pytest tests/image tests/costs)
 
 check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 	$(BIN)/ruff format --check -q .

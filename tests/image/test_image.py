@@ -21,18 +21,15 @@ from streamer_store import AsyncRequest, RequestStatus, open_stores
 from streamer_store.transitions import TERMINAL
 from support import unique_prefix
 
-# One process builds it, once.
-pytestmark = [pytest.mark.anyio, pytest.mark.local, pytest.mark.xdist_group("image")]
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 USER = 65532
-# As engines start a container: file system, processes and privileges of its own. A mount that the
-# kernel refuses for a moment is tried again.
+# As engines start a container: file system, processes and privileges of its own.
 START = """
-mounted() { for _ in 1 2 3 4 5; do mount "$@" && return; sleep 0.2; done; exit 32; }
-mounted --bind "$ROOT" "$ROOT"
-mounted -t proc proc "$ROOT/proc"
-mounted --rbind /dev "$ROOT/dev"
-mounted -o remount,bind,ro "$ROOT"
+mount --bind "$ROOT" "$ROOT"
+mount -t proc proc "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
+mount -o remount,bind,ro "$ROOT"
 exec setpriv --no-new-privs chroot --userspec="$CONTAINER_USER" "$ROOT" "$@"
 """
 
@@ -177,7 +174,7 @@ async def test_its_worker_runs_the_example_plugin(image: Image, local_url: str) 
         "AWS_SECRET_ACCESS_KEY": "dummy",
     }
     with image.started("streamer-worker", "tables", "create", **settings) as made:
-        assert made.ended() == 0
+        assert made.ended() == 0, made.lines
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         with image.started(**settings) as container:
             container.event("worker_started", actions=["count_words", "generate_report"])
