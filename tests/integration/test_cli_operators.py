@@ -3,92 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
+from integration.desk import HANDLER, Desk, desk
 from integration.proxy import answering, proxy_to
 from plugins import plugin
 from processes import Process, command
 from streamer_store import (
-    AsyncRequest,
     Connection,
-    RequestStatus,
     Stores,
     WorkerRow,
-    open_stores,
 )
 from streamer_worker.cli.main import cli
-from support import unique_prefix
 
-HANDLER = """
-    import anyio
-    from streamer_worker import handler
-
-    @handler("steps")
-    async def steps(payload, ctx):
-        for step in range(4):
-            await ctx.progress(step / 4, f"step {step}")
-            await anyio.sleep(0.6)
-"""
-
-
-class Desk:
-    """Tables of its own on moto, and commands on them."""
-
-    def __init__(self, url: str) -> None:
-        self.settings = {
-            "STREAMER_ENDPOINT_URL": url,
-            "STREAMER_TABLE_PREFIX": unique_prefix(),
-        }
-
-    def run(self, *arguments: str, code: int = 0) -> Result:
-        ended = CliRunner().invoke(cli, [*arguments], env=self.settings)
-        assert ended.exit_code == code, ended.output
-        return ended
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code).stdout)
-
-    def ids(self, *arguments: str) -> list[str]:
-        return [each["request_id"] for each in self.json("list", *arguments)]
-
-    def do(self, work: Callable[[Stores], Awaitable[Any]]) -> Any:
-        """Do something with the stores."""
-
-        async def main() -> Any:
-            async with open_stores(
-                endpoint_url=self.settings["STREAMER_ENDPOINT_URL"],
-                prefix=self.settings["STREAMER_TABLE_PREFIX"],
-            ) as stores:
-                return await work(stores)
-
-        return anyio.run(main)
-
-    def enqueue(self, *ids: str, ago: float = 0, **fields: Any) -> None:
-        fields.setdefault("action", "a")
-        created = datetime.now(UTC) - timedelta(seconds=ago)
-        requests = [AsyncRequest(request_id=each, created_at=created, **fields) for each in ids]
-        self.do(lambda stores: stores.requests.enqueue_many(requests))
-
-    def fail(self, *ids: str) -> None:
-        async def work(stores: Stores) -> None:
-            for claim in await stores.requests.dequeue(len(ids)):
-                assert claim.request_id in ids
-                await stores.requests.fail(claim, "it broke\x1b[31m", "BROKEN")
-
-        self.do(work)
-
-
-@pytest.fixture
-def desk(moto_url: str) -> Desk:
-    made = Desk(moto_url)
-    made.do(lambda stores: stores.create_tables())
-    return made
+__all__ = ["desk"]
 
 
 def test_requests_are_listed_the_newest_first(desk: Desk) -> None:
@@ -303,119 +235,6 @@ def test_cancelling_tells_json(desk: Desk) -> None:
     assert said == {"request_id": "1", "status": "CANCELLED", "connections_told": 0}
 
 
-def findings(said: str) -> dict[str, list[str]]:
-    """Return the levels of what was checked, by subject."""
-    found: dict[str, list[str]] = {}
-    for line in json.loads(said):
-        found.setdefault(line["subject"], []).append(line["level"])
-    return found
-
-
-WELL = {
-    "settings": ["ok"],
-    "handlers": ["ok"],
-    "credentials": ["ok"],
-    "tables": ["ok"],
-    "permissions": ["ok"],
-    "push": ["ok"],
-}
-
-
-@pytest.fixture
-def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
-    """Give the settings of a worker with a handler."""
-    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
-    return desk.settings | {"PYTHONPATH": str(path)}
-
-
-def test_a_worker_that_can_work_is_checked_with_0(equipped: dict[str, str]) -> None:
-    """A line for each subject, and nothing to do."""
-    said = command("check", "--json", **equipped)
-    assert (said.returncode, findings(said.stdout)) == (0, WELL)
-    told = command("check", **equipped)
-    assert told.returncode == 0
-    assert "→" not in told.stdout
-    assert len(told.stdout.splitlines()) == 6
-
-
-def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
-    """Though it tries to write."""
-    assert command("check", **equipped).returncode == 0
-
-    async def look(stores: Stores) -> tuple[int, int, int]:
-        requests = [
-            (await stores.requests.depth(status, limit=10)).count for status in RequestStatus
-        ]
-        connections = [each async for each in stores.connections.list_all()]
-        return sum(requests), len(connections), len(await stores.workers.list())
-
-    assert desk.do(look) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("changed", "subject", "todo"),
-    [
-        ({"STREAMER_CONCURENCY": "5"}, "settings", "docs/settings.md"),
-        ({"PYTHONPATH": ""}, "handlers", "install a package"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials", "AWS_PROFILE"),
-        ({"STREAMER_TABLE_PREFIX": "none-"}, "tables", "streamer-worker tables create"),
-        ({"STREAMER_ENDPOINT_URL": "http://127.0.0.1:9"}, "tables", "network"),
-    ],
-)
-def test_what_keeps_a_worker_from_working_is_told_with_what_to_do(
-    changed: dict[str, str], subject: str, todo: str, equipped: dict[str, str]
-) -> None:
-    """And exit code 1."""
-    said = command("check", "--json", **(equipped | changed))
-    assert said.returncode == 1, said.stderr
-    wrong = [each for each in json.loads(said.stdout) if each["level"] == "error"]
-    assert subject in {each["subject"] for each in wrong}
-    assert todo in " ".join(each["todo"] for each in wrong)
-
-
-def test_calls_that_are_denied_are_named(equipped: dict[str, str]) -> None:
-    """Each with what to allow, and where."""
-    with proxy_to(equipped["STREAMER_ENDPOINT_URL"]) as proxy:
-        deny = answering(400, "AccessDeniedException")
-
-        async def fault(request: Any, forward: Any) -> Any:
-            call = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
-            return await (deny(request, forward) if call == "UpdateItem" else forward())
-
-        proxy.fault = fault
-        said = command("check", **(equipped | {"STREAMER_ENDPOINT_URL": proxy.url}))
-    assert said.returncode == 1
-    prefix = equipped["STREAMER_TABLE_PREFIX"]
-    for table in ("requests", "workers"):
-        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}\n" in said.stdout
-    assert said.stdout.count("permissions") == 2
-
-
-def test_the_settings_in_force_are_shown(tmp_path: Any) -> None:
-    """Where each comes from; what could be a password is masked."""
-    file = tmp_path / "worker.toml"
-    file.write_text("concurrency = 5\n[reaper]\ninterval = '90m'\n")
-    url = "http://user:s3cret@127.0.0.1:9"
-    given = {"STREAMER_ENDPOINT_URL": url, "STREAMER_REAPER_DRY_RUN": "true"}
-    said = command("config", "--config", str(file), "--json", **given)
-    found = json.loads(said.stdout)
-    assert found["concurrency"] == {"value": 5, "from": "file"}
-    assert found["reaper.interval"] == {"value": 5400, "from": "file"}
-    assert found["reaper.dry_run"] == {"value": True, "from": "environment"}
-    assert found["poll.slowest"] == {"value": 0.5, "from": "default"}
-    assert found["endpoint_url"]["value"] == "http://***@127.0.0.1:9"
-    told = command("config", "--config", str(file), **given).stdout
-    assert "1h30m" in told
-    assert "s3cret" not in told + said.stdout
-
-
-def test_settings_that_are_wrong_are_not_shown_as_if_they_held() -> None:
-    """The faults are, with exit code 2."""
-    ended = command("config", STREAMER_CONCURRENCY="none")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "STREAMER_CONCURRENCY" in ended.stderr
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -429,3 +248,39 @@ def test_help_has_an_example_and_json(name: str) -> None:
     assert "Example" in said
     assert f"streamer-worker {name}" in said
     assert "--json" in said
+
+
+def test_silence_is_judged_as_the_setting_is(connected: Desk) -> None:
+    """A second would remove all who live, and nothing must not mean the default."""
+    for text in ("1s", "0s", "-5h", "nan", "inf", "400d"):
+        connected.run("connections", "reap", "--stale-after", text, code=2)
+    assert len(connected.json("connections", "list")) == 6
+
+
+@pytest.mark.parametrize("since", ["99999999999d", "800000d", "0001-01-01T00:00:00+23:00"])
+def test_a_time_before_all_times_is_refused_or_finds_all(since: str, desk: Desk) -> None:
+    """Not a traceback."""
+    desk.enqueue("1")
+    ended = command("list", "--since", since, "--json", **desk.settings)
+    assert ended.returncode == 2 or json.loads(ended.stdout)
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_table_that_goes_away_under_a_redrive_is_told_in_a_line(desk: Desk) -> None:
+    """Though ten of them fail at once."""
+    ids = [f"r{number}" for number in range(10)]
+    desk.enqueue(*ids)
+    desk.fail(*ids)
+    with proxy_to(desk.settings["STREAMER_ENDPOINT_URL"]) as proxy:
+        refuse = answering(400, "AccessDeniedException")
+
+        async def fault(request: Any, forward: Any) -> Any:
+            call = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            return await (refuse(request, forward) if call != "Query" else forward())
+
+        proxy.fault = fault
+        through = desk.settings | {"STREAMER_ENDPOINT_URL": proxy.url}
+        ended = command("redrive", "--action", "a", **through)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("error:") == 1
+    assert "Traceback" not in ended.stderr

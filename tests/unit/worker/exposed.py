@@ -1,19 +1,167 @@
-"""The names that a worker's page has."""
+"""One of each event, and the names that a worker's page has after them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
+from streamer_store import CallEnded, Capacity, StoreUnavailable, TryFailed
+from streamer_worker import Context, SyncContext, handler
+from streamer_worker.events import (
+    ActionUnknown,
+    CheckpointDelayed,
+    ChildEnded,
+    ChildStarted,
+    ClaimGivenBack,
+    ClaimTried,
+    ClockJumped,
+    ConnectionGone,
+    ConnectionRests,
+    ConnectionsReaped,
+    EndpointRefused,
+    Event,
+    FleetLooked,
+    HandlerRaised,
+    HandlerStuck,
+    HeartbeatTried,
+    ItemUndecodable,
+    LifespanFailed,
+    LoopBlocked,
+    LoopTurned,
+    PayloadRefused,
+    Polled,
+    ProcessEnding,
+    ProgressDropped,
+    ProgressWritten,
+    PushBroken,
+    PushTried,
+    QueueMeasured,
+    RequestFinished,
+    RequestRescued,
+    RequestStarted,
+    SettleDelayed,
+    SlotsChanged,
+    StepFailed,
+    StuckHandlerEnded,
+    TableDiffers,
+    WorkerBuried,
+    WorkerDraining,
+    WorkerFenced,
+    WorkerStarted,
+    WorkerStopped,
+    WriteFenced,
+)
 from streamer_worker.families import PREFIX
 from streamer_worker.metrics import Metrics
 from support import ManualClock
-from unit.worker.test_metrics import BULK, EVERY_EVENT, REPORT
+
+AWAY = StoreUnavailable("away")
+NOW = ManualClock().now().timestamp()
+
+
+@handler("report")
+async def _report(payload: dict[str, Any], ctx: Context) -> None: ...
+
+
+@handler("bulk")
+def _bulk(payload: dict[str, Any], ctx: SyncContext) -> None: ...
+
+
+REPORT = replace(_report, distribution="streamer-worker")
+BULK = _bulk
+
+
+def two_handlers() -> Metrics:
+    """Return the metrics of a worker that has `report` and `bulk`."""
+    return Metrics({"report": REPORT, "bulk": BULK}, clock=ManualClock())
+
+
+RETRIED = RequestFinished(
+    request_id="r-1",
+    action="report",
+    attempt=1,
+    outcome="retried",
+    code=None,
+    seconds=1,
+    again=True,
+)
+
+
+def finished(
+    action: str = "report", outcome: str = "completed", seconds: float = 0.3
+) -> RequestFinished:
+    return RequestFinished(
+        request_id="r-1", action=action, attempt=1, outcome=outcome, code=None, seconds=seconds
+    )
+
+
+def rescued(action: str | None = "report") -> RequestRescued:
+    return RequestRescued(request_id="r-1", action=action, worker_id="w-2", status="RETRYING")
+
+
+def stuck(*, thread: bool) -> Event:
+    return HandlerStuck(request_id="r-1", action="report", reason="timeout", thread=thread)
+
+
+def reaped(*, dry_run: bool = False) -> Event:
+    return ConnectionsReaped(
+        found=7, deleted=0 if dry_run else 4, kept=2, undecodable=1, dry_run=dry_run, seconds=1
+    )
+
+
+EVERY_EVENT: list[Event] = [
+    WorkerStarted(worker_id="w-1", actions=("report",), concurrency=2, metrics_url=None),
+    WorkerDraining(worker_id="w-1", in_flight=1),
+    WorkerStopped(worker_id="w-1"),
+    WorkerFenced(worker_id="w-1", reason="x", in_flight=1),
+    WorkerBuried(worker_id="w-2"),
+    HeartbeatTried(outcome="beaten", seconds=0.1),
+    FleetLooked(live=2, dead=1, leads=True),
+    LoopBlocked(seconds=1.2, stack="x"),
+    ProcessEnding(reason="x", stacks="x"),
+    rescued(),
+    TableDiffers(table="requests", text="x"),
+    Polled(outcome="claimed", seconds=0.1, candidates=3, claimed=2),
+    ClaimTried(request_id="r-1", action="made-up", outcome="won", waited=1.0),
+    RequestStarted(request_id="r-1", action="report", attempt=1),
+    HandlerRaised(request_id="r-1", action="report", error=ValueError("x")),
+    stuck(thread=True),
+    StuckHandlerEnded(request_id="r-1", action="report", thread=True),
+    ActionUnknown(action="made-up"),
+    ClockJumped(seconds=90.0),
+    finished(),
+    SlotsChanged(used=3, total=10),
+    SettleDelayed(request_id="r-1", error=AWAY),
+    ProgressDropped(request_id="r-1", error=AWAY),
+    reaped(),
+    ItemUndecodable(table="requests", key="r-1", reason="x"),
+    StepFailed(loop="poll", error=AWAY),
+    LoopTurned(lag=0.01),
+    PayloadRefused(request_id="r-1", action="report", fields=("x",)),
+    LifespanFailed(actions="report", error=AWAY),
+    ChildStarted(pid=1),
+    ChildEnded(pid=1, how="x"),
+    WriteFenced(request_id="r-1", operation="progress", cancelled=False, settles=False),
+    ProgressWritten(request_id="r-1", told=2),
+    CheckpointDelayed(request_id="r-1", error=AWAY),
+    PushTried(type="progress", outcome="sent"),
+    EndpointRefused(connection_id="r-1", reason="x"),
+    ConnectionRests(connection_id="r-1", code="x"),
+    ConnectionGone(connection_id="r-1", subscriptions=0),
+    PushBroken(error=AWAY),
+    ClaimGivenBack(request_id="r-1"),
+    QueueMeasured(status="PENDING", count=3, more=False, oldest=1.0),
+    replace(RETRIED, code="TIMEOUT"),
+    CallEnded(operation="Query", seconds=0.1, capacity=(Capacity("t", "i", 1.0),)),
+    TryFailed(operation="Query", code="x", throttled=True),
+]
 
 
 @cache
 def exposed_names() -> frozenset[str]:
     """Return the name of every sample that there can be, of the worker's own metrics."""
-    metrics = Metrics({"report": REPORT, "bulk": BULK}, clock=ManualClock())
+    metrics = two_handlers()
     for event in EVERY_EVENT:
         metrics(event)
     samples = (each for family in metrics.registry.collect() for each in family.samples)

@@ -33,9 +33,9 @@ from streamer_worker.events import (
 )
 from streamer_worker.logs import LogListener
 from unit.worker.benches import DispatchBench
+from unit.worker.exposed import EVERY_EVENT
 from unit.worker.harness import World
 from unit.worker.output import Output
-from unit.worker.test_metrics import EVERY_EVENT
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 

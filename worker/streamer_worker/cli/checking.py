@@ -93,12 +93,10 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
     yield Finding("ok", "settings", f"{settings.concurrency} slots; tables {prefix}… at {where}")
     for finding in _handlers():
         yield finding
-    credentials = await found_credentials()
-    if credentials is None:
-        todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give it a role"
-        yield Finding("error", "credentials", "there are none", todo)
+    credentials = await _credentials()
+    yield credentials
+    if credentials.level == "error":
         return
-    yield Finding("ok", "credentials", f"found by: {credentials}")
     try:
         async with open_stores(
             **store_arguments(settings),
@@ -114,6 +112,17 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
         yield Finding("error", "settings", str(error), "see docs/settings.md")
         return
     yield _push(settings)
+
+
+async def _credentials() -> Finding:
+    todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give it a role"
+    try:
+        found = await found_credentials()
+    except StoreError as error:  # a part of them, or a profile that does not exist
+        return Finding("error", "credentials", error.message, todo)
+    if found is None:
+        return Finding("error", "credentials", "there are none", todo)
+    return Finding("ok", "credentials", f"found by: {found}")
 
 
 def _handlers() -> Iterator[Finding]:

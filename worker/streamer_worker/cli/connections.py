@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
@@ -16,16 +17,17 @@ from streamer_worker.cli.options import (
     tell_json,
     with_stores,
 )
-from streamer_worker.settings import load_settings, seconds
+from streamer_worker.settings import ReaperSettings, load_settings
 
 cli = typer.Typer(help="List connections, and remove those that went silent.", no_args_is_help=True)
 
 
-def _duration(text: str) -> float:
-    found = seconds(text)
-    if isinstance(found, str):
-        raise typer.BadParameter(f"{text!r} is no duration such as 90m, 2h or 1d")
-    return float(str(found))
+def _stale_after(text: str) -> float:
+    """Read it as the setting is read: a second would remove all who live."""
+    try:
+        return ReaperSettings.model_validate({"stale_after": text}).stale_after
+    except ValidationError as error:
+        raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 
 
 _COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
@@ -86,7 +88,7 @@ def reap(
     stale_after: Annotated[
         float | None,
         typer.Option(
-            parser=_duration,
+            parser=_stale_after,
             metavar="TIME",
             help="Silence after which one is stale; as `reaper.stale_after` says, unless given.",
         ),

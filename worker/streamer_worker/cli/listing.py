@@ -23,7 +23,6 @@ from streamer_worker.cli.options import (
     brief,
     print_table,
     says,
-    since_when,
     tell_json,
     with_stores,
 )
@@ -55,7 +54,7 @@ def list_requests(
     Example: `streamer-worker list --status FAILED --action generate_report --since 2h`
     """
     clock = SystemClock()
-    wanted = Wanted(action=action, tenant=tenant, since=since_when(since, clock))
+    wanted = Wanted(action=action, tenant=tenant, since=since)
 
     async def work(stores: Stores) -> list[AsyncRequest]:
         found: list[Candidate] = []

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from streamer_store import AsyncRequest, Clock, Stores, open_stores
+from streamer_store import AsyncRequest, Clock, Stores, SystemClock, open_stores
 from streamer_store.times import format_time
 from streamer_worker.app import store_arguments
 from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
@@ -34,6 +34,7 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _TEXT = 60
+_WALL = SystemClock()
 RequestArgument = Annotated[str, typer.Argument(help="The request's id.")]
 # Each may be as large as an item.
 DOCUMENTS = frozenset({"payload", "result", "checkpoint", "progress_details"})
@@ -50,28 +51,25 @@ def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]
     return anyio.run(main)
 
 
-def moment(text: str) -> datetime | timedelta:
+def moment(text: str) -> datetime:
     """Read `2h` as so long ago, or a time as ISO 8601 has it, in UTC unless it says otherwise."""
     ago = seconds(text)
-    if isinstance(ago, float):
-        return timedelta(seconds=ago)
     try:
+        if isinstance(ago, float):
+            return _WALL.now() - timedelta(seconds=ago)
         found = datetime.fromisoformat(text)
-    except ValueError as error:
+        found = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{text!r} is neither 90m, 2h, 1d nor 2026-01-31T12:00") from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 SinceOption = Annotated[
-    Any,
+    datetime | None,
     typer.Option(
         "--since", parser=moment, metavar="TIME", help="Only what came later: 90m, 2h, 2026-01-31."
     ),
 ]
-
-
-def since_when(since: datetime | timedelta | None, clock: Clock) -> datetime | None:
-    return clock.now() - since if isinstance(since, timedelta) else since
 
 
 def tell_json(value: Any) -> None:

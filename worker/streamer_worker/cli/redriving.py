@@ -15,15 +15,14 @@ from streamer_store import (
     RequestNotPending,
     RequestStatus,
     Stores,
-    SystemClock,
     Undecodable,
 )
+from streamer_store.errors import ungrouped
 from streamer_worker.cli.listing import ActionOption, TenantOption, Wanted
 from streamer_worker.cli.options import (
     ConfigOption,
     JsonOption,
     SinceOption,
-    since_when,
     tell_json,
     with_stores,
 )
@@ -66,7 +65,7 @@ def redrive(
         return
     if action is None and tenant is None and since is None:
         raise typer.BadParameter("name a request, or choose some with --action, --tenant, --since")
-    wanted = Wanted(action=action, tenant=tenant, since=since_when(since, SystemClock()))
+    wanted = Wanted(action=action, tenant=tenant, since=since)
     statuses = [RequestStatus.FAILED, *([RequestStatus.CANCELLED] if cancelled else [])]
 
     async def work(stores: Stores) -> tuple[list[str], list[str]]:
@@ -117,8 +116,9 @@ async def _redrive_all(stores: Stores, ids: list[str]) -> tuple[list[str], list[
                     redriven.add(request_id)
                 bar.advance(task)
 
-        async with anyio.create_task_group() as tasks:
-            for each in ids:
-                tasks.start_soon(one, each)
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                for each in ids:
+                    tasks.start_soon(one, each)
     skipped = [each for each in ids if each not in redriven]
     return [each for each in ids if each in redriven], skipped

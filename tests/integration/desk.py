@@ -1,0 +1,85 @@
+"""Tables on moto, and an operator's commands on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from typer.testing import CliRunner, Result
+
+from streamer_store import (
+    AsyncRequest,
+    Stores,
+    open_stores,
+)
+from streamer_worker.cli.main import cli
+from support import unique_prefix
+
+HANDLER = """
+    import anyio
+    from streamer_worker import handler
+
+    @handler("steps")
+    async def steps(payload, ctx):
+        for step in range(4):
+            await ctx.progress(step / 4, f"step {step}")
+            await anyio.sleep(0.6)
+"""
+
+
+class Desk:
+    """Tables of its own on moto, and commands on them."""
+
+    def __init__(self, url: str) -> None:
+        self.settings = {
+            "STREAMER_ENDPOINT_URL": url,
+            "STREAMER_TABLE_PREFIX": unique_prefix(),
+        }
+
+    def run(self, *arguments: str, code: int = 0) -> Result:
+        ended = CliRunner().invoke(cli, [*arguments], env=self.settings)
+        assert ended.exit_code == code, ended.output
+        return ended
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def ids(self, *arguments: str) -> list[str]:
+        return [each["request_id"] for each in self.json("list", *arguments)]
+
+    def do(self, work: Callable[[Stores], Awaitable[Any]]) -> Any:
+        """Do something with the stores."""
+
+        async def main() -> Any:
+            async with open_stores(
+                endpoint_url=self.settings["STREAMER_ENDPOINT_URL"],
+                prefix=self.settings["STREAMER_TABLE_PREFIX"],
+            ) as stores:
+                return await work(stores)
+
+        return anyio.run(main)
+
+    def enqueue(self, *ids: str, ago: float = 0, **fields: Any) -> None:
+        fields.setdefault("action", "a")
+        created = datetime.now(UTC) - timedelta(seconds=ago)
+        requests = [AsyncRequest(request_id=each, created_at=created, **fields) for each in ids]
+        self.do(lambda stores: stores.requests.enqueue_many(requests))
+
+    def fail(self, *ids: str) -> None:
+        async def work(stores: Stores) -> None:
+            for claim in await stores.requests.dequeue(len(ids)):
+                assert claim.request_id in ids
+                await stores.requests.fail(claim, "it broke\x1b[31m", "BROKEN")
+
+        self.do(work)
+
+
+@pytest.fixture
+def desk(moto_url: str) -> Desk:
+    made = Desk(moto_url)
+    made.do(lambda stores: stores.create_tables())
+    return made

@@ -1,0 +1,134 @@
+"""What an operator is told before a worker runs: `check` and `config`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from integration.desk import HANDLER, Desk, desk
+from integration.proxy import answering, proxy_to
+from plugins import plugin
+from processes import command
+from streamer_store import (
+    RequestStatus,
+    Stores,
+)
+
+__all__ = ["desk"]
+
+
+def findings(said: str) -> dict[str, list[str]]:
+    """Return the levels of what was checked, by subject."""
+    found: dict[str, list[str]] = {}
+    for line in json.loads(said):
+        found.setdefault(line["subject"], []).append(line["level"])
+    return found
+
+
+WELL = {
+    "settings": ["ok"],
+    "handlers": ["ok"],
+    "credentials": ["ok"],
+    "tables": ["ok"],
+    "permissions": ["ok"],
+    "push": ["ok"],
+}
+
+
+@pytest.fixture
+def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
+    """Give the settings of a worker with a handler."""
+    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    return desk.settings | {"PYTHONPATH": str(path)}
+
+
+def test_a_worker_that_can_work_is_checked_with_0(equipped: dict[str, str]) -> None:
+    """A line for each subject, and nothing to do."""
+    said = command("check", "--json", **equipped)
+    assert (said.returncode, findings(said.stdout)) == (0, WELL)
+    told = command("check", **equipped)
+    assert told.returncode == 0
+    assert "→" not in told.stdout
+    assert len(told.stdout.splitlines()) == 6
+
+
+def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
+    """Though it tries to write."""
+    assert command("check", **equipped).returncode == 0
+
+    async def look(stores: Stores) -> tuple[int, int, int]:
+        requests = [
+            (await stores.requests.depth(status, limit=10)).count for status in RequestStatus
+        ]
+        connections = [each async for each in stores.connections.list_all()]
+        return sum(requests), len(connections), len(await stores.workers.list())
+
+    assert desk.do(look) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "subject", "todo"),
+    [
+        ({"STREAMER_CONCURENCY": "5"}, "settings", "docs/settings.md"),
+        ({"PYTHONPATH": ""}, "handlers", "install a package"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials", "AWS_PROFILE"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "credentials", "AWS_PROFILE"),
+        ({"AWS_PROFILE": "nobody"}, "credentials", "AWS_PROFILE"),
+        ({"STREAMER_TABLE_PREFIX": "none-"}, "tables", "streamer-worker tables create"),
+        ({"STREAMER_ENDPOINT_URL": "http://127.0.0.1:9"}, "tables", "network"),
+    ],
+)
+def test_what_keeps_a_worker_from_working_is_told_with_what_to_do(
+    changed: dict[str, str], subject: str, todo: str, equipped: dict[str, str]
+) -> None:
+    """And exit code 1."""
+    said = command("check", "--json", **(equipped | changed))
+    assert said.returncode == 1, said.stderr
+    wrong = [each for each in json.loads(said.stdout) if each["level"] == "error"]
+    assert subject in {each["subject"] for each in wrong}
+    assert todo in " ".join(each["todo"] for each in wrong)
+
+
+def test_calls_that_are_denied_are_named(equipped: dict[str, str]) -> None:
+    """Each with what to allow, and where."""
+    with proxy_to(equipped["STREAMER_ENDPOINT_URL"]) as proxy:
+        deny = answering(400, "AccessDeniedException")
+
+        async def fault(request: Any, forward: Any) -> Any:
+            call = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            return await (deny(request, forward) if call == "UpdateItem" else forward())
+
+        proxy.fault = fault
+        said = command("check", **(equipped | {"STREAMER_ENDPOINT_URL": proxy.url}))
+    assert said.returncode == 1
+    prefix = equipped["STREAMER_TABLE_PREFIX"]
+    for table in ("requests", "workers"):
+        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}\n" in said.stdout
+    assert said.stdout.count("permissions") == 2
+
+
+def test_the_settings_in_force_are_shown(tmp_path: Any) -> None:
+    """Where each comes from; what could be a password is masked."""
+    file = tmp_path / "worker.toml"
+    file.write_text("concurrency = 5\n[reaper]\ninterval = '90m'\n")
+    url = "http://user:s3cret@127.0.0.1:9"
+    given = {"STREAMER_ENDPOINT_URL": url, "STREAMER_REAPER_DRY_RUN": "true"}
+    said = command("config", "--config", str(file), "--json", **given)
+    found = json.loads(said.stdout)
+    assert found["concurrency"] == {"value": 5, "from": "file"}
+    assert found["reaper.interval"] == {"value": 5400, "from": "file"}
+    assert found["reaper.dry_run"] == {"value": True, "from": "environment"}
+    assert found["poll.slowest"] == {"value": 0.5, "from": "default"}
+    assert found["endpoint_url"]["value"] == "http://***@127.0.0.1:9"
+    told = command("config", "--config", str(file), **given).stdout
+    assert "1h30m" in told
+    assert "s3cret" not in told + said.stdout
+
+
+def test_settings_that_are_wrong_are_not_shown_as_if_they_held() -> None:
+    """The faults are, with exit code 2."""
+    ended = command("config", STREAMER_CONCURRENCY="none")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "STREAMER_CONCURRENCY" in ended.stderr
