@@ -47,6 +47,7 @@ from streamer_store.protocols import (
     SubscriptionStore,
     WorkerRegistry,
 )
+from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.stores import Stores, memory_stores
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "RequestNotPending",
     "RequestQueue",
     "RequestStatus",
+    "Rescued",
     "StaleSweep",
     "StoreError",
     "StoreUnavailable",
@@ -85,6 +87,7 @@ __all__ = [
     "TryFailed",
     "Undecodable",
     "ValidationError",
+    "WorkerLoss",
     "WorkerRegistry",
     "WorkerRow",
     "is_already_exists",

@@ -31,6 +31,7 @@ from streamer_store.models import (
     RequestStatus,
     require_text,
 )
+from streamer_store.rescues import Rescued, WorkerLoss, after_loss
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import WAITING
 from streamer_store.values import Item, encode
@@ -50,7 +51,12 @@ class Claims:
         self._table = engine.table_name(REQUESTS)
 
     async def claim(
-        self, candidate: Candidate, *, worker_id: str | None = None, version: str | None = None
+        self,
+        candidate: Candidate,
+        *,
+        worker_id: str | None = None,
+        version: str | None = None,
+        alone: bool = False,
     ) -> Claim:
         now = self._clock.now()
         if candidate.status not in WAITING:
@@ -63,7 +69,7 @@ class Claims:
             await self._give_up(candidate, str(broken), INVALID_REQUEST)
             raise broken
         version = version or new_id(self._rng)
-        update = writes.claim(candidate, worker_id=worker_id, version=version, now=now)
+        update = writes.claim(candidate, worker_id=worker_id, version=version, now=now, alone=alone)
         try:
             item = await self._write_as_seen(candidate, update)
         except ItemTooLarge as error:
@@ -142,6 +148,7 @@ class Claims:
         error: str | None = None,
         code: str | None = None,
         counts: bool = True,
+        rescued: Rescued | None = None,
         progress: Progress | None = None,
     ) -> None:
         if after < timedelta():
@@ -156,6 +163,7 @@ class Claims:
                 counts=counts,
                 version=version,
                 now=self._clock.now(),
+                rescued=rescued,
                 progress=progress,
             )
         except OverflowError as overflow:
@@ -167,7 +175,9 @@ class Claims:
         update = writes.release(claim, version=version, now=self._clock.now(), progress=progress)
         await self._settle("release", claim, update, version)
 
-    async def rescue(self, seen: Candidate, *, error: str, code: str) -> RequestStatus:
+    async def rescue(
+        self, seen: Candidate, *, error: str, code: str, loss: WorkerLoss | None = None
+    ) -> RequestStatus:
         where = self._at("rescue", seen.request_id)
         item = await self._engine.get(REQUESTS, seen.request_id)
         if item is None:
@@ -175,13 +185,15 @@ class Claims:
         if not _is_running_as_seen(item, seen):
             raise ConcurrentModification("the request has moved on", **where)
         try:
+            request = codec.request(item)
             update = writes.rescue(
                 seen,
-                codec.request(item),
+                request,
                 error=error,
                 code=code,
                 version=new_id(self._rng),
                 now=self._clock.now(),
+                rescued=None if loss is None else after_loss(request, loss, self._rng),
             )
             await self._write_as_seen(seen, update)
         except Undecodable as broken:

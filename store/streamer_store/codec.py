@@ -34,13 +34,17 @@ _Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
 
 @dataclass(frozen=True, slots=True)
 class _Attribute:
-    """`empties`: empty text is a value of its own, not another way to say absent."""
+    """`empties`: empty text is a value of its own, not another way to say absent.
+
+    `sparse`: 0 is not written.
+    """
 
     name: str
     field: str
     read: Callable[[Any], Any]
     write: Callable[[Any, str], AttributeValue] = encode
     empties: bool = False
+    sparse: bool = False
 
 
 def _text(value: Any) -> str | None:
@@ -126,6 +130,9 @@ REQUEST: Final = (
     _Attribute("WorkerID", "worker_id", _text),
     _Attribute("WriteSeq", "write_seq", _number),
     _Attribute("Checkpoint", "checkpoint", lambda value: value, empties=True),
+    _Attribute("Rescues", "rescues", _number, sparse=True),
+    _Attribute("Solo", "solo", _number, sparse=True),
+    _Attribute("Alone", "alone", _text),
 )
 
 SUBSCRIPTION: Final = (
@@ -203,7 +210,7 @@ def worker(item: Item) -> WorkerRow:
 
 def candidate(item: Item) -> Candidate:
     """Return what StatusIndex says of a request. A wrong entry comes back `broken`, never lost."""
-    wanted = {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID"}
+    wanted = {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues"}
     fields, broken = _readable(item, [each for each in REQUEST if each.name in wanted])
     version = item.get("Version")
     if version is not None and "S" not in version:
@@ -239,6 +246,8 @@ def _write(record: Any, attributes: tuple[_Attribute, ...]) -> dict[str, Attribu
     for attribute in attributes:
         value = getattr(record, attribute.field)
         if value is None or (not attribute.empties and value in ("", frozenset())):
+            continue
+        if attribute.sparse and not value:
             continue
         item[attribute.name] = attribute.write(value, attribute.field)
     return item

@@ -58,6 +58,10 @@ class AsyncRequest:
     Producers give `action` and what else they know: enqueueing fills in `request_id` (when it
     is empty), `created_at` and `ttl`, and returns the record that was stored. `progress` is a
     fraction, 0 to 1. `max_retries` counts the attempts after the first.
+
+    `rescues`: how often a worker was lost while it held the request. `solo`: how many of the
+    last ones, in a row, fell into its probation. `alone`: the Version of the last claim that
+    put it in probation (`rescues.py`).
     """
 
     action: str
@@ -84,11 +88,14 @@ class AsyncRequest:
     worker_id: str | None = None
     write_seq: int = 0
     checkpoint: Any = None
+    rescues: int = 0
+    solo: int = 0
+    alone: str | None = None
 
     def __post_init__(self) -> None:
         require_text("action", self.action)
         _any_text("request_id", self.request_id)
-        for name in ("connection_id", "user_id", "tenant_id", "worker_id", "version"):
+        for name in ("connection_id", "user_id", "tenant_id", "worker_id", "version", "alone"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
         for name in ("error", "error_code", "progress_message"):
@@ -97,7 +104,7 @@ class AsyncRequest:
         if not isinstance(self.status, RequestStatus):
             raise ValidationError("status", f"{shown(self.status)} is not a request status")
         require_fraction("progress", self.progress)
-        for name in ("retry_count", "max_retries", "write_seq", "ttl"):
+        for name in ("retry_count", "max_retries", "write_seq", "ttl", "rescues", "solo"):
             _whole(name, getattr(self, name))
         for name in ("created_at", "processing_started", "processing_ended", "retry_after"):
             optional_time(name, getattr(self, name))
@@ -201,7 +208,7 @@ class Candidate:
 
     `seen_version` is the attribute value that the index held, of whatever type, or None.
     `broken` says why the entry cannot be read as it should; such a candidate can still be
-    claimed, and fails.
+    claimed, and fails. `rescues` is 0 where the index does not project Rescues.
     """
 
     request_id: str
@@ -212,6 +219,7 @@ class Candidate:
     created_at: datetime | None = None
     retry_after: datetime | None = None
     worker_id: str | None = None
+    rescues: int = 0
     broken: str | None = None
 
     def due(self, now: datetime) -> bool:

@@ -22,6 +22,7 @@ from streamer_store.models import (
     Subscription,
     WorkerRow,
 )
+from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.values import Item
 
 
@@ -151,12 +152,18 @@ class RequestQueue(Protocol):
         ...
 
     async def claim(
-        self, candidate: Candidate, *, worker_id: str | None = None, version: str | None = None
+        self,
+        candidate: Candidate,
+        *,
+        worker_id: str | None = None,
+        version: str | None = None,
+        alone: bool = False,
     ) -> Claim:
         """Make a waiting request PROCESSING, if it is still as the candidate says.
 
         `version` is the one to set, a fresh one unless it is given. Whoever gives the same one
         again after StoreUnavailable is given the claim that the first try may have won.
+        `alone` starts the probation of a suspect (`rescues.py`).
         Raises RequestNotPending (not due, or no longer waiting), ConcurrentModification
         (waiting, but changed), NotFound. A request that cannot be decoded, or has no room
         left, is failed with INVALID_REQUEST or ITEM_TOO_LARGE; then Undecodable or
@@ -228,9 +235,13 @@ class RequestQueue(Protocol):
         error: str | None = None,
         code: str | None = None,
         counts: bool = True,
+        rescued: Rescued | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Make it RETRYING, to run again after that time. `counts` adds 1 to RetryCount.
+        """Make it RETRYING, to run again after that time.
+
+        `counts` adds 1 to RetryCount and starts a new count of rescues. `rescued` writes the
+        counts of a rescue; RetryCount stays when `counts` is false.
 
         Raises ClaimLost; Cancelled; ValidationError.
         """
@@ -240,12 +251,18 @@ class RequestQueue(Protocol):
         """Give it back to PENDING; RetryCount stays. Raises ClaimLost; Cancelled."""
         ...
 
-    async def rescue(self, seen: Candidate, *, error: str, code: str) -> RequestStatus:
-        """Take a PROCESSING request, as seen, from a worker that is gone.
+    async def rescue(
+        self, seen: Candidate, *, error: str, code: str, loss: WorkerLoss | None = None
+    ) -> RequestStatus:
+        """Take a PROCESSING request, as seen, from its holder, and return its new status.
 
-        It becomes RETRYING, due now, with RetryCount + 1, or FAILED past MaxRetries, or FAILED
-        with INVALID_REQUEST when it cannot be decoded; the new status is returned. Raises
-        ConcurrentModification when it has moved on; NotFound.
+        - With `loss`, its worker was lost: RETRYING after a backoff, with Rescues + 1, or FAILED
+          when it has come to its end (`rescues.py`).
+        - Without, the attempt counts: RETRYING, due now, with RetryCount + 1, or FAILED past
+          MaxRetries.
+        - FAILED with INVALID_REQUEST when it cannot be decoded.
+
+        Raises ConcurrentModification when it has moved on; NotFound.
         """
         ...
 

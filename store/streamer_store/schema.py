@@ -57,7 +57,7 @@ REQUESTS: Final = Table(
             "StatusIndex",
             "Status",
             "CreatedAt",
-            ("Action", "TenantID", "RetryAfter", "WorkerID", "Version"),
+            ("Action", "TenantID", "RetryAfter", "WorkerID", "Version", "Rescues"),
         ),
     ),
 )
@@ -68,4 +68,7 @@ SUBSCRIPTIONS: Final = Table(
 )
 WORKERS: Final = Table("workers", "WorkerID")
 
+# A projection cannot be changed, and tables of earlier releases lack these: the worker then
+# learns them from the claim.
+OPTIONAL_ATTRIBUTES: Final = frozenset({"Rescues"})
 TABLES: Final = (CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS)

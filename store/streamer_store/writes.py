@@ -14,6 +14,7 @@ from typing import Any, Final
 from streamer_store.engine import Absent, Below, Condition, OneOf, Put, Update, equals
 from streamer_store.errors import ValidationError
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress, RequestStatus
+from streamer_store.rescues import Rescued
 from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.times import epoch, format_time
 from streamer_store.values import AttributeValue, Item, encode, encode_document
@@ -26,6 +27,7 @@ ROOM: Final[tuple[tuple[str, ...], ...]] = ((), _SPARE, (*_SPARE, "Payload"))
 # What a result is worth more than.
 TOLD: Final = ("ProgressDetails", "ProgressMessage")
 SHORT_ERROR_CHARS: Final = 256
+_RESCUES: Final = ("Rescues", "Solo", "Alone")
 
 
 def cancel_version(seen: str) -> str:
@@ -51,7 +53,10 @@ def enqueue(item: Item) -> Put:
     return Put(table=REQUESTS, item=item, conditions=(Absent("RequestID"),))
 
 
-def claim(seen: Candidate, *, worker_id: str | None, version: str, now: datetime) -> Update:
+def claim(
+    seen: Candidate, *, worker_id: str | None, version: str, now: datetime, alone: bool = False
+) -> Update:
+    """Claim a waiting request; `alone` starts its probation."""
     sets = {
         "ProcessingStarted": _time(now),
         "WriteSeq": _number(0),
@@ -62,6 +67,8 @@ def claim(seen: Candidate, *, worker_id: str | None, version: str, now: datetime
         removes.append("WorkerID")
     else:
         sets["WorkerID"] = {"S": worker_id}
+    if alone:
+        sets["Alone"] = {"S": version}
     return _move(
         seen.request_id,
         RequestStatus.PROCESSING,
@@ -149,9 +156,13 @@ def retry(
     counts: bool,
     version: str,
     now: datetime,
+    rescued: Rescued | None = None,
     progress: Progress | None = None,
 ) -> Update:
-    """Give the request back, to run again at `now + after`."""
+    """Give the request back, to run again at `now + after`.
+
+    A retry that counts starts a new count of rescues; one with `rescued` writes those counts.
+    """
     count = held.request.retry_count + (1 if counts else 0)
     sets = _progress(progress) | {
         "RetryCount": _number(count),
@@ -159,6 +170,8 @@ def retry(
         "ProcessingEnded": _time(now),
         "TTL": _ttl(now + after),
     }
+    if rescued is not None:
+        sets |= _rescued(rescued)
     if error is not None:
         sets["Error"] = _text("error", error)
     if code is not None:
@@ -168,7 +181,7 @@ def retry(
         RequestStatus.RETRYING,
         version,
         sets=sets,
-        removes=("WorkerID",),
+        removes=("WorkerID", *(_RESCUES if counts else ())),
         conditions=_fence(held),
     )
 
@@ -194,22 +207,33 @@ def rescue(
     code: str,
     version: str,
     now: datetime,
+    rescued: Rescued | None = None,
 ) -> Update:
-    """Take a request, as it was seen, from a worker that is gone; past MaxRetries it fails."""
-    count = request.retry_count + 1
-    conditions = (_status(RequestStatus.PROCESSING), _version(seen.seen_version))
+    """Take a request, as it was seen, from its holder.
+
+    With `rescued` its worker was lost, and those counts are written. Otherwise the attempt
+    counts, the request is due at once, and past MaxRetries it fails.
+    """
     sets = _failure(error, code, now) | {"TTL": _ttl(now)}
-    if count > request.max_retries:
-        return _move(
-            seen.request_id, RequestStatus.FAILED, version, sets=sets, conditions=conditions
-        )
+    removes: tuple[str, ...] = ("WorkerID",)
+    if rescued is not None:
+        after = rescued.after
+        sets |= _rescued(rescued)
+    else:
+        count = request.retry_count + 1
+        after = timedelta() if count <= request.max_retries else None
+        if after is not None:
+            sets["RetryCount"] = _number(count)
+            removes += _RESCUES
+    if after is not None:
+        sets |= {"RetryAfter": _time(now + after), "TTL": _ttl(now + after)}
     return _move(
         seen.request_id,
-        RequestStatus.RETRYING,
+        RequestStatus.FAILED if after is None else RequestStatus.RETRYING,
         version,
-        sets=sets | {"RetryCount": _number(count), "RetryAfter": _time(now)},
-        removes=("WorkerID",),
-        conditions=conditions,
+        sets=sets,
+        removes=() if after is None else removes,
+        conditions=(_status(RequestStatus.PROCESSING), _version(seen.seen_version)),
     )
 
 
@@ -259,6 +283,7 @@ def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> 
         "ProcessingStarted",
         "ProcessingEnded",
         "ProgressDetails",
+        *_RESCUES,
     ]
     if message is None:
         removes.append("ProgressMessage")
@@ -306,6 +331,10 @@ def _progress(progress: Progress | None) -> dict[str, AttributeValue]:
     if progress.details is not None:
         sets["ProgressDetails"] = encode_document(progress.details, "details")
     return sets
+
+
+def _rescued(rescued: Rescued) -> dict[str, AttributeValue]:
+    return {"Rescues": _number(rescued.rescues), "Solo": _number(rescued.solo)}
 
 
 def _as_seen(seen: Item) -> tuple[Condition, ...]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from going import claimed, put_raw, raw, reclaimed
+from going import candidate, claimed, put_raw, raw, reclaimed
 
 from streamer_store import (
+    AsyncRequest,
     Candidate,
+    Claim,
     ClaimLost,
     ConcurrentModification,
     NotFound,
     RequestStatus,
     Stores,
+    WorkerLoss,
     codec,
 )
-from support import START
+from support import START, ManualClock
 
 if TYPE_CHECKING:
     from streamer_store.values import Item
@@ -130,3 +134,95 @@ async def test_a_running_request_that_does_not_read_is_failed(
     assert failed["WorkerID"] == {"S": "w1"}
     with pytest.raises(ConcurrentModification):
         await stores.requests.rescue(seen, **GONE)
+
+
+LOSS = WorkerLoss(last_seen=START + timedelta(seconds=10))
+
+
+async def lose(stores: Stores, **loss: Any) -> RequestStatus:
+    """Rescue r1 from a worker that was lost."""
+    seen = await running(stores)
+    return await stores.requests.rescue(seen, **GONE, loss=WorkerLoss(**loss))
+
+
+async def suspect(stores: Stores) -> Claim:
+    """Return the claim of a request in probation, which has met crashes before."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1", rescues=3, solo=2))
+    return await stores.requests.claim(await candidate(stores, "r1"), worker_id="w1", alone=True)
+
+
+async def test_the_loss_of_a_worker_uses_no_attempt(stores: Stores) -> None:
+    """It is counted by itself, the request waits a while, and the index shows the count."""
+    claim = await claimed(stores, retry_count=3)
+    seen = await running(stores)
+    assert await stores.requests.rescue(seen, **GONE, loss=LOSS) is RequestStatus.RETRYING
+    request = await stores.requests.get("r1")
+    assert (request.retry_count, request.rescues, request.solo) == (3, 1, 0)
+    assert request.retry_after is not None
+    assert START <= request.retry_after <= START + timedelta(seconds=2)
+    assert (request.error_code, request.worker_id) == ("WORKER_LOST", None)
+    assert (await candidate(stores, "r1")).rescues == 1
+    with pytest.raises(ClaimLost):
+        await stores.requests.complete(claim, {})
+
+
+async def test_a_request_without_retries_is_not_started_again_after_a_crash(
+    stores: Stores,
+) -> None:
+    """MaxRetries 0 means once."""
+    await claimed(stores, max_retries=0)
+    assert await lose(stores) is RequestStatus.FAILED
+    request = await stores.requests.get("r1")
+    assert (request.error_code, request.retry_after) == ("WORKER_LOST", None)
+
+
+async def test_a_suspect_that_is_lost_in_probation_comes_to_an_end(
+    stores: Stores, clock: ManualClock
+) -> None:
+    """The sixth loss, the last four alone. One that was not alone starts the count again."""
+    await claimed(stores, max_retries=1)
+    solo = []
+    for alone in (False, False, True, False, True, True, True, True):
+        status = await lose(stores)
+        if status is RequestStatus.FAILED:
+            break
+        solo.append((await stores.requests.get("r1")).solo)
+        clock.advance(900)
+        seen = await candidate(stores, "r1")
+        await stores.requests.claim(seen, worker_id="w2", alone=alone)
+    assert solo == [0, 0, 0, 1, 0, 1, 2, 3]
+    assert await lose(stores) is RequestStatus.FAILED
+    request = await stores.requests.get("r1")
+    assert (request.rescues, request.solo, request.retry_count) == (9, 4, 0)
+    assert (request.error, request.error_code) == (GONE["error"], "WORKER_LOST")
+
+
+@pytest.mark.parametrize("after", ["retry", "redrive", "rescue"])
+async def test_a_retry_that_counts_and_a_redrive_start_a_new_count(
+    stores: Stores, after: str
+) -> None:
+    """What happened before belongs to another attempt."""
+    claim = await suspect(stores)
+    if after == "retry":
+        await stores.requests.retry(claim, timedelta(0), error="no", code="BAD")
+    elif after == "rescue":
+        await stores.requests.rescue(await running(stores), **GONE)
+    else:
+        await stores.requests.fail(claim, "no", "BAD")
+        await stores.requests.redrive("r1")
+    request = await stores.requests.get("r1")
+    assert (request.rescues, request.solo, request.alone) == (0, 0, None)
+    assert (await candidate(stores, "r1")).rescues == 0
+
+
+@pytest.mark.parametrize("after", ["snooze", "release"])
+async def test_what_uses_no_attempt_keeps_the_count(stores: Stores, after: str) -> None:
+    """Otherwise a suspect could snooze its way out."""
+    claim = await suspect(stores)
+    if after == "snooze":
+        await stores.requests.retry(claim, timedelta(0), counts=False)
+    else:
+        await stores.requests.release(claim)
+    request = await stores.requests.get("r1")
+    assert (request.rescues, request.solo) == (3, 2)
+    assert (await candidate(stores, "r1")).rescues == 3

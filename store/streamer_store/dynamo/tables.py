@@ -9,7 +9,7 @@ import anyio
 from streamer_store.dynamo.faults import translated
 from streamer_store.engine import Difference
 from streamer_store.errors import StoreUnavailable, TableMissing
-from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
+from streamer_store.schema import OPTIONAL_ATTRIBUTES, TABLES, TTL_ATTRIBUTE, Index, Table
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -69,7 +69,7 @@ def _faults(table: Table, found: dict[str, Any]) -> list[str]:
             continue
         if index.carries is None:
             told.append(f"{where}: projection is {carried['ProjectionType']}, expected ALL")
-        elif missing := set(index.carries) - set(carried.get("NonKeyAttributes", ())):
+        elif missing := _missing(index, carried) - OPTIONAL_ATTRIBUTES:
             told.append(f"{where}: projection lacks {', '.join(sorted(missing))}")
     return told
 
@@ -91,7 +91,19 @@ def _costs(table: Table, found: dict[str, Any]) -> list[str]:
                 )
             elif extra:
                 told.append(f"index {name}: projection carries {', '.join(sorted(extra))} too")
+            if missing := _missing(index, projection) & OPTIONAL_ATTRIBUTES:
+                told.append(
+                    f"index {name}: projection lacks {', '.join(sorted(missing))}:"
+                    " a request that may have ended its workers costs one more claim"
+                )
     return told
+
+
+def _missing(index: Index, projection: dict[str, Any]) -> set[str]:
+    """Return the attributes of ours that the projection does not have."""
+    if projection["ProjectionType"] == "ALL":
+        return set()
+    return set(index.carries or ()) - set(projection.get("NonKeyAttributes", ()))
 
 
 def _status_faults(where: str, status: str) -> list[str]:

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from streamer_store import AsyncRequest, Candidate, Claim, Progress, RequestStatus, writes
+from streamer_store import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    Progress,
+    RequestStatus,
+    Rescued,
+    writes,
+)
 from streamer_store.engine import OneOf, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time
@@ -36,6 +44,7 @@ LAST = AsyncRequest(
     max_retries=2,
 )
 AS_SEEN = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "seen"},)))
+RESCUES = {"Rescues", "Solo", "Alone"}
 FAILURE = {"Error": {"S": "no"}, "ErrorCode": {"S": "BAD"}, "ProcessingEnded": STAMP}
 
 
@@ -52,7 +61,13 @@ def item(status: str, version: str | None = "seen") -> Any:
     return found if version is None else found | {"Version": {"S": version}}
 
 
-def retry(after: float = 0, *, counts: bool = True, error: str | None = "no") -> Update:
+def retry(
+    after: float = 0,
+    *,
+    counts: bool = True,
+    error: str | None = "no",
+    rescued: Rescued | None = None,
+) -> Update:
     return writes.retry(
         HELD,
         after=timedelta(seconds=after),
@@ -61,6 +76,7 @@ def retry(after: float = 0, *, counts: bool = True, error: str | None = "no") ->
         counts=counts,
         version=FRESH,
         now=NOW,
+        rescued=rescued,
     )
 
 
@@ -77,6 +93,19 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         "PROCESSING",
         {"WriteSeq": {"N": "0"}, "ProcessingStarted": STAMP, "TTL": WEEK},
         {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result", "WorkerID"},
+        (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "claim into probation": (
+        writes.claim(candidate(), worker_id="w1", version=FRESH, now=NOW, alone=True),
+        "PROCESSING",
+        {
+            "WorkerID": {"S": "w1"},
+            "WriteSeq": {"N": "0"},
+            "ProcessingStarted": STAMP,
+            "TTL": WEEK,
+            "Alone": {"S": FRESH},
+        },
+        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"},
         (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "give up": (
@@ -139,7 +168,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         retry(),
         "RETRYING",
         FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
-        {"WorkerID"},
+        {"WorkerID", *RESCUES},
         FENCE,
     ),
     "snooze": (
@@ -165,13 +194,57 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         writes.rescue(RUNNING, SEEN, error="no", code="BAD", version=FRESH, now=NOW),
         "RETRYING",
         FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
-        {"WorkerID"},
+        {"WorkerID", *RESCUES},
         AS_SEEN,
     ),
     "rescue past the last attempt": (
         writes.rescue(RUNNING, LAST, error="no", code="BAD", version=FRESH, now=NOW),
         "FAILED",
         FAILURE | {"TTL": WEEK},
+        set(),
+        AS_SEEN,
+    ),
+    "retry after the loss of its worker": (
+        retry(counts=False, rescued=Rescued(rescues=3, solo=1, after=timedelta())),
+        "RETRYING",
+        FAILURE
+        | {
+            "RetryCount": {"N": "1"},
+            "RetryAfter": STAMP,
+            "TTL": WEEK,
+            "Rescues": {"N": "3"},
+            "Solo": {"N": "1"},
+        },
+        {"WorkerID"},
+        FENCE,
+    ),
+    "rescue from a lost worker": (
+        writes.rescue(
+            RUNNING,
+            SEEN,
+            error="no",
+            code="BAD",
+            version=FRESH,
+            now=NOW,
+            rescued=Rescued(rescues=3, solo=1, after=timedelta()),
+        ),
+        "RETRYING",
+        FAILURE | {"RetryAfter": STAMP, "TTL": WEEK, "Rescues": {"N": "3"}, "Solo": {"N": "1"}},
+        {"WorkerID"},
+        AS_SEEN,
+    ),
+    "rescue that ends a request": (
+        writes.rescue(
+            RUNNING,
+            SEEN,
+            error="no",
+            code="BAD",
+            version=FRESH,
+            now=NOW,
+            rescued=Rescued(rescues=6, solo=4, after=None),
+        ),
+        "FAILED",
+        FAILURE | {"TTL": WEEK, "Rescues": {"N": "6"}, "Solo": {"N": "4"}},
         set(),
         AS_SEEN,
     ),
@@ -200,7 +273,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         },
         {
             *("WorkerID", "RetryAfter", "Error", "ErrorCode", "Result"),
-            *("ProcessingStarted", "ProcessingEnded", "ProgressDetails"),
+            *("ProcessingStarted", "ProcessingEnded", "ProgressDetails", *RESCUES),
         },
         (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
     ),
@@ -210,7 +283,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         {"RetryCount": {"N": "0"}, "Progress": {"N": "0"}, "TTL": WEEK},
         {
             *("WorkerID", "RetryAfter", "Error", "ErrorCode", "Result", "ProgressMessage"),
-            *("ProcessingStarted", "ProcessingEnded", "ProgressDetails"),
+            *("ProcessingStarted", "ProcessingEnded", "ProgressDetails", *RESCUES),
         },
         (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
     ),
