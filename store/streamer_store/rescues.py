@@ -59,7 +59,8 @@ def probation_of(rescues: int) -> timedelta:
     """Return the time from its start in which a suspect's attempt is in probation: a minute,
     twice as long with each rescue after the second.
     """
-    return _FIRST_PROBATION * 2 ** min(max(0, rescues - _SUSPECT_FROM), _MOST_DOUBLINGS)
+    doublings = min(max(0, rescues - _SUSPECT_FROM), _MOST_DOUBLINGS)
+    return _FIRST_PROBATION * (1 << doublings)
 
 
 def after_loss(request: AsyncRequest, loss: WorkerLoss, rng: random.Random) -> Rescued:
@@ -86,4 +87,4 @@ def _was_in_probation(request: AsyncRequest, last_seen: datetime | None) -> bool
 
 
 def _longest_wait(rescues: int) -> float:
-    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(rescues - 1, _MOST_DOUBLINGS))
+    return min(_LONGEST_WAIT, _FIRST_WAIT * (1 << min(rescues - 1, _MOST_DOUBLINGS)))

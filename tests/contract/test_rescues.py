@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamer_store.values import Item
 
 pytestmark = pytest.mark.anyio
-GONE = {"error": "worker w1 is gone", "code": "WORKER_LOST"}
+GONE: dict[str, Any] = {"error": "worker w1 is gone", "code": "WORKER_LOST"}
 
 
 async def running(stores: Stores) -> Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -253,6 +254,7 @@ async def open_app(
         events=events,
         clock=clock,
         rng=rng,
+        cpu=time.process_time,
         end=telling(events, end),
     )
     push: PushOpener = push_off
@@ -298,13 +300,22 @@ def app_on(
     leave: Callable[[], object] = int,
     clock: Clock,
     rng: random.Random,
+    cpu: Callable[[], float] = float,
 ) -> App:
-    """Build a worker on these stores, its pulse on its own loop: for tests, and in memory."""
+    """Build a worker on these stores, its pulse on its own loop: for tests, and in memory.
+
+    `cpu` gives the seconds of CPU that the worker has used: without it, none.
+    """
     metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
     health = Health(settings=settings, clock=clock)
     events = Events(metrics, health, *listeners)
     pulse = pulse_here(
-        workers=stores.workers, settings=settings.presence, events=events, clock=clock, rng=rng
+        workers=stores.workers,
+        settings=settings.presence,
+        events=events,
+        clock=clock,
+        rng=rng,
+        cpu=cpu,
     )
     parts = Parts(
         settings=settings,

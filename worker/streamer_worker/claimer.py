@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -23,12 +24,14 @@ from streamer_store import (
     Undecodable,
 )
 from streamer_store.clock import new_id
+from streamer_store.rescues import is_suspect
 from streamer_store.schema import REQUESTS
 from streamer_store.values import AttributeValue
 from streamer_worker.announcer import Announcer
 from streamer_worker.codes import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_worker.events import ClaimGivenBack, ClaimTried, Events, ItemUndecodable
 from streamer_worker.patience import Patience
+from streamer_worker.probation import Probation
 from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
 from streamer_worker.texts import readable
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 _ANSWER_WITHIN: Final = 5.0
 _REMEMBERED: Final = 1000
 _LAST: Final = 100
+_POSTPONED: Final = (30.0, 60.0)
 
 
 class Claimer:
@@ -53,6 +57,7 @@ class Claimer:
         requests: RequestQueue,
         slots: Slots,
         sightings: Sightings,
+        probation: Probation,
         announcer: Announcer,
         events: Events,
         clock: Clock,
@@ -62,6 +67,7 @@ class Claimer:
         self._requests = requests
         self._slots = slots
         self._sightings = sightings
+        self._probation = probation
         self._announcer = announcer
         self._events = events
         self._clock = clock
@@ -114,10 +120,13 @@ class Claimer:
         slot = self._slots.take(
             candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
         )
+        rescues = self._sightings.rescues_of(candidate)
+        self._probation.enter(slot, rescues)
         handed_over = False
         try:
-            claim = await self._try_claim(candidate)
+            claim = await self._try_claim(candidate, alone=is_suspect(rescues))
             if claim is not None:
+                self._probation.enter(slot, claim.request.rescues)
                 won.append(Assignment(claim, slot))
                 hand_over(won[-1])
                 handed_over = True
@@ -125,7 +134,7 @@ class Claimer:
             if not handed_over:
                 self._slots.give(slot)
 
-    async def _try_claim(self, candidate: Candidate) -> Claim | None:
+    async def _try_claim(self, candidate: Candidate, *, alone: bool) -> Claim | None:
         claim = None
         version = new_id(self._rng)
         outcome = "error"
@@ -135,11 +144,14 @@ class Claimer:
         try:
             # Once sent, a claim is awaited: cancelled, it would be one more without an answer.
             with self._patience.scope():
-                claim = await self._requests.claim(
-                    candidate, worker_id=self._worker_id, version=version
+                won = await self._requests.claim(
+                    candidate, worker_id=self._worker_id, version=version, alone=alone
                 )
-                outcome, answered = "won", True
-                waited = self._waited(candidate)
+                if await self._postponed(won, alone=alone):
+                    outcome = "postponed"
+                else:
+                    claim, outcome, waited = won, "won", self._waited(candidate)
+                answered = True
         except (RequestNotPending, ConcurrentModification, NotFound):
             outcome, answered = "lost", True
             if candidate.due(self._clock.now()):
@@ -164,6 +176,18 @@ class Claimer:
             )
         )
         return claim
+
+    async def _postponed(self, claim: Claim, *, alone: bool) -> bool:
+        """Give back a suspect that only its claim has shown to be one: StatusIndex does not
+        project Rescues. It comes back at once when it can be in probation, and later otherwise.
+        """
+        rescues = claim.request.rescues
+        self._sightings.note_rescues(claim.request_id, rescues)
+        if alone or not is_suspect(rescues):
+            return False
+        wait = 0.0 if self._probation.is_free else self._rng.uniform(*_POSTPONED)
+        await self._requests.retry(claim, timedelta(seconds=wait), counts=False)
+        return True
 
     def _waited(self, candidate: Candidate) -> float | None:
         """Return for how long it could have been claimed, by this machine's clock."""

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
-from streamer_store import Claim, Clock, Progress, RequestQueue
+from streamer_store import Claim, Clock, Progress, RequestQueue, WorkerLoss
 from streamer_store.writes import cancel_version
 from streamer_worker.announcer import Announcer
 from streamer_worker.calling import Caller
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import random
 
 _REMEMBERED_CANCELS: Final = 1000
-_AGAIN: Final = frozenset({"retried", "snoozed", "timeout"})
+_AGAIN: Final = frozenset({"retried", "snoozed", "rescued", "timeout"})
 
 
 class Dispatcher:
@@ -71,6 +71,7 @@ class Dispatcher:
         caller: Caller,
         announcer: Announcer,
         settings: HandlerSettings,
+        max_rescues: int,
         events: Events,
         clock: Clock,
         rng: random.Random,
@@ -80,6 +81,7 @@ class Dispatcher:
         self._settler = settler
         self._slots = slots
         self._settings = settings
+        self._max_rescues = max_rescues
         self._events = events
         self._clock = clock
         self._rng = rng
@@ -252,10 +254,11 @@ class Dispatcher:
         match running.interruption:
             case Interruption.TIMEOUT:
                 return TimedOut(seconds=self._timeout(running))
-            case Interruption.RELEASED:
+            case Interruption.RELEASED | Interruption.PAUSED:
                 return Interrupted()
             case Interruption.FENCED:
-                return Fenced()
+                loss = WorkerLoss(last_seen=self._clock.now(), max_rescues=self._max_rescues)
+                return Fenced(loss=loss)
         assert running.ended is not None  # noqa: S101  nothing else ends the wait
         return running.ended
 

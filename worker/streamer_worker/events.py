@@ -34,11 +34,14 @@ class WorkerStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFenced:
-    """The worker must take itself for dead; it starts anew under another id."""
+    """The worker fences itself, since its lease may have expired; it starts anew under another
+    id. `paused`: its process used hardly any CPU meanwhile, so no request is suspected.
+    """
 
     worker_id: str
     reason: str
     in_flight: int
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300)
 _ATTEMPTS: Final = (1, 2, 3, 4, 5, 10, 20)
 _OUTCOMES: Final = (
     *("completed", "failed", "retried", "snoozed", "cancelled", "timeout", "claim_lost"),
-    *("released", "unsettled"),
+    *("released", "rescued", "unsettled"),
 )
 _SETTLES: Final = ("complete", "fail", "retry", "release")
 
@@ -86,7 +86,9 @@ class Families:
 
     def _add_queue(self) -> None:
         self.claims = self._counter(
-            "claims", "Claims tried; lost: another was first", outcome=("won", "lost", "error")
+            "claims",
+            "Claims tried; lost: another was first; postponed: no place for a suspect was free",
+            outcome=("won", "lost", "postponed", "error"),
         )
         self.slots = self._gauge("slots", "Slots for requests", "state")
         self.polls = self._counter(

@@ -32,6 +32,7 @@ from streamer_worker.limits import Limits
 from streamer_worker.loops import run_every
 from streamer_worker.poller import Poller
 from streamer_worker.presence import REMOVAL, Vitals
+from streamer_worker.probation import Probation
 from streamer_worker.pulse import Pulse, RemoveRow
 from streamer_worker.push.opening import PushOpener
 from streamer_worker.reaper import Reaper
@@ -91,9 +92,14 @@ class Life:
         self._draining = False
         self._beaten = parts.clock.steady()
         self._slots = Slots(parts.settings.concurrency, events=parts.events)
+        probation = Probation(
+            free_from=parts.clock.steady() + parts.settings.rescue.min_worker_age,
+            clock=parts.clock,
+        )
         self._limits = Limits(
             registry=parts.registry,
             slots=self._slots,
+            probation=probation,
             settings=parts.settings,
             lost_threads=lost_threads,
         )
@@ -106,6 +112,7 @@ class Life:
             caller=caller,
             announcer=announcer,
             settings=parts.settings.handler,
+            max_rescues=parts.settings.rescue.max_rescues,
             events=parts.events,
             clock=parts.clock,
             rng=parts.rng,
@@ -116,6 +123,7 @@ class Life:
             requests=parts.stores.requests,
             slots=self._slots,
             sightings=self._sightings,
+            probation=probation,
             announcer=announcer,
             events=parts.events,
             clock=parts.clock,
@@ -129,6 +137,7 @@ class Life:
             announcer=announcer,
             slots=self._slots,
             settings=parts.settings.presence,
+            max_rescues=parts.settings.rescue.max_rescues,
             events=parts.events,
             clock=parts.clock,
         )
@@ -147,14 +156,19 @@ class Life:
     def drain(self) -> None:
         self._stop.order()
 
-    def fence(self, reason: str) -> None:
+    def fence(self, reason: str, *, paused: bool) -> None:
         if self._fenced.is_set():
             return
         self._fenced.set()
         self._events.emit(
-            WorkerFenced(worker_id=self.worker_id, reason=reason, in_flight=self._slots.used)
+            WorkerFenced(
+                worker_id=self.worker_id,
+                reason=reason,
+                in_flight=self._slots.used,
+                paused=paused,
+            )
         )
-        self._dispatcher.end(Interruption.FENCED)
+        self._dispatcher.end(Interruption.PAUSED if paused else Interruption.FENCED)
 
     @property
     def has_stuck(self) -> bool:

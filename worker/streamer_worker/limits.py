@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
+from streamer_worker.probation import Probation
 from streamer_worker.settings import Settings
 from streamer_worker.slots import Slots
 from streamer_worker.turns import Room
@@ -20,11 +21,13 @@ class Limits:
         *,
         registry: Registry,
         slots: Slots,
+        probation: Probation,
         settings: Settings,
         lost_threads: Callable[[], int] = int,
     ) -> None:
         self._registry = registry
         self._slots = slots
+        self._probation = probation
         self._threads = settings.handler.threads
         self._lost_threads = lost_threads
         self._of_tenant = settings.tenant_concurrency
@@ -38,7 +41,9 @@ class Limits:
     def room(self) -> Room:
         """Return the room that is left now."""
         return Room(
-            total=self._slots.free, limits=(self._action, self._thread, self._process, self._tenant)
+            total=self._slots.free,
+            suspects=1 if self._probation.is_free else 0,
+            limits=(self._action, self._thread, self._process, self._tenant),
         )
 
     def _action(self, candidate: Candidate) -> tuple[str, float]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from streamer_store import AsyncRequest
+from streamer_store import AsyncRequest, Rescued, WorkerLoss
+from streamer_store.rescues import after_loss
 from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value_size
 from streamer_worker.codes import (
     INVALID_ACTION,
@@ -57,7 +58,11 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fenced:
-    """The worker took itself for dead. The attempt counts: it may be what starved it."""
+    """The worker fenced itself: this may be the request that starved it. A worker that was
+    paused interrupts its requests instead.
+    """
+
+    loss: WorkerLoss
 
 
 Ended = Returned | Raised | NoHandler | TimedOut | Interrupted | Fenced
@@ -76,12 +81,15 @@ class Fail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Run again after that time. `counts`: this was one of the request's attempts."""
+    """Run again after that time. `counts`: this was one of the request's attempts. `rescued`:
+    its worker was lost, and these are the counts to write.
+    """
 
     after: timedelta
     error: str | None
     code: str | None
     counts: bool = True
+    rescued: Rescued | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +119,8 @@ def decide(
             return _again(request, f"the handler did not end within {seconds:g} s", TIMEOUT, wait)
         case Interrupted():
             return Release()
-        case Fenced():
-            return _again(request, "its worker was paused or starved", WORKER_LOST, 0.0)
+        case Fenced(loss=loss):
+            return _lost(request, after_loss(request, loss, rng))
 
 
 def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome:
@@ -134,6 +142,13 @@ def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Outcome
     if request.retry_count >= request.max_retries:
         return Fail(error=error, code=code)
     return Retry(after=timedelta(seconds=wait), error=error, code=code)
+
+
+def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
+    text = f"its worker {request.worker_id} fenced itself"
+    if rescued.after is None:
+        return Fail(error=text, code=WORKER_LOST)
+    return Retry(after=rescued.after, error=text, code=WORKER_LOST, counts=False, rescued=rescued)
 
 
 def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:

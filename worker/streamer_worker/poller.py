@@ -11,6 +11,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from cachetools import LRUCache
 
 from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
+from streamer_store.rescues import is_suspect
 from streamer_worker.claimer import Claimer
 from streamer_worker.events import ActionUnknown, Events, Polled
 from streamer_worker.fleet import FleetView
@@ -174,11 +175,15 @@ class Poller:
                 continue
             if self._may_take(candidate, fleet):
                 rank = fleet.rank(self._worker_id, candidate.request_id, candidate.action)
+                suspect = is_suspect(self._sightings.rescues_of(candidate))
                 # Those next in line wait a little longer each, so that they do not collide.
-                patience = min(rank, _LAST_RANK) * self._settings.steal_after
-                if self._sightings.seen_for(candidate) >= patience:
+                # A suspect runs in any free place, so its home has no more than a head start.
+                turns = min(rank, 1 if suspect else _LAST_RANK)
+                if self._sightings.seen_for(candidate) >= turns * self._settings.steal_after:
                     again = self._sightings.has_failed(candidate)
-                    found.append(Found(candidate=candidate, rank=rank, again=again))
+                    found.append(
+                        Found(candidate=candidate, rank=rank, again=again, suspect=suspect)
+                    )
         self._rng.shuffle(found)
         return found
 

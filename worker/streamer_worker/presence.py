@@ -19,6 +19,8 @@ from streamer_worker.fleet import Fleet, FleetView
 from streamer_worker.settings import PresenceSettings
 
 _ROWS_PER_LOOK: Final = 32
+# A share of one processor, since the last heartbeat.
+_PAUSED_SHARE: Final = 0.1
 # How long the removal of the row may take, in seconds.
 REMOVAL: Final = 4.0
 
@@ -43,7 +45,7 @@ class Orders(Protocol):
 
     def drain(self) -> None: ...
 
-    def fence(self, reason: str) -> None: ...
+    def fence(self, reason: str, *, paused: bool) -> None: ...
 
 
 class Presence:
@@ -59,6 +61,7 @@ class Presence:
         orders: Orders,
         events: Events,
         clock: Clock,
+        cpu: Callable[[], float],
     ) -> None:
         self._row = row
         self._workers = workers
@@ -67,6 +70,8 @@ class Presence:
         self._orders = orders
         self._events = events
         self._clock = clock
+        self._cpu = cpu
+        self._cpu_at_beat = cpu()
         self._fleet = Fleet(worker_id=row.worker_id, lease=settings.lease)
         self._handled: frozenset[str] = frozenset()
         self._drain_told = False
@@ -95,6 +100,7 @@ class Presence:
             return
         if row is not None:
             self._beaten, self._missed = self._began, False
+            self._cpu_at_beat = self._cpu()
             self._orders.beaten(self._began)
             self._read_mail(row)
         else:
@@ -186,4 +192,11 @@ class Presence:
     def _fence(self, reason: str) -> None:
         if not self._fenced:
             self._fenced = True
-            self._orders.fence(reason)
+            self._orders.fence(reason, paused=self._was_paused())
+
+    def _was_paused(self) -> bool:
+        """Whether the process used hardly any CPU since its last heartbeat: then it was
+        paused, and none of its requests has starved it.
+        """
+        used = self._cpu() - self._cpu_at_beat
+        return used < _PAUSED_SHARE * (self._clock.steady() - self._beaten)

@@ -53,6 +53,7 @@ def pulse_here(
     events: Events,
     clock: Clock,
     rng: random.Random,
+    cpu: Callable[[], float],
 ) -> Pulse:
     """Return a pulse on the loop that the worker runs on."""
 
@@ -68,6 +69,7 @@ def pulse_here(
             orders=orders,
             events=events,
             clock=clock,
+            cpu=cpu,
         )
         await presence.register()
         async with anyio.create_task_group() as tasks:
@@ -96,9 +98,13 @@ def pulse_on_thread(
     events: Events,
     clock: Clock,
     rng: random.Random,
+    cpu: Callable[[], float],
     end: End,
 ) -> Pulse:
-    """Return a pulse on a thread of its own, which also watches the loop it is entered on."""
+    """Return a pulse on a thread of its own, which also watches the loop it is entered on.
+
+    `cpu` gives the seconds of CPU that the process has used.
+    """
 
     @asynccontextmanager
     async def pulse(
@@ -114,7 +120,12 @@ def pulse_on_thread(
         ) -> None:
             async with open_stores() as stores:
                 here = pulse_here(
-                    workers=stores.workers, settings=settings, events=events, clock=clock, rng=rng
+                    workers=stores.workers,
+                    settings=settings,
+                    events=events,
+                    clock=clock,
+                    rng=rng,
+                    cpu=cpu,
                 )
                 async with here(row, vitals, orders) as remove, anyio.create_task_group() as tasks:
                     tasks.start_soon(partial(every, lambda _: TICK, watch.check, name="watch"))
@@ -168,9 +179,9 @@ class _PostedOrders:
     def drain(self) -> None:
         self._post(self._orders.drain)
 
-    def fence(self, reason: str) -> None:
+    def fence(self, reason: str, *, paused: bool) -> None:
         """Others may run our requests already: a loop that does not answer is ended."""
-        answer = self._post(self._orders.fence, reason)
+        answer = self._post(partial(self._orders.fence, reason, paused=paused))
         if answer is not None:
             timer = threading.Timer(self._margin, self._judge, (answer, reason))
             timer.daemon = True
@@ -178,7 +189,7 @@ class _PostedOrders:
 
     def beating_ended(self, beating: Future[None]) -> None:
         if not beating.cancelled() and beating.exception() is not None:
-            self.fence(f"its heartbeat ended: {beating.exception()!r}")
+            self.fence(f"its heartbeat ended: {beating.exception()!r}", paused=False)
 
     def _judge(self, answer: Future[Any], reason: str) -> None:
         if not answer.done():

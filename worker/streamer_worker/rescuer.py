@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
+from cachetools import LRUCache
 
 from streamer_store import (
     Candidate,
@@ -17,6 +18,7 @@ from streamer_store import (
     RequestQueue,
     RequestStatus,
     Undecodable,
+    WorkerLoss,
     WorkerRegistry,
     WorkerRow,
 )
@@ -31,6 +33,7 @@ from streamer_worker.slots import Slots
 
 _PAGE = 1000
 _AT_ONCE = 10
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Rescuer:
         announcer: Announcer,
         slots: Slots,
         settings: PresenceSettings,
+        max_rescues: int,
         events: Events,
         clock: Clock,
     ) -> None:
@@ -65,6 +69,9 @@ class Rescuer:
         self._announcer = announcer
         self._slots = slots
         self._settings = settings
+        self._max_rescues = max_rescues
+        # When the workers whose rows were removed had their last heartbeat.
+        self._last_seen: LRUCache[str, datetime | None] = LRUCache(_REMEMBERED)
         self._events = events
         self._clock = clock
         self._last_own: float | None = None
@@ -131,7 +138,9 @@ class Rescuer:
         owner = f"its worker {entry.worker_id}" if entry.worker_id else "its consumer"
         text = f"{owner} is gone"
         try:
-            status = await self._requests.rescue(entry, error=text, code=WORKER_LOST)
+            status = await self._requests.rescue(
+                entry, error=text, code=WORKER_LOST, loss=self._loss(entry)
+            )
         except (ConcurrentModification, NotFound):
             return False
         self._events.emit(
@@ -147,6 +156,15 @@ class Rescuer:
                 self._requests, entry.request_id, code=WORKER_LOST, text=text
             )
         return True
+
+    def _loss(self, entry: Candidate) -> WorkerLoss | None:
+        """Return how the entry's worker was lost. None where none was: it is our own, or
+        another consumer's, and then the attempt counts.
+        """
+        if entry.worker_id is None or entry.worker_id == self._worker_id:
+            return None
+        last_seen = self._last_seen.get(entry.worker_id)
+        return WorkerLoss(last_seen=last_seen, max_rescues=self._max_rescues)
 
     async def _rescue_foreign(self, running: list[Candidate]) -> int:
         """Rescue what another consumer has had for longer than `foreign_timeout`."""
@@ -173,5 +191,6 @@ class Rescuer:
         for row in dead:
             if await self._workers.remove(row.worker_id, beat=row.beat):
                 buried += 1
+                self._last_seen[row.worker_id] = row.seen_at
                 self._events.emit(WorkerBuried(worker_id=row.worker_id))
         return buried

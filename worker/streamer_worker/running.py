@@ -22,6 +22,7 @@ class Interruption(StrEnum):
     CLAIM_LOST = "claim_lost"
     RELEASED = "released"
     FENCED = "fenced"
+    PAUSED = "paused"
 
 
 _FINAL = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})

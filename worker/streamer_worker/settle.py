@@ -48,7 +48,7 @@ class Settler:
         """Write the outcome, and with it the progress that the table does not have yet; return
         what became of the request, and what was written.
 
-        It becomes completed, failed, retried, snoozed or released; cancelled or claim_lost
+        It becomes completed, failed, retried, snoozed, rescued or released; cancelled or claim_lost
         where the fence decided otherwise; unsettled where the table did not answer for an
         hour, or until the end that `hurry` set. Not interrupted by cancellation.
         """
@@ -93,10 +93,18 @@ class Settler:
             case Fail(error=text, code=code):
                 await self._requests.fail(claim, text, code, progress=progress)
                 return "failed"
-            case Retry(after=after, error=error, code=code, counts=counts):
+            case Retry(after=after, error=error, code=code, counts=counts, rescued=rescued):
                 await self._requests.retry(
-                    claim, after, error=error, code=code, counts=counts, progress=progress
+                    claim,
+                    after,
+                    error=error,
+                    code=code,
+                    counts=counts,
+                    rescued=rescued,
+                    progress=progress,
                 )
+                if rescued is not None:
+                    return "rescued"
                 return "retried" if counts else "snoozed"
             case Release():
                 await self._requests.release(claim, progress=progress)

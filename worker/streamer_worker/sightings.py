@@ -32,6 +32,18 @@ class Sightings:
         self._later: dict[Key, Candidate] = {}
         self._times: list[tuple[datetime, Key]] = []
         self._ripe: dict[Key, Candidate] = {}
+        self._rescues: LRUCache[str, int] = LRUCache(_REMEMBERED)
+
+    def note_rescues(self, request_id: str, rescues: int) -> None:
+        """Remember what a claim showed: StatusIndex may not project Rescues."""
+        if rescues:
+            self._rescues[request_id] = rescues
+        else:
+            self._rescues.pop(request_id, None)
+
+    def rescues_of(self, candidate: Candidate) -> int:
+        """Return how often the request's worker was lost, as the index or a claim showed."""
+        return max(candidate.rescues, self._rescues.get(candidate.request_id, 0))
 
     def lose(self, candidate: Candidate) -> None:
         self._lost[_key(candidate)] = None

@@ -15,12 +15,14 @@ _UNKNOWN = datetime.min.replace(tzinfo=UTC)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """A waiting request that this worker may take. `rank`: its place among those that may, 0
-    for its home. `again`: a claim of it met an error before.
+    for its home. `again`: a claim of it met an error before. `suspect`: it may be what ended
+    its workers.
     """
 
     candidate: Candidate
     rank: int = 0
     again: bool = False
+    suspect: bool = False
 
 
 # Names what a candidate counts towards, and how many more of that may run.
@@ -29,36 +31,60 @@ Limit = Callable[[Candidate], tuple[str, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """How many more may run in all, and under each limit."""
+    """How many more may run in all, how many of them suspects, and under each limit."""
 
     total: int
+    suspects: int = 0
     limits: tuple[Limit, ...] = ()
 
 
 def choose(
     found: Iterable[Found], room: Room, last_served: Callable[[str | None], int]
 ) -> list[Candidate]:
-    """Return what to claim, in order. Others' go only when nothing of our own can: first those
+    """Return what to claim, in order. A suspect goes first, where there is a place for one, and
+    whatever its home. Others' go only when nothing of our own can: first those
     for which we are next in line, so that thieves do not collide. Tenants take turns, the one
     that was served longest ago first; within a tenant the oldest goes first, a retry counting
     from its creation, so that a stream of new ones does not keep it waiting.
     """
-    chosen: list[Candidate] = []
-    taken: Counter[tuple[int, str]] = Counter()
+    picks = _Picks(room)
     ranked: dict[int, list[Found]] = defaultdict(list)
+    suspects: list[Found] = []
     for each in found:
-        ranked[each.rank].append(each)
+        (suspects if each.suspect else ranked[each.rank]).append(each)
+    for each in sorted(suspects, key=lambda each: (each.rank, _age(each))):
+        if len(picks.chosen) >= room.suspects:
+            break
+        picks.try_add(each.candidate)
+    before = len(picks.chosen)
     for rank in sorted(ranked):
         for candidate in _in_turns(ranked[rank], last_served):
-            if len(chosen) >= room.total:
-                return chosen
-            counted = [(place, *limit(candidate)) for place, limit in enumerate(room.limits)]
-            if all(taken[place, name] < left for place, name, left in counted):
-                taken.update((place, name) for place, name, _ in counted)
-                chosen.append(candidate)
-        if rank == 0 and chosen:
+            if picks.full:
+                return picks.chosen
+            picks.try_add(candidate)
+        if rank == 0 and len(picks.chosen) > before:
             break
-    return chosen
+    return picks.chosen
+
+
+class _Picks:
+    """What was chosen so far, within the room."""
+
+    def __init__(self, room: Room) -> None:
+        self.chosen: list[Candidate] = []
+        self._room = room
+        self._taken: Counter[tuple[int, str]] = Counter()
+
+    @property
+    def full(self) -> bool:
+        return len(self.chosen) >= self._room.total
+
+    def try_add(self, candidate: Candidate) -> None:
+        """Choose the candidate, if there is room for it."""
+        counted = [(place, *limit(candidate)) for place, limit in enumerate(self._room.limits)]
+        if not self.full and all(self._taken[place, name] < left for place, name, left in counted):
+            self._taken.update((place, name) for place, name, _ in counted)
+            self.chosen.append(candidate)
 
 
 def _in_turns(

@@ -21,12 +21,15 @@ from streamer_worker.fleet import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.limits import Limits
 from streamer_worker.poller import Poller
+from streamer_worker.probation import Probation
 from streamer_worker.processes.pool import Processes
 from streamer_worker.settings import HandlerSettings, PollSettings, Settings
 from streamer_worker.settle import Settler
 from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
 from unit.worker.harness import World, echo
+
+MIN_AGE = 45.0
 
 
 class DispatchBench:
@@ -47,6 +50,7 @@ class DispatchBench:
             ),
             announcer=Announcer(push=world.pushed.append, clock=world.clock),
             settings=HandlerSettings(),
+            max_rescues=5,
             events=world.events,
             clock=world.clock,
             rng=world.rng,
@@ -102,11 +106,13 @@ class PollBench:
         send, self.receive = anyio.create_memory_object_stream[Assignment](math.inf)
         self.send = send
         sightings = Sightings(clock=world.clock)
+        self.probation = Probation(free_from=MIN_AGE, clock=world.clock)
         self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
             slots=self.slots,
             sightings=sightings,
+            probation=self.probation,
             announcer=Announcer(push=world.pushed.append, clock=world.clock),
             events=world.events,
             clock=world.clock,
@@ -120,7 +126,10 @@ class PollBench:
             sightings=sightings,
             slots=self.slots,
             limits=Limits(
-                registry=registry(handlers), slots=self.slots, settings=Settings(**settings)
+                registry=registry(handlers),
+                slots=self.slots,
+                probation=self.probation,
+                settings=Settings(**settings),
             ),
             fleet=lambda: self.fleet,
             is_sound=lambda: self.sound,

@@ -249,6 +249,7 @@ class World:
     clock: Clock
     rng: random.Random
     left: list[bool] = field(default_factory=list)
+    cpu: Callable[[], float] = float
     pushed: list[Message] = field(default_factory=list)
 
     async def enqueue(self, action: str = "echo", **fields: Any) -> AsyncRequest:
@@ -293,6 +294,7 @@ class World:
             leave=lambda: self.left.append(True),
             clock=self.clock,
             rng=self.rng,
+            cpu=self.cpu,
         )
 
 

@@ -30,7 +30,7 @@ async def _fenced(world: World) -> str:
 
 
 async def test_a_worker_whose_row_is_gone_starts_anew(world: World) -> None:
-    """What it ran has used an attempt and runs again; both ids are told."""
+    """It was cut off and idle: what it ran is released and runs again; both ids are logged."""
     waiting = Waiting()
     async with running(world.app([waiting.handler, echo])):
         request = await world.enqueue("wait", max_retries=1)
@@ -43,15 +43,17 @@ async def test_a_worker_whose_row_is_gone_starts_anew(world: World) -> None:
         assert started[0] == first
         assert len(set(started)) == len(started) == 2
     stored = await world.get(request)
-    assert (stored.status, stored.retry_count) == (RequestStatus.COMPLETED, 1)
+    assert (stored.status, stored.retry_count) == (RequestStatus.COMPLETED, 0)
+    assert stored.rescues == 0
     assert stored.worker_id == started[1]
     assert waiting.cancelled == 1
     assert [each.worker_id for each in world.recorder.of(WorkerStopped)] == [started[1]]
 
 
 async def test_a_request_that_starves_its_worker_comes_to_an_end(world: World) -> None:
-    """Past its retries it fails, with the code of a lost worker."""
+    """Without retries it fails, with the code of a lost worker."""
     waiting = Waiting()
+    world.cpu = anyio.current_time
     async with running(world.app([waiting.handler])):
         request = await world.enqueue("wait", max_retries=0)
         await world.recorder.wait_for(RequestStarted)
@@ -59,6 +61,25 @@ async def test_a_request_that_starves_its_worker_comes_to_an_end(world: World) -
         await world.recorder.wait_for(RequestFinished)
     stored = await world.get(request)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
+
+
+async def test_a_worker_that_was_starved_suspects_its_requests(world: World) -> None:
+    """The loss is counted as a rescue, and no attempt is used, be it the last one."""
+    waiting = Waiting()
+    world.cpu = anyio.current_time
+    async with running(world.app([waiting.handler])):
+        request = await world.enqueue("wait", max_retries=1, retry_count=1)
+        await world.recorder.wait_for(RequestStarted)
+        await _fenced(world)
+        (finished,) = await world.recorder.wait_for(RequestFinished)
+        stored = await world.get(request)
+        waiting.go.set()
+        await world.recorder.wait_for(RequestFinished, 2)
+    assert (finished.outcome, finished.code, finished.again) == ("rescued", "WORKER_LOST", True)
+    assert (stored.retry_count, stored.rescues, stored.solo) == (1, 1, 0)
+    assert (await world.get(request)).status is RequestStatus.COMPLETED
+    (told,) = world.recorder.of(WorkerFenced)
+    assert not told.paused
 
 
 async def test_what_was_rescued_meanwhile_is_not_written_to(world: World) -> None:

@@ -10,10 +10,11 @@ from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import Events
 from streamer_worker.handlers.registry import registry
 from streamer_worker.limits import Limits
+from streamer_worker.probation import Probation
 from streamer_worker.settings import HandlerSettings, Settings
 from streamer_worker.slots import Slots
 from streamer_worker.turns import Found, choose
-from support import START
+from support import START, ManualClock
 
 
 @handler("free")
@@ -44,6 +45,7 @@ class Bench:
         self.limits = Limits(
             registry=registry([free, scarce, thread, scarce_thread]),
             slots=self.slots,
+            probation=Probation(free_from=45, clock=ManualClock()),
             settings=Settings(handler=HandlerSettings(threads=3), **settings),
             lost_threads=lambda: lost_threads,
         )

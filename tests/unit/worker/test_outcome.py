@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store import AsyncRequest
+from streamer_store import AsyncRequest, Rescued, WorkerLoss
 from streamer_store.values import encode
 from streamer_worker import Reject, RetryLater, RetryPolicy
 from streamer_worker.codes import (
@@ -38,6 +38,7 @@ from streamer_worker.outcome import (
     TimedOut,
     decide,
 )
+from support import START
 
 NO_RETRIES = AsyncRequest(action="a", request_id="r", max_retries=0)
 TWO_RETRIES = replace(NO_RETRIES, max_retries=2)
@@ -48,8 +49,8 @@ FAILED_ATTEMPTS: list[tuple[Ended, str]] = [
     (Raised(error=ValueError("no rows")), PROCESSING_FAILED),
     (TimedOut(seconds=3), TIMEOUT),
     (Raised(error=RetryLater(after=20, counts=True)), PROCESSING_FAILED),
-    (Fenced(), WORKER_LOST),
 ]
+STARVED = Fenced(loss=WorkerLoss(last_seen=START))
 
 
 def decided(ended: Ended, request: AsyncRequest = NO_RETRIES) -> Outcome:
@@ -239,8 +240,27 @@ def test_an_interrupted_request_goes_back() -> None:
     assert decided(Interrupted()) == Release()
 
 
-def test_a_fenced_workers_request_runs_again_at_once() -> None:
-    """Waiting would only add to the pause that the worker made."""
-    outcome = decided(Fenced(), TWO_RETRIES)
+def test_a_fenced_workers_request_uses_no_attempt() -> None:
+    """The loss is counted as a rescue is, with the wait of one, also on the last attempt."""
+    outcome = decided(STARVED, replace(LAST_ATTEMPT, worker_id="w1", rescues=1, solo=1))
     assert isinstance(outcome, Retry)
-    assert outcome.after == timedelta()
+    assert timedelta() <= outcome.after <= timedelta(seconds=4)
+    assert (outcome.counts, outcome.code) == (False, WORKER_LOST)
+    assert outcome.error == "its worker w1 fenced itself"
+    assert outcome.rescued == Rescued(rescues=2, solo=0, after=outcome.after)
+
+
+def test_a_request_that_starves_its_workers_alone_comes_to_an_end() -> None:
+    """In probation each time: then nobody else can have been it. Without retries, at once."""
+    alone = replace(
+        TWO_RETRIES,
+        rescues=5,
+        solo=3,
+        alone="v",
+        version="v",
+        processing_started=START - timedelta(seconds=20),
+    )
+    for request in (alone, NO_RETRIES):
+        outcome = decided(STARVED, request)
+        assert isinstance(outcome, Fail)
+        assert outcome.code == WORKER_LOST

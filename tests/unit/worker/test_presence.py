@@ -31,6 +31,7 @@ class Told:
         self.cancelled: list[frozenset[str]] = []
         self.drained = 0
         self.fenced: list[str] = []
+        self.paused: list[bool] = []
         self.beaten_at: list[float] = []
 
     def beaten(self, began: float) -> None:
@@ -45,8 +46,9 @@ class Told:
     def drain(self) -> None:
         self.drained += 1
 
-    def fence(self, reason: str) -> None:
+    def fence(self, reason: str, *, paused: bool) -> None:
         self.fenced.append(reason)
+        self.paused.append(paused)
 
 
 class Bench:
@@ -57,6 +59,7 @@ class Bench:
         self.time = ManualClock()
         self.told = Told()
         self.vitals = Vitals()
+        self.cpu = 0.0
         self.presence = Presence(
             row=WorkerRow(worker_id="me", started_at=START),
             workers=world.stores.workers,
@@ -65,6 +68,7 @@ class Bench:
             orders=self.told,
             events=world.events,
             clock=clock or self.time,
+            cpu=lambda: self.cpu,
         )
 
     async def beat(self, times: int = 1) -> None:

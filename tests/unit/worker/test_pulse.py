@@ -47,7 +47,8 @@ class Told:
     def drain(self) -> None:
         self.note("drain")
 
-    def fence(self, reason: str) -> None:
+    def fence(self, reason: str, *, paused: bool) -> None:
+        del paused
         self.note("fence", reason)
 
     def end(self, reason: str) -> None:
@@ -97,6 +98,7 @@ class Bench:
             events=Events(self.told),
             clock=SystemClock(),
             rng=self.world.rng,
+            cpu=float,
             end=self.told.end,
         )
         return pulse(WorkerRow(worker_id="me", started_at=START), Vitals, self.told)
@@ -294,6 +296,6 @@ async def test_orders_for_a_worker_that_has_ended_go_nowhere() -> None:
     posted = await anyio.to_thread.run_sync(lambda: asyncio.run(make()))
     before = threading.active_count()
     posted.drain()
-    posted.fence("its row was removed")
+    posted.fence("its row was removed", paused=False)
     assert threading.active_count() == before
     assert told.threads_of("drain", "fence", "end") == set()

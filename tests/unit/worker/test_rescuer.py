@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
 from streamer_worker.events import ClaimGivenBack, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
+from streamer_worker.probation import Probation
 from streamer_worker.push.messages import ErrorMessage
 from streamer_worker.rescuer import RescueCounts, Rescuer
 from streamer_worker.settings import PresenceSettings
@@ -43,6 +45,7 @@ class Bench:
             requests=world.stores.requests,
             slots=self.slots,
             sightings=Sightings(clock=world.clock),
+            probation=Probation(free_from=45, clock=self.time),
             announcer=announcer,
             events=world.events,
             clock=world.clock,
@@ -56,6 +59,7 @@ class Bench:
             announcer=announcer,
             slots=self.slots,
             settings=PresenceSettings(lease=LEASE, **settings),
+            max_rescues=5,
             events=world.events,
             clock=world.clock if settings else self.time,
         )
@@ -88,39 +92,68 @@ def bench(world: World) -> Bench:
 
 
 async def test_the_leader_takes_what_a_dead_worker_had(bench: Bench) -> None:
-    """It runs again at once, with an attempt less, and says why."""
+    """It runs again after a short wait, with as many attempts as before, and says why."""
     dead = await bench.row("dead")
     claim = await bench.claimed_by("dead", retry_count=1)
     counts = await bench.rescuer.step(FleetView(dead=(dead,), leads=True))
     assert counts == RescueCounts(running=1, rescued=1, buried=1)
     stored = await bench.world.get(claim)
-    assert (stored.status, stored.retry_count, stored.worker_id) == (RETRYING, 2, None)
+    assert (stored.status, stored.retry_count, stored.worker_id) == (RETRYING, 1, None)
+    assert stored.rescues == 1
     assert (stored.error, stored.error_code) == ("its worker dead is gone", "WORKER_LOST")
     assert stored.retry_after is not None
-    assert stored.retry_after <= bench.world.clock.now()
+    assert stored.retry_after <= bench.world.clock.now() + timedelta(seconds=2)
     (told,) = bench.world.recorder.of(RequestRescued)
     assert (told.request_id, told.action) == (claim.request_id, "echo")
     assert (told.worker_id, told.status) == ("dead", "RETRYING")
 
 
-async def test_a_request_that_kills_its_workers_comes_to_an_end(bench: Bench) -> None:
-    """Past MaxRetries it fails, and who waits is told. That its workers have no rows any more is
-    no matter.
+@virtual_time
+async def test_a_request_that_kills_its_workers_comes_to_an_end(world: World) -> None:
+    """The sixth worker, the last four lost while it was alone in probation. Connections are
+    notified. Their workers' rows are gone already: then nobody knows when they were lost.
     """
+    bench = Bench(world)
     claim = await bench.claimed_by("w0", max_retries=2, connection_id="c1")
-    for name in ("w1", "w2"):
+    for name in ("w1", "w2", "w3", "w4", "w5"):
         await bench.step()
+        await anyio.sleep(900)
         candidate = await bench.world.candidate(claim.request, RETRYING)
-        await bench.world.stores.requests.claim(candidate, worker_id=name)
+        await bench.world.stores.requests.claim(
+            candidate, worker_id=name, alone=candidate.rescues >= 2
+        )
     await bench.step()
     stored = await bench.world.get(claim)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
     told = bench.world.recorder.of(RequestRescued)
-    assert [each.status for each in told] == ["RETRYING", "RETRYING", "FAILED"]
+    assert [each.status for each in told] == [*["RETRYING"] * 5, "FAILED"]
     (message,) = bench.world.pushed
     assert isinstance(message, ErrorMessage)
     assert (message.request_id, message.connection_id) == (claim.request_id, "c1")
-    assert (message.code, message.text) == ("WORKER_LOST", "its worker w2 is gone")
+    assert (message.code, message.text) == ("WORKER_LOST", "its worker w5 is gone")
+
+
+@virtual_time
+@pytest.mark.parametrize(("seen_after", "solo"), [(59.0, 3), (61.0, 0)])
+async def test_the_last_heartbeat_tells_whether_the_probation_was_over(
+    seen_after: float, solo: int, world: World
+) -> None:
+    """Also when the row was removed by an earlier sweep, which then broke off."""
+    bench = Bench(world)
+    await bench.row("w1")
+    request = await world.enqueue(max_retries=3, rescues=2, solo=2)
+    claim = await world.stores.requests.claim(
+        await world.candidate(request), worker_id="w1", alone=True
+    )
+    await anyio.sleep(seen_after)
+    dead = await world.stores.workers.beat("w1", in_flight=1, draining=False, sweeps=0)
+    world.engine.fail("query")
+    with pytest.raises(StoreUnavailable):
+        await bench.step(FleetView(dead=(dead,), leads=True))
+    assert await bench.rows() == []
+    assert await bench.step() == 1
+    stored = await world.get(claim)
+    assert (stored.status, stored.rescues, stored.solo) == (RETRYING, 3, solo)
 
 
 async def test_others_do_not_touch_what_is_not_theirs(bench: Bench) -> None:
@@ -176,6 +209,8 @@ async def test_what_bears_our_id_and_is_not_in_our_memory_is_rescued(
     bench.slots.take(held.request_id)
     assert await bench.step(view) == 1
     assert (await bench.status(lost), await bench.status(held)) == (RETRYING, PROCESSING)
+    stored = await bench.world.get(lost)
+    assert (stored.retry_count, stored.rescues) == (1, 0)  # no worker was lost
 
 
 async def test_others_look_for_their_own_once_in_a_lease(bench: Bench) -> None:

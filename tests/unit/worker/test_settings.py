@@ -74,6 +74,8 @@ VALUES = {
     "presence.lease": ("20s", 20),
     "presence.foreign_timeout": ("1h", 3600),
     "presence.stuck_after": ("10m", 600),
+    "rescue.max_rescues": ("9", 9),
+    "rescue.min_worker_age": ("1m", 60),
     "reaper.enabled": ("false", False),
     "reaper.interval": ("1h", 3600),
     "reaper.stale_after": ("3h", 10800),

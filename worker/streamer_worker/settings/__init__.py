@@ -21,6 +21,7 @@ from streamer_worker.settings.models import (
     PollSettings,
     PresenceSettings,
     ReaperSettings,
+    RescueSettings,
     Settings,
 )
 from streamer_worker.settings.words import seconds, value_text
@@ -37,6 +38,7 @@ __all__ = [
     "PollSettings",
     "PresenceSettings",
     "ReaperSettings",
+    "RescueSettings",
     "Settings",
     "effective_settings",
     "load_settings",

@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from streamer_store.rescues import MAX_RESCUES
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.words import as_levels, as_list, seconds
 
@@ -123,6 +124,23 @@ class PresenceSettings(_Component):
         return self.heartbeat / 2
 
 
+class RescueSettings(_Component):
+    """Requests whose workers were lost."""
+
+    max_rescues: int = Field(
+        default=MAX_RESCUES,
+        ge=3,
+        le=1000,
+        description="Lost workers that a request may survive; it fails after more, if the last"
+        " four were lost while it was in probation",
+    )
+    min_worker_age: Duration = Field(
+        default=45.0,
+        le=3600,
+        description="Age from which a worker runs requests whose workers were lost twice",
+    )
+
+
 class ReaperSettings(_Component):
     """Removal of connections that went silent."""
 
@@ -215,6 +233,7 @@ class Settings(BaseSettings):
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()
     presence: PresenceSettings = PresenceSettings()
+    rescue: RescueSettings = RescueSettings()
     reaper: ReaperSettings = ReaperSettings()
     depth: DepthSettings = DepthSettings()
     notifier: NotifierSettings = NotifierSettings()

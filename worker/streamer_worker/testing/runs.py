@@ -33,7 +33,7 @@ from streamer_worker.outcome import Outcome
 from streamer_worker.processes.pool import Processes
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.running import Interruption
-from streamer_worker.settings import HandlerSettings
+from streamer_worker.settings import HandlerSettings, RescueSettings
 from streamer_worker.settle import Settler
 from streamer_worker.slots import Assignment, Slots
 
@@ -172,6 +172,7 @@ async def start_handler(
             ),
             announcer=Announcer(push=run._push, clock=clock),
             settings=settings,
+            max_rescues=RescueSettings().max_rescues,
             events=events,
             clock=clock,
             rng=rng,
