@@ -87,7 +87,7 @@ class SharedTable:
 
 class WorkerEngine:
     """One worker's way to the table. `cut`: nothing comes through; `dead`: it has crashed;
-    `disturbed`: from when to when it was paused or cut off.
+    `disturbed`: from when to when it was paused or cut off. `cpu`: seconds that it has used.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class WorkerEngine:
         self.name = name
         self.cut = False
         self.dead = False
+        self.cpu = 0.0
         self.disturbed: list[tuple[float, float]] = []
         self.faults = faults
         self._shared = shared

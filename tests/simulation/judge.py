@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from simulation.engine import WorkerEngine
 from simulation.journal import Journal
-from simulation.schedule import Faults
+from simulation.schedule import Faults, Job, Schedule
 from streamer_store import AsyncRequest, RequestStatus
 from streamer_store.transitions import TERMINAL
+from streamer_worker.codes import WORKER_LOST
+
+FAILED = RequestStatus.FAILED
 
 
 @dataclass(kw_only=True)
 class Run:
     """One call of a handler. `torn`: its worker crashed meanwhile, or it ignored its
-    cancellation.
+    cancellation. `stale`: another worker had the request already when it began.
     """
 
     number: int
@@ -25,6 +28,7 @@ class Run:
     began: float
     ended: float | None = None
     torn: bool = False
+    stale: bool = False
 
 
 @dataclass(kw_only=True)
@@ -34,9 +38,10 @@ class Judge:
     engines: Sequence[WorkerEngine]
     violations: list[str] = field(default_factory=list)
 
-    def judge(self, found: Mapping[str, AsyncRequest], faults: Faults) -> None:
+    def judge(self, found: Mapping[str, AsyncRequest], schedule: Schedule) -> None:
         """Add to `violations` what should not have been."""
-        self._judge_ends(faults)
+        self._judge_ends(schedule.faults)
+        self._judge_innocents(found.values(), schedule.jobs)
         starts = Counter(run.request_id for run in self.runs)
         for request_id, request in found.items():
             if request.status not in TERMINAL:
@@ -47,6 +52,15 @@ class Judge:
             if request.status is RequestStatus.COMPLETED:
                 self._judge_result(request)
 
+    def _judge_innocents(self, found: Iterable[AsyncRequest], jobs: Sequence[Job]) -> None:
+        """Only a request that ends its workers, or must not run twice, ends with them."""
+        for request, job in zip(found, jobs, strict=True):
+            guilty = job.kills is not None or job.starves is not None or job.max_retries == 0
+            if request.error_code == WORKER_LOST and request.status is FAILED and not guilty:
+                self.violations.append(
+                    f"{request.request_id}, innocent, failed after {request.rescues} rescues"
+                )
+
     def _judge_ends(self, faults: Faults) -> None:
         """A handler that has lost its request ends soon after its worker can know."""
         journal = self.journal
@@ -56,6 +70,8 @@ class Judge:
             engine = engines[run.worker]
             lost = journal.taken.get((run.request_id, run.worker))
             lost = journal.cancelled.get(run.request_id) if lost is None else lost
+            if run.stale:
+                lost = run.began
             if lost is None or run.ended is None or run.began > lost or engine.dead:
                 continue
             since = lost

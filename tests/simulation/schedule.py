@@ -38,7 +38,9 @@ class Faults:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A request, and how its handler behaves."""
+    """A request, and how its handler behaves. `kills`: its worker crashes after so many
+    seconds. `starves`: its worker does not run for so many, and burns CPU.
+    """
 
     seconds: float
     reports: bool = False
@@ -47,6 +49,8 @@ class Job:
     lingers: bool = False
     max_retries: int = 3
     tenant: str | None = None
+    kills: float | None = None
+    starves: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,9 @@ class Cancel:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """All of one simulation; `seed` decides which calls meet the faults."""
+    """All of one simulation; `seed` decides which calls meet the faults. `trouble_for` and
+    `patience` are how long things go wrong, and how long the requests may take after that.
+    """
 
     seed: int
     workers: int
@@ -78,6 +84,11 @@ class Schedule:
     troubles: tuple[Trouble, ...] = ()
     cancels: tuple[Cancel, ...] = ()
     faults: Faults = field(default_factory=Faults)
+    concurrency: int = 4
+    timeout: float = 60.0
+    poll: float = 2.0
+    trouble_for: float = 90.0
+    patience: float = 2 * 3600.0
 
 
 SECONDS: Final = (0.1, 1, 5, 25, 50)

@@ -33,8 +33,7 @@ from streamer_worker.settings import (
 )
 from unit.worker.harness import LoopClock
 
-TROUBLE = 90.0
-PATIENCE = 2 * 3600.0
+RESTART = 1.0
 
 
 class SkewedClock(LoopClock):
@@ -57,6 +56,7 @@ class World:
         self.scopes: dict[str, anyio.CancelScope] = {}
         self.clocks: dict[str, SkewedClock] = {}
         self.violations: list[str] = []
+        self.found: dict[str, AsyncRequest] = {}
         self._clock = clock
         self._apps = 0
 
@@ -70,17 +70,18 @@ class World:
             ids = await self._enqueue()
             for _ in range(self.schedule.workers):
                 self._start()
-            with anyio.move_on_after(TROUBLE):
+            with anyio.move_on_after(self.schedule.trouble_for):
                 async with anyio.create_task_group() as troubles:
                     troubles.start_soon(self._trouble)
                     troubles.start_soon(self._cancel_some, ids)
             self._calm()
             await self._finish(ids)
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(self.schedule.patience):
                 await self._until(lambda: all(run.ended is not None for run in self.runs))
             tasks.cancel_scope.cancel()
         judge = Judge(journal=self.table.journal, runs=self.runs, engines=self.engines)
-        judge.judge(await self.operator.requests.get_many(ids), self.schedule.faults)
+        self.found = await self.operator.requests.get_many(ids)
+        judge.judge(self.found, self.schedule)
         return self.violations + judge.violations + self.table.journal.violations
 
     async def _enqueue(self) -> list[str]:
@@ -119,11 +120,11 @@ class World:
                 stores = self._stores(engine, rng)
                 clock = self.clocks[engine.name]
                 settings = Settings(
-                    concurrency=4,
-                    poll=PollSettings(slowest=2),
+                    concurrency=self.schedule.concurrency,
+                    poll=PollSettings(slowest=self.schedule.poll),
                     http=HttpSettings(enabled=False),
                     reaper=ReaperSettings(enabled=False),
-                    handler=HandlerSettings(timeout=60),
+                    handler=HandlerSettings(timeout=self.schedule.timeout),
                     drain_timeout=5,
                 )
                 app = app_on(
@@ -134,11 +135,12 @@ class World:
                     leave=_never,
                     clock=clock,
                     rng=rng,
+                    cpu=lambda: engine.cpu,
                 )
                 try:
                     await app.run()
                 except* StoreUnavailable:  # beside a crash it is in a group
-                    await anyio.sleep(1)  # as a supervisor would
+                    await anyio.sleep(RESTART)  # as a supervisor would
 
     def _handler(self, engine: WorkerEngine) -> Any:
         @handler("job", retry=RetryPolicy(first=1, longest=10))
@@ -165,6 +167,12 @@ class World:
             self.violations.append(f"{run.request_id}: {safe} was safe, {found} was found")
 
     async def _work(self, run: Run, job: Job, ctx: Any) -> Any:
+        if job.kills is not None:
+            await anyio.sleep(job.kills)
+            self._kill(self._engine_of(run))
+        if job.starves is not None:
+            self._starve(self._engine_of(run), job.starves)
+            await anyio.sleep(job.starves)
         steps = 3
         for step in range(steps):
             if job.reports:
@@ -175,7 +183,9 @@ class World:
         return await _end(run, job, ctx)
 
     def _note_start(self, run: Run) -> None:
-        for other in self.runs:
+        # A worker that was paused after its claim starts what others have had since.
+        run.stale = self.table.journal.owners[run.request_id][0] != run.worker
+        for other in [] if run.stale else self.runs:
             if other.request_id != run.request_id or other.ended is not None or other.torn:
                 continue
             if (other.request_id, other.worker) not in self.table.journal.taken:
@@ -191,7 +201,7 @@ class World:
                 case Kind.CRASH:
                     self._crash(trouble)
                 case Kind.PAUSE:
-                    await self._pause(trouble)
+                    await self._pause(self._victim(trouble), trouble.seconds)
                 case Kind.CUT:
                     await self._cut(trouble)
                 case Kind.FREEZE:
@@ -206,8 +216,19 @@ class World:
         living = [each for each in self.engines if not each.dead]
         return living[trouble.victim % len(living)]
 
+    def _engine_of(self, run: Run) -> WorkerEngine:
+        return next(each for each in self.engines if each.name == run.worker)
+
+    def _starve(self, engine: WorkerEngine, seconds: float) -> None:
+        engine.cpu += seconds
+        mine = WORKER.set("")  # the pause is not the worker's own task, which it would hold
+        self.tasks.start_soon(self._pause, engine, seconds)
+        WORKER.reset(mine)
+
     def _crash(self, trouble: Trouble) -> None:
-        engine = self._victim(trouble)
+        self._kill(self._victim(trouble))
+
+    def _kill(self, engine: WorkerEngine) -> None:
         engine.dead = True
         for run in self.runs:
             if run.worker == engine.name and run.ended is None:
@@ -215,12 +236,11 @@ class World:
         self.scopes[engine.name].cancel()
         self._start()
 
-    async def _pause(self, trouble: Trouble) -> None:
-        engine = self._victim(trouble)
+    async def _pause(self, engine: WorkerEngine, seconds: float) -> None:
         self.queue.paused.add(engine.name)
         began = anyio.current_time()
         try:
-            await anyio.sleep(trouble.seconds)
+            await anyio.sleep(seconds)
         finally:
             self.queue.paused.discard(engine.name)
             engine.disturbed.append((began, anyio.current_time()))
@@ -277,7 +297,7 @@ class World:
             await anyio.sleep(1)
 
     async def _finish(self, ids: list[str]) -> None:
-        with anyio.move_on_after(PATIENCE):
+        with anyio.move_on_after(self.schedule.patience):
             while True:
                 found = await self.operator.requests.get_many(ids)
                 if all(each.status in TERMINAL for each in found.values()):
@@ -308,19 +328,25 @@ def simulate(schedule: Schedule) -> list[str]:
 
 def story(schedule: Schedule) -> list[Run]:
     """Run one schedule and return every call of a handler."""
-    return _run(schedule)[1]
+    return _run(schedule)[1].runs
 
 
-def _run(schedule: Schedule) -> tuple[list[str], list[Run]]:
+def ends(schedule: Schedule) -> tuple[list[str], list[AsyncRequest]]:
+    """Run one schedule; return what should not have been, and the requests in order."""
+    violations, world = _run(schedule)
+    return violations, list(world.found.values())
+
+
+def _run(schedule: Schedule) -> tuple[list[str], World]:
     scheduler: Any = trio._core._run
     allowed = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(schedule.seed)
     clock = MockClock(autojump_threshold=0)
 
-    async def main() -> tuple[list[str], list[Run]]:
+    async def main() -> tuple[list[str], World]:
         world = World(schedule, clock)
-        return await world.run(), world.runs
+        return await world.run(), world
 
     try:
         return anyio.run(main, backend="trio", backend_options={"clock": clock})
