@@ -12,6 +12,7 @@ from cachetools import LRUCache
 
 from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
 from streamer_store.rescues import is_suspect
+from streamer_worker.backlog import Backlog
 from streamer_worker.claimer import Claimer
 from streamer_worker.events import ActionUnknown, Events, Polled
 from streamer_worker.fleet import FleetView
@@ -29,6 +30,7 @@ WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
 _PER_SLOT = 4
 _LEAST = 100
 _MOST = 1000
+_ROVED_PER_SECOND = 1000
 _TENANTS = 10_000
 _LAST_RANK = 3
 
@@ -81,6 +83,9 @@ class Poller:
         self._rng = rng
         self._cursors: dict[RequestStatus, Any] = dict.fromkeys(WAITING)
         self._news = True
+        self._toured: set[RequestStatus] = set()
+        self._roved = -math.inf
+        self._backlog = Backlog()
         self._served: LRUCache[str | None, int] = LRUCache(_TENANTS)
         self._turn = 0
         self._pauses: Iterator[float] | None = None
@@ -95,11 +100,13 @@ class Poller:
             self._events.emit(Polled(outcome="skipped", seconds=0.0, candidates=0, claimed=0))
             return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
-        found = self._eligible(await self._look())
+        found = self._eligible(self._with_backlog(await self._look()))
         chosen = choose(found, self._limits.room(), self._last_served)
+        self._remember(found)
         for candidate in chosen:
             self._turn += 1
             self._served[candidate.tenant_id] = self._turn
+            self._backlog.discard(candidate)
         claimed = await self._claimer.claim_all(chosen, self._assignments.send_nowait)
         self._events.emit(
             Polled(
@@ -160,18 +167,47 @@ class Poller:
             self._cursors[status] = None
             return list(first.candidates)
         cursor = self._cursors[status] or first.cursor
-        # At a leisurely pace with large steps, so that what comes new is found in time.
         further = await self._requests.entries(
-            status, limit=limit if self._news else _MOST, cursor=cursor
+            status, limit=self._further_limit(status, limit), cursor=cursor
         )
         self._cursors[status] = further.cursor
+        if further.cursor is None:
+            self._toured.add(status)
         return [*first.candidates, *further.candidates]
+
+    def _further_limit(self, status: RequestStatus, limit: int) -> int:
+        """Return the size of the page at the roving cursor.
+
+        1. On its first tour the cursor takes the largest steps: until then a tenant whose
+           requests are further on has no turns.
+        2. So it does while there is nothing to claim: then looks are rare.
+        3. Otherwise it covers 1,000 entries a second at least, however few looks there are.
+        """
+        now = self._clock.steady()
+        since, self._roved = now - self._roved, now
+        if status not in self._toured or not self._news:
+            return _MOST
+        return min(_MOST, max(limit, int(min(since, 1) * _ROVED_PER_SECOND)))
+
+    def _with_backlog(self, seen: list[Candidate]) -> list[Candidate]:
+        """Add what was seen earlier: first the tenants that were served longest ago."""
+        at_most = max(_LEAST, _PER_SLOT * self._slots.free)
+        heads = self._backlog.heads(at_most, self._last_served)
+        ids = {candidate.request_id for candidate in seen}
+        return seen + [candidate for candidate in heads if candidate.request_id not in ids]
+
+    def _remember(self, found: list[Found]) -> None:
+        """Keep our own requests for later looks. Suspects wait for a place, not for a turn."""
+        for each in found:
+            if each.rank == 0 and not each.suspect:
+                self._backlog.add(each.candidate)
 
     def _eligible(self, candidates: list[Candidate]) -> list[Found]:
         fleet = self._fleet()
         found = []
         for candidate in candidates:
             if self._sightings.is_lost(candidate) or self._slots.holds(candidate.request_id):
+                self._backlog.discard(candidate)
                 continue
             if self._may_take(candidate, fleet):
                 rank = fleet.rank(self._worker_id, candidate.request_id, candidate.action)

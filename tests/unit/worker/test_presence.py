@@ -198,6 +198,21 @@ async def test_a_pause_within_a_step_fences(operation: str, read: int, bench: Be
     assert bench.world.engine.calls == []
 
 
+@pytest.mark.parametrize(
+    ("share", "paused"), [(0.0, True), (0.09, True), (0.11, False), (1, False)]
+)
+async def test_a_worker_that_used_hardly_any_cpu_was_paused(
+    share: float, bench: Bench, *, paused: bool
+) -> None:
+    """One that was starved has used it: by a request, perhaps. Counted from the last heartbeat."""
+    bench.cpu = 1000.0
+    await bench.beat()
+    bench.time.advance(20)
+    bench.cpu += share * 20
+    await bench.presence.step()
+    assert bench.told.paused == [paused]
+
+
 async def test_a_row_that_was_removed_fences(bench: Bench) -> None:
     """Others may run its requests already; the row is not made again."""
     await bench.presence.remove()
