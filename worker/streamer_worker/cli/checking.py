@@ -33,10 +33,11 @@ from streamer_worker.texts import readable
 _ATTEMPTS: Final = 2
 _CALL_WITHIN: Final = 3.0
 # What a worker calls, a query with its index; check_tables has tried DescribeTable and
-# DescribeTimeToLive. deploy/iam/ allows the same.
+# DescribeTimeToLive. deploy/iam/ allows the same, and
+# tests/integration/test_policy.py sees workers make each of these calls.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
     REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex"),
-    CONNECTIONS: ("BatchGetItem", "DeleteItem", "Scan"),
+    CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
