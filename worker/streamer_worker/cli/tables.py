@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import typer
-from rich.console import Console
 
 from streamer_store import Difference, Stores
-from streamer_worker.cli.options import ConfigOption, JsonOption, tell_json, with_stores
+from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
+from streamer_worker.cli.output import say, status, tell_json
 
 cli = typer.Typer(help="Make and check the tables.", no_args_is_help=True)
 
@@ -19,11 +19,11 @@ def create(config: ConfigOption = None) -> None:
     """
 
     async def work(stores: Stores) -> None:
-        with Console(stderr=True).status("Making tables"):
+        with status("Making tables"):
             await stores.create_tables()
 
     with_stores(config, work)
-    typer.echo("tables are ready")
+    say("tables are ready")
 
 
 @cli.command()
@@ -40,8 +40,8 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     if as_json:
         tell_json([asdict(each) for each in differences])
     for each in () if as_json else differences:
-        typer.echo(f"{'error' if each.blocking else 'warning'}: {each}")
+        say(f"{'error' if each.blocking else 'warning'}: {each}")
     if any(each.blocking for each in differences):
         raise typer.Exit(1)
     if not as_json:
-        typer.echo("tables are as the worker needs them")
+        say("tables are as the worker needs them")
