@@ -144,7 +144,7 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
         yield _failed("tables", error)
         return
     for each in differences:
-        todo = "streamer-worker tables create" if each.blocking else ""
+        todo = "streamer-worker tables create" if each.creatable else ""
         yield Finding("error" if each.blocking else "warning", "tables", str(each), todo)
     if not any(each.blocking for each in differences):
         yield Finding("ok", "tables", "keys and indexes are as the worker needs them")
