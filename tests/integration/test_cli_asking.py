@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -78,6 +79,22 @@ def test_without_a_terminal_many_are_not_changed(arguments: tuple[str, ...], fai
     assert " 2 " in line
     assert "--yes" in line
     assert "--dry-run" in line
+    assert left(failed) == (2, 2)
+
+
+def test_a_closed_stdin_is_no_terminal(failed: Desk) -> None:
+    """As a service manager or cron may leave it."""
+    script = f"{shlex.join([*COMMAND, *REDRIVE])} <&-"
+    said = subprocess.run(  # noqa: S603
+        ["sh", "-c", script],  # noqa: S607
+        env=environment(**failed.settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "--yes" in said.stderr
     assert left(failed) == (2, 2)
 
 

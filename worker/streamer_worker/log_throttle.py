@@ -75,9 +75,10 @@ class LogThrottle:
                 if not known:
                     self._items[table, key, reason] = None
                 return [] if known else [event]
-            case RequestFinished(request_id=request_id):
+            case RequestFinished(request_id=request_id, outcome=outcome):
                 resumed = self._settles.ended(request_id, self._clock.steady())
-                return [event] if resumed is None else [resumed, event]
+                # An outcome that is given up says so itself, and nothing has resumed.
+                return [event] if resumed is None or outcome == "unsettled" else [resumed, event]
             case SettleDelayed(request_id=request_id):
                 passed = self._throttled(event)
                 self._settles.delayed(request_id, self._clock.steady(), logged=bool(passed))

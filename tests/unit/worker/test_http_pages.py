@@ -60,7 +60,8 @@ def descriptors() -> int:
 @pytest.mark.parametrize("path", ["/health", "/metric", "/metrics/", "/healthz/live", "//", "/%00"])
 def test_an_unknown_path_is_404(address: Address, path: str) -> None:
     """A probe with a typo in its path is red."""
-    assert ask(address, path)[0].status == 404
+    response, _ = ask(address, path)
+    assert (response.status, response.headers["Connection"]) == (404, "close")
 
 
 def test_the_index_names_the_pages(address: Address) -> None:

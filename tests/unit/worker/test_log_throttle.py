@@ -106,6 +106,13 @@ def test_short_outages_that_repeat_are_bounded_too(bench: Bench) -> None:
     assert told == [delayed("r0"), SettlesResumed(count=1, seconds=0.25)]
 
 
+def test_an_outcome_that_is_given_up_resumes_nothing(bench: Bench) -> None:
+    """The table is still away when the worker's patience ends."""
+    bench.emit(delayed("r1"))
+    given_up = replace(finished("r1"), outcome="unsettled")
+    assert bench.emit(given_up) == [given_up]
+
+
 def test_a_request_that_never_waited_ends_nothing(bench: Bench) -> None:
     """Others end their requests all the time."""
     bench.emit(delayed("r1"))

@@ -22,6 +22,8 @@ from streamer_worker.texts import ERROR_CHARS, one_line
 
 # The longest text of a cell. The first cell of a row is its id, there to be copied.
 CELL_CHARS: Final = 200
+# An id has up to 2,048 bytes, and a line of ids is there to be copied, too.
+_LINE_CHARS: Final = 3_000
 _ID_CHARS: Final = 300
 
 Part = tuple[str, str]
@@ -29,7 +31,7 @@ Part = tuple[str, str]
 
 def say(text: str, *, err: bool = False) -> None:
     """Print one line."""
-    typer.echo(one_line(text), err=err)
+    typer.echo(one_line(text, _LINE_CHARS), err=err)
 
 
 def say_in_style(*parts: Part, err: bool = False) -> None:
@@ -111,7 +113,7 @@ def confirm_many(question: str, *, yes: bool, instead: str) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         fail(f"{question} There is no terminal to ask: {instead}")
         raise typer.Exit(2)
     typer.echo(f"{one_line(question)} [y/N]: ", nl=False, err=True)
