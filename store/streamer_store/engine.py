@@ -125,11 +125,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a table is not as expected. `blocking`: the worker cannot do its work like this."""
+    """How a table is not as expected.
+
+    `blocking`: the worker cannot do its work like this. `creatable`: `create_tables` mends it.
+    """
 
     table: str
     text: str
     blocking: bool
+    creatable: bool = False
 
     def __str__(self) -> str:
         return f"table {self.table}: {self.text}"

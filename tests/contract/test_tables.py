@@ -102,10 +102,14 @@ async def test_a_missing_index_is_told(url: str) -> None:
         await _remake(
             client, "index_requests", GlobalSecondaryIndexes=None, AttributeDefinitions=attributes
         )
-        assert await _told(stores, blocking=True) == [
-            "table index_requests: index ConnectionIndex is missing",
-            "table index_requests: index StatusIndex is missing",
-        ]
+        by_connection, by_status = await _told(stores, blocking=True)
+        start = "table index_requests: index ConnectionIndex is missing; `tables create` does not"
+        assert by_connection.startswith(start)
+        assert by_connection.endswith(
+            "key ConnectionID (HASH), CreatedAt (RANGE), projection KEYS_ONLY"
+        )
+        assert "index StatusIndex is missing; " in by_status
+        assert "key Status (HASH), CreatedAt (RANGE), projection INCLUDE Action," in by_status
 
 
 async def test_a_projection_that_lacks_something_is_told(url: str) -> None:
@@ -116,10 +120,12 @@ async def test_a_projection_that_lacks_something_is_told(url: str) -> None:
         await _with_projection(client, "slim_requests", "StatusIndex", slim)
         keys = {"ProjectionType": "KEYS_ONLY"}
         await _with_projection(client, "slim_connections", "UserIndex", keys)
-        assert await _told(stores, blocking=True) == [
-            "table slim_connections: index UserIndex: projection is KEYS_ONLY, expected ALL",
-            "table slim_requests: index StatusIndex: projection lacks RetryAfter, TenantID",
-        ]
+        by_user, by_status = await _told(stores, blocking=True)
+        start = "table slim_connections: index UserIndex: projection is KEYS_ONLY, expected ALL; "
+        assert by_user.startswith(start)
+        start = "table slim_requests: index StatusIndex: projection lacks RetryAfter, TenantID; "
+        assert by_status.startswith(start)
+        assert "cannot be changed in place: delete it with UpdateTable" in by_status
 
 
 async def test_tables_with_projection_all_work_and_warn(url: str) -> None:
@@ -187,13 +193,13 @@ async def test_wrong_keys_are_told(url: str) -> None:
             for each in found["AttributeDefinitions"]
         ]
         await _remake(client, "key_subscriptions", AttributeDefinitions=types)
-        assert await _told(stores, blocking=True) == [
-            (
-                "table key_subscriptions: index RequestIndex: key attribute RequestID"
-                " has type N, not S"
-            ),
-            "table key_workers: key is Host (HASH), expected WorkerID (HASH)",
-        ]
+        of_index, of_table = await _told(stores, blocking=True)
+        start = "table key_subscriptions: index RequestIndex: key attribute RequestID has type N"
+        assert of_index.startswith(start)
+        assert "cannot be changed in place" in of_index
+        start = "table key_workers: key is Host (HASH), expected WorkerID (HASH); "
+        assert of_table.startswith(start)
+        assert "cannot be changed in place: choose another table prefix" in of_table
 
 
 async def test_ttl_that_is_off_or_elsewhere_is_told(url: str) -> None:
@@ -219,3 +225,47 @@ async def test_create_switches_ttl_on_for_tables_that_exist(url: str) -> None:
         await _remake(client, "late_workers")
         await stores.create_tables()
         assert await stores.check_tables() == []
+
+
+GO_KEYS = [
+    [("PK", "HASH"), ("SK", "RANGE")],
+    [("pk", "HASH"), ("sk", "RANGE")],
+    [("request_id", "HASH")],
+]
+
+
+async def _make_with_key(client: Any, name: str, key: list[tuple[str, str]]) -> None:
+    await client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": part, "KeyType": kind} for part, kind in key],
+        AttributeDefinitions=[{"AttributeName": part, "AttributeType": "S"} for part, _ in key],
+    )
+
+
+@pytest.mark.parametrize("key", GO_KEYS, ids=lambda key: key[0][0])
+async def test_the_layout_of_later_go_releases_is_recognised(
+    url: str, key: list[tuple[str, str]]
+) -> None:
+    """Making tables does not help, and does not touch such a table: TTL would delete its items."""
+    async with _opened(url, "go_") as (stores, client):
+        await _make_with_key(client, "go_requests", key)
+        await stores.create_tables()
+        faults = [each for each in await stores.check_tables() if each.blocking]
+        of_key = next(each for each in faults if each.table == "go_requests")
+        assert of_key.text.startswith("key is ")
+        assert "a later release of the Go implementation" in of_key.text
+        assert "cannot be changed in place" in of_key.text
+        assert not any(each.creatable for each in faults)
+        ttl = await client.describe_time_to_live(TableName="go_requests")
+        assert ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED"
+
+
+async def test_what_making_the_tables_mends_is_marked(url: str) -> None:
+    """Missing tables, and TTL that is off."""
+    async with _opened(url, "mend_") as (stores, client):
+        assert all(each.creatable for each in await stores.check_tables())
+        await stores.create_tables()
+        await _remake(client, "mend_workers")
+        (difference,) = await stores.check_tables()
+        assert (difference.blocking, difference.creatable) == (False, True)

@@ -139,7 +139,7 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     assert sorted(dry.stdout.split()) == ["1", "2"]
     assert dry.stderr == "would be redriven: 2\n"
     assert status(desk, "1") == "FAILED"
-    assert desk.run(*choice).stdout == "redriven: 2\n"
+    assert desk.run(*choice, "--yes").stdout == "redriven: 2\n"
     statuses = {each: status(desk, each) for each in ("1", "2", "old", "other", "gone")}
     assert statuses == {
         "1": "PENDING",
@@ -150,7 +150,7 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     }
     found = desk.json("redrive", "--since", "1h", "--cancelled", "--limit", "1")
     assert found == {"dry_run": False, "redriven": ["other"], "skipped": []}
-    assert desk.json("redrive", "--action", "a", "--cancelled")["redriven"] == ["old", "gone"]
+    assert desk.json("redrive", "--action", "a", "--cancelled", "-y")["redriven"] == ["old", "gone"]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_silent_connections_are_reaped(connected: Desk) -> None:
     assert (dry["dry_run"], dry["found"], dry["deleted"]) == (True, 2, 0)
     longer = connected.run("connections", "reap", "--stale-after", "5h", "--dry-run")
     assert longer.stdout == "0 would go\n"
-    assert connected.run("connections", "reap").stdout == "2 went, 0 stayed\n"
+    assert connected.run("connections", "reap", "--yes").stdout == "2 went, 0 stayed\n"
     assert len(connected.json("connections", "list")) == 4
     connected.run("connections", "reap", "--stale-after", "long", code=2)
 
@@ -280,7 +280,7 @@ def test_a_table_that_goes_away_under_a_redrive_is_told_in_a_line(desk: Desk) ->
 
         proxy.fault = fault
         through = desk.settings | {"STREAMER_ENDPOINT_URL": proxy.url}
-        ended = command("redrive", "--action", "a", **through)
+        ended = command("redrive", "--action", "a", "--yes", **through)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.count("error:") == 1
     assert "Traceback" not in ended.stderr

@@ -99,7 +99,7 @@ class App:
         http = self._parts.settings.http
         with (
             ungrouped(StartError),
-            http_server(http, self._metrics.registry, self._health) as metrics_url,
+            http_server(http, self._metrics.registry, self._health, self._events) as metrics_url,
         ):
             differences = await self._unless_stopped(self.stores.check_tables)
             if differences is None:

@@ -8,6 +8,7 @@ class StartError(Exception):
 
     def __init__(self, headline: str, faults: list[str]) -> None:
         super().__init__("\n  ".join([headline, *faults]))
+        self.headline = headline
         self.faults = faults
 
 

@@ -256,6 +256,22 @@ class SettleDelayed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettlesResumed:
+    """No outcome waits for the table any more; `count` did, the first for `seconds`."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLinesSuppressed:
+    """So many events of this kind, since the last one that was logged, were not logged."""
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressWritten:
     """Progress is in the table; it was told so many times since the write before."""
 
@@ -396,6 +412,8 @@ Event = (
     | SlotsChanged
     | WriteFenced
     | SettleDelayed
+    | SettlesResumed
+    | LogLinesSuppressed
     | ProgressWritten
     | ProgressDropped
     | CheckpointDelayed

@@ -16,6 +16,17 @@ def readable(text: str) -> str:
     return text if len(text) <= ERROR_CHARS else text[: ERROR_CHARS - 1] + "…"
 
 
+def one_line(text: str, limit: int = ERROR_CHARS) -> str:
+    """Return `text` on one line, cut at `limit` characters: line breaks and tabs are escaped as
+    everything else is that cannot be printed.
+    """
+    text = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text[: limit + 1]
+    )
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def escaped(text: str) -> str:
     """Return `text` with what cannot be printed escaped; lines and tabs stay."""
     return "".join(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from streamer_store.dynamo import advice
 from streamer_store.dynamo.faults import translated
 from streamer_store.engine import Difference
 from streamer_store.errors import StoreUnavailable, TableMissing
@@ -21,14 +22,15 @@ _PATIENCE = 300.0
 async def create(client: DynamoDBClient, prefix: str) -> None:
     """Make what is missing, wait until all are ACTIVE, switch TTL on.
 
-    Tables that exist stay as they are: `check` tells how they differ.
+    Tables that exist keep their keys and indexes: `check` tells how they differ.
     """
     for table in TABLES:
         if await _described(client, prefix + table.name) is None:
             await _create(client, prefix, table)
     for table in TABLES:
         await _until_active(client, prefix + table.name)
-        await _enable_ttl(client, prefix + table.name)
+        if await _has_our_key(client, prefix, table):
+            await _enable_ttl(client, prefix + table.name)
 
 
 async def check(client: DynamoDBClient, prefix: str) -> list[Difference]:
@@ -38,39 +40,52 @@ async def check(client: DynamoDBClient, prefix: str) -> list[Difference]:
         found = await _described(client, name)
         if found is None:
             text = "missing; `streamer-worker tables create` makes it"
-            differences.append(Difference(name, text, blocking=True))
+            differences.append(Difference(name, text, blocking=True, creatable=True))
+            continue
+        other_key = _other_key(table, found)
+        if other_key is not None:  # then it is not ours: nothing else of it matters
+            differences.append(Difference(name, other_key, blocking=True))
             continue
         differences += [Difference(name, text, blocking=True) for text in _faults(table, found)]
         differences += [Difference(name, text, blocking=False) for text in _costs(table, found)]
         status = await _ttl_status(client, name)
         if not status.startswith("ENABL"):
             text = f"TTL on attribute {TTL_ATTRIBUTE} is {status}: nothing is cleaned up"
-            differences.append(Difference(name, text, blocking=False))
+            creatable = status == "DISABLED"
+            differences.append(Difference(name, text, blocking=False, creatable=creatable))
+        replicated = advice.about_replicas(found)
+        if replicated is not None:
+            differences.append(Difference(name, replicated, blocking=False))
     return differences
 
 
 def _faults(table: Table, found: dict[str, Any]) -> list[str]:
     """Tell what keeps the worker from working."""
-    types = {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
+    types = _types(found)
     told = _status_faults("", found["TableStatus"])
-    told += _key_faults("", found["KeySchema"], _key(table.hash_key, None), types)
     indexes = _indexes(found)
     for index in table.indexes:
         there = indexes.get(index.name)
         where = f"index {index.name}"
         if there is None:
-            told.append(f"{where} is missing")
+            told.append(f"{where} is missing; {advice.about_missing_index(index)}")
             continue
         expected = _key(index.hash_key, index.range_key)
         told += _status_faults(f"{where}: ", there.get("IndexStatus", "ACTIVE"))
-        told += _key_faults(f"{where}: ", there["KeySchema"], expected, types)
+        make_again = advice.about_other_index(index)
+        told += [
+            f"{text}; {make_again}"
+            for text in _key_faults(f"{where}: ", there["KeySchema"], expected, types)
+        ]
         carried = there["Projection"]
         if carried["ProjectionType"] == "ALL":
             continue
         if index.carries is None:
-            told.append(f"{where}: projection is {carried['ProjectionType']}, expected ALL")
+text = f"projection is {carried['ProjectionType']}, expected ALL"
+            told.append(f"{where}: {text}; {make_again}")
         elif missing := _missing(index, carried) - OPTIONAL_ATTRIBUTES:
-            told.append(f"{where}: projection lacks {', '.join(sorted(missing))}")
+            text = f"projection lacks {', '.join(sorted(missing))}"
+            told.append(f"{where}: {text}; {make_again}")
     return told
 
 
@@ -125,6 +140,18 @@ def _key_faults(
     ]
 
 
+def _other_key(table: Table, found: dict[str, Any]) -> str | None:
+    """Return what is wrong with the table's own key, and what to do; None when it is ours."""
+    key = found["KeySchema"]
+    for text in _key_faults("", key, _key(table.hash_key, None), _types(found)):
+        return f"{text}; {advice.about_key(key, table.hash_key)}"
+    return None
+
+
+def _types(found: dict[str, Any]) -> dict[str, str]:
+    return {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
+
+
 def _indexes(found: dict[str, Any]) -> dict[str, Any]:
     return {each["IndexName"]: each for each in found.get("GlobalSecondaryIndexes", ())}
 
@@ -166,6 +193,12 @@ def _is_active(found: dict[str, Any]) -> bool:
     return found["TableStatus"] == "ACTIVE" and all(
         each.get("IndexStatus", "ACTIVE") == "ACTIVE" for each in indexes
     )
+
+
+async def _has_our_key(client: DynamoDBClient, prefix: str, table: Table) -> bool:
+    """Return whether the table can be ours: TTL on somebody else's would delete their items."""
+    found = await _described(client, prefix + table.name)
+    return found is not None and _other_key(table, found) is None
 
 
 async def _enable_ttl(client: DynamoDBClient, name: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from streamer_store import SystemClock
 from streamer_worker.errors import StartError
 from streamer_worker.events import (
+    Events,
     ProcessEnding,
     SlotsChanged,
     WorkerDraining,
@@ -74,14 +75,16 @@ ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
 )
 def test_the_page_can_be_read_at_the_url_that_is_given(host: str, metrics: Metrics) -> None:
     """Port 0 takes a free one; the URL works as it stands, for IPv6 too."""
-    with http_server(HttpSettings(host=host, port=0), metrics.registry, healthy()) as url:
+    with http_server(HttpSettings(host=host, port=0), metrics.registry, healthy(), Events()) as url:
         assert url is not None
         assert 'streamer_worker_slots{state="used"} 3.0' in page(url)
 
 
 def test_the_page_is_alive(metrics: Metrics) -> None:
     """Each reading shows the counts of its moment."""
-    with http_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy()) as url:
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
         assert url is not None
         page(url)
         metrics(SlotsChanged(used=4, total=10))
@@ -91,7 +94,9 @@ def test_the_page_is_alive(metrics: Metrics) -> None:
 def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
     """As Prometheus does; to others the older text."""
     asked = "application/openmetrics-text; version=1.0.0"
-    with http_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy()) as url:
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
         assert url is not None
         request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
         with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
@@ -102,13 +107,15 @@ def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
 
 def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
     """The server ends with its context, and can be started again on the same port."""
-    with http_server(HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy()) as url:
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
         assert url is not None
     with pytest.raises(URLError):
         page(url)
     port = int(url.split(":")[2].partition("/")[0])
     with http_server(
-        HttpSettings(host="127.0.0.1", port=port), metrics.registry, healthy()
+        HttpSettings(host="127.0.0.1", port=port), metrics.registry, healthy(), Events()
     ) as again:
         assert again == url
 
@@ -116,14 +123,17 @@ def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
 def test_switched_off_nothing_listens(metrics: Metrics, taken: int) -> None:
     """The port is not even tried."""
     settings = HttpSettings(enabled=False, host="127.0.0.1", port=taken)
-    with http_server(settings, metrics.registry, healthy()) as url:
+    with http_server(settings, metrics.registry, healthy(), Events()) as url:
         assert url is None
 
 
 def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> None:
     """The text names address, reason and the setting that helps."""
     settings = HttpSettings(host="127.0.0.1", port=taken)
-    with pytest.raises(StartError) as caught, http_server(settings, metrics.registry, healthy()):
+    with (
+        pytest.raises(StartError) as caught,
+        http_server(settings, metrics.registry, healthy(), Events()),
+    ):
         pass
     (fault,) = caught.value.faults
     assert f"127.0.0.1:{taken}" in fault
@@ -135,7 +145,10 @@ def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> N
 def test_a_host_that_is_none_is_told(host: str, metrics: Metrics) -> None:
     """A wrong address stops the start with words, not with a traceback."""
     settings = HttpSettings(host=host, port=0)
-    with pytest.raises(StartError) as caught, http_server(settings, metrics.registry, healthy()):
+    with (
+        pytest.raises(StartError) as caught,
+        http_server(settings, metrics.registry, healthy(), Events()),
+    ):
         pass
     assert "STREAMER_HTTP_HOST" in str(caught.value)
 
@@ -153,7 +166,7 @@ def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
     """200 or 503, with the reasons as JSON."""
     health = healthy()
     address = HttpSettings(host="127.0.0.1", port=0)
-    with http_server(address, metrics.registry, health) as url:
+    with http_server(address, metrics.registry, health, Events()) as url:
         assert url is not None
         assert asked(url, "/healthz") == (200, {"alive": True, "reasons": []})
         assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["not started yet"]})

@@ -75,6 +75,8 @@ def test_every_event_is_logged_under_its_name() -> None:
         "clock_jumped",
         "request_finished",
         "settle_delayed",
+        "settles_resumed",
+        "log_lines_suppressed",
         "progress_dropped",
         "connections_reaped",
         "item_undecodable",

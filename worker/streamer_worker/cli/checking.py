@@ -7,8 +7,6 @@ from typing import Final, Literal
 
 import anyio
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from streamer_store import (
     AccessDenied,
@@ -24,19 +22,20 @@ from streamer_store.dynamo.opening import found_credentials
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
 from streamer_worker.app import store_arguments
-from streamer_worker.cli.options import ConfigOption, JsonOption, tell_json
+from streamer_worker.cli.options import ConfigOption, JsonOption
+from streamer_worker.cli.output import say_in_style, tell_json
 from streamer_worker.errors import StartError
 from streamer_worker.handlers.registry import GROUP, load_handlers
 from streamer_worker.settings import Settings, load_settings
-from streamer_worker.texts import readable
 
 _ATTEMPTS: Final = 2
 _CALL_WITHIN: Final = 3.0
 # What a worker calls, a query with its index; check_tables has tried DescribeTable and
-# DescribeTimeToLive. deploy/iam/ allows the same.
+# DescribeTimeToLive. deploy/iam/ allows the same, and
+# tests/integration/test_policy.py sees workers make each of these calls.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
     REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex"),
-    CONNECTIONS: ("BatchGetItem", "DeleteItem", "Scan"),
+    CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
@@ -63,12 +62,11 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     Example: `streamer-worker check --config /etc/streamer-worker/config.toml`
     """
     findings: list[Finding] = []
-    console = Console(soft_wrap=True)
 
     def tell(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
-            _print(console, finding)
+            _print(finding)
 
     async def main() -> None:
         async for finding in _findings(config):
@@ -146,7 +144,7 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
         yield _failed("tables", error)
         return
     for each in differences:
-        todo = "streamer-worker tables create" if each.blocking else ""
+        todo = "streamer-worker tables create" if each.creatable else ""
         yield Finding("error" if each.blocking else "warning", "tables", str(each), todo)
     if not any(each.blocking for each in differences):
         yield Finding("ok", "tables", "keys and indexes are as the worker needs them")
@@ -222,11 +220,8 @@ def _failed(subject: str, error: StoreError) -> Finding:
     return Finding("error", subject, str(error), todo)
 
 
-def _print(console: Console, finding: Finding) -> None:
-    style = _STYLES[finding.level]
-    line = Text.assemble(
-        (f"{finding.level:<8}", style), f"{finding.subject:<{_WIDTH}} ", readable(finding.text)
-    )
+def _print(finding: Finding) -> None:
+    level = (f"{finding.level:<8}", _STYLES[finding.level])
+    say_in_style(level, (f"{finding.subject:<{_WIDTH}} {finding.text}", ""))
     if finding.todo:
-        line.append(f"\n{'':<8}{'':<{_WIDTH}} → {finding.todo}", style="dim")
-    console.print(line)
+        say_in_style((f"{'':<8}{'':<{_WIDTH}} → {finding.todo}", "dim"))

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-from streamer_worker.cli.options import ConfigOption, JsonOption, print_table, tell_json
+from typing import Final
+
+from streamer_worker.cli.options import ConfigOption, JsonOption
+from streamer_worker.cli.output import print_table, tell_json
 from streamer_worker.settings import effective_settings
 
 _COLUMNS = ("setting", "value", "from")
+_CELL_CHARS: Final = 2000  # a list may be long
 
 
 def config(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
@@ -18,4 +22,5 @@ def config(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     if as_json:
         tell_json({each.name: {"value": each.value, "from": each.source} for each in found})
     else:
-        print_table(_COLUMNS, ((each.name, each.text, each.source) for each in found))
+        rows = ((each.name, each.text, each.source) for each in found)
+        print_table(_COLUMNS, rows, cell_chars=_CELL_CHARS)

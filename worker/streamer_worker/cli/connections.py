@@ -1,22 +1,21 @@
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
 from streamer_worker.cli.options import (
     ConfigOption,
     JsonOption,
+    YesOption,
     age,
     plain_fields,
-    print_table,
-    tell_json,
     with_stores,
 )
+from streamer_worker.cli.output import confirm_many, print_table, say, status, tell_json
 from streamer_worker.settings import ReaperSettings, load_settings
 
 cli = typer.Typer(help="List connections, and remove those that went silent.", no_args_is_help=True)
@@ -30,6 +29,7 @@ def _stale_after(text: str) -> float:
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 
 
+_INSTEAD: Final = "give --yes to remove them, or --dry-run to count them"
 _COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
 
 
@@ -76,7 +76,7 @@ def list_connections(
             ),
         )
     else:
-        typer.echo("no such connections")
+        say("no such connections")
 
 
 @cli.command()
@@ -93,11 +93,15 @@ def reap(
             help="Silence after which one is stale; as `reaper.stale_after` says, unless given.",
         ),
     ] = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Remove the connections that went silent, with their subscriptions, as the leader does
     every few minutes. One that pings meanwhile stays.
+
+    More than one is removed only after a question, or with --yes. Exits with 2 when there is no
+    terminal to ask.
 
     Example: `streamer-worker connections reap --stale-after 1d --dry-run`
     """
@@ -105,13 +109,21 @@ def reap(
 
     async def work(stores: Stores) -> StaleSweep:
         before = SystemClock().now() - timedelta(seconds=silence)
-        with Console(stderr=True).status("Reading the connections"):
+        if not dry_run and not yes:
+            count = (await sweep(stores, before, dry_run=True)).found
+            if count > 1:
+                question = f"Remove {count} stale connections and their subscriptions?"
+                confirm_many(question, yes=yes, instead=_INSTEAD)
+        return await sweep(stores, before, dry_run=dry_run)
+
+    async def sweep(stores: Stores, before: datetime, *, dry_run: bool) -> StaleSweep:
+        with status("Reading the connections"):
             return await stores.connections.sweep_stale(before, dry_run=dry_run)
 
-    sweep = with_stores(config, work)
+    swept = with_stores(config, work)
     if as_json:
-        tell_json({"dry_run": dry_run, **plain_fields(sweep)})
+        tell_json({"dry_run": dry_run, **plain_fields(swept)})
         return
-    what = f"{sweep.found} would go" if dry_run else f"{sweep.deleted} went, {sweep.kept} stayed"
-    broken = f"; {sweep.undecodable} cannot be read" if sweep.undecodable else ""
-    typer.echo(what + broken)
+    what = f"{swept.found} would go" if dry_run else f"{swept.deleted} went, {swept.kept} stayed"
+    broken = f"; {swept.undecodable} cannot be read" if swept.undecodable else ""
+    say(what + broken)

@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from pydantic.errors import PydanticUserError
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from streamer_worker.cli.options import ConfigOption, JsonOption
+from streamer_worker.cli.output import print_table, say, tell_json
 from streamer_worker.errors import StartError
 from streamer_worker.handlers.definition import Handler, Kind
 from streamer_worker.handlers.registry import GROUP, load_handlers
 from streamer_worker.settings import Settings, load_settings
-from streamer_worker.texts import readable
 
 _COLUMNS = ("action", "payload", "runs in", "timeout", "retries", "at once", "installed by")
 
@@ -36,13 +31,13 @@ def handlers(
     settings = load_settings(config)
     found = _chosen(action)
     if schema:
-        _tell({each.action: _schema(each) for each in found})
+        tell_json({each.action: _schema(each) for each in found})
     elif as_json:
-        _tell([_fields(each, settings) for each in found])
+        tell_json([_fields(each, settings) for each in found])
     elif found:
-        _print(found, settings)
+        print_table(_COLUMNS, (_row(_fields(each, settings)) for each in found))
     else:
-        typer.echo(f"no handlers: install a package with entry points of group {GROUP}")
+        say(f"no handlers: install a package with entry points of group {GROUP}")
 
 
 def _chosen(action: str | None) -> list[Handler]:
@@ -89,25 +84,13 @@ def _at_once(handler: Handler, settings: Settings) -> int:
     return min(limits)
 
 
-def _tell(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print(found: Sequence[Handler], settings: Settings) -> None:
-    # The action is there to be copied: in a narrow terminal other columns wrap, it does not.
-    whole = Column(_COLUMNS[0], min_width=max(len(each.action) for each in found))
-    others = [Column(name, overflow="fold") for name in _COLUMNS[1:]]
-    table = Table(whole, *others, box=None, pad_edge=False)
-    for each in found:
-        told = _fields(each, settings)
-        cells = (
-            told["action"],
-            told["payload"],
-            told["runs_in"],
-            f"{told['timeout']:g} s",
-            f"{told['retry_first']:g}-{told['retry_longest']:g} s",
-            str(told["at_once"]),
-            f"{told['distribution'] or 'unknown'} ({told['module']}:{told['function']})",
-        )
-        table.add_row(*(Text(readable(cell)) for cell in cells))
-    Console(soft_wrap=True).print(table)
+def _row(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        found["action"],
+        found["payload"],
+        found["runs_in"],
+        f"{found['timeout']:g} s",
+        f"{found['retry_first']:g}-{found['retry_longest']:g} s",
+        str(found["at_once"]),
+        f"{found['distribution'] or 'unknown'} ({found['module']}:{found['function']})",
+    )

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from streamer_store import (
     AsyncRequest,
@@ -21,11 +20,11 @@ from streamer_worker.cli.options import (
     SinceOption,
     age,
     brief,
-    print_table,
     says,
-    tell_json,
     with_stores,
 )
+from streamer_worker.cli.output import print_table, say, tell_json
+from streamer_worker.cli.output import status as status_line
 
 _PAGE: Final = 500
 _COLUMNS: Final = ("request", "status", "action", "tenant", "age", "retries", "progress", "says")
@@ -58,7 +57,7 @@ def list_requests(
 
     async def work(stores: Stores) -> list[AsyncRequest]:
         found: list[Candidate] = []
-        with Console(stderr=True).status("Reading the index"):
+        with status_line("Reading the index"):
             for each in status or RequestStatus:
                 found += [entry async for entry in wanted.entries(stores.requests, each, limit)]
         found.sort(key=lambda each: (each.created_at is not None, each.created_at), reverse=True)
@@ -71,7 +70,7 @@ def list_requests(
     elif found:
         print_table(_COLUMNS, (_row(request, clock) for request in found))
     else:
-        typer.echo("no such requests")
+        say("no such requests")
 
 
 class Wanted:

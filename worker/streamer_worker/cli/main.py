@@ -5,8 +5,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from streamer_store import StoreError
 from streamer_worker.cli import (
@@ -16,6 +14,7 @@ from streamer_worker.cli import (
     demo,
     handlers,
     listing,
+    output,
     redriving,
     requests,
     run,
@@ -52,7 +51,7 @@ cli.command("demo")(demo.demo)
 
 def _tell_version(asked: bool | None) -> None:  # noqa: FBT001  typer's callback
     if asked:
-        typer.echo(version("streamer-worker"))
+        output.say(version("streamer-worker"))
         raise typer.Exit
 
 
@@ -69,14 +68,17 @@ def _options(
 
 def main() -> None:
     """Run a command. What goes wrong is a line on stderr; 1 is the work's fault, 2 the call's."""
+    output.print_any_text()
     try:
         cli()
     except (StartError, StoreError, BaseExceptionGroup) as error:
         match _only(error):
             case StartError() as fault:
-                _fail(str(fault), 2)
+                output.fail(fault.headline, fault.faults)
+                sys.exit(2)
             case StoreError() as fault:
-                _fail(str(fault), 1)
+                output.fail(str(fault))
+                sys.exit(1)
             case SystemExit() as left:  # rich leaves so when nobody reads on
                 sys.exit(left.code)
         raise
@@ -87,8 +89,3 @@ def _only(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _fail(text: str, code: int) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), text))
-    sys.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -11,15 +10,13 @@ from typing import Annotated, Any, TypeVar
 
 import anyio
 import typer
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
-from streamer_store import AsyncRequest, Clock, Stores, SystemClock, open_stores
+from streamer_store import AsyncRequest, Clock, Stores, SystemClock, Undecodable, open_stores
 from streamer_store.times import format_time
 from streamer_worker.app import store_arguments
+from streamer_worker.cli.output import say
 from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
-from streamer_worker.texts import readable
+from streamer_worker.texts import one_line
 
 Result = TypeVar("Result")
 
@@ -33,6 +30,9 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask before more than one is changed.")
+]
 _TEXT = 60
 _WALL = SystemClock()
 RequestArgument = Annotated[str, typer.Argument(help="The request's id.")]
@@ -45,10 +45,23 @@ def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]
     settings = load_settings(config)
 
     async def main() -> Result:
-        async with open_stores(**store_arguments(settings)) as stores:
+        async with open_stores(**store_arguments(settings), report=_Reporter()) as stores:
             return await work(stores)
 
     return anyio.run(main)
+
+
+class _Reporter:
+    """Says of each item that cannot be decoded, once, what is wrong with it."""
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str, str]] = set()
+
+    def __call__(self, error: Undecodable) -> None:
+        key = (error.table, error.key, error.reason)
+        if key not in self._said:
+            self._said.add(key)
+            say(f"warning: {error}", err=True)
 
 
 def moment(text: str) -> datetime:
@@ -72,10 +85,6 @@ SinceOption = Annotated[
 ]
 
 
-def tell_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
-
-
 def plain_fields(record: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:
     """Return the fields of a record that are not None, times and sets as JSON can hold them."""
     leave = set(without)
@@ -96,22 +105,7 @@ def says(request: AsyncRequest) -> str:
     text = request.progress_message or ""
     if request.error is not None:
         text = f"{request.error_code}: {request.error}" if request.error_code else request.error
-    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
-
-
-def print_table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print rows of text. The first column is there to be copied: other columns wrap, it does
-    not.
-    """
-    first, *rest = names
-    cells = [[readable(cell) for cell in row] for row in rows]
-    whole = Column(first, min_width=max((len(row[0]) for row in cells), default=0))
-    table = Table(
-        whole, *(Column(each, overflow="fold") for each in rest), box=None, pad_edge=False
-    )
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console(soft_wrap=True).print(table)
+    return one_line(text, _TEXT)
 
 
 def age(since: datetime | None, clock: Clock) -> str:

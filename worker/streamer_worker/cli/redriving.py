@@ -5,8 +5,6 @@ from typing import Annotated, Final
 
 import anyio
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from streamer_store import (
     Candidate,
@@ -23,11 +21,13 @@ from streamer_worker.cli.options import (
     ConfigOption,
     JsonOption,
     SinceOption,
-    tell_json,
+    YesOption,
     with_stores,
 )
+from streamer_worker.cli.output import confirm_many, progress_bar, say, tell_json
 
 _AT_ONCE: Final = 10
+_INSTEAD: Final = "give --yes to redrive them, or --dry-run to list them"
 
 
 def redrive(
@@ -47,13 +47,15 @@ def redrive(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which would run again, and change nothing.")
     ] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Make a FAILED or CANCELLED request wait again, with all its attempts and its checkpoint.
 
-    Without an id: all failed ones of an action, since a time, or both. Exits with 1 when the
-    one that is named cannot run again.
+    Without an id: all failed ones of an action, since a time, or both. More than one is changed
+    only after a question, or with --yes. Exits with 1 when the one that is named cannot run
+    again, and with 2 when there is no terminal to ask.
 
     Examples: `streamer-worker redrive 3f6c…`,
     `streamer-worker redrive --action generate_report --since 2h --dry-run`
@@ -69,24 +71,38 @@ def redrive(
     statuses = [RequestStatus.FAILED, *([RequestStatus.CANCELLED] if cancelled else [])]
 
     async def work(stores: Stores) -> tuple[list[str], list[str]]:
-        found: list[Candidate] = []
-        for status in statuses:
-            left = limit - len(found)
-            found += [each async for each in wanted.entries(stores.requests, status, left)]
-        ids = [each.request_id for each in found]
-        return (ids, []) if dry_run else await _redrive_all(stores, ids)
+        ids = await _ids(stores, wanted, statuses, limit)
+        if dry_run:
+            return ids, []
+        if len(ids) > 1:
+            confirm_many(f"Redrive {len(ids)} requests?", yes=yes, instead=_INSTEAD)
+        return await _redrive_all(stores, ids)
 
     redriven, skipped = with_stores(config, work)
     if as_json:
         tell_json({"dry_run": dry_run, "redriven": redriven, "skipped": skipped})
-        return
+    else:
+        _say_redriven(redriven, skipped, dry_run=dry_run, limit=limit)
+
+
+def _say_redriven(redriven: list[str], skipped: list[str], *, dry_run: bool, limit: int) -> None:
     for each in redriven if dry_run else ():
-        typer.echo(each)
-    typer.echo(f"{'would be redriven' if dry_run else 'redriven'}: {len(redriven)}", err=dry_run)
+        say(each)
+    say(f"{'would be redriven' if dry_run else 'redriven'}: {len(redriven)}", err=dry_run)
     if skipped:
-        typer.echo(f"have moved on meanwhile: {len(skipped)}", err=dry_run)
+        say(f"have moved on meanwhile: {len(skipped)}", err=dry_run)
     if len(redriven) + len(skipped) == limit:
-        typer.echo("that is the limit; there may be more: see --limit", err=True)
+        say("that is the limit; there may be more: see --limit", err=True)
+
+
+async def _ids(
+    stores: Stores, wanted: Wanted, statuses: list[RequestStatus], limit: int
+) -> list[str]:
+    found: list[Candidate] = []
+    for status in statuses:
+        left = limit - len(found)
+        found += [each async for each in wanted.entries(stores.requests, status, left)]
+    return [each.request_id for each in found]
 
 
 def _redrive_one(request_id: str, config: ConfigOption, *, as_json: bool) -> None:
@@ -97,15 +113,15 @@ def _redrive_one(request_id: str, config: ConfigOption, *, as_json: bool) -> Non
     if as_json:
         tell_json({"dry_run": False, "redriven": [request_id], "skipped": []})
     elif status is RequestStatus.PENDING:
-        typer.echo(f"{request_id} waits again")
+        say(f"{request_id} waits again")
     else:
-        typer.echo(f"{request_id} is {status}: somebody has been faster")
+        say(f"{request_id} is {status}: somebody has been faster")
 
 
 async def _redrive_all(stores: Stores, ids: list[str]) -> tuple[list[str], list[str]]:
     redriven: set[str] = set()
     limiter = anyio.CapacityLimiter(_AT_ONCE)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress_bar(err=True, transient=True) as bar:
         task = bar.add_task("redriving", total=len(ids))
 
         async def one(request_id: str) -> None:

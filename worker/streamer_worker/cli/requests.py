@@ -6,9 +6,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock, ValidationError
 from streamer_worker.announcer import Announcer
@@ -17,15 +14,14 @@ from streamer_worker.cli.options import (
     JsonOption,
     RequestArgument,
     plain_fields,
-    tell_json,
     with_stores,
 )
+from streamer_worker.cli.output import json_text, print_fields, say, tell_json
 from streamer_worker.cli.watching import changes_of
 from streamer_worker.events import Event, Events, PushTried
 from streamer_worker.push.apigateway import open_poster
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.settings import Settings, load_settings
-from streamer_worker.texts import readable
 
 _TELLING = 10.0
 
@@ -60,7 +56,7 @@ def enqueue(
     async def work(stores: Stores) -> AsyncRequest:
         stored = await stores.requests.enqueue(request)
         if not as_json:
-            typer.echo(stored.request_id)
+            say(stored.request_id)
         return await _ended(stores, stored.request_id) if wait else stored
 
     last = with_stores(config, work)
@@ -121,7 +117,7 @@ def cancel(
     if as_json:
         tell_json({"request_id": request_id, "status": "CANCELLED", "connections_told": told})
     else:
-        typer.echo(f"{request_id} is cancelled" + (f"; connections told: {told}" if told else ""))
+        say(f"{request_id} is cancelled" + (f"; connections told: {told}" if told else ""))
 
 
 async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
@@ -171,8 +167,7 @@ def _parsed(payload: str) -> dict[str, Any]:
 
 
 def _print(request: AsyncRequest) -> None:
-    table = Table.grid(padding=(0, 2))
-    for name, value in plain_fields(request).items():
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
-        table.add_row(Text(name, style="bold"), Text(readable(text)))
-    Console(soft_wrap=True).print(table)
+    print_fields(
+        (name, value if isinstance(value, str) else json_text(value))
+        for name, value in plain_fields(request).items()
+    )

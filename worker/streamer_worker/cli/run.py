@@ -12,12 +12,14 @@ from typing import Final
 
 import anyio
 
+from streamer_store import SystemClock
 from streamer_worker.app import App, open_app
 from streamer_worker.cli.init import serve_as_init
 from streamer_worker.cli.options import ConfigOption
 from streamer_worker.errors import HandlerLoadError, LifespanError
-from streamer_worker.events import ProcessEnding
+from streamer_worker.events import Listener, ProcessEnding
 from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
+from streamer_worker.log_throttle import LogThrottle
 from streamer_worker.logs import LogListener, configure_logging
 from streamer_worker.settings import Settings, load_settings
 
@@ -42,7 +44,7 @@ def run(config: ConfigOption = None) -> None:
             "there are no handlers:", [f"install a package with entry points of group {GROUP}"]
         )
 
-    listener = LogListener()
+    listener = LogThrottle(LogListener(), clock=SystemClock())
     try:
         code = anyio.run(_work, settings, registry, listener)
     except SystemExit as left:
@@ -54,7 +56,7 @@ def run(config: ConfigOption = None) -> None:
     sys.exit(code)
 
 
-async def _work(settings: Settings, registry: Registry, listener: LogListener) -> int:
+async def _work(settings: Settings, registry: Registry, listener: Listener) -> int:
     # Names are resolved in this pool, too: handlers must not fill it.
     pool = ThreadPoolExecutor(settings.concurrency + _SPARE_THREADS)
     asyncio.get_running_loop().set_default_executor(pool)

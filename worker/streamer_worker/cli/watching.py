@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 import anyio
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from streamer_store import AsyncRequest, RequestStatus, Stores
 from streamer_store.transitions import TERMINAL
@@ -19,7 +17,7 @@ from streamer_worker.cli.options import (
     says,
     with_stores,
 )
-from streamer_worker.texts import readable
+from streamer_worker.cli.output import is_terminal, progress_bar, say, tell_json
 
 _LOOK_AGAIN: Final = 0.5
 
@@ -39,14 +37,16 @@ def watch(
     """
 
     async def work(stores: Stores) -> AsyncRequest:
-        console = Console()
         changes = changes_of(stores, request_id, every)
-        if console.is_terminal and not as_json:
-            return await _draw(changes, console)
+        if is_terminal() and not as_json:
+            return await _draw(changes)
         last: AsyncRequest | None = None
         async for request in changes:
             last = request
-            typer.echo(_json_line(request) if as_json else _line(request))
+            if as_json:
+                tell_json(brief(request), indent=None)
+            else:
+                say(_line(request))
         assert last is not None  # noqa: S101  there is at least one, or NotFound
         return last
 
@@ -70,7 +70,7 @@ async def changes_of(
         await anyio.sleep(every)
 
 
-async def _draw(changes: AsyncIterator[AsyncRequest], console: Console) -> AsyncRequest:
+async def _draw(changes: AsyncIterator[AsyncRequest]) -> AsyncRequest:
     columns = (
         TextColumn("{task.fields[status]:<10}"),
         BarColumn(),
@@ -79,7 +79,7 @@ async def _draw(changes: AsyncIterator[AsyncRequest], console: Console) -> Async
         TextColumn("{task.description}", markup=False),
     )
     last: AsyncRequest | None = None
-    with Progress(*columns, console=console) as bar:
+    with progress_bar(*columns) as bar:
         task = bar.add_task("", total=1.0, status="")
         async for request in changes:
             last = request
@@ -87,15 +87,11 @@ async def _draw(changes: AsyncIterator[AsyncRequest], console: Console) -> Async
                 task,
                 completed=request.progress,
                 status=str(request.status),
-                description=readable(says(request)),
+                description=says(request),
             )
     assert last is not None  # noqa: S101  as above
     return last
 
 
 def _line(request: AsyncRequest) -> str:
-    return readable(f"{request.status} {request.progress:.0%} {says(request)}".rstrip())
-
-
-def _json_line(request: AsyncRequest) -> str:
-    return json.dumps(brief(request), default=str, ensure_ascii=False)
+    return f"{request.status} {request.progress:.0%} {says(request)}".rstrip()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,10 +10,9 @@ from streamer_worker.cli.options import (
     JsonOption,
     age,
     plain_fields,
-    print_table,
-    tell_json,
     with_stores,
 )
+from streamer_worker.cli.output import print_table, say, tell_json
 
 _COLUMNS = (
     "worker",
@@ -26,6 +25,7 @@ _COLUMNS = (
     "state",
     "actions",
 )
+_CELL_CHARS: Final = 1000  # a worker may have many actions
 
 
 def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
@@ -45,9 +45,9 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
         tell_json([plain_fields(row) for row in rows])
     elif rows:
         clock = SystemClock()
-        print_table(_COLUMNS, (_row(row, clock) for row in rows))
+        print_table(_COLUMNS, (_row(row, clock) for row in rows), cell_chars=_CELL_CHARS)
     else:
-        typer.echo("no worker has a row")
+        say("no worker has a row")
 
 
 def drain(
@@ -71,7 +71,7 @@ def drain(
     if as_json:
         tell_json({"worker_id": worker_id, "ordered": "drain"})
     else:
-        typer.echo(f"{worker_id} is ordered to drain")
+        say(f"{worker_id} is ordered to drain")
 
 
 def _row(row: WorkerRow, clock: SystemClock) -> tuple[str, ...]:

@@ -116,5 +116,5 @@ class Audience:
                 await self._connections.get(orphan.connection_id)
             except NotFound:
                 await self.bury(orphan.connection_id)
-            except StoreError:
-                return
+            except StoreError as error:  # the next message to it tries again
+                self._events.emit(StepFailed(loop="push", error=error))

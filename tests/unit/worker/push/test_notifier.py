@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Connection, EventType, NotFound, StoreUnavailable
+from streamer_store import AccessDenied, Connection, EventType, NotFound, StoreUnavailable
 from streamer_worker.events import (
     ConnectionGone,
     ConnectionRests,
@@ -357,6 +357,19 @@ async def test_subscriptions_of_nobody_go(world: World) -> None:
         await anyio.sleep(1)
         left = await world.stores.subscriptions.get_by_request("r1")
     assert [each.connection_id for each in left] == ["soon"]
+
+
+async def test_an_orphan_that_cannot_be_judged_is_reported(world: World) -> None:
+    """A policy without GetItem must not keep subscriptions of gone connections in silence."""
+    async with opened(world) as bench:
+        await bench.subscribe("nobody")
+        await anyio.sleep(11)
+        world.engine.fail("get", AccessDenied("not authorized"), times=1)
+        bench.complete()
+        await bench.settle()
+        await anyio.sleep(1)
+    (failed,) = world.recorder.of(StepFailed)
+    assert (failed.loop, type(failed.error)) == ("push", AccessDenied)
 
 
 @pytest.mark.parametrize("endpoint", ["ws://evil.example/x", "https://evil.example", "?"])

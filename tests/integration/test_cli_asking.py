@@ -1,0 +1,126 @@
+"""Commands that change many things ask first."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from integration.desk import Desk, desk
+from processes import COMMAND, PATIENCE, environment
+from streamer_store import Connection, Stores
+
+__all__ = ["desk"]
+REDRIVE = ("redrive", "--since", "1h")
+REAP = ("connections", "reap")
+Ended = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def failed(desk: Desk) -> Desk:
+    """Add two requests that have failed, and two connections that went silent."""
+    desk.enqueue("r1", "r2")
+    desk.fail("r1", "r2")
+    silent = datetime.now(UTC) - timedelta(hours=5)
+
+    async def work(stores: Stores) -> None:
+        for number in range(2):
+            await stores.connections.save(
+                Connection(
+                    connection_id=f"c{number}",
+                    user_id="u",
+                    tenant_id="t",
+                    endpoint="wss://x",
+                    connected_at=silent,
+                    last_ping=silent,
+                )
+            )
+
+    desk.do(work)
+    return desk
+
+
+def left(desk: Desk) -> tuple[int, int]:
+    """Return how many requests are FAILED, and how many connections there are."""
+    failed = desk.json("list", "--status", "FAILED")
+    return len(failed), len(desk.json("connections", "list"))
+
+
+def answered(desk: Desk, answer: str, *arguments: str) -> Ended:
+    """Run a command at a terminal at which somebody types the answer."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer.encode())
+        return subprocess.run(  # noqa: S603
+            [*COMMAND, *arguments],
+            env=environment(**desk.settings),
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("arguments", [REDRIVE, REAP, (*REDRIVE, "--json"), (*REAP, "--json")])
+def test_without_a_terminal_many_are_not_changed(arguments: tuple[str, ...], failed: Desk) -> None:
+    """Exit code 2, and a line that says how many it would be and what to do."""
+    said = failed.run(*arguments, code=2)
+    assert said.stdout == ""
+    (line,) = said.stderr.splitlines()
+    assert " 2 " in line
+    assert "--yes" in line
+    assert "--dry-run" in line
+    assert left(failed) == (2, 2)
+
+
+def test_a_closed_stdin_is_no_terminal(failed: Desk) -> None:
+    """As a service manager or cron may leave it."""
+    script = f"{shlex.join([*COMMAND, *REDRIVE])} <&-"
+    said = subprocess.run(  # noqa: S603
+        ["sh", "-c", script],  # noqa: S607
+        env=environment(**failed.settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "--yes" in said.stderr
+    assert left(failed) == (2, 2)
+
+
+@pytest.mark.parametrize(("arguments", "after"), [(REDRIVE, (0, 2)), (REAP, (2, 0))])
+def test_yes_is_the_answer(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
+    """Given in advance, for scripts."""
+    failed.run(*arguments, "--yes")
+    assert left(failed) == after
+
+
+def test_one_is_changed_without_a_question(failed: Desk) -> None:
+    """By id, or because the choice finds one alone; none at all is no question either."""
+    failed.run("redrive", "r1")
+    failed.run(*REDRIVE)
+    failed.run(*REDRIVE)
+    assert left(failed) == (0, 2)
+
+
+@pytest.mark.parametrize(("arguments", "after"), [(REDRIVE, (0, 2)), (REAP, (2, 0))])
+def test_at_a_terminal_it_is_asked(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
+    """No, and an empty answer, change nothing; yes does."""
+    for answer in ("n\n", "\n"):
+        refused = answered(failed, answer, *arguments)
+        assert refused.returncode == 1
+        assert refused.stdout == ""
+        assert "2 " in refused.stderr
+        assert left(failed) == (2, 2)
+    assert answered(failed, "y\n", *arguments).returncode == 0
+    assert left(failed) == after

@@ -1,0 +1,120 @@
+"""Commands on tables into which somebody has written forged lines and endless texts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from integration.desk import Desk, desk
+from streamer_store import Connection, Stores, WorkerRow
+from streamer_store.engine import Put
+from streamer_store.schema import REQUESTS
+from streamer_store.times import format_time
+
+__all__ = ["desk"]
+
+FORGED = "a\nforged\r\x1b[2K\x9b1A\u2028\u202etext"
+LONG = "x" * 100_000
+
+
+async def fill(stores: Stores) -> None:
+    """Write a request, a connection and a worker of hostile texts, and one plain request."""
+    now = datetime.now(UTC)
+    for request_id, action in (("r1", FORGED), ("r2\nforged", LONG), ("r3", "plain")):
+        item: dict[str, Any] = {
+            "RequestID": {"S": request_id},
+            "Status": {"S": "FAILED"},
+            "CreatedAt": {"S": format_time(now)},
+            "Action": {"S": action},
+            "TenantID": {"S": FORGED},
+            "Error": {"S": FORGED + LONG},
+            "ErrorCode": {"S": FORGED},
+            "ProgressMessage": {"S": FORGED},
+        }
+        await stores.engine.put(Put(table=REQUESTS, item=item))
+    await stores.connections.save(
+        Connection(
+            connection_id="c1\nforged",
+            user_id=FORGED,
+            tenant_id=FORGED,
+            endpoint=FORGED + LONG,
+            connected_at=now,
+        )
+    )
+    await stores.workers.register(
+        WorkerRow(
+            worker_id="w1\nforged",
+            started_at=now,
+            concurrency=4,
+            host=FORGED,
+            release=FORGED,
+            actions=frozenset({FORGED, LONG}),
+        )
+    )
+
+
+@pytest.fixture
+def hostile(desk: Desk) -> Desk:
+    desk.do(fill)
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("list",), 0),
+        (("list", "--json"), 0),
+        (("show", "r1"), 0),
+        (("show", "r1", "--json"), 0),
+        (("watch", "r1"), 1),
+        (("watch", "r1", "--json"), 1),
+        (("workers",), 0),
+        (("workers", "--json"), 0),
+        (("connections", "list"), 0),
+        (("connections", "list", "--json"), 0),
+        (("redrive", "--since", "1h", "--dry-run"), 0),
+        (("redrive", "r2\nforged"), 0),
+        (("redrive", "--since", "1h", "--json", "--yes"), 0),
+        (("tables", "check"), 0),
+        (("check",), 1),
+    ],
+)
+def test_no_line_is_forged(command: tuple[str, ...], code: int, hostile: Desk) -> None:
+    """No line begins with what somebody has written, none has a control character."""
+    said = hostile.run(*command, code=code)
+    for line in (said.stdout + said.stderr).split("\n"):
+        assert line.isprintable()
+        assert not line.strip().startswith("forged")
+    if "--json" not in command:
+        assert len(said.stdout) < 40_000
+
+
+def test_an_id_can_be_redriven_though_it_is_odd(hostile: Desk) -> None:
+    """What a table shows of it is escaped; JSON has it as it is."""
+    assert "r2\nforged" in hostile.json("redrive", "--since", "1h", "--dry-run")["redriven"]
+    said = hostile.run("redrive", "r2\nforged")
+    assert said.stdout == "r2\\nforged waits again\n"
+
+
+def test_an_item_that_cannot_be_read_is_a_line_on_stderr(hostile: Desk) -> None:
+    """Once, escaped; stdout is the answer alone."""
+
+    async def spoil(stores: Stores) -> None:
+        item: dict[str, Any] = {
+            "RequestID": {"S": "odd\nforged"},
+            "Status": {"S": "FAILED"},
+            "CreatedAt": {"S": format_time(datetime.now(UTC))},
+            "Action": {"S": "a"},
+            "Payload": {"S": "no map"},
+        }
+        await stores.engine.put(Put(table=REQUESTS, item=item))
+
+    hostile.do(spoil)
+    said = hostile.run("list")
+    (line,) = said.stderr.splitlines()
+    assert line.startswith("warning: ")
+    assert "odd\\nforged" in line
+    assert "odd" not in said.stdout
+    assert len(hostile.json("list")) == 3

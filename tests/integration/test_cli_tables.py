@@ -1,0 +1,114 @@
+"""What `tables create`, `tables check`, `check` and a start say of tables that differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from integration.desk import HANDLER, Desk, desk
+from integration.proxy import Forward, proxy_to
+from plugins import plugin
+from processes import Process, command
+from streamer_store import Stores
+from support import unique_prefix
+
+__all__ = ["desk"]
+REPLICAS = [{"RegionName": "eu-west-1", "ReplicaStatus": "ACTIVE"}]
+
+
+async def global_tables(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """Answer as DynamoDB does for a global table; no emulator has them."""
+    answer = await forward()
+    if not request.headers["X-Amz-Target"].endswith(".DescribeTable") or answer.status != 200:
+        return answer
+    assert isinstance(answer.body, bytes)
+    body = json.loads(answer.body)
+    body["Table"]["Replicas"] = REPLICAS
+    kept = {
+        name: value
+        for name, value in answer.headers.items()
+        if name.lower() not in {"content-length", "content-type", "x-amz-crc32"}
+    }
+    return web.json_response(body, headers=kept, content_type="application/x-amz-json-1.0")
+
+
+@pytest.fixture
+def replicated(desk: Desk, tmp_path: Any) -> Iterator[dict[str, str]]:
+    """Give the settings of a worker, with a handler, on tables that are global."""
+    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    with proxy_to(desk.settings["STREAMER_ENDPOINT_URL"]) as proxy:
+        proxy.fault = global_tables
+        yield desk.settings | {
+            "STREAMER_ENDPOINT_URL": proxy.url,
+            "STREAMER_HTTP_PORT": "0",
+            "PYTHONPATH": str(path),
+        }
+
+
+@pytest.fixture
+def other(desk: Desk) -> Desk:
+    """Give tables of which one has another key, as later releases of the Go store made it."""
+    desk.settings["STREAMER_TABLE_PREFIX"] = prefix = unique_prefix()
+
+    async def work(stores: Stores) -> None:
+        client: Any = stores.engine._client  # type: ignore[attr-defined]
+        await client.create_table(
+            TableName=f"{prefix}requests",
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[
+                {"AttributeName": "PK", "KeyType": "HASH"},
+                {"AttributeName": "SK", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "PK", "AttributeType": "S"},
+                {"AttributeName": "SK", "AttributeType": "S"},
+            ],
+        )
+
+    desk.do(work)
+    return desk
+
+
+@pytest.mark.parametrize("name", ["tables check", "tables create", "check"])
+def test_a_global_table_is_a_warning(name: str, replicated: dict[str, str]) -> None:
+    """The worker can work, in one Region; nothing else is wrong."""
+    said = command(*name.split(), **replicated)
+    assert said.returncode == 0
+    warnings = [line for line in said.stdout.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 4
+    assert all("exclusive only inside one Region" in line for line in warnings)
+    assert all("eu-west-1" in line for line in warnings)
+
+
+def test_a_start_warns_of_global_tables(replicated: dict[str, str]) -> None:
+    """And works on."""
+    with Process("run", **replicated) as worker:
+        text = worker.event("table_differs")["text"]
+        assert "exclusive only inside one Region" in text
+        worker.event("worker_started")
+
+
+def test_making_tables_does_not_hide_another_key(other: Desk) -> None:
+    """The missing ones are made; of the other it says what is wrong, with exit code 1."""
+    said = other.run("tables", "create", code=1)
+    assert "tables are ready" not in said.stdout
+    of_key = [line for line in said.stdout.splitlines() if ": key is PK (HASH)" in line]
+    assert len(of_key) == 1
+    assert of_key[0].startswith("error: ")
+    assert "expected RequestID (HASH)" in of_key[0]
+    assert "a later release of the Go implementation" in of_key[0]
+    assert "cannot be changed in place" in of_key[0]
+
+
+def test_checking_does_not_send_to_a_command_that_does_not_help(other: Desk) -> None:
+    """`tables create` is named for what is missing alone."""
+    said = json.loads(other.run("check", "--json", code=1).stdout)
+    of_tables = [each for each in said if each["subject"] == "tables"]
+    todo = {"missing;" in each["text"]: each["todo"] for each in of_tables}
+    assert todo == {True: "streamer-worker tables create", False: ""}
+    listed = other.json("tables", "check", code=1)
+    assert [each["creatable"] for each in listed] == [True, False, True, True]

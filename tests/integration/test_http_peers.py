@@ -1,0 +1,119 @@
+"""The HTTP server of a real worker among unruly peers, and without descriptors."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+
+from processes import COMMAND, Process, page
+from streamer_store import AsyncRequest, RequestStatus, Stores
+from streamer_store.transitions import TERMINAL
+
+pytestmark = pytest.mark.anyio
+PEERS: Final = 1_100
+DESCRIPTORS: Final = 1_024
+MEASURED: Final = 3.0
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Let this process hold all peers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = PEERS + 500
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"this process may have only {hard} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def worker_with(descriptors: int, **settings: str) -> Process:
+    """Start a worker as `ulimit -n` lets it."""
+    script = f"ulimit -n {descriptors}; exec {shlex.join([*COMMAND, 'run'])}"
+    return Process("-c", script, executable="sh", **settings)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+async def share_of_a_core(pid: int) -> float:
+    used, began = cpu_seconds(pid), time.monotonic()
+    await anyio.sleep(MEASURED)
+    return (cpu_seconds(pid) - used) / (time.monotonic() - began)
+
+
+def healthy_within(url: str) -> float:
+    began = time.monotonic()
+    assert '"alive": true' in page(url.replace("/metrics", "/healthz"))
+    return time.monotonic() - began
+
+
+async def _all_completed(stores: Stores, requests: list[AsyncRequest]) -> int:
+    ids = [each.request_id for each in requests]
+    with anyio.fail_after(30):
+        while True:
+            found = (await stores.requests.get_many(ids)).values()
+            if all(each.status in TERMINAL for each in found):
+                return sum(each.status is RequestStatus.COMPLETED for each in found)
+            await anyio.sleep(0.1)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+async def test_silent_peers_harm_nobody(
+    real: tuple[Stores, dict[str, str]], plugins: str, tmp_path: Path
+) -> None:
+    """More of them than the worker may have descriptors: probes are answered, handlers open
+    files, the process is idle.
+    """
+    stores, settings = real
+    with worker_with(DESCRIPTORS, PYTHONPATH=plugins, **settings) as worker, ExitStack() as peers:
+        url = worker.event("worker_started")["metrics_url"]
+        address = urlsplit(url)
+        for _ in range(PEERS):
+            peer = socket.create_connection((address.hostname, address.port), timeout=10)
+            peers.enter_context(peer)
+        assert healthy_within(url) < 1.0
+        requests = await stores.requests.enqueue_many(
+            AsyncRequest(
+                action="work",
+                payload={"file": str(tmp_path / "effects"), "seconds": 0},
+                max_retries=0,
+            )
+            for _ in range(50)
+        )
+        assert await _all_completed(stores, requests) == 50
+        assert await share_of_a_core(worker.pid) < 0.05
+        assert healthy_within(url) < 1.0
+
+
+async def test_without_descriptors_the_server_waits(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """It uses hardly any CPU, says so in one line, and answers as soon as there are some."""
+    _, settings = real
+    with worker_with(DESCRIPTORS, PYTHONPATH=plugins, **settings) as worker:
+        url = worker.event("worker_started")["metrics_url"]
+        limits = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=10):
+            worker.event("step_failed", loop="http")
+            assert await share_of_a_core(worker.pid) < 0.05
+            resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
+            assert healthy_within(url) < 3.0
+        assert len([line for line in worker.lines if '"loop": "http"' in line]) == 1
+        assert "Traceback" not in "".join(each for each in worker.lines if not each.startswith("{"))

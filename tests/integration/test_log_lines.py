@@ -1,0 +1,74 @@
+"""How many lines a real worker logs of what repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+
+from integration.fast import FAST, ended
+from integration.proxy import Forward, Proxy, answering, passing
+from processes import PATIENCE, Process
+from streamer_store import AsyncRequest, RequestStatus, Stores
+from streamer_store.engine import Put
+from streamer_store.schema import WORKERS
+
+pytestmark = [pytest.mark.anyio]
+_UNAVAILABLE = answering(500, "InternalServerError")
+
+
+def count(worker: Process, event: str) -> int:
+    return sum(f'"event": "{event}"' in line for line in worker.lines)
+
+
+async def _until_beat(stores: Stores, worker_id: str, beat: int) -> None:
+    with anyio.fail_after(PATIENCE):
+        while True:
+            beats = {row.worker_id: row.beat for row in await stores.workers.list()}
+            if beats.get(worker_id, 0) >= beat:
+                return
+            await anyio.sleep(0.1)
+
+
+async def test_an_odd_row_of_a_worker_is_one_line(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """Though the rows are read with every heartbeat."""
+    stores, settings = real
+    odd: dict[str, Any] = {"WorkerID": {"S": "odd"}, "StartedAt": {"S": "yesterday"}}
+    await stores.engine.put(Put(table=WORKERS, item=odd))
+    with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
+        worker_id = worker.event("worker_started")["worker_id"]
+        worker.event("item_undecodable", key="odd")
+        await _until_beat(stores, worker_id, 6)
+        assert count(worker, "item_undecodable") == 1
+
+
+async def test_outcomes_that_wait_in_an_outage_are_a_few_lines(
+    real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy
+) -> None:
+    """One when it begins and one at its end, which says how many waited and for how long."""
+    stores, settings = real
+
+    async def refuse_outcomes(request: web.Request, forward: Forward) -> web.StreamResponse:
+        settles = '"COMPLETED"' in (await request.text())
+        return await (_UNAVAILABLE(request, forward) if settles else forward())
+
+    settings["STREAMER_ENDPOINT_URL"] = proxy.url
+    with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
+        worker.event("worker_started")
+        proxy.fault = refuse_outcomes
+        requests = await stores.requests.enqueue_many(
+            AsyncRequest(action="wait", payload={"seconds": 0.1}) for _ in range(16)
+        )
+        worker.event("settle_delayed")
+        await anyio.sleep(3)
+        proxy.fault = passing
+        done = await ended(stores, *(each.request_id for each in requests))
+        assert {each.status for each in done} == {RequestStatus.COMPLETED}
+        resumed = worker.event("settles_resumed")
+        assert 1 <= resumed["count"] <= 16
+        assert resumed["seconds"] >= 2
+        assert count(worker, "settle_delayed") == 1

@@ -1,0 +1,179 @@
+"""The shipped policy against the calls of real workers, as a proxy records and judges them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+
+from integration.fast import FAST, ended
+from integration.gateway import Server, connect, subscribe
+from integration.proxy import Forward, Proxy, answering
+from policy import Call, allowed, calls_of
+from processes import PATIENCE, Process
+from streamer_store import AsyncRequest, Connection, RequestStatus, Stores, SystemClock
+from streamer_store.engine import Put
+from streamer_store.schema import REQUESTS, SUBSCRIPTIONS
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+_DENY = answering(400, "AccessDeniedException")
+Settled = tuple[Stores, dict[str, str]]
+
+
+class Judge:
+    """A fault of the proxy: refuses what the policy does not allow, and records every call."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._allowed = allowed()
+        self.seen: set[Call] = set()
+
+    async def __call__(self, request: web.Request, forward: Forward) -> web.StreamResponse:
+        operation = request.headers["X-Amz-Target"].rpartition(".")[2]
+        calls = set(calls_of(operation, json.loads(await request.read()), self._prefix))
+        self.seen |= calls
+        if calls <= self._allowed:
+            return await forward()
+        return await _DENY(request, forward)
+
+
+@pytest.fixture
+def judged(real: Settled, proxy: Proxy) -> Judge:
+    """Let workers call the table through the judge, and the test without it."""
+    _, settings = real
+    judge = Judge(settings["STREAMER_TABLE_PREFIX"])
+    proxy.fault = judge
+    settings["STREAMER_ENDPOINT_URL"] = proxy.url
+    return judge
+
+
+@pytest.fixture
+def workers(
+    real: Settled, judged: Judge, plugins: str, server: Server
+) -> Iterator[tuple[Process, Process]]:
+    """Give two workers that push, the first of which leads."""
+    del judged
+    _, settings = real
+    more = settings | {
+        "PYTHONPATH": plugins,
+        "STREAMER_NOTIFIER_HOSTS": server.host,
+        "STREAMER_POLL_UNKNOWN_AFTER": "1s",
+        "STREAMER_DEPTH_INTERVAL": "1s",
+        "STREAMER_REAPER_INTERVAL": "1s",
+        "STREAMER_DRAIN_TIMEOUT": "500ms",
+    }
+    with ExitStack() as stack:
+        first = stack.enter_context(Process("run", **(FAST | more)))
+        first.event("worker_started")
+        second = stack.enter_context(Process("run", **(FAST | more)))
+        second.event("worker_started")
+        yield first, second
+
+
+async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+    with anyio.fail_after(PATIENCE):
+        while not await holds():  # noqa: ASYNC110  the table tells nobody
+            await anyio.sleep(0.05)
+
+
+async def _until_gone(stores: Stores, request_id: str) -> None:
+    """Wait until nobody is subscribed to the request any more."""
+
+    async def holds() -> bool:
+        return not await stores.subscriptions.get_by_request(request_id)
+
+    await _until(holds)
+
+
+async def _until_count(stores: Stores, status: RequestStatus, count: int) -> None:
+    async def holds() -> bool:
+        return (await stores.requests.depth(status, limit=100)).count == count
+
+    await _until(holds)
+
+
+async def _orphan(stores: Stores, request_id: str) -> None:
+    """Write a subscription whose connection has no row."""
+    item: dict[str, Any] = {
+        "SubscriptionID": {"S": f"nobody#{request_id}"},
+        "ConnectionID": {"S": "nobody"},
+        "RequestID": {"S": request_id},
+        "EventTypes": {"SS": ["progress", "complete", "error"]},
+        "CreatedAt": {"S": "2026-01-01T00:00:00.000000Z"},
+    }
+    await stores.engine.put(Put(table=SUBSCRIPTIONS, item=item))
+
+
+async def _stale(stores: Stores, server: Server) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    connection = Connection(
+        connection_id="stale",
+        user_id="u",
+        tenant_id="t",
+        endpoint=server.endpoint,
+        connected_at=long_ago,
+        last_ping=long_ago,
+    )
+    await stores.connections.save(connection)
+    await stores.subscriptions.subscribe("stale", "of-the-stale")
+
+
+async def _undecodable(stores: Stores) -> None:
+    """Write a waiting request whose payload is no map."""
+    now = SystemClock().now().isoformat()
+    item: dict[str, Any] = {
+        "RequestID": {"S": "odd"},
+        "Status": {"S": "PENDING"},
+        "CreatedAt": {"S": now.replace("+00:00", "Z")},
+        "Action": {"S": "wait"},
+        "Payload": {"S": "no map"},
+    }
+    await stores.engine.put(Put(table=REQUESTS, item=item))
+
+
+async def test_workers_call_what_the_policy_allows_and_all_of_it(
+    real: Settled, judged: Judge, workers: tuple[Process, Process], server: Server
+) -> None:
+    """Work, progress, push, rescue, reaping, connections and subscriptions that are gone."""
+    stores, _ = real
+    first, second = workers
+    await connect(stores, server, "ok-own", "gone-1")
+    await subscribe(stores, "told", "gone-1")
+    await _orphan(stores, "told")
+    await _stale(stores, server)
+    payload = {"seconds": 0.5}
+    await stores.requests.enqueue_many(
+        [
+            AsyncRequest(action="wait", payload=payload, request_id="told", connection_id="ok-own"),
+            AsyncRequest(action="nobody_has_this", request_id="unknown"),
+        ]
+    )
+    await _undecodable(stores)
+    await ended(stores, "told", "unknown")
+    await _until_count(stores, RequestStatus.FAILED, 2)
+    await server.until("ok-own", "progress", "complete")
+    await _until_gone(stores, "told")
+    await _until_gone(stores, "of-the-stale")
+
+    await stores.requests.enqueue_many(
+        AsyncRequest(action="first_hangs", request_id=f"hangs-{number}") for number in range(8)
+    )
+    await _until_count(stores, RequestStatus.PROCESSING, 8)
+    first.signal(signal.SIGKILL)
+    second.event("worker_buried")
+    await stores.requests.cancel("hangs-0")
+    second.signal(signal.SIGTERM)
+    assert second.ended() == 0
+
+    posted = {each for each in allowed() if each[0] == "execute-api:ManageConnections"}
+    assert len(posted) == 1
+    assert server.received()
+    assert judged.seen - allowed() == set()
+    assert allowed() - posted - judged.seen == set()

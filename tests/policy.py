@@ -1,0 +1,38 @@
+"""The shipped policy of a worker, and which calls it allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from processes import ROOT
+from streamer_worker.settings import Settings
+
+POLICY: Final[dict[str, Any]] = json.loads(
+    (ROOT / "deploy" / "iam" / "worker-policy.json").read_text()
+)
+TABLE: Final = "arn:aws:dynamodb:*:*:table/"
+PREFIX: Final[str] = Settings().table_prefix
+Call = tuple[str, str]
+
+
+def allowed() -> set[Call]:
+    """Return every action that is allowed, with its resource."""
+    found = set()
+    for statement in POLICY["Statement"]:
+        assert statement["Effect"] == "Allow"
+        resources = statement["Resource"]
+        for resource in [resources] if isinstance(resources, str) else resources:
+            found |= {(action, resource) for action in statement["Action"]}
+    return found
+
+
+def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[Call]:
+    """Yield what a call to DynamoDB needs, each table named as by the default prefix."""
+    # Batches name several tables, as keys.
+    for name in body.get("RequestItems") or [body.get("TableName", "")]:
+        resource = f"{TABLE}{PREFIX}{name.removeprefix(prefix)}"
+        if "IndexName" in body:
+            resource = f"{resource}/index/{body['IndexName']}"
+        yield f"dynamodb:{operation}", resource

@@ -1,0 +1,109 @@
+"""What the CLI prints: one line for each thing, whatever others have written into the tables."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer_worker.cli import output
+
+HOSTILE = "a\nfailed  b\r\x1b[31mred\x9b2J\u2028\u202ec\td\x00\x7f\ud800"
+FOLDER = Path(output.__file__).parent
+_CALLS = {"print", "echo", "secho", "Console", "confirm", "prompt", "dumps"}
+
+
+def called(path: Path) -> set[str]:
+    """Return the names of the functions that a module calls."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    functions = [node.func for node in nodes if isinstance(node, ast.Call)]
+    return {getattr(each, "id", getattr(each, "attr", "")) for each in functions}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_one_module_prints(path: Path) -> None:
+    """So a new command cannot forget to escape; the demo's texts are its own."""
+    if path.name not in {"output.py", "demo.py"}:
+        assert called(path) & _CALLS == set()
+
+
+@pytest.mark.parametrize("err", [False, True])
+def test_a_message_is_one_line(capsys: pytest.CaptureFixture[str], *, err: bool) -> None:
+    """On stdout and on stderr."""
+    output.say(HOSTILE, err=err)
+    out, said = capsys.readouterr()
+    text = said if err else out
+    assert text.count("\n") == 1
+    assert text[:-1].isprintable()
+    assert r"a\nfailed  b\r\x1b[31mred\x9b2J" in text
+
+
+def test_an_error_is_a_line_for_each_detail(capsys: pytest.CaptureFixture[str]) -> None:
+    """The headline first; markup of rich is text."""
+    output.fail(f"[bold]{HOSTILE}", [HOSTILE, "second"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("error: [bold]a")
+    assert lines[2] == "  second"
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_is_printable_and_whole(indent: int | None) -> None:
+    """It reads back as what it was; letters are letters."""
+    value = {HOSTILE: [HOSTILE, "Größe 数 😀"], "long": "x" * 200_000, "n": 1.5}
+    text = output.json_text(value, indent=indent)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "Größe 数 😀" in text
+    assert json.loads(text) == value
+    assert (indent is None) == ("\n" not in text)
+
+
+def test_a_row_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every column."""
+    monkeypatch.setenv("COLUMNS", "600")
+    output.print_table(("id", "host"), [(HOSTILE, HOSTILE), ("second", "b")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[2].split() == ["second", "b"]
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_long_text_fills_no_screens(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 KB in each cell are a few lines; an id of a usual length is whole."""
+    monkeypatch.setenv("COLUMNS", "120")
+    long = "x" * 200_000
+    output.print_table(("id", "action", "host"), [(long, long, long), ("i" * 128, "a", "b")])
+    output.print_fields([("action", long)])
+    output.say(long)
+    output.fail(long, [long])
+    out, err = capsys.readouterr()
+    assert "i" * 128 in out
+    assert len(out + err) < 20_000
+    assert "…" in out
+
+
+def test_fields_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line break in a value starts no field."""
+    output.print_fields([("error", "it broke\nstatus  COMPLETED"), ("status", "FAILED")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["error", "status"]
+
+
+def test_a_character_that_stdout_lacks_is_escaped(tmp_path: Any) -> None:
+    """A terminal in another encoding gets an escape, and no traceback."""
+    with (
+        (tmp_path / "out").open("w", encoding="latin-1") as stream,
+        pytest.MonkeyPatch.context() as m,
+    ):
+        m.setattr("sys.stdout", stream)
+        output.print_any_text()
+        output.say("Größe 数")
+    assert (tmp_path / "out").read_text("latin-1") == "Größe \\u6570\n"

@@ -1,0 +1,94 @@
+"""Accepting connections within bounds: in number, in time, and in what a shortage costs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from streamer_worker.events import Events, StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Prometheus, a supervisor and a load balancer need a handful.
+MAX_CONNECTIONS: Final = 64
+# Seconds from accepting a connection until it is closed, whatever it does.
+LIFETIME: Final = 10.0
+# Seconds until the next try when accept() has failed, and between two reports of that.
+_PAUSE_AFTER_FAILURE: Final = 1.0
+_REPORT_EVERY: Final = 60.0
+
+
+class Acceptor:
+    """Hands each connection that it accepts to a protocol of `factory`.
+
+    1. At `max_connections` the oldest connection is closed for the new one. So peers that connect
+       and send nothing do not keep out a probe, which is answered within milliseconds.
+    2. A connection is closed after `lifetime` seconds.
+    3. When accept() fails (the process has no descriptors left), it is tried again after a
+       second, and reported once a minute.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        factory: Callable[[], asyncio.BaseProtocol],
+        *,
+        events: Events,
+        max_connections: int = MAX_CONNECTIONS,
+        lifetime: float = LIFETIME,
+    ) -> None:
+        self._listening = listening
+        self._factory = factory
+        self._events = events
+        self._max_connections = max_connections
+        self._lifetime = lifetime
+        self._loop = asyncio.get_running_loop()
+        self._open: list[asyncio.Transport] = []
+        self._next_report = 0.0
+
+    async def accept(self) -> None:
+        """Accept until cancelled."""
+        while True:
+            try:
+                await self._accept_one()
+            except ConnectionError:  # the peer has gone before it was accepted
+                continue
+            except Exception as error:  # noqa: BLE001  whatever it is, later ones may be accepted
+                self._report(error)
+                await anyio.sleep(_PAUSE_AFTER_FAILURE)
+
+    async def _accept_one(self) -> None:
+        accepted, _ = await self._loop.sock_accept(self._listening)
+        try:
+            transport, _ = await self._loop.connect_accepted_socket(self._factory, accepted)
+        except BaseException:
+            accepted.close()
+            raise
+        self._admit(transport)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for transport in self._open:
+            transport.abort()
+
+    def _admit(self, transport: asyncio.Transport) -> None:
+        self._open = [each for each in self._open if _holds_descriptor(each)]
+        if len(self._open) >= self._max_connections:
+            self._open.pop(0).abort()
+        self._open.append(transport)
+        self._loop.call_later(self._lifetime, transport.abort)
+
+    def _report(self, error: Exception) -> None:
+        now = self._loop.time()
+        if now >= self._next_report:
+            self._next_report = now + _REPORT_EVERY
+            self._events.emit(StepFailed(loop="http", error=error))
+
+
+def _holds_descriptor(transport: asyncio.Transport) -> bool:
+    """Return whether the transport is open, or is closing and has still bytes to send."""
+    return not transport.is_closing() or transport.get_write_buffer_size() > 0
