@@ -42,6 +42,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("x-amzn-RequestId", "of the recorder")
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
