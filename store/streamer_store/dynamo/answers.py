@@ -81,9 +81,9 @@ def _fields(operation: str, arguments: Mapping[str, Any]) -> dict[str, tuple[boo
     """Return the fields that the stores read: whether each is required, and its check."""
     match operation:
         case "GetItem":
-            return {"Item": (False, is_item)}
+            return {"Item": (False, _is_item_of(arguments.get("Key", {})))}
         case "UpdateItem" if arguments.get("ReturnValues") == "ALL_NEW":
-            return {"Attributes": (True, _is_full_item)}
+            return {"Attributes": (True, _is_item_of(arguments.get("Key", {})))}
         case "Query" | "Scan":
             counts = arguments.get("Select") == "COUNT"
             return {
@@ -118,6 +118,13 @@ def is_item(value: Any) -> bool:
 
 def _is_full_item(value: Any) -> bool:
     return bool(value) and is_item(value)
+
+
+def _is_item_of(key: Mapping[str, Any]) -> Check:
+    """Return a check for an item with this key: a proxy may answer what another call asked."""
+    return lambda value: (
+        _is_full_item(value) and all(value.get(name) == part for name, part in key.items())
+    )
 
 
 def _is_attribute(value: Any) -> bool:

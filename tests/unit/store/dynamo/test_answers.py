@@ -160,6 +160,17 @@ def test_a_field_that_is_missing_or_wrong_is_named(
     assert field in found
 
 
+@pytest.mark.parametrize(
+    ("operation", "field"), [("GetItem", "Item"), ("UpdateItem", "Attributes")]
+)
+def test_an_item_of_another_key_is_no_answer(operation: str, field: str) -> None:
+    """A proxy that answers from a cache may mix calls up."""
+    arguments = {"Key": {"RequestID": {"S": "r1"}}, "ReturnValues": "ALL_NEW"}
+    own, other = ({"RequestID": {"S": each}, "Status": {"S": "PENDING"}} for each in ("r1", "r2"))
+    assert problem_with_answer(operation, arguments, {field: own}) is None
+    assert problem_with_answer(operation, arguments, {field: other}) is not None
+
+
 @pytest.mark.parametrize("item", WRONG, ids=str)
 @pytest.mark.parametrize(
     ("operation", "answer"),
