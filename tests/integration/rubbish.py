@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,6 +85,15 @@ async def _dropping_the_request_id(_request: web.Request, forward: Forward) -> w
     return answer
 
 
+async def _without_end(request: web.Request, _forward: Forward) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": _DYNAMODB, "x-amzn-RequestId": "1"})
+    await answer.prepare(request)
+    with suppress(ConnectionError):
+        while True:
+            await answer.write(b" " * 1024 * 1024)
+    return answer
+
+
 RUBBISH: Final[dict[str, Fault]] = {
     "a page": _answering(_PAGE),
     "a page with a request id": _answering(_PAGE, request_id=True),
@@ -127,6 +137,9 @@ RUBBISH: Final[dict[str, Fault]] = {
     "a balancer's 503": _answering(_PAGE, status=503),
     "a list with 500": _answering(b"[1]", status=500, kind=_DYNAMODB, request_id=True),
 }
+
+
+ENDLESS: Final[Fault] = _without_end
 
 
 class CredentialProgram:

@@ -16,7 +16,7 @@ import pytest
 
 from integration.fast import FAST, ended
 from integration.proxy import Proxy, passing
-from integration.rubbish import RUBBISH, WRONG_OUTPUTS, CredentialProgram
+from integration.rubbish import ENDLESS, RUBBISH, WRONG_OUTPUTS, CredentialProgram
 from processes import PATIENCE, Process
 from streamer_store import (
     AsyncRequest,
@@ -30,7 +30,7 @@ from streamer_store import (
     WorkerRow,
     open_stores,
 )
-from streamer_store.dynamo import credentials
+from streamer_store.dynamo import credentials, session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -117,6 +117,17 @@ async def test_no_call_takes_rubbish_for_an_answer(
     assert {name: text for name, text in found.items() if text} == {}
     with pytest.raises(NotFound):
         await stores.requests.get("never")
+
+
+async def test_an_answer_without_an_end_is_not_read_to_the_end(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fill the memory for as long as the call's time limit is."""
+    monkeypatch.setattr(session, "_LARGEST_BODY", 4 * 1024 * 1024)
+    async with open_stores(endpoint_url=proxy.url, attempts=1) as behind:
+        proxy.fault = ENDLESS
+        with pytest.raises(StoreUnavailable, match="more than 4194304 bytes"):
+            await behind.workers.list()
 
 
 async def test_what_passes_after_a_few_tries_is_not_noticed(

@@ -25,7 +25,6 @@ BODY_TOO_LARGE: Final = 413
 _CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 # Namespaces of the error types of DynamoDB, and of the AWS framework that it is built on.
 _ERROR_NAMESPACES: Final = ("com.amazonaws.dynamodb.", "com.amazon.coral.")
-_SHOWN_BYTES: Final = 60
 _NUMERAL: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 Check = Callable[[Any], bool]
@@ -39,7 +38,8 @@ def problem_with_response(status: int, headers: Mapping[str, str], body: bytes) 
     the request was too large.
     """
     kind = headers.get("content-type", "without a content type")
-    seen = f"HTTP {status}, {kind}, {body[:_SHOWN_BYTES]!r}"
+    # Nothing of the body, which may hold a payload.
+    seen = f"HTTP {status}, {shown(kind)}, {len(body)} bytes"
     if not headers.get("x-amzn-requestid"):
         return f"not an answer of DynamoDB's, since it has no x-amzn-RequestId: {seen}"
     checksum = headers.get("x-amz-crc32")
@@ -73,7 +73,7 @@ def problem_with_answer(
             if required:
                 return f"the answer to {operation} has no {field}"
         elif not check(value):
-            return f"the answer to {operation} has a wrong {field}: {shown(value)}"
+            return f"the answer to {operation} has a wrong {field}"
     return None
 
 
