@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import uuid
@@ -140,6 +141,23 @@ RUBBISH: Final[dict[str, Fault]] = {
 
 
 ENDLESS: Final[Fault] = _without_end
+
+
+def breaking_off(*, stalls: bool) -> Fault:
+    """Send the head of an answer and a part of its body, then nothing, or the end."""
+
+    async def fault(request: web.Request, _forward: Forward) -> web.StreamResponse:
+        headers = {"Content-Type": _DYNAMODB, "x-amzn-RequestId": "1", "Content-Length": "100"}
+        answer = web.StreamResponse(headers=headers)
+        await answer.prepare(request)
+        await answer.write(b"{")
+        if stalls:
+            await asyncio.Event().wait()
+        assert request.transport is not None
+        request.transport.close()
+        return answer
+
+    return fault
 
 
 class CredentialProgram:

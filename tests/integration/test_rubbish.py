@@ -15,11 +15,12 @@ import anyio
 import pytest
 
 from integration.fast import FAST, ended
-from integration.proxy import Proxy, passing
-from integration.rubbish import ENDLESS, RUBBISH, WRONG_OUTPUTS, CredentialProgram
+from integration.proxy import Proxy, passing, stalling
+from integration.rubbish import ENDLESS, RUBBISH, WRONG_OUTPUTS, CredentialProgram, breaking_off
 from processes import PATIENCE, Process
 from streamer_store import (
     AsyncRequest,
+    CallEnded,
     Candidate,
     Claim,
     Connection,
@@ -27,6 +28,7 @@ from streamer_store import (
     RequestStatus,
     Stores,
     StoreUnavailable,
+    TryFailed,
     WorkerRow,
     open_stores,
 )
@@ -128,6 +130,29 @@ async def test_an_answer_without_an_end_is_not_read_to_the_end(
         proxy.fault = ENDLESS
         with pytest.raises(StoreUnavailable, match="more than 4194304 bytes"):
             await behind.workers.list()
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls: bool) -> None:
+    """As when there is none at all."""
+    async with open_stores(endpoint_url=proxy.url, attempts=2, read_timeout=0.2) as behind:
+        proxy.fault = breaking_off(stalls=stalls)
+        with pytest.raises(StoreUnavailable):
+            await behind.workers.list()
+    assert proxy.calls["Scan"] == 2
+
+
+async def test_a_call_has_a_time_limit_over_all_its_tries(proxy: Proxy) -> None:
+    """It is told as a failure, and with the time that it took."""
+    told: list[CallEnded | TryFailed] = []
+    async with open_stores(endpoint_url=proxy.url, call_timeout=0.5, observe=told.append) as behind:
+        proxy.fault = stalling
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0.5 s"):
+            await behind.workers.list()
+    assert told == [
+        TryFailed(operation="Scan", code="CallTimeout", throttled=False),
+        CallEnded(operation="Scan", seconds=0.5),
+    ]
 
 
 async def test_what_passes_after_a_few_tries_is_not_noticed(
