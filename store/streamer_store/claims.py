@@ -22,6 +22,7 @@ from streamer_store.errors import (
     RequestNotPending,
     Undecodable,
     ValidationError,
+    located,
 )
 from streamer_store.models import (
     AsyncRequest,
@@ -60,10 +61,9 @@ class Claims:
     ) -> Claim:
         now = self._clock.now()
         if candidate.status not in WAITING:
-            where = self._at("claim", candidate.request_id)
-            raise RequestNotPending(f"the request is {candidate.status}", **where)
+            raise self._not_pending("claim", candidate.request_id, candidate.status)
         if not candidate.due(now):
-            raise RequestNotPending("not due yet", **self._at("claim", candidate.request_id))
+            raise self._not_pending("claim", candidate.request_id, candidate.status, "not due yet")
         if candidate.broken is not None:
             broken = Undecodable(candidate.broken, **self._at("claim", candidate.request_id))
             await self._give_up(candidate, str(broken), INVALID_REQUEST)
@@ -80,7 +80,8 @@ class Claims:
         except Undecodable as error:
             held = _handle(candidate.request_id, version)
             await self.fail(held, str(error), INVALID_REQUEST)
-            raise
+            with located("claim", self._table):
+                raise
 
     async def update_progress(
         self,
@@ -226,7 +227,7 @@ class Claims:
                 return failed.old
             status = codec.raw_text(failed.old, "Status")
             if seen.status in WAITING and status not in WAITING:
-                raise RequestNotPending(f"the request is {status}", **where) from None
+                raise self._not_pending(operation, seen.request_id, status) from None
             raise ConcurrentModification("the request has moved on", **where) from None
 
     async def _write_held(self, operation: str, claim: Claim, update: Update) -> None:
@@ -253,6 +254,18 @@ class Claims:
         if status == RequestStatus.CANCELLED:
             return Cancelled("the request was cancelled", status=status, **where)
         return ClaimLost(f"the request is {status} by another write", status=status, **where)
+
+    def _not_pending(
+        self, operation: str, request_id: str, status: str, message: str | None = None
+    ) -> RequestNotPending:
+        """Return the error for a request that has this status, of whatever text."""
+        known = RequestStatus(status) if status in set(RequestStatus) else None
+        where = self._at(operation, request_id)
+        return RequestNotPending(message or f"the request is {status}", status=known, **where)
+
+    def _read(self, operation: str, item: Item) -> AsyncRequest:
+        with located(operation, self._table):
+            return codec.request(item)
 
     def _at(self, operation: str, key: str) -> dict[str, Any]:
         return {"operation": operation, "table": self._table, "key": key}

@@ -23,7 +23,7 @@ from streamer_store.models import (
     Subscription,
     WorkerRow,
 )
-from streamer_store.times import format_time, parse_time
+from streamer_store.times import NEVER, format_time, parse_time
 from streamer_store.values import AttributeValue, Item, decode, encode, encode_document
 
 _REASON_CHARS: Final = 200
@@ -58,6 +58,12 @@ def _time(value: Any) -> Any:
     return None if text is None else parse_time(text)
 
 
+def _connected_at(value: Any) -> Any:
+    """Read a time that every connection must have: Go's zero time stays what it is."""
+    text = _text(value)
+    return None if text is None else parse_time(text) or NEVER
+
+
 def _write_time(value: Any, _field: str) -> AttributeValue:
     return {"S": format_time(value)}
 
@@ -86,10 +92,6 @@ def _texts(value: Any) -> frozenset[str]:
     return frozenset(str(each) for each in value)
 
 
-def _events(value: Any) -> frozenset[EventType]:
-    return frozenset(EventType(each) for each in value)
-
-
 def _write_set(value: frozenset[str], field: str) -> AttributeValue:
     return encode({str(each) for each in value}, field)
 
@@ -99,7 +101,7 @@ CONNECTION: Final = (
     _Attribute("UserID", "user_id", _text),
     _Attribute("TenantID", "tenant_id", _text),
     _Attribute("Endpoint", "endpoint", _text),
-    _Attribute("ConnectedAt", "connected_at", _time, _write_time),
+    _Attribute("ConnectedAt", "connected_at", _connected_at, _write_time),
     _Attribute("LastPing", "last_ping", _time, _write_time),
     _Attribute("Metadata", "metadata", _document, encode_document),
     _Attribute("TTL", "ttl", _number),
@@ -138,7 +140,7 @@ REQUEST: Final = (
 SUBSCRIPTION: Final = (
     _Attribute("ConnectionID", "connection_id", _text),
     _Attribute("RequestID", "request_id", _text),
-    _Attribute("EventTypes", "event_types", _events, _write_set),
+    _Attribute("EventTypes", "event_types", _texts, _write_set),
     _Attribute("CreatedAt", "created_at", _time, _write_time),
     _Attribute("TTL", "ttl", _number),
 )
@@ -193,7 +195,16 @@ def request(item: Item) -> AsyncRequest:
 
 
 def subscription(item: Item) -> Subscription:
-    return _read(item, SUBSCRIPTION, Subscription, "SubscriptionID")
+    """Return the record for `item`. Raises Undecodable.
+
+    Event types that this release does not know are kept apart: the known ones count.
+    """
+    fields = _fields(item, SUBSCRIPTION, "SubscriptionID")
+    stored = fields.get("event_types")
+    if stored is not None:
+        fields["event_types"] = frozenset(each for each in EventType if each.value in stored)
+        fields["unknown_event_types"] = stored - fields["event_types"]
+    return _build(Subscription, SUBSCRIPTION, fields, raw_text(item, "SubscriptionID"))
 
 
 def worker(item: Item) -> WorkerRow:
@@ -228,7 +239,7 @@ def last_heard(item: Item) -> datetime:
     """Return a connection's LastPing, or else its ConnectedAt. Raises Undecodable."""
     fields = _fields(item, CONNECTION, "ConnectionID")
     heard = fields.get("last_ping") or fields.get("connected_at")
-    if heard is None:
+    if heard in {None, NEVER}:
         raise Undecodable(
             "LastPing and ConnectedAt are missing", key=raw_text(item, "ConnectionID")
         )

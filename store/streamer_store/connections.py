@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -23,17 +23,15 @@ from streamer_store.engine import (
     pages,
 )
 from streamer_store.engine import equals as equal_to
-from streamer_store.errors import NotFound, Undecodable, ungrouped
-from streamer_store.models import Connection, require_text, require_time
+from streamer_store.errors import NotFound, Undecodable, located, ungrouped
+from streamer_store.models import Connection, require_limit, require_text, require_time
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
-from streamer_store.times import epoch, format_time
+from streamer_store.times import OFFSETS, epoch, format_time
 from streamer_store.values import Item
 
 _SEGMENTS = 4
 _DELETES_AT_ONCE = 16
-# Text with an offset may sort up to a day away from its moment.
-_OFFSETS = timedelta(days=1)
 # Text that does not begin with a digit is no time: it must come, to be told.
 _PAST_DIGITS = ":"
 _BY_USER = CONNECTIONS.index("UserIndex")
@@ -70,7 +68,8 @@ class ConnectionTable:
         item = await self._engine.get(CONNECTIONS, connection_id)
         if item is None:
             raise NotFound("no such connection", **self._at("get", connection_id))
-        return codec.connection(item)
+        with located("get", self._table):
+            return codec.connection(item)
 
     async def get_many(self, connection_ids: Iterable[str]) -> dict[str, Connection]:
         keys = list(dict.fromkeys(connection_ids))
@@ -95,14 +94,15 @@ class ConnectionTable:
         return await self._listed(_BY_TENANT, tenant_id)
 
     async def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:
-        left, after = limit, None
+        left = None if limit is None else require_limit(limit)
+        after = None
         while True:
             page = await self._engine.scan(Scan(table=CONNECTIONS, after=after))
             for record in self._decoded(page.items):
-                if left == 0:
-                    return
                 yield record
                 left = None if left is None else left - 1
+                if left == 0:
+                    return
             after = page.after
             if after is None:
                 return
@@ -238,6 +238,6 @@ class _Counts:
 
 def _sooner(before: datetime) -> datetime:
     try:
-        return before + _OFFSETS
+        return before + OFFSETS
     except OverflowError:
         return before

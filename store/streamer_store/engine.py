@@ -87,7 +87,8 @@ class Delete:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """One page of an index, in the order of its range key, from `at_least` on where that is
-    given. `counts`: only how many there are is wanted.
+    given. `counts`: only how many there are is wanted. `attributes`: only these, or all that the
+    index carries.
     """
 
     table: Table
@@ -95,6 +96,7 @@ class Query:
     value: str
     at_least: AttributeValue | None = None
     counts: bool = False
+    attributes: tuple[str, ...] = ()
     ascending: bool = True
     limit: int | None = None
     after: Item | None = None

@@ -82,7 +82,10 @@ class ItemTooLarge(ValidationError):
 
 
 class RequestNotPending(StoreError):
-    """The request's status, or its RetryAfter, does not allow the move."""
+    """The request's status, or its RetryAfter, does not allow the move.
+
+    `status` is the one that the request had, or None where it is none that we know.
+    """
 
     def __init__(
         self,
@@ -147,6 +150,17 @@ class AccessDenied(StoreError):
 
 class TableMissing(StoreError):
     """The table or the index does not exist."""
+
+
+@contextmanager
+def located(operation: str, table: str) -> Iterator[None]:
+    """Have an Undecodable raised in the block name the operation and the table."""
+    try:
+        yield
+    except Undecodable as error:
+        error.operation = error.operation or operation
+        error.table = error.table or table
+        raise
 
 
 @contextmanager

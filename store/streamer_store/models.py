@@ -31,7 +31,10 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
-    """A WebSocket connection. `ttl` is in epoch seconds; None means 24 hours from saving."""
+    """A WebSocket connection. `ttl` is in epoch seconds; None means 24 hours from saving.
+
+    `connected_at` is in the year 1 where a producer in Go has stored no time.
+    """
 
     connection_id: str
     user_id: str
@@ -141,20 +144,25 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subscription:
-    """Whoever is behind `connection_id` wants these events of the request."""
+    """Whoever is behind `connection_id` wants these events of the request.
+
+    `unknown_event_types` are those in the table that this release does not know. They are not
+    written.
+    """
 
     connection_id: str
     request_id: str
     event_types: frozenset[EventType] = frozenset(EventType)
     created_at: datetime | None = None
     ttl: int | None = None
+    unknown_event_types: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         require_text("connection_id", self.connection_id)
         require_text("request_id", self.request_id)
         if "#" in self.connection_id:
             raise ValidationError("connection_id", "must not contain '#', which joins the key")
-        if not self.event_types:
+        if not self.event_types and not self.unknown_event_types:
             raise ValidationError("event_types", "must name at least one event type")
         for each in self.event_types:
             if not isinstance(each, EventType):
@@ -254,6 +262,21 @@ def require_text(name: str, value: object) -> None:
     _any_text(name, value)
     if not value:
         raise ValidationError(name, "must not be empty")
+
+
+def known_status(value: object) -> RequestStatus:
+    """Return the status that `value` is, or names. Raises ValidationError."""
+    try:
+        return RequestStatus(value)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValidationError("status", f"{shown(value)} is not a request status") from error
+
+
+def require_limit(value: object) -> int:
+    """Return a limit, which is a whole number from 1 on. Raises ValidationError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValidationError("limit", f"must be a whole number, 1 or more, not {shown(value)}")
+    return value
 
 
 def require_fraction(name: str, value: object) -> None:

@@ -15,14 +15,12 @@ from streamer_store.engine import ConditionFailed, Engine, Update
 from streamer_store.errors import (
     ConcurrentModification,
     NotFound,
-    RequestNotPending,
-    ValidationError,
 )
-from streamer_store.models import AsyncRequest, RequestStatus, require_text
+from streamer_store.models import AsyncRequest, RequestStatus, known_status, require_text
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import TERMINAL, WAITING, sources
-from streamer_store.values import Item, shown
+from streamer_store.values import Item
 
 if TYPE_CHECKING:
     import random
@@ -38,49 +36,53 @@ class Moves(Claims):
         self._workers = workers
 
     async def cancel(self, request_id: str) -> AsyncRequest:
-        item = await self._cancel(request_id, sources(RequestStatus.CANCELLED), None)
-        return codec.request(item)
+        before = sources(RequestStatus.CANCELLED)
+        return self._read("cancel", await self._cancel("cancel", request_id, before, None))
 
     async def redrive(self, request_id: str) -> AsyncRequest:
-        return codec.request(await self._redrive(request_id, None))
+        return self._read("redrive", await self._redrive("redrive", request_id, None))
 
     async def update_status(
         self, request_id: str, status: RequestStatus, message: str | None = None
     ) -> AsyncRequest:
-        match status:
+        operation = "update_status"
+        match known_status(status):
             case RequestStatus.CANCELLED:
-                return codec.request(await self._cancel(request_id, WAITING, message))
+                item = await self._cancel(operation, request_id, WAITING, message)
             case RequestStatus.PENDING:
-                return codec.request(await self._redrive(request_id, message))
-            case RequestStatus():
-                raise RequestNotPending(
-                    f"only the holder of a claim moves a request to {status}",
-                    **self._at("update_status", request_id),
-                )
-        raise ValidationError("status", f"{shown(status)} is not a request status")
+                item = await self._redrive(operation, request_id, message)
+            case wanted:
+                seen = codec.raw_text(await self._look(request_id, operation), "Status")
+                message = f"only the holder of a claim moves a request to {wanted}"
+                raise self._not_pending(operation, request_id, seen, message)
+        return self._read(operation, item)
 
     async def _cancel(
-        self, request_id: str, before: frozenset[RequestStatus], message: str | None
+        self,
+        operation: str,
+        request_id: str,
+        before: frozenset[RequestStatus],
+        message: str | None,
     ) -> Item:
         def update(seen: Item) -> Update:
             version = seen.get("Version", {}).get("S")
             fresh = writes.cancel_version(version) if version else new_id(self._rng)
             return writes.cancel(seen, version=fresh, message=message, now=self._clock.now())
 
-        item = await self._operate("cancel", request_id, before, RequestStatus.CANCELLED, update)
+        item = await self._operate(operation, request_id, before, RequestStatus.CANCELLED, update)
         worker_id = codec.raw_text(item, "WorkerID")
         if worker_id:
             await self._workers.request_cancel(worker_id, codec.raw_text(item, "Version"))
         return item
 
-    async def _redrive(self, request_id: str, message: str | None) -> Item:
+    async def _redrive(self, operation: str, request_id: str, message: str | None) -> Item:
         version = new_id(self._rng)
 
         def update(seen: Item) -> Update:
             return writes.redrive(seen, version=version, message=message, now=self._clock.now())
 
         before = sources(RequestStatus.PENDING) & TERMINAL
-        return await self._operate("redrive", request_id, before, None, update)
+        return await self._operate(operation, request_id, before, None, update)
 
     async def _operate(
         self,
@@ -98,7 +100,7 @@ class Moves(Claims):
             if done is not None and status == done:
                 return seen
             if status not in {each.value for each in before}:
-                raise RequestNotPending(f"the request is {status}", **where)
+                raise self._not_pending(operation, request_id, status)
             write = update(seen)
             try:
                 return await self._engine.update(write)

@@ -1,7 +1,16 @@
 """The contracts. One suite (`tests/contract`) holds every implementation to them.
 
 Every method may raise StoreUnavailable (a write may then have taken effect or not),
-AccessDenied and TableMissing. Ids must not be empty: ValidationError.
+AccessDenied and TableMissing.
+
+Each raises ValidationError for an argument that can never be right:
+- an id that is empty or no text;
+- a `limit` that is not a whole number from 1 on (None, where it is allowed, means all). An
+  iterator raises it when the iteration begins;
+- a `status` that is none of RequestStatus.
+
+Lists are in the order of the text of CreatedAt, as the index has it. Text with an offset other
+than UTC sorts by its local time.
 """
 
 from __future__ import annotations
@@ -61,7 +70,7 @@ class ConnectionStore(Protocol):
         ...
 
     async def get(self, connection_id: str) -> Connection:
-        """Raises NotFound; Undecodable."""
+        """Raises NotFound; Undecodable, which names the operation, the table and the key."""
         ...
 
     async def get_many(self, connection_ids: Iterable[str]) -> dict[str, Connection]:
@@ -117,7 +126,7 @@ class RequestQueue(Protocol):
         ...
 
     async def get(self, request_id: str) -> AsyncRequest:
-        """Raises NotFound; Undecodable."""
+        """Raises NotFound; Undecodable, which names the operation, the table and the key."""
         ...
 
     async def get_many(self, request_ids: Iterable[str]) -> dict[str, AsyncRequest]:
@@ -147,7 +156,8 @@ class RequestQueue(Protocol):
     async def depth(self, status: RequestStatus, *, limit: int) -> Depth:
         """Count the requests of a status, as StatusIndex shows them, up to `limit`.
 
-        The index is read: half a read unit for each 4 KB of entries (15 to 40 of them).
+        The oldest of them is told by its moment, whatever the offset in its text. The index is
+        read: half a read unit for each 4 KB of entries (15 to 40 of them).
         """
         ...
 
@@ -288,7 +298,7 @@ class RequestQueue(Protocol):
         """Move a request by hand: a waiting one to CANCELLED, an ended one to PENDING.
 
         `message` becomes ProgressMessage. What enters or leaves PROCESSING needs a claim:
-        RequestNotPending. Raises NotFound.
+        RequestNotPending, whose `status` is the one that the request has. Raises NotFound.
         """
         ...
 

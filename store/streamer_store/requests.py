@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,20 @@ from streamer_store.errors import (
     ValidationError,
     ungrouped,
 )
-from streamer_store.models import AsyncRequest, Candidate, Claim, RequestStatus, require_text
+from streamer_store.models import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    RequestStatus,
+    known_status,
+    require_limit,
+    require_text,
+    require_time,
+)
 from streamer_store.moves import Moves
 from streamer_store.protocols import CandidatePage, Depth, WorkerRegistry
 from streamer_store.schema import REQUEST_TTL, REQUESTS, Index
-from streamer_store.times import epoch, format_second
+from streamer_store.times import epoch, parse_time, text_after, text_before
 from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
 
 if TYPE_CHECKING:
@@ -97,7 +106,7 @@ class RequestStore(Moves):
         return records
 
     async def get(self, request_id: str) -> AsyncRequest:
-        return codec.request(await self._look(request_id, "get"))
+        return self._read("get", await self._look(request_id, "get"))
 
     async def get_many(self, request_ids: Iterable[str]) -> dict[str, AsyncRequest]:
         keys = list(dict.fromkeys(request_ids))
@@ -124,14 +133,16 @@ class RequestStore(Moves):
         since: datetime | None = None,
         newest_first: bool = False,
     ) -> CandidatePage:
+        if since is not None:
+            require_time("since", since)
         page = await self._engine.query(
             Query(
                 table=REQUESTS,
                 index=_BY_STATUS,
-                value=RequestStatus(status).value,
-                at_least=None if since is None else {"S": format_second(since)},
+                value=known_status(status).value,
+                at_least=None if since is None else {"S": text_before(since)},
                 ascending=not newest_first,
-                limit=_positive(limit),
+                limit=require_limit(limit),
                 after=cursor,
             )
         )
@@ -141,30 +152,30 @@ class RequestStore(Moves):
         return CandidatePage(candidates=found, cursor=page.after)
 
     async def depth(self, status: RequestStatus, *, limit: int) -> Depth:
-        first = (await self.entries(status, limit=1)).candidates
+        value = known_status(status).value
+        require_limit(limit)
         count, cursor = 0, None
+        oldest = _Oldest()
         while True:
             page = await self._engine.query(
                 Query(
                     table=REQUESTS,
                     index=_BY_STATUS,
-                    value=RequestStatus(status).value,
-                    counts=True,
-                    limit=_positive(limit) - count,
+                    value=value,
+                    counts=oldest.is_final,
+                    attributes=() if oldest.is_final else ("CreatedAt",),
+                    limit=limit - count,
                     after=cursor,
                 )
             )
+            oldest.add(page.items)
             count, cursor = count + page.count, page.after
             if cursor is None or count >= limit:
                 break
-        return Depth(
-            count=count,
-            more=cursor is not None,
-            oldest=first[0].created_at if first else None,
-        )
+        return Depth(count=count, more=cursor is not None, oldest=oldest.moment)
 
     async def dequeue(self, limit: int) -> list[Claim]:
-        _positive(limit)
+        require_limit(limit)
         claims: list[Claim] = []
         for status in (RequestStatus.PENDING, RequestStatus.RETRYING):
             async with aclosing(self._candidates(status)) as candidates:
@@ -187,7 +198,7 @@ class RequestStore(Moves):
     async def get_by_status(
         self, status: RequestStatus, *, limit: int | None = None
     ) -> AsyncIterator[AsyncRequest]:
-        value = RequestStatus(status).value
+        value = known_status(status).value
         async for record in self._listed(_BY_STATUS, value, limit, ascending=True):
             yield record
 
@@ -221,7 +232,7 @@ class RequestStore(Moves):
         self, index: Index, value: str, limit: int | None, *, ascending: bool
     ) -> AsyncIterator[AsyncRequest]:
         """Yield whole records: slim indexes carry ids only, and what they carry may be old."""
-        left = None if limit is None else _positive(limit)
+        left = None if limit is None else require_limit(limit)
         after = None
         while left is None or left > 0:
             size = _PAGE if left is None else min(left, _PAGE)
@@ -277,7 +288,25 @@ class RequestStore(Moves):
             return None
 
 
-def _positive(limit: int) -> int:
-    if limit < 1:
-        raise ValidationError("limit", f"must be 1 or more, not {limit}")
-    return limit
+class _Oldest:
+    """The oldest CreatedAt of a status, from pages of entries in the order of their text.
+
+    Text with an offset sorts up to a day away from its moment, so the first entry need not be
+    the oldest. `is_final`: what follows cannot be older.
+    """
+
+    def __init__(self) -> None:
+        self.moment: datetime | None = None
+        self.is_final = False
+
+    def add(self, items: Iterable[Item]) -> None:
+        text = ""
+        for item in items:
+            text = codec.raw_text(item, "CreatedAt")
+            with suppress(ValueError):  # it is reported by whoever claims the request
+                moment = parse_time(text)
+                if moment is not None and (self.moment is None or moment < self.moment):
+                    self.moment = moment
+        self.is_final = self.is_final or (
+            self.moment is not None and text > text_after(self.moment)
+        )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from streamer_store import codec
 from streamer_store.clock import Clock
 from streamer_store.engine import Delete, Engine, Query, Update
-from streamer_store.errors import Undecodable, ValidationError
+from streamer_store.errors import Undecodable, ValidationError, located
 from streamer_store.models import EventType, Subscription, require_text
 from streamer_store.schema import OTHER_TTL, SUBSCRIPTIONS, Index
 from streamer_store.times import epoch
@@ -50,7 +50,9 @@ class SubscriptionTable:
             sets=item,
             initial={"CreatedAt": created},
         )
-        return codec.subscription(await self._engine.update(update))
+        stored = await self._engine.update(update)
+        with located("subscribe", self._engine.table_name(SUBSCRIPTIONS)):
+            return codec.subscription(stored)
 
     async def unsubscribe(self, connection_id: str, request_id: str) -> None:
         gone = Subscription(connection_id=connection_id, request_id=request_id)
@@ -98,5 +100,5 @@ class SubscriptionTable:
 def _event_types(given: Iterable[EventType]) -> frozenset[EventType]:
     try:
         return frozenset(EventType(each) for each in given)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValidationError("event_types", str(error)) from error

@@ -161,7 +161,8 @@ def _number(value: float | Decimal, field: str) -> str:
         raise ValidationError(field, f"number has more than {MAX_DIGITS} digits") from error
     if exact and not _SMALLEST <= exact.copy_abs() <= _LARGEST:
         raise ValidationError(field, "number is outside 1E-130 to 9.99E+125")
-    return str(exact) if exact else "0"
+    # Plain digits: Go parses no `1E+2` as an int.
+    return format(exact, "f") if exact else "0"
 
 
 def _decode_number(text: str) -> int | float | Decimal:

@@ -19,7 +19,7 @@ from streamer_store.engine import (
     Update,
     equals,
 )
-from streamer_store.errors import AlreadyExists, NotFound, Undecodable
+from streamer_store.errors import AlreadyExists, NotFound, Undecodable, located
 from streamer_store.models import WorkerRow, require_text
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
@@ -77,9 +77,11 @@ class WorkerTable:
             conditions=(Present("StartedAt"),),
         )
         try:
-            return codec.worker(await self._engine.update(update))
+            item = await self._engine.update(update)
         except ConditionFailed:
             raise NotFound("the worker's row is gone", **self._at("beat", worker_id)) from None
+        with located("beat", self._table):
+            return codec.worker(item)
 
     async def list(self) -> list[WorkerRow]:
         found = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,10 +14,11 @@ from streamer_store import (
     Stores,
     Undecodable,
     ValidationError,
+    codec,
 )
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS
-from streamer_store.times import epoch, format_time
+from streamer_store.times import NEVER, epoch, format_time
 from support import START
 
 if TYPE_CHECKING:
@@ -184,4 +185,37 @@ async def test_all_connections_are_listed_over_pages(
     assert [each.key for each in undecodable] == ["broken"]
     some = [each async for each in stores.connections.list_all(limit=7)]
     assert len(some) == 7
-    assert [each async for each in stores.connections.list_all(limit=0)] == []
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.5, "5"])
+async def test_a_limit_is_a_whole_number_from_one_on(stores: Stores, limit: Any) -> None:
+    """As for every list of the stores."""
+    with pytest.raises(ValidationError, match="limit"):
+        await anext(aiter(stores.connections.list_all(limit=limit)))
+
+
+async def test_a_connection_with_gos_zero_time_is_read(
+    stores: Stores, undecodable: list[Undecodable]
+) -> None:
+    """A producer that sets no ConnectedAt has a connection all the same: it has its pushes."""
+    item = dict(codec.connection_item(connection("zero", last_ping=None)))
+    zero = {"S": "0001-01-01T00:00:00Z"}
+    await stores.engine.put(Put(table=CONNECTIONS, item=item | {"ConnectedAt": zero}))
+    found = await stores.connections.get("zero")
+    assert found.connected_at == NEVER
+    assert await stores.connections.get_many(["zero"]) == {"zero": found}
+    assert await stores.connections.list_by_user(found.user_id) == [found]
+    assert undecodable == []
+    # It says nothing of when the connection was heard last.
+    assert await stores.connections.sweep_stale(START) == StaleSweep(undecodable=1)
+    assert await _ids(stores) == ["zero"]
+
+
+async def test_an_undecodable_connection_is_named_with_its_place(stores: Stores) -> None:
+    """Operation, table and key."""
+    await _raw_ping(stores, "broken", {"N": "5"})
+    with pytest.raises(Undecodable) as caught:
+        await stores.connections.get("broken")
+    found = caught.value
+    table = stores.engine.table_name(CONNECTIONS)
+    assert (found.operation, found.table, found.key) == ("get", table, "broken")

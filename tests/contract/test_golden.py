@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from going import candidate, put_raw, raw, reclaimed
 
-from streamer_store import EventType, RequestStatus, Stores
+from streamer_store import AsyncRequest, EventType, RequestStatus, Stores
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS
 
@@ -169,3 +171,24 @@ async def test_a_subscription_by_go_is_listed(stores: Stores) -> None:
     after = await stores.engine.get(SUBSCRIPTIONS, "conn-123#r1")
     assert after is not None
     assert {name: after[name] for name in UNKNOWN} == UNKNOWN
+
+
+async def test_numbers_are_written_as_plain_digits(stores: Stores) -> None:
+    """Go cannot parse `1E+2` as an int; DynamoDB keeps a map's numbers as they were written."""
+    payload = {
+        "hundred": 100,
+        "float": 1e22,
+        "exact": Decimal("12E+3"),
+        "small": 1e-7,
+        "large": 10**125,
+        "zero": -0.0,
+        "in a set": {1000, 20},
+        "in a list": [-5000],
+    }
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1", payload=payload))
+    item = await raw(stores)
+    numerals = re.findall(r"'N': '([^']*)'", str(item))
+    numerals += [each for value in item["Payload"]["M"].values() for each in value.get("NS", ())]
+    assert len(numerals) > len(payload)
+    assert [each for each in numerals if not re.fullmatch(r"-?\d+(\.\d+)?", each)] == []
+    assert (await stores.requests.get("r1")).payload == payload

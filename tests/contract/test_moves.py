@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from going import claimed, raw, reclaimed
+from going import candidate, claimed, put_raw, raw, reclaimed
 
 from streamer_store import (
     AsyncRequest,
@@ -151,3 +154,52 @@ async def test_update_status_neither_enters_nor_leaves_processing(stores: Stores
     await stores.requests.complete(claim, {})
     with pytest.raises(ValidationError, match="status"):
         await stores.requests.update_status("waiting", "ASLEEP")  # type: ignore[arg-type]
+
+
+async def test_a_move_of_a_missing_request_names_the_operation(stores: Stores) -> None:
+    """The one that the caller called."""
+    for status in RequestStatus:
+        with pytest.raises(NotFound) as caught:
+            await stores.requests.update_status("nobody", status)
+        assert caught.value.operation == "update_status"
+    with pytest.raises(NotFound) as caught:
+        await stores.requests.cancel("nobody")
+    assert caught.value.operation == "cancel"
+    with pytest.raises(NotFound) as caught:
+        await stores.requests.redrive("nobody")
+    assert caught.value.operation == "redrive"
+
+
+async def test_a_move_that_is_not_allowed_says_what_the_status_is(stores: Stores) -> None:
+    """Every RequestNotPending has it, whoever raises it."""
+    await stores.requests.enqueue(AsyncRequest(action="echo", request_id="waiting"))
+    seen = await candidate(stores, "waiting")
+    claim = await reclaimed(stores, "waiting")
+    running = RequestStatus.PROCESSING
+    assert await _refused(stores.requests.claim(seen)) == ("claim", running)
+    assert await _refused(stores.requests.redrive("waiting")) == ("redrive", running)
+    update = stores.requests.update_status
+    for status in RequestStatus:
+        assert await _refused(update("waiting", status)) == ("update_status", running)
+    await stores.requests.retry(claim, timedelta(hours=1))
+    later = await candidate(stores, "waiting")
+    assert await _refused(stores.requests.claim(later)) == ("claim", RequestStatus.RETRYING)
+    ended = replace(later, status=RequestStatus.FAILED)
+    assert await _refused(stores.requests.claim(ended)) == ("claim", RequestStatus.FAILED)
+    claim = await claimed(stores, "done")
+    await stores.requests.complete(claim)
+    assert await _refused(stores.requests.cancel("done")) == ("cancel", RequestStatus.COMPLETED)
+
+
+async def test_a_status_that_nobody_knows_is_told_in_words_only(stores: Stores) -> None:
+    """It is no RequestStatus."""
+    await put_raw(stores, {"RequestID": {"S": "odd"}, "Status": {"S": "asleep"}})
+    with pytest.raises(RequestNotPending, match="the request is asleep") as caught:
+        await stores.requests.cancel("odd")
+    assert caught.value.status is None
+
+
+async def _refused(call: Awaitable[Any]) -> tuple[str, RequestStatus | None]:
+    with pytest.raises(RequestNotPending) as caught:
+        await call
+    return caught.value.operation, caught.value.status

@@ -78,6 +78,8 @@ async def test_wrong_subscriptions_are_refused(stores: Stores) -> None:
         await stores.subscriptions.subscribe("c1", "r1", [])
     with pytest.raises(ValidationError, match="event_types"):
         await stores.subscriptions.subscribe("c1", "r1", ["all"])  # type: ignore[list-item]
+    with pytest.raises(ValidationError, match="event_types"):
+        await stores.subscriptions.subscribe("c1", "r1", 5)  # type: ignore[arg-type]
 
 
 async def test_lists_tell_of_what_does_not_read(
@@ -89,9 +91,35 @@ async def test_lists_tell_of_what_does_not_read(
         "SubscriptionID": {"S": "c1#r2"},
         "ConnectionID": {"S": "c1"},
         "RequestID": {"S": "r2"},
-        "EventTypes": {"SS": ["everything"]},
+        "EventTypes": {"S": "progress"},
     }
     await stores.engine.put(Put(table=SUBSCRIPTIONS, item=broken))
     (left,) = await stores.subscriptions.get_by_connection("c1")
     assert left.request_id == "r1"
     assert [each.key for each in undecodable] == ["c1#r2"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "known"),
+    [
+        (["progress", "removed"], {EventType.PROGRESS}),
+        (["PROGRESS", "complete", "error"], {EventType.COMPLETE, EventType.ERROR}),
+        (["removed", ""], set()),
+    ],
+)
+async def test_an_unknown_event_type_is_ignored(
+    stores: Stores, undecodable: list[Undecodable], stored: list[str], known: set[EventType]
+) -> None:
+    """Those that are known count; where none is, the subscription is one to nothing."""
+    item: Item = {
+        "SubscriptionID": {"S": "c1#r1"},
+        "ConnectionID": {"S": "c1"},
+        "RequestID": {"S": "r1"},
+        "EventTypes": {"L": [{"S": each} for each in stored]},
+    }
+    await stores.engine.put(Put(table=SUBSCRIPTIONS, item=item))
+    (found,) = await stores.subscriptions.get_by_request("r1")
+    assert found.event_types == known
+    assert found.unknown_event_types == set(stored) - known
+    assert await stores.subscriptions.get_by_connection("c1") == [found]
+    assert undecodable == []

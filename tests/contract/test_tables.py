@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, open_stores
 from streamer_store.schema import TABLES
+from support import unique_prefix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,6 +81,15 @@ async def test_tables_are_made_once(url: str) -> None:
         assert await stores.check_tables() == []
         found = (await client.describe_table(TableName="once_requests"))["Table"]
         assert found["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+
+
+async def test_tables_may_be_made_by_several_at_once(url: str) -> None:
+    """Who comes second finds the table, or its TTL, there already: that is no error."""
+    async with _opened(url, unique_prefix()) as (stores, _):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(stores.create_tables)
+        assert await stores.check_tables() == []
 
 
 async def test_missing_tables_are_told(url: str) -> None:

@@ -3,8 +3,8 @@
     python apigateway.py CERTIFICATE LOG
 
 prints its port. How it answers a connection is in the connection's id, before the first "-":
-`ok`, `gone`, `forbidden`, `throttled`, `error`, `slow`, `cut`; `flaky` fails once. Each post is a
-line of JSON in LOG.
+`ok`, `gone`, `forbidden`, `throttled`, `error`, `slow`, `cut`, and what a proxy answers in place of
+API Gateway (`_RUBBISH`); `flaky` fails once. Each post is a line of JSON in LOG.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import ssl
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +34,16 @@ _ERRORS = {
     "forbidden": (403, "ForbiddenException"),
     "throttled": (429, "LimitExceededException"),
     "error": (500, "InternalServerError"),
+}
+# What a proxy answers in its place: a status, a body.
+_RUBBISH = {
+    "portal": (200, "<html>please sign in</html>"),
+    "json": (200, "{}"),
+    "nothing": (204, None),
+    "binary": (200, "\udcff"),
+    "lost": (410, "<html>this page is gone</html>"),
+    "list": (400, "[1]"),
+    "null": (403, "null"),
 }
 
 
@@ -75,6 +86,11 @@ class Gateway:
             assert request.transport is not None
             request.transport.close()
             return web.Response()
+        if kind in _RUBBISH:
+            status, text = _RUBBISH[kind]
+            self._note(connection_id, status, told)
+            page = None if text is None else text.encode(errors="surrogateescape")
+            return web.Response(status=status, body=page, content_type="text/html")
         status, error = _ERRORS.get(kind, (200, None))
         return self._noted(connection_id, status, told, error)
 
@@ -82,7 +98,9 @@ class Gateway:
         self, connection_id: str, status: int, told: dict[str, Any], error: str | None = None
     ) -> web.Response:
         self._note(connection_id, status, told)
-        headers = {} if error is None else {"x-amzn-ErrorType": error}
+        headers = {"x-amzn-RequestId": str(uuid.uuid4())}
+        if error is not None:
+            headers["x-amzn-ErrorType"] = error
         body = None if error is None else json.dumps({"message": error})
         return web.Response(status=status, text=body, headers=headers)
 

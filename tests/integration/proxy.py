@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -70,7 +71,10 @@ def answering(status: int, code: str) -> Fault:
 
     async def fault(_request: web.Request, _forward: Forward) -> web.StreamResponse:
         body = {"__type": _NAMESPACE + code, "message": "injected"}
-        return web.json_response(body, status=status, content_type="application/x-amz-json-1.0")
+        headers = {"x-amzn-RequestId": str(uuid.uuid4())}
+        return web.json_response(
+            body, status=status, headers=headers, content_type="application/x-amz-json-1.0"
+        )
 
     return fault
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from streamer_store import (
     Stores,
     WorkerRow,
 )
+from streamer_store.engine import Put
+from streamer_store.schema import REQUESTS
 from streamer_worker.cli.main import cli
 
 __all__ = ["desk"]
@@ -46,6 +49,34 @@ def test_requests_are_chosen_by_action_tenant_and_time(desk: Desk) -> None:
     assert sorted(desk.ids("--since", f"{hour_ago:%Y-%m-%dT%H:%M:%S}")) == ["2", "3"]
     assert desk.ids("--since", "2001-02-03", "--action", "nothing") == []
     assert desk.run("list", "--action", "nothing").stdout == "no such requests\n"
+
+
+def test_a_time_is_a_moment_whatever_offset_a_producer_writes(desk: Desk) -> None:
+    """Text of New York sorts before text of London that is an hour older."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    west, east = (timezone(timedelta(hours=hours)) for hours in (-5, 9))
+    texts = {
+        "west": (now - timedelta(minutes=10)).astimezone(west).isoformat(),
+        "east": (now - timedelta(hours=3)).astimezone(east).isoformat(),
+    }
+    for request_id, text in texts.items():
+        put = Put(
+            table=REQUESTS,
+            item={
+                "RequestID": {"S": request_id},
+                "Action": {"S": "a"},
+                "Status": {"S": "FAILED"},
+                "CreatedAt": {"S": text},
+            },
+        )
+        desk.do(partial(_put, put))
+    assert desk.ids() == ["west", "east"]
+    assert desk.ids("--since", "1h") == ["west"]
+    assert desk.json("redrive", "--action", "a", "--since", "1h")["redriven"] == ["west"]
+
+
+async def _put(put: Put, stores: Stores) -> None:
+    await stores.engine.put(put)
 
 
 def test_a_list_is_a_table_without_control_characters(desk: Desk) -> None:

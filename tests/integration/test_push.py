@@ -64,6 +64,15 @@ async def test_each_failure_has_a_code(
     assert len(server.of(connection_id)) == 1
 
 
+@pytest.mark.parametrize("kind", ["portal", "json", "nothing", "binary", "lost", "list", "null"])
+async def test_an_answer_that_is_not_api_gateways_is_a_failure(server: Server, kind: str) -> None:
+    """A page of a proxy neither delivers a message nor removes a connection."""
+    async with open_poster(region=None, seconds=5, at_once=5) as post:
+        with pytest.raises(PushFailed):
+            await post(f"https://{server.host}/prod", f"{kind}-1", b"{}")
+    assert len(server.of(f"{kind}-1")) == 1
+
+
 async def test_what_is_gone_is_gone(server: Server) -> None:
     """That is another error."""
     async with open_poster(region=None, seconds=5, at_once=5) as post:

@@ -248,7 +248,12 @@ async def open_app(
     pulse = pulse_on_thread(
         # A beat that is not answered soon is better tried again by the next one.
         open_stores=partial(
-            opened, max_connections=4, connect_timeout=beat / 2, read_timeout=beat / 2, attempts=2
+            opened,
+            max_connections=4,
+            connect_timeout=beat / 2,
+            read_timeout=beat / 2,
+            attempts=2,
+            call_timeout=beat,
         ),
         settings=settings.presence,
         events=events,

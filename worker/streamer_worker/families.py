@@ -201,8 +201,9 @@ class Families:
             "handler_info", "1 for each handler", "action", "kind", "distribution", "version"
         )
         for action, handler in handlers.items():
-            package = handler.distribution or ""
-            info.labels(action, handler.kind, package, release_of(package)).set(1)
+            # The registry gives "name version". A handler that was made by hand may have a name.
+            package, _, release = (handler.distribution or "").partition(" ")
+            info.labels(action, handler.kind, package, release or release_of(package)).set(1)
 
     def _counter(self, name: str, text: str, **labels: tuple[str, ...]) -> Counter:
         made = Counter(name, text, list(labels), namespace=PREFIX, registry=self._registry)

@@ -112,14 +112,16 @@ def _code(response: Any, caught: BaseException | None) -> str | None:
 
 
 def _capacity(answer: dict[str, Any]) -> Iterable[Capacity]:
+    """Yield what the answer says was charged. A part that does not read is left out."""
     charged = answer.get("ConsumedCapacity") or ()
     for each in [charged] if isinstance(charged, dict) else charged:
-        name = each["TableName"]
+        name = each.get("TableName")
         parts = {"": each.get("Table")} if "Table" in each else {}
         for kind in ("LocalSecondaryIndexes", "GlobalSecondaryIndexes"):
-            parts |= each.get(kind, {})
+            parts |= each.get(kind) or {}
         if not parts:
             parts = {"": each}
         for index, part in parts.items():
-            if part and (units := part.get("CapacityUnits")):
+            units = (part or {}).get("CapacityUnits")
+            if units and isinstance(name, str) and isinstance(units, int | float):
                 yield Capacity(name, index, float(units))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from streamer_store.dynamo import render, tables
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.calls import Observe
+from streamer_store.dynamo.client import CheckedClient
 from streamer_store.engine import Delete, Difference, Page, Put, Query, Scan, Update
 from streamer_store.errors import StoreUnavailable
 from streamer_store.schema import Table
@@ -29,8 +31,21 @@ _LONGEST_PAUSE = 5.0
 
 
 class DynamoEngine:
-    def __init__(self, *, client: DynamoDBClient, prefix: str, rng: random.Random) -> None:
+    def __init__(
+        self,
+        *,
+        client: DynamoDBClient,
+        prefix: str,
+        rng: random.Random,
+        timeout: float = math.inf,
+        require_open: Callable[[], object] = int,
+        observe: Observe | None = None,
+    ) -> None:
+        """`timeout`, `require_open`, `observe`: see CheckedClient."""
         self._client = client
+        self._calls = CheckedClient(
+            client, timeout=timeout, require_open=require_open, observe=observe
+        )
         self._prefix = prefix
         self._rng = rng
 
@@ -38,11 +53,9 @@ class DynamoEngine:
         return self._prefix + table.name
 
     async def get(self, table: Table, key: str) -> Item | None:
-        name = self.table_name(table)
-        with translated("GetItem", table=name, key=key):
-            answer = await self._client.get_item(
-                TableName=name, Key={table.hash_key: {"S": key}}, ConsistentRead=True
-            )
+        answer = await self._call(
+            "GetItem", table, key, {"Key": {table.hash_key: {"S": key}}, "ConsistentRead": True}
+        )
         return answer.get("Item")
 
     async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
@@ -50,8 +63,10 @@ class DynamoEngine:
         found: list[Item] = []
 
         async def read(batch: list[Any]) -> list[Any]:
-            answer = await self._client.batch_get_item(
-                RequestItems={name: {"Keys": batch, "ConsistentRead": True}}
+            answer = await self._calls.call(
+                "BatchGetItem",
+                table=name,
+                RequestItems={name: {"Keys": batch, "ConsistentRead": True}},
             )
             found.extend(answer["Responses"].get(name, []))
             left = answer["UnprocessedKeys"].get(name)
@@ -62,21 +77,15 @@ class DynamoEngine:
         return found
 
     async def put(self, put: Put) -> None:
-        await self._call(put.table, put.key, "PutItem", self._client.put_item, render.put(put))
+        await self._call("PutItem", put.table, put.key, render.put(put))
 
     async def update(self, update: Update) -> Item:
-        arguments = render.update(update)
-        answer = await self._call(
-            update.table, update.key, "UpdateItem", self._client.update_item, arguments
-        )
+        answer = await self._call("UpdateItem", update.table, update.key, render.update(update))
         item: Item = answer.get("Attributes", {})
         return item
 
     async def delete(self, delete: Delete) -> None:
-        arguments = render.delete(delete)
-        await self._call(
-            delete.table, delete.key, "DeleteItem", self._client.delete_item, arguments
-        )
+        await self._call("DeleteItem", delete.table, delete.key, render.delete(delete))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         name = self.table_name(table)
@@ -84,32 +93,31 @@ class DynamoEngine:
         once = [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
 
         async def write(batch: list[Any]) -> list[Any]:
-            answer = await self._client.batch_write_item(RequestItems={name: batch})
+            answer = await self._calls.call(
+                "BatchWriteItem", table=name, RequestItems={name: batch}
+            )
             return list(answer["UnprocessedItems"].get(name, []))
 
         writes = [{"DeleteRequest": {"Key": key}} for key in once]
         await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
 
     async def query(self, query: Query) -> Page:
-        arguments = render.query(query)
-        return _page(await self._call(query.table, "", "Query", self._client.query, arguments))
+        return _page(await self._call("Query", query.table, "", render.query(query)))
 
     async def scan(self, scan: Scan) -> Page:
-        arguments = render.scan(scan)
-        return _page(await self._call(scan.table, "", "Scan", self._client.scan, arguments))
+        return _page(await self._call("Scan", scan.table, "", render.scan(scan)))
 
     async def create_tables(self) -> None:
-        await tables.create(self._client, self._prefix)
+        await tables.create(self._calls, self._prefix)
 
     async def check_tables(self) -> list[Difference]:
-        return await tables.check(self._client, self._prefix)
+        return await tables.check(self._calls, self._prefix)
 
     async def _call(
-        self, table: Table, key: str, operation: str, method: Any, arguments: dict[str, Any]
-    ) -> Any:
+        self, operation: str, table: Table, key: str, arguments: dict[str, Any]
+    ) -> dict[str, Any]:
         name = self.table_name(table)
-        with translated(operation, table=name, key=key):
-            return await method(TableName=name, **arguments)
+        return await self._calls.call(operation, table=name, key=key, TableName=name, **arguments)
 
     async def _in_batches(
         self,
@@ -126,8 +134,7 @@ class DynamoEngine:
                 if attempt:
                     pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1))
                     await anyio.sleep(self._rng.uniform(0, pause))
-                with translated(operation, table=name):
-                    batch = await send(batch)
+                batch = await send(batch)
                 if not batch:
                     break
             else:

@@ -8,7 +8,6 @@ from typing import Any
 
 import aiohttp
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     ConfigNotFound,
     ConfigParseError,
@@ -27,6 +26,7 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
+from streamer_store.dynamo.answers import BODY_TOO_LARGE, is_item
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import (
     AccessDenied,
@@ -92,13 +92,29 @@ _NETWORK = (
     OSError,
     TimeoutError,
 )
-_BODY_TOO_LARGE = 413
 _SERVER_ERROR = 500
+# Calls to STS and IAM Identity Center, by which credentials are fetched within a call of ours:
+# their errors are no words of DynamoDB's.
+_CREDENTIAL_OPERATIONS = frozenset(
+    {
+        "AssumeRole",
+        "AssumeRoleWithSAML",
+        "AssumeRoleWithWebIdentity",
+        "CreateOAuth2Token",
+        "CreateToken",
+        "GetRoleCredentials",
+        "GetSessionToken",
+    }
+)
 
 
 @contextmanager
 def translated(operation: str, *, table: str = "", key: str = "") -> Iterator[None]:
-    """Raise the store's errors in place of the vendor's, which stay as their cause."""
+    """Raise the store's errors in place of the vendor's, which stay as their cause.
+
+    Wraps one call of the vendor's client: any other exception in it is StoreUnavailable, since
+    nobody knows whether the call took effect.
+    """
     where: dict[str, Any] = {"operation": operation, "table": table, "key": key}
     try:
         yield
@@ -113,18 +129,28 @@ def translated(operation: str, *, table: str = "", key: str = "") -> Iterator[No
         raise InvalidInput(f"AWS settings: {error}", **where) from error
     except _NETWORK as error:
         raise StoreUnavailable(f"DynamoDB did not answer: {_text(error)}", **where) from error
-    except BotoCoreError as error:
-        raise StoreError(f"the AWS client failed: {error}", **where) from error
+    except (StoreError, ConditionFailed):
+        raise
+    except Exception as error:
+        # Whatever botocore met in an answer that it cannot read, or a credential program wrote.
+        message = f"the AWS client failed: {type(error).__name__}: {error}"
+        raise StoreUnavailable(message, **where) from error
 
 
 def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
     answer: dict[str, Any] = dict(error.response)
-    code = answer.get("Error", {}).get("Code", "")
-    message = answer.get("Error", {}).get("Message", "")
+    code = str(answer.get("Error", {}).get("Code") or "")
+    message = str(answer.get("Error", {}).get("Message") or "")
+    if error.operation_name in _CREDENTIAL_OPERATIONS:
+        kind = AccessDenied if code in _DENIED else StoreUnavailable
+        return kind(f"no credentials: {error.operation_name}: {code}: {message}", **where)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(answer.get("Item"))
-    if code == "RequestEntityTooLarge" or status == _BODY_TOO_LARGE:
+        old = answer.get("Item")
+        if old is None or is_item(old):
+            return ConditionFailed(old)
+        return StoreUnavailable("the old item of a failed condition is wrong", **where)
+    if code == "RequestEntityTooLarge" or status == BODY_TOO_LARGE:
         return ItemTooLarge("item", message or "the request is too large", **where)
     # Without a code of its own, or with the status for one, it is not DynamoDB that answers.
     if code in _PASSING or status >= _SERVER_ERROR or not code or code.isdigit():
@@ -137,7 +163,8 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return ItemTooLarge("item", message, **where)
     if code == "ValidationException":
         return InvalidInput(message, **where)
-    return StoreError(f"{code}: {message}", **where)
+    # An error that is not known says nothing of the call.
+    return StoreUnavailable(f"{code}: {message}", **where)
 
 
 def _text(error: BaseException) -> str:

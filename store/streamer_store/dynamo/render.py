@@ -115,15 +115,17 @@ def query(read: Query) -> dict[str, Any]:
         "IndexName": read.index.name,
         "KeyConditionExpression": key,
         "ScanIndexForward": read.ascending,
-        **expression.attributes(),
     }
     if read.counts:
         arguments["Select"] = "COUNT"
+    elif read.attributes:
+        names = [expression.name(name) for name in read.attributes]
+        arguments["ProjectionExpression"] = ", ".join(names)
     if read.limit is not None:
         arguments["Limit"] = read.limit
     if read.after is not None:
         arguments["ExclusiveStartKey"] = read.after
-    return arguments
+    return arguments | expression.attributes()
 
 
 def scan(read: Scan) -> dict[str, Any]:

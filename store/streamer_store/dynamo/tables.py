@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
+from botocore.exceptions import ClientError
 
 from streamer_store.dynamo import advice
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.client import CheckedClient
 from streamer_store.engine import Difference
-from streamer_store.errors import StoreUnavailable, TableMissing
+from streamer_store.errors import InvalidInput, StoreError, StoreUnavailable, TableMissing
 from streamer_store.schema import OPTIONAL_ATTRIBUTES, TABLES, TTL_ATTRIBUTE, Index, Table
-
-if TYPE_CHECKING:
-    from types_aiobotocore_dynamodb import DynamoDBClient
 
 _POLL = 0.5
 _PATIENCE = 300.0
 
 
-async def create(client: DynamoDBClient, prefix: str) -> None:
+async def create(calls: CheckedClient, prefix: str) -> None:
     """Make what is missing, wait until all are ACTIVE, switch TTL on.
 
     Tables that exist keep their keys and indexes: `check` tells how they differ.
     """
     for table in TABLES:
-        if await _described(client, prefix + table.name) is None:
-            await _create(client, prefix, table)
+        if await _described(calls, prefix + table.name) is None:
+            await _create(calls, prefix, table)
     for table in TABLES:
-        await _until_active(client, prefix + table.name)
-        if await _has_our_key(client, prefix, table):
-            await _enable_ttl(client, prefix + table.name)
+        await _until_active(calls, prefix + table.name)
+        if await _has_our_key(calls, prefix, table):
+            await _enable_ttl(calls, prefix + table.name)
 
 
-async def check(client: DynamoDBClient, prefix: str) -> list[Difference]:
+async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
     differences: list[Difference] = []
     for table in TABLES:
         name = prefix + table.name
-        found = await _described(client, name)
+        found = await _described(calls, name)
         if found is None:
             text = "missing; `streamer-worker tables create` makes it"
             differences.append(Difference(name, text, blocking=True, creatable=True))
@@ -48,7 +46,7 @@ async def check(client: DynamoDBClient, prefix: str) -> list[Difference]:
             continue
         differences += [Difference(name, text, blocking=True) for text in _faults(table, found)]
         differences += [Difference(name, text, blocking=False) for text in _costs(table, found)]
-        status = await _ttl_status(client, name)
+        status = await _ttl_status(calls, name)
         if not status.startswith("ENABL"):
             text = f"TTL on attribute {TTL_ATTRIBUTE} is {status}: nothing is cleaned up"
             creatable = status == "DISABLED"
@@ -81,7 +79,7 @@ def _faults(table: Table, found: dict[str, Any]) -> list[str]:
         if carried["ProjectionType"] == "ALL":
             continue
         if index.carries is None:
-text = f"projection is {carried['ProjectionType']}, expected ALL"
+            text = f"projection is {carried['ProjectionType']}, expected ALL"
             told.append(f"{where}: {text}; {make_again}")
         elif missing := _missing(index, carried) - OPTIONAL_ATTRIBUTES:
             text = f"projection lacks {', '.join(sorted(missing))}"
@@ -156,7 +154,7 @@ def _indexes(found: dict[str, Any]) -> dict[str, Any]:
     return {each["IndexName"]: each for each in found.get("GlobalSecondaryIndexes", ())}
 
 
-async def _create(client: DynamoDBClient, prefix: str, table: Table) -> None:
+async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
     name = prefix + table.name
     keys = {table.hash_key}
     for index in table.indexes:
@@ -171,17 +169,17 @@ async def _create(client: DynamoDBClient, prefix: str, table: Table) -> None:
     }
     if table.indexes:
         arguments["GlobalSecondaryIndexes"] = [_index(index) for index in table.indexes]
-    with translated("CreateTable", table=name):
-        try:
-            await client.create_table(**arguments)
-        except client.exceptions.ResourceInUseException:
-            return  # somebody else was first
+    try:
+        await calls.call("CreateTable", table=name, **arguments)
+    except StoreError as error:
+        if _code(error) != "ResourceInUseException":  # another process has created the table
+            raise
 
 
-async def _until_active(client: DynamoDBClient, name: str) -> None:
+async def _until_active(calls: CheckedClient, name: str) -> None:
     with anyio.move_on_after(_PATIENCE):
         while True:
-            found = await _described(client, name)
+            found = await _described(calls, name)
             if found is not None and _is_active(found):
                 return
             await anyio.sleep(_POLL)
@@ -195,43 +193,48 @@ def _is_active(found: dict[str, Any]) -> bool:
     )
 
 
-async def _has_our_key(client: DynamoDBClient, prefix: str, table: Table) -> bool:
+async def _has_our_key(calls: CheckedClient, prefix: str, table: Table) -> bool:
     """Return whether the table can be ours: TTL on somebody else's would delete their items."""
-    found = await _described(client, prefix + table.name)
+    found = await _described(calls, prefix + table.name)
     return found is not None and _other_key(table, found) is None
 
 
-async def _enable_ttl(client: DynamoDBClient, name: str) -> None:
-    if (await _ttl_status(client, name)).startswith("ENABL"):
+async def _enable_ttl(calls: CheckedClient, name: str) -> None:
+    if (await _ttl_status(calls, name)).startswith("ENABL"):
         return
-    with translated("UpdateTimeToLive", table=name):
-        try:
-            await client.update_time_to_live(
-                TableName=name,
-                TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
-            )
-        except client.exceptions.ClientError as error:
-            # Somebody else switched it on between our look and our call.
-            if "already enabled" not in str(error):
-                raise
-
-
-async def _described(client: DynamoDBClient, name: str) -> dict[str, Any] | None:
     try:
-        with translated("DescribeTable", table=name):
-            answer = await client.describe_table(TableName=name)
+        await calls.call(
+            "UpdateTimeToLive",
+            table=name,
+            TableName=name,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
+        )
+    except InvalidInput as error:
+        # Another process has enabled it since our DescribeTimeToLive.
+        if "already enabled" not in error.message:
+            raise
+
+
+async def _described(calls: CheckedClient, name: str) -> dict[str, Any] | None:
+    try:
+        answer = await calls.call("DescribeTable", table=name, TableName=name)
     except TableMissing:
         return None
     return dict(answer["Table"])
 
 
-async def _ttl_status(client: DynamoDBClient, name: str) -> str:
-    with translated("DescribeTimeToLive", table=name):
-        answer = await client.describe_time_to_live(TableName=name)
+async def _ttl_status(calls: CheckedClient, name: str) -> str:
+    answer = await calls.call("DescribeTimeToLive", table=name, TableName=name)
     found = answer["TimeToLiveDescription"]
     status = found.get("TimeToLiveStatus", "DISABLED")
     attribute = found.get("AttributeName", TTL_ATTRIBUTE)
     return status if attribute == TTL_ATTRIBUTE else f"on attribute {attribute} ({status})"
+
+
+def _code(error: StoreError) -> str:
+    """Return DynamoDB's code of the error, or an empty text."""
+    cause = error.__cause__
+    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
 
 
 def _index(index: Index) -> dict[str, Any]:

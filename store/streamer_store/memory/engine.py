@@ -97,7 +97,7 @@ class MemoryEngine:
         rest = _rest(ordered, query, _order(query.table, index))
         size = self._page if query.limit is None else min(self._page, query.limit)
         keys = (query.table.hash_key, index.hash_key, index.range_key or "")
-        page = _page(rest, size, keys, lambda item: _projected(item, query.table, index))
+        page = _page(rest, size, keys, lambda item: _projected(item, query))
         return Page((), page.after, page.count) if query.counts else page
 
     async def scan(self, scan: Scan) -> Page:
@@ -206,10 +206,12 @@ def _page(items: list[Item], size: int, keys: Sequence[str], project: Any) -> Pa
     return Page(found, _copied(after), len(found))
 
 
-def _projected(item: Item, table: Table, index: Index) -> Item:
-    if index.carries is None:
-        return item
-    return _picked(item, (table.hash_key, index.hash_key, index.range_key or "", *index.carries))
+def _projected(item: Item, query: Query) -> Item:
+    index = query.index
+    if index.carries is not None:
+        keys = (query.table.hash_key, index.hash_key, index.range_key or "")
+        item = _picked(item, (*keys, *index.carries))
+    return _picked(item, query.attributes)
 
 
 def _picked(item: Item, names: Sequence[str]) -> Item:

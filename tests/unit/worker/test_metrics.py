@@ -34,6 +34,7 @@ from unit.worker.exposed import (
     AWAY,
     EVERY_EVENT,
     NOW,
+    REPORT,
     RETRIED,
     finished,
     reaped,
@@ -354,6 +355,14 @@ def test_what_is_installed_is_shown(metrics: Metrics) -> None:
     samples = [each for family in metrics.registry.collect() for each in family.samples]
     builds = [each.labels for each in samples if each.name == "streamer_worker_build_info"]
     assert [build["version"] for build in builds] == [here]
+
+
+def test_a_handlers_package_is_shown_as_the_registry_tells_it() -> None:
+    """A handler of an entry point has "name version"; each goes into a label of its own."""
+    loaded = replace(REPORT, distribution="reports 1.2.0")
+    metrics = Metrics({"report": loaded}, clock=ManualClock(), reaps=False)
+    info = {"action": "report", "kind": "task", "distribution": "reports", "version": "1.2.0"}
+    assert value(metrics, "handler_info", **info) == 1
 
 
 def test_known_series_are_there_from_the_start(metrics: Metrics) -> None:

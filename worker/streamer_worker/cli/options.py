@@ -12,7 +12,7 @@ import anyio
 import typer
 
 from streamer_store import AsyncRequest, Clock, Stores, SystemClock, Undecodable, open_stores
-from streamer_store.times import format_time
+from streamer_store.times import NEVER, format_time
 from streamer_worker.app import store_arguments
 from streamer_worker.cli.output import say
 from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
@@ -110,7 +110,7 @@ def says(request: AsyncRequest) -> str:
 
 def age(since: datetime | None, clock: Clock) -> str:
     """Return how long ago that was, in the one unit that fits."""
-    if since is None:
+    if since is None or since == NEVER:
         return ""
     gone = max(0.0, (clock.now() - since).total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):

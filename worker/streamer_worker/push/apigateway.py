@@ -7,16 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from streamer_store.dynamo.credentials import CredentialPrograms
 from streamer_store.dynamo.opening import default_region, user_agent
 from streamer_worker.push.endpoints import region_of
-from streamer_worker.push.errors import Gone, PushFailed
+from streamer_worker.push.errors import Gone, PushError, PushFailed
 
+_OK: Final = 200
 _GONE: Final = 410
 _MOST_ENDPOINTS: Final = 32
 
@@ -39,24 +40,23 @@ class Poster:
         self._opening = anyio.Lock()
 
     async def __call__(self, url: str, connection_id: str, data: bytes) -> None:
-        """Post to a connection. Raises Gone; PushFailed."""
+        """Post to a connection. Raises Gone; PushFailed for each other answer that does not say
+        that the message was taken.
+        """
         try:
             kept = await self._client(url)
             try:
-                await kept.client.post_to_connection(ConnectionId=connection_id, Data=data)
+                answer = await kept.client.post_to_connection(ConnectionId=connection_id, Data=data)
             finally:
                 kept.calls -= 1
         except ClientError as error:
-            answer: dict[str, Any] = dict(error.response)
-            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            code = answer.get("Error", {}).get("Code") or str(status)
-            if status == _GONE or code == "GoneException":
-                raise Gone("the connection is closed") from error
-            raise PushFailed(str(status or code), f"{code}: {error}") from error
+            raise _failure(error) from error
         except TimeoutError as error:
             raise PushFailed("timeout") from error
-        except (BotoCoreError, aiohttp.ClientError, OSError, ValueError) as error:
+        except Exception as error:  # whatever botocore meets in an answer that it cannot read
             raise PushFailed(type(error).__name__, str(error)) from error
+        if not _is_taken(answer):
+            raise PushFailed("unexpected", "something other than API Gateway answered")
 
     async def close(self) -> None:
         for kept in self._clients.values():
@@ -92,12 +92,39 @@ class Poster:
                 await kept.stack.aclose()
 
 
+def _failure(error: ClientError) -> PushError:
+    answer: dict[str, Any] = dict(error.response)
+    status = _metadata(answer).get("HTTPStatusCode", 0)
+    code = str(answer.get("Error", {}).get("Code") or status)
+    # A 410 of a proxy must not remove a connection: API Gateway's bears one of these.
+    if code == "GoneException" or (status == _GONE and _metadata(answer).get("RequestId")):
+        return Gone("the connection is closed")
+    return PushFailed(str(status or code), f"{code}: {error}")
+
+
+def _is_taken(answer: dict[str, Any]) -> bool:
+    """Whether the answer is API Gateway's: it bears a request id.
+
+    Emulators send none. Their answer has no body, where a page of a proxy has one.
+    """
+    metadata = _metadata(answer)
+    empty = metadata.get("HTTPHeaders", {}).get("content-length") == "0"
+    return metadata.get("HTTPStatusCode") == _OK and (empty or bool(metadata.get("RequestId")))
+
+
+def _metadata(answer: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = answer.get("ResponseMetadata", {})
+    return found
+
+
 @asynccontextmanager
 async def open_poster(*, region: str | None, seconds: float, at_once: int) -> AsyncIterator[Poster]:
     """Give a poster for as long as the context. Each post has `seconds`; `region` signs for
     endpoints whose names tell none. Runs on asyncio only.
     """
     session = get_session()
+    programs = CredentialPrograms(session)
+    programs.wait = seconds / 4  # a post may wait twice
     config = AioConfig(
         connect_timeout=seconds,
         read_timeout=seconds,
@@ -110,4 +137,5 @@ async def open_poster(*, region: str | None, seconds: float, at_once: int) -> As
     try:
         yield poster
     finally:
+        programs.close()
         await poster.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from typing import Any
 
@@ -56,7 +57,11 @@ DENIED = [
 
 
 def answer(
-    code: str, message: str = "no", status: int = 400, item: Any = None
+    code: str,
+    message: str = "no",
+    status: int = 400,
+    item: Any = None,
+    operation: str = "UpdateItem",
 ) -> vendor.ClientError:
     response: Any = {
         "Error": {"Code": code, "Message": message},
@@ -64,13 +69,14 @@ def answer(
     }
     if item is not None:
         response["Item"] = item
-    return vendor.ClientError(response, "UpdateItem")
+    return vendor.ClientError(response, operation)
 
 
 def named(cause: BaseException) -> str:
     answered = cause.response if isinstance(cause, vendor.ClientError) else {}
     code = answered.get("Error", {}).get("Code", "")
-    return f"{type(cause).__name__} {code}".strip()
+    item = answered.get("Item", "")
+    return f"{type(cause).__name__} {getattr(cause, 'operation_name', '')} {code} {item}".strip()
 
 
 def caught(cause: BaseException) -> StoreError:
@@ -108,6 +114,24 @@ UNAVAILABLE: list[BaseException] = [
     BrokenPipeError(),
     ssl.SSLError("bad record"),
     TimeoutError(),
+    # Nothing that DynamoDB is known to answer.
+    answer("SomethingNew"),
+    answer("ConditionalCheckFailedException", item=[1]),
+    answer("ConditionalCheckFailedException", item={"RequestID": {"S": 1}}),
+    vendor.ParamValidationError(report="Unknown parameter"),
+    vendor.DataNotFoundError(data_path="dynamodb"),
+    vendor.BotoCoreError(),
+    vendor.MetadataRetrievalError(error_msg="no JSON"),
+    # What botocore and credential programs raise over text that is not what it must be.
+    KeyError("Count"),
+    AttributeError("'list' object has no attribute 'get'"),
+    TypeError("'NoneType' object is not iterable"),
+    json.JSONDecodeError("Expecting value", "<html>", 0),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    # The errors of other services, by which credentials are fetched, are not DynamoDB's words.
+    answer("ValidationException", operation="AssumeRole"),
+    answer("ResourceNotFoundException", operation="GetRoleCredentials"),
+    answer("RequestEntityTooLarge", operation="AssumeRoleWithWebIdentity"),
 ]
 REFUSED: list[BaseException] = [
     *(answer(code) for code in DENIED),
@@ -115,6 +139,7 @@ REFUSED: list[BaseException] = [
     vendor.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
     vendor.SSOTokenLoadError(error_msg="not there"),
     vendor.UnauthorizedSSOTokenError(),
+    answer("AccessDenied", operation="AssumeRole"),
 ]
 SETTINGS: list[BaseException] = [
     answer("ValidationException", "One or more parameter values were invalid"),
@@ -125,12 +150,6 @@ SETTINGS: list[BaseException] = [
     vendor.InvalidConfigError(error_msg="no source_profile"),
     vendor.InvalidDefaultsMode(mode="odd", valid_modes=["standard"]),
     vendor.InvalidRegionError(region_name="eu west"),
-]
-OTHERS: list[BaseException] = [
-    answer("SomethingNew"),
-    vendor.ParamValidationError(report="Unknown parameter"),
-    vendor.DataNotFoundError(data_path="dynamodb"),
-    vendor.BotoCoreError(),
 ]
 TABLES: list[BaseException] = [
     answer("ResourceNotFoundException", "Requested resource not found"),
@@ -148,7 +167,6 @@ FAMILIES: dict[type[StoreError], list[BaseException]] = {
     InvalidInput: SETTINGS,
     TableMissing: TABLES,
     ItemTooLarge: TOO_LARGE,
-    StoreError: OTHERS,
 }
 CASES = [
     pytest.param(cause, kind, id=f"{kind.__name__}: {named(cause)}")
@@ -212,9 +230,9 @@ def test_what_succeeds_is_left_alone() -> None:
         pass
 
 
-@pytest.mark.parametrize("error", [KeyError("Item"), ValueError("no"), KeyboardInterrupt()])
-def test_our_own_faults_are_not_hidden(error: BaseException) -> None:
-    """A programming error, or an interruption, passes through as it is."""
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
+def test_an_interruption_passes_through(error: BaseException) -> None:
+    """An exception that ends a task or the process is not translated."""
     with pytest.raises(type(error)) as found, translated("GetItem"):
         raise error
     assert found.value is error

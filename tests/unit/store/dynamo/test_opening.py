@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,14 @@ import anyio
 import pytest
 from aiobotocore.endpoint import AioEndpoint
 
-from streamer_store import AccessDenied, InvalidInput, Stores, StoreUnavailable, open_stores
+from streamer_store import (
+    AccessDenied,
+    InvalidInput,
+    StoreError,
+    Stores,
+    StoreUnavailable,
+    open_stores,
+)
 from streamer_store.schema import WORKERS
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +50,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("x-amzn-RequestId", "of the recorder")
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
@@ -296,3 +305,29 @@ async def test_a_closing_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(http_session, "__aexit__", hang)
         close = http_session._exit_stack.aclose
     await close()
+
+
+def test_stores_that_are_kept_past_their_event_loop_say_so(recorder: Recorder) -> None:
+    """`asyncio.run` for each call, with one client: the error says what to do instead."""
+
+    async def open_them() -> Stores:
+        return await open_stores(endpoint_url=recorder.url).__aenter__()
+
+    async def close_them() -> Stores:
+        async with open_stores(endpoint_url=recorder.url) as stores:
+            return stores
+
+    for opening in (open_them, close_them):
+        stores = asyncio.run(opening())
+        with pytest.raises(StoreError, match=r"are closed: use them inside `async with") as caught:
+            asyncio.run(call(stores))
+        assert "asyncio.run() has an event loop of its own" in str(caught.value)
+
+
+async def test_stores_of_another_thread_say_so(recorder: Recorder) -> None:
+    """They work in the event loop that opened them, and in no other."""
+    async with open_stores(endpoint_url=recorder.url) as stores:
+        await call(stores)
+        with pytest.raises(StoreError, match="belong to another event loop"):
+            await anyio.to_thread.run_sync(asyncio.run, call(stores))
+        await call(stores)

@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from streamer_store import AccessDenied, Connection, EventType, NotFound, StoreUnavailable
+from streamer_store.engine import Put
+from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS
 from streamer_worker.events import (
     ConnectionGone,
     ConnectionRests,
@@ -165,6 +167,42 @@ async def test_who_wants_it_is_told(world: World) -> None:
     assert bench.gateway.types("ends") == ["complete", "error"]
     assert bench.gateway.types("other") == []
     assert bench.gateway.urls == {"https://abc.execute-api.us-east-1.amazonaws.com/test"}
+
+
+async def test_a_connection_that_a_go_producer_has_stored_is_told(world: World) -> None:
+    """With Go's zero time for ConnectedAt, and with event types that this release does not know:
+    the known ones count, and a subscription to others alone is one to nothing.
+    """
+    own = {
+        "ConnectionID": {"S": "own"},
+        "UserID": {"S": "u"},
+        "TenantID": {"S": "t"},
+        "Endpoint": {"S": ENDPOINT},
+        "ConnectedAt": {"S": "0001-01-01T00:00:00Z"},
+    }
+    engine = world.stores.engine
+    async with opened(world) as bench:
+        for each, types in {"own": ["complete", "log"], "silent": ["log"]}.items():
+            item = own | {"ConnectionID": {"S": each}}
+            await engine.put(Put(table=CONNECTIONS, item=item))
+            subscription: dict[str, Any] = {
+                "SubscriptionID": {"S": f"{each}#r1"},
+                "ConnectionID": {"S": each},
+                "RequestID": {"S": "r1"},
+                "EventTypes": {"SS": types},
+            }
+            await engine.put(Put(table=SUBSCRIPTIONS, item=subscription))
+        bench.progress("one", own="own")
+        await bench.settle()
+        bench.complete(own="own")
+        await bench.settle()
+        # It is not new: a 410 removes it.
+        bench.gateway.always["own"] = Gone("the connection is closed")
+        bench.complete(own="own")
+        await bench.settle()
+    assert bench.gateway.types("own") == ["complete"]
+    assert bench.gateway.types("silent") == []
+    assert await engine.get(CONNECTIONS, "own") is None
 
 
 async def test_an_own_connection_may_ask_for_less(world: World) -> None:

@@ -1,0 +1,65 @@
+"""One call to DynamoDB: within a time limit, answered as its operation is, or an error of ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from botocore import xform_name
+
+from streamer_store.dynamo.answers import problem_with_answer
+from streamer_store.dynamo.calls import CallEnded, Observe, TryFailed
+from streamer_store.dynamo.faults import translated
+from streamer_store.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+
+class CheckedClient:
+    """Calls DynamoDB.
+
+    `timeout` is in seconds, for a whole call: credentials, all attempts and the pauses between
+    them. `require_open` raises when the client cannot be used any more, or not here.
+    """
+
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        *,
+        timeout: float = math.inf,
+        require_open: Callable[[], object] = int,
+        observe: Observe | None = None,
+    ) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._require_open = require_open
+        self._observe = observe
+
+    async def call(
+        self, operation: str, *, table: str = "", key: str = "", **arguments: Any
+    ) -> dict[str, Any]:
+        """Return the answer, which has the fields that the stores read.
+
+        Raises StoreUnavailable for each answer that is not DynamoDB's; ConditionFailed;
+        ItemTooLarge; InvalidInput; AccessDenied; TableMissing.
+        """
+        self._require_open()
+        method = getattr(self._client, xform_name(operation))
+        with translated(operation, table=table, key=key):
+            with anyio.move_on_after(self._timeout) as limit:
+                answer: dict[str, Any] = await method(**arguments)
+            if limit.cancelled_caught:
+                self._tell_timeout(operation)
+                raise TimeoutError(f"no answer within {self._timeout:g} s")
+            problem = problem_with_answer(operation, arguments, answer)
+        if problem is not None:
+            raise StoreUnavailable(problem, operation=operation, table=table, key=key)
+        return answer
+
+    def _tell_timeout(self, operation: str) -> None:
+        if self._observe is not None:
+            self._observe(TryFailed(operation=operation, code="CallTimeout", throttled=False))
+            self._observe(CallEnded(operation=operation, seconds=self._timeout))

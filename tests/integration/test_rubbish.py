@@ -1,0 +1,331 @@
+"""Answers that are not DynamoDB's: none of them counts as success, or as a word of DynamoDB's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import pytest
+
+from integration.fast import FAST, ended
+from integration.proxy import Proxy, passing, stalling
+from integration.rubbish import ENDLESS, RUBBISH, WRONG_OUTPUTS, CredentialProgram, breaking_off
+from processes import PATIENCE, Process
+from streamer_store import (
+    AsyncRequest,
+    CallEnded,
+    Candidate,
+    Claim,
+    Connection,
+    NotFound,
+    RequestStatus,
+    Stores,
+    StoreUnavailable,
+    TryFailed,
+    WorkerRow,
+    open_stores,
+)
+from streamer_store.dynamo import credentials, session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+pytestmark = pytest.mark.anyio
+
+NOW: Final = datetime.now(UTC)
+# How long each kind of rubbish lasts in the trial with a worker, in seconds.
+EACH: Final = float(os.environ.get("STREAMER_TEST_RUBBISH_SECONDS", "0.8"))
+DEATHS: Final = ("worker_fenced", "worker_buried", "request_rescued", "process_ending")
+HELD: Final = Claim(request=AsyncRequest(action="a", request_id="r"), version="v")
+SEEN: Final = Candidate(request_id="r", status=RequestStatus.PENDING, seen_version={"S": "v"})
+CONNECTION: Final = Connection(
+    connection_id="c", user_id="u", tenant_id="t", endpoint="wss://x", connected_at=NOW
+)
+
+
+async def _all(pages: AsyncIterator[Any]) -> list[Any]:
+    return [each async for each in pages]
+
+
+CALLS: Final[dict[str, Callable[[Stores], Awaitable[Any]]]] = {
+    "save": lambda to: to.connections.save(CONNECTION),
+    "get a connection": lambda to: to.connections.get("c"),
+    "get many connections": lambda to: to.connections.get_many(["c"]),
+    "list by user": lambda to: to.connections.list_by_user("u"),
+    "list all": lambda to: _all(to.connections.list_all()),
+    "ping": lambda to: to.connections.update_last_ping("c"),
+    "sweep": lambda to: to.connections.sweep_stale(NOW),
+    "enqueue": lambda to: to.requests.enqueue(AsyncRequest(action="a", request_id="r")),
+    "enqueue many": lambda to: to.requests.enqueue_many([AsyncRequest(action="a")] * 2),
+    "get": lambda to: to.requests.get("r"),
+    "get many": lambda to: to.requests.get_many(["r"]),
+    "delete": lambda to: to.requests.delete("r"),
+    "entries": lambda to: to.requests.entries(RequestStatus.PENDING, limit=5),
+    "depth": lambda to: to.requests.depth(RequestStatus.PENDING, limit=5),
+    "dequeue": lambda to: to.requests.dequeue(1),
+    "claim": lambda to: to.requests.claim(SEEN),
+    "progress": lambda to: to.requests.update_progress(HELD, 0.5),
+    "checkpoint": lambda to: to.requests.checkpoint(HELD, 1),
+    "complete": lambda to: to.requests.complete(HELD, {"n": 1}),
+    "fail": lambda to: to.requests.fail(HELD, "no", "NO"),
+    "retry": lambda to: to.requests.retry(HELD, timedelta(seconds=1)),
+    "release": lambda to: to.requests.release(HELD),
+    "cancel": lambda to: to.requests.cancel("r"),
+    "redrive": lambda to: to.requests.redrive("r"),
+    "subscribe": lambda to: to.subscriptions.subscribe("c", "r"),
+    "unsubscribe": lambda to: to.subscriptions.unsubscribe("c", "r"),
+    "subscriptions": lambda to: to.subscriptions.get_by_request("r"),
+    "register": lambda to: to.workers.register(WorkerRow(worker_id="w", started_at=NOW)),
+    "beat": lambda to: to.workers.beat("w", in_flight=0, draining=False, sweeps=0),
+    "workers": lambda to: to.workers.list(),
+    "remove": lambda to: to.workers.remove("w"),
+    "check tables": lambda to: to.check_tables(),
+    "create tables": lambda to: to.create_tables(),
+}
+
+
+async def _unavailable(call: Callable[[], Awaitable[Any]]) -> str:
+    """Return "" if the call raises StoreUnavailable, otherwise what it did."""
+    try:
+        found = await call()
+    except StoreUnavailable:
+        return ""
+    except Exception as error:  # noqa: BLE001  the test shows all that is wrong
+        return repr(error)
+    return f"returned {found!r}"
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+async def test_no_call_takes_rubbish_for_an_answer(
+    kind: str, real: tuple[Stores, dict[str, str]], proxy: Proxy
+) -> None:
+    """Every call of every store raises StoreUnavailable."""
+    stores, settings = real
+    async with open_stores(
+        endpoint_url=proxy.url,
+        prefix=settings["STREAMER_TABLE_PREFIX"],
+        attempts=1,
+        observe=lambda _: None,
+    ) as behind:
+        proxy.fault = RUBBISH[kind]
+        found = {name: await _unavailable(lambda c=call: c(behind)) for name, call in CALLS.items()}  # type: ignore[misc]
+    assert {name: text for name, text in found.items() if text} == {}
+    with pytest.raises(NotFound):
+        await stores.requests.get("never")
+
+
+async def test_an_answer_without_an_end_is_not_read_to_the_end(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fill the memory for as long as the call's time limit is."""
+    monkeypatch.setattr(session, "_LARGEST_BODY", 4 * 1024 * 1024)
+    async with open_stores(endpoint_url=proxy.url, attempts=1) as behind:
+        proxy.fault = ENDLESS
+        with pytest.raises(StoreUnavailable, match="more than 4194304 bytes"):
+            await behind.workers.list()
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls: bool) -> None:
+    """As when there is none at all."""
+    async with open_stores(endpoint_url=proxy.url, attempts=2, read_timeout=0.2) as behind:
+        proxy.fault = breaking_off(stalls=stalls)
+        with pytest.raises(StoreUnavailable):
+            await behind.workers.list()
+    assert proxy.calls["Scan"] == 2
+
+
+async def test_a_call_has_a_time_limit_over_all_its_tries(proxy: Proxy) -> None:
+    """It is told as a failure, and with the time that it took."""
+    told: list[CallEnded | TryFailed] = []
+    async with open_stores(endpoint_url=proxy.url, call_timeout=0.5, observe=told.append) as behind:
+        proxy.fault = stalling
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0.5 s"):
+            await behind.workers.list()
+    assert told == [
+        TryFailed(operation="Scan", code="CallTimeout", throttled=False),
+        CallEnded(operation="Scan", seconds=0.5),
+    ]
+
+
+async def test_what_passes_after_a_few_tries_is_not_noticed(
+    real: tuple[Stores, dict[str, str]], proxy: Proxy
+) -> None:
+    """The client itself tries again, as after a lost connection."""
+    stores, settings = real
+    left = iter(RUBBISH.values())
+
+    async def fault(request: Any, forward: Any) -> Any:
+        return await next(left)(request, forward) if proxy.calls["PutItem"] < 3 else await forward()
+
+    proxy.fault = fault
+    prefix = settings["STREAMER_TABLE_PREFIX"]
+    async with open_stores(endpoint_url=proxy.url, prefix=prefix) as behind:
+        stored = await behind.requests.enqueue(AsyncRequest(action="a"))
+    assert (await stores.requests.get(stored.request_id)).action == "a"
+    assert proxy.calls["PutItem"] == 3
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgram:
+    """Give a credential program, which the clients of this test use."""
+    found = CredentialProgram(tmp_path)
+    for name, value in found.settings.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.mark.parametrize("output", WRONG_OUTPUTS)
+async def test_a_program_that_gives_no_credentials_is_an_outage(
+    output: str, real_url: str, program: CredentialProgram
+) -> None:
+    """For a call, and for opening: the next run of the program may give some."""
+    async with open_stores(endpoint_url=real_url) as stores:
+        program.write(WRONG_OUTPUTS[output])
+        assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
+        with pytest.raises(StoreUnavailable):
+            async with open_stores(endpoint_url=real_url):
+                pass
+        program.work()
+        assert await _unavailable(lambda: stores.requests.get_many(["r"])) != ""
+
+
+async def test_a_program_that_hangs_is_ended(
+    real_url: str, program: CredentialProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call, and opening, ends within its time limit; no program is left behind."""
+    monkeypatch.setattr(credentials, "PROGRAM_SECONDS", 2.0)
+    async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
+        program.hang()
+        began = time.monotonic()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(_raises_unavailable, stores)
+        assert time.monotonic() - began < 1.5
+        assert len(_children("cat")) == 1
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 2 s"):
+            async with open_stores(endpoint_url=real_url, call_timeout=1):
+                pass
+        with anyio.fail_after(PATIENCE):
+            while _children("cat"):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        program.work()
+        assert await _unavailable(lambda: stores.requests.get_many(["r"])) != ""
+
+
+async def test_a_program_that_is_slower_than_a_call_gives_credentials_to_a_later_one(
+    real_url: str, program: CredentialProgram
+) -> None:
+    """Its run is not ended with the call that began it."""
+    async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
+        program.hang()
+        assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
+        await anyio.to_thread.run_sync(program.answer)
+        with anyio.fail_after(PATIENCE):
+            while await _unavailable(lambda: stores.requests.get_many(["r"])) == "":
+                pass
+
+
+async def test_no_program_outlives_its_stores(real_url: str, program: CredentialProgram) -> None:
+    """Closing ends what still runs."""
+    async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
+        program.hang()
+        assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
+        assert len(_children("cat")) == 1
+    with anyio.fail_after(PATIENCE):
+        while _children("cat"):  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+
+
+async def test_credentials_that_still_hold_are_used_while_their_program_hangs(
+    real: tuple[Stores, dict[str, str]], program: CredentialProgram
+) -> None:
+    """Credentials are renewed 15 minutes before they end; until 10 before it, a failure to
+    renew them costs the call a part of its time limit, and nothing else.
+    """
+    _, settings = real
+    program.work(timedelta(minutes=12))
+    url, prefix = settings["STREAMER_ENDPOINT_URL"], settings["STREAMER_TABLE_PREFIX"]
+    async with open_stores(endpoint_url=url, prefix=prefix, call_timeout=2) as stores:
+        program.hang()
+        assert await stores.requests.get_many(["r"]) == {}
+
+
+async def _raises_unavailable(stores: Stores) -> None:
+    assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
+
+
+def _children(name: str) -> list[str]:
+    """Return the pids of this process's children that run this program."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            program, _, rest = stat.read_text().rpartition(") ")
+            state, parent = rest.split()[:2]
+            if (program.partition("(")[2], parent) == (name, str(os.getpid())) and state != "Z":
+                found.append(stat.parent.name)
+    return found
+
+
+@pytest.mark.local
+async def test_rubbish_of_every_kind_costs_a_worker_nothing(
+    real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy, program: CredentialProgram
+) -> None:
+    """One kind after the other, for many leases, while handlers end: every request is completed
+    by its first attempt, and no completion is reported that the table does not have.
+    """
+    stores, settings = real
+    through = {"STREAMER_ENDPOINT_URL": proxy.url, "STREAMER_PUSH": "off", "PYTHONPATH": plugins}
+    with Process("run", **(FAST | settings | through | program.settings)) as worker:
+        worker.event("worker_started")
+        kinds = list(RUBBISH.values())
+        seconds = [EACH * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
+        stored = await stores.requests.enqueue_many(
+            AsyncRequest(action="wait", payload={"seconds": each}) for each in seconds
+        )
+        ids = [each.request_id for each in stored]
+        await _all_run(stores, ids)
+        program.write(WRONG_OUTPUTS["no JSON"])
+        await _last(stores, worker, ids)
+        program.work()
+        for kind in kinds:
+            proxy.fault = kind
+            await _last(stores, worker, ids)
+        proxy.fault = passing
+        found = await ended(stores, *ids)
+        assert {(each.status, each.retry_count) for each in found} == {(RequestStatus.COMPLETED, 0)}
+        assert _events(worker, *DEATHS) == []
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
+async def _all_run(stores: Stores, ids: list[str]) -> None:
+    statuses: set[RequestStatus] = set()
+    with anyio.fail_after(PATIENCE):
+        while statuses != {RequestStatus.PROCESSING}:
+            await anyio.sleep(0.05)
+            found = await stores.requests.get_many(ids)
+            statuses = {each.status for each in found.values()}
+
+
+async def _last(stores: Stores, worker: Process, ids: list[str]) -> None:
+    """Let the kind last; what is reported as completed meanwhile must be so in the table."""
+    began = time.monotonic()
+    while time.monotonic() < began + EACH:
+        told = {each["request_id"] for each in _events(worker, "request_finished")}
+        found = (await stores.requests.get_many(ids)).values()
+        done = {each.request_id for each in found if each.status is RequestStatus.COMPLETED}
+        assert told <= done
+        await anyio.sleep(EACH / 10)
+
+
+def _events(worker: Process, *names: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in worker.lines if line.startswith("{")]
+    return [each for each in found if each.get("event") in names]

@@ -1,0 +1,189 @@
+"""Which answers are DynamoDB's, and which fields each operation must have."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Final
+
+import pytest
+
+from streamer_store.dynamo.answers import problem_with_answer, problem_with_response
+
+HEADERS: Final = {"x-amzn-requestid": "1", "content-type": "application/x-amz-json-1.0"}
+REFUSED: Final = b'{"__type": "com.amazon.coral.validate#ValidationException", "message": "no"}'
+ITEM: Final = {
+    "S": {"S": ""},
+    "N": {"N": "-1.5E+3"},
+    "BOOL": {"BOOL": False},
+    "NULL": {"NULL": True},
+    "B": {"B": b""},
+    "M": {"M": {"a": {"L": [{"S": "a"}, {"M": {}}]}}},
+    "SS": {"SS": ["a"]},
+    "NS": {"NS": ["1"]},
+    "BS": {"BS": [b"a"]},
+}
+WRONG: Final[list[Any]] = [
+    {"a": {"S": 1}},
+    {"a": {"N": "many"}},
+    {"a": {"N": 1}},
+    {"a": {"N": "NaN"}},
+    {"a": {"BOOL": "true"}},
+    {"a": {"B": "text"}},
+    {"a": {"M": [1]}},
+    {"a": {"M": {"b": {}}}},
+    {"a": {"L": {"S": "a"}}},
+    {"a": {"L": ["a"]}},
+    {"a": {"SS": "a"}},
+    {"a": {"SS": [1]}},
+    {"a": {"NS": ["many"]}},
+    {"a": {"BS": ["a"]}},
+    {"a": {"X": 1}},
+    {"a": {"S": "a", "N": "1"}},
+    {"a": {}},
+    {"a": "text"},
+    {1: {"S": "a"}},
+    ["a"],
+    "text",
+    5,
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (200, HEADERS, b"{}"),
+        (200, HEADERS | {"content-type": "application/x-amz-json-1.0; charset=utf-8"}, b"{}"),
+        (200, HEADERS | {"x-amz-crc32": str(zlib.crc32(b"{}"))}, b"{}"),
+        (400, HEADERS, REFUSED),
+        (400, HEADERS | {"content-type": "application/json"}, REFUSED),
+        (500, HEADERS, b'{"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError"}'),
+        (413, HEADERS, b"HTTP content length exceeded 16777216 bytes."),
+    ],
+)
+def test_an_answer_of_dynamodbs_has_no_problem(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    """A result, an error, and a refusal of the body, which has no type."""
+    assert problem_with_response(status, headers, body) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "problem"),
+    [
+        (200, {}, b"<html>", "x-amzn-RequestId: HTTP 200, 'without a content type', 6 bytes"),
+        (413, {"content-type": "text/html"}, b"", "has no x-amzn-RequestId: HTTP 413, 'text/html'"),
+        (200, HEADERS | {"x-amz-crc32": "1"}, b"{}", "does not match its x-amz-crc32"),
+        (204, HEADERS, b"", "never answers with this status: HTTP 204"),
+        (302, HEADERS, b"{}", "never answers with this status: HTTP 302"),
+        (200, HEADERS, b"", "is not JSON"),
+        (200, HEADERS, b'{"Items": [', "is not JSON"),
+        (200, HEADERS, b'{"a": "\xff"}', "is not JSON"),
+        (200, HEADERS, b"[" * 100_000, "is not JSON"),
+        (200, HEADERS, b"null", "is not a JSON object"),
+        (400, HEADERS, b"[1]", "is not a JSON object"),
+        (200, HEADERS | {"content-type": "application/json"}, b"{}", "is not of type"),
+        (400, HEADERS, b"{}", "not an error of DynamoDB's"),
+        (400, HEADERS, b'{"__type": 5}', "not an error of DynamoDB's"),
+        (400, HEADERS, b'{"__type": "ValidationException"}', "not an error of DynamoDB's"),
+        (500, HEADERS, b'{"__type": "com.amazonaws.kinesis#No"}', "not an error of DynamoDB's"),
+    ],
+)
+def test_what_another_peer_answers_has_a_problem(
+    status: int, headers: dict[str, str], body: bytes, problem: str
+) -> None:
+    """The problem says what was seen, stays short, and shows nothing of the body."""
+    found = problem_with_response(status, headers, body)
+    assert found is not None
+    assert problem in found
+    assert len(found) < 200
+    assert "html>" not in found
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "answer"),
+    [
+        ("GetItem", {}, {}),
+        ("GetItem", {}, {"Item": ITEM}),
+        ("PutItem", {}, {}),
+        ("UpdateItem", {"ReturnValues": "NONE"}, {}),
+        ("UpdateItem", {"ReturnValues": "ALL_NEW"}, {"Attributes": ITEM}),
+        ("Query", {}, {"Items": [ITEM], "Count": 1, "LastEvaluatedKey": {"a": {"S": "a"}}}),
+        ("Query", {"Select": "COUNT"}, {"Count": 0}),
+        ("Scan", {}, {"Items": [], "Count": 0}),
+        ("BatchGetItem", {}, {"Responses": {"t": [ITEM]}, "UnprocessedKeys": {}}),
+        (
+            "BatchGetItem",
+            {},
+            {"Responses": {}, "UnprocessedKeys": {"t": {"Keys": [{"a": {"S": "a"}}]}}},
+        ),
+        ("BatchWriteItem", {}, {"UnprocessedItems": {"t": [{"DeleteRequest": {}}]}}),
+        ("DescribeTable", {}, {"Table": {}}),
+    ],
+)
+def test_a_good_answer_has_its_operations_fields(
+    operation: str, arguments: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    """Every type of attribute is known."""
+    assert problem_with_answer(operation, arguments, answer) is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "field"),
+    [
+        ("UpdateItem", {}, "Attributes"),
+        ("UpdateItem", {"Attributes": {}}, "Attributes"),
+        ("Query", {"Items": []}, "Count"),
+        ("Query", {"Items": [], "Count": "many"}, "Count"),
+        ("Query", {"Items": [], "Count": True}, "Count"),
+        ("Query", {"Items": [], "Count": -1}, "Count"),
+        ("Scan", {"Count": 1}, "Items"),
+        ("Scan", {"Items": {}, "Count": 0}, "Items"),
+        ("Scan", {"Items": [], "Count": 0, "LastEvaluatedKey": {}}, "LastEvaluatedKey"),
+        ("BatchGetItem", {"UnprocessedKeys": {}}, "Responses"),
+        ("BatchGetItem", {"Responses": {}}, "UnprocessedKeys"),
+        ("BatchGetItem", {"Responses": {}, "UnprocessedKeys": {"t": {}}}, "UnprocessedKeys"),
+        ("BatchGetItem", {"Responses": {}, "UnprocessedKeys": {"t": 1}}, "UnprocessedKeys"),
+        ("BatchWriteItem", {}, "UnprocessedItems"),
+        ("BatchWriteItem", {"UnprocessedItems": {"t": ["a"]}}, "UnprocessedItems"),
+        ("DescribeTable", {}, "Table"),
+        ("CreateTable", {}, "TableDescription"),
+        ("DescribeTimeToLive", {"TimeToLiveDescription": "on"}, "TimeToLiveDescription"),
+        ("UpdateTimeToLive", {}, "TimeToLiveSpecification"),
+    ],
+)
+def test_a_field_that_is_missing_or_wrong_is_named(
+    operation: str, answer: dict[str, Any], field: str
+) -> None:
+    """Whoever reads the error knows what answered, and how."""
+    found = problem_with_answer(operation, {"ReturnValues": "ALL_NEW"}, answer)
+    assert found is not None
+    assert operation in found
+    assert field in found
+
+
+@pytest.mark.parametrize(
+    ("operation", "field"), [("GetItem", "Item"), ("UpdateItem", "Attributes")]
+)
+def test_an_item_of_another_key_is_no_answer(operation: str, field: str) -> None:
+    """A proxy that answers from a cache may mix calls up."""
+    arguments = {"Key": {"RequestID": {"S": "r1"}}, "ReturnValues": "ALL_NEW"}
+    own, other = ({"RequestID": {"S": each}, "Status": {"S": "PENDING"}} for each in ("r1", "r2"))
+    assert problem_with_answer(operation, arguments, {field: own}) is None
+    assert problem_with_answer(operation, arguments, {field: other}) is not None
+
+
+@pytest.mark.parametrize("item", WRONG, ids=str)
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        ("GetItem", lambda item: {"Item": item}),
+        ("UpdateItem", lambda item: {"Attributes": item}),
+        ("Query", lambda item: {"Items": [item], "Count": 1}),
+        ("BatchGetItem", lambda item: {"Responses": {"t": [item]}, "UnprocessedKeys": {}}),
+    ],
+)
+def test_an_item_of_wrong_types_is_no_item(operation: str, answer: Any, item: Any) -> None:
+    """It must not be taken for a request that cannot be decoded, which would be failed."""
+    found = problem_with_answer(operation, {"ReturnValues": "ALL_NEW"}, answer(item))
+    assert found is not None
+    assert "wrong" in found
