@@ -116,7 +116,7 @@ class Notifier(AsyncContextManagerMixin):
         """Take a message. Newer progress replaces older; an end replaces both."""
         topic = self._topics.get(message.request_id)
         if topic is None:
-            if len(self._topics) >= _MOST:
+            if len(self._topics) >= _most_for(message):
                 self._tell(message, "dropped")
                 return
             topic = self._topics[message.request_id] = _Topic()
@@ -177,7 +177,7 @@ class Notifier(AsyncContextManagerMixin):
     def _put(self, connection: Connection, message: Message, data: bytes) -> None:
         outbox = self._outboxes.get(connection.connection_id)
         if outbox is None:
-            if len(self._outboxes) >= _MOST:
+            if len(self._outboxes) >= _most_for(message):
                 self._tell(message, "dropped")
                 return
             outbox = self._outboxes[connection.connection_id] = Outbox(connection)
@@ -277,3 +277,10 @@ class Notifier(AsyncContextManagerMixin):
     def _tell_changed(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
+
+
+def _most_for(message: Message) -> int:
+    """Return how many requests, or connections, may wait for one like this to be taken in.
+    Half of the places are kept for ends.
+    """
+    return _MOST // 2 if message.type is EventType.PROGRESS else _MOST
