@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -56,11 +57,16 @@ def context_of(
 
 
 class ThreadLink:
-    """A SyncLink over one. Threads that the handler itself has started may use it, too."""
+    """A SyncLink over one. Threads that the handler itself has started may use it, too, and so
+    may what the handler runs on the loop by anyio.from_thread, as far as nothing has to wait.
+
+    Made on the loop's thread.
+    """
 
     def __init__(self, link: Link, token: EventLoopToken) -> None:
         self._link = link
         self._token = token
+        self._loop_thread = threading.get_ident()
 
     @property
     def draining(self) -> bool:
@@ -72,13 +78,26 @@ class ThreadLink:
 
     def progress(self, told: Told) -> None:
         self._check()
-        if self._link.tell(told):
+        if not self._link.tell(told):
+            return
+        if self._is_on_loop:
+            self._link.wake()
+        else:
             from_thread.run_sync(self._link.wake, token=self._token)
 
     def checkpoint(self, value: Any) -> None:
         self._check()
+        if self._is_on_loop:
+            raise RuntimeError(
+                "the checkpoint of a SyncContext would block the event loop for ever:"
+                " call it from the handler's own thread"
+            )
         from_thread.run(self._link.checkpoint, value, token=self._token)
         self._check()
+
+    @property
+    def _is_on_loop(self) -> bool:
+        return threading.get_ident() == self._loop_thread
 
     def _check(self) -> None:
         if self._link.cancelled:
