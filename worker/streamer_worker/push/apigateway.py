@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,6 +20,16 @@ from streamer_worker.push.errors import Gone, PushFailed
 
 _GONE: Final = 410
 _MOST_ENDPOINTS: Final = 32
+# The last three are raised by botocore's parser, for JSON that is no object.
+_UNREADABLE: Final = (
+    BotoCoreError,
+    aiohttp.ClientError,
+    OSError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    TypeError,
+)
 
 
 @dataclass(slots=True)
@@ -26,6 +37,29 @@ class _Client:
     client: Any
     stack: AsyncExitStack
     calls: int = 0
+
+
+class RedirectRefused(aiohttp.ClientError):
+    """An endpoint answered with a redirect."""
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession, _context: object, redirect: aiohttp.TraceRequestRedirectParams
+) -> None:
+    raise RedirectRefused(f"it answered with a redirect ({redirect.response.status})")
+
+
+class _DirectSession(AIOHTTPSession):
+    """Follows no redirect: the host that it names is on no list of those that may be called."""
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)  # type: ignore[misc]
+        if not session.trace_configs:
+            refusing = aiohttp.TraceConfig()
+            refusing.on_request_redirect.append(_refuse_redirect)
+            refusing.freeze()
+            session.trace_configs.append(refusing)
+        return session
 
 
 class Poster:
@@ -55,8 +89,9 @@ class Poster:
             raise PushFailed(str(status or code), f"{code}: {error}") from error
         except TimeoutError as error:
             raise PushFailed("timeout") from error
-        except (BotoCoreError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise PushFailed(type(error).__name__, str(error)) from error
+        except _UNREADABLE as error:
+            cause = error.__context__ if isinstance(error.__context__, RedirectRefused) else error
+            raise PushFailed(type(cause).__name__, str(cause)) from error
 
     async def close(self) -> None:
         for kept in self._clients.values():
@@ -105,6 +140,7 @@ async def open_poster(*, region: str | None, seconds: float, at_once: int) -> As
         parameter_validation=False,
         retries={"mode": "standard", "total_max_attempts": 1},
         user_agent=user_agent(),
+        http_session_cls=_DirectSession,
     )
     poster = Poster(session=session, config=config, region=region or default_region(session))
     try:
