@@ -92,7 +92,13 @@ class ThreadLink:
                 "the checkpoint of a SyncContext would block the event loop for ever:"
                 " call it from the handler's own thread"
             )
-        from_thread.run(self._link.checkpoint, value, token=self._token)
+        try:
+            from_thread.run(self._link.checkpoint, value, token=self._token)
+        except BaseException as error:
+            # Either the loop's own exception for a task that was cancelled, or a lost claim.
+            if self._link.cancelled:
+                raise HandlerCancelled from error
+            raise
         self._check()
 
     @property

@@ -159,13 +159,15 @@ class ProgressWriter:
         """Write a checkpoint, and the progress with it, until the table has them.
 
         Raises CheckpointInvalid for a value that cannot be stored as it is; ItemTooLarge;
-        ClaimLost where the handler is not cancelled first.
+        ClaimLost where the handler is not cancelled first, and when the attempt has ended.
         """
         try:
             value = plain(value)
         except Exception as error:
             raise CheckpointInvalid("checkpoint", message_of(error)) from error
         for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
+            if self._closed:  # a thread or a task that the handler has left behind
+                raise ClaimLost("the attempt has ended", key=self._claim.request_id)
             if await self._wrote_checkpoint(value):
                 return
             await anyio.sleep(pause)
