@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from streamer_store import AsyncRequest, ItemTooLarge
-from streamer_worker import Context, Reject, RetryLater, handler
+from streamer_worker import Call, Context, Reject, RetryLater, handler
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.outcome import Fail, Outcome, Raised, Retry, decide, verdict_of
@@ -147,3 +147,22 @@ async def test_a_verdict_out_of_a_task_group_reaches_the_table(
     assert (run.became, run.request.error_code) == (became, code)
     assert run.request.error == str(error)
     assert run.error is error
+
+
+async def test_a_payload_that_does_not_fit_is_told_as_such_out_of_a_task_group() -> None:
+    """As by middleware that runs something beside the handler."""
+
+    async def beside(call: Call, request: AsyncRequest, ctx: Context) -> None:
+        async def called() -> None:
+            await call(request, ctx)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(called)
+
+    @handler("work")
+    async def work(payload: dict[str, int], _ctx: Context) -> None:
+        del payload
+
+    run = await run_handler(work, {"rows": "many"}, middleware=[beside])
+    assert (run.became, run.request.error_code) == ("failed", "VALIDATION_ERROR")
+    assert run.error is None  # it is no failure of the handler
