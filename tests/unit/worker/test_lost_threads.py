@@ -18,7 +18,7 @@ from unit.worker.test_timeouts import Threads
 
 pytestmark = [pytest.mark.anyio, on_asyncio]
 RULES = HandlerSettings(timeout=0.2, cancel_grace=0.2, threads=2)
-QUICK = PresenceSettings(heartbeat=0.1, lease=1.0)
+QUICK = PresenceSettings(heartbeat=0.1, lease=5.0)
 
 
 async def test_a_fenced_worker_counts_the_threads_that_are_stuck(world: World) -> None:
