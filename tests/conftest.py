@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
 from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
 from streamer_worker.demo.moto import embedded_dynamodb
 from support import ManualClock, unique_prefix
@@ -30,6 +31,26 @@ HINT = (
     "DynamoDB Local is not installed: run `make dynamodb-local`, or set STREAMER_TEST_DYNAMODB_URL"
 )
 BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
+
+# Seconds for one test with its fixtures, where that is more than `timeout` in pyproject.toml. The
+# first test of a module waits for what the module shares: an image, an environment, a server.
+TIMEOUTS = {
+    "costs": 600,
+    "deploy": 300,
+    "guide": 900,
+    "image": 1800,
+    "integration": 300,
+    "properties": 300,
+    "simulation": 900,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        if folder in TIMEOUTS and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUTS[folder]))
 
 
 @pytest.fixture(scope="session", autouse=True)

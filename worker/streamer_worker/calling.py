@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,8 @@ class Caller:
     threads: anyio.CapacityLimiter
     processes: Processes
     states: Mapping[HandlerGroup[Any], Any]
+    # Actions whose function turned out to be async only when it was called.
+    hidden_async: set[str] = field(default_factory=set)
 
     def state_of(self, handler: Handler) -> Any:
         """Return what the lifespan of the handler's group gave; None without one."""
@@ -37,20 +40,26 @@ class Caller:
         call: Call = partial(self._call, handler)
         for middleware in reversed(handler.middleware):
             call = partial(middleware, call)
-        return await call(request, ctx)
+        return await _awaited(call(request, ctx))
 
     async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
         payload = handler.schema.parse(request.payload)
         facts = facts_of(ctx)
         if handler.process:
             return await self.processes.run(handler.function, payload, Facts(**facts), ctx.link)
-        if handler.in_thread:
+        if handler.in_thread and handler.action not in self.hidden_async:
             link = ThreadLink(ctx.link, current_token())
             sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)
             # Not abandoned when cancelled: a thread that runs on keeps its place.
             call = partial(_in_thread, handler.function, payload, sync)
-            return await anyio.to_thread.run_sync(call, limiter=self.threads)
-        return await handler.function(payload, ctx)
+            result = await anyio.to_thread.run_sync(call, limiter=self.threads)
+            if not _has_not_begun(result):
+                return result
+            # A decorator without functools.wraps hid an async function. It wants to be called
+            # on the loop, with a Context.
+            result.close()
+            self.hidden_async.add(handler.action)
+        return await _awaited(handler.function(payload, ctx))
 
 
 def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Any:
@@ -59,3 +68,13 @@ def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -
     except GeneratorExit as error:
         # Handed over as it is, it would close the coroutine that awaits the thread.
         raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error
+
+
+async def _awaited(result: Any) -> Any:
+    while inspect.isawaitable(result):
+        result = await result
+    return result
+
+
+def _has_not_begun(result: Any) -> bool:
+    return inspect.iscoroutine(result) and inspect.getcoroutinestate(result) == inspect.CORO_CREATED

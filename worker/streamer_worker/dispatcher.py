@@ -41,6 +41,7 @@ from streamer_worker.outcome import (
     Returned,
     TimedOut,
     decide,
+    verdict_of,
 )
 from streamer_worker.progress import ProgressWriter
 from streamer_worker.retry import DEFAULT_RETRY
@@ -228,6 +229,7 @@ class Dispatcher:
             return str(running.interruption), None
         ended = self._ended(claim, running)
         if isinstance(ended, Raised):
+            ended = Raised(error=verdict_of(ended.error))
             self._tell_raised(claim, ended.error)
         outcome = self._decide(ended, claim, running)
         became, settled = await self._settler.settle(claim, outcome, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -56,11 +57,16 @@ def context_of(
 
 
 class ThreadLink:
-    """A SyncLink over one. Threads that the handler itself has started may use it, too."""
+    """A SyncLink over one. Threads that the handler itself has started may use it, too, and so
+    may what the handler runs on the loop by anyio.from_thread, as far as nothing has to wait.
+
+    Made on the loop's thread.
+    """
 
     def __init__(self, link: Link, token: EventLoopToken) -> None:
         self._link = link
         self._token = token
+        self._loop_thread = threading.get_ident()
 
     @property
     def draining(self) -> bool:
@@ -72,13 +78,32 @@ class ThreadLink:
 
     def progress(self, told: Told) -> None:
         self._check()
-        if self._link.tell(told):
+        if not self._link.tell(told):
+            return
+        if self._is_on_loop:
+            self._link.wake()
+        else:
             from_thread.run_sync(self._link.wake, token=self._token)
 
     def checkpoint(self, value: Any) -> None:
         self._check()
-        from_thread.run(self._link.checkpoint, value, token=self._token)
+        if self._is_on_loop:
+            raise RuntimeError(
+                "the checkpoint of a SyncContext would block the event loop for ever:"
+                " call it from the handler's own thread"
+            )
+        try:
+            from_thread.run(self._link.checkpoint, value, token=self._token)
+        except BaseException as error:
+            # Either the loop's own exception for a task that was cancelled, or a lost claim.
+            if self._link.cancelled:
+                raise HandlerCancelled from error
+            raise
         self._check()
+
+    @property
+    def _is_on_loop(self) -> bool:
+        return threading.get_ident() == self._loop_thread
 
     def _check(self) -> None:
         if self._link.cancelled:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from streamer_store import AsyncRequest, Rescued, WorkerLoss
+from streamer_store import AsyncRequest, ItemTooLarge, Rescued, WorkerLoss
 from streamer_store.rescues import after_loss
 from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value_size
 from streamer_worker.codes import (
     INVALID_ACTION,
+    INVALID_CHECKPOINT,
     INVALID_RESULT,
     ITEM_TOO_LARGE,
     PROCESSING_FAILED,
@@ -20,15 +21,28 @@ from streamer_worker.codes import (
     WORKER_CRASHED,
     WORKER_LOST,
 )
+from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.schema import PayloadInvalid
-from streamer_worker.handlers.verdicts import Reject, RetryLater
+from streamer_worker.handlers.verdicts import Reject, RetryLater, code_of, wait_of
 from streamer_worker.plain import plain
-from streamer_worker.processes.wire import WorkerCrashed
+from streamer_worker.processes.wire import ResultInvalid, WorkerCrashed
 from streamer_worker.retry import RetryPolicy
-from streamer_worker.texts import message_of, readable
+from streamer_worker.texts import message_of, readable, text_of
 
 if TYPE_CHECKING:
     import random
+
+# Exceptions that mean more than that an attempt has failed. In a group of them the first kind
+# that it holds decides.
+_VERDICTS: Final = (
+    Reject,
+    PayloadInvalid,
+    CheckpointInvalid,
+    ResultInvalid,
+    ItemTooLarge,
+    WorkerCrashed,
+    RetryLater,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +137,67 @@ def decide(
             return _lost(request, after_loss(request, loss, rng))
 
 
+def verdict_of(error: BaseException) -> BaseException:
+    """Return the exception that decides what becomes of a request.
+
+    1. An exception that is no group decides by itself.
+    2. A group (nested, too) in which all are verdicts is the verdict that goes before the
+       others: Reject, a payload, checkpoint or result that is not valid, an item without room,
+       a process that died, RetryLater. Several RetryLater are one: the longest wait, which
+       counts if one of them does.
+    3. Any other group is an ordinary failure, and returned as it is.
+
+    Never raises: groups and their members are a handler's.
+    """
+    try:
+        if not isinstance(error, BaseExceptionGroup):
+            return error
+        members = list(_members(error))
+        for kind in _VERDICTS:
+            found = [each for each in members if isinstance(each, kind)]
+            if found and all(isinstance(each, _VERDICTS) for each in members):
+                return _joined(found) if kind is RetryLater else found[0]
+    except Exception:  # noqa: BLE001  their attributes may be properties
+        return error
+    return error
+
+
+def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """Yield the exceptions of a group and of the groups in it, in their order."""
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(reversed(error.exceptions))
+        else:
+            yield error
+
+
+def _joined(found: list[Any]) -> BaseException:
+    longest: RetryLater = max(found, key=wait_of)
+    if len(found) == 1:
+        return longest
+    counts = any(each.counts for each in found)
+    joined = RetryLater(longest.reason, after=wait_of(longest), counts=counts)
+    return joined.with_traceback(longest.__traceback__)
+
+
 def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome:
+    error = verdict_of(error)
     if isinstance(error, RetryLater):
         return _later(request, error)
     text = readable(message_of(error))
     match error:
-        case Reject(code=code):
-            return Fail(error=text, code=code)
+        case Reject():
+            return Fail(error=text, code=code_of(error))
         case PayloadInvalid():
             return Fail(error=text, code=VALIDATION_ERROR)
+        case CheckpointInvalid():
+            return Fail(error=text, code=INVALID_CHECKPOINT)
+        case ResultInvalid():
+            return Fail(error=text, code=INVALID_RESULT)
+        case ItemTooLarge():
+            return Fail(error=text, code=ITEM_TOO_LARGE)
         case WorkerCrashed():
             return _again(request, text, WORKER_CRASHED, wait)
     return _again(request, text, PROCESSING_FAILED, wait)
@@ -152,11 +218,12 @@ def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
 
 
 def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:
+    after = wait_of(asked)
+    text = readable(text_of(asked.reason)) if asked.reason else None
     if not asked.counts:
-        text = readable(asked.reason) if asked.reason else None
-        return Retry(after=asked.after, error=text, code=None, counts=False)
-    text = readable(asked.reason or "the handler asked to run later")
-    return _again(request, text, PROCESSING_FAILED, asked.after.total_seconds())
+        return Retry(after=after, error=text, code=None, counts=False)
+    text = text or "the handler asked to run later"
+    return _again(request, text, PROCESSING_FAILED, after.total_seconds())
 
 
 def _completed(value: Any) -> Outcome:

@@ -15,9 +15,11 @@ from streamer_store import (
     ClaimLost,
     Clock,
     InvalidInput,
+    ItemTooLarge,
     Progress,
     RequestQueue,
     StoreError,
+    ValidationError,
 )
 from streamer_worker.events import (
     CheckpointDelayed,
@@ -27,10 +29,11 @@ from streamer_worker.events import (
     StepFailed,
     WriteFenced,
 )
-from streamer_worker.handlers.context import Told
+from streamer_worker.handlers.context import CheckpointInvalid, Told
 from streamer_worker.plain import plain
 from streamer_worker.retry import backoff
 from streamer_worker.standing import Standing
+from streamer_worker.texts import message_of
 
 if TYPE_CHECKING:
     import random
@@ -155,10 +158,16 @@ class ProgressWriter:
     async def checkpoint(self, value: Any) -> None:
         """Write a checkpoint, and the progress with it, until the table has them.
 
-        Raises ValidationError; ItemTooLarge; ClaimLost where the handler is not cancelled first.
+        Raises CheckpointInvalid for a value that cannot be stored as it is; ItemTooLarge;
+        ClaimLost where the handler is not cancelled first, and when the attempt has ended.
         """
-        value = plain(value)
+        try:
+            value = plain(value)
+        except Exception as error:
+            raise CheckpointInvalid("checkpoint", message_of(error)) from error
         for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
+            if self._closed:  # a thread or a task that the handler has left behind
+                raise ClaimLost("the attempt has ended", key=self._claim.request_id)
             if await self._wrote_checkpoint(value):
                 return
             await anyio.sleep(pause)
@@ -204,10 +213,10 @@ class ProgressWriter:
                 await breathe()
                 raise  # a handler that is shielded must not take it for safe
             except InvalidInput as error:
-                if carried is None:
-                    raise
-                self._drop(told, error, again=False)
-                return False
+                if carried is not None:
+                    self._drop(told, error, again=False)
+                    return False
+                raise _refused_checkpoint(error) from error
             except StoreError as error:
                 event = CheckpointDelayed(request_id=self._claim.request_id, error=error)
                 self._events.emit(event)
@@ -244,3 +253,11 @@ class ProgressWriter:
 
     async def _push_newest(self) -> None:
         self._push(self._standing.newest()[1])
+
+
+def _refused_checkpoint(error: InvalidInput) -> ValidationError:
+    if isinstance(error, ItemTooLarge):
+        text = f"the request has no room for it: {error.message}"
+        return ItemTooLarge("checkpoint", text, size=error.size)
+    field = error.field if isinstance(error, ValidationError) else "checkpoint"
+    return CheckpointInvalid(field, error.message.removeprefix(f"{field}: "))

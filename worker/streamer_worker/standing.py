@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
-from streamer_store import ItemTooLarge, Progress
+from streamer_store import ItemTooLarge, Progress, ValidationError
 from streamer_store.values import (
     MAX_ITEM_BYTES,
     AttributeValue,
@@ -14,6 +16,7 @@ from streamer_store.values import (
     value_size,
 )
 from streamer_worker.handlers.context import Told
+from streamer_worker.texts import without_surrogates
 
 
 class Standing:
@@ -30,18 +33,20 @@ class Standing:
     def tell(self, told: Told) -> bool:
         """Take it in, and return whether that changed anything.
 
-        Raises ValidationError; ItemTooLarge for what no item has room for.
+        Lone surrogates in the message and the details are kept as escapes. Raises
+        ValidationError; ItemTooLarge for what no item has room for.
         """
-        Progress(told.fraction, told.message)
-        encoded = None if told.details is None else encode_document(told.details, "details")
-        _check_size(told.message, encoded)
+        message = without_surrogates(told.message)
+        Progress(told.fraction, message)
+        encoded = None if told.details is None else _encoded(told.details)
+        _check_size(message, encoded)
         with self._lock:
             if told.fraction is not None and (told.reset or told.fraction >= self._least):
                 self._fraction = self._least = told.fraction
-            elif told.message is None and encoded is None:
+            elif message is None and encoded is None:
                 return False
-            if told.message is not None:
-                self._message = told.message
+            if message is not None:
+                self._message = message
             if encoded is not None:
                 self._details = encoded
             self.told += 1
@@ -53,6 +58,13 @@ class Standing:
             told, details = self.told, self._details
             fraction, message = self._fraction, self._message
         return told, Progress(fraction, message, None if details is None else decode(details))
+
+
+def _encoded(details: Mapping[str, Any]) -> AttributeValue:
+    try:
+        return encode_document(details, "details")
+    except ValidationError:  # rare, so text is not looked through each time
+        return encode_document(without_surrogates(details), "details")
 
 
 def _check_size(message: str | None, details: AttributeValue | None) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from streamer_store.values import MAX_DEPTH
 
 ERROR_CHARS: Final = 2000
 _MEMBERS: Final = 10
@@ -33,6 +37,34 @@ def escaped(text: str) -> str:
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def text_of(value: object) -> str:
+    """Return `value` as text. Never raises: the value is somebody else's."""
+    try:
+        return value if isinstance(value, str) else str(value)
+    except Exception:  # noqa: BLE001  its __str__ may do anything
+        return f"<{type(value).__name__}>"
+
+
+def without_surrogates(value: Any, depth: int = 0) -> Any:
+    r"""Return text with lone surrogates, which UTF-8 cannot hold, as escapes (`\udcff`). Of
+    mappings, lists and sets all text in them is treated so, keys too. Other values, and what is
+    nested deeper than an item may be, are returned as they are.
+    """
+    if depth > MAX_DEPTH:
+        return value
+    inside = partial(without_surrogates, depth=depth + 1)
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case Mapping():
+            return {inside(key): inside(each) for key, each in value.items()}
+        case list() | tuple():
+            return [inside(each) for each in value]
+        case set() | frozenset():
+            return {inside(each) for each in value}
+    return value
 
 
 def message_of(error: BaseException, depth: int = 0) -> str:

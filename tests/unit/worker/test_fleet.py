@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamer_store import WorkerRow
+from streamer_store.codec import worker
 from streamer_worker.fleet import Fleet, FleetView
 from support import START
 
@@ -116,6 +117,33 @@ def test_the_oldest_leads() -> None:
     assert not observer.look(row("me"), row("older", age=1)).leads
     assert observer.look(row("me"), row("younger", age=-1)).leads
     assert not observer.look(row("me"), row("a-twin")).leads
+
+
+@pytest.mark.parametrize(
+    "started_at",
+    [
+        {"S": "the other day"},
+        {"S": ""},
+        {"S": "0001-01-01T00:00:00Z"},  # Go's zero time means absent
+        {"N": "0"},
+        {"NULL": True},
+        {"M": {}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["a-odd", "z-odd"])
+def test_a_row_whose_start_cannot_be_read_does_not_lead(
+    name: str, started_at: dict[str, Any]
+) -> None:
+    """Its worker reads another time there than we do: both of us would lead, or neither. It is
+    alive, and has its share of the requests.
+    """
+    odd = worker({"WorkerID": {"S": name}, "StartedAt": started_at, "Actions": {"SS": ["echo"]}})
+    view = Observer().look(odd, row("me", age=-1e9))
+    assert view.leads
+    assert set(names(view.live)) == {"me", name}
+    shares = Counter(view.rank("me", f"r{number}", "echo") for number in range(100))
+    assert min(shares[0], shares[1]) > 10
 
 
 def test_one_that_drains_does_not_lead() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streamer_worker import Reject, RetryLater
+from streamer_worker.handlers.verdicts import wait_of
 
 
 def test_a_rejection_has_a_message_and_a_code() -> None:
@@ -32,10 +33,55 @@ def test_an_absurd_delay_is_refused(after: Any) -> None:
         RetryLater(after=after)
 
 
-def test_a_code_is_never_empty() -> None:
-    """An empty one could not be stored."""
-    with pytest.raises(ValueError, match="code"):
-        Reject("x", code="")
+def test_a_code_may_be_anything() -> None:
+    """Raising a ValueError in its place would lose the reason, and run the request again."""
+    assert Reject("x", code="").code == ""
+
+
+class Forgetful(RetryLater):
+    def __init__(self, after: Any = None) -> None:
+        if after is not None:
+            self.after = after
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [
+        (None, 60),
+        (5, 5),
+        (0.5, 0.5),
+        ("soon", 60),
+        (float("nan"), 60),
+        (1e300, 60),
+        (-5, 0),
+        (timedelta(days=-1), 0),
+        (timedelta(days=9999), 365 * 86400),
+    ],
+)
+def test_a_delay_that_a_subclass_sets_is_made_a_time(after: Any, seconds: float) -> None:
+    """Where it is none, a minute; its limits are the usual ones."""
+    assert wait_of(Forgetful(after)) == timedelta(seconds=seconds)
+
+
+class NoAccount(Reject):
+    def __init__(self, bank: str, *, number: int) -> None:
+        super().__init__(f"{bank} has no account {number}", code="NO_ACCOUNT")
+        self.number = number
+
+
+class Closed(RetryLater):
+    def __init__(self, bank: str, hours: int) -> None:
+        super().__init__(f"{bank} is closed", after=timedelta(hours=hours))
+
+
+@pytest.mark.parametrize(
+    "verdict", [NoAccount("the bank", number=7), Closed("the bank", 9)], ids=str
+)
+def test_verdicts_with_constructors_of_their_own_cross_a_process_pool(verdict: Any) -> None:
+    """They arrive as what they are, with all that they hold."""
+    back = pickle.loads(pickle.dumps(verdict))  # noqa: S301  our own
+    assert type(back) is type(verdict)
+    assert (str(back), vars(back)) == (str(verdict), vars(verdict))
 
 
 @pytest.mark.parametrize("verdict", [Reject("x", code="Y"), RetryLater("x", after=5, counts=True)])

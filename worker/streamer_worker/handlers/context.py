@@ -65,6 +65,10 @@ class SyncLink(Protocol):
     def checkpoint(self, value: Any) -> None: ...
 
 
+class CheckpointInvalid(ValidationError):
+    """The value of a checkpoint cannot be stored: it would not come back as it was."""
+
+
 class HandlerCancelled(BaseException):
     """Raised out of a SyncContext when the handler shall end; let it pass."""
 
@@ -144,7 +148,9 @@ class Context(Facts, Generic[State]):
         """Store what a later attempt shall go on from; it is safe when this returns.
 
         The value is a mapping, a model, a dataclass, or any that DynamoDB can hold. While the
-        table is away this waits. Raises ValidationError; ItemTooLarge.
+        table is away this waits. Raises CheckpointInvalid for a value that DynamoDB cannot hold,
+        ItemTooLarge where the request has no room for it. A handler that lets them pass fails
+        its request at once.
         """
         await self.link.checkpoint(value)
 

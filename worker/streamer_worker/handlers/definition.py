@@ -13,8 +13,9 @@ from typing import Any, Generic
 
 from streamer_store import AsyncRequest
 from streamer_worker.handlers.context import Context, State
-from streamer_worker.handlers.schema import PayloadSchema, schema_of
+from streamer_worker.handlers.schema import PayloadSchema, is_async, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
+from streamer_worker.texts import without_surrogates
 
 HandlerFunction = Callable[..., Any]
 Call = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]
@@ -59,7 +60,7 @@ class Handler:
     def kind(self) -> Kind:
         if self.process:
             return Kind.PROCESS
-        return Kind.TASK if inspect.iscoroutinefunction(self.function) else Kind.THREAD
+        return Kind.TASK if is_async(self.function) else Kind.THREAD
 
     @property
     def in_thread(self) -> bool:
@@ -149,6 +150,8 @@ def _rules(
 ) -> dict[str, Any]:
     if not isinstance(action, str) or not action:
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
+    if without_surrogates(action) != action:
+        raise ValueError(f"the action {action!r} holds a lone surrogate, which is not UTF-8")
     _check_number("timeout", timeout, action)
     if timeout is not None and not (0 < timeout < math.inf):
         raise ValueError(f"the timeout of action {action!r} must be positive, in seconds")
@@ -172,7 +175,7 @@ def _define(
     who = f"handler {_name(function)} of action {action!r}"
     if not _is_function(function) or _yields(function):
         raise TypeError(f"{who} must be a function, async or not")
-    if rules["process"] and inspect.iscoroutinefunction(function):
+    if rules["process"] and is_async(function):
         raise TypeError(f"{who} must be a plain function to run in a process")
     _check_parameters(function, _HANDLER_TAKES, who)
     return Handler(action=action, function=function, group=group, **rules)

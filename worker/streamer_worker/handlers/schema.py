@@ -95,6 +95,25 @@ def schema_of(function: Callable[..., Any]) -> PayloadSchema:
     return schema
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call of the function gives an awaitable.
+
+    1. It is an async function, also behind partials, as a method, or as the `__call__` of an
+       object.
+    2. It is a plain one around an async function which it names as `__wrapped__`, as
+       functools.wraps does. A SyncContext as the second parameter says that this decorator
+       awaits by itself.
+    """
+    if inspect.iscoroutinefunction(function):
+        return True
+    if not inspect.iscoroutinefunction(_innermost(function)):
+        return False
+    try:
+        return _origin(_resolved(function, _first_two(function)[1])) is not SyncContext
+    except (IndexError, TypeError, ValueError):
+        return True  # other faults of the signature are found elsewhere
+
+
 def _first_two(function: Callable[..., Any]) -> tuple[inspect.Parameter, inspect.Parameter]:
     parameters = [
         each
@@ -131,10 +150,10 @@ def _check_context(function: Callable[..., Any], parameter: inspect.Parameter) -
         origin = _origin(_resolved(function, parameter))
     except TypeError:
         return  # it may well be imported under TYPE_CHECKING
-    is_async = inspect.iscoroutinefunction(function)
-    if origin is SyncContext and is_async:
+    takes_context = is_async(function)
+    if origin is SyncContext and takes_context:
         raise TypeError(f"{parameter.name!r} of an async function is a Context, no SyncContext")
-    if origin is Context and not is_async:
+    if origin is Context and not takes_context:
         raise TypeError(f"{parameter.name!r} of a plain function is a SyncContext, no Context")
 
 
@@ -143,14 +162,21 @@ def _origin(annotation: Any) -> Any:
 
 
 def _globals(function: Callable[..., Any]) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(_innermost(function), "__globals__", {})
+    return found
+
+
+def _innermost(function: Any) -> Any:
+    """Return the function inside all decorators, partials, methods and objects."""
     function = inspect.unwrap(function)
     while not hasattr(function, "__globals__"):
         inner = getattr(function, "func", None) or getattr(function, "__func__", None)
+        if inner is None and inspect.ismethod(function.__call__):
+            inner = function.__call__
         if inner is None:
-            return {}
+            break
         function = inspect.unwrap(inner)
-    found: dict[str, Any] = function.__globals__
-    return found
+    return function
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -16,12 +16,19 @@ from typing import Any, Final
 
 import structlog
 
-from streamer_worker.handlers.context import HandlerCancelled, SyncContext, Told, facts_of
+from streamer_worker.handlers.context import (
+    CheckpointInvalid,
+    HandlerCancelled,
+    SyncContext,
+    Told,
+    facts_of,
+)
 from streamer_worker.logs import configure_logging
 from streamer_worker.processes.wire import (
     Done,
     Job,
     Message,
+    ResultInvalid,
     Save,
     Saved,
     Setup,
@@ -32,6 +39,7 @@ from streamer_worker.processes.wire import (
     trace_of,
 )
 from streamer_worker.standing import Standing
+from streamer_worker.texts import message_of
 
 _TELL_EVERY: Final = 0.1
 
@@ -64,9 +72,10 @@ class PipeLink:
 
     def checkpoint(self, value: Any) -> None:
         self._check()
+        packed = _packed_checkpoint(value)
         with self._saving:
             self.flush()  # the write has both
-            self._post(Save(pickle.dumps(value)))
+            self._post(Save(packed))
             answer = self._answers.get()
         if answer is None:
             raise HandlerCancelled
@@ -161,6 +170,14 @@ class Child:
                 os._exit(0)
 
 
+def _packed_checkpoint(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        text = f"cannot be pickled: {message_of(error)}"
+        raise CheckpointInvalid("checkpoint", text) from error
+
+
 def _done(job: Job, link: PipeLink) -> Done:
     try:
         found = getattr(importlib.import_module(job.module), job.name)
@@ -173,7 +190,7 @@ def _done(job: Job, link: PipeLink) -> Done:
     try:
         return Done(value=pickle.dumps(result))
     except Exception as error:  # noqa: BLE001  it may do anything
-        return Done(error=pickled_error(TypeError(f"the result cannot be pickled: {error}")))
+        return Done(error=pickled_error(ResultInvalid(f"the result cannot be pickled: {error}")))
 
 
 def _ignored(_number: int, _frame: object) -> None:

@@ -19,6 +19,10 @@ class WorkerCrashed(Exception):
     """The process of a handler has died under it."""
 
 
+class ResultInvalid(Exception):
+    """The result of a handler cannot leave its process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """To the child, first: where modules are, and how to log (None: not at all)."""

@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError
 
@@ -27,6 +29,29 @@ class _Client:
     client: Any
     stack: AsyncExitStack
     calls: int = 0
+
+
+class RedirectRefused(aiohttp.ClientError):
+    """An endpoint answered with a redirect."""
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession, _context: object, redirect: aiohttp.TraceRequestRedirectParams
+) -> None:
+    raise RedirectRefused(f"it answered with a redirect ({redirect.response.status})")
+
+
+class _DirectSession(AIOHTTPSession):
+    """Follows no redirect: the host that it names is on no list of those that may be called."""
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)  # type: ignore[misc]
+        if not session.trace_configs:
+            refusing = aiohttp.TraceConfig()
+            refusing.on_request_redirect.append(_refuse_redirect)
+            refusing.freeze()
+            session.trace_configs.append(refusing)
+        return session
 
 
 class Poster:
@@ -54,7 +79,8 @@ class Poster:
         except TimeoutError as error:
             raise PushFailed("timeout") from error
         except Exception as error:  # whatever botocore meets in an answer that it cannot read
-            raise PushFailed(type(error).__name__, str(error)) from error
+            cause = error.__context__ if isinstance(error.__context__, RedirectRefused) else error
+            raise PushFailed(type(cause).__name__, str(cause)) from error
         if not _is_taken(answer):
             raise PushFailed("unexpected", "something other than API Gateway answered")
 
@@ -132,6 +158,7 @@ async def open_poster(*, region: str | None, seconds: float, at_once: int) -> As
         parameter_validation=False,
         retries={"mode": "standard", "total_max_attempts": 1},
         user_agent=user_agent(),
+        http_session_cls=_DirectSession,
     )
     poster = Poster(session=session, config=config, region=region or default_region(session))
     try:

@@ -56,6 +56,7 @@ class Audience:
         self._remembered: TTLCache[str, list[Connection]] = TTLCache(
             _REMEMBERED, _REMEMBERED_FOR, timer=clock.steady
         )
+        self._gone: TTLCache[str, None] = TTLCache(_REMEMBERED, _REMEMBERED_FOR, timer=clock.steady)
         self._looks = anyio.CapacityLimiter(_LOOKS_AT_ONCE)
 
     async def of(self, message: Message, tasks: TaskGroup) -> list[Connection]:
@@ -69,7 +70,7 @@ class Audience:
             known = self._remembered.get(message.request_id)
             if known is None:
                 known = self._remembered[message.request_id] = await self._look(message, tasks)
-            return known
+            return [each for each in known if each.connection_id not in self._gone]
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         for _ in range(_LOOKS - 1):
             try:
@@ -84,6 +85,7 @@ class Audience:
 
     async def bury(self, connection_id: str) -> None:
         """Remove a connection and its subscriptions; a failure is told."""
+        self._gone[connection_id] = None
         try:
             await self._connections.delete(connection_id)
             removed = await self._subscriptions.delete_by_connection(connection_id)

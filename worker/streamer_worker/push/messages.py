@@ -15,6 +15,8 @@ from streamer_store import EventType
 # Amazon API Gateway quotas: the largest payload of a WebSocket message.
 MAX_BYTES: Final = 128 * 1024
 _PERCENT_DIGITS: Final = 2
+# A character is twelve bytes at most, as a pair of escapes.
+_MOST_CHARS: Final = MAX_BYTES // 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,15 @@ def encode(message: Message) -> bytes:
             if len(whole) <= MAX_BYTES:
                 return whole
             return _json(message, success=True, result=None, result_omitted=True)
-    return _json(message, error={"code": message.code, "message": message.text})
+    return _error(message)
+
+
+def _error(told: ErrorMessage) -> bytes:
+    whole = _json(told, error={"code": told.code, "message": told.text})
+    if len(whole) <= MAX_BYTES:
+        return whole
+    # Another program may have written a text of any length into the table.
+    return _json(told, error={"code": told.code[:_MOST_CHARS], "message": told.text[:_MOST_CHARS]})
 
 
 def _progress(told: ProgressMessage) -> bytes:
@@ -76,8 +86,7 @@ def _progress(told: ProgressMessage) -> bytes:
     whole = _json(told, percentage=percentage, message=text, metadata=told.details or {})
     if len(whole) <= MAX_BYTES:
         return whole
-    # A character is twelve bytes at most, as a pair of escapes.
-    shorter = text[: MAX_BYTES // 16]
+    shorter = text[:_MOST_CHARS]
     return _json(told, percentage=percentage, message=shorter, metadata={}, metadata_omitted=True)
 
 

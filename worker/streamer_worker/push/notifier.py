@@ -116,7 +116,7 @@ class Notifier(AsyncContextManagerMixin):
         """Take a message. Newer progress replaces older; an end replaces both."""
         topic = self._topics.get(message.request_id)
         if topic is None:
-            if len(self._topics) >= _MOST:
+            if len(self._topics) >= _most_for(message):
                 self._tell(message, "dropped")
                 return
             topic = self._topics[message.request_id] = _Topic()
@@ -177,7 +177,7 @@ class Notifier(AsyncContextManagerMixin):
     def _put(self, connection: Connection, message: Message, data: bytes) -> None:
         outbox = self._outboxes.get(connection.connection_id)
         if outbox is None:
-            if len(self._outboxes) >= _MOST:
+            if len(self._outboxes) >= _most_for(message):
                 self._tell(message, "dropped")
                 return
             outbox = self._outboxes[connection.connection_id] = Outbox(connection)
@@ -212,28 +212,39 @@ class Notifier(AsyncContextManagerMixin):
         """Post the first letter; return how that failed, if another time may be better."""
         connection_id = outbox.connection.connection_id
         doubtful = connection_id in self._records
-        async with self._doubtful if doubtful else self._posts:
-            letter = outbox.first()  # by now it may be another
-            if letter is None:
-                return None
-            try:
-                await self._post_in_time(outbox.connection, letter.data)
-            except PushRefused as error:
-                event = EndpointRefused(connection_id=connection_id, reason=str(error))
-                self._events.emit(event)
-                self._give_up(outbox, "refused")
-            except Gone:
-                if self._audience.is_fresh(outbox.connection.connected_at):
-                    return self._failed(outbox, letter, "410")
-                self._records.pop(connection_id, None)
-                self._give_up(outbox, "gone")
-                await self._audience.bury(connection_id)
-            except PushFailed as error:
-                return self._failed(outbox, letter, error.code)
-            else:
-                self._records.pop(connection_id, None)
-                outbox.done(letter)
-                self._tell(letter.message, "sent")
+        try:
+            async with self._doubtful if doubtful else self._posts:
+                letter = outbox.first()  # by now it may be another
+                return None if letter is None else await self._try_post(outbox, letter)
+        except Gone:
+            # After the limiter: the removal waits for the table, and posts must not wait for it.
+            self._records.pop(connection_id, None)
+            self._give_up(outbox, "gone")
+            await self._audience.bury(connection_id)
+        return None
+
+    async def _try_post(self, outbox: Outbox, letter: Letter) -> str | None:
+        """As `_send`. Raises Gone."""
+        connection_id = outbox.connection.connection_id
+        try:
+            await self._post_in_time(outbox.connection, letter.data)
+        except PushRefused as error:
+            event = EndpointRefused(connection_id=connection_id, reason=str(error))
+            self._events.emit(event)
+            self._give_up(outbox, "refused")
+        except Gone:
+            if not self._audience.is_fresh(outbox.connection.connected_at):
+                raise
+            return self._failed(outbox, letter, "410")
+        except PushFailed as error:
+            return self._failed(outbox, letter, error.code)
+        except Exception as error:  # noqa: BLE001  a client may raise anything for a bad answer
+            self._events.emit(StepFailed(loop="push", error=error))
+            return self._failed(outbox, letter, type(error).__name__)
+        else:
+            self._records.pop(connection_id, None)
+            outbox.done(letter)
+            self._tell(letter.message, "sent")
         return None
 
     def _give_up(self, outbox: Outbox, outcome: str) -> None:
@@ -277,3 +288,10 @@ class Notifier(AsyncContextManagerMixin):
     def _tell_changed(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
+
+
+def _most_for(message: Message) -> int:
+    """Return how many requests, or connections, may wait for one like this to be taken in.
+    Half of the places are kept for ends.
+    """
+    return _MOST // 2 if message.type is EventType.PROGRESS else _MOST

@@ -12,6 +12,7 @@ from streamer_store import Connection, EventType
 from streamer_worker.push.messages import Message
 
 MOST_FINALS: Final = 100
+MOST_PROGRESS: Final = 100
 _FAILURES: Final = 3
 
 
@@ -43,7 +44,8 @@ class Record:
 
 @dataclass(slots=True, eq=False)
 class Outbox:
-    """Ends go first, in order; of each request's progress there is the newest alone.
+    """Ends go first, in order; of each request's progress there is the newest alone. Both are
+    bounded, and the oldest are pushed out.
 
     `tried` is whether what is in it waits for another try; `urgent` is set while there are ends.
     """
@@ -66,6 +68,8 @@ class Outbox:
                 out.append(self._finals.popleft())
         else:
             self._progress[request_id] = letter
+            if len(self._progress) > MOST_PROGRESS:
+                out.append(self._progress.pop(next(iter(self._progress))))
         self.tried = False
         return out
 

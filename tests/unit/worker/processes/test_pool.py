@@ -23,7 +23,7 @@ from streamer_worker import Reject, RetryLater
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.handlers.context import Facts, Told
 from streamer_worker.processes.pool import Processes
-from streamer_worker.processes.wire import WorkerCrashed, not_importable
+from streamer_worker.processes.wire import ResultInvalid, WorkerCrashed, not_importable
 from support import START
 from unit.worker.harness import PATIENCE, Recorder
 from unit.worker.processes import functions
@@ -318,7 +318,7 @@ async def test_large_values_cross(bench: Bench) -> None:
 async def test_what_cannot_cross_is_told(bench: Bench) -> None:
     """Payload or result; the process lives on."""
     before = await bench.run(functions.pid)
-    with pytest.raises(TypeError, match="result cannot be pickled"):
+    with pytest.raises(ResultInvalid, match="result cannot be pickled"):
         await bench.run(functions.not_picklable)
     with pytest.raises(TypeError, match="payload cannot be pickled"):
         await bench.run(functions.double, lambda: None)

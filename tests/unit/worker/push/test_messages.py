@@ -91,3 +91,15 @@ def test_progress_that_is_too_long_loses_its_details(message: str) -> None:
     assert (told["metadata"], told["metadata_omitted"]) == ({}, True)
     assert message.startswith(told["message"])
     assert told["message"]
+
+
+@pytest.mark.parametrize("text", ["x" * 400_000, "\U0001f600" * 100_000, "\x00" * 300_000])
+def test_an_error_that_is_too_long_is_cut(text: str) -> None:
+    """As another program may have written it: it would never arrive."""
+    encoded = encode(ErrorMessage(request_id="r1", connection_id=None, at=AT, code=text, text=text))
+    assert len(encoded) <= MAX_BYTES
+    error = json.loads(encoded)["error"]
+    assert text.startswith(error["message"])
+    assert text.startswith(error["code"])
+    assert error["message"]
+    assert error["code"]

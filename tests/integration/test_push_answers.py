@@ -1,0 +1,107 @@
+"""Answers to a post that are not API Gateway's: of proxies, portals, and hosts of ill will."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.errors import Gone, PushFailed
+
+pytestmark = pytest.mark.anyio
+BODY = b'{"type":"complete","result":{"secret":1}}'
+
+
+def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
+    lines = (f"HTTP/1.1 {status} Odd", f"Content-Length: {len(body)}", *headers, "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+class Host:
+    """A server that gives one answer to all, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.received: list[bytes] = []
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.received.append(head)
+        writer.write(self.answer)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def hosted(context: ssl.SSLContext | None = None) -> AsyncIterator[Host]:
+    host = Host()
+    server = await asyncio.start_server(host.serve, "127.0.0.1", 0, ssl=context)
+    host.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield host
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with hosted(context) as host:
+        yield host
+
+
+async def post(gateway: Host) -> None:
+    async with open_poster(region=None, seconds=2, at_once=5) as poster:
+        await poster(f"https://localhost:{gateway.port}/prod", "ok-1", BODY)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int, gateway: Host) -> None:
+    """The list of hosts is for where a message goes in the end; 307 would take it along."""
+    async with hosted() as elsewhere:
+        elsewhere.answer = answer(200)
+        gateway.answer = answer(status, b"", f"Location: http://127.0.0.1:{elsewhere.port}/")
+        with pytest.raises(PushFailed) as failed:
+            await post(gateway)
+        assert elsewhere.received == []
+    assert failed.value.code == "RedirectRefused"
+    assert len(gateway.received) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        answer(403, b"<html></html>"),
+        answer(403, b"[1]"),
+        answer(403, b"null"),
+        answer(403, b"\xff\xfe"),
+        answer(403, b'{"message": [1]}'),
+        answer(500, b"abcd", "Content-Encoding: gzip"),
+        answer(999),
+        answer(304),
+        b"no HTTP at all\r\n\r\n",
+        b"",
+    ],
+    ids=str,
+)
+async def test_an_answer_that_is_none_is_a_failure(given: bytes, gateway: Host) -> None:
+    """That may pass: an end is tried again."""
+    gateway.answer = given
+    with pytest.raises(PushFailed):
+        await post(gateway)
+
+
+async def test_gone_is_gone_whatever_the_body_is(gateway: Host) -> None:
+    """The status says so."""
+    gateway.answer = answer(410, b"<html></html>")
+    with pytest.raises(Gone):
+        await post(gateway)

@@ -1,0 +1,81 @@
+"""Checkpoints and progress that an item has no room for, on the real engine."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from streamer_store import ItemTooLarge, RequestStatus, Stores
+from streamer_worker import Context, Handler, handler
+from streamer_worker.events import Events, ProgressDropped
+from support import ManualClock
+from unit.worker.benches import DispatchBench
+from unit.worker.harness import FaultyEngine, Recorder, World
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+PAYLOAD = {"rows": "x" * 200_000}
+
+
+@handler("save")
+async def save(_payload: dict[str, Any], ctx: Context) -> None:
+    await ctx.progress(0.5, "half")
+    await ctx.checkpoint({"rows": "x" * 250_000})
+
+
+@handler("save_and_go_on")
+async def save_and_go_on(payload: dict[str, Any], ctx: Context) -> str:
+    try:
+        await save(payload, ctx)
+    except ItemTooLarge as error:
+        return error.field
+    return "saved"
+
+
+@handler("detail")
+async def detail(_payload: dict[str, Any], ctx: Context) -> str:
+    await ctx.progress(0.5, "report \udcff.pdf", details={"rows": "x" * 250_000})
+    return "done"
+
+
+@pytest.fixture
+def world(local_stores: Stores, clock: ManualClock, rng: random.Random) -> World:
+    recorder = Recorder()
+    return World(
+        engine=FaultyEngine(),
+        stores=local_stores,
+        recorder=recorder,
+        events=Events(recorder),
+        clock=clock,
+        rng=rng,
+    )
+
+
+async def run(world: World, made: Handler) -> Any:
+    claim = await world.claim(made.action, payload=PAYLOAD, max_retries=5)
+    await DispatchBench(world, made).run(claim)
+    return await world.get(claim)
+
+
+async def test_a_checkpoint_without_room_fails_the_request_at_once(world: World) -> None:
+    """Beside its payload there is none, in this attempt and in each other."""
+    stored = await run(world, save)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "ITEM_TOO_LARGE")
+    assert stored.error.startswith("checkpoint: the request has no room for it")
+    assert (stored.payload, stored.checkpoint) == (PAYLOAD, None)
+
+
+async def test_a_handler_may_go_on_without_its_checkpoint(world: World) -> None:
+    """It is told what is wrong."""
+    stored = await run(world, save_and_go_on)
+    assert stored.status is RequestStatus.COMPLETED
+    assert stored.result == {"data": "checkpoint"}
+
+
+async def test_details_without_room_are_dropped(world: World) -> None:
+    """What the handler did counts more than how far it was."""
+    stored = await run(world, detail)
+    assert stored.status is RequestStatus.COMPLETED
+    assert stored.progress_details is None
+    assert world.recorder.of(ProgressDropped) == []  # the outcome's write dropped them

@@ -1,0 +1,104 @@
+"""Handlers that give text, checkpoints and results which cannot be stored, in each place."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+from streamer_worker import Context, Reject, SyncContext, handler
+
+NAME = "report \udcff.pdf"
+SHOWN = r"report \udcff.pdf"
+DETAILS = {NAME: [NAME, {"deep": (NAME, 1)}], "names": {NAME}}
+DETAILS_SHOWN = {SHOWN: [SHOWN, {"deep": [SHOWN, 1]}], "names": {SHOWN}}
+TOO_MUCH = "x" * 450_000
+VALUES = {"surrogate": NAME, "object": object, "function": lambda: None, "too much": TOO_MUCH}
+
+
+@handler("tell")
+async def tell(_payload: dict[str, Any], ctx: Context) -> None:
+    await ctx.progress(0.5, NAME, details=DETAILS)
+
+
+@handler("tell_in_thread")
+def tell_in_thread(_payload: dict[str, Any], ctx: SyncContext) -> None:
+    ctx.progress(0.5, NAME, details=DETAILS)
+
+
+@handler("tell_in_process", process=True)
+def tell_in_process(_payload: dict[str, Any], ctx: SyncContext) -> None:
+    ctx.progress(0.5, NAME, details=DETAILS)
+
+
+@handler("save")
+async def save(payload: dict[str, Any], ctx: Context) -> None:
+    await ctx.checkpoint({"file": VALUES[payload["value"]]})
+
+
+@handler("save_in_thread")
+def save_in_thread(payload: dict[str, Any], ctx: SyncContext) -> None:
+    ctx.checkpoint({"file": VALUES[payload["value"]]})
+
+
+@handler("save_in_process", process=True)
+def save_in_process(payload: dict[str, Any], ctx: SyncContext) -> None:
+    ctx.checkpoint({"file": VALUES[payload["value"]]})
+
+
+@handler("detail")
+async def detail(payload: dict[str, Any], ctx: Context) -> None:
+    await ctx.progress(details={"file": VALUES[payload["value"]]})
+
+
+@handler("detail_in_thread")
+def detail_in_thread(payload: dict[str, Any], ctx: SyncContext) -> None:
+    ctx.progress(details={"file": VALUES[payload["value"]]})
+
+
+@handler("detail_in_process", process=True)
+def detail_in_process(payload: dict[str, Any], ctx: SyncContext) -> None:
+    ctx.progress(details={"file": VALUES[payload["value"]]})
+
+
+@handler("give")
+async def give(payload: dict[str, Any], _ctx: Context) -> Any:
+    return {"file": VALUES[payload["value"]]}
+
+
+@handler("give_in_thread")
+def give_in_thread(payload: dict[str, Any], _ctx: SyncContext) -> Any:
+    return {"file": VALUES[payload["value"]]}
+
+
+@handler("give_in_process", process=True)
+def give_in_process(payload: dict[str, Any], _ctx: SyncContext) -> Any:
+    return {"file": VALUES[payload["value"]]}
+
+
+class NoAccount(Reject):
+    """Its constructor takes other arguments than its base's."""
+
+    def __init__(self, bank: str, *, number: int) -> None:
+        super().__init__(f"{bank} has no account {number}", code="NO_ACCOUNT")
+        self.number = number
+
+
+@handler("group_in_process", process=True)
+def group_in_process(_payload: dict[str, Any], _ctx: SyncContext) -> None:
+    raise ExceptionGroup("all", [NoAccount("the bank", number=7)])
+
+
+def plainly(function: Any) -> Any:
+    """A decorator that is not async itself, and says what it wraps."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@handler("coroutine_in_process", process=True)
+@plainly
+async def coroutine_in_process(_payload: dict[str, Any], _ctx: SyncContext) -> None:
+    """The annotation says that the decorator awaits, which it does not."""

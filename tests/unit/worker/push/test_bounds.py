@@ -1,0 +1,205 @@
+"""What waits to be pushed is bounded, and what fails keeps to itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import Connection, EventType
+from streamer_worker.events import Events, PushTried
+from streamer_worker.push.errors import PushFailed
+from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
+from streamer_worker.push.opening import Mailbox
+from streamer_worker.push.outbox import Letter, Outbox
+from support import START
+from unit.worker.harness import Recorder, World, virtual_time
+from unit.worker.push.test_notifier import ENDPOINT, opened
+
+pytestmark = pytest.mark.anyio
+
+
+def progress(request_id: str, message: str = "") -> ProgressMessage:
+    return ProgressMessage(
+        request_id=request_id, connection_id="c1", at=START, fraction=0, message=message, details={}
+    )
+
+
+def complete(request_id: str) -> CompleteMessage:
+    return CompleteMessage(request_id=request_id, connection_id="c1", at=START, result={})
+
+
+class Kept:
+    """Stands for a notifier: what was handed over to it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def offer(self, message: Message) -> None:
+        self.messages.append(message)
+
+    async def flush(self, _seconds: float) -> None:
+        pass
+
+    def ids(self, kind: EventType) -> list[str]:
+        return [each.request_id for each in self.messages if each.type is kind]
+
+
+async def handed_over(mailbox: Mailbox) -> Kept:
+    kept: Any = Kept()
+    mailbox.close()
+    await mailbox.pump(kept)
+    return kept  # type: ignore[no-any-return]
+
+
+async def test_a_mailbox_that_is_full_drops_progress_before_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest first; all that is dropped is told."""
+    monkeypatch.setattr("streamer_worker.push.opening._MOST", 10)
+    recorder = Recorder()
+    mailbox = Mailbox(Events(recorder))
+    for number in range(8):
+        mailbox.put(progress(f"p{number}"))
+        mailbox.put(progress(f"p{number}", "newer"))  # takes the place of the first
+    for number in range(8):
+        mailbox.put(complete(f"e{number}"))
+    kept = await handed_over(mailbox)
+    assert kept.ids(EventType.PROGRESS) == ["p6", "p7"]
+    assert kept.ids(EventType.COMPLETE) == [f"e{number}" for number in range(8)]
+    assert recorder.of(PushTried) == [PushTried(type="progress", outcome="dropped")] * 6
+
+
+async def test_a_mailbox_that_is_full_of_ends_drops_the_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Progress that comes then is dropped at once."""
+    monkeypatch.setattr("streamer_worker.push.opening._MOST", 10)
+    recorder = Recorder()
+    mailbox = Mailbox(Events(recorder))
+    for number in range(12):
+        mailbox.put(complete(f"e{number}"))
+    mailbox.put(progress("late"))
+    kept = await handed_over(mailbox)
+    assert kept.ids(EventType.PROGRESS) == []
+    assert kept.ids(EventType.COMPLETE) == [f"e{number}" for number in range(2, 12)]
+    assert [each.type for each in recorder.of(PushTried)] == ["complete", "complete", "progress"]
+
+
+def letter(message: Message) -> Letter:
+    return Letter(message, b"", 0.0)
+
+
+def outbox() -> Outbox:
+    return Outbox(
+        Connection(
+            connection_id="c1", user_id="u", tenant_id="t", endpoint=ENDPOINT, connected_at=START
+        )
+    )
+
+
+def test_an_outbox_is_bounded() -> None:
+    """A hundred ends, and a hundred requests' progress: neither takes the other's place."""
+    box = outbox()
+    out = [each for number in range(150) for each in box.put(letter(complete(f"e{number}")))]
+    assert [each.message.request_id for each in out] == [f"e{number}" for number in range(50)]
+    out = [each for number in range(150) for each in box.put(letter(progress(f"p{number}")))]
+    assert [each.message.request_id for each in out] == [f"p{number}" for number in range(50)]
+    left = Counter(each.message.type for each in box.empty())
+    assert left == {EventType.COMPLETE: 100, EventType.PROGRESS: 100}
+
+
+def test_the_newest_progress_stays_in_its_place() -> None:
+    """A request that reports often does not push others out."""
+    box = outbox()
+    for number in range(100):
+        box.put(letter(progress(f"p{number}")))
+    (replaced,) = box.put(letter(progress("p0", "newer")))
+    assert replaced.message.request_id == "p0"
+    assert len(box.empty()) == 100
+
+
+@virtual_time
+async def test_ends_of_requests_have_room_where_progress_has_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the table does not say who waits, half of the places are kept free of progress."""
+    monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
+    async with opened(world) as bench:
+        fault = world.engine.hold("query", times=10**6)
+        for number in range(15):
+            bench.progress("going", request_id=f"p{number}")
+        await fault.wait_reached()
+        assert bench.outcomes() == {("progress", "dropped"): 5}
+        for number in range(15):
+            bench.complete(request_id=f"e{number}")
+        assert bench.outcomes() == {("progress", "dropped"): 5, ("complete", "dropped"): 5}
+        fault.let_go()
+        await bench.settle()
+
+
+@virtual_time
+async def test_ends_for_connections_have_room_where_progress_has_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same while connections are slow."""
+    monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
+    async with opened(world, timeout=5) as bench:
+        ids = [f"c{number}" for number in range(30)]
+        await bench.connect(*ids)
+        bench.gateway.always = dict.fromkeys(ids, 4.0)
+        await bench.subscribe(*ids[:15], request_id="r1")
+        await bench.subscribe(*ids[15:], request_id="r2")
+        bench.progress("going", request_id="r1")
+        await anyio.sleep(1)
+        assert bench.outcomes() == {("progress", "dropped"): 5}
+        bench.complete(request_id="r2")
+        await anyio.sleep(1)
+        assert bench.outcomes() == {("progress", "dropped"): 5, ("complete", "dropped"): 5}
+        await bench.settle()
+    assert bench.outcomes()["complete", "sent"] == 10
+
+
+@virtual_time
+async def test_connections_that_failed_lately_wait_for_each_other_alone(world: World) -> None:
+    """A tenth of the posts is theirs: however many of them hang, others are told at once."""
+    async with opened(world, at_once=10, timeout=5) as bench:
+        bad = [f"bad{number}" for number in range(50)]
+        await bench.connect(*bad, "good")
+        await bench.subscribe(*bad)
+        bench.gateway.answers = {each: [PushFailed("500")] for each in bad}
+        bench.gateway.always = dict.fromkeys(bad, 60.0)
+        bench.complete()
+        await anyio.sleep(10)  # all have failed by now, and each new try of them hangs
+        assert bench.gateway.under_way == 1
+        began = anyio.current_time()
+        bench.complete(request_id="r2", own="good")
+        while not bench.gateway.received:  # noqa: ASYNC110  virtual time
+            await anyio.sleep(0.01)
+        assert anyio.current_time() - began < 0.1
+
+
+@virtual_time
+async def test_a_connection_that_answers_again_is_one_of_the_others(world: World) -> None:
+    """Its record is forgotten."""
+    async with opened(world, at_once=10) as bench:
+        ids = [f"c{number}" for number in range(10)]
+        await bench.connect(*ids)
+        await bench.subscribe(*ids)
+        bench.gateway.answers = {each: [PushFailed("500")] for each in ids}
+        bench.complete()
+        await bench.settle()
+        await anyio.sleep(10)
+        bench.gateway.most = 0
+        bench.gateway.always = dict.fromkeys(ids, 1.0)
+        bench.complete(request_id="r1")
+        await bench.settle()
+    assert bench.gateway.most == 10
