@@ -5,7 +5,7 @@ No event carries a payload, a result or metadata.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -212,6 +212,13 @@ class ActionUnknown:
     """A waiting request's action is not ours: left to others."""
 
     action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnhandledMeasured:
+    """The leader counted what waits, by action, that no live worker handles; often nothing."""
+
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +432,7 @@ Event = (
     | ClockJumped
     | ConnectionsReaped
     | QueueMeasured
+    | UnhandledMeasured
     | ItemUndecodable
     | StepFailed
     | CallEnded

@@ -108,6 +108,12 @@ class Families:
             "Requests of a status, counted up to depth.limit; by the leader only",
             "status",
         )
+        self.unhandled = self._gauge(
+            "unhandled_requests",
+            "Waiting requests whose action no live worker has listed for a minute; by the leader"
+            " only, for ten actions at most, and the rest as `other`",
+            "action",
+        )
         self.oldest = self._gauge(
             "queue_oldest_age_seconds",
             "Time since the oldest request of a status was created; by the leader only",

@@ -43,6 +43,7 @@ from streamer_worker.settle import Settler
 from streamer_worker.sightings import Sightings
 from streamer_worker.slots import Assignment, Slots
 from streamer_worker.stop import Stop, first_of, then_cancel
+from streamer_worker.unhandled import UnhandledGauge
 
 _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
@@ -250,6 +251,15 @@ class Life:
             clock=parts.clock,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
+        unhandled = UnhandledGauge(
+            requests=parts.stores.requests,
+            sightings=self._sightings,
+            fleet=lambda: self._view,
+            settings=self._settings.depth,
+            events=parts.events,
+            clock=parts.clock,
+        )
+        tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
 
     def _is_sound(self) -> bool:
         """Whether the others are sure to see us alive for a while yet."""

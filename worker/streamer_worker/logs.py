@@ -48,6 +48,7 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     TableDiffers,
+    UnhandledMeasured,
     WorkerFenced,
     WriteFenced,
 )
@@ -75,6 +76,7 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     ProgressWritten: logging.DEBUG,
     PushTried: logging.DEBUG,
     QueueMeasured: logging.DEBUG,
+    UnhandledMeasured: logging.DEBUG,
     RequestStarted: logging.DEBUG,
     TryFailed: logging.DEBUG,
     ActionUnknown: logging.WARNING,

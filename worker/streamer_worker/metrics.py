@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -28,6 +29,7 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     StuckHandlerEnded,
+    UnhandledMeasured,
     WorkerDraining,
     WorkerFenced,
     WorkerStarted,
@@ -35,9 +37,12 @@ from streamer_worker.events import (
 )
 from streamer_worker.families import OTHER, TABLE_NAMES, Families
 from streamer_worker.handlers.definition import Handler
+from streamer_worker.texts import one_line
 
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "timeout"})
 _SNOOZED: Final = "SNOOZED"
+_NAMED_ACTIONS: Final = 10
+_ACTION_CHARS: Final = 100
 
 
 class Metrics:
@@ -108,8 +113,20 @@ class Metrics:
             case QueueMeasured(status=status, count=count, oldest=oldest):
                 self._page.depth.labels(status).set(count)
                 self._page.oldest.labels(status).set(oldest or 0.0)
+            case UnhandledMeasured(counts=counts):
+                self._show_unhandled(counts)
             case _:
                 pass
+
+    def _show_unhandled(self, counts: Mapping[str, int]) -> None:
+        """Name the actions with the most requests. Names come from producers: there may be any."""
+        self._page.unhandled.clear()
+        shown: Counter[str] = Counter()
+        for place, (action, count) in enumerate(Counter(counts).most_common()):
+            named = place < _NAMED_ACTIONS
+            shown[one_line(action, _ACTION_CHARS) if named else OTHER] += count
+        for action, count in shown.items():
+            self._page.unhandled.labels(action).set(count)
 
     def _tell_fleet(self, event: Event) -> None:
         match event:
@@ -181,6 +198,7 @@ class Metrics:
         if not leads:
             self._page.depth.clear()
             self._page.oldest.clear()
+            self._page.unhandled.clear()
 
     def _label(self, action: str | None) -> str:
         return action if action is not None and action in self._actions else OTHER

@@ -28,7 +28,7 @@ class Sightings:
         self._lost: LRUCache[Key, None] = LRUCache(_REMEMBERED)
         self._failed: LRUCache[Key, None] = LRUCache(_REMEMBERED)
         self._first: LRUCache[Key, float] = LRUCache(_REMEMBERED)
-        self._actions: LRUCache[str, None] = LRUCache(_REMEMBERED)
+        self._actions: LRUCache[str, float] = LRUCache(_REMEMBERED)
         self._later: dict[Key, Candidate] = {}
         self._times: list[tuple[datetime, Key]] = []
         self._ripe: dict[Key, Candidate] = {}
@@ -65,8 +65,12 @@ class Sightings:
     def is_new(self, action: str) -> bool:
         """Whether this is the first that is seen of an action that nobody takes."""
         new = action not in self._actions
-        self._actions[action] = None
+        self._actions.setdefault(action, self._clock.steady())
         return new
+
+    def unknown_actions(self) -> list[tuple[str, float]]:
+        """Return the actions that nobody took, each with the steady time of its first sighting."""
+        return list(self._actions.items())
 
     def known(self, action: str) -> None:
         """Somebody takes the action after all."""

@@ -95,6 +95,7 @@ def test_every_event_is_logged_under_its_name() -> None:
         "push_broken",
         "claim_given_back",
         "queue_measured",
+        "unhandled_measured",
         "request_finished",
         "try_failed",
     ]

@@ -24,6 +24,7 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     StuckHandlerEnded,
+    UnhandledMeasured,
     WorkerDraining,
     WorkerFenced,
     WriteFenced,
@@ -55,6 +56,7 @@ LABELS: dict[str, set[str]] = {
     "poll_duration_seconds": set(),
     "last_poll_success_timestamp_seconds": set(),
     "queue_depth": {"status"},
+    "unhandled_requests": {"action"},
     "queue_oldest_age_seconds": {"status"},
     "heartbeats_total": {"outcome"},
     "workers": {"state"},
@@ -302,10 +304,35 @@ def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event)
     assert value(metrics, "queue_depth", status="PENDING") == 12
     assert value(metrics, "queue_oldest_age_seconds", status="PENDING") == 4.5
     assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") == 0
+    metrics(UnhandledMeasured(counts={"invoice": 7}))
+    assert value(metrics, "unhandled_requests", action="invoice") == 7
     metrics(end)
     assert value(metrics, "queue_depth", status="PENDING") is None
+    assert value(metrics, "unhandled_requests", action="invoice") is None
     assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") is None
     assert value(metrics, "leader") == 0
+
+
+def test_unhandled_actions_are_ten_series_and_the_rest_at_most(metrics: Metrics) -> None:
+    """The ten with the most requests. Their names come from producers: they are cut and escaped,
+    and those that are handled again are gone.
+    """
+    counts = {f"a{number}": number for number in range(1, 1000)}
+    metrics(UnhandledMeasured(counts=counts | {"x\n" * 500: 5000}))
+    (family,) = (
+        each
+        for each in metrics.registry.collect()
+        if each.name == "streamer_worker_unhandled_requests"
+    )
+    shown = {each.labels["action"]: each.value for each in family.samples}
+    assert len(shown) == 11
+    assert shown["a999"] == 999
+    assert shown["other"] == sum(counts.values()) - sum(range(991, 1000))
+    (odd,) = (name for name in shown if name.startswith("x"))
+    assert (len(odd), "\n" in odd) == (100, False)
+    metrics(UnhandledMeasured(counts={"a1": 1}))
+    assert value(metrics, "unhandled_requests", action="a999") is None
+    assert value(metrics, "unhandled_requests", action="a1") == 1
 
 
 def test_times_of_success_begin_with_the_worker() -> None:

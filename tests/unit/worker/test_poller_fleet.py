@@ -16,7 +16,7 @@ from unit.worker.harness import World, echo, running, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
 STEAL_AFTER = 0.6
-UNKNOWN_AFTER = 60.0
+UNKNOWN_AFTER = 1800.0
 
 
 def member(name: str, *actions: str, draining: bool = False) -> WorkerRow:

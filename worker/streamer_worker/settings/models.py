@@ -63,8 +63,8 @@ class PollSettings(_Component):
         default=0.6, le=60, description="How long another worker's own request is left to it"
     )
     unknown_after: Duration = Field(
-        default=60.0,
-        le=_DAY,
+        default=1800.0,
+        le=30 * _DAY,
         description="How long an action that no live worker lists may wait before it fails",
     )
 
