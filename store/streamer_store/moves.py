@@ -52,7 +52,8 @@ class Moves(Claims):
             case RequestStatus.PENDING:
                 item = await self._redrive(operation, request_id, message)
             case wanted:
-                seen = codec.raw_text(await self._look(request_id, operation), "Status")
+                require_text("request_id", request_id)
+                seen = codec.raw_text(await self._engine.get(REQUESTS, request_id) or {}, "Status")
                 message = f"only the holder of a claim moves a request to {wanted}"
                 raise self._not_pending(operation, request_id, seen, message)
         return self._read(operation, item)

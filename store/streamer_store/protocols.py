@@ -298,7 +298,8 @@ class RequestQueue(Protocol):
         """Move a request by hand: a waiting one to CANCELLED, an ended one to PENDING.
 
         `message` becomes ProgressMessage. What enters or leaves PROCESSING needs a claim:
-        RequestNotPending, whose `status` is the one that the request has. Raises NotFound.
+        RequestNotPending, whose `status` is the one that the request has, None where there is no
+        request. Raises NotFound for the other moves.
         """
         ...
 

@@ -158,10 +158,12 @@ async def test_update_status_neither_enters_nor_leaves_processing(stores: Stores
 
 async def test_a_move_of_a_missing_request_names_the_operation(stores: Stores) -> None:
     """The one that the caller called."""
-    for status in RequestStatus:
+    for status in (RequestStatus.CANCELLED, RequestStatus.PENDING):
         with pytest.raises(NotFound) as caught:
             await stores.requests.update_status("nobody", status)
         assert caught.value.operation == "update_status"
+    completed = stores.requests.update_status("nobody", RequestStatus.COMPLETED)
+    assert await _refused(completed) == ("update_status", None)
     with pytest.raises(NotFound) as caught:
         await stores.requests.cancel("nobody")
     assert caught.value.operation == "cancel"

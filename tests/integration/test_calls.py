@@ -57,7 +57,7 @@ async def test_units_are_told_by_table_and_index(proxy: Proxy) -> None:
         await stores.requests.enqueue(AsyncRequest(action="echo", connection_id="c"))
         assert units(told, "PutItem") == {"": 1, "ConnectionIndex": 1, "StatusIndex": 1}
         await stores.requests.depth(RequestStatus.PENDING, limit=10)
-        assert units(told, "Query") == {"StatusIndex": 1}
+        assert units(told, "Query") == {"StatusIndex": 0.5}
         await stores.connections.save(
             Connection(
                 connection_id="c", endpoint="wss://x", connected_at=NOW, user_id="u", tenant_id="t"
