@@ -8,7 +8,7 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -98,6 +98,33 @@ async def test_silent_peers_harm_nobody(
         assert await _all_completed(stores, requests) == 50
         assert await share_of_a_core(worker.pid) < 0.05
         assert healthy_within(url) < 1.0
+
+
+async def test_peers_that_come_back_cost_little(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """Two hundred that connect again as soon as they are closed; probes are answered after them."""
+    _, settings = real
+    with worker_with(DESCRIPTORS, PYTHONPATH=plugins, **settings) as worker:
+        url = worker.event("worker_started")["metrics_url"]
+        address = urlsplit(url)
+
+        async def come_back() -> None:
+            while True:
+                async with await anyio.connect_tcp(
+                    address.hostname or "", address.port or 0
+                ) as peer:
+                    with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                        await peer.receive()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(come_back)
+            await anyio.sleep(MEASURED)  # the burst
+            share = await share_of_a_core(worker.pid)
+            tasks.cancel_scope.cancel()
+        assert share < 0.15
+        assert healthy_within(url) < 3.0
 
 
 async def test_without_descriptors_the_server_waits(

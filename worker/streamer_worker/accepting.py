@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 64
 # Seconds from accepting a connection until it is closed, whatever it does.
 LIFETIME: Final = 10.0
+# Connections a second, once BURST of them have come faster. So peers that connect again as soon as
+# they are closed cost a few per cent of a core, and a wave of silent ones is over at once.
+RATE: Final = 100.0
+BURST: Final = 2_000
 # Seconds until the next try when accept() has failed, and between two reports of that.
 _PAUSE_AFTER_FAILURE: Final = 1.0
 _REPORT_EVERY: Final = 60.0
@@ -28,7 +32,8 @@ class Acceptor:
     1. At `max_connections` the oldest connection is closed for the new one. So peers that connect
        and send nothing do not keep out a probe, which is answered within milliseconds.
     2. A connection is closed after `lifetime` seconds.
-    3. When accept() fails (the process has no descriptors left), it is tried again after a
+    3. More than `burst` connections are accepted at `rate` a second; others wait in the backlog.
+    4. When accept() fails (the process has no descriptors left), it is tried again after a
        second, and reported once a minute.
     """
 
@@ -40,19 +45,26 @@ class Acceptor:
         events: Events,
         max_connections: int = MAX_CONNECTIONS,
         lifetime: float = LIFETIME,
+        rate: float = RATE,
+        burst: int = BURST,
     ) -> None:
         self._listening = listening
         self._factory = factory
         self._events = events
         self._max_connections = max_connections
         self._lifetime = lifetime
+        self._rate = rate
+        self._burst = burst
+        self._allowed = float(burst)
         self._loop = asyncio.get_running_loop()
+        self._counted_at = self._loop.time()
         self._open: list[asyncio.Transport] = []
         self._next_report = 0.0
 
     async def accept(self) -> None:
         """Accept until cancelled."""
         while True:
+            await self._wait_for_turn()
             try:
                 await self._accept_one()
             except ConnectionError:  # the peer has gone before it was accepted
@@ -60,6 +72,20 @@ class Acceptor:
             except Exception as error:  # noqa: BLE001  whatever it is, later ones may be accepted
                 self._report(error)
                 await anyio.sleep(_PAUSE_AFTER_FAILURE)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until the rate allows another connection, and count it."""
+        self._allow()
+        if self._allowed < 1:
+            await anyio.sleep((1 - self._allowed) / self._rate)
+            self._allow()
+        self._allowed -= 1
+
+    def _allow(self) -> None:
+        now = self._loop.time()
+        earned = (now - self._counted_at) * self._rate
+        self._allowed = min(float(self._burst), self._allowed + earned)
+        self._counted_at = now
 
     async def _accept_one(self) -> None:
         accepted, _ = await self._loop.sock_accept(self._listening)

@@ -89,6 +89,16 @@ async def test_the_oldest_is_closed_for_the_newest() -> None:
             await peer.aclose()
 
 
+async def test_connections_beyond_a_burst_are_accepted_at_a_rate() -> None:
+    """Two at once, then twenty a second: the sixth comes 0.2 s later."""
+    async with accepting(Recorder(), burst=2, rate=20) as address:
+        began = anyio.current_time()
+        for _ in range(6):
+            async with await anyio.connect_tcp(*address) as peer:
+                assert await peer.receive() == b"hello"
+        assert anyio.current_time() - began >= 0.15
+
+
 async def test_a_failure_is_reported_once_and_later_connections_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
