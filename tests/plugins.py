@@ -37,7 +37,8 @@ SLOW_PLUGIN = """
 
     @handler("first_hangs")
     async def first_hangs(payload, ctx):
-        if ctx.attempt == 1:
+        if ctx.last_checkpoint is None:
+            await ctx.checkpoint("hung")
             await anyio.sleep(60)
         return {"attempt": ctx.attempt}
 

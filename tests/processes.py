@@ -107,9 +107,9 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def ended(self) -> int:
+    def ended(self, *, within: float = PATIENCE) -> int:
         """Wait for the end and return the exit code."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(within)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -12,7 +12,13 @@ from streamer_store.transitions import TERMINAL
 
 HEARTBEAT: Final = 0.5
 LEASE: Final = 2.0
-FAST: Final = {"STREAMER_PRESENCE_HEARTBEAT": "500ms", "STREAMER_PRESENCE_LEASE": "2s"}
+# The longest wait after the first rescue.
+FIRST_WAIT: Final = 2.0
+FAST: Final = {
+    "STREAMER_PRESENCE_HEARTBEAT": "500ms",
+    "STREAMER_PRESENCE_LEASE": "2s",
+    "STREAMER_RESCUE_MIN_WORKER_AGE": "3s",
+}
 
 
 async def ended(stores: Stores, *ids: str, within: float = PATIENCE) -> list[AsyncRequest]:

@@ -1,0 +1,95 @@
+"""A request that ends its workers, in real processes that are started again each time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.fast import FAST, ended
+from plugins import plugin
+from processes import Process
+from streamer_store import AsyncRequest, RequestStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from streamer_store import Stores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+
+HANDLERS = """
+    import os
+    import anyio
+    from streamer_worker import handler
+
+    @handler("innocent")
+    async def innocent(payload, ctx):
+        await anyio.sleep(0.5)
+
+    @handler("poison")
+    async def poison(payload, ctx):
+        await anyio.sleep(0.3)
+        os._exit(3)
+"""
+# The sixth loss ends it; the waits before add up to 62 s at most, and each loss takes a lease.
+WITHIN = 150.0
+
+
+class Supervisor(threading.Thread):
+    """Starts a worker again each time it has ended, until it is told to stop."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        super().__init__()
+        self.codes: list[int] = []
+        self._settings = settings
+        self._stopped = False
+        self._worker: Process | None = None
+
+    def run(self) -> None:
+        while not self._stopped:
+            with Process("run", **self._settings) as worker:
+                self._worker = worker
+                self.codes.append(worker.ended(within=WITHIN))
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._worker is not None:
+            self._worker.signal(signal.SIGKILL)
+        self.join()
+
+
+@pytest.fixture
+def supervisors(real: tuple[Stores, dict[str, str]], tmp_path: Path) -> Iterator[list[Supervisor]]:
+    """Start two supervised workers."""
+    path = plugin(
+        tmp_path, "dangerous", HANDLERS, *(f'{n} = "dangerous:{n}"' for n in ("innocent", "poison"))
+    )
+    settings = FAST | real[1] | {"PYTHONPATH": str(path)}
+    both = [Supervisor(settings) for _ in range(2)]
+    for each in both:
+        each.start()
+    yield both
+    for each in both:
+        each.stop()
+
+
+@pytest.mark.timeout(WITHIN + 60)
+async def test_a_poison_ends_and_its_neighbours_do_not(
+    real: tuple[Stores, dict[str, str]], supervisors: list[Supervisor]
+) -> None:
+    """60 innocent requests are COMPLETED without an attempt used, the poison is FAILED."""
+    stores, _ = real
+    actions = ["innocent"] * 30 + ["poison"] + ["innocent"] * 30
+    stored = await stores.requests.enqueue_many(AsyncRequest(action=each) for each in actions)
+    found = await ended(stores, *(each.request_id for each in stored), within=WITHIN)
+    innocent = [each for each in found if each.action == "innocent"]
+    (poison,) = (each for each in found if each.action == "poison")
+    assert {(each.status, each.retry_count) for each in innocent} == {(RequestStatus.COMPLETED, 0)}
+    assert (poison.status, poison.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
+    assert (poison.rescues, poison.solo) == (6, 4)
+    assert sorted(chain.from_iterable(each.codes for each in supervisors)) == [3] * 6
