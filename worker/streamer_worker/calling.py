@@ -11,6 +11,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from streamer_store import AsyncRequest
+from streamer_worker.forks import ForkBoundary
 from streamer_worker.handlers.context import Context, Facts, SyncContext, facts_of
 from streamer_worker.handlers.definition import Call, Handler, HandlerFunction, HandlerGroup
 from streamer_worker.links import ThreadLink
@@ -50,12 +51,14 @@ class Caller:
             # Not abandoned when cancelled: a thread that runs on keeps its place.
             call = partial(_in_thread, handler.function, payload, sync)
             return await anyio.to_thread.run_sync(call, limiter=self.threads)
-        return await handler.function(payload, ctx)
+        with ForkBoundary():
+            return await handler.function(payload, ctx)
 
 
 def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Any:
     try:
-        return function(payload, ctx)
+        with ForkBoundary():
+            return function(payload, ctx)
     except GeneratorExit as error:
         # Handed over as it is, it would close the coroutine that awaits the thread.
         raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -9,20 +10,39 @@ from typing import Any
 from anyio import from_thread
 from anyio.lowlevel import EventLoopToken
 
+from streamer_store import ClaimLost
+from streamer_worker.forks import ForkedHere
 from streamer_worker.handlers.context import Context, HandlerCancelled, Link, Told
 from streamer_worker.progress import ProgressWriter
 from streamer_worker.running import Running
 
 
 class WorkerLink:
-    """A Link for the loop that the worker runs on."""
+    """A Link for the loop that the worker runs on. Progress and checkpoints raise ForkedHere in a
+    forked child of the worker.
+    """
 
     def __init__(self, running: Running, writer: ProgressWriter) -> None:
         self._running = running
-        self.progress = writer.progress
-        self.checkpoint = writer.checkpoint
-        self.tell = writer.tell
+        self._writer = writer
+        self._pid = os.getpid()
         self.wake = writer.wake
+
+    async def progress(self, told: Told) -> None:
+        self._check("progress")
+        await self._writer.progress(told)
+
+    async def checkpoint(self, value: Any) -> None:
+        self._check("checkpoint")
+        await self._writer.checkpoint(value)
+
+    def tell(self, told: Told) -> bool:
+        self._check("progress")
+        return self._writer.tell(told)
+
+    def _check(self, operation: str) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedHere(f"ctx.{operation}()")
 
     @property
     def draining(self) -> bool:
@@ -56,10 +76,14 @@ def context_of(
 
 
 class ThreadLink:
-    """A SyncLink over one. Threads that the handler itself has started may use it, too."""
+    """A SyncLink over one. Threads that the handler itself has started may use it, too.
+
+    In a forked child of the worker progress and checkpoints raise ForkedHere.
+    """
 
     def __init__(self, link: Link, token: EventLoopToken) -> None:
         self._link = link
+        self._pid = os.getpid()
         self._token = token
 
     @property
@@ -71,16 +95,22 @@ class ThreadLink:
         return self._link.cancelled
 
     def progress(self, told: Told) -> None:
-        self._check()
+        self._check("progress")
         if self._link.tell(told):
             from_thread.run_sync(self._link.wake, token=self._token)
 
     def checkpoint(self, value: Any) -> None:
-        self._check()
-        from_thread.run(self._link.checkpoint, value, token=self._token)
-        self._check()
+        self._check("checkpoint")
+        try:
+            from_thread.run(self._link.checkpoint, value, token=self._token)
+        except ClaimLost:
+            self._check("checkpoint")
+            raise
+        self._check("checkpoint")
 
-    def _check(self) -> None:
+    def _check(self, operation: str) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedHere(f"ctx.{operation}()")
         if self._link.cancelled:
             raise HandlerCancelled
         with suppress(RuntimeError):  # a thread of the handler's own has no scope around it

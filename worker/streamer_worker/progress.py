@@ -155,7 +155,8 @@ class ProgressWriter:
     async def checkpoint(self, value: Any) -> None:
         """Write a checkpoint, and the progress with it, until the table has them.
 
-        Raises ValidationError; ItemTooLarge; ClaimLost where the handler is not cancelled first.
+        Raises ValidationError; ItemTooLarge; ClaimLost where the handler is not cancelled first,
+        and once the attempt has ended.
         """
         value = plain(value)
         for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
@@ -195,6 +196,8 @@ class ProgressWriter:
 
     async def _wrote_checkpoint(self, value: Any) -> bool:
         async with self._writing:
+            if self._closed:
+                raise ClaimLost("the attempt has ended", operation="checkpoint")
             told, newest = self._standing.newest()
             carried = newest if told > self._written else None
             try:
