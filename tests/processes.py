@@ -90,6 +90,14 @@ class Process:
 
         return self._wait_for(wanted, pattern)
 
+    def seen(self, text: str, times: int) -> None:
+        """Wait until so many lines have this text."""
+        deadline = time.monotonic() + PATIENCE
+        with self._news:
+            while sum(text in line for line in self.lines) < times:
+                if not self._news.wait(max(0.0, deadline - time.monotonic())):
+                    raise AssertionError(f"not {times} lines with {text}")
+
     def _wait_for(self, wanted: Callable[[str], Found | None], what: str) -> Found:
         deadline = time.monotonic() + PATIENCE
         seen = 0
