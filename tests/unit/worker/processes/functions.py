@@ -159,6 +159,12 @@ def grandchild(payload: str, ctx: SyncContext) -> None:
         process.wait()
 
 
+def grandchild_then_dies(payload: str, _ctx: SyncContext) -> None:
+    process = subprocess.Popen(["/bin/sleep", "600"])
+    Path(payload).write_text(str(process.pid))
+    os._exit(7)
+
+
 @handler("decorated", process=True)
 def decorated(payload: dict[str, Any], _ctx: SyncContext) -> dict[str, Any]:
     return payload

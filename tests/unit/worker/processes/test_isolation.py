@@ -15,6 +15,7 @@ import pytest
 import structlog
 
 from streamer_worker.processes.pool import import_path
+from streamer_worker.processes.wire import WorkerCrashed
 from unit.worker.processes import changing, functions
 from unit.worker.processes.test_pool import PARENT, Bench, bench, gone
 
@@ -161,4 +162,14 @@ async def test_a_killed_parent_leaves_nothing_that_a_handler_has_started(tmp_pat
         pid = int(await parent.stdout.receive())
         parent.send_signal(signal.SIGKILL)
     await gone(pid)
+    await gone(int(file.read_text()))
+
+
+async def test_a_process_that_dies_leaves_nothing_that_its_handler_has_started(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Its group is ended, although the process itself is gone."""
+    file = tmp_path / "pid"
+    with pytest.raises(WorkerCrashed):
+        await bench.run(functions.grandchild_then_dies, str(file))
     await gone(int(file.read_text()))
