@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 HOSTILE: Final = '''
-    import contextvars, decimal, logging, multiprocessing, os, signal, subprocess, sys, threading
-    import time
+    import contextvars, ctypes, decimal, logging, multiprocessing, os, signal, subprocess, sys
+    import threading, time
     import anyio
     import structlog
     from streamer_worker import HandlerCancelled, handler
@@ -57,11 +57,19 @@ HOSTILE: Final = '''
             child.join()
         return code
 
+    def is_busy(write):
+        os.write(write, b"x")
+        sleeps()
+
     def leave_busy_pool():
+        read, write = os.pipe()
         with fork.Pool(1) as pool:
-            pool.apply_async(sleeps)
+            pool.apply_async(is_busy, [write])
+            os.read(read, 1)
             processes = list(pool._pool)
         pool.join()
+        os.close(read)
+        os.close(write)
         return processes[0].exitcode
 
     def run_subprocess():
@@ -93,6 +101,18 @@ HOSTILE: Final = '''
                     pass
         threading.Thread(target=work).start()
 
+    def inject(ctx):
+        """Raise an exception in this thread once the handler has returned, as a library may that
+        limits the time of calls. Earlier it would be this handler's own.
+        """
+        ident = ctypes.c_ulong(threading.get_ident())
+        error = ctypes.py_object(ValueError)
+        def work():
+            while not ctx.cancelled:
+                time.sleep(0.001)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
+        threading.Thread(target=work).start()
+
     def misbehave(payload, ctx):
         how = payload["how"]
         if how in {"return", "exit", "raise", "progress"}:
@@ -100,6 +120,8 @@ HOSTILE: Final = '''
             return "child" if pid is None else waited(pid)
         if how == "late":
             late(ctx, payload["token"])
+        elif how == "inject":
+            inject(ctx)
         elif how == "terminate":
             return terminated()
         elif how == "pool":
@@ -196,12 +218,12 @@ HOSTILE_ENTRIES: Final = (
 _FORKS: Final = ("return", "exit", "raise", "progress", "terminate", "subprocess", "pool")
 WAYS: Final = {
     "process": ("", "late", *_FORKS),
-    "thread": ("", "late", *_FORKS),
+    "thread": ("", "late", "inject", *_FORKS),
     "task": ("", "await", "task", "to_thread", *_FORKS),
 }
 WEIGHTS: Final = {
     "process": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
-    "thread": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
+    "thread": (10, 6, 4, 1, 1, 1, 1, 1, 1, 0.2),
     "task": (16, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.2),
 }
 # How the forked child ends that each way waits for.

@@ -84,7 +84,7 @@ async def test_each_request_of_many_has_its_own(
             # Forks cost time, and the end of a Pool a tenth of a second.
             how = rng.choices(WAYS[kind], WEIGHTS[kind])[0]
             tasks.start_soon(enqueue, number, kind, how)
-    await anyio.to_thread.run_sync(worker.seen, '"request_finished"', REQUESTS)
+    await anyio.to_thread.run_sync(worker.seen, '"request_finished"', REQUESTS, 3 * PATIENCE)
     done = await ended(stores, *[each.request_id for each in requests])
     for request in done:
         check(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,15 +16,19 @@ from streamer_worker.handlers.context import Context, Facts, SyncContext, facts_
 from streamer_worker.handlers.definition import Call, Handler, HandlerFunction, HandlerGroup
 from streamer_worker.links import ThreadLink
 from streamer_worker.processes.pool import Processes
+from streamer_worker.threads import HandlerThreads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Where handlers run that are no coroutines, and what their groups have opened."""
+    """Where handlers run that are no coroutines, and what their groups have opened. `threads`
+    limits how many threads of `pool` work at once.
+    """
 
     threads: anyio.CapacityLimiter
     processes: Processes
     states: Mapping[HandlerGroup[Any], Any]
+    pool: HandlerThreads = field(default_factory=HandlerThreads)
 
     def state_of(self, handler: Handler) -> Any:
         """Return what the lifespan of the handler's group gave; None without one."""
@@ -50,7 +54,7 @@ class Caller:
             sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)
             # Not abandoned when cancelled: a thread that runs on keeps its place.
             call = partial(_in_thread, handler.function, payload, sync)
-            return await anyio.to_thread.run_sync(call, limiter=self.threads)
+            return await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
         with ForkBoundary():
             return await handler.function(payload, ctx)
 

@@ -28,19 +28,18 @@ class ProcessState:
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._recursion = sys.getrecursionlimit()
         self._socket_timeout = socket.getdefaulttimeout()
+        self._filters = list(warnings.filters)
+        self._show_warning = warnings.showwarning
         self._signals = {number: signal.getsignal(number) for number in signal.valid_signals()}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Restore it after the block. Warnings' filters are those of before the block, and
-        random's generator has a new seed.
-        """
-        with warnings.catch_warnings():
-            try:
-                yield
-            finally:
-                self.restore()
+        """Restore it after the block. Random's generator has a new seed then."""
+        try:
+            yield
+        finally:
+            self.restore()
 
     def restore(self) -> None:
         self._restore_signals()
@@ -58,6 +57,7 @@ class ProcessState:
         if sys.getrecursionlimit() != self._recursion:
             sys.setrecursionlimit(self._recursion)
         socket.setdefaulttimeout(self._socket_timeout)
+        self._restore_warnings()
         random.seed()
 
     def _restore_signals(self) -> None:
@@ -67,6 +67,13 @@ class ProcessState:
             if action is not None and signal.getsignal(number) not in {action, None}:
                 signal.signal(number, action)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _restore_warnings(self) -> None:
+        # Only what has changed: a warning that is shown once would be shown after each call.
+        warnings.showwarning = self._show_warning
+        if list(warnings.filters) != self._filters:
+            warnings.resetwarnings()  # Python learns so that the list is another
+            warnings.filters[:] = self._filters  # type: ignore[index]
 
     def _restore_environment(self) -> None:
         for name in [name for name in os.environ if name not in self._environment]:

@@ -154,6 +154,10 @@ def changes_all(payload: str, ctx: SyncContext) -> Any:
     return state(None, ctx)
 
 
+def warns(_payload: Any, _ctx: SyncContext) -> None:
+    warnings.warn("watch out", stacklevel=1)
+
+
 def seeded(_payload: Any, _ctx: SyncContext) -> float:
     """Answer with a random number, and leave a seed."""
     found = random.random()
@@ -174,8 +178,10 @@ def terminates(_payload: Any, _ctx: SyncContext) -> Any:
 
 def leaves_a_pool(_payload: Any, _ctx: SyncContext) -> Any:
     """Answer with the exit codes of a Pool's processes, which are left while they are busy."""
+    read, write = os.pipe()
     with _FORK.Pool(1) as pool:
-        pool.apply_async(_sleeps)
+        pool.apply_async(_is_busy, [write])
+        os.read(read, 1)
         processes = list(pool._pool)  # type: ignore[attr-defined]
     pool.join()
     return [each.exitcode for each in processes]
@@ -184,6 +190,11 @@ def leaves_a_pool(_payload: Any, _ctx: SyncContext) -> Any:
 def directory(_payload: Any, _ctx: SyncContext) -> str:
     logging.getLogger("x").debug("no queue.py of another is used")
     return str(Path.cwd())
+
+
+def _is_busy(write: int) -> None:
+    os.write(write, b"x")
+    _sleeps()
 
 
 def _sleeps() -> None:

@@ -87,6 +87,15 @@ async def test_the_state_of_the_process_is_restored(bench: Bench, tmp_path: Path
     assert await bench.run(changing.state) == before
 
 
+async def test_a_warning_is_shown_once_in_a_process(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in any program; not once after each call."""
+    for _ in range(3):
+        await bench.run(changing.warns)
+    assert capfd.readouterr().err.count("UserWarning: watch out") == 1
+
+
 async def test_no_seed_is_left(bench: Bench) -> None:
     """Numbers cannot be foretold."""
     found = [await bench.run(changing.seeded) for _ in range(3)]
