@@ -90,6 +90,16 @@ class Process:
 
         return self._wait_for(wanted, pattern)
 
+    def seen(self, text: str, times: int, within: float = PATIENCE) -> None:
+        """Wait until so many lines have this text."""
+        deadline = time.monotonic() + within
+        with self._news:
+            while sum(text in line for line in self.lines) < times:
+                if not self._news.wait(max(0.0, deadline - time.monotonic())):
+                    raise AssertionError(
+                        f"not {times} lines with {text} in:\n" + "\n".join(self.lines)
+                    )
+
     def _wait_for(self, wanted: Callable[[str], Found | None], what: str) -> Found:
         deadline = time.monotonic() + PATIENCE
         seen = 0

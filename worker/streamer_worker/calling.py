@@ -12,19 +12,24 @@ import anyio
 from anyio.lowlevel import current_token
 
 from streamer_store import AsyncRequest
+from streamer_worker.forks import ForkBoundary
 from streamer_worker.handlers.context import Context, Facts, SyncContext, facts_of
 from streamer_worker.handlers.definition import Call, Handler, HandlerFunction, HandlerGroup
 from streamer_worker.links import ThreadLink
 from streamer_worker.processes.pool import Processes
+from streamer_worker.threads import HandlerThreads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Where handlers run that are no coroutines, and what their groups have opened."""
+    """Where handlers run that are no coroutines, and what their groups have opened. `threads`
+    limits how many threads of `pool` work at once.
+    """
 
     threads: anyio.CapacityLimiter
     processes: Processes
     states: Mapping[HandlerGroup[Any], Any]
+    pool: HandlerThreads = field(default_factory=HandlerThreads)
     # Actions whose function turned out to be async only when it was called.
     hidden_async: set[str] = field(default_factory=set)
 
@@ -52,19 +57,21 @@ class Caller:
             sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)
             # Not abandoned when cancelled: a thread that runs on keeps its place.
             call = partial(_in_thread, handler.function, payload, sync)
-            result = await anyio.to_thread.run_sync(call, limiter=self.threads)
+            result = await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
             if not _has_not_begun(result):
                 return result
             # A decorator without functools.wraps hid an async function. It wants to be called
             # on the loop, with a Context.
             result.close()
             self.hidden_async.add(handler.action)
-        return await _awaited(handler.function(payload, ctx))
+        with ForkBoundary():
+            return await _awaited(handler.function(payload, ctx))
 
 
 def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Any:
     try:
-        return function(payload, ctx)
+        with ForkBoundary():
+            return function(payload, ctx)
     except GeneratorExit as error:
         # Handed over as it is, it would close the coroutine that awaits the thread.
         raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from datetime import datetime
@@ -10,20 +11,38 @@ from typing import Any
 from anyio import from_thread
 from anyio.lowlevel import EventLoopToken
 
+from streamer_worker.forks import ForkedHere
 from streamer_worker.handlers.context import Context, HandlerCancelled, Link, Told
 from streamer_worker.progress import ProgressWriter
 from streamer_worker.running import Running
 
 
 class WorkerLink:
-    """A Link for the loop that the worker runs on."""
+    """A Link for the loop that the worker runs on. Progress and checkpoints raise ForkedHere in a
+    forked child of the worker.
+    """
 
     def __init__(self, running: Running, writer: ProgressWriter) -> None:
         self._running = running
-        self.progress = writer.progress
-        self.checkpoint = writer.checkpoint
-        self.tell = writer.tell
+        self._writer = writer
+        self._pid = os.getpid()
         self.wake = writer.wake
+
+    async def progress(self, told: Told) -> None:
+        self._check("progress")
+        await self._writer.progress(told)
+
+    async def checkpoint(self, value: Any) -> None:
+        self._check("checkpoint")
+        await self._writer.checkpoint(value)
+
+    def tell(self, told: Told) -> bool:
+        self._check("progress")
+        return self._writer.tell(told)
+
+    def _check(self, operation: str) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedHere(f"ctx.{operation}()")
 
     @property
     def draining(self) -> bool:
@@ -59,12 +78,14 @@ def context_of(
 class ThreadLink:
     """A SyncLink over one. Threads that the handler itself has started may use it, too, and so
     may what the handler runs on the loop by anyio.from_thread, as far as nothing has to wait.
+    In a forked child of the worker progress and checkpoints raise ForkedHere.
 
     Made on the loop's thread.
     """
 
     def __init__(self, link: Link, token: EventLoopToken) -> None:
         self._link = link
+        self._pid = os.getpid()
         self._token = token
         self._loop_thread = threading.get_ident()
 
@@ -77,7 +98,7 @@ class ThreadLink:
         return self._link.cancelled
 
     def progress(self, told: Told) -> None:
-        self._check()
+        self._check("progress")
         if not self._link.tell(told):
             return
         if self._is_on_loop:
@@ -86,7 +107,7 @@ class ThreadLink:
             from_thread.run_sync(self._link.wake, token=self._token)
 
     def checkpoint(self, value: Any) -> None:
-        self._check()
+        self._check("checkpoint")
         if self._is_on_loop:
             raise RuntimeError(
                 "the checkpoint of a SyncContext would block the event loop for ever:"
@@ -99,13 +120,15 @@ class ThreadLink:
             if self._link.cancelled:
                 raise HandlerCancelled from error
             raise
-        self._check()
+        self._check("checkpoint")
 
     @property
     def _is_on_loop(self) -> bool:
         return threading.get_ident() == self._loop_thread
 
-    def _check(self) -> None:
+    def _check(self, operation: str) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedHere(f"ctx.{operation}()")
         if self._link.cancelled:
             raise HandlerCancelled
         with suppress(RuntimeError):  # a thread of the handler's own has no scope around it

@@ -227,6 +227,11 @@ def _escape(
     return plain
 
 
+def loggable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return log fields as plain values, as a line shows them, fit to cross to a process."""
+    return {name: _plain(value) for name, value in fields.items()}
+
+
 def _plain(value: Any, depth: int = 0) -> Any:
     match value:
         case None | bool() | float():

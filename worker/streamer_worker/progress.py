@@ -204,6 +204,8 @@ class ProgressWriter:
 
     async def _wrote_checkpoint(self, value: Any) -> bool:
         async with self._writing:
+            if self._closed:
+                raise ClaimLost("the attempt has ended", operation="checkpoint")
             told, newest = self._standing.newest()
             carried = newest if told > self._written else None
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any
@@ -10,6 +11,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from streamer_store import Cancelled, Claim, ClaimLost
+from streamer_worker.forks import ForkBoundary
 from streamer_worker.handlers.definition import Handler
 from streamer_worker.outcome import Raised, Returned
 
@@ -47,7 +49,10 @@ class Running:
 
     @property
     def cancelled(self) -> bool:
-        return self.interruption is not None
+        """Whether the handler's work is no longer wanted. Threads and tasks that a handler has left
+        behind see it, too.
+        """
+        return self.interruption is not None or self.is_done
 
     @property
     def is_done(self) -> bool:
@@ -101,8 +106,11 @@ class Running:
         await self._done.wait()
 
     async def _call(self, call: Callable[[], Awaitable[Any]]) -> Returned | Raised:
+        # Decimal's context is one object for all tasks that inherit it, and may be changed.
+        decimal.setcontext(decimal.Context())
         try:
-            return Returned(value=await call())
+            with ForkBoundary():
+                return Returned(value=await call())
         except anyio.get_cancelled_exc_class() as error:
             if self.interruption is None and await _is_cancelled():
                 self.interruption = Interruption.RELEASED  # from outside: the worker ends

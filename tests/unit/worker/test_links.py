@@ -10,7 +10,6 @@ import anyio
 import pytest
 from anyio import from_thread
 
-from streamer_store import ClaimLost
 from streamer_worker import HandlerCancelled, SyncContext, handler
 from streamer_worker.events import HandlerStuck, RequestFinished
 from streamer_worker.settings import HandlerSettings
@@ -130,5 +129,5 @@ async def test_a_thread_that_is_left_behind_writes_no_checkpoint(world: World) -
         go.set()
         await anyio.to_thread.run_sync(ended.wait)
         fault.let_go()
-    assert seen == [ClaimLost]
+    assert seen == [HandlerCancelled]
     assert (await world.get(claim)).checkpoint is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,9 +11,16 @@ import pytest
 
 from streamer_store import RequestStatus
 from streamer_worker import Context, Handler, SyncContext, handler
-from streamer_worker.events import HandlerStuck, RequestFinished, SlotsChanged, StuckHandlerEnded
+from streamer_worker.events import (
+    HandlerStuck,
+    ProgressWritten,
+    RequestFinished,
+    SlotsChanged,
+    StuckHandlerEnded,
+)
 from streamer_worker.settings import HandlerSettings
 from unit.worker.harness import PATIENCE, Waiting, World, on_asyncio, running, virtual_time
+from unit.worker.processes import functions
 
 pytestmark = pytest.mark.anyio
 QUICK = HandlerSettings(timeout=0.2, cancel_grace=0.2, threads=2)
@@ -157,3 +165,26 @@ async def test_a_plain_function_answers_and_reports(world: World) -> None:
         await _finished(world)
     stored = await world.get(request)
     assert (stored.result, stored.progress_message) == ({"thread": False, "n": 1}, "half")
+
+
+@on_asyncio
+async def test_a_process_has_half_of_the_grace(world: World, tmp_path: Path) -> None:
+    """A handler that cleans up within it is left to. Another is killed then, and not stuck."""
+    cleaned = tmp_path / "cleaned"
+    handlers = [
+        handler("cleans", process=True)(functions.cleans_up),
+        handler("stays", process=True)(functions.stubborn),
+    ]
+    settings = HandlerSettings(cancel_grace=4, processes=2)
+    async with running(app := world.app(handlers, handler=settings)):
+        await world.enqueue("cleans", payload={"file": str(cleaned), "seconds": 0.5})
+        await world.enqueue("stays")
+        await world.recorder.wait_for(ProgressWritten, 2)
+        began = world.clock.steady()
+        app.stop()
+        app.stop()
+        await _finished(world, 2)
+        took = world.clock.steady() - began
+    assert cleaned.exists()
+    assert 2 <= took < 4
+    assert world.recorder.of(HandlerStuck) == []

@@ -18,6 +18,7 @@ from streamer_worker.cli.init import serve_as_init
 from streamer_worker.cli.options import ConfigOption
 from streamer_worker.errors import HandlerLoadError, LifespanError
 from streamer_worker.events import Listener, ProcessEnding
+from streamer_worker.forks import detach_forked_children, reset_signals_in_forked_children
 from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
 from streamer_worker.log_throttle import LogThrottle
 from streamer_worker.logs import LogListener, configure_logging
@@ -36,6 +37,7 @@ def run(config: ConfigOption = None) -> None:
     from the installed packages' entry points.
     """
     serve_as_init()
+    reset_signals_in_forked_children()
     settings = load_settings(config)
     configure_logging(settings.log)
     registry = load_handlers()
@@ -59,7 +61,9 @@ def run(config: ConfigOption = None) -> None:
 async def _work(settings: Settings, registry: Registry, listener: Listener) -> int:
     # Names are resolved in this pool, too: handlers must not fill it.
     pool = ThreadPoolExecutor(settings.concurrency + _SPARE_THREADS)
-    asyncio.get_running_loop().set_default_executor(pool)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(pool)
+    detach_forked_children(loop)
     async with (
         open_app(
             settings,

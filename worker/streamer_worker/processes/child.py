@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import importlib
 import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import structlog
 
+from streamer_worker.forks import ForkBoundary, ForkedHere, reset_signals_in_forked_children
 from streamer_worker.handlers.context import (
     CheckpointInvalid,
     HandlerCancelled,
@@ -24,10 +25,12 @@ from streamer_worker.handlers.context import (
     facts_of,
 )
 from streamer_worker.logs import configure_logging
+from streamer_worker.processes.state import ProcessState
 from streamer_worker.processes.wire import (
     Done,
     Job,
     Message,
+    Report,
     ResultInvalid,
     Save,
     Saved,
@@ -45,12 +48,18 @@ _TELL_EVERY: Final = 0.1
 
 
 class PipeLink:
-    """A SyncLink over the pipe, for one call. Threads of the handler may use it, too."""
+    """A SyncLink over the pipe, for one call. Threads of the handler may use it, too.
 
-    def __init__(self, post: Callable[[Message], None]) -> None:
+    After the end of the call it sends nothing: a thread that the handler has left behind sees
+    `cancelled`, and progress and checkpoints raise HandlerCancelled. In a forked child of this
+    process they raise ForkedHere.
+    """
+
+    def __init__(self, call: int, post: Callable[[Message], None]) -> None:
+        self.call = call
         self.draining = False
-        self.cancelled = False
         self._post = post
+        self._pid = os.getpid()
         self._standing = Standing(0.0)
         self._lock = threading.Lock()
         self._posting = threading.Lock()
@@ -59,10 +68,16 @@ class PipeLink:
         self._news = threading.Event()
         self._reset = False
         self._sent = 0
+        self._saves = 0
+        self._cancelled = False
         self._ended = False
 
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled or self._ended
+
     def progress(self, told: Told) -> None:
-        self._check()
+        self._check("progress")
         with self._lock:
             if not self._standing.tell(told):
                 return
@@ -71,17 +86,32 @@ class PipeLink:
             self._news.set()
 
     def checkpoint(self, value: Any) -> None:
-        self._check()
+        self._check("checkpoint")
         packed = _packed_checkpoint(value)
         with self._saving:
+            self._check("checkpoint")
             self.flush()  # the write has both
-            self._post(Save(packed))
-            answer = self._answers.get()
+            self._save(packed)
+            answer = self._answer()
         if answer is None:
             raise HandlerCancelled
         if answer.error is not None:
             raise pickle.loads(answer.error)  # noqa: S301  our own worker
-        self._check()
+        self._check("checkpoint")
+
+    def _save(self, value: bytes) -> None:
+        self._saves += 1
+        with self._posting:
+            if self._ended:
+                raise HandlerCancelled
+            self._post(Save(self.call, self._saves, value))
+
+    def _answer(self) -> Saved | None:
+        """Wait for the answer to the last checkpoint; None when the call is over first."""
+        while True:
+            answer = self._answers.get()
+            if answer is None or answer.number == self._saves:
+                return answer
 
     def flush(self) -> None:
         """Send what was told since the last time."""
@@ -89,9 +119,10 @@ class PipeLink:
             with self._lock:
                 told, newest = self._standing.newest()
                 reset, self._reset = self._reset, False
-            if told > self._sent:
+            if told > self._sent and not self._ended:
                 self._sent = told
-                self._post(Told(newest.fraction, newest.message, newest.details, reset))
+                latest = Told(newest.fraction, newest.message, newest.details, reset)
+                self._post(Report(self.call, latest))
 
     def tell_regularly(self) -> None:
         """Send what is new, at most ten times a second, until the call has ended."""
@@ -104,8 +135,11 @@ class PipeLink:
             time.sleep(_TELL_EVERY)
 
     def end(self) -> None:
+        """Send what is new, and from now on nothing."""
         self.flush()
-        self._ended = True
+        with self._posting:
+            self._ended = True
+        self._answers.put(None)
         self._news.set()
 
     def hear(self, message: Message) -> None:
@@ -113,12 +147,15 @@ class PipeLink:
             case Signal():
                 self.draining = self.draining or message.draining
                 if message.cancelled:
-                    self.cancelled = True
+                    self._cancelled = True
                     self._answers.put(None)
             case Saved():
                 self._answers.put(message)
 
-    def _check(self) -> None:
+    def _check(self, operation: str) -> None:
+        # First of all: in a forked child another thread's lock is never released.
+        if os.getpid() != self._pid:
+            raise ForkedHere(f"ctx.{operation}()")
         if self.cancelled:
             raise HandlerCancelled
 
@@ -128,46 +165,76 @@ class Child:
         self._connection = connection
         self._posting = threading.Lock()
         self._jobs: queue.SimpleQueue[tuple[Job, PipeLink]] = queue.SimpleQueue()
-        self._link = PipeLink(self._post)
+        self._link = PipeLink(0, self._post)
+        self._modules: set[str] = set()
+        self._state: ProcessState
 
     def run(self) -> None:
         """Work until the worker is gone."""
         setup = receive(self._connection)
         assert isinstance(setup, Setup)  # noqa: S101
-        sys.path[:] = setup.path
         if setup.log is not None:
             configure_logging(setup.log)
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
-            self._call(*self._jobs.get())
+            job, link = self._jobs.get()
+            # What a handler sets, decimal's context too, ends with its call.
+            contextvars.Context().run(self._call, job, link)
 
     def _listen(self) -> None:
         while True:
             try:
                 message = receive(self._connection)
             except (EOFError, OSError):
-                os._exit(0)  # whatever the handler does: nobody waits for it
-            if isinstance(message, Job):
-                self._link = PipeLink(self._post)
-                self._jobs.put((message, self._link))
-            else:
-                self._link.hear(message)
+                _end_group()
+            match message:
+                case Job():
+                    self._link = PipeLink(message.call, self._post)
+                    self._jobs.put((message, self._link))
+                case Signal() | Saved() if message.call == self._link.call:
+                    self._link.hear(message)
 
     def _call(self, job: Job, link: PipeLink) -> None:
         teller = threading.Thread(target=link.tell_regularly, daemon=True)
         teller.start()
         with structlog.contextvars.bound_contextvars(**job.bound):
-            done = _done(job, link)
+            done = self._done(job, link)
         link.end()
         teller.join()
         self._post(done)
+
+    def _done(self, job: Job, link: PipeLink) -> Done:
+        try:
+            with ForkBoundary():
+                function = self._function(job)
+                with self._state.kept():
+                    payload = pickle.loads(job.payload)  # noqa: S301  our own worker
+                    ctx: SyncContext[Any] = SyncContext(**facts_of(job.facts), link=link)
+                    result = function(payload, ctx)
+        except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
+            return Done(job.call, error=pickled_error(error, trace_of(error)))
+        try:
+            with ForkBoundary():
+                return Done(job.call, value=pickle.dumps(result))
+        except Exception as error:  # noqa: BLE001  it may do anything
+            wrong = ResultInvalid(f"the result cannot be pickled: {error}")
+            return Done(job.call, error=pickled_error(wrong))
+
+    def _function(self, job: Job) -> Callable[[Any, SyncContext[Any]], Any]:
+        """Return the function to call. What its module changes when it is imported is kept."""
+        found = getattr(importlib.import_module(job.module), job.name)
+        if job.module not in self._modules:
+            self._modules.add(job.module)
+            self._state = ProcessState()
+        function: Callable[[Any, SyncContext[Any]], Any] = getattr(found, "function", found)
+        return function
 
     def _post(self, message: Message) -> None:
         with self._posting:
             try:
                 send(self._connection, message)
             except OSError:
-                os._exit(0)
+                _end_group()
 
 
 def _packed_checkpoint(value: Any) -> bytes:
@@ -178,33 +245,26 @@ def _packed_checkpoint(value: Any) -> bytes:
         raise CheckpointInvalid("checkpoint", text) from error
 
 
-def _done(job: Job, link: PipeLink) -> Done:
-    try:
-        found = getattr(importlib.import_module(job.module), job.name)
-        function = getattr(found, "function", found)
-        payload = pickle.loads(job.payload)  # noqa: S301  our own worker
-        ctx: SyncContext[Any] = SyncContext(**facts_of(job.facts), link=link)
-        result = function(payload, ctx)
-    except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
-        return Done(error=pickled_error(error, trace_of(error)))
-    try:
-        return Done(value=pickle.dumps(result))
-    except Exception as error:  # noqa: BLE001  it may do anything
-        return Done(error=pickled_error(ResultInvalid(f"the result cannot be pickled: {error}")))
+def _end_group() -> None:
+    """End this process and those that handlers have started in it: the worker is gone, and
+    their requests may run elsewhere.
+    """
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def _ignored(_number: int, _frame: object) -> None:
     """Supervisors signal the whole group; what is to be done with it decides the worker."""
 
 
-def main() -> None:
+def main(descriptor: int) -> None:
+    """Serve the worker at the other end of the pipe of this descriptor, until it is gone."""
+    reset_signals_in_forked_children()
     # Not SIG_IGN, which the handler's own subprocesses would inherit.
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _ignored)
-    descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)  # noqa: FBT003
-    Child(Connection(descriptor)).run()
-
-
-if __name__ == "__main__":
-    main()
+    connection = Connection(descriptor)
+    os.register_at_fork(after_in_child=connection.close)
+    Child(connection).run()

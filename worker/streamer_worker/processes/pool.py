@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final, Self
 
 import anyio
@@ -23,11 +26,13 @@ from anyio.abc import Process, TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
 from streamer_worker.events import ChildEnded, ChildStarted, Events
-from streamer_worker.handlers.context import Facts, Link, Told
+from streamer_worker.handlers.context import Facts, Link
+from streamer_worker.logs import loggable
 from streamer_worker.processes.wire import (
     Done,
     Job,
     Message,
+    Report,
     Save,
     Saved,
     Setup,
@@ -39,11 +44,15 @@ from streamer_worker.processes.wire import (
 )
 from streamer_worker.settings import LogSettings
 
-_PROGRAM: Final = "streamer_worker.processes.child"
+# The path is the worker's own: a zip application extends it in its process. Nothing is imported
+# before it is set, and with -P Python adds no directory to it.
+_PROGRAM: Final = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from streamer_worker.processes.child import main; main(int(sys.argv[1]))"
+)
 _LOOK_EVERY: Final = 0.25
 _ENDS_WITHIN: Final = 5.0
 _SENDERS: Final = 100
-_LOGGED: Final = ("worker_id", "request_id", "action", "attempt")
 
 
 class Child:
@@ -97,6 +106,12 @@ class Child:
                 return f"the process of the handler was ended by signal {-code} ({name})"
         return f"the process of the handler ended with exit code {code}"
 
+    def leave_to_parent(self) -> None:
+        """Close the pipe in a forked child of the worker. Its copy would keep the pipe open when
+        the worker is gone, and the process would not end.
+        """
+        self._connection.close()
+
     async def kill(self) -> None:
         """End it, and what it has started."""
         with suppress(ProcessLookupError):
@@ -120,10 +135,13 @@ class Processes(AsyncContextManagerMixin):
         self._events = events
         self._grace = grace
         self._children: list[Child] = []
+        self._calls = count(1)
+        self._directory = _current_directory()
         self._tasks: TaskGroup
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
+        _leave_to_parent_in_forks(weakref.ref(self))
         async with anyio.create_task_group() as self._tasks:
             try:
                 yield self
@@ -145,11 +163,16 @@ class Processes(AsyncContextManagerMixin):
             packed = pickle.dumps(payload)
         except Exception as error:
             raise TypeError(f"the payload cannot be pickled: {error}") from error
-        bound = structlog.contextvars.get_contextvars()
-        named: dict[str, Any] = {name: bound[name] for name in _LOGGED if name in bound}
-        job = Job(function.__module__, function.__qualname__, packed, facts, named)
+        job = Job(
+            call=next(self._calls),
+            module=function.__module__,
+            name=function.__qualname__,
+            payload=packed,
+            facts=facts,
+            bound=loggable(structlog.contextvars.get_contextvars()),
+        )
         async with self._limiter, self._child(job) as child:
-            done = await self._call(child, link)
+            done = await self._call(child, job.call, link)
         if done.error is not None:
             raise pickle.loads(done.error)  # noqa: S301  our own child
         return pickle.loads(done.value or b"")  # noqa: S301  our own child
@@ -183,7 +206,7 @@ class Processes(AsyncContextManagerMixin):
     async def _fresh(self, job: Job) -> Child:
         child = await self._start()
         try:
-            await child.send(Setup(path=sys.path, log=self._log))
+            await child.send(Setup(log=self._log))
             await child.send(job)
         except BaseException:
             await self._end(child)
@@ -194,43 +217,44 @@ class Processes(AsyncContextManagerMixin):
         self._children.remove(child)
         await child.kill()
 
-    async def _call(self, child: Child, link: Link) -> Done:
+    async def _call(self, child: Child, call: int, link: Link) -> Done:
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_tell_draining, child, link)
-                done = await self._converse(child, link)
+                tasks.start_soon(_tell_draining, child, call, link)
+                done = await self._converse(child, call, link)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(self._grace, shield=True):
-                await child.send(Signal(cancelled=True))
-                await self._await_done(child)
+                await child.send(Signal(call, cancelled=True))
+                await self._await_done(child, call)
             raise
         return done
 
-    async def _converse(self, child: Child, link: Link) -> Done:
+    async def _converse(self, child: Child, call: int, link: Link) -> Done:
         async for message in child.inbox:
             match message:
-                case Done():
+                case Done(call=own) if own == call:
                     return message
-                case Told():
-                    await link.progress(message)
-                case Save():
+                case Report(call=own, told=told) if own == call:
+                    await link.progress(told)
+                case Save(call=own) if own == call:
                     await child.send(await _saved(message, link))
         self._events.emit(ChildEnded(pid=child.process.pid, how=child.ended))
         raise WorkerCrashed(child.ended)
 
-    async def _await_done(self, child: Child) -> None:
+    async def _await_done(self, child: Child, call: int) -> None:
         async for message in child.inbox:
-            if isinstance(message, Done):
+            if isinstance(message, Done) and message.call == call:
                 return
 
     async def _start(self) -> Child:
+        path = import_path(sys.path, self._directory)
         ours, theirs = Pipe()
         try:
             process = await anyio.open_process(
-                [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), *path],
                 stdin=subprocess.DEVNULL,
                 stdout=None,
                 stderr=None,
@@ -250,18 +274,46 @@ class Processes(AsyncContextManagerMixin):
         return child
 
 
+def _current_directory() -> Path | None:
+    with suppress(OSError):
+        return Path.cwd()
+    return None
+
+
+def import_path(path: Iterable[Any], directory: Path | None) -> list[str]:
+    """Return the path for a child. What is relative is meant from `directory`, where the worker
+    was started: a handler may have gone elsewhere. An empty entry stands for that directory and
+    goes last, so that a `queue.py` in it does not replace Python's own.
+    """
+    entries = [entry for entry in path if isinstance(entry, str)]
+    if directory is None:
+        return [entry for entry in entries if Path(entry).is_absolute()]
+    found = [str(directory / entry) for entry in entries if entry]
+    return [*found, str(directory)] if "" in entries else found
+
+
 async def _saved(asked: Save, link: Link) -> Saved:
     try:
         await link.checkpoint(pickle.loads(asked.value))  # noqa: S301  our own child
     except Exception as error:  # noqa: BLE001  it is the handler's
-        return Saved(error=pickled_error(error))
-    return Saved()
+        return Saved(asked.call, asked.number, error=pickled_error(error))
+    return Saved(asked.call, asked.number)
 
 
-async def _tell_draining(child: Child, link: Link) -> None:
+async def _tell_draining(child: Child, call: int, link: Link) -> None:
     while not link.draining:  # noqa: ASYNC110  a link is asked, and tells nothing by itself
         await anyio.sleep(_LOOK_EVERY)
-    await child.send(Signal(draining=True))
+    await child.send(Signal(call, draining=True))
+
+
+def _leave_to_parent_in_forks(reference: Callable[[], Processes | None]) -> None:
+    def leave() -> None:
+        processes = reference()
+        if processes is not None:
+            for child in processes._children:  # noqa: SLF001
+                child.leave_to_parent()
+
+    os.register_at_fork(after_in_child=leave)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -25,18 +25,21 @@ class ResultInvalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """To the child, first: where modules are, and how to log (None: not at all)."""
+    """To the child, first: how to log (None: not at all)."""
 
-    path: list[str]
     log: LogSettings | None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """To the child: call this. The payload is pickled, so that a fault in it is the call's;
-    `bound` is what its logs name.
+    """To the child: call this. The payload is pickled, so that an error in it fails this call
+    alone. `bound` are the log fields that the call begins with.
+
+    `call` is the number of the call, unique within a worker. Every other message of the call
+    bears it too, and a message of another call is dropped.
     """
 
+    call: int
     module: str
     name: str
     payload: bytes
@@ -46,23 +49,38 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """To the child: the handler shall know."""
+    """To the child: the handler is cancelled, or the worker drains."""
 
+    call: int
     cancelled: bool = False
     draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Save:
-    """From the child, which waits: a checkpoint, pickled."""
+class Report:
+    """From the child: progress."""
 
+    call: int
+    told: Told
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """From the child, which waits for the answer: a checkpoint, pickled. `number` counts the
+    checkpoints of the call.
+    """
+
+    call: int
+    number: int
     value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """To the child: the checkpoint is safe, or why it is not."""
+    """To the child: the checkpoint of that number is in the table, or why it is not."""
 
+    call: int
+    number: int
     error: bytes | None = None
 
 
@@ -70,11 +88,12 @@ class Saved:
 class Done:
     """From the child, last: the handler's result or its exception, pickled."""
 
+    call: int
     value: bytes | None = None
     error: bytes | None = None
 
 
-Message = Setup | Job | Signal | Told | Save | Saved | Done
+Message = Setup | Job | Signal | Report | Save | Saved | Done
 
 
 def send(connection: Connection, message: Message) -> None:

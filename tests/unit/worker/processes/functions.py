@@ -66,6 +66,15 @@ def cooperative(payload: str, ctx: SyncContext) -> None:
         raise
 
 
+def cleans_up(payload: dict[str, Any], ctx: SyncContext) -> None:
+    """Take so many seconds to clean up when it is cancelled."""
+    ctx.progress(0.5)
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    time.sleep(payload["seconds"])
+    Path(payload["file"]).touch()
+
+
 def signalled(_payload: Any, _ctx: SyncContext) -> int:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)
@@ -148,6 +157,12 @@ def grandchild(payload: str, ctx: SyncContext) -> None:
         Path(payload).write_text(str(process.pid))
         ctx.progress(0.5, f"{os.getpid()}")
         process.wait()
+
+
+def grandchild_then_dies(payload: str, _ctx: SyncContext) -> None:
+    process = subprocess.Popen(["/bin/sleep", "600"])
+    Path(payload).write_text(str(process.pid))
+    os._exit(7)
 
 
 @handler("decorated", process=True)

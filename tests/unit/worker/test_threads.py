@@ -1,0 +1,166 @@
+"""Threads of handlers: used again, and safe from exceptions that come too late."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import gc
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+from anyio import from_thread
+
+from streamer_worker.threads import HandlerThreads
+
+pytestmark = pytest.mark.anyio
+
+_VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+
+
+class Late(Exception):
+    """One that is raised in a thread by another one."""
+
+
+def inject(ident: int) -> None:
+    """Raise Late in that thread, as libraries do that limit the time of a call."""
+    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(ident), ctypes.py_object(Late)
+    )
+    assert raised == 1
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run in real time."""
+    return "asyncio"
+
+
+@pytest.fixture
+def pool() -> HandlerThreads:
+    return HandlerThreads(resting=1)
+
+
+async def run(pool: HandlerThreads, function: Any) -> Any:
+    with anyio.fail_after(20):
+        return await anyio.to_thread.run_sync(pool.run, function)
+
+
+async def test_a_thread_is_used_again_after_a_rest(pool: HandlerThreads) -> None:
+    """The one that has rested longest: two take turns."""
+    idents = [await run(pool, threading.get_ident) for _ in range(6)]
+    assert idents == idents[:2] * 3
+    assert len(set(idents)) == 2
+
+
+async def test_exceptions_and_results_come_out(pool: HandlerThreads) -> None:
+    """Whatever they are."""
+
+    def fails() -> None:
+        raise SystemExit(3)
+
+    assert await run(pool, lambda: "found") == "found"
+    with pytest.raises(SystemExit):
+        await run(pool, fails)
+    assert await run(pool, lambda: None) is None
+
+
+async def test_an_exception_that_comes_after_the_end_hits_nobody(pool: HandlerThreads) -> None:
+    """The thread lives on, and the next calls on it are as if nothing had been."""
+    for _ in range(50):
+        inject(await run(pool, threading.get_ident))
+        assert await run(pool, lambda: "whole") == "whole"
+        assert await run(pool, lambda: "whole") == "whole"
+    idents = {await run(pool, threading.get_ident) for _ in range(4)}
+    assert len(idents) == 2
+
+
+async def test_an_exception_at_any_moment_loses_no_call(pool: HandlerThreads) -> None:
+    """Each call ends, with its own result or with the exception."""
+    idents: list[int] = []
+    stop = threading.Event()
+
+    def injects() -> None:
+        while not stop.is_set():
+            for ident in idents[-2:]:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(ident), ctypes.py_object(Late)
+                )
+            time.sleep(0.0002)
+
+    def call(number: int) -> int:
+        idents.append(threading.get_ident())
+        return number
+
+    injector = threading.Thread(target=injects)
+    injector.start()
+    own = 0
+    try:
+        for number in range(300):
+            try:
+                assert await run(pool, lambda number=number: call(number)) == number
+                own += 1
+            except (Late, RuntimeError):
+                continue
+    finally:
+        stop.set()
+        injector.join()
+    assert own
+
+
+async def test_the_context_and_the_loop_are_those_of_the_caller(pool: HandlerThreads) -> None:
+    """anyio's own functions for threads work, and what is set inside stays there."""
+    _VARIABLE.set("caller's")
+
+    async def double(number: int) -> int:
+        return 2 * number
+
+    def inside() -> Any:
+        found = [_VARIABLE.get(), from_thread.run(double, 4)]
+        _VARIABLE.set("inside")
+        from_thread.check_cancelled()
+        return found
+
+    assert await run(pool, inside) == ["caller's", 8]
+    assert _VARIABLE.get() == "caller's"
+
+
+async def test_a_call_sees_that_it_is_cancelled(pool: HandlerThreads) -> None:
+    """By anyio's own function, as in its threads."""
+    begun = threading.Event()
+
+    def waits() -> str:
+        begun.set()
+        try:
+            while True:
+                from_thread.check_cancelled()
+                time.sleep(0.001)
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    found: list[str] = []
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+
+            async def one() -> None:
+                found.append(await run(pool, waits))
+
+            tasks.start_soon(one)
+            await anyio.to_thread.run_sync(begun.wait, 10)
+            scope.cancel()
+    assert found == ["cancelled"]
+
+
+async def test_threads_end_with_their_pool() -> None:
+    """None is left."""
+    pool = HandlerThreads(resting=1)
+    threads = {await run(pool, threading.current_thread) for _ in range(3)}
+    assert len(threads) == 2
+    del pool
+    gc.collect()
+    for each in threads:
+        await anyio.to_thread.run_sync(each.join, 10)
+        assert not each.is_alive()
