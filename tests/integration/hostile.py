@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 HOSTILE: Final = '''
-    import contextvars, ctypes, decimal, logging, multiprocessing, os, signal, subprocess, sys
+    import contextvars, decimal, logging, multiprocessing, os, signal, subprocess, sys
     import threading, time
     import anyio
     import structlog
@@ -101,18 +101,6 @@ HOSTILE: Final = '''
                     pass
         threading.Thread(target=work).start()
 
-    def inject(ctx):
-        """Raise an exception in this thread once the handler has returned, as a library may that
-        limits the time of calls. Earlier it would be this handler's own.
-        """
-        ident = ctypes.c_ulong(threading.get_ident())
-        error = ctypes.py_object(ValueError)
-        def work():
-            while not ctx.cancelled:
-                time.sleep(0.001)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
-        threading.Thread(target=work).start()
-
     def misbehave(payload, ctx):
         how = payload["how"]
         if how in {"return", "exit", "raise", "progress"}:
@@ -120,8 +108,6 @@ HOSTILE: Final = '''
             return "child" if pid is None else waited(pid)
         if how == "late":
             late(ctx, payload["token"])
-        elif how == "inject":
-            inject(ctx)
         elif how == "terminate":
             return terminated()
         elif how == "pool":
@@ -218,12 +204,12 @@ HOSTILE_ENTRIES: Final = (
 _FORKS: Final = ("return", "exit", "raise", "progress", "terminate", "subprocess", "pool")
 WAYS: Final = {
     "process": ("", "late", *_FORKS),
-    "thread": ("", "late", "inject", *_FORKS),
+    "thread": ("", "late", *_FORKS),
     "task": ("", "await", "task", "to_thread", *_FORKS),
 }
 WEIGHTS: Final = {
     "process": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
-    "thread": (10, 6, 4, 1, 1, 1, 1, 1, 1, 0.2),
+    "thread": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
     "task": (16, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.2),
 }
 # How the forked child ends that each way waits for.
