@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any, Final
 
 import structlog
 
 from streamer_worker.handlers.context import HandlerCancelled, SyncContext, Told, facts_of
-from streamer_worker.logs import configure_logging
+from streamer_worker.logs import WorkerLog, configure_logging
 from streamer_worker.processes.wire import (
     Done,
     Job,
@@ -120,6 +121,7 @@ class Child:
         self._posting = threading.Lock()
         self._jobs: queue.SimpleQueue[tuple[Job, PipeLink]] = queue.SimpleQueue()
         self._link = PipeLink(self._post)
+        self._log: WorkerLog | None = None
 
     def run(self) -> None:
         """Work until the worker is gone."""
@@ -127,7 +129,7 @@ class Child:
         assert isinstance(setup, Setup)  # noqa: S101
         sys.path[:] = setup.path
         if setup.log is not None:
-            configure_logging(setup.log)
+            self._log = configure_logging(setup.log)
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
             self._call(*self._jobs.get())
@@ -148,7 +150,7 @@ class Child:
         teller = threading.Thread(target=link.tell_regularly, daemon=True)
         teller.start()
         with structlog.contextvars.bound_contextvars(**job.bound):
-            done = _done(job, link)
+            done = _done(job, link, self._log)
         link.end()
         teller.join()
         self._post(done)
@@ -161,9 +163,9 @@ class Child:
                 os._exit(0)
 
 
-def _done(job: Job, link: PipeLink) -> Done:
+def _done(job: Job, link: PipeLink, log: WorkerLog | None) -> Done:
     try:
-        found = getattr(importlib.import_module(job.module), job.name)
+        found = getattr(_imported(job.module, log), job.name)
         function = getattr(found, "function", found)
         payload = pickle.loads(job.payload)  # noqa: S301  our own worker
         ctx: SyncContext[Any] = SyncContext(**facts_of(job.facts), link=link)
@@ -174,6 +176,16 @@ def _done(job: Job, link: PipeLink) -> Done:
         return Done(value=pickle.dumps(result))
     except Exception as error:  # noqa: BLE001  it may do anything
         return Done(error=pickled_error(TypeError(f"the result cannot be pickled: {error}")))
+
+
+def _imported(name: str, log: WorkerLog | None) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return importlib.import_module(name)
+    finally:
+        if log is not None:
+            log.take_over()  # plugins configure logging when they are imported
 
 
 def _ignored(_number: int, _frame: object) -> None:
