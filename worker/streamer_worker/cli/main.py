@@ -5,8 +5,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from streamer_store import StoreError
 from streamer_worker.cli import (
@@ -14,6 +12,7 @@ from streamer_worker.cli import (
     config,
     connections,
     demo,
+    faults,
     handlers,
     listing,
     redriving,
@@ -72,23 +71,10 @@ def main() -> None:
     try:
         cli()
     except (StartError, StoreError, BaseExceptionGroup) as error:
-        match _only(error):
-            case StartError() as fault:
-                _fail(str(fault), 2)
-            case StoreError() as fault:
-                _fail(str(fault), 1)
-            case SystemExit() as left:  # rich leaves so when nobody reads on
-                sys.exit(left.code)
+        code = faults.code_of(error)
+        if code is not None:
+            faults.report(error)
+            sys.exit(code)
+        if isinstance(left := faults.only(error), SystemExit):
+            sys.exit(left.code)  # rich leaves so when nobody reads on
         raise
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return the one error inside groups of one, as task groups wrap it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _fail(text: str, code: int) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), text))
-    sys.exit(code)

@@ -206,6 +206,9 @@ class Settings(BaseSettings):
     drain_timeout: Duration = Field(
         default=25.0, le=_DAY, description="How long running handlers may go on after SIGTERM"
     )
+    exit_timeout: Duration = Field(
+        default=5.0, le=3600, description="How long exit hooks (`atexit`) may take at the end"
+    )
     tenant_concurrency: int | None = Field(
         default=None, ge=1, description="Requests of one tenant run at once by a worker"
     )
