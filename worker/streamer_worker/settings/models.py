@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -21,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from streamer_worker.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.words import as_levels, as_list, seconds
 
@@ -83,10 +83,10 @@ class HandlerSettings(_Component):
     )
     threads: int = Field(default=32, ge=1, le=1000, description="Synchronous handlers run at once")
     processes: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+        default_factory=usable_cpus,
         ge=1,
         le=1000,
-        description="Handlers with process=True run at once; as many as there are CPUs",
+        description="Handlers with process=True run at once; as many as CPUs may be used",
     )
 
 
