@@ -47,7 +47,7 @@ def test_its_commands_are_as_they_say() -> None:
 
 def test_its_times_are_the_defaults() -> None:
     """Of draining and of the image."""
-    assert "--stop-timeout 65" in OPERATIONS
-    assert "terminationGracePeriodSeconds: 65" in OPERATIONS
+    assert "--stop-timeout 70" in OPERATIONS
+    assert "terminationGracePeriodSeconds: 70" in OPERATIONS
     unit = (ROOT / "deploy" / "systemd" / "streamer-worker@.service").read_text()
-    assert "TimeoutStopSec=65" in unit
+    assert "TimeoutStopSec=70" in unit

@@ -98,7 +98,7 @@ async def test_from_ready_to_stopped(manager: Manager, start: Callable[[], Proce
         assert manager.next("STATUS=working, 0 of 32 slots used")
         assert manager.next("STATUS=working, 0 of 32 slots used, 0 PENDING, 0 RETRYING")
         worker.signal(signal.SIGTERM)
-        assert manager.next("STOPPING=1") == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=63000000"]
+        assert manager.next("STOPPING=1") == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=68000000"]
         assert worker.ended() == 0
 
 

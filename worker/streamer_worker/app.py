@@ -54,12 +54,12 @@ from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
 from streamer_worker.stop import Stop, then_cancel
 from streamer_worker.systemd import Systemd
-from streamer_worker.watch import End, telling
+from streamer_worker.watch import End, InterpreterWatchdog, telling
 
 Result = TypeVar("Result")
 
 _SPARE_CONNECTIONS = 10
-# The longest end of a worker, beside its drain_timeout and its handlers' cancel_grace.
+# The longest end of a worker, beside its drain_timeout, cancel_grace and exit_timeout.
 LAST_SECONDS = LIFE_SECONDS + LEAVING + CANCELLING + FLUSH + ENDS_WITHIN
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -220,11 +220,12 @@ async def open_app(
     *,
     end: End,
     leave: Callable[[], object],
+    watchdog: InterpreterWatchdog | None = None,
 ) -> AsyncIterator[App]:
     """Build a worker on DynamoDB, its clients open for as long as the context.
 
     `end` ends the process at once, for a reason; `leave` ends it when the work is done but
-    handlers run on.
+    handlers run on; `watchdog` ends it if an extension holds the interpreter's lock.
     """
     clock = SystemClock()
     rng = random.SystemRandom()
@@ -261,6 +262,7 @@ async def open_app(
         rng=rng,
         cpu=time.process_time,
         end=telling(events, end),
+        watchdog=watchdog,
     )
     push: PushOpener = push_off
     if settings.push == "apigateway":
@@ -292,7 +294,8 @@ async def open_app(
 
 def longest_end(settings: Settings) -> float:
     """Return the seconds that a worker may take from being told to stop until it is gone."""
-    return settings.drain_timeout + settings.handler.cancel_grace + LAST_SECONDS
+    own = settings.drain_timeout + settings.handler.cancel_grace + settings.exit_timeout
+    return own + LAST_SECONDS
 
 
 def app_on(

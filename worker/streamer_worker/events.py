@@ -6,11 +6,11 @@ No event carries a payload, a result or metadata.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-import structlog
-
 from streamer_store import CallEnded, TryFailed
+from streamer_worker.own_logger import get_logger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,13 @@ class ProcessEnding:
 
     reason: str
     stacks: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalHandlersRestored:
+    """Code of a plugin had replaced the worker's handlers of these signals."""
+
+    signals: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,6 +407,7 @@ Event = (
     | LoopTurned
     | LoopBlocked
     | ProcessEnding
+    | SignalHandlersRestored
     | RequestRescued
     | WorkerBuried
     | TableDiffers
@@ -442,7 +450,9 @@ Listener = Callable[[Event], None]
 
 
 class Events:
-    """Hands every event to every listener, in order. A listener that raises is only logged."""
+    """Hands every event to every listener, in order. `emit` never raises: an error of a listener
+    is logged, if that is possible.
+    """
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
@@ -451,7 +461,10 @@ class Events:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001  telling must never break doing
-                structlog.get_logger("streamer_worker").exception(
-                    "listener_failed", about=type(event).__name__
-                )
+            except BaseException:  # noqa: BLE001  telling must never break doing
+                _log_failure(event)
+
+
+def _log_failure(event: Event) -> None:
+    with suppress(BaseException):
+        get_logger("streamer_worker").exception("listener_failed", about=type(event).__name__)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from streamer_store import CallEnded, Clock, RequestStatus, TryFailed
 from streamer_worker.codes import WORKER_LOST
+from streamer_worker.errors import StartError
 from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
@@ -43,6 +46,7 @@ _ENDS: Final = frozenset({"completed", "failed", "cancelled", "timeout"})
 _SNOOZED: Final = "SNOOZED"
 _NAMED_ACTIONS: Final = 10
 _ACTION_CHARS: Final = 100
+_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
@@ -51,6 +55,7 @@ class Metrics:
     def __init__(
         self, handlers: Mapping[str, Handler], *, clock: Clock, reaps: bool = True
     ) -> None:
+        _check_directory(os.environ.get(_DIRECTORY))
         self.registry = CollectorRegistry()
         self._clock = clock
         self._began = False
@@ -205,3 +210,17 @@ class Metrics:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _check_directory(given: str | None) -> None:
+    """Raise StartError if prometheus_client is to keep its numbers in a directory and cannot."""
+    if given is not None and not (Path(given).is_dir() and os.access(given, os.W_OK | os.X_OK)):
+        raise StartError(
+            "metrics cannot be kept:",
+            [
+                (
+                    f"{_DIRECTORY}: {given!r} is not a directory that can be written to;"
+                    " create it, or unset the variable, which a worker does not need"
+                )
+            ],
+        )

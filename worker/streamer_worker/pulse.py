@@ -24,7 +24,7 @@ from streamer_worker.fleet import FleetView
 from streamer_worker.loops import run_every
 from streamer_worker.presence import Orders, Presence, Vitals
 from streamer_worker.settings import PresenceSettings
-from streamer_worker.watch import TICK, End, LoopWatch
+from streamer_worker.watch import TICK, End, InterpreterWatchdog, LoopWatch
 
 if TYPE_CHECKING:
     import random
@@ -100,6 +100,7 @@ def pulse_on_thread(
     rng: random.Random,
     cpu: Callable[[], float],
     end: End,
+    watchdog: InterpreterWatchdog | None = None,
 ) -> Pulse:
     """Return a pulse on a thread of its own, which also watches the loop it is entered on.
 
@@ -113,7 +114,13 @@ def pulse_on_thread(
         every = partial(run_every, events=events, rng=rng)
         # Its own: handlers may have taken every thread of the loop's.
         threads = anyio.CapacityLimiter(_THREADS)
-        watch = LoopWatch(stuck_after=settings.stuck_after, events=events, clock=clock, end=end)
+        watch = LoopWatch(
+            stuck_after=settings.stuck_after,
+            events=events,
+            clock=clock,
+            end=end,
+            watchdog=watchdog,
+        )
 
         async def beat(
             orders: Orders, *, task_status: TaskStatus[tuple[RemoveRow, anyio.Event]]
@@ -133,6 +140,7 @@ def pulse_on_thread(
                     task_status.started((remove, stop))
                     await stop.wait()
                     tasks.cancel_scope.cancel()
+            watch.stop()
 
         async with anyio.create_task_group() as tasks:
             posted = _PostedOrders(orders, margin=settings.margin, end=end)

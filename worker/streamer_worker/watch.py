@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from streamer_store import Clock
 from streamer_worker.events import Events, LoopBlocked, LoopTurned, ProcessEnding
+from streamer_worker.exits import run_within
 
 TICK: Final = 0.25
 _BLOCKED_AFTER: Final = 1.0
+_REPORTS_WITHIN: Final = 2.0
 
 # Ends the process at once, for the reason given.
 End = Callable[[str], None]
 
 
-class LoopWatch:
-    """Made on the thread that it watches. `turn` is called there, `check` on another."""
+class InterpreterWatchdog:
+    """Ends the process with code 1 if `renew` is not called for `seconds`: no thread of Python
+    runs, because an extension holds the interpreter's lock. Nothing but a thread of C can do
+    that; it writes the stacks of all threads to `descriptor`. A process that was paused for so
+    long ends in the same way when it goes on.
+    """
 
-    def __init__(self, *, stuck_after: float, events: Events, clock: Clock, end: End) -> None:
+    def __init__(self, *, seconds: float, descriptor: int) -> None:
+        self._seconds = seconds
+        self._descriptor = descriptor
+
+    def renew(self) -> None:
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._descriptor)
+
+    def stop(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+
+
+class LoopWatch:
+    """Made on the thread that it watches. `turn` is called there, `check` on another, which also
+    renews the watchdog of the interpreter.
+    """
+
+    def __init__(
+        self,
+        *,
+        stuck_after: float,
+        events: Events,
+        clock: Clock,
+        end: End,
+        watchdog: InterpreterWatchdog | None = None,
+    ) -> None:
         self._thread = threading.get_ident()
         self._stuck_after = stuck_after
         self._events = events
         self._clock = clock
         self._end = end
+        self._watchdog = watchdog
         self._turns = 0
         self._turned: float | None = None
         self._seen = 0
@@ -43,6 +76,8 @@ class LoopWatch:
 
     async def check(self) -> None:
         """Count how long the loop has stood still, while we looked; tell it, or end it all."""
+        if self._watchdog is not None:
+            self._watchdog.renew()
         now = self._clock.steady()
         # A pause of the whole process is no fault of the loop's.
         passed, self._checked = min(now - self._checked, 2 * TICK), now
@@ -55,6 +90,11 @@ class LoopWatch:
         elif self._blocked >= _BLOCKED_AFTER and not self._told:
             self._told = True
             self._events.emit(LoopBlocked(seconds=self._blocked, stack=stack_of(self._thread)))
+
+    def stop(self) -> None:
+        """Stop the watchdog of the interpreter."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
 
 
 def stack_of(thread: int) -> str:
@@ -69,10 +109,16 @@ def all_stacks() -> str:
 
 
 def telling(events: Events, end: End) -> End:
-    """Return an `end` that first tells the reason, with the stacks of all threads."""
+    """Return an `end` that first reports the reason, with the stacks of all threads.
+
+    It ends the process also when the report blocks, as a full pipe does, or fails.
+    """
 
     def tell(reason: str) -> None:
-        events.emit(ProcessEnding(reason=reason, stacks=all_stacks()))
-        end(reason)
+        try:
+            ending = ProcessEnding(reason=reason, stacks=all_stacks())
+            run_within(_REPORTS_WITHIN, partial(events.emit, ending))
+        finally:
+            end(reason)
 
     return tell

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from trio.testing import MockClock
 
+from streamer_worker.own_logger import set_logger_factory
 from unit.worker.benches import PollBench
 from unit.worker.harness import World, make_world
 
@@ -52,5 +53,7 @@ def logging_restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    set_logger_factory(None)
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger(name).filters.clear()

@@ -63,6 +63,7 @@ def test_every_event_is_logged_under_its_name() -> None:
         "fleet_looked",
         "loop_blocked",
         "process_ending",
+        "signal_handlers_restored",
         "request_rescued",
         "table_differs",
         "polled",

@@ -38,6 +38,11 @@ BROKEN = {
     "plug_raising": "raise RuntimeError('no licence')",
     "plug_exiting": "import sys; sys.exit('bye')",
     "plug_syntax": "def (:",
+    "plug_interrupting": "raise KeyboardInterrupt",
+    "plug_custom": "class Odd(BaseException): ...\nraise Odd('custom')",
+    "plug_mute": (
+        "class Mute(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise Mute"
+    ),
 }
 
 
@@ -129,6 +134,9 @@ def test_two_plugins_with_one_action_are_named_both() -> None:
         ("plug_raising:x", "RuntimeError: no licence"),
         ("plug_exiting:x", "SystemExit: bye"),
         ("plug_syntax:x", "SyntaxError"),
+        ("plug_interrupting:x", "KeyboardInterrupt"),
+        ("plug_custom:x", "Odd: custom"),
+        ("plug_mute:x", "Mute"),
         ("plug_nowhere:x", "plug_nowhere"),
         ("plug_good:nothing", "nothing"),
         ("plug_good:bare", "function, not a function under @handler"),
@@ -140,6 +148,26 @@ def test_a_plugin_that_cannot_be_used_is_named(value: str, told: str) -> None:
     (fault,) = faults(entry("tools", "thing", value))
     assert fault.startswith(f"tools (thing = {value})")
     assert told in fault
+
+
+def test_a_middleware_that_cannot_be_loaded_is_named() -> None:
+    """In the same list, whatever its import raises."""
+    with pytest.raises(HandlerLoadError) as caught:
+        load_handlers([], [entry("tools", "around", "plug_interrupting:x")])
+    (fault,) = caught.value.faults
+    assert fault == "tools (around = plug_interrupting:x): KeyboardInterrupt: KeyboardInterrupt"
+
+
+def test_two_distributions_with_one_module_name_get_a_hint() -> None:
+    """Python imports one module for both, so one of them misses what it has."""
+    good = entry("reports", "one", "plug_good:report")
+    (fault,) = faults(good, entry("tools", "two", "plug_good:nothing"))
+    assert "distributions reports, tools have a module 'plug_good' each" in fault
+    (fault,) = faults(good, entry("tools", "two", "plug_good:report"))
+    assert "claimed twice" in fault
+    assert "distributions reports, tools have a module 'plug_good' each" in fault
+    (fault,) = faults(entry("tools", "two", "plug_good:nothing"))
+    assert "rename" not in fault
 
 
 def test_all_faults_are_told_together() -> None:

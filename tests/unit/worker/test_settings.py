@@ -61,6 +61,7 @@ VALUES = {
     "endpoint_url": ("http://localhost:8000", "http://localhost:8000"),
     "region": ("eu-central-1", "eu-central-1"),
     "drain_timeout": ("2m", 120),
+    "exit_timeout": ("30s", 30),
     "poll.fastest": ("10ms", 0.01),
     "poll.slowest": ("2s", 2),
     "poll.steal_after": ("1s", 1),

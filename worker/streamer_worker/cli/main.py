@@ -12,6 +12,7 @@ from streamer_worker.cli import (
     config,
     connections,
     demo,
+    faults,
     handlers,
     listing,
     output,
@@ -72,20 +73,10 @@ def main() -> None:
     try:
         cli()
     except (StartError, StoreError, BaseExceptionGroup) as error:
-        match _only(error):
-            case StartError() as fault:
-                output.fail(fault.headline, fault.faults)
-                sys.exit(2)
-            case StoreError() as fault:
-                output.fail(str(fault))
-                sys.exit(1)
-            case SystemExit() as left:  # rich leaves so when nobody reads on
-                sys.exit(left.code)
+        code = faults.code_of(error)
+        if code is not None:
+            faults.report(error)
+            sys.exit(code)
+        if isinstance(left := faults.only(error), SystemExit):
+            sys.exit(left.code)  # rich leaves so when nobody reads on
         raise
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return the one error inside groups of one, as task groups wrap it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -1,110 +1,182 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
 import sys
-import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import anyio
+from anyio.abc import TaskStatus
 
-from streamer_store import SystemClock
-from streamer_worker.app import App, open_app
+from streamer_store import StoreError, SystemClock
+from streamer_worker.app import LAST_SECONDS, App, open_app
+from streamer_worker.cli import faults
 from streamer_worker.cli.init import serve_as_init
 from streamer_worker.cli.options import ConfigOption
-from streamer_worker.errors import HandlerLoadError, LifespanError
-from streamer_worker.events import Listener, ProcessEnding
+from streamer_worker.errors import HandlerLoadError, StartError
+from streamer_worker.events import ProcessEnding, SignalHandlersRestored
+from streamer_worker.exits import Exit, open_standard_descriptors
 from streamer_worker.forks import detach_forked_children, reset_signals_in_forked_children
 from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
 from streamer_worker.log_throttle import LogThrottle
-from streamer_worker.logs import LogListener, configure_logging
+from streamer_worker.logs import LogListener, WorkerLog, configure_logging
 from streamer_worker.settings import Settings, load_settings
+from streamer_worker.stop_signals import StopSignals
+from streamer_worker.texts import message_of
+from streamer_worker.watch import InterpreterWatchdog
+from streamer_worker.worker_log import hold_sensitive_loggers
 
-_NOT_STARTED: Final = 2  # as every StartError
 _ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
-_LAST_MOMENT: Final = 1.0
+_THREADS_END_WITHIN: Final = 1.0
 _SPARE_THREADS: Final = 10
+_CHECK_SIGNALS_EVERY: Final = 1.0
 
 
 def run(config: ConfigOption = None) -> None:
-    """Work on waiting requests until SIGTERM or SIGINT; then finish what runs, and exit 0.
+    """Work on waiting requests until SIGTERM, SIGINT or SIGHUP; then finish what runs, and exit 0.
 
     A second signal waits for no handler. Settings come from `STREAMER_…` variables, handlers
     from the installed packages' entry points.
     """
     serve_as_init()
     reset_signals_in_forked_children()
+    open_standard_descriptors()
     settings = load_settings(config)
-    configure_logging(settings.log)
+    log = configure_logging(settings.log)
+    worker = _Worker(settings, log)
+    try:
+        registry = _load_handlers()
+        log.take_over()  # plugins configure logging when they are imported
+        code = anyio.run(worker.run, registry)
+    except BaseException as error:  # noqa: BLE001  a handler can raise anything out of the loop
+        code = worker.code_after(error)
+    worker.end(code)
+
+
+def _load_handlers() -> Registry:
     registry = load_handlers()
     if not registry:
         raise HandlerLoadError(
             "there are no handlers:", [f"install a package with entry points of group {GROUP}"]
         )
-
-    listener = LogThrottle(LogListener(), clock=SystemClock())
-    try:
-        code = anyio.run(_work, settings, registry, listener)
-    except SystemExit as left:
-        # A task that a handler has started called sys.exit(): asyncio ends its loop then.
-        reason = f"a handler's task raised {left!r}"
-        listener(ProcessEnding(reason=reason, stacks=traceback.format_exc()))
-        code = _ENDED
-        _leave_soon(code)
-    sys.exit(code)
+    return registry
 
 
-async def _work(settings: Settings, registry: Registry, listener: Listener) -> int:
-    # Names are resolved in this pool, too: handlers must not fill it.
-    pool = ThreadPoolExecutor(settings.concurrency + _SPARE_THREADS)
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(pool)
-    detach_forked_children(loop)
-    async with (
-        open_app(
-            settings,
-            registry,
-            [listener],
-            end=lambda _reason: _leave(_ENDED),
-            leave=lambda: _leave(0),
-        ) as app,
-        anyio.create_task_group() as tasks,
-    ):
-        await tasks.start(_stop_at_signals, app)
+class _Worker:
+    def __init__(self, settings: Settings, log: WorkerLog) -> None:
+        self._settings = settings
+        self._log = log
+        self._listener = LogThrottle(LogListener(), clock=SystemClock())
+        self._exit = Exit(hooks_within=settings.exit_timeout)
+        self._app: App | None = None
+        self._signals: StopSignals | None = None
+
+    async def run(self, registry: Registry) -> int:
+        """Work until the end, and return the exit code.
+
+        Raises what handlers raise out of the event loop, and KeyboardInterrupt before the start.
+        """
+        # Names are resolved in this pool, too: handlers must not fill it.
+        pool = ThreadPoolExecutor(self._settings.concurrency + _SPARE_THREADS)
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(pool)
+        detach_forked_children(loop)
         try:
-            await app.run()
-        except LifespanError:
-            _leave_soon(_NOT_STARTED)  # if it broke late, handlers may have left threads, too
+            await self._work(registry)
+        except (StartError, StoreError, BaseExceptionGroup) as error:
+            if faults.code_of(error) is None:
+                raise
+            code = self.code_after(error)
+        else:
+            code = self._code()
+        # Closing the loop waits for the threads and tasks that handlers have left.
+        self._exit.after_hooks_in(_THREADS_END_WITHIN, code)
+        return code
+
+    def code_after(self, error: BaseException) -> int:
+        """Report what ended the work, and return the exit code.
+
+        1. The worker could not start, or a lifespan has failed: a message without a traceback.
+        2. Ctrl-C before the start: it is raised again.
+        3. Code of a handler ended the event loop, by sys.exit(), KeyboardInterrupt, loop.stop()
+           or the cancellation of all tasks: an event, and 70.
+        """
+        code = faults.code_of(error)
+        if code is not None:
+            faults.report(error)
+            return code
+        if self._app is None and isinstance(error, KeyboardInterrupt):
+            raise error
+        self._tell_ending(
+            f"the event loop was ended by {type(error).__name__}: {message_of(error)}",
+            "".join(traceback.format_exception(error)),
+        )
+        return _ENDED
+
+    def end(self, code: int) -> None:
+        if self._signals is not None:
+            self._signals.install()  # closing the loop may have removed them
+        self._exit.after_hooks(code)
+
+    async def _work(self, registry: Registry) -> None:
+        async with open_app(
+            self._settings,
+            registry,
+            [self._listener],
+            end=lambda _reason: self._exit.at_once(_ENDED),
+            leave=self._leave,
+            watchdog=self._watchdog(),
+        ) as app:
+            self._app = app
+            hold_sensitive_loggers()  # opening a client has made more
+            # They stay installed: a signal must not kill the process while it ends.
+            self._signals = StopSignals(app.stop, loop=asyncio.get_running_loop())
+            self._signals.install()
+            async with anyio.create_task_group() as tasks:
+                watching = await tasks.start(self._watch, self._signals)
+                await app.run()
+                watching.cancel()
+
+    async def _watch(
+        self, signals: StopSignals, *, task_status: TaskStatus[anyio.CancelScope]
+    ) -> None:
+        """Restore the handlers of signals that a plugin has replaced.
+
+        If this task is cancelled with all others, limit how long they may take to end.
+        """
+        try:
+            with anyio.CancelScope() as scope:
+                task_status.started(scope)
+                while True:
+                    await anyio.sleep(_CHECK_SIGNALS_EVERY)
+                    if restored := signals.restore():
+                        self._listener(SignalHandlersRestored(signals=tuple(restored)))
+        except BaseException:
+            seconds = self._settings.handler.cancel_grace + LAST_SECONDS
+            reason = f"the event loop was ended, and its tasks did not end within {seconds:g} s"
+            report = partial(self._tell_ending, reason, "")
+            self._exit.after_hooks_in(seconds, _ENDED, report=report)
             raise
-        tasks.cancel_scope.cancel()
-    # When nobody asked for it, a supervisor shall start it again.
-    code = 0 if app.stopping else _ENDED
-    _leave_soon(code)  # asyncio waits for threads and tasks that handlers have left
-    return code
 
+    def _watchdog(self) -> InterpreterWatchdog | None:
+        if self._log.descriptor is None:
+            return None
+        stuck_after = self._settings.presence.stuck_after
+        return InterpreterWatchdog(seconds=stuck_after, descriptor=self._log.descriptor)
 
-def _leave_soon(code: int) -> None:
-    """End the process, also when threads that handlers have started run on."""
-    timer = threading.Timer(_LAST_MOMENT, _leave, (code,))
-    timer.daemon = True
-    timer.start()
+    def _leave(self) -> None:
+        """End though handlers run on, which nothing can end."""
+        error = sys.exception()  # what is being raised through our caller
+        self._exit.after_hooks(self._code() if error is None else self.code_after(error))
 
+    def _code(self) -> int:
+        if self._app is not None and self._app.stopping:
+            return 0
+        # A supervisor shall start it again.
+        self._tell_ending("the worker ended, and nobody has asked for it", "")
+        return _ENDED
 
-def _leave(code: int) -> None:
-    """End the process now, whatever its threads and tasks still do."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
-
-
-async def _stop_at_signals(
-    app: App, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for _ in signals:
-            app.stop()
+    def _tell_ending(self, reason: str, stacks: str) -> None:
+        self._listener(ProcessEnding(reason=reason, stacks=stacks))

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar as DefaultedTypeVar
 
 from streamer_store import ValidationError
 from streamer_store.values import shown
+from streamer_worker.own_logger import get_logger
 
 State = DefaultedTypeVar("State", default=Any)
 Item = TypeVar("Item")
@@ -92,8 +93,9 @@ class Facts:
     @property
     def log(self) -> structlog.stdlib.BoundLogger:
         """A logger whose lines name the request, its action and the attempt."""
-        logger: structlog.stdlib.BoundLogger = structlog.get_logger("streamer_worker.handler")
-        return logger.bind(request_id=self.request_id, action=self.action, attempt=self.attempt)
+        return get_logger("streamer_worker.handler").bind(
+            request_id=self.request_id, action=self.action, attempt=self.attempt
+        )
 
 
 def facts_of(given: Facts) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, packages_distributions
 from typing import Any, Final
 
 from streamer_worker.errors import HandlerLoadError
@@ -15,6 +16,7 @@ from streamer_worker.handlers.definition import (
     check_middleware,
 )
 from streamer_worker.processes.wire import not_importable
+from streamer_worker.texts import message_of, readable
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
@@ -35,17 +37,18 @@ def load_handlers(
     claims an action that another has.
     """
     faults: list[str] = []
+    entries = _listed(found, GROUP)
     middleware = _load_middleware(_listed(around, MIDDLEWARE_GROUP), faults)
     handlers: dict[str, Handler] = {}
     owners: dict[str, str] = {}
-    for entry in _listed(found, GROUP):
+    for entry in entries:
         where = _where(entry)
-        for each in _load_entry(entry, faults):
+        for each in _load_entry(entry, entries, faults):
             made = _dressed(each, middleware, distribution=_distribution(entry))
             if each.action in handlers:
                 faults.append(
                     f"action {each.action!r} is claimed twice: by {owners[each.action]}"
-                    f" and by {where}"
+                    f" and by {where}{_module_hint(entry, entries)}"
                 )
                 continue
             faults += [f"{where}: {fault}" for fault in _faults(made)]
@@ -78,11 +81,11 @@ def registry(
     return handlers
 
 
-def _load_entry(entry: EntryPoint, faults: list[str]) -> list[Handler]:
+def _load_entry(entry: EntryPoint, entries: list[EntryPoint], faults: list[str]) -> list[Handler]:
     try:
         return _handlers_of(entry.load())
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may do anything
-        faults.append(f"{_where(entry)}: {type(error).__name__}: {error}")
+    except BaseException as error:  # noqa: BLE001  a plugin may do anything
+        faults.append(f"{_where(entry)}: {_text(error)}{_module_hint(entry, entries)}")
         return []
 
 
@@ -92,11 +95,36 @@ def _load_middleware(entries: list[EntryPoint], faults: list[str]) -> tuple[Midd
         try:
             each = entry.load()
             check_middleware(each)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may do anything
-            faults.append(f"{_where(entry)}: {type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001  a plugin may do anything
+            faults.append(f"{_where(entry)}: {_text(error)}{_module_hint(entry, entries)}")
         else:
             loaded.append(each)
     return tuple(loaded)
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {readable(message_of(error))}"
+
+
+def _module_hint(entry: EntryPoint, entries: list[EntryPoint]) -> str:
+    """Return what is added to a fault if another distribution has a module of the same name:
+    Python imports one of the two for both.
+    """
+    name = entry.module.partition(".")[0]
+    if entry.dist is None or getattr(sys.modules.get(name), "__file__", None) is None:
+        return ""  # it cannot be found, or it is a namespace, which several may share
+    owners = {entry.dist.name, *packages_distributions().get(name, ())}
+    owners |= {
+        each.dist.name
+        for each in entries
+        if each.dist is not None and each.module.partition(".")[0] == name
+    }
+    if len(owners) == 1:
+        return ""
+    return (
+        f"; the distributions {', '.join(sorted(owners))} have a module {name!r} each, and Python"
+        f" imports only {sys.modules[name].__file__}: rename one"
+    )
 
 
 def _handlers_of(loaded: object) -> list[Handler]:
@@ -119,7 +147,9 @@ def _faults(each: Handler) -> list[str]:
     try:
         _ = each.schema
     except TypeError as error:
-        found.append(f"{who}: {error}")
+        found.append(f"{who}: {readable(message_of(error))}")
+    except BaseException as error:  # noqa: BLE001  an annotation may be any class of a plugin
+        found.append(f"{who}: {_text(error)}")
     if each.process and (why := not_importable(each.function)) is not None:
         found.append(f"{who} cannot run in a process: {why}")
     return found

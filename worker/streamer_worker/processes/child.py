@@ -8,10 +8,12 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any, Final
 
 import structlog
@@ -24,7 +26,7 @@ from streamer_worker.handlers.context import (
     Told,
     facts_of,
 )
-from streamer_worker.logs import configure_logging
+from streamer_worker.logs import WorkerLog, configure_logging
 from streamer_worker.processes.state import ProcessState
 from streamer_worker.processes.wire import (
     Done,
@@ -168,13 +170,14 @@ class Child:
         self._link = PipeLink(0, self._post)
         self._modules: set[str] = set()
         self._state: ProcessState
+        self._log: WorkerLog | None = None
 
     def run(self) -> None:
         """Work until the worker is gone."""
         setup = receive(self._connection)
         assert isinstance(setup, Setup)  # noqa: S101
         if setup.log is not None:
-            configure_logging(setup.log)
+            self._log = configure_logging(setup.log)
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
             job, link = self._jobs.get()
@@ -222,7 +225,7 @@ class Child:
 
     def _function(self, job: Job) -> Callable[[Any, SyncContext[Any]], Any]:
         """Return the function to call. What its module changes when it is imported is kept."""
-        found = getattr(importlib.import_module(job.module), job.name)
+        found = getattr(_imported(job.module, self._log), job.name)
         if job.module not in self._modules:
             self._modules.add(job.module)
             self._state = ProcessState()
@@ -252,6 +255,16 @@ def _end_group() -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
+
+
+def _imported(name: str, log: WorkerLog | None) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return importlib.import_module(name)
+    finally:
+        if log is not None:
+            log.take_over()  # plugins configure logging when they are imported
 
 
 def _ignored(_number: int, _frame: object) -> None:

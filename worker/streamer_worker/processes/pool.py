@@ -27,7 +27,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.handlers.context import Facts, Link
-from streamer_worker.logs import loggable
+from streamer_worker.log_text import loggable
 from streamer_worker.processes.wire import (
     Done,
     Job,

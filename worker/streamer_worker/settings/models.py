@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -22,6 +21,7 @@ from pydantic_settings import (
 )
 
 from streamer_store.rescues import MAX_RESCUES
+from streamer_worker.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.words import as_levels, as_list, seconds
 
@@ -84,10 +84,10 @@ class HandlerSettings(_Component):
     )
     threads: int = Field(default=32, ge=1, le=1000, description="Synchronous handlers run at once")
     processes: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+        default_factory=usable_cpus,
         ge=1,
         le=1000,
-        description="Handlers with process=True run at once; as many as there are CPUs",
+        description="Handlers with process=True run at once; as many as CPUs may be used",
     )
 
 
@@ -223,6 +223,9 @@ class Settings(BaseSettings):
     region: str | None = Field(default=None, min_length=1, description="AWS region")
     drain_timeout: Duration = Field(
         default=25.0, le=_DAY, description="How long running handlers may go on after SIGTERM"
+    )
+    exit_timeout: Duration = Field(
+        default=5.0, le=3600, description="How long exit hooks (`atexit`) may take at the end"
     )
     tenant_concurrency: int | None = Field(
         default=None, ge=1, description="Requests of one tenant run at once by a worker"

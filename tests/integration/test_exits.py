@@ -1,0 +1,310 @@
+"""However a worker ends, it ends, and its exit code says why."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from integration.fast import FAST, ended
+from plugins import plugin
+from processes import COMMAND, Process
+from streamer_store import AsyncRequest, RequestStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamer_store import Stores
+
+pytestmark = pytest.mark.anyio
+
+CODE = """
+    import asyncio, atexit, ctypes, fcntl, os, signal, sys, threading, time
+    import anyio
+    from streamer_worker import handler
+
+    if "SMALL_PIPE" in os.environ:
+        fcntl.fcntl(2, fcntl.F_SETPIPE_SZ, 4096)
+
+    HOOK = float(os.environ.get("HOOK_SECONDS", "0"))
+
+    def hook():
+        time.sleep(HOOK)
+        with open(os.environ["HOOK_FILE"], "w") as done:
+            done.write("done")
+
+    if "HOOK_FILE" in os.environ:
+        atexit.register(hook)
+
+    def graceful():
+        raise SystemExit(1)
+
+    class Raises:
+        async def raise_(self, error):
+            raise error
+
+    async def in_a_task(error):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Raises().raise_, error)
+
+    def cancel_all():
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    def alarm(number, frame):
+        raise TimeoutError("alarm")
+
+    def set_alarm():
+        signal.signal(signal.SIGALRM, alarm)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+    HOW = {
+        "interrupt": lambda: in_a_task(KeyboardInterrupt()),
+        "exit": lambda: in_a_task(SystemExit(0)),
+        "interrupt_soon": lambda: asyncio.get_running_loop().call_soon(
+            lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+        ),
+        "stop": lambda: asyncio.get_running_loop().stop(),
+        "cancel_all": cancel_all,
+        "alarm": set_alarm,
+        "exit_at_once": lambda: os._exit(0),
+        "aiohttp": lambda: asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, graceful),
+        "aiohttp_left": lambda: (
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, graceful),
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM),
+        ),
+        "ignore": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+        "default": lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        "stdout_none": lambda: setattr(sys, "stdout", None),
+        "stdout_closed": lambda: sys.stdout.close(),
+        "stderr_closed": lambda: sys.stderr.close(),
+        "stderr_none": lambda: setattr(sys, "stderr", None),
+        "descriptors_closed": lambda: (os.close(1), os.close(2)),
+        "all_descriptors": lambda: os.dup2(os.open(os.devnull, os.O_RDWR), 2),
+        "print": lambda: print("x" * 100),
+    }
+
+    @handler("do")
+    async def do(payload, ctx):
+        done = HOW[payload["how"]]()
+        if asyncio.iscoroutine(done):
+            await done
+        if payload.get("wait"):
+            await anyio.sleep(60)
+
+    @handler("swallow")
+    async def swallow(payload, ctx):
+        await ctx.progress(0.5)
+        while True:
+            try:
+                await anyio.sleep(60)
+            except BaseException:
+                pass
+
+    @handler("leave_thread")
+    async def leave_thread(payload, ctx):
+        threading.Thread(target=time.sleep, args=(60,)).start()
+
+    @handler("hold")
+    def hold(payload, ctx):
+        ctypes.PyDLL(None).sleep(60)
+
+    @handler("block")
+    async def block(payload, ctx):
+        time.sleep(60)
+"""
+ENTRIES = [f'{name} = "ends:{name}"' for name in ("do", "swallow", "leave_thread", "hold", "block")]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(plugin(tmp_path_factory.mktemp("plugins"), "ends", CODE, *ENTRIES))
+
+
+@contextmanager
+def started(real: tuple[Stores, dict[str, str]], path: str, **more: str) -> Iterator[Process]:
+    with Process("run", PYTHONPATH=path, **(FAST | real[1] | more)) as worker:
+        worker.event("worker_started")
+        yield worker
+
+
+async def put(stores: Stores, action: str, **payload: object) -> str:
+    request = AsyncRequest(action=action, payload=payload, max_retries=0)
+    return (await stores.requests.enqueue(request)).request_id
+
+
+async def done(stores: Stores, action: str = "do", **payload: object) -> None:
+    (request,) = await ended(stores, await put(stores, action, **payload))
+    assert request.status is RequestStatus.COMPLETED, request.error
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("interrupt", "KeyboardInterrupt"),
+        ("interrupt_soon", "KeyboardInterrupt"),
+        ("exit", "SystemExit"),
+        ("stop", "RuntimeError"),
+        ("cancel_all", "CancelledError"),
+        ("alarm", "TimeoutError"),
+    ],
+)
+async def test_a_handler_that_ends_the_event_loop(
+    real: tuple[Stores, dict[str, str]], path: str, how: str, reason: str
+) -> None:
+    """An event names the reason, and the code makes every supervisor start it again."""
+    with started(real, path) as worker:
+        await put(real[0], "do", how=how, wait=True)
+        assert reason in worker.event("process_ending")["reason"]
+        assert worker.ended() == 70
+
+
+async def test_a_handler_that_swallows_cancellations_does_not_keep_a_broken_loop(
+    real: tuple[Stores, dict[str, str]], path: str
+) -> None:
+    """Closing the loop waits for its tasks: not for longer than a stop may take."""
+    with started(real, path, STREAMER_HANDLER_CANCEL_GRACE="100ms") as worker:
+        await put(real[0], "swallow")
+        await _taken(real[0])
+        await put(real[0], "do", how="interrupt", wait=True)
+        worker.event("process_ending")
+        assert worker.ended() == 70
+
+
+@pytest.mark.parametrize("how", ["aiohttp", "aiohttp_left", "ignore", "default"])
+async def test_replaced_signal_handlers_are_restored(
+    real: tuple[Stores, dict[str, str]], path: str, how: str
+) -> None:
+    """After a second at most SIGTERM means what it meant, and the log says so."""
+    with started(real, path) as worker:
+        await done(real[0], how=how)
+        worker.event("signal_handlers_restored", signals=["SIGTERM"])
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+        worker.event("worker_stopped")
+
+
+async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: str) -> None:
+    """A terminal that goes away, or a supervisor that sends it."""
+    with started(real, path) as worker:
+        worker.signal(signal.SIGHUP)
+        assert worker.ended() == 0
+        worker.event("worker_stopped")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("stdout_none", "stdout_closed", "stderr_closed", "stderr_none"),
+        *("descriptors_closed", "all_descriptors"),
+    ],
+)
+async def test_a_handler_that_closes_streams(
+    real: tuple[Stores, dict[str, str]], path: str, how: str
+) -> None:
+    """The worker goes on, logs, and drains with 0."""
+    with started(real, path) as worker:
+        await done(real[0], how=how)
+        after = await put(real[0], "leave_thread")
+        worker.event("request_finished", request_id=after)
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+        worker.event("worker_stopped")
+
+
+@pytest.mark.parametrize(
+    "streams", [">&-", ">/dev/full", "> >(exit 0)", "2>&-", "2>/dev/full", "2> >(exit 0)"]
+)
+async def test_broken_streams(real: tuple[Stores, dict[str, str]], path: str, streams: str) -> None:
+    """What is printed or logged is lost; a drain ends with 0, not with 120."""
+    with redirected(streams, FAST | real[1] | {"PYTHONPATH": path}) as worker:
+        # Whether print() raises is between the handler and its stdout.
+        await ended(real[0], await put(real[0], "do", how="print"))
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
+async def test_a_start_that_fails_with_broken_streams(
+    real: tuple[Stores, dict[str, str]], tmp_path: Path
+) -> None:
+    """The code is 2, though a plugin printed what nobody can take."""
+    bad = plugin(tmp_path, "bad", 'print("hello"); raise ValueError', 'x = "bad:x"')
+    env = real[1] | {"PYTHONPATH": str(bad)}
+    for streams in (">/dev/full", ">/dev/full 2>&1", ">&- 2>&-"):
+        with redirected(streams, env) as worker:
+            assert worker.ended() == 2
+
+
+@pytest.mark.parametrize("leaves", ["nothing", "leave_thread", "swallow"])
+async def test_exit_hooks_have_their_time(
+    real: tuple[Stores, dict[str, str]], path: str, tmp_path: Path, leaves: str
+) -> None:
+    """Sentry and the like send what they have, also when handlers have left threads or tasks."""
+    file = tmp_path / "hook"
+    more = {"HOOK_FILE": str(file), "HOOK_SECONDS": "2"}
+    more |= {"STREAMER_DRAIN_TIMEOUT": "100ms", "STREAMER_HANDLER_CANCEL_GRACE": "100ms"}
+    with started(real, path, **more) as worker:
+        if leaves != "nothing":
+            await put(real[0], leaves)
+            await _taken(real[0])
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+    assert file.read_text() == "done"
+
+
+async def test_exit_hooks_that_hang_are_cut_off(
+    real: tuple[Stores, dict[str, str]], path: str, tmp_path: Path
+) -> None:
+    """After `exit_timeout`; the code stays the same."""
+    file = tmp_path / "hook"
+    more = {"HOOK_FILE": str(file), "HOOK_SECONDS": "600", "STREAMER_EXIT_TIMEOUT": "500ms"}
+    with started(real, path, **more) as worker:
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+    assert not file.exists()
+
+
+async def test_a_handler_that_holds_the_interpreter(
+    real: tuple[Stores, dict[str, str]], path: str
+) -> None:
+    """No thread of Python goes on, so none can end it: a thread of C does, and prints stacks."""
+    with started(real, path, STREAMER_PRESENCE_STUCK_AFTER="1s") as worker:
+        await put(real[0], "hold")
+        worker.found(r"Timeout \(0:00:0\d")
+        worker.found(r"in hold")
+        assert worker.ended() == 1
+
+
+@pytest.mark.parametrize(("action", "code"), [("block", 70), ("leave_thread", 0)])
+async def test_it_ends_though_nobody_reads_its_log(
+    real: tuple[Stores, dict[str, str]], path: str, action: str, code: int
+) -> None:
+    """A pipe that is full blocks neither the work nor the watchdog nor a drain."""
+    env = FAST | real[1] | {"PYTHONPATH": path, "SMALL_PIPE": "1", "STREAMER_LOG_LEVEL": "debug"}
+    env |= {"STREAMER_PRESENCE_STUCK_AFTER": "3s"}
+    with redirected("2> >(exec tail --pid=$$ -f /dev/null)", env) as worker:
+        for _ in range(20):
+            await done(real[0], how="print")
+        await put(real[0], action)
+        if code == 0:
+            await _taken(real[0])
+            worker.signal(signal.SIGTERM)
+        assert worker.ended() == code
+
+
+def redirected(streams: str, env: dict[str, str]) -> Process:
+    """Start a worker with other streams than a test has."""
+    return Process("-c", f'exec "$0" run {streams}', *COMMAND, executable="/bin/bash", **env)
+
+
+async def _taken(stores: Stores) -> None:
+    """Wait until no request is waiting."""
+    with anyio.fail_after(60):
+        while True:
+            if not (await stores.requests.depth(RequestStatus.PENDING, limit=1)).count:
+                return
+            await anyio.sleep(0.05)
