@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PROGRAM_SECONDS: Final = 30.0
 # What a run has written is used by a later call only if that call comes this soon.
 _FRESH_SECONDS: Final = 60.0
+_KILLED_WITHIN: Final = 1.0
 _BUILDER: Final = "_profile_provider_builder"
 _CREATE: Final = "_create_process_provider"
 
@@ -40,9 +41,15 @@ class _Output:
 
 
 class CredentialPrograms:
-    """The credential programs of one session. `wait` is the limit of one wait, in seconds."""
+    """The credential programs of one session. `wait` is the limit of one wait, in seconds.
 
-    def __init__(self, session: AioSession) -> None:
+    Made before the session's first client. `region` is that of the client: roles are assumed
+    there, unless a profile says otherwise.
+    """
+
+    def __init__(self, session: AioSession, region: str | None) -> None:
+        if region is not None:
+            session.set_config_variable("region", region)
         self.wait = PROGRAM_SECONDS
         self._runs: dict[tuple[str, ...], asyncio.Task[_Output]] = {}
         for provider in session.get_component("credential_provider").providers:
@@ -53,11 +60,15 @@ class CredentialPrograms:
             if create is not None:
                 setattr(builder, _CREATE, self._taking_over(create))
 
-    def close(self) -> None:
-        """Kill what still runs."""
-        for run in self._runs.values():
-            run.cancel()
+    async def close(self) -> None:
+        """Kill what still runs, and wait until it has ended."""
+        runs = list(self._runs.values())
         self._runs.clear()
+        for run in runs:
+            run.cancel()
+        if runs:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(runs, timeout=_KILLED_WITHIN)
 
     async def output(self, command: tuple[str, ...], options: dict[str, Any]) -> _Output:
         """Return what the program writes. Raises CredentialRetrievalError after `wait`."""
@@ -118,6 +129,8 @@ async def _run(command: tuple[str, ...], options: dict[str, Any]) -> _Output:
     finally:
         if process.returncode is None:
             process.kill()
+            with anyio.move_on_after(_KILLED_WITHIN, shield=True):
+                await process.communicate()  # without it, its pipes stay open
     message = f"the program was killed, as it did not answer within {PROGRAM_SECONDS:g} s"
     return _Output(b"", message.encode(), None, asyncio.get_running_loop().time())
 

@@ -73,14 +73,16 @@ async def open_stores(
         user_agent=user_agent(),
         http_session_cls=CheckedSession,
     )
-    programs = await _load_credentials(session)
+    with translated("open"):
+        region = region or _region(session, endpoint_url)
+    programs = await _load_credentials(session, region)
     # A call may wait twice: when its endpoint is resolved, and when it is signed.
     programs.wait = call_timeout / 4
     with translated("open"), anyio.fail_after(_CREDENTIALS_WITHIN):
         client_context = session.create_client(
             "dynamodb",
             endpoint_url=endpoint_url,
-            region_name=region or _region(session, endpoint_url),
+            region_name=region,
             config=config,
         )
         try:
@@ -102,8 +104,8 @@ async def open_stores(
         yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
     finally:
         home.closed = True
-        programs.close()
         with anyio.move_on_after(_CLOSING, shield=True):
+            await programs.close()
             await client_context.__aexit__(None, None, None)
 
 
@@ -132,19 +134,25 @@ class _Home:
 async def found_credentials() -> str | None:
     """Return how AWS credentials were found, None where there are none; raises AccessDenied."""
     session = get_session()
-    (await _load_credentials(session)).close()
+    with translated("credentials"):
+        region = default_region(session)
+    await (await _load_credentials(session, region)).close()
     credentials = await session.get_credentials()
     return None if credentials is None else str(credentials.method)
 
 
-async def _load_credentials(session: AioSession) -> CredentialPrograms:
+async def _load_credentials(session: AioSession, region: str | None) -> CredentialPrograms:
     """Have the session find its credentials, if there are any.
 
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
     with translated("credentials"), anyio.fail_after(_CREDENTIALS_WITHIN):
-        programs = CredentialPrograms(session)
-        await session.get_credentials()
+        programs = CredentialPrograms(session, region)
+        try:
+            await session.get_credentials()
+        except BaseException:
+            await programs.close()
+            raise
     return programs
 
 

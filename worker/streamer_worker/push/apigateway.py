@@ -57,8 +57,13 @@ class _DirectSession(AIOHTTPSession):
 class Poster:
     """Posts, with one client for each endpoint. Those used longest ago are closed."""
 
-    def __init__(self, *, session: AioSession, config: AioConfig, region: str | None) -> None:
+    def __init__(
+        self, *, session: AioSession, config: AioConfig, region: str | None, wait: float
+    ) -> None:
+        """`wait`: how long a post waits for a credential program, in seconds."""
         self._session = session
+        self._wait = wait
+        self._programs: CredentialPrograms | None = None
         self._config = config
         self._region = region
         self._clients: dict[str, _Client] = {}
@@ -85,6 +90,8 @@ class Poster:
             raise PushFailed("unexpected", "something other than API Gateway answered")
 
     async def close(self) -> None:
+        if self._programs is not None:
+            await self._programs.close()
         for kept in self._clients.values():
             await kept.stack.aclose()
         self._clients.clear()
@@ -103,10 +110,14 @@ class Poster:
 
     async def _open(self, url: str) -> _Client:
         stack = AsyncExitStack()
+        region = region_of(url) or self._region
+        if self._programs is None:
+            self._programs = CredentialPrograms(self._session, region)
+            self._programs.wait = self._wait
         opened = self._session.create_client(
             "apigatewaymanagementapi",
             endpoint_url=url,
-            region_name=region_of(url) or self._region,
+            region_name=region,
             config=self._config,
         )
         return _Client(await stack.enter_async_context(opened), stack)
@@ -149,8 +160,6 @@ async def open_poster(*, region: str | None, seconds: float, at_once: int) -> As
     endpoints whose names tell none. Runs on asyncio only.
     """
     session = get_session()
-    programs = CredentialPrograms(session)
-    programs.wait = seconds / 4  # a post may wait twice
     config = AioConfig(
         connect_timeout=seconds,
         read_timeout=seconds,
@@ -160,9 +169,13 @@ async def open_poster(*, region: str | None, seconds: float, at_once: int) -> As
         user_agent=user_agent(),
         http_session_cls=_DirectSession,
     )
-    poster = Poster(session=session, config=config, region=region or default_region(session))
+    poster = Poster(
+        session=session,
+        config=config,
+        region=region or default_region(session),
+        wait=seconds / 4,  # a post may wait twice
+    )
     try:
         yield poster
     finally:
-        programs.close()
         await poster.close()
