@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -15,22 +17,11 @@ import pytest
 from anyio import from_thread
 
 from streamer_worker.threads import HandlerThreads
+from unit.worker import injecting
 
 pytestmark = pytest.mark.anyio
 
 _VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
-
-
-class Late(Exception):
-    """One that is raised in a thread by another one."""
-
-
-def inject(ident: int) -> None:
-    """Raise Late in that thread, as libraries do that limit the time of a call."""
-    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(ident), ctypes.py_object(Late)
-    )
-    assert raised == 1
 
 
 @pytest.fixture
@@ -68,47 +59,21 @@ async def test_exceptions_and_results_come_out(pool: HandlerThreads) -> None:
     assert await run(pool, lambda: None) is None
 
 
-async def test_an_exception_that_comes_after_the_end_hits_nobody(pool: HandlerThreads) -> None:
-    """The thread lives on, and the next calls on it are as if nothing had been."""
-    for _ in range(50):
-        inject(await run(pool, threading.get_ident))
-        assert await run(pool, lambda: "whole") == "whole"
-        assert await run(pool, lambda: "whole") == "whole"
-    idents = {await run(pool, threading.get_ident) for _ in range(4)}
-    assert len(idents) == 2
-
-
-async def test_an_exception_at_any_moment_loses_no_call(pool: HandlerThreads) -> None:
-    """Each call ends, with its own result or with the exception."""
-    idents: list[int] = []
-    stop = threading.Event()
-
-    def injects() -> None:
-        while not stop.is_set():
-            for ident in idents[-2:]:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(ident), ctypes.py_object(Late)
-                )
-            time.sleep(0.0002)
-
-    def call(number: int) -> int:
-        idents.append(threading.get_ident())
-        return number
-
-    injector = threading.Thread(target=injects)
-    injector.start()
-    own = 0
-    try:
-        for number in range(300):
-            try:
-                assert await run(pool, lambda number=number: call(number)) == number
-                own += 1
-            except (Late, RuntimeError):
-                continue
-    finally:
-        stop.set()
-        injector.join()
-    assert own
+@pytest.mark.parametrize("when", ["end", "moment"])
+async def test_exceptions_from_other_threads_lose_no_call(when: str) -> None:
+    """After its end they hit nobody, and its thread lives on. At any other moment each call ends
+    with its own result, or with the exception.
+    """
+    environment = {name: each for name, each in os.environ.items() if "COVERAGE" not in name}
+    path = os.pathsep.join(each for each in sys.path if each)
+    with anyio.fail_after(50):
+        done = await anyio.run_process(
+            [sys.executable, injecting.__file__, when],
+            env=environment | {"PYTHONPATH": path},
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    assert done.stdout.decode() == "no call was lost\n"
 
 
 async def test_the_context_and_the_loop_are_those_of_the_caller(pool: HandlerThreads) -> None:

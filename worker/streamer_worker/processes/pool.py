@@ -47,8 +47,8 @@ from streamer_worker.settings import LogSettings
 # The path is the worker's own: a zip application extends it in its process. Nothing is imported
 # before it is set, and with -P Python adds no directory to it.
 _PROGRAM: Final = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from streamer_worker.processes.child import main; main(int(sys.argv[1]))"
+    "import sys; sys.path[:] = sys.argv[2:]; del sys.argv[2:]; "
+    "from streamer_worker.processes.child import main; main(int(sys.argv.pop()))"
 )
 _LOOK_EVERY: Final = 0.25
 _ENDS_WITHIN: Final = 5.0
