@@ -196,6 +196,21 @@ async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: s
         worker.event("worker_stopped")
 
 
+async def test_an_ignored_sighup_stays_ignored(
+    real: tuple[Stores, dict[str, str]], path: str
+) -> None:
+    """As nohup(1) wants it."""
+    script = 'trap "" HUP; exec "$0" run'
+    env = FAST | real[1] | {"PYTHONPATH": path}
+    with Process("-c", script, *COMMAND, executable="/bin/bash", **env) as worker:
+        worker.event("worker_started")
+        worker.signal(signal.SIGHUP)
+        await done(real[0], how="print")
+        worker.signal(signal.SIGTERM)
+        worker.event("worker_draining", in_flight=0)
+        assert worker.ended() == 0
+
+
 @pytest.mark.parametrize(
     "how",
     [
