@@ -163,6 +163,14 @@ async def test_a_handler_that_ends_the_event_loop(
         assert worker.ended() == 70
 
 
+async def test_a_handler_that_exits_at_once(real: tuple[Stores, dict[str, str]], path: str) -> None:
+    """The code is the handler's and does not tell whether to restart: the unit always does."""
+    with started(real, path) as worker:
+        await put(real[0], "do", how="exit_at_once")
+        assert worker.ended() == 0
+    assert not any("worker_stopped" in line for line in worker.lines)
+
+
 async def test_a_handler_that_swallows_cancellations_does_not_keep_a_broken_loop(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
