@@ -163,6 +163,14 @@ async def test_a_handler_that_ends_the_event_loop(
         assert worker.ended() == 70
 
 
+async def test_a_handler_that_exits_at_once(real: tuple[Stores, dict[str, str]], path: str) -> None:
+    """The code is the handler's and does not tell whether to restart: the unit always does."""
+    with started(real, path) as worker:
+        await put(real[0], "do", how="exit_at_once")
+        assert worker.ended() == 0
+    assert not any("worker_stopped" in line for line in worker.lines)
+
+
 async def test_a_handler_that_swallows_cancellations_does_not_keep_a_broken_loop(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
@@ -194,6 +202,21 @@ async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: s
         worker.signal(signal.SIGHUP)
         assert worker.ended() == 0
         worker.event("worker_stopped")
+
+
+async def test_an_ignored_sighup_stays_ignored(
+    real: tuple[Stores, dict[str, str]], path: str
+) -> None:
+    """As nohup(1) wants it."""
+    script = 'trap "" HUP; exec "$0" run'
+    env = FAST | real[1] | {"PYTHONPATH": path}
+    with Process("-c", script, *COMMAND, executable="/bin/bash", **env) as worker:
+        worker.event("worker_started")
+        worker.signal(signal.SIGHUP)
+        await done(real[0], how="print")
+        worker.signal(signal.SIGTERM)
+        worker.event("worker_draining", in_flight=0)
+        assert worker.ended() == 0
 
 
 @pytest.mark.parametrize(

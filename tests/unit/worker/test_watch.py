@@ -9,7 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from streamer_worker.events import Events, LoopBlocked, ProcessEnding
-from streamer_worker.watch import TICK, LoopWatch, all_stacks, stack_of, telling
+from streamer_worker.watch import (
+    TICK,
+    InterpreterWatchdog,
+    LoopWatch,
+    all_stacks,
+    stack_of,
+    telling,
+)
 from support import ManualClock
 from unit.worker.harness import PATIENCE, Recorder
 
@@ -156,3 +163,41 @@ def test_an_end_comes_though_nobody_can_be_told() -> None:
     ended: list[str] = []
     telling(Events(fail), ended.append)("the loop is stuck")
     assert ended == ["the loop is stuck"]
+
+
+def test_an_end_comes_though_the_report_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a log on a pipe does that nobody reads."""
+    monkeypatch.setattr("streamer_worker.watch._REPORTS_WITHIN", 0.01)
+    read = threading.Event()
+    ended: list[str] = []
+
+    def block(_event: object) -> None:
+        read.wait(PATIENCE)
+
+    telling(Events(block), ended.append)("the loop is stuck")
+    assert ended == ["the loop is stuck"]
+    read.set()
+
+
+async def test_each_check_renews_the_watchdog_of_the_interpreter() -> None:
+    """It is stopped with the watch, so that nothing ends a worker that has ended."""
+    calls: list[str] = []
+
+    class Watchdog(InterpreterWatchdog):
+        def renew(self) -> None:
+            calls.append("renew")
+
+        def stop(self) -> None:
+            calls.append("stop")
+
+    watch = LoopWatch(
+        stuck_after=5,
+        events=Events(),
+        clock=ManualClock(),
+        end=calls.append,
+        watchdog=Watchdog(seconds=5, descriptor=2),
+    )
+    await watch.check()
+    await watch.check()
+    watch.stop()
+    assert calls == ["renew", "renew", "stop"]
