@@ -231,7 +231,7 @@ def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
         ("REAPER_STALE_AFTER", "366d"),
         ("REAPER_INTERVAL", "25h"),
         ("POLL_SLOWEST", "11m"),
-        ("POLL_UNKNOWN_AFTER", "25h"),
+        ("POLL_UNKNOWN_AFTER", "31d"),
         *[("TENANT_CONCURRENCY", text) for text in ["0", "-1", "some"]],
         ("HANDLER_TIMEOUT", "31d"),
         ("HANDLER_CANCEL_GRACE", "0"),

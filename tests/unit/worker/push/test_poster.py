@@ -23,13 +23,19 @@ class Client:
         self.url = url
         self._session = session
 
-    async def post_to_connection(self, *, ConnectionId: str, Data: bytes) -> None:  # noqa: N803
+    async def post_to_connection(
+        self,
+        *,
+        ConnectionId: str,  # noqa: N803
+        Data: bytes,  # noqa: N803
+    ) -> dict[str, Any]:
         del Data
         assert self.url not in self._session.closed
         self._session.posting[self.url] += 1
         if ConnectionId == "slow":
             await self._session.go.wait()
         self._session.posting[self.url] -= 1
+        return {"ResponseMetadata": {"HTTPStatusCode": 200, "RequestId": "id"}}
 
 
 class Session:
