@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -47,6 +48,13 @@ class Session:
         self.closed: list[str] = []
         self.closed_in_use: list[str] = []
 
+    def set_config_variable(self, _name: str, _value: object) -> None:
+        """There is no configuration."""
+
+    def get_component(self, _name: str) -> SimpleNamespace:
+        """Give a provider of credentials that has none."""
+        return SimpleNamespace(providers=())
+
     @asynccontextmanager
     async def create_client(
         self, _service: str, *, endpoint_url: str, **_: Any
@@ -59,7 +67,7 @@ class Session:
 
 
 def poster_on(session: Session) -> Poster:
-    return Poster(session=session, config=AioConfig(), region=None)  # type: ignore[arg-type]
+    return Poster(session=session, config=AioConfig(), region=None, wait=1)  # type: ignore[arg-type]
 
 
 def url(number: int) -> str:
