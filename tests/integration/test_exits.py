@@ -198,7 +198,13 @@ async def test_replaced_signal_handlers_are_restored(
 
 async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: str) -> None:
     """A terminal that goes away, or a supervisor that sends it."""
-    with started(real, path) as worker:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        worker = Process("run", PYTHONPATH=path, **(FAST | real[1]))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with worker:
+        worker.event("worker_started")
         worker.signal(signal.SIGHUP)
         assert worker.ended() == 0
         worker.event("worker_stopped")

@@ -64,7 +64,10 @@ QUIET = {
     "streamer_worker_loop_failures_total",
     "streamer_worker_stuck_handlers",
     "streamer_worker_pushes_total",
+    "streamer_worker_unhandled_requests",
 }
+# Requests for an action that nobody has are part of the load; after a minute they are counted.
+RIGHT = "StreamerActionUnhandled"
 
 
 class Server:
@@ -132,7 +135,7 @@ async def _load(stores: Stores) -> None:
 async def test_it_scrapes_a_worker_under_load(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
-    """Its page is to promtool's taste, the rules evaluate, no alert fires, and every query of
+    """Its page is to promtool's taste, the rules evaluate, no wrong alert fires, and every query of
     the dashboard finds what there is.
     """
     promtool = tool("promtool", "prometheus")
@@ -167,7 +170,8 @@ async def test_it_scrapes_a_worker_under_load(
         timeout=60,
     )
     assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
-    assert "nobody-has-this" not in text
+    named = [line for line in text.splitlines() if "nobody-has-this" in line]
+    assert all("unhandled_requests" in line for line in named)
     _judge_calls(text)
 
 
@@ -201,6 +205,6 @@ def _judge(server: Server) -> None:
     assert len(rules) > 15
     assert {rule["health"] for rule in rules} == {"ok"}
     firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
-    assert firing == []
+    assert set(firing) <= {RIGHT}
     (target,) = server.get("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")

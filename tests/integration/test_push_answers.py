@@ -101,7 +101,14 @@ async def test_an_answer_that_is_none_is_a_failure(given: bytes, gateway: Host) 
 
 
 async def test_gone_is_gone_whatever_the_body_is(gateway: Host) -> None:
-    """The status says so."""
-    gateway.answer = answer(410, b"<html></html>")
+    """API Gateway's answer bears a request id."""
+    gateway.answer = answer(410, b"<html></html>", "x-amzn-RequestId: abc")
     with pytest.raises(Gone):
+        await post(gateway)
+
+
+async def test_a_410_of_a_proxy_does_not_remove_a_connection(gateway: Host) -> None:
+    """It may pass."""
+    gateway.answer = answer(410, b"<html></html>")
+    with pytest.raises(PushFailed):
         await post(gateway)

@@ -79,8 +79,8 @@ def test_the_rescue_of_before_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_probation_innocents_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: suspects that run side by side cannot be told apart."""
     monkeypatch.setattr(Probation, "is_free", True)
-    violations, _ = ends(trial(0, POISON, 3))
-    assert any("innocent" in each for each in violations)
+    found = (ends(trial(seed, POISON, 3))[0] for seed in SEEDS)
+    assert any("innocent" in each for violations in found for each in violations)
 
 
 def crashes(*times: float, workers: int) -> tuple[Trouble, ...]:

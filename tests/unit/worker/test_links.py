@@ -11,7 +11,7 @@ import pytest
 from anyio import from_thread
 
 from streamer_worker import HandlerCancelled, SyncContext, handler
-from streamer_worker.events import HandlerStuck, RequestFinished
+from streamer_worker.events import HandlerStuck, RequestFinished, StuckHandlerEnded
 from streamer_worker.settings import HandlerSettings
 from streamer_worker.testing import run_handler
 from unit.worker.benches import DispatchBench
@@ -97,6 +97,8 @@ async def test_a_checkpoint_that_waits_for_the_table_ends_with_its_attempt(
         with anyio.fail_after(PATIENCE):
             while not seen:  # noqa: ASYNC110  a thread tells of it
                 await anyio.sleep(0.01)
+        if world.recorder.of(HandlerStuck):
+            await world.recorder.wait_for(StuckHandlerEnded)
     assert seen == ["HandlerCancelled"]
     assert len(world.recorder.of(HandlerStuck)) == own_thread
     assert world.left == []
