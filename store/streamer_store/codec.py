@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 from streamer_store.errors import Undecodable, ValidationError
 from streamer_store.models import (
     DEFAULT_MAX_RETRIES,
+    LARGEST_COUNT,
     AsyncRequest,
     Candidate,
     Connection,
@@ -74,6 +75,13 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, Decimal) else value
 
 
+def _count(value: Any) -> int:
+    number = _number(value)
+    if not isinstance(number, int) or not 0 <= number <= LARGEST_COUNT:
+        raise ValueError(f"expected a whole number from 0 to {LARGEST_COUNT}, found {value}")
+    return number
+
+
 def _document(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"expected a map, found {type(value).__name__}")
@@ -122,18 +130,18 @@ REQUEST: Final = (
     _Attribute("Progress", "progress", _number),
     _Attribute("ProgressMessage", "progress_message", _text),
     _Attribute("ProgressDetails", "progress_details", _document, encode_document),
-    _Attribute("RetryCount", "retry_count", _number),
-    _Attribute("MaxRetries", "max_retries", _number),
+    _Attribute("RetryCount", "retry_count", _count),
+    _Attribute("MaxRetries", "max_retries", _count),
     _Attribute("RetryAfter", "retry_after", _time, _write_time),
     _Attribute("UserID", "user_id", _text),
     _Attribute("TenantID", "tenant_id", _text),
     _Attribute("TTL", "ttl", _number),
     _Attribute("Version", "version", _text),
     _Attribute("WorkerID", "worker_id", _text),
-    _Attribute("WriteSeq", "write_seq", _number),
+    _Attribute("WriteSeq", "write_seq", _count),
     _Attribute("Checkpoint", "checkpoint", lambda value: value, empties=True),
-    _Attribute("Rescues", "rescues", _number, sparse=True),
-    _Attribute("Solo", "solo", _number, sparse=True),
+    _Attribute("Rescues", "rescues", _count, sparse=True),
+    _Attribute("Solo", "solo", _count, sparse=True),
     _Attribute("Alone", "alone", _text),
 )
 

@@ -12,6 +12,8 @@ from streamer_store.errors import ValidationError
 from streamer_store.values import shown
 
 DEFAULT_MAX_RETRIES = 3
+# A larger one could not be counted up: DynamoDB keeps 38 digits, and JSON's readers fewer.
+LARGEST_COUNT = 2**53 - 1
 
 
 class RequestStatus(StrEnum):
@@ -307,8 +309,11 @@ def _any_text(name: str, value: object) -> None:
 def _whole(name: str, value: object) -> None:
     if value is None and name == "ttl":
         return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValidationError(name, f"must be a whole number, 0 or more, not {shown(value)}")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not 0 <= value <= LARGEST_COUNT:  # type: ignore[operator]
+        raise ValidationError(
+            name, f"must be a whole number from 0 to {LARGEST_COUNT}, not {shown(value)}"
+        )
 
 
 def _text_mapping(name: str, value: object) -> None:

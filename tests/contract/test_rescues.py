@@ -110,7 +110,16 @@ async def test_a_rescue_asks_for_the_version_as_seen(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("RetryCount", {"S": "many"}), ("Version", {"N": "5"}), ("Action", None)]
+    ("name", "value"),
+    [
+        ("RetryCount", {"S": "many"}),
+        ("RetryCount", {"N": "1E+38"}),
+        ("Version", {"N": "5"}),
+        ("Action", None),
+        ("Rescues", {"N": "2.5"}),
+        ("Rescues", {"N": "-1"}),
+        ("Solo", {"N": "1E+38"}),
+    ],
 )
 async def test_a_running_request_that_does_not_read_is_failed(
     stores: Stores, name: str, value: dict[str, str] | None

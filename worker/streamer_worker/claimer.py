@@ -120,10 +120,10 @@ class Claimer:
         slot = self._slots.take(
             candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
         )
-        rescues = self._sightings.rescues_of(candidate)
-        self._probation.enter(slot, rescues)
         handed_over = False
         try:
+            rescues = self._sightings.rescues_of(candidate)
+            self._probation.enter(slot, rescues)
             claim = await self._try_claim(candidate, alone=is_suspect(rescues))
             if claim is not None:
                 self._probation.enter(slot, claim.request.rescues)

@@ -150,7 +150,10 @@ async def _index(_request: web.Request) -> web.Response:
 
 
 async def _metrics(registry: CollectorRegistry, request: web.Request) -> web.Response:
-    encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+    try:
+        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = choose_encoder("")
     names = request.query.getall("name[]", [])
     page = encode(registry.restricted_registry(names) if names else registry)
     response = web.Response(body=page, headers={hdrs.CONTENT_TYPE: content_type})

@@ -14,6 +14,7 @@ from streamer_store import (
     Candidate,
     Clock,
     ConcurrentModification,
+    InvalidInput,
     NotFound,
     RequestQueue,
     RequestStatus,
@@ -23,10 +24,11 @@ from streamer_store import (
     WorkerRow,
 )
 from streamer_store.errors import ungrouped
+from streamer_store.schema import REQUESTS
 from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
 from streamer_worker.codes import WORKER_LOST
-from streamer_worker.events import Events, RequestRescued, WorkerBuried
+from streamer_worker.events import Events, ItemUndecodable, RequestRescued, WorkerBuried
 from streamer_worker.fleet import FleetView
 from streamer_worker.settings import PresenceSettings
 from streamer_worker.slots import Slots
@@ -142,6 +144,11 @@ class Rescuer:
                 entry, error=text, code=WORKER_LOST, loss=self._loss(entry)
             )
         except (ConcurrentModification, NotFound):
+            return False
+        except InvalidInput as error:  # one odd item must not keep the others
+            self._events.emit(
+                ItemUndecodable(table=REQUESTS.name, key=entry.request_id, reason=error.message)
+            )
             return False
         self._events.emit(
             RequestRescued(

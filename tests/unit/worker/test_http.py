@@ -105,6 +105,18 @@ def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
         assert "# EOF" not in page(url)
 
 
+@pytest.mark.parametrize("asked", ["text/plain;version=x", "openmetrics;version=", ";;;", "\u00e9"])
+def test_an_odd_accept_header_gets_the_older_text(asked: str, metrics: Metrics) -> None:
+    """A scanner must not get an error, nor put a traceback into the log each time."""
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
+        assert url is not None
+        request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
+        with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
+            assert answer.status == 200
+
+
 def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
     """The server ends with its context, and can be started again on the same port."""
     with http_server(

@@ -8,12 +8,17 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Claim, NotFound, RequestStatus, StoreUnavailable, WorkerRow
+from streamer_store import Claim, InvalidInput, NotFound, RequestStatus, StoreUnavailable, WorkerRow
 from streamer_store.engine import Update
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_worker.announcer import Announcer
 from streamer_worker.claimer import Claimer
-from streamer_worker.events import ClaimGivenBack, RequestRescued, WorkerBuried
+from streamer_worker.events import (
+    ClaimGivenBack,
+    ItemUndecodable,
+    RequestRescued,
+    WorkerBuried,
+)
 from streamer_worker.fleet import FleetView
 from streamer_worker.probation import Probation
 from streamer_worker.push.messages import ErrorMessage
@@ -286,6 +291,19 @@ async def test_what_cannot_be_read_does_not_stop_the_sweep(world: World) -> None
     assert await bench.status(claim) is RETRYING
     items = await world.engine.inner.get_many(REQUESTS, ["lost", "foreign", "broken"])
     assert [each["Status"]["S"] for each in items] == ["FAILED", "PROCESSING", "PROCESSING"]
+
+
+async def test_a_write_that_dynamodb_refuses_does_not_stop_the_sweep(bench: Bench) -> None:
+    """It is reported; the others are rescued."""
+    odd, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
+    refused = InvalidInput("refused")
+    bench.world.engine.fail(
+        "update", when=lambda update: update.key == odd.request_id, error=refused
+    )
+    assert await bench.step() == 1
+    assert (await bench.status(odd), await bench.status(other)) == (PROCESSING, RETRYING)
+    (told,) = bench.world.recorder.of(ItemUndecodable)
+    assert (told.key, told.reason) == (odd.request_id, "refused")
 
 
 @pytest.mark.parametrize("happens", ["complete", "delete"])

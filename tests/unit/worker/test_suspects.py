@@ -200,6 +200,27 @@ async def test_a_postponement_without_an_answer_is_made_up_for(world: World) -> 
         assert (stored.status, stored.rescues) == (RequestStatus.PENDING, 2)
 
 
+@pytest.mark.parametrize("rescues", ["2.5", "-1", "1E+38"])
+async def test_an_odd_count_of_rescues_fails_its_request_and_holds_no_slot(
+    rescues: str, world: World
+) -> None:
+    """An item that another program has written must not stop the worker."""
+    async with bench_of_age(world) as bench:
+        await world.put_raw(
+            RequestID={"S": "odd"},
+            Status={"S": "PENDING"},
+            CreatedAt={"S": "2020-01-01T00:00:00Z"},
+            Action={"S": "echo"},
+            Rescues={"N": rescues},
+        )
+        await enqueue(world, "r1")
+        assert await ids(bench) == ["r1"]
+        (item,) = await world.engine.inner.get_many(REQUESTS, ["odd"])
+        assert (item["Status"]["S"], item["ErrorCode"]["S"]) == ("FAILED", "INVALID_REQUEST")
+        assert "Rescues" in item["Error"]["S"]
+        assert bench.slots.used == 1
+
+
 async def test_the_place_is_free_again_after_every_use(world: World) -> None:
     """Used twice, it is taken and freed twice."""
     slots = Slots(3, events=world.events)

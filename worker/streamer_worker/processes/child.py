@@ -215,7 +215,9 @@ class Child:
                     ctx: SyncContext[Any] = SyncContext(**facts_of(job.facts), link=link)
                     result = function(payload, ctx)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
-            return Done(job.call, error=pickled_error(error, trace_of(error)))
+            trace = trace_of(error)
+            text = f"{type(error).__name__}: {message_of(error)}".replace("\n", " ")
+            return Done(job.call, error=pickled_error(error, trace), text=f"{text}\n{trace}")
         try:
             with ForkBoundary():
                 return Done(job.call, value=pickle.dumps(result))

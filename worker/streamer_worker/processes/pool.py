@@ -173,9 +173,7 @@ class Processes(AsyncContextManagerMixin):
         )
         async with self._limiter, self._child(job) as child:
             done = await self._call(child, job.call, link)
-        if done.error is not None:
-            raise pickle.loads(done.error)  # noqa: S301  our own child
-        return pickle.loads(done.value or b"")  # noqa: S301  our own child
+        return done.outcome()
 
     @asynccontextmanager
     async def _child(self, job: Job) -> AsyncIterator[Child]:

@@ -8,11 +8,13 @@ import random
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TextIO
 
+_OUTPUTS: Final = {"stdout": 1, "stderr": 2}
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -25,7 +27,8 @@ class ProcessState:
         self._environment = dict(os.environ)
         self._locale = locale.setlocale(locale.LC_ALL)
         self._path = list(sys.path)
-        self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        self._stdin = sys.stdin
+        self._outputs = {name: _Output(name, number) for name, number in _OUTPUTS.items()}
         self._recursion = sys.getrecursionlimit()
         self._socket_timeout = socket.getdefaulttimeout()
         self._filters = list(warnings.filters)
@@ -53,7 +56,9 @@ class ProcessState:
             if locale.setlocale(locale.LC_ALL) != self._locale:
                 locale.setlocale(locale.LC_ALL, self._locale)
         sys.path[:] = self._path
-        sys.stdin, sys.stdout, sys.stderr = self._streams
+        sys.stdin = self._stdin
+        for output in self._outputs.values():
+            output.restore()
         if sys.getrecursionlimit() != self._recursion:
             sys.setrecursionlimit(self._recursion)
         socket.setdefaulttimeout(self._socket_timeout)
@@ -81,6 +86,38 @@ class ProcessState:
         for name, value in self._environment.items():
             if os.environ.get(name) != value:
                 os.environ[name] = value
+        time.tzset()  # TZ is read when it is asked to
+
+
+class _Output:
+    """A standard stream and its descriptor, as they were when this was made."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self._name = name
+        self._number = number
+        self._stream: TextIO | None = getattr(sys, name)
+        self._kept: int | None = None
+        with suppress(OSError):
+            self._kept = os.dup(number)
+
+    def restore(self) -> None:
+        """Restore both. A stream that a handler has closed is opened again."""
+        if self._kept is not None and not _same(self._kept, self._number):
+            os.dup2(self._kept, self._number)
+        stream = self._stream
+        if stream is not None and stream.closed:
+            self._stream = open(  # noqa: SIM115  it stays open
+                self._number, "w", encoding=stream.encoding, errors=stream.errors, closefd=False
+            )
+            setattr(sys, f"__{self._name}__", self._stream)
+        setattr(sys, self._name, self._stream)
+
+
+def _same(one: int, other: int) -> bool:
+    """Whether both descriptors are open, and of the same file."""
+    with suppress(OSError):
+        return os.path.sameopenfile(one, other)
+    return False
 
 
 def _open_directory() -> int | None:

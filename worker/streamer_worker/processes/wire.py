@@ -86,11 +86,35 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """From the child, last: the handler's result or its exception, pickled."""
+    """From the child, last: the handler's result or its exception, pickled. `text` is the
+    exception with its traceback, for a worker that cannot import its class.
+    """
 
     call: int
     value: bytes | None = None
     error: bytes | None = None
+    text: str = ""
+
+    def outcome(self) -> Any:
+        """Return the result. Raises the exception, and ResultInvalid for a result that cannot be
+        read here.
+        """
+        if self.error is not None:
+            raise self._exception(self.error)
+        try:
+            return pickle.loads(self.value or b"")  # noqa: S301  our own child
+        except Exception as error:
+            text = f"the result cannot be read outside of its process: {message_of(error)}"
+            raise ResultInvalid(text) from error
+
+    def _exception(self, error: bytes) -> BaseException:
+        try:
+            found: BaseException = pickle.loads(error)  # noqa: S301  our own child
+        except Exception:  # noqa: BLE001  its class may be anything, and anywhere
+            headline, _, trace = self.text.partition("\n")
+            found = RuntimeError(headline)
+            found.add_note(trace)
+        return found
 
 
 Message = Setup | Job | Signal | Report | Save | Saved | Done

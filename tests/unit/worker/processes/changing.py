@@ -15,8 +15,10 @@ import socket
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,40 @@ def _is_busy(write: int) -> None:
 def _sleeps() -> None:
     while True:
         time.sleep(60)
+
+
+def closes_its_streams(how: str, _ctx: SyncContext) -> str:
+    """Print a line; then close the streams, their descriptors, or both."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.write(how)
+        stream.flush()
+    if how != "descriptors":
+        sys.stdout.close()
+        sys.stderr.close()
+    if how != "streams":
+        for number in (1, 2):
+            with suppress(OSError):
+                os.close(number)
+    return how
+
+
+def in_another_zone(zone: str, _ctx: SyncContext) -> str:
+    """Answer with the zone of before, and change it."""
+    before = time.tzname[0]
+    os.environ["TZ"] = zone
+    time.tzset()
+    return before
+
+
+def raises_its_own(module: str, _ctx: SyncContext) -> None:
+    """Raise an exception whose class nobody else can import."""
+    sys.modules[module] = made = types.ModuleType(module)
+    made.Broken = type("Broken", (Exception,), {"__module__": module})  # type: ignore[attr-defined]
+    raise made.Broken("no rows")
+
+
+def returns_its_own(module: str, _ctx: SyncContext) -> Any:
+    """Return a value whose class nobody else can import."""
+    sys.modules[module] = made = types.ModuleType(module)
+    made.Row = type("Row", (), {"__module__": module})  # type: ignore[attr-defined]
+    return made.Row()

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from streamer_worker.processes.pool import import_path
-from streamer_worker.processes.wire import WorkerCrashed
+from streamer_worker.processes.wire import ResultInvalid, WorkerCrashed
 from unit.worker.processes import changing, functions
 from unit.worker.processes.test_pool import PARENT, Bench, bench, gone
 
@@ -182,3 +182,32 @@ async def test_a_process_that_dies_leaves_nothing_that_its_handler_has_started(
     with pytest.raises(WorkerCrashed):
         await bench.run(functions.grandchild_then_dies, str(file))
     await gone(int(file.read_text()))
+
+
+@pytest.mark.parametrize("how", ["streams", "descriptors", "both"])
+async def test_streams_that_a_handler_closes_are_open_for_the_next_call(
+    bench: Bench, how: str
+) -> None:
+    """Otherwise every later call that prints would fail."""
+    for _ in range(3):
+        assert await bench.run(changing.closes_its_streams, how) == how
+
+
+async def test_the_time_zone_of_a_call_ends_with_it(bench: Bench) -> None:
+    """The variable alone does not tell the C library."""
+    before = await bench.run(changing.in_another_zone, "XYZ-5")
+    assert await bench.run(changing.in_another_zone, "XYZ-5") == before != "XYZ"
+
+
+async def test_an_exception_that_only_its_process_knows_arrives_as_text(bench: Bench) -> None:
+    """With its traceback: the error is the handler's, not that of reading it."""
+    with pytest.raises(RuntimeError) as raised:
+        await bench.run(changing.raises_its_own, "nowhere_else")
+    assert str(raised.value) == "Broken: no rows"
+    assert "raises_its_own" in "".join(raised.value.__notes__)
+
+
+async def test_a_result_that_only_its_process_knows_is_invalid(bench: Bench) -> None:
+    """It could never be stored, so the attempt is not repeated."""
+    with pytest.raises(ResultInvalid, match="nowhere_else"):
+        await bench.run(changing.returns_its_own, "nowhere_else")
