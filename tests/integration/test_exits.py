@@ -210,6 +210,21 @@ async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: s
         worker.event("worker_stopped")
 
 
+async def test_a_blocked_sigterm_is_unblocked(
+    real: tuple[Stores, dict[str, str]], path: str
+) -> None:
+    """A supervisor may start the worker with signals blocked; it would never drain."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        worker = Process("run", PYTHONPATH=path, **(FAST | real[1]))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with worker:
+        worker.event("worker_started")
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
 async def test_an_ignored_sighup_stays_ignored(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:

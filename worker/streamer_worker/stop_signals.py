@@ -30,6 +30,10 @@ class StopSignals:
         ]
 
     def install(self) -> None:
+        """Install the handlers, and unblock the signals: a supervisor or a plugin may have blocked
+        them. Main thread only.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
         for number in self._numbers:
             signal.signal(number, self._handle)
 

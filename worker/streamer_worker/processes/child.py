@@ -39,6 +39,7 @@ from streamer_worker.processes.wire import (
     Setup,
     Signal,
     pickled_error,
+    plain_error,
     receive,
     send,
     trace_of,
@@ -216,8 +217,8 @@ class Child:
                     result = function(payload, ctx)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             trace = trace_of(error)
-            text = f"{type(error).__name__}: {message_of(error)}".replace("\n", " ")
-            return Done(job.call, error=pickled_error(error, trace), text=f"{text}\n{trace}")
+            plain = plain_error(error, trace)
+            return Done(job.call, error=pickled_error(error, trace), plain=plain)
         try:
             with ForkBoundary():
                 return Done(job.call, value=pickle.dumps(result))

@@ -26,7 +26,7 @@ from anyio.abc import Process, TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
 from streamer_worker.events import ChildEnded, ChildStarted, Events
-from streamer_worker.handlers.context import Facts, Link
+from streamer_worker.handlers.context import CheckpointInvalid, Facts, Link
 from streamer_worker.log_text import loggable
 from streamer_worker.processes.wire import (
     Done,
@@ -43,6 +43,7 @@ from streamer_worker.processes.wire import (
     send,
 )
 from streamer_worker.settings import LogSettings
+from streamer_worker.texts import message_of
 
 # The path is the worker's own: a zip application extends it in its process. Nothing is imported
 # before it is set, and with -P Python adds no directory to it.
@@ -292,10 +293,18 @@ def import_path(path: Iterable[Any], directory: Path | None) -> list[str]:
 
 async def _saved(asked: Save, link: Link) -> Saved:
     try:
-        await link.checkpoint(pickle.loads(asked.value))  # noqa: S301  our own child
+        await link.checkpoint(_checkpoint(asked.value))
     except Exception as error:  # noqa: BLE001  it is the handler's
         return Saved(asked.call, asked.number, error=pickled_error(error))
     return Saved(asked.call, asked.number)
+
+
+def _checkpoint(value: bytes) -> Any:
+    try:
+        return pickle.loads(value)  # noqa: S301  our own child
+    except Exception as error:
+        text = f"cannot be read outside of its process: {message_of(error)}"
+        raise CheckpointInvalid("checkpoint", text) from error
 
 
 async def _tell_draining(child: Child, call: int, link: Link) -> None:

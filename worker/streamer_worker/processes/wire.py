@@ -11,8 +11,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from streamer_worker.handlers.context import Facts, Told
+from streamer_worker.handlers.verdicts import Reject, RetryLater, code_of, wait_of
 from streamer_worker.settings import LogSettings
-from streamer_worker.texts import message_of
+from streamer_worker.texts import message_of, text_of
 
 
 class WorkerCrashed(Exception):
@@ -86,14 +87,14 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """From the child, last: the handler's result or its exception, pickled. `text` is the
-    exception with its traceback, for a worker that cannot import its class.
+    """From the child, last: the handler's result or its exception, pickled. `plain` is the
+    exception once more, for a worker that cannot import its class.
     """
 
     call: int
     value: bytes | None = None
     error: bytes | None = None
-    text: str = ""
+    plain: bytes = b""
 
     def outcome(self) -> Any:
         """Return the result. Raises the exception, and ResultInvalid for a result that cannot be
@@ -111,9 +112,7 @@ class Done:
         try:
             found: BaseException = pickle.loads(error)  # noqa: S301  our own child
         except Exception:  # noqa: BLE001  its class may be anything, and anywhere
-            headline, _, trace = self.text.partition("\n")
-            found = RuntimeError(headline)
-            found.add_note(trace)
+            found = pickle.loads(self.plain)  # noqa: S301  our own child
         return found
 
 
@@ -138,11 +137,24 @@ def pickled_error(error: BaseException, note: str | None = None) -> bytes:
         data = pickle.dumps(error)
         pickle.loads(data)  # noqa: S301  many can be written, and not read
     except Exception:  # noqa: BLE001  its class may do anything
-        plain = RuntimeError(f"{type(error).__name__}: {message_of(error)}")
-        if note is not None:
-            plain.add_note(note)
-        return pickle.dumps(plain)
+        return plain_error(error, note)
     return data
+
+
+def plain_error(error: BaseException, note: str | None = None) -> bytes:
+    """Return an exception of a class that every process has, pickled: a verdict stays one."""
+    found: Exception
+    match error:
+        case Reject():
+            found = Reject(message_of(error), code=code_of(error))
+        case RetryLater():
+            reason = text_of(error.reason)
+            found = RetryLater(reason, after=wait_of(error), counts=bool(error.counts))
+        case _:
+            found = RuntimeError(f"{type(error).__name__}: {message_of(error)}")
+    if note is not None:
+        found.add_note(note)
+    return pickle.dumps(found)
 
 
 def trace_of(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 
 import structlog
 
-from streamer_worker import HandlerCancelled, SyncContext
+from streamer_worker import HandlerCancelled, Reject, RetryLater, SyncContext
 from streamer_worker.processes.child import Child
 from streamer_worker.processes.wire import Done, Save
 
@@ -239,3 +239,21 @@ def returns_its_own(module: str, _ctx: SyncContext) -> Any:
     sys.modules[module] = made = types.ModuleType(module)
     made.Row = type("Row", (), {"__module__": module})  # type: ignore[attr-defined]
     return made.Row()
+
+
+def saves_its_own(module: str, ctx: SyncContext) -> None:
+    """Save a value whose class nobody else can import."""
+    ctx.checkpoint(returns_its_own(module, ctx))
+
+
+def rejects_in_its_way(how: str, _ctx: SyncContext) -> None:
+    """Raise a verdict that cannot leave the process as it is."""
+
+    class Mine(Reject):
+        """Defined in a function."""
+
+    if how == "later":
+        later = RetryLater("busy", after=7)
+        later.lock = threading.Lock()  # type: ignore[attr-defined]
+        raise later
+    raise Mine("no account", code="NO_ACCOUNT")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import anyio
 import pytest
 import structlog
 
+from streamer_worker import Reject, RetryLater
+from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.processes.pool import import_path
 from streamer_worker.processes.wire import ResultInvalid, WorkerCrashed
 from unit.worker.processes import changing, functions
@@ -211,3 +214,22 @@ async def test_a_result_that_only_its_process_knows_is_invalid(bench: Bench) -> 
     """It could never be stored, so the attempt is not repeated."""
     with pytest.raises(ResultInvalid, match="nowhere_else"):
         await bench.run(changing.returns_its_own, "nowhere_else")
+
+
+async def test_a_checkpoint_that_only_its_process_knows_is_invalid(bench: Bench) -> None:
+    """The handler is told so where it saves."""
+    with pytest.raises(CheckpointInvalid, match="nowhere_else"):
+        await bench.run(changing.saves_its_own, "nowhere_else")
+
+
+async def test_a_verdict_that_cannot_leave_its_process_is_a_verdict_all_the_same(
+    bench: Bench,
+) -> None:
+    """A local class, or an attribute that cannot be pickled: what it says arrives."""
+    with pytest.raises(Reject) as rejected:
+        await bench.run(changing.rejects_in_its_way, "reject")
+    assert (str(rejected.value), rejected.value.code) == ("no account", "NO_ACCOUNT")
+    with pytest.raises(RetryLater) as later:
+        await bench.run(changing.rejects_in_its_way, "later")
+    assert (later.value.reason, later.value.after) == ("busy", timedelta(seconds=7))
+    assert not later.value.counts
