@@ -21,7 +21,7 @@ demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s
 # builds the image (one process, once) and what measures cost runs last, and alone.
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs)
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation)
