@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 # A virtual environment knows its own path, so a checkout that was moved fills a new one.
 FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
 TESTS ?=
+FORKS := tests/integration/test_forks.py
 N ?= 1000
 SEED ?= 0
 # Tells what a command said only when it failed.
@@ -17,14 +18,15 @@ help: ## Say what there is
 demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# The simulation runs apart, on both cores: measuring its coverage would only slow it down. What
+# The simulation runs apart, on both cores: measuring its coverage would only slow it down. Forked
+# children, too: coverage's own lock may be held when a thread forks, and the child waits for it. What
 # builds the image (one process, once) and what measures cost runs last, and alone.
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs --ignore=$(FORKS))
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
-	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation)
+	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation $(FORKS))
 	$(if $(TESTS),,$(BIN)/pytest tests/image tests/costs)
 
 check: $(FILLED) ## Format, lint, types, imports between packages, dependencies

@@ -187,7 +187,9 @@ async def test_single_lost_answers_are_not_noticed(
     """Every fourth answer: each handler runs once all the same, and no attempt is used."""
     stores, _ = real
     proxy.fault = losing_every(4)
-    workers = [start(), start()]
+    # A heartbeat has time for a second try, also on a machine with other work.
+    calm = {"STREAMER_PRESENCE_HEARTBEAT": "2s", "STREAMER_PRESENCE_LEASE": "10s"}
+    workers = [start(**calm), start(**calm)]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
     ended = await ended_of(stores, *(each.request_id for each in stored))
     _judge_costs(workers, effects, ended)

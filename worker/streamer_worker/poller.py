@@ -84,7 +84,7 @@ class Poller:
         self._cursors: dict[RequestStatus, Any] = dict.fromkeys(WAITING)
         self._news = True
         self._toured: set[RequestStatus] = set()
-        self._roved = -math.inf
+        self._roved: dict[RequestStatus, float] = dict.fromkeys(WAITING, -math.inf)
         self._backlog = Backlog()
         self._served: LRUCache[str | None, int] = LRUCache(_TENANTS)
         self._turn = 0
@@ -184,7 +184,7 @@ class Poller:
         3. Otherwise it covers 1,000 entries a second at least, however few looks there are.
         """
         now = self._clock.steady()
-        since, self._roved = now - self._roved, now
+        since, self._roved[status] = now - self._roved[status], now
         if status not in self._toured or not self._news:
             return _MOST
         return min(_MOST, max(limit, int(min(since, 1) * _ROVED_PER_SECOND)))
