@@ -91,17 +91,18 @@ def test_the_processes_of_handlers_wait_for_each_other(pipe: tuple[int, int]) ->
     stopped in the middle delays nobody for long.
     """
     stream = LogStream(pipe[1])
-    ready, told = os.pipe()
+    locked, has_locked = os.pipe()
+    may_end, end = os.pipe()
     child = os.fork()
     if child == 0:
         fcntl.lockf(pipe[1], fcntl.LOCK_EX)
-        os.write(told, b"x")
-        os.read(ready, 2)
+        os.write(has_locked, b"x")
+        os.read(may_end, 1)
         os._exit(0)
-    os.read(ready, 1)
+    os.read(locked, 1)
     assert stream.write("one\n")  # after a fifth of a second
     assert stream.write("two\n")  # at once
-    os.write(told, b"yy")
+    os.write(end, b"x")
     os.waitpid(child, 0)
     assert stream.write("three\n")
     assert os.read(pipe[0], SIZE) == b"one\ntwo\nthree\n"
