@@ -341,7 +341,9 @@ class SubscriptionStore(Protocol):
 
 class WorkerRegistry(Protocol):
     async def register(self, row: WorkerRow) -> None:
-        """Write the row of a new worker. Raises AlreadyExists when the id is taken."""
+        """Write the row of a new worker. Succeeds if the worker has written it already: the
+        same StartedAt, host and process id. Raises AlreadyExists if another has this id.
+        """
         ...
 
     async def beat(

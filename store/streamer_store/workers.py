@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from streamer_store import codec
 from streamer_store.clock import Clock
@@ -23,7 +23,10 @@ from streamer_store.errors import AlreadyExists, NotFound, Undecodable, located
 from streamer_store.models import WorkerRow, require_text
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
-from streamer_store.values import AttributeValue, decode
+from streamer_store.values import AttributeValue
+
+# Attributes that no beat and no mail changes, and that two workers never share.
+_IDENTITY: Final = ("StartedAt", "Host", "PID")
 
 
 class WorkerTable:
@@ -43,9 +46,8 @@ class WorkerTable:
         try:
             await self._engine.put(Put(table=WORKERS, item=item, conditions=(Absent("WorkerID"),)))
         except ConditionFailed as failed:
-            # Equal in all, time of writing included: the first copy of this write. Decoded,
-            # since DynamoDB gives the members of a set in an order of its own.
-            if decode({"M": failed.old or {}}) != decode({"M": item}):
+            # A call whose answer was lost is repeated, and may have taken effect: our own row.
+            if any((failed.old or {}).get(name) != item.get(name) for name in _IDENTITY):
                 where = self._at("register", row.worker_id)
                 raise AlreadyExists("a worker has this id", **where) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,20 @@ async def test_a_worker_is_registered_once(stores: Stores) -> None:
     (row,) = await stores.workers.list()
     assert (row.host, row.pid, row.actions, row.concurrency) == ("host", 42, ROW.actions, 32)
     assert (row.beat, row.seen_at, row.ttl) == (0, START, epoch(START, timedelta(hours=24)))
-    other = WorkerRow(worker_id="w1", started_at=START, host="other")
-    with pytest.raises(AlreadyExists):
-        await stores.workers.register(other)
+    for change in ({"host": "other"}, {"pid": 43}, {"started_at": START - timedelta(seconds=1)}):
+        with pytest.raises(AlreadyExists):
+            await stores.workers.register(replace(ROW, **change))  # type: ignore[arg-type]
+    assert await stores.workers.list() == [row]
+
+
+async def test_a_worker_may_register_again(stores: Stores, clock: ManualClock) -> None:
+    """It did not hear the answer to its first try; meanwhile the row may have had mail."""
+    await stores.workers.register(ROW)
+    await stores.workers.request_drain("w1")
+    clock.advance(4)
+    await stores.workers.register(ROW)
+    (row,) = await stores.workers.list()
+    assert (row.pid, row.drain) == (42, True)
 
 
 async def test_a_beat_tells_that_it_lives(stores: Stores, clock: ManualClock) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import anyio
 
-from streamer_store import Clock, NotFound, StoreError, WorkerRegistry, WorkerRow
+from streamer_store import Clock, NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
 from streamer_worker.events import Events, FleetLooked, HeartbeatTried
 from streamer_worker.fleet import Fleet, FleetView
 from streamer_worker.settings import PresenceSettings
@@ -84,7 +84,21 @@ class Presence:
         self._beats = 0
 
     async def register(self) -> None:
-        """Write the row, and look at the fleet once. Raises what the store raises."""
+        """Write the row and read the fleet once. Where DynamoDB does not answer, try again for
+        the length of a lease. Raises what the store raises.
+        """
+        until = self._clock.steady() + self._settings.lease
+        while True:
+            try:
+                await self._register()
+            except StoreUnavailable:
+                if self._clock.steady() + self._settings.heartbeat > until:
+                    raise
+                await anyio.sleep(self._settings.heartbeat)
+            else:
+                return
+
+    async def _register(self) -> None:
         began = self._clock.steady()
         await self._workers.register(self._row)
         self._sign, self._beaten = self._clock.steady(), began

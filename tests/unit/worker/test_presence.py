@@ -111,12 +111,27 @@ async def test_registering_writes_the_row_and_looks_once(world: World) -> None:
     assert world.recorder.of(FleetLooked) == [FleetLooked(live=2, dead=0, leads=True)]
 
 
+@virtual_time
+@pytest.mark.parametrize("operation", ["put", "scan"])
+@pytest.mark.parametrize("lands", [False, True], ids=["not-landed", "answer-lost"])
+async def test_a_slow_answer_does_not_end_a_start(
+    operation: str, world: World, *, lands: bool
+) -> None:
+    """Each call is tried again for the length of a lease."""
+    world.engine.fail(operation, times=3, lands=lands)
+    bench = await registered(world, clock=world.clock)
+    assert [each.worker_id for each in bench.told.views[-1].live] == ["me"]
+
+
+@virtual_time
 @pytest.mark.parametrize("operation", ["put", "scan"])
 async def test_an_outage_at_registering_is_raised(operation: str, world: World) -> None:
-    """Whether the row or the look fails: the worker does not begin blind."""
-    world.engine.fail(operation)
+    """Whether the row cannot be written or the fleet not read: no worker starts blind."""
+    world.engine.fail(operation, times=MANY)
+    began = world.clock.steady()
     with pytest.raises(StoreUnavailable):
-        await Bench(world).presence.register()
+        await Bench(world, world.clock).presence.register()
+    assert LEASE / 2 <= world.clock.steady() - began <= LEASE
 
 
 async def test_an_id_that_is_taken_is_raised(world: World) -> None:
