@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -30,3 +31,20 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
         self._steady += seconds
+
+
+def open_sockets() -> int:
+    """Count the sockets of the running asyncio loop, its own among them."""
+    return len(asyncio.get_running_loop()._selector.get_map())  # type: ignore[attr-defined]
+
+
+async def until_open_sockets(most: int = 1) -> None:
+    """Wait until the running asyncio loop has at most so many sockets; one is its own.
+
+    A TLS connection that is closed after a timeout waits for the other side's goodbye. If its
+    loop ends before that, a later test fails when the garbage collector finds the socket.
+    """
+    async with asyncio.timeout(10):
+        while open_sockets() > most:  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)  # the last of them learns of it

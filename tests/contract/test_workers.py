@@ -47,7 +47,7 @@ async def test_a_worker_is_registered_once(stores: Stores) -> None:
     assert (row.beat, row.seen_at, row.ttl) == (0, START, epoch(START, timedelta(hours=24)))
     for change in ({"host": "other"}, {"pid": 43}, {"started_at": START - timedelta(seconds=1)}):
         with pytest.raises(AlreadyExists):
-            await stores.workers.register(replace(ROW, **change))  # type: ignore[arg-type]
+            await stores.workers.register(replace(ROW, **change))
     assert await stores.workers.list() == [row]
 
 

@@ -21,10 +21,11 @@ from integration import apigateway
 from processes import PATIENCE
 from streamer_store import Connection, Stores, SystemClock, open_stores
 from streamer_worker.events import Events
-from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.apigateway import Poster, open_poster
 from streamer_worker.push.messages import CompleteMessage
 from streamer_worker.push.opening import Push, push_on_thread
 from streamer_worker.settings import NotifierSettings
+from support import open_sockets, until_open_sockets
 from unit.worker.harness import Recorder
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
@@ -110,6 +111,15 @@ async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
     async with anyio.create_task_group() as tasks:
         for each in ids:
             tasks.start_soon(subscribe, each)
+
+
+@asynccontextmanager
+async def posting(*, seconds: float = 5, at_once: int = 5) -> AsyncIterator[Poster]:
+    """Give a poster, and wait until its connections are closed."""
+    before = open_sockets()
+    async with open_poster(region=None, seconds=seconds, at_once=at_once) as poster:
+        yield poster
+    await until_open_sockets(before)
 
 
 @asynccontextmanager

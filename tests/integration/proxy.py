@@ -15,6 +15,8 @@ import aiohttp
 from aiohttp import web
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from support import until_open_sockets
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -92,6 +94,7 @@ class Proxy:
         self._portal = portal
         self._target = target
         self._runner: web.AppRunner | None = None
+        self._socket: socket.socket
         self._session: aiohttp.ClientSession | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -111,16 +114,22 @@ class Proxy:
         self.refuse()
         if self._session is not None:
             self._portal.call(self._session.close)
+        self._portal.call(until_open_sockets)
 
     async def _listen(self) -> None:
         app = web.Application(client_max_size=2**25)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        self._socket = socket.create_server(("127.0.0.1", self._port))
+        await web.SockSite(self._runner, self._socket).start()
 
     async def _refuse(self) -> None:
         if self._runner is not None:
+            # asyncio's Server.close loses the sockets that it has accepted in the same turn.
+            asyncio.get_running_loop().remove_reader(self._socket)
+            for _ in range(2):  # their tasks begin, and aiohttp learns of them
+                await asyncio.sleep(0)
             await self._runner.cleanup()
             self._runner = None
 

@@ -15,7 +15,7 @@ import pytest
 from aiobotocore.session import AioSession
 
 from integration.fast import FAST, ended
-from integration.gateway import Server, complete, connect, subscribe
+from integration.gateway import Server, complete, connect, posting, subscribe
 from processes import PATIENCE, Process, command, page
 from streamer_store import (
     AsyncRequest,
@@ -24,7 +24,6 @@ from streamer_store import (
     SystemClock,
 )
 from streamer_worker.events import Events, PushBroken
-from streamer_worker.push.apigateway import open_poster
 from streamer_worker.push.errors import Gone, PushFailed
 from streamer_worker.push.opening import push_on_thread
 from streamer_worker.settings import NotifierSettings
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_post_is_signed_and_goes_to_its_path(server: Server) -> None:
     """The stage before `@connections`, the id escaped, the region the client's own."""
-    async with open_poster(region=None, seconds=5, at_once=5) as post:
+    async with posting() as post:
         for connection_id in ("ok-Zk1=", "ok-a/b c#d?e", "ok-ü"):
             await post(f"https://{server.host}/prod", connection_id, b'{"type":"complete"}')
             (told,) = server.of(connection_id)
@@ -57,7 +56,7 @@ async def test_each_failure_has_a_code(
     server: Server, connection_id: str, code: str | None
 ) -> None:
     """It is tried once: who tries again is the notifier."""
-    async with open_poster(region=None, seconds=1, at_once=5) as post:
+    async with posting(seconds=1) as post:
         with pytest.raises(PushFailed) as caught:
             await post(f"https://{server.host}/prod", connection_id, b"{}")
     assert code is None or caught.value.code == code
@@ -67,7 +66,7 @@ async def test_each_failure_has_a_code(
 @pytest.mark.parametrize("kind", ["portal", "json", "nothing", "binary", "lost", "list", "null"])
 async def test_an_answer_that_is_not_api_gateways_is_a_failure(server: Server, kind: str) -> None:
     """A page of a proxy neither delivers a message nor removes a connection."""
-    async with open_poster(region=None, seconds=5, at_once=5) as post:
+    async with posting() as post:
         with pytest.raises(PushFailed):
             await post(f"https://{server.host}/prod", f"{kind}-1", b"{}")
     assert len(server.of(f"{kind}-1")) == 1
@@ -75,7 +74,7 @@ async def test_an_answer_that_is_not_api_gateways_is_a_failure(server: Server, k
 
 async def test_what_is_gone_is_gone(server: Server) -> None:
     """That is another error."""
-    async with open_poster(region=None, seconds=5, at_once=5) as post:
+    async with posting() as post:
         with pytest.raises(Gone):
             await post(f"https://{server.host}/prod", "gone-1", b"{}")
 
@@ -83,14 +82,14 @@ async def test_what_is_gone_is_gone(server: Server) -> None:
 async def test_a_host_that_is_not_there_is_a_failure(server: Server) -> None:
     """Or one whose certificate is not trusted, or without credentials."""
     del server
-    async with open_poster(region=None, seconds=1, at_once=5) as post:
+    async with posting(seconds=1) as post:
         with pytest.raises(PushFailed):
             await post("https://localhost:1/prod", "ok-1", b"{}")
 
 
 async def test_many_endpoints_are_not_kept_for_ever(server: Server) -> None:
     """A client for each stage that was used lately."""
-    async with open_poster(region=None, seconds=5, at_once=5) as post:
+    async with posting() as post:
         for number in range(40):
             await post(f"https://{server.host}/stage{number}", "ok-1", b"{}")
         assert len(post._clients) == 32
@@ -115,7 +114,7 @@ async def test_posts_at_once_to_a_new_endpoint_share_its_client(
             yield client
 
     monkeypatch.setattr(AioSession, "create_client", counted)
-    async with open_poster(region=None, seconds=5, at_once=50) as post:
+    async with posting(at_once=50) as post:
         async with anyio.create_task_group() as tasks:
             for number in range(50):
                 for stage in ("one", "two"):

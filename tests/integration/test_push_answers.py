@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from streamer_worker.push.apigateway import open_poster
+from integration.gateway import posting
 from streamer_worker.push.errors import Gone, PushFailed
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def post(gateway: Host) -> None:
-    async with open_poster(region=None, seconds=2, at_once=5) as poster:
+    async with posting(seconds=2) as poster:
         await poster(f"https://localhost:{gateway.port}/prod", "ok-1", BODY)
 
 
