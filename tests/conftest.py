@@ -17,6 +17,7 @@ import pytest
 from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
 from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
 from streamer_worker.demo.moto import embedded_dynamodb
+from streamer_worker.own_logger import set_logger_factory
 from support import ManualClock, unique_prefix
 
 CREDENTIALS = {
@@ -65,6 +66,13 @@ def _dummy_credentials() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_loggers() -> Iterator[None]:
+    """Undo what a command that ran in this process has set up."""
+    yield
+    set_logger_factory(None)
 
 
 @pytest.fixture

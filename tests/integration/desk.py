@@ -20,14 +20,17 @@ from streamer_worker.cli.main import cli
 from support import unique_prefix
 
 HANDLER = """
+    from pathlib import Path
     import anyio
     from streamer_worker import handler
 
     @handler("steps")
     async def steps(payload, ctx):
-        for step in range(4):
-            await ctx.progress(step / 4, f"step {step}")
-            await anyio.sleep(0.6)
+        # The second step waits until the file `until` is there, if the payload names one.
+        await ctx.progress(0.25, "step 1")
+        while "until" in payload and not Path(payload["until"]).exists():
+            await anyio.sleep(0.05)
+        await ctx.progress(0.75, "step 2")
 """
 
 

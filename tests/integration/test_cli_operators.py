@@ -110,12 +110,13 @@ def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> Non
     more = {"PYTHONPATH": str(path), "STREAMER_HTTP_PORT": "0"}
     with Process("run", **(desk.settings | more)) as worker:
         worker.event("worker_started")
-        desk.enqueue("r", action="steps")
-        said = command("watch", "r", "--every", "0.1", **desk.settings)
-        assert said.returncode == 0
-        lines = said.stdout.splitlines()
-        assert lines[-1].startswith("COMPLETED 100%")
-        assert any(line.startswith("PROCESSING") and "step" in line for line in lines)
+        go_on = tmp_path / "go-on"
+        desk.enqueue("r", action="steps", payload={"until": str(go_on)})
+        with Process("watch", "r", "--every", "0.1", **desk.settings) as watch:
+            assert watch.found("^PROCESSING 25% step 1$")
+            go_on.touch()
+            assert watch.ended() == 0
+        assert watch.lines[-1].startswith("COMPLETED 100%")
         desk.enqueue("r2", action="steps")
         said = command("watch", "r2", "--json", **desk.settings)
         changes = [json.loads(line) for line in said.stdout.splitlines()]

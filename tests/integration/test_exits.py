@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from integration.fast import FAST, ended
+from integration.fast import FAST, ended, scaled
 from plugins import plugin
 from processes import COMMAND, Process
 from streamer_store import AsyncRequest, RequestStatus
@@ -316,7 +316,7 @@ async def test_a_handler_that_holds_the_interpreter(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
     """No thread of Python goes on, so none can end it: a thread of C does, and prints stacks."""
-    with started(real, path, STREAMER_PRESENCE_STUCK_AFTER="1s") as worker:
+    with started(real, path, STREAMER_PRESENCE_STUCK_AFTER=scaled(1)) as worker:
         await put(real[0], "hold")
         worker.found(r"Timeout \(0:00:0\d")
         worker.found(r"in hold")
@@ -329,7 +329,7 @@ async def test_it_ends_though_nobody_reads_its_log(
 ) -> None:
     """A pipe that is full blocks neither the work nor the watchdog nor a drain."""
     env = FAST | real[1] | {"PYTHONPATH": path, "SMALL_PIPE": "1", "STREAMER_LOG_LEVEL": "debug"}
-    env |= {"STREAMER_PRESENCE_STUCK_AFTER": "3s"}
+    env |= {"STREAMER_PRESENCE_STUCK_AFTER": scaled(3)}
     with redirected("2> >(exec tail --pid=$$ -f /dev/null)", env) as worker:
         for _ in range(20):
             await done(real[0], how="print")

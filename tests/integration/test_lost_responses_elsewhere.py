@@ -18,7 +18,6 @@ import pytest
 
 from integration.lost_writes import Scene
 from streamer_store import (
-    AlreadyExists,
     AsyncRequest,
     Connection,
     NotFound,
@@ -115,7 +114,6 @@ CASES = {
         table=WORKERS,
         call=register,
         meanwhile=lambda stores, key: stores.workers.request_drain(key),
-        answer=AlreadyExists,
     ),
     "beat, removed since": Case(
         table=WORKERS,

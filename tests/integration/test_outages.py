@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import pytest
 
-from integration.fast import FAST, LEASE
+from integration.fast import FAST, LEASE, scaled
 from integration.fast import ended as ended_of
 from integration.proxy import (
     Fault,
@@ -188,7 +188,7 @@ async def test_single_lost_answers_are_not_noticed(
     stores, _ = real
     proxy.fault = losing_every(4)
     # A heartbeat has time for a second try, also on a machine with other work.
-    calm = {"STREAMER_PRESENCE_HEARTBEAT": "2s", "STREAMER_PRESENCE_LEASE": "10s"}
+    calm = {"STREAMER_PRESENCE_HEARTBEAT": scaled(2), "STREAMER_PRESENCE_LEASE": scaled(10)}
     workers = [start(**calm), start(**calm)]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
     ended = await ended_of(stores, *(each.request_id for each in stored))

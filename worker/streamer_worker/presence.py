@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import anyio
 
 from streamer_store import Clock, NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
-from streamer_worker.events import Events, FleetLooked, HeartbeatTried
+from streamer_worker.events import Events, FleetLooked, HeartbeatTried, StepFailed
 from streamer_worker.fleet import Fleet, FleetView
 from streamer_worker.settings import PresenceSettings
 
@@ -91,9 +91,10 @@ class Presence:
         while True:
             try:
                 await self._register()
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if self._clock.steady() + self._settings.heartbeat > until:
                     raise
+                self._events.emit(StepFailed(loop="register", error=error))
                 await anyio.sleep(self._settings.heartbeat)
             else:
                 return

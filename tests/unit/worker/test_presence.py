@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from streamer_store import AlreadyExists, Clock, StoreUnavailable, WorkerRow
-from streamer_worker.events import FleetLooked, HeartbeatTried
+from streamer_worker.events import FleetLooked, HeartbeatTried, StepFailed
 from streamer_worker.fleet import FleetView
 from streamer_worker.presence import Presence, Vitals
 from streamer_worker.settings import PresenceSettings
@@ -121,6 +121,7 @@ async def test_a_slow_answer_does_not_end_a_start(
     world.engine.fail(operation, times=3, lands=lands)
     bench = await registered(world, clock=world.clock)
     assert [each.worker_id for each in bench.told.views[-1].live] == ["me"]
+    assert [each.loop for each in world.recorder.of(StepFailed)] == ["register"] * 3
 
 
 @virtual_time

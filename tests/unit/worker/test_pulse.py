@@ -129,9 +129,9 @@ async def test_the_row_is_there_when_the_pulse_has_begun(bench: Bench) -> None:
 
 async def test_what_stops_the_registration_is_raised(bench: Bench) -> None:
     """The store's own error, and no thread is left."""
-    bench.world.engine.fail("put")
+    bench.world.engine.fail("put", times=10**6)
     with pytest.raises(StoreUnavailable), ungrouped():
-        await bench.pulse().__aenter__()
+        await bench.pulse(lease=0.4).__aenter__()
     assert (heartbeats(), bench.closed) == ([], 1)
 
 
