@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from streamer_store import SystemClock
-from streamer_worker.families import PREFIX
-from streamer_worker.metrics import Metrics
+from streamer_worker.monitoring.metric_families import PREFIX
+from streamer_worker.monitoring.metrics import Metrics
 from streamer_worker.settings import Settings, value_text, variable_of
 
 DOCS = Path(__file__).parent

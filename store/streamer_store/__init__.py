@@ -34,7 +34,6 @@ from streamer_store.models import (
     Connection,
     EventType,
     Progress,
-    RequestStatus,
     Subscription,
     WorkerRow,
 )
@@ -49,6 +48,7 @@ from streamer_store.protocols import (
 )
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.stores import Stores, memory_stores
+from streamer_store.transitions import RequestStatus
 
 __all__ = [
     "AccessDenied",

@@ -24,17 +24,10 @@ from streamer_store.errors import (
     ValidationError,
     located,
 )
-from streamer_store.models import (
-    AsyncRequest,
-    Candidate,
-    Claim,
-    Progress,
-    RequestStatus,
-    require_text,
-)
+from streamer_store.models import AsyncRequest, Candidate, Claim, Progress, require_text
 from streamer_store.rescues import Rescued, WorkerLoss, after_loss
 from streamer_store.schema import REQUESTS
-from streamer_store.transitions import WAITING
+from streamer_store.transitions import WAITING, RequestStatus
 from streamer_store.values import Item, encode
 
 if TYPE_CHECKING:

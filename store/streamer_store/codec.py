@@ -20,11 +20,11 @@ from streamer_store.models import (
     Candidate,
     Connection,
     EventType,
-    RequestStatus,
     Subscription,
     WorkerRow,
 )
 from streamer_store.times import NEVER, format_time, parse_time
+from streamer_store.transitions import RequestStatus
 from streamer_store.values import AttributeValue, Item, decode, encode, encode_document
 
 _REASON_CHARS: Final = 200

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamer_store.models import RequestStatus
+    from streamer_store.transitions import RequestStatus
 
 
 class StoreError(Exception):

@@ -9,20 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 from streamer_store.errors import ValidationError
+from streamer_store.transitions import RequestStatus
 from streamer_store.values import shown
 
 DEFAULT_MAX_RETRIES = 3
 # A larger one could not be counted up: DynamoDB keeps 38 digits, and JSON's readers fewer.
 LARGEST_COUNT = 2**53 - 1
-
-
-class RequestStatus(StrEnum):
-    PENDING = "PENDING"
-    PROCESSING = "PROCESSING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    RETRYING = "RETRYING"
 
 
 class EventType(StrEnum):

@@ -16,10 +16,10 @@ from streamer_store.errors import (
     ConcurrentModification,
     NotFound,
 )
-from streamer_store.models import AsyncRequest, RequestStatus, known_status, require_text
+from streamer_store.models import AsyncRequest, known_status, require_text
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.schema import REQUESTS
-from streamer_store.transitions import TERMINAL, WAITING, sources
+from streamer_store.transitions import TERMINAL, WAITING, RequestStatus, sources
 from streamer_store.values import Item
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from streamer_store.models import (
     Connection,
     EventType,
     Progress,
-    RequestStatus,
     Subscription,
     WorkerRow,
 )
 from streamer_store.rescues import Rescued, WorkerLoss
+from streamer_store.transitions import RequestStatus
 from streamer_store.values import Item
 
 

@@ -27,7 +27,6 @@ from streamer_store.models import (
     AsyncRequest,
     Candidate,
     Claim,
-    RequestStatus,
     known_status,
     require_limit,
     require_text,
@@ -37,6 +36,7 @@ from streamer_store.moves import Moves
 from streamer_store.protocols import CandidatePage, Depth, WorkerRegistry
 from streamer_store.schema import REQUEST_TTL, REQUESTS, Index
 from streamer_store.times import epoch, parse_time, text_after, text_before
+from streamer_store.transitions import RequestStatus
 from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
 
 if TYPE_CHECKING:

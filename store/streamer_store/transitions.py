@@ -1,10 +1,27 @@
-"""Which status may follow which (pure)."""
+"""The statuses of a request, and which may follow which (pure)."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
-from streamer_store.models import RequestStatus
+
+class RequestStatus(StrEnum):
+    """The attribute Status of a request. FOLLOWS says which status may follow which."""
+
+    PENDING = "PENDING"
+    """Waits for its first attempt, or was redriven or released."""
+    PROCESSING = "PROCESSING"
+    """A worker has claimed it."""
+    COMPLETED = "COMPLETED"
+    """Its handler returned; it has a Result."""
+    FAILED = "FAILED"
+    """It has used its attempts, or can never succeed; it has an Error and an ErrorCode."""
+    CANCELLED = "CANCELLED"
+    """Somebody cancelled it. Its handler is interrupted."""
+    RETRYING = "RETRYING"
+    """Waits until RetryAfter for its next attempt."""
+
 
 _P = RequestStatus
 
@@ -20,11 +37,6 @@ FOLLOWS: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
 
 WAITING: Final = frozenset({_P.PENDING, _P.RETRYING})
 TERMINAL: Final = frozenset({_P.COMPLETED, _P.FAILED, _P.CANCELLED})
-
-
-def allowed(before: RequestStatus, after: RequestStatus) -> bool:
-    """Whether a request in `before` may move to `after`; a status never follows itself."""
-    return after in FOLLOWS[before]
 
 
 def sources(after: RequestStatus) -> frozenset[RequestStatus]:

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from streamer_store.engine import Absent, Below, Condition, OneOf, Put, Update, equals
 from streamer_store.errors import ValidationError
-from streamer_store.models import AsyncRequest, Candidate, Claim, Progress, RequestStatus
+from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.rescues import Rescued
 from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.times import epoch, format_time
+from streamer_store.transitions import RequestStatus
 from streamer_store.values import AttributeValue, Item, encode, encode_document
 
 _CANCELS: Final = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")

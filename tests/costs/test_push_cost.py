@@ -17,7 +17,7 @@ from unit.worker.harness import Recorder
 
 if TYPE_CHECKING:
     from streamer_store import Stores
-    from streamer_worker.push.opening import Push
+    from streamer_worker.push.push_thread import Push
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 

@@ -23,7 +23,7 @@ from streamer_store import Connection, Stores, SystemClock, open_stores
 from streamer_worker.events import Events
 from streamer_worker.push.apigateway import Poster, open_poster
 from streamer_worker.push.messages import CompleteMessage
-from streamer_worker.push.opening import Push, push_on_thread
+from streamer_worker.push.push_thread import Push, push_on_thread
 from streamer_worker.settings import NotifierSettings
 from support import open_sockets, until_open_sockets
 from unit.worker.harness import Recorder

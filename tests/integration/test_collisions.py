@@ -15,7 +15,7 @@ from streamer_worker import Context, handler
 from streamer_worker.app import app_on
 from streamer_worker.events import ClaimTried, Event, RequestFinished
 from streamer_worker.handlers.registry import registry
-from streamer_worker.push.opening import push_off
+from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from streamer_store import (
 )
 from streamer_worker.events import Events, PushBroken
 from streamer_worker.push.errors import Gone, PushFailed
-from streamer_worker.push.opening import push_on_thread
+from streamer_worker.push.push_thread import push_on_thread
 from streamer_worker.settings import NotifierSettings
 from unit.worker.harness import Recorder
 

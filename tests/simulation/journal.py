@@ -10,7 +10,7 @@ from streamer_store.engine import Put, Update
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_store.values import Item
 from streamer_store.writes import settle_version
-from streamer_worker.codes import WORKER_LOST
+from streamer_worker.error_codes import WORKER_LOST
 from streamer_worker.settings import PresenceSettings
 
 _SETTINGS: Final = PresenceSettings()

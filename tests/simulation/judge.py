@@ -11,7 +11,7 @@ from simulation.journal import Journal
 from simulation.schedule import Faults, Job, Schedule
 from streamer_store import AsyncRequest, RequestStatus
 from streamer_store.transitions import TERMINAL
-from streamer_worker.codes import WORKER_LOST
+from streamer_worker.error_codes import WORKER_LOST
 
 FAILED = RequestStatus.FAILED
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from streamer_store import AsyncRequest, RequestQueue, RequestStatus
 from streamer_worker import Context, Reject, handler
 from streamer_worker.events import RequestFinished
-from streamer_worker.families import PREFIX
+from streamer_worker.monitoring.metric_families import PREFIX
 from streamer_worker.settings import PollSettings
 from unit.worker.harness import make_world, running
 

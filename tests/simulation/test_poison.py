@@ -13,8 +13,8 @@ from simulation.schedule import Job, Kind, Schedule, Trouble
 from simulation.world import ends, story
 from streamer_store import AsyncRequest, RequestStatus, writes
 from streamer_store.rescues import Rescued
-from streamer_worker.codes import WORKER_LOST
-from streamer_worker.probation import Probation
+from streamer_worker.error_codes import WORKER_LOST
+from streamer_worker.intake.probation import Probation
 
 COMPLETED, FAILED = RequestStatus.COMPLETED, RequestStatus.FAILED
 INNOCENT = Job(seconds=4)

@@ -26,10 +26,10 @@ from simulation.schedule import (
 from simulation.world import simulate, story
 from streamer_store import claims, workers, writes
 from streamer_store.engine import Absent
-from streamer_worker.dispatcher import Dispatcher
-from streamer_worker.fleet import Fleet
-from streamer_worker.presence import Presence
-from streamer_worker.progress import ProgressWriter
+from streamer_worker.execution.dispatcher import Dispatcher
+from streamer_worker.execution.progress import ProgressWriter
+from streamer_worker.fleet.heartbeat import Presence
+from streamer_worker.fleet.view import Fleet
 
 FIRST = int(os.environ.get("STREAMER_TEST_SEED", "0"))
 COUNT = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))

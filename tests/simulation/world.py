@@ -23,7 +23,7 @@ from streamer_store.transitions import TERMINAL
 from streamer_worker import RetryLater, RetryPolicy, handler
 from streamer_worker.app import app_on
 from streamer_worker.handlers.registry import registry
-from streamer_worker.push.opening import push_off
+from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import (
     HandlerSettings,
     HttpSettings,

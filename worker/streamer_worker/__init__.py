@@ -2,8 +2,8 @@
 
 from streamer_worker.handlers.context import Context, HandlerCancelled, SyncContext
 from streamer_worker.handlers.definition import Call, Handler, HandlerGroup, handler
+from streamer_worker.handlers.exceptions import Reject, RetryLater
 from streamer_worker.handlers.schema import PayloadInvalid
-from streamer_worker.handlers.verdicts import Reject, RetryLater
 from streamer_worker.retry import RetryPolicy
 
 __all__ = [

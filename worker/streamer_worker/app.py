@@ -22,8 +22,7 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.errors import ungrouped
-from streamer_worker.announcer import Announcer
-from streamer_worker.calling import Caller
+from streamer_worker.concurrency.shutdown import Stop, then_cancel
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import (
     Events,
@@ -34,16 +33,20 @@ from streamer_worker.events import (
     WorkerStarted,
     WorkerStopped,
 )
+from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.lifespans import CANCELLING, LEAVING, Lifespans
+from streamer_worker.execution.processes.pool import Processes
+from streamer_worker.fleet.heartbeat_thread import pulse_here, pulse_on_thread
+from streamer_worker.fleet.loop_watchdog import End, InterpreterWatchdog, telling
 from streamer_worker.handlers.registry import Registry
-from streamer_worker.health import Health
-from streamer_worker.http import http_server
-from streamer_worker.life import LIFE_SECONDS, Life, Parts
-from streamer_worker.lifespans import CANCELLING, LEAVING, Lifespans
-from streamer_worker.metrics import Metrics
-from streamer_worker.processes.pool import Processes
-from streamer_worker.pulse import pulse_here, pulse_on_thread
+from streamer_worker.incarnation import LIFE_SECONDS, Life, Parts
+from streamer_worker.monitoring.health import Health
+from streamer_worker.monitoring.http_server import http_server
+from streamer_worker.monitoring.metrics import Metrics
+from streamer_worker.monitoring.systemd import Systemd
+from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.apigateway import open_poster
-from streamer_worker.push.opening import (
+from streamer_worker.push.push_thread import (
     ENDS_WITHIN,
     FLUSH,
     PushOpener,
@@ -52,9 +55,6 @@ from streamer_worker.push.opening import (
 )
 from streamer_worker.retry import backoff
 from streamer_worker.settings import Settings
-from streamer_worker.stop import Stop, then_cancel
-from streamer_worker.systemd import Systemd
-from streamer_worker.watch import End, InterpreterWatchdog, telling
 
 Result = TypeVar("Result")
 

@@ -23,7 +23,7 @@ from streamer_store.errors import (
     Undecodable,
     ValidationError,
 )
-from streamer_store.models import RequestStatus
+from streamer_store.transitions import RequestStatus
 
 WHERE = {"operation": "claim", "table": "requests", "key": "r1"}
 MADE: list[StoreError] = [

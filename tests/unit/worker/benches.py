@@ -13,23 +13,36 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim
 from streamer_worker import Context, Handler, RetryPolicy, handler
-from streamer_worker.announcer import Announcer
-from streamer_worker.calling import Caller
-from streamer_worker.claimer import Claimer
-from streamer_worker.dispatcher import Dispatcher
-from streamer_worker.fleet import FleetView
+from streamer_worker.execution.dispatcher import Dispatcher
+from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.processes.pool import Processes
+from streamer_worker.execution.settler import Settler
+from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
-from streamer_worker.limits import Limits
-from streamer_worker.poller import Poller
-from streamer_worker.probation import Probation
-from streamer_worker.processes.pool import Processes
+from streamer_worker.intake.claimer import Claimer
+from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.poller import Poller
+from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import HandlerSettings, PollSettings, Settings
-from streamer_worker.settle import Settler
-from streamer_worker.sightings import Sightings
-from streamer_worker.slots import Assignment, Slots
 from unit.worker.harness import World, echo
 
 MIN_AGE = 45.0
+
+
+def announcer(world: World) -> Announcer:
+    return Announcer(push=world.pushed.append, clock=world.clock)
+
+
+def settler(world: World) -> Settler:
+    return Settler(
+        requests=world.stores.requests,
+        announcer=announcer(world),
+        events=world.events,
+        rng=world.rng,
+    )
 
 
 class DispatchBench:
@@ -41,14 +54,14 @@ class DispatchBench:
         self.dispatcher = Dispatcher(
             registry=registry(handlers),
             requests=world.stores.requests,
-            settler=Settler(requests=world.stores.requests, events=world.events, rng=world.rng),
+            settler=settler(world),
             slots=self.slots,
             caller=Caller(
                 threads=anyio.CapacityLimiter(HandlerSettings().threads),
                 processes=Processes(limit=1, log=None, events=world.events, grace=1.0),
                 states={},
             ),
-            announcer=Announcer(push=world.pushed.append, clock=world.clock),
+            announcer=announcer(world),
             settings=HandlerSettings(),
             max_rescues=5,
             events=world.events,
@@ -113,7 +126,7 @@ class PollBench:
             slots=self.slots,
             sightings=sightings,
             probation=self.probation,
-            announcer=Announcer(push=world.pushed.append, clock=world.clock),
+            announcer=announcer(world),
             events=world.events,
             clock=world.clock,
             rng=world.rng,

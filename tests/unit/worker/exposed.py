@@ -56,8 +56,8 @@ from streamer_worker.events import (
     WorkerStopped,
     WriteFenced,
 )
-from streamer_worker.families import PREFIX
-from streamer_worker.metrics import Metrics
+from streamer_worker.monitoring.metric_families import PREFIX
+from streamer_worker.monitoring.metrics import Metrics
 from support import ManualClock
 
 AWAY = StoreUnavailable("away")

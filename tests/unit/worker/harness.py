@@ -34,7 +34,7 @@ from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware, handler
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.messages import Message
-from streamer_worker.push.opening import Push, PushOpener
+from streamer_worker.push.push_thread import Push, PushOpener
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from support import START
 

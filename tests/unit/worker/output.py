@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from streamer_worker.events import Event
-from streamer_worker.logs import LogListener, configure_logging
+from streamer_worker.monitoring.logs import LogListener, configure_logging
 from streamer_worker.settings import LogSettings
 
 

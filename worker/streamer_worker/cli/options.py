@@ -15,8 +15,8 @@ from streamer_store import AsyncRequest, Clock, Stores, SystemClock, Undecodable
 from streamer_store.times import NEVER, format_time
 from streamer_worker.app import store_arguments
 from streamer_worker.cli.output import say
+from streamer_worker.sanitize import one_line
 from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
-from streamer_worker.texts import one_line
 
 Result = TypeVar("Result")
 

@@ -18,7 +18,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from streamer_worker.texts import ERROR_CHARS, one_line
+from streamer_worker.sanitize import ERROR_CHARS, one_line
 
 # The longest text of a cell. The first cell of a row is its id, there to be copied.
 CELL_CHARS: Final = 200

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock, ValidationError
-from streamer_worker.announcer import Announcer
 from streamer_worker.cli.options import (
     ConfigOption,
     JsonOption,
@@ -19,6 +18,7 @@ from streamer_worker.cli.options import (
 from streamer_worker.cli.output import json_text, print_fields, say, tell_json
 from streamer_worker.cli.watching import changes_of
 from streamer_worker.events import Event, Events, PushTried
+from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.apigateway import open_poster
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.settings import Settings, load_settings

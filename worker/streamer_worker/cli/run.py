@@ -15,18 +15,21 @@ from streamer_worker.app import LAST_SECONDS, App, open_app
 from streamer_worker.cli import faults
 from streamer_worker.cli.init import serve_as_init
 from streamer_worker.cli.options import ConfigOption
+from streamer_worker.concurrency.exits import Exit, open_standard_descriptors
+from streamer_worker.concurrency.stop_signals import StopSignals
 from streamer_worker.errors import HandlerLoadError, StartError
 from streamer_worker.events import ProcessEnding, SignalHandlersRestored
-from streamer_worker.exits import Exit, open_standard_descriptors
-from streamer_worker.forks import detach_forked_children, reset_signals_in_forked_children
+from streamer_worker.execution.processes.forks import (
+    detach_forked_children,
+    reset_signals_in_forked_children,
+)
+from streamer_worker.fleet.loop_watchdog import InterpreterWatchdog
 from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
-from streamer_worker.log_throttle import LogThrottle
-from streamer_worker.logs import LogListener, WorkerLog, configure_logging
+from streamer_worker.monitoring.log_throttle import LogThrottle
+from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
+from streamer_worker.monitoring.worker_log import hold_sensitive_loggers
+from streamer_worker.sanitize import message_of
 from streamer_worker.settings import Settings, load_settings
-from streamer_worker.stop_signals import StopSignals
-from streamer_worker.texts import message_of
-from streamer_worker.watch import InterpreterWatchdog
-from streamer_worker.worker_log import hold_sensitive_loggers
 
 _ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
 _THREADS_END_WITHIN: Final = 1.0

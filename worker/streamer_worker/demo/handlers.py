@@ -8,7 +8,7 @@ import anyio
 
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import handler
-from streamer_worker.handlers.verdicts import Reject
+from streamer_worker.handlers.exceptions import Reject
 
 _STEP = 0.1
 

@@ -15,7 +15,7 @@ from streamer_store import AsyncRequest
 from streamer_worker.handlers.context import Context, State
 from streamer_worker.handlers.schema import PayloadSchema, is_async, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
-from streamer_worker.texts import without_surrogates
+from streamer_worker.sanitize import without_surrogates
 
 HandlerFunction = Callable[..., Any]
 Call = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points, packages_distributions
 from typing import Any, Final
@@ -15,8 +15,7 @@ from streamer_worker.handlers.definition import (
     Middleware,
     check_middleware,
 )
-from streamer_worker.processes.wire import not_importable
-from streamer_worker.texts import message_of, readable
+from streamer_worker.sanitize import message_of, readable
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
@@ -182,3 +181,21 @@ def _distribution(entry: EntryPoint) -> str | None:
 def _where(entry: EntryPoint) -> str:
     distribution = entry.dist.name if entry.dist is not None else "unknown distribution"
     return f"{distribution} ({entry.name} = {entry.value})"
+
+
+def not_importable(function: Callable[..., Any]) -> str | None:
+    """Return why a child could not find the function; None when it can."""
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", None)
+    if module is None or name is None:
+        return "it has no module and name to be found by"
+    if module == "__main__":
+        return "it is defined in the program itself, not in a module"
+    if "<" in name or "." in name:
+        return "it does not stand at the top level of its module"
+    if module not in sys.modules:
+        return f"its module {module} is not imported"
+    found = getattr(sys.modules[module], name, None)
+    if getattr(found, "function", found) is not function:
+        return f"{module}.{name} is something else"
+    return None

@@ -27,11 +27,11 @@ from streamer_worker.events import (
     PushTried,
     StepFailed,
 )
-from streamer_worker.push.audience import Audience
 from streamer_worker.push.endpoints import url_of
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.push.outbox import Letter, Outbox, Record
+from streamer_worker.push.recipients import Audience
 from streamer_worker.retry import backoff
 from streamer_worker.settings import NotifierSettings
 

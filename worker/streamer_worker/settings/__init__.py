@@ -24,7 +24,7 @@ from streamer_worker.settings.models import (
     RescueSettings,
     Settings,
 )
-from streamer_worker.settings.words import seconds, value_text
+from streamer_worker.settings.parsing import seconds, value_text
 
 __all__ = [
     "CONFIG_VARIABLE",

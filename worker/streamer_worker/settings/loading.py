@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from streamer_worker.errors import SettingsError
 from streamer_worker.settings.environment import meant_as_settings, names_of, variable_of
 from streamer_worker.settings.models import Settings
-from streamer_worker.settings.words import value_text
+from streamer_worker.settings.parsing import value_text
 
 _CREDENTIALS = re.compile(r"//[^/@]*@")
 _SHOWN_CHARS = 100

@@ -21,9 +21,9 @@ from pydantic_settings import (
 )
 
 from streamer_store.rescues import MAX_RESCUES
-from streamer_worker.cpus import usable_cpus
+from streamer_worker.settings.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
-from streamer_worker.settings.words import as_levels, as_list, seconds
+from streamer_worker.settings.parsing import as_levels, as_list, seconds
 
 _DAY = 86400.0
 _BEATS_PER_LEASE = 3

@@ -21,21 +21,21 @@ from streamer_store import (
     memory_stores,
 )
 from streamer_store.writes import cancel_version
-from streamer_worker.announcer import Announcer
-from streamer_worker.calling import Caller
-from streamer_worker.dispatcher import Dispatcher
 from streamer_worker.events import Event, Events, HandlerRaised
+from streamer_worker.execution.attempt import Interruption
+from streamer_worker.execution.dispatcher import Dispatcher
+from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.lifespans import Lifespans
+from streamer_worker.execution.outcome import Outcome
+from streamer_worker.execution.processes.pool import Processes
+from streamer_worker.execution.settler import Settler
 from streamer_worker.handlers.context import Context, Link, Told
 from streamer_worker.handlers.definition import Call, Handler, Middleware
 from streamer_worker.handlers.registry import registry
-from streamer_worker.lifespans import Lifespans
-from streamer_worker.outcome import Outcome
-from streamer_worker.processes.pool import Processes
+from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import Message, encode
-from streamer_worker.running import Interruption
 from streamer_worker.settings import HandlerSettings, RescueSettings
-from streamer_worker.settle import Settler
-from streamer_worker.slots import Assignment, Slots
 
 _LIFESPAN: Final[Any] = object()
 _REQUEST_ID: Final = "request-1"
@@ -153,6 +153,7 @@ async def start_handler(
     stores = memory_stores(clock=clock, rng=rng)
     run = HandlerRun(await _claimed(stores, handler, payload, attempt, request), stores)
     events = Events(run._heard)
+    announcer = Announcer(push=run._push, clock=clock)
     settings = HandlerSettings()
     slots = Slots(1, events=events)
     async with (
@@ -165,12 +166,14 @@ async def start_handler(
                 for action, each in registered.items()
             },
             requests=stores.requests,
-            settler=_NotingSettler(run, requests=stores.requests, events=events, rng=rng),
+            settler=_NotingSettler(
+                run, requests=stores.requests, announcer=announcer, events=events, rng=rng
+            ),
             slots=slots,
             caller=Caller(
                 threads=anyio.CapacityLimiter(settings.threads), processes=processes, states=states
             ),
-            announcer=Announcer(push=run._push, clock=clock),
+            announcer=announcer,
             settings=settings,
             max_rescues=RescueSettings().max_rescues,
             events=events,

@@ -19,7 +19,7 @@ from streamer_worker.events import Event, Events, RequestFinished
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.notifier import Notifier
-from streamer_worker.push.opening import push_here
+from streamer_worker.push.push_thread import push_here
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 

@@ -12,8 +12,8 @@ from streamer_store import Connection, EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import PushFailed
 from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
-from streamer_worker.push.opening import Mailbox
 from streamer_worker.push.outbox import Letter, Outbox
+from streamer_worker.push.push_thread import Mailbox
 from support import START
 from unit.worker.harness import Recorder, World, virtual_time
 from unit.worker.push.test_notifier import ENDPOINT, opened
@@ -64,7 +64,7 @@ async def test_a_mailbox_that_is_full_drops_progress_before_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The oldest first; all that is dropped is told."""
-    monkeypatch.setattr("streamer_worker.push.opening._MOST", 10)
+    monkeypatch.setattr("streamer_worker.push.push_thread._MOST", 10)
     recorder = Recorder()
     mailbox = Mailbox(Events(recorder))
     for number in range(8):
@@ -82,7 +82,7 @@ async def test_a_mailbox_that_is_full_of_ends_drops_the_oldest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Progress that comes then is dropped at once."""
-    monkeypatch.setattr("streamer_worker.push.opening._MOST", 10)
+    monkeypatch.setattr("streamer_worker.push.push_thread._MOST", 10)
     recorder = Recorder()
     mailbox = Mailbox(Events(recorder))
     for number in range(12):

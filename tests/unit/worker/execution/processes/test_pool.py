@@ -1,0 +1,425 @@
+"""Functions in processes: what crosses, and what ends whom."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import ClaimLost, ItemTooLarge, RequestNotPending, RequestStatus
+from streamer_store import ValidationError as StoreValidationError
+from streamer_worker import Reject, RetryLater
+from streamer_worker.events import ChildEnded, ChildStarted, Events
+from streamer_worker.execution.processes.pool import Processes
+from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
+from streamer_worker.handlers.context import Facts, Told
+from streamer_worker.handlers.registry import not_importable
+from support import START
+from unit.worker.execution.processes import functions
+from unit.worker.harness import PATIENCE, Recorder
+
+pytestmark = pytest.mark.anyio
+
+FACTS = Facts(
+    request_id="r1",
+    action="act",
+    attempt=2,
+    max_retries=3,
+    deadline=START,
+    metadata={"trace": 1},
+    last_checkpoint=[5],
+)
+GRACE = 0.3
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on both, in real time."""
+    return str(request.param)
+
+
+class NotedLink:
+    """A Link that notes what comes, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.cancelled = False
+        self.told: list[tuple[float | None, str | None, bool]] = []
+        self.saved: list[Any] = []
+        self.refuse: Exception | None = None
+        self._changed = anyio.Event()
+
+    async def progress(self, told: Told) -> None:
+        self.told.append((told.fraction, told.message, told.reset))
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def checkpoint(self, value: Any) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.saved.append(value)
+
+    def tell(self, *_: Any, **__: Any) -> bool:
+        raise AssertionError("a process does not tell from a thread")
+
+    def wake(self) -> None:
+        raise AssertionError("a process wakes nobody")
+
+    async def until_told(self, times: int = 1) -> None:
+        with anyio.fail_after(PATIENCE):
+            while len(self.told) < times:
+                await self._changed.wait()
+
+    async def pid(self) -> int:
+        """Return the process's id, which it tells as its message."""
+        await self.until_told()
+        return int(self.told[0][1] or "")
+
+
+class Bench:
+    def __init__(self, pool: Processes, recorder: Recorder) -> None:
+        self.pool = pool
+        self.recorder = recorder
+        self.link = NotedLink()
+
+    async def run(
+        self, function: Callable[..., Any], payload: Any = None, link: NotedLink | None = None
+    ) -> Any:
+        with anyio.fail_after(PATIENCE):
+            return await self.pool.run(function, payload, FACTS, link or self.link)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    recorder = Recorder()
+    pool = Processes(limit=2, log=None, events=Events(recorder), grace=GRACE)
+    async with pool:
+        yield Bench(pool, recorder)
+
+
+async def gone(pid: int) -> None:
+    """Wait until there is no such process."""
+    with anyio.fail_after(PATIENCE), suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            await anyio.sleep(0.01)
+
+
+async def test_payload_context_and_result_cross(bench: Bench) -> None:
+    """Both ways, whole."""
+    assert await bench.run(functions.double, {"n": [1, None]}) == [
+        {"n": [1, None]},
+        "r1",
+        2,
+        {"trace": 1},
+        [5],
+    ]
+
+
+async def test_a_decorated_function_is_found(bench: Bench) -> None:
+    """The name in the module is then that of a Handler."""
+    assert await bench.run(functions.decorated.function, {"n": 1}) == {"n": 1}
+
+
+async def test_a_process_is_used_again(bench: Bench) -> None:
+    """And it is not ours."""
+    first = await bench.run(functions.pid)
+    assert first == await bench.run(functions.pid)
+    assert first != os.getpid()
+    assert len(bench.recorder.of(ChildStarted)) == 1
+
+
+@pytest.mark.parametrize(
+    ("which", "kind", "text"),
+    [
+        ("value", ValueError, "no rows"),
+        ("exit", SystemExit, "3"),
+        ("odd", RuntimeError, "Odd: a b"),
+        ("local", RuntimeError, "Local: gone"),
+    ],
+)
+async def test_an_exception_crosses_with_its_traceback(
+    bench: Bench, which: str, kind: type[BaseException], text: str
+) -> None:
+    """One that cannot cross does so by name; the process lives on."""
+    before = await bench.run(functions.pid)
+    with pytest.raises(kind, match=text) as caught:
+        await bench.run(functions.raises, which)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "in raises" in shown
+    assert await bench.run(functions.pid) == before
+
+
+async def test_verdicts_cross_as_they_are(bench: Bench) -> None:
+    """With code, delay and all."""
+    with pytest.raises(Reject) as rejected:
+        await bench.run(functions.raises, "reject")
+    assert (str(rejected.value), rejected.value.code) == ("no account", "NO_ACCOUNT")
+    with pytest.raises(RetryLater) as later:
+        await bench.run(functions.raises, "later")
+    assert (later.value.after.total_seconds(), later.value.counts) == (7, True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreValidationError("details", "wrong"),
+        ItemTooLarge("item", "too large", size=5, table="t", key="k"),
+        ClaimLost("gone", status="FAILED", operation="complete"),
+        RequestNotPending("no", status=RequestStatus.FAILED),
+    ],
+)
+def test_store_errors_survive_a_copy(error: Exception) -> None:
+    """With all of their fields."""
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize(
+    ("how", "text"), [("kill", r"signal 9 \(SIGKILL\)"), ("exit", "exit code 7")]
+)
+async def test_a_process_that_dies_fails_its_call_alone(bench: Bench, how: str, text: str) -> None:
+    """Another runs on, and the next has a new process."""
+    other = NotedLink()
+    async with anyio.create_task_group() as tasks:
+        done: list[Any] = []
+
+        async def run_other() -> None:
+            done.append(await bench.run(functions.until_draining, None, other))
+
+        tasks.start_soon(run_other)
+        await other.until_told()
+        with pytest.raises(WorkerCrashed, match=text):
+            await bench.run(functions.dies, how)
+        assert await bench.run(functions.double, 1) == [1, "r1", 2, {"trace": 1}, [5]]
+        other.draining = True
+    assert done == ["drained"]
+    (ended,) = bench.recorder.of(ChildEnded)
+    assert "of the handler" in ended.how
+
+
+async def cancelled(
+    bench: Bench, function: Callable[..., Any], payload: Any, *, stopped: bool = False
+) -> int:
+    """Cancel a call once it has told its process's id, which is returned."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, function, payload)
+        pid = await bench.link.pid()
+        if stopped:
+            os.kill(pid, signal.SIGSTOP)
+        tasks.cancel_scope.cancel()
+    return pid
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_cancelling_ends_the_process(bench: Bench, *, stopped: bool) -> None:
+    """Also one that ignores it, or stands still."""
+    began = anyio.current_time()
+    await gone(await cancelled(bench, functions.stubborn, None, stopped=stopped))
+    assert anyio.current_time() - began < GRACE + 5
+    assert (await bench.run(functions.double, 1))[0] == 1
+
+
+async def test_a_handler_may_clean_up_when_it_is_cancelled(bench: Bench, tmp_path: Path) -> None:
+    """It sees `cancelled`, and its next progress raises HandlerCancelled."""
+    await cancelled(bench, functions.cooperative, str(tmp_path / "told"))
+    assert (tmp_path / "told").read_text() == "cleaned up"
+
+
+async def test_what_a_handler_has_started_ends_with_it(bench: Bench, tmp_path: Path) -> None:
+    """Its own subprocesses, too."""
+    await cancelled(bench, functions.grandchild, str(tmp_path / "pid"))
+    await gone(int((tmp_path / "pid").read_text()))
+
+
+async def test_signals_to_the_group_are_not_for_the_child(bench: Bench) -> None:
+    """Its worker decides; what it starts itself has the usual ways."""
+    assert await bench.run(functions.signalled) == -signal.SIGTERM
+
+
+async def test_a_handler_learns_that_the_worker_drains(bench: Bench) -> None:
+    """Soon."""
+    bench.link.draining = True
+    assert await bench.run(functions.until_draining) == "drained"
+
+
+async def test_progress_crosses_rarely_and_the_last_always(bench: Bench) -> None:
+    """A hundred thousand reports are a few messages."""
+    await bench.run(functions.steps, 100_000)
+    assert bench.link.told[-1] == (1.0, "step 99999", False)
+    assert len(bench.link.told) < 60
+
+
+async def test_a_reset_is_not_lost_among_others(bench: Bench) -> None:
+    """The worker must know that smaller is meant."""
+    await bench.run(functions.resets)
+    assert bench.link.told[-1][0] == 0.2
+    assert any(reset for *_, reset in bench.link.told)
+
+
+async def test_what_was_told_before_a_long_silence_crosses_soon(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Not with the next report, which may be hours away."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, functions.told_then_quiet, str(tmp_path / "go"))
+        with anyio.fail_after(PATIENCE):
+            while (0.2, "newest", False) not in bench.link.told:
+                await bench.link.until_told(len(bench.link.told) + 1)
+        (tmp_path / "go").touch()
+
+
+async def test_wrong_progress_is_raised_where_it_is_told(bench: Bench) -> None:
+    """In the process."""
+    assert await bench.run(functions.wrong_progress) == "details.x"
+
+
+async def test_threads_of_a_handler_may_tell(bench: Bench) -> None:
+    """The largest stays."""
+    await bench.run(functions.in_threads)
+    assert bench.link.told[-1][0] == 0.9
+
+
+async def test_a_checkpoint_is_answered(bench: Bench) -> None:
+    """After the progress before it; what refuses it is raised in the process."""
+    assert await bench.run(functions.saves, {"row": 5}) == "saved"
+    assert bench.link.saved == [{"row": 5}]
+    assert bench.link.told[-1] == (0.5, "half", False)
+    bench.link.refuse = ItemTooLarge("item", "too large")
+    assert await bench.run(functions.saves, {"row": 6}) == "item refused"
+
+
+async def test_what_is_printed_does_not_get_in_between(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It comes out where the worker's comes out."""
+    assert await bench.run(functions.prints) == "printed"
+    told = capfd.readouterr()
+    assert "to stdout" in told.out
+    assert "to stderr" in told.err
+
+
+async def test_large_values_cross(bench: Bench) -> None:
+    """Megabytes, both ways."""
+    assert len(await bench.run(functions.large, 5_000_000)) == 5_000_000
+    assert (await bench.run(functions.double, "y" * 5_000_000))[0] == "y" * 5_000_000
+
+
+async def test_what_cannot_cross_is_told(bench: Bench) -> None:
+    """Payload or result; the process lives on."""
+    before = await bench.run(functions.pid)
+    with pytest.raises(ResultInvalid, match="result cannot be pickled"):
+        await bench.run(functions.not_picklable)
+    with pytest.raises(TypeError, match="payload cannot be pickled"):
+        await bench.run(functions.double, lambda: None)
+    assert await bench.run(functions.pid) == before
+
+
+async def test_the_limit_holds(bench: Bench) -> None:
+    """The third of three waits for one of two processes."""
+    links = [NotedLink() for _ in range(3)]
+    async with anyio.create_task_group() as tasks:
+        for link in links[:2]:
+            tasks.start_soon(bench.run, functions.until_draining, None, link)
+            await link.until_told()
+        tasks.start_soon(bench.run, functions.until_draining, None, links[2])
+        await anyio.wait_all_tasks_blocked()
+        links[0].draining = True
+        await links[2].until_told()
+        assert len(bench.recorder.of(ChildStarted)) == 2
+        links[1].draining = links[2].draining = True
+
+
+async def test_calls_that_come_at_once_have_a_process_each(bench: Bench) -> None:
+    """None is given one that another has just started, and not yet used."""
+    links = [NotedLink() for _ in range(2)]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, functions.until_draining, None, links[0])
+        await bench.recorder.wait_for(ChildStarted)
+        tasks.start_soon(bench.run, functions.until_draining, None, links[1])
+        for link in links:
+            await link.until_told()
+        for link in links:
+            link.draining = True
+    assert len(bench.recorder.of(ChildStarted)) == 2
+
+
+async def test_a_process_that_died_idle_is_not_used(bench: Bench) -> None:
+    """No call fails for it."""
+    pid = await bench.run(functions.pid)
+    os.kill(pid, signal.SIGKILL)
+    await gone(pid)
+    assert await bench.run(functions.pid) != pid
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:
+    """The next calls have their processes."""
+    for _ in range(3):
+        with anyio.move_on_after(0.05):
+            await bench.run(functions.stubborn)
+    with anyio.fail_after(PATIENCE):
+        assert await bench.run(functions.double, 1)
+    for each in bench.recorder.of(ChildStarted)[:-1]:
+        await gone(each.pid)
+
+
+async def test_no_process_is_left_at_the_end() -> None:
+    """Idle or not."""
+    recorder = Recorder()
+    async with Processes(limit=1, log=None, events=Events(recorder), grace=GRACE) as pool:
+        await pool.run(functions.pid, None, FACTS, NotedLink())
+    (started,) = recorder.of(ChildStarted)
+    await gone(started.pid)
+
+
+PARENT = """
+    import anyio, sys
+    from streamer_worker.events import Events
+    from streamer_worker.execution.processes.pool import Processes
+    from unit.worker.execution.processes import functions
+    from unit.worker.execution.processes.test_pool import FACTS, NotedLink
+
+    class Told(NotedLink):
+        async def progress(self, told):
+            print(told.message, flush=True)
+
+    async def main():
+        async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:
+            await pool.run(functions.stubborn, None, FACTS, Told())
+
+    anyio.run(main)
+"""
+
+
+async def test_a_killed_parent_leaves_no_process_behind() -> None:
+    """Although the child is deep in its work."""
+    path = os.pathsep.join(each for each in sys.path if each)
+    with subprocess.Popen(  # noqa: ASYNC220, S603
+        [sys.executable, "-c", textwrap.dedent(PARENT)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(await anyio.to_thread.run_sync(parent.stdout.readline))
+        parent.send_signal(signal.SIGKILL)
+    await gone(pid)
+
+
+def test_what_a_process_could_not_find_is_told() -> None:
+    """When the handler is loaded."""
+    assert not_importable(functions.double) is None
+    assert not_importable(functions.decorated.function) is None
+    assert "top level" in str(not_importable(lambda: None))
+    assert "top level" in str(not_importable(Bench.run))
+    assert "no module and name" in str(not_importable(5))  # type: ignore[arg-type]

@@ -1,0 +1,304 @@
+"""From a claim to a settled request."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import anyio
+import pytest
+
+from streamer_store import RequestStatus
+from streamer_worker import Context, Handler, handler
+from streamer_worker.events import ProgressWritten, RequestFinished, RequestStarted
+from streamer_worker.intake.slots import Assignment
+from unit.worker.benches import DispatchBench
+from unit.worker.harness import PATIENCE, Waiting, World, echo, is_progress, on_asyncio
+
+pytestmark = pytest.mark.anyio
+
+
+def raising(error: BaseException) -> Handler:
+    @handler("fail")
+    async def fail(_payload: dict[str, Any], _ctx: Context) -> None:
+        raise error
+
+    return fail
+
+
+async def test_a_result_completes_the_request(world: World) -> None:
+    """The handler gets the payload, and what it returns is stored."""
+    claim = await world.claim(payload={"n": 1})
+    assert await DispatchBench(world, echo).run(claim) == "completed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.result) == (RequestStatus.COMPLETED, {"n": 1})
+
+
+async def test_a_request_without_payload_gets_an_empty_one(world: World) -> None:
+    """A handler need not ask for None."""
+    claim = await world.claim()
+    await DispatchBench(world, echo).run(claim)
+    assert (await world.get(claim)).result == {}
+
+
+async def test_a_handler_is_given_the_request(world: World) -> None:
+    """Its context holds what the producer wrote, and attempts count from 1."""
+    contexts: list[Context] = []
+
+    @handler("look")
+    async def look(_payload: dict[str, Any], ctx: Context) -> None:
+        contexts.append(ctx)
+
+    claim = await world.claim(
+        "look",
+        connection_id="c",
+        user_id="u",
+        tenant_id="t",
+        retry_count=1,
+        max_retries=5,
+        payload={"_metadata": {"trace": "abc"}},
+    )
+    await DispatchBench(world, look).run(claim)
+    (ctx,) = contexts
+    assert (ctx.request_id, ctx.action, ctx.attempt) == (claim.request_id, "look", 2)
+    assert (ctx.connection_id, ctx.user_id, ctx.tenant_id) == ("c", "u", "t")
+    assert (ctx.max_retries, ctx.metadata) == (5, {"trace": "abc"})
+    assert ctx.created_at == claim.request.created_at
+
+
+async def test_progress_is_written_while_the_handler_runs(world: World) -> None:
+    """What the context reports is in the table soon."""
+    seen: list[float] = []
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> None:
+        await ctx.progress(0.4, "Reading rows", details={"rows": 3})
+        await world.recorder.wait_for(ProgressWritten)
+        seen.append((await world.stores.requests.get(ctx.request_id)).progress)
+
+    assert await DispatchBench(world, steps).run(await world.claim("steps")) == "completed"
+    assert seen == [0.4]
+
+
+async def test_an_unknown_action_fails(world: World) -> None:
+    """The code is INVALID_ACTION."""
+    claim = await world.claim("nobody_knows")
+    assert await DispatchBench(world, echo).run(claim) == "failed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "INVALID_ACTION")
+    assert "nobody_knows" in (stored.error or "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no rows"),
+        TimeoutError("no rows"),
+        SystemExit("no rows"),
+        KeyboardInterrupt("no rows"),
+        BaseExceptionGroup("no rows", [SystemExit(1)]),
+        GeneratorExit("no rows"),
+        StopAsyncIteration("no rows"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_handler_raises_fails_its_request_only(
+    error: BaseException, world: World
+) -> None:
+    """sys.exit() in a handler is a failure like any other: the worker goes on."""
+    bench = DispatchBench(world, raising(error), echo)
+    claim = await world.claim("fail")
+    assert await bench.run(claim) == "failed"
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "PROCESSING_FAILED")
+    assert "no rows" in (stored.error or "")
+    assert await bench.run(await world.claim()) == "completed"
+
+
+async def test_sys_exit_without_a_text_fails_the_request(world: World) -> None:
+    """The error is never empty."""
+
+    @handler("leave")
+    async def leave(_payload: dict[str, Any], _ctx: Context) -> None:
+        sys.exit()
+
+    claim = await world.claim("leave")
+    assert await DispatchBench(world, leave).run(claim) == "failed"
+    assert (await world.get(claim)).error
+
+
+@on_asyncio
+async def test_a_handler_that_raises_cancelled_error_by_itself_fails(world: World) -> None:
+    """Nobody cancelled anything: it is this request's failure, and the next one runs."""
+    bench = DispatchBench(world, raising(asyncio.CancelledError()), echo)
+    assert await bench.run(await world.claim("fail")) == "failed"
+    assert await bench.run(await world.claim()) == "completed"
+
+
+@on_asyncio
+async def test_a_handler_that_cancels_its_own_task_fails(world: World) -> None:
+    """asyncio's own cancellation of the task is no interruption by the worker."""
+
+    @handler("suicide")
+    async def suicide(_payload: dict[str, Any], _ctx: Context) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.sleep_forever()
+
+    bench = DispatchBench(world, suicide)
+    claim = await world.claim("suicide")
+    assert await bench.run(claim) == "failed"
+    assert (await world.get(claim)).status is RequestStatus.FAILED
+
+
+@on_asyncio
+@pytest.mark.parametrize("kind", ["timeout", "wait_for", "task_group"])
+async def test_asyncios_own_tools_work_in_a_handler(kind: str, world: World) -> None:
+    """Timeouts and task groups of asyncio end as asyncio says, inside the handler."""
+
+    async def fail() -> None:
+        raise ValueError("inner")
+
+    @handler("tools")
+    async def tools(_payload: dict[str, Any], _ctx: Context) -> str:
+        try:
+            if kind == "timeout":
+                async with asyncio.timeout(0.001):
+                    await anyio.sleep_forever()
+            elif kind == "wait_for":
+                await asyncio.wait_for(anyio.sleep_forever(), 0.001)
+            else:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(fail())
+                    tasks.create_task(anyio.sleep_forever())
+        except (TimeoutError, ExceptionGroup):
+            return "caught"
+        return "not interrupted"
+
+    claim = await world.claim("tools")
+    assert await DispatchBench(world, tools).run(claim) == "completed"
+    assert (await world.get(claim)).result == {"data": "caught"}
+
+
+async def test_a_result_that_cannot_be_stored_fails(world: World) -> None:
+    """The code is INVALID_RESULT, in the table and in the event."""
+
+    @handler("odd")
+    async def odd(_payload: dict[str, Any], _ctx: Context) -> Any:
+        return {"x": object()}
+
+    claim = await world.claim("odd")
+    assert await DispatchBench(world, odd).run(claim) == "failed"
+    assert (await world.get(claim)).error_code == "INVALID_RESULT"
+    (finished,) = world.recorder.of(RequestFinished)
+    assert finished.code == "INVALID_RESULT"
+
+
+@pytest.mark.parametrize(
+    ("operation", "outcome"), [("cancel", "cancelled"), ("delete", "claim_lost")]
+)
+async def test_losing_the_request_cancels_the_handler_soon_after_a_report(
+    operation: str, outcome: str, world: World
+) -> None:
+    """It is told as what it is, and nothing more is written."""
+    after: list[str] = []
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> None:
+        await getattr(world.stores.requests, operation)(ctx.request_id)
+        world.engine.calls.clear()
+        await ctx.progress(0.5)
+        await anyio.sleep(PATIENCE)
+        after.append("went on")
+
+    claim = await world.claim("steps")
+    assert await DispatchBench(world, steps).run(claim) == outcome
+    assert after == []
+    assert world.engine.calls == ["update"]
+
+
+async def test_a_handler_that_swallows_the_loss_writes_nothing(world: World) -> None:
+    """Returning a result after the claim was lost is too late."""
+
+    @handler("stubborn")
+    async def stubborn(_payload: dict[str, Any], ctx: Context) -> str:
+        await world.stores.requests.cancel(ctx.request_id)
+        try:
+            await ctx.progress(0.5)
+        except anyio.get_cancelled_exc_class():
+            return "here all the same"
+        return "never"
+
+    claim = await world.claim("stubborn")
+    assert await DispatchBench(world, stubborn).run(claim) == "cancelled"
+    assert (await world.get(claim)).result is None
+
+
+async def test_losing_the_request_without_a_report_is_found_when_settling(world: World) -> None:
+    """The fence catches what nobody noticed."""
+
+    @handler("silent")
+    async def silent(_payload: dict[str, Any], ctx: Context) -> str:
+        await world.stores.requests.cancel(ctx.request_id)
+        return "done"
+
+    claim = await world.claim("silent")
+    assert await DispatchBench(world, silent).run(claim) == "cancelled"
+
+
+async def test_an_outage_of_progress_does_not_fail_the_request(world: World) -> None:
+    """Progress is dropped, the result is stored."""
+
+    @handler("steps")
+    async def steps(_payload: dict[str, Any], ctx: Context) -> None:
+        await ctx.progress(0.5)
+
+    world.engine.fail("update", when=is_progress)
+    assert await DispatchBench(world, steps).run(await world.claim("steps")) == "completed"
+
+
+async def test_what_a_handler_does_to_its_payload_stays_with_it(world: World) -> None:
+    """The stored payload is the producer's."""
+
+    @handler("greedy")
+    async def greedy(payload: dict[str, Any], _ctx: Context) -> None:
+        payload["list"].append("mine")
+        payload.clear()
+
+    claim = await world.claim("greedy", payload={"list": [1]})
+    await DispatchBench(world, greedy).run(claim)
+    assert (await world.get(claim)).payload == {"list": [1]}
+
+
+async def test_attempts_are_told_from_start_to_end(world: World) -> None:
+    """Two events with the same ids; the second has outcome and duration."""
+    claim = await world.claim(retry_count=2)
+    await DispatchBench(world, echo).run(claim)
+    (started,) = world.recorder.of(RequestStarted)
+    (finished,) = world.recorder.of(RequestFinished)
+    assert started == RequestStarted(request_id=claim.request_id, action="echo", attempt=3)
+    assert (finished.request_id, finished.action, finished.attempt) == (
+        claim.request_id,
+        "echo",
+        3,
+    )
+    assert (finished.outcome, finished.code) == ("completed", None)
+    assert finished.seconds >= 0
+
+
+async def test_claims_run_side_by_side(world: World) -> None:
+    """A handler that waits holds up nobody."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler, echo)
+    send, receive = anyio.create_memory_object_stream[Assignment](10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run, receive, tasks)
+        for action in ("wait", "echo"):
+            send.send_nowait(bench.assigned(await world.claim(action)))
+        (finished,) = await world.recorder.wait_for(RequestFinished)
+        assert finished.action == "echo"
+        waiting.go.set()
+        send.close()
+    assert bench.slots.used == 0

@@ -1,0 +1,192 @@
+"""What becomes of running requests when the worker stops; what a handler leaves behind."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+
+from streamer_store import Claim, RequestStatus
+from streamer_worker import Context, handler
+from streamer_worker.events import RequestFinished
+from streamer_worker.execution.attempt import Interruption
+from streamer_worker.intake.slots import Assignment
+from unit.worker.benches import DispatchBench
+from unit.worker.harness import Waiting, World, echo, virtual_time
+
+pytestmark = pytest.mark.anyio
+LEAK: ContextVar[str] = ContextVar("LEAK", default="clean")
+
+
+async def stopped(bench: DispatchBench, claim: Claim, waiting: Waiting) -> RequestFinished:
+    """Run one claim and interrupt it once its handler waits."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
+        await anyio.wait_all_tasks_blocked()
+        assert waiting.started == 1
+        bench.dispatcher.end(Interruption.RELEASED)
+        tasks.cancel_scope.cancel()
+    assert bench.slots.used == 0
+    return bench.world.recorder.of(RequestFinished)[0]
+
+
+async def test_an_interrupted_request_goes_back_unharmed(world: World) -> None:
+    """PENDING again, no attempt used, for the next worker."""
+    waiting = Waiting()
+    claim = await world.claim("wait", retry_count=1)
+    finished = await stopped(DispatchBench(world, waiting.handler), claim, waiting)
+    assert (finished.outcome, waiting.cancelled) == ("released", 1)
+    stored = await world.get(claim)
+    assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 1)
+
+
+class Cleaning(Waiting):
+    """Raises an error of its own when it is cancelled."""
+
+    async def _run(self, payload: dict[str, Any], ctx: Context) -> str:
+        try:
+            return await super()._run(payload, ctx)
+        except anyio.get_cancelled_exc_class():
+            raise RuntimeError("cleaning up failed") from None
+
+
+class Grouped(Waiting):
+    """Fails beside a task that is cancelled."""
+
+    async def _run(self, payload: dict[str, Any], ctx: Context) -> str:
+        async def break_down() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise RuntimeError("cleaning up failed")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(break_down)
+            await super()._run(payload, ctx)
+        return "never"
+
+
+class Finishing(Waiting):
+    """Takes cancellation as a hint to come to an end."""
+
+    async def _run(self, payload: dict[str, Any], ctx: Context) -> str:
+        try:
+            return await super()._run(payload, ctx)
+        except anyio.get_cancelled_exc_class():
+            return "half"
+
+
+@pytest.mark.parametrize("kind", [Cleaning, Grouped])
+async def test_an_error_after_the_interruption_is_our_doing(
+    kind: type[Waiting], world: World
+) -> None:
+    """A handler that breaks because we cancelled it has not failed."""
+    waiting = kind()
+    claim = await world.claim("wait")
+    finished = await stopped(DispatchBench(world, waiting.handler), claim, waiting)
+    assert finished.outcome == "released"
+
+
+async def test_a_result_after_the_interruption_is_a_result(world: World) -> None:
+    """A handler that swallows cancellation and returns has done its work."""
+    waiting = Finishing()
+    claim = await world.claim("wait")
+    finished = await stopped(DispatchBench(world, waiting.handler), claim, waiting)
+    assert finished.outcome == "completed"
+    assert (await world.get(claim)).result == {"data": "half"}
+
+
+async def test_cancellation_from_outside_releases_the_request(world: World) -> None:
+    """Also when nobody said so before: the worker's own task was cancelled."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    claim = await world.claim("wait")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert bench.slots.used == 0
+    assert (await world.get(claim)).status is RequestStatus.PENDING
+
+
+async def test_while_draining_claims_are_released_not_run(world: World) -> None:
+    """A claim that was under way when the worker was stopped goes back."""
+    bench = DispatchBench(world, echo)
+    bench.dispatcher.drain()
+    claim = await world.claim()
+    assert await bench.run(claim) == "released"
+    assert (await world.get(claim)).status is RequestStatus.PENDING
+
+
+async def test_claims_that_wait_for_the_dispatcher_are_not_lost(world: World) -> None:
+    """Cancelled with claims still in the stream, it gives each of them back."""
+    bench = DispatchBench(world, echo)
+    bench.dispatcher.drain()
+    claims = [await world.claim() for _ in range(20)]
+    send, receive = anyio.create_memory_object_stream[Assignment](100)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run, receive, tasks)
+        await anyio.wait_all_tasks_blocked()
+        for claim in claims:
+            send.send_nowait(bench.assigned(claim))
+        tasks.cancel_scope.cancel()
+        send.close()
+    assert {(await world.get(claim)).status for claim in claims} == {RequestStatus.PENDING}
+    assert bench.slots.used == 0
+
+
+@virtual_time
+async def test_a_slot_is_held_until_the_outcome_is_written(world: World) -> None:
+    """An outage makes no room for more requests than the worker may have."""
+    bench = DispatchBench(world, echo)
+    claim = await world.claim()
+    fault = world.engine.hold("update")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
+        await fault.wait_reached()
+        assert bench.slots.used == 1
+        fault.let_go()
+    assert bench.slots.used == 0
+
+
+async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
+    """Neither into the next request nor into the worker; log fields neither."""
+    seen: list[tuple[str, Any]] = []
+
+    @handler("leaky")
+    async def leaky(_payload: dict[str, Any], ctx: Context) -> None:
+        seen.append((LEAK.get(), structlog.contextvars.get_contextvars().get("mine")))
+        LEAK.set(ctx.request_id)
+        structlog.contextvars.bind_contextvars(mine=ctx.request_id)
+
+    bench = DispatchBench(world, leaky)
+    send, receive = anyio.create_memory_object_stream[Assignment](10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run, receive, tasks)
+        for times in (1, 2):
+            send.send_nowait(bench.assigned(await world.claim("leaky")))
+            await world.recorder.wait_for(RequestFinished, times)
+        send.close()
+    assert seen == [("clean", None), ("clean", None)]
+    assert LEAK.get() == "clean"
+
+
+async def test_log_fields_of_a_request_are_there_while_it_runs_only(world: World) -> None:
+    """Worker, request, action and attempt; whatever the handler does to them."""
+    seen: list[dict[str, Any]] = []
+
+    @handler("look")
+    async def look(_payload: dict[str, Any], _ctx: Context) -> None:
+        seen.append(dict(structlog.contextvars.get_contextvars()))
+        structlog.contextvars.clear_contextvars()
+
+    bench = DispatchBench(world, look)
+    claim = await world.claim("look")
+    await bench.run(claim)
+    assert seen == [
+        {"worker_id": "me", "request_id": claim.request_id, "action": "look", "attempt": 1}
+    ]
+    assert structlog.contextvars.get_contextvars() == {}

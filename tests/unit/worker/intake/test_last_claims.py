@@ -1,0 +1,98 @@
+"""What happens at a stop to claims under way, to those never answered, and to the row."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamer_store import Claim, RequestStatus
+from streamer_worker.events import ClaimGivenBack, RequestFinished, RequestStarted, WorkerStopped
+from unit.worker.benches import PollBench
+from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
+
+pytestmark = [pytest.mark.anyio, virtual_time]
+
+
+async def test_claims_under_way_at_a_stop_have_five_seconds(world: World) -> None:
+    """An answer within them is taken, and the request released by its holder."""
+    request = await world.enqueue(max_retries=0)
+    fault = world.engine.hold("update", when=moves_to("PROCESSING"))
+    app = world.app([echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await fault.wait_reached()
+        app.stop()
+        await anyio.sleep(4.5)
+        fault.let_go()
+    assert [each.outcome for each in world.recorder.of(RequestFinished)] == ["released"]
+    assert world.recorder.of(ClaimGivenBack) == []
+    stored = await world.get(request)
+    assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
+
+
+async def test_claims_under_way_at_a_stop_have_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they would have had otherwise."""
+    monkeypatch.setattr("streamer_worker.intake.claimer._ANSWER_WITHIN", 600.0)
+    await world.enqueue()
+    fault = world.engine.hold("update", when=moves_to("PROCESSING"))
+    app = world.app([echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await fault.wait_reached()
+        began = anyio.current_time()
+        app.stop()
+    assert anyio.current_time() - began == pytest.approx(5, abs=0.5)
+    assert len(world.recorder.of(WorkerStopped)) == 1
+
+
+async def test_the_newest_hundred_unanswered_claims_go_back(world: World, bench: PollBench) -> None:
+    """Of older ones the sweeps have taken care; each that was not won is left alone."""
+    world.engine.fail("update", when=moves_to("PROCESSING"), times=150, lands=True)
+    requests = []
+    for _ in range(150):
+        requests.append(await world.enqueue(max_retries=0))
+        candidate = await world.candidate(requests[-1])
+        assert await bench.claimer.claim_all([candidate], print) == 0
+    await bench.claimer.give_back_all()
+    stored = [(await world.get(each)).status for each in requests]
+    assert stored == [RequestStatus.PROCESSING] * 50 + [RequestStatus.PENDING] * 100
+    assert len(world.recorder.of(ClaimGivenBack)) == 100
+
+
+async def test_the_row_stays_while_requests_are_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that does not end may land yet: others find the row, see it silent, and rescue."""
+    waiting = Waiting()
+    await world.enqueue("wait")
+    app = world.app([waiting.handler], drain_timeout=1.0)
+    go = anyio.Event()
+
+    async def endless(_claim: Claim, **_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await go.wait()
+
+    monkeypatch.setattr(world.stores.requests, "release", endless)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        app.stop()
+        await anyio.sleep(600)
+        held = await world.stores.workers.list()
+        go.set()
+    assert len(held) == 1
+    assert [each.worker_id for each in await world.stores.workers.list()] == [held[0].worker_id]
+
+
+async def test_the_row_goes_when_nothing_is_held(world: World) -> None:
+    """The other way round: nobody has to see it silent."""
+    waiting = Waiting()
+    await world.enqueue("wait")
+    app = world.app([waiting.handler], drain_timeout=1.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        app.stop()
+    assert await world.stores.workers.list() == []

@@ -1,0 +1,193 @@
+"""How much more a worker may run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from streamer_store import Candidate, RequestStatus
+from streamer_worker import Context, SyncContext, handler
+from streamer_worker.events import Events
+from streamer_worker.handlers.registry import registry
+from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.selection import Found, choose
+from streamer_worker.intake.slots import Slots
+from streamer_worker.settings import HandlerSettings, Settings
+from support import START, ManualClock
+
+
+@handler("free")
+async def free(_payload: dict[str, Any], _ctx: Context) -> None:
+    """Run as often as there are slots."""
+
+
+@handler("scarce", max_concurrency=2)
+async def scarce(_payload: dict[str, Any], _ctx: Context) -> None:
+    """Run twice at once."""
+
+
+@handler("thread")
+def thread(_payload: dict[str, Any], _ctx: SyncContext) -> None:
+    """Run in a thread."""
+
+
+@handler("scarce_thread", max_concurrency=1)
+def scarce_thread(_payload: dict[str, Any], _ctx: SyncContext) -> None:
+    """Run in a thread, once at a time."""
+
+
+class Bench:
+    """The limits of a worker with ten slots and three threads."""
+
+    def __init__(self, *, lost_threads: int = 0, **settings: Any) -> None:
+        self.slots = Slots(10, events=Events())
+        self.limits = Limits(
+            registry=registry([free, scarce, thread, scarce_thread]),
+            slots=self.slots,
+            probation=Probation(free_from=45, clock=ManualClock()),
+            settings=Settings(handler=HandlerSettings(threads=3), **settings),
+            lost_threads=lambda: lost_threads,
+        )
+
+    def takes(self, *actions: str | None, tenant: str | None = None) -> list[str | None]:
+        """Return what is chosen of one waiting request for each of `actions`, oldest first."""
+        found = [
+            Found(
+                candidate=Candidate(
+                    request_id=f"r{number}",
+                    status=RequestStatus.PENDING,
+                    action=action,
+                    tenant_id=tenant,
+                    created_at=START + timedelta(seconds=number),
+                )
+            )
+            for number, action in enumerate(actions)
+        ]
+        return [each.action for each in choose(found, self.limits.room(), lambda _tenant: 0)]
+
+    def count(self, *actions: str | None, tenant: str | None = None) -> int:
+        return len(self.takes(*actions, tenant=tenant))
+
+
+def test_a_worker_knows_the_actions_of_its_handlers() -> None:
+    """By their exact names, and no others."""
+    limits = Bench().limits
+    assert limits.knows("free")
+    assert limits.knows("thread")
+    assert not limits.knows("Free")
+    assert not limits.knows("")
+
+
+def test_no_more_run_than_there_are_slots() -> None:
+    """What runs already is counted, whatever it is."""
+    bench = Bench()
+    assert bench.count(*["free"] * 20) == 10
+    for number in range(7):
+        bench.slots.take(f"running-{number}", action=f"action-{number}", tenant_id="t")
+    assert bench.count(*["free"] * 20) == 3
+
+
+def test_a_full_worker_takes_nothing() -> None:
+    """Until a slot is given back."""
+    bench = Bench()
+    taken = [bench.slots.take(f"running-{number}") for number in range(10)]
+    assert bench.count("free") == 0
+    bench.slots.give(taken[0])
+    assert bench.count("free", "free") == 1
+
+
+def test_an_action_runs_as_often_as_its_handler_says() -> None:
+    """The others are chosen in its place."""
+    assert Bench().takes(*["scarce"] * 5, "free") == ["scarce", "scarce", "free"]
+
+
+def test_what_runs_of_an_action_counts() -> None:
+    """Until its slot is given back: a stuck thread holds its place longer than its request."""
+    bench = Bench()
+    first = bench.slots.take("running-1", action="scarce")
+    assert bench.count("scarce", "scarce") == 1
+    second = bench.slots.take("running-2", action="scarce")
+    assert bench.count("scarce") == 0
+    bench.slots.settle(first)
+    assert bench.count("scarce") == 0
+    bench.slots.give(first)
+    bench.slots.give(second)
+    assert bench.count(*["scarce"] * 5) == 2
+
+
+def test_actions_do_not_count_for_each_other() -> None:
+    """Each has its own limit."""
+    bench = Bench()
+    for number in range(2):
+        bench.slots.take(f"running-{number}", action="free")
+    assert bench.count("scarce", "scarce", "scarce") == 2
+
+
+def test_all_that_runs_in_threads_shares_them() -> None:
+    """A request that would wait for a thread is better left to another worker."""
+    bench = Bench()
+    assert bench.count(*["thread"] * 5) == 3
+    assert bench.takes(*["scarce_thread", "thread"] * 3, "free") == [
+        "scarce_thread",
+        "thread",
+        "thread",
+        "free",
+    ]
+    bench.slots.take("running-1", action="scarce_thread")
+    bench.slots.take("running-2", action="thread")
+    assert bench.takes(*["thread", "scarce_thread"] * 3) == ["thread"]
+
+
+def test_what_runs_in_no_thread_takes_none() -> None:
+    """Neither while it runs nor when it is chosen."""
+    bench = Bench()
+    for number in range(4):
+        bench.slots.take(f"running-{number}", action="free")
+    assert bench.takes("free", "free", *["thread"] * 4) == ["free", "free", *["thread"] * 3]
+
+
+def test_a_tenant_runs_as_often_as_is_set() -> None:
+    """Over all actions; what runs already counts."""
+    bench = Bench(tenant_concurrency=3)
+    assert bench.count(*["free", "thread"] * 5, tenant="t") == 3
+    bench.slots.take("running-1", action="thread", tenant_id="t")
+    bench.slots.take("running-2", action="gone", tenant_id="t")
+    assert bench.count(*["free"] * 5, tenant="t") == 1
+    assert bench.count(*["free"] * 5, tenant="u") == 3
+
+
+def test_requests_of_no_tenant_are_not_limited_as_one() -> None:
+    """They may be anybody's."""
+    bench = Bench(tenant_concurrency=1)
+    bench.slots.take("running-1", action="free")
+    assert bench.count(*["free"] * 5) == 5
+
+
+def test_unless_it_is_set_tenants_have_no_limit() -> None:
+    """One tenant alone may use the whole worker."""
+    bench = Bench()
+    bench.slots.take("running-1", action="free", tenant_id="t")
+    assert bench.count(*["free"] * 20, tenant="t") == 9
+
+
+def test_unknown_actions_are_limited_by_slots_alone() -> None:
+    """Whether they may be taken at all is not decided here."""
+    bench = Bench(tenant_concurrency=20)
+    assert bench.count(*["unknown", None] * 10) == 10
+
+
+def test_room_is_counted_anew_each_time() -> None:
+    """Slots come and go between two polls."""
+    bench = Bench()
+    assert bench.limits.room().total == 10
+    slot = bench.slots.take("running-1", action="scarce")
+    assert bench.limits.room().total == 9
+    bench.slots.give(slot)
+    assert bench.limits.room().total == 10
+
+
+def test_threads_that_another_incarnation_lost_count() -> None:
+    """They still run in the one pool that the process has."""
+    taken = Bench(lost_threads=2).takes("thread", "thread", "scarce_thread", "free")
+    assert taken == ["thread", "free"]

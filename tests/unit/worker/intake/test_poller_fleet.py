@@ -1,0 +1,231 @@
+"""Which waiting requests a worker leaves to the others of its fleet, and for how long."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamer_store import RequestStatus, WorkerRow
+from streamer_store.schema import REQUESTS
+from streamer_worker.events import ActionUnknown, ClaimTried, HeartbeatTried, RequestFinished
+from streamer_worker.fleet.view import FleetView
+from streamer_worker.settings import PollSettings
+from support import START
+from unit.worker.benches import PollBench, enqueue
+from unit.worker.harness import World, echo, running, virtual_time
+
+pytestmark = [pytest.mark.anyio, virtual_time]
+STEAL_AFTER = 0.6
+UNKNOWN_AFTER = 1800.0
+
+
+def member(name: str, *actions: str, draining: bool = False) -> WorkerRow:
+    actions = actions or ("echo",)
+    return WorkerRow(
+        worker_id=name, started_at=START, actions=frozenset(actions), draining=draining
+    )
+
+
+def fleet(*others: WorkerRow) -> FleetView:
+    return FleetView(live=(member("me"), *others))
+
+
+async def ranked(world: World, view: FleetView, rank: int) -> str:
+    """Enqueue a request in which this worker has that place; return its id."""
+    name = next(
+        name
+        for name in (f"request-{number}" for number in range(1000))
+        if view.rank("me", name, "echo") == rank
+    )
+    await world.enqueue(request_id=name)
+    return name
+
+
+async def polled_for(bench: PollBench, seconds: float, every: float = 10.0) -> list[str]:
+    """Poll again and again; return what was claimed."""
+    until = anyio.current_time() + seconds
+    found = await bench.poll()
+    while anyio.current_time() + every <= until:
+        await anyio.sleep(every)
+        found += await bench.poll()
+    return found
+
+
+async def test_an_action_that_another_lists_is_left_to_it(world: World, bench: PollBench) -> None:
+    """However long the request waits: its worker may be busy."""
+    bench.fleet = fleet(member("other", "theirs"))
+    request = await world.enqueue("theirs")
+    assert await polled_for(bench, 100 * UNKNOWN_AFTER, every=60.0) == []
+    assert (await world.get(request)).status is RequestStatus.PENDING
+    assert world.recorder.of(ActionUnknown) == []
+    assert world.recorder.of(ClaimTried) == []
+
+
+async def test_an_action_that_nobody_lists_is_claimed_in_the_end(
+    world: World, bench: PollBench
+) -> None:
+    """Not before its time, so that a rolling deploy may still bring its worker."""
+    bench.fleet = fleet(member("other"))
+    request = await world.enqueue("nobody_knows")
+    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
+    await anyio.sleep(2)
+    assert await bench.poll() == [request.request_id]
+
+
+async def test_an_unknown_action_is_told_once(world: World, bench: PollBench) -> None:
+    """Once for the action: not for each look, and not for each of its requests."""
+    await enqueue(world, 3, action="nobody_knows")
+    await enqueue(world, 1, action="nor_this")
+    await polled_for(bench, UNKNOWN_AFTER - 1)
+    told = sorted(each.action for each in world.recorder.of(ActionUnknown))
+    assert told == ["nobody_knows", "nor_this"]
+
+
+async def test_a_worker_that_came_and_went_gives_an_action_more_time(
+    world: World, bench: PollBench
+) -> None:
+    """The time counts from when the last one that lists it was seen to be gone."""
+    request = await world.enqueue("theirs")
+    assert await polled_for(bench, UNKNOWN_AFTER - 10) == []
+    bench.fleet = fleet(member("other", "theirs"))
+    assert await polled_for(bench, 30) == []
+    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
+    await anyio.sleep(2)
+    assert await bench.poll() == [request.request_id]
+
+
+async def test_an_action_that_was_unknown_long_ago_has_its_time_anew(
+    world: World, bench: PollBench
+) -> None:
+    """Its worker took all requests since, unseen by us, and is being replaced just now."""
+    await world.enqueue("theirs")
+    assert await polled_for(bench, UNKNOWN_AFTER - 1) == []
+    await anyio.sleep(10 * UNKNOWN_AFTER)
+    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    await world.enqueue("theirs")
+    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
+
+
+async def test_an_unknown_action_fails_under_its_own_code(world: World) -> None:
+    """By a whole worker: told, left for its time, then FAILED with INVALID_ACTION."""
+    request = await world.enqueue("nobody_knows", max_retries=5)
+    poll = PollSettings(fastest=0.5, slowest=2.0, unknown_after=UNKNOWN_AFTER)
+    async with running(world.app([echo], poll=poll)):
+        began = anyio.current_time()
+        (finished,) = await world.recorder.wait_for(RequestFinished, within=3600)
+        waited = anyio.current_time() - began
+    assert UNKNOWN_AFTER <= waited <= UNKNOWN_AFTER + poll.slowest
+    assert (finished.outcome, finished.code) == ("failed", "INVALID_ACTION")
+    stored = await world.get(request)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "INVALID_ACTION")
+    assert world.recorder.of(ActionUnknown) == [ActionUnknown(action="nobody_knows")]
+
+
+async def test_a_whole_worker_leaves_what_a_row_lists(world: World) -> None:
+    """As long as that row's Beat moves; when it stands still, its action has nobody."""
+    request = await world.enqueue("theirs")
+    await world.stores.workers.register(member("other", "theirs"))
+
+    alive = anyio.CancelScope()
+
+    async def beat() -> None:
+        with alive:
+            while True:
+                await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
+                await anyio.sleep(4)
+
+    poll = PollSettings(fastest=0.5, slowest=2.0, unknown_after=UNKNOWN_AFTER)
+    async with running(world.app([echo], poll=poll)), anyio.create_task_group() as beating:
+        beating.start_soon(beat)
+        await anyio.sleep(10 * UNKNOWN_AFTER)
+        assert (await world.get(request)).status is RequestStatus.PENDING
+        alive.cancel()
+        await world.recorder.wait_for(RequestFinished, within=3600)
+    assert (await world.get(request)).error_code == "INVALID_ACTION"
+
+
+@pytest.mark.parametrize(("rank", "waits"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+async def test_what_is_at_home_elsewhere_is_stolen_in_turn(
+    rank: int, waits: int, world: World, bench: PollBench
+) -> None:
+    """Each place further from home waits a step longer, up to three, counted from its sighting."""
+    bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
+    await anyio.sleep(1000)
+    name = await ranked(world, bench.fleet, rank)
+    patience = waits * STEAL_AFTER
+    assert await polled_for(bench, patience - 0.05, every=0.05) == []
+    await anyio.sleep(0.1)
+    assert await bench.poll() == [name]
+
+
+async def test_own_requests_are_claimed_at_once(world: World, bench: PollBench) -> None:
+    """They wait for nobody, however many others there are."""
+    bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
+    name = await ranked(world, bench.fleet, 0)
+    assert await bench.poll() == [name]
+
+
+async def test_what_came_back_is_left_to_its_home_anew(world: World, bench: PollBench) -> None:
+    """A request that moved on is another sighting: its home gets the first chance again."""
+    bench.fleet = fleet(member("other"))
+    name = await ranked(world, bench.fleet, 1)
+    assert await polled_for(bench, STEAL_AFTER - 0.1, every=0.1) == []
+    page = await world.stores.requests.entries(RequestStatus.PENDING, limit=1)
+    await world.stores.requests.release(await world.stores.requests.claim(page.candidates[0]))
+    assert await polled_for(bench, STEAL_AFTER - 0.1, every=0.1) == []
+    await anyio.sleep(0.2)
+    assert await bench.poll() == [name]
+
+
+@pytest.mark.parametrize("other", [member("other", draining=True), member("other", "other_work")])
+async def test_who_cannot_take_it_is_no_home(
+    other: WorkerRow, world: World, bench: PollBench
+) -> None:
+    """A member that drains, or does not list the action, is not waited for."""
+    name = await ranked(world, fleet(member("other")), 1)
+    bench.fleet = fleet(other)
+    assert await bench.poll() == [name]
+
+
+async def test_a_request_without_an_action_is_taken_by_anybody(
+    world: World, bench: PollBench
+) -> None:
+    """It has no home, and fails when it is claimed."""
+    bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
+    await world.put_raw(
+        RequestID={"S": "odd"}, Status={"S": "PENDING"}, CreatedAt={"S": "2026-01-01T00:00:00Z"}
+    )
+    assert await bench.poll() == []
+    item = await world.engine.inner.get(REQUESTS, "odd")
+    assert item is not None
+    assert (item["Status"], item["ErrorCode"]) == ({"S": "FAILED"}, {"S": "INVALID_REQUEST"})
+
+
+async def test_a_broken_request_is_taken_whosever_its_action_is(
+    world: World, bench: PollBench
+) -> None:
+    """No worker can run it; whoever sees it long enough fails it."""
+    bench.fleet = fleet(*(member(f"other-{number}", "theirs") for number in range(4)))
+    await world.put_raw(
+        RequestID={"S": "odd"},
+        Status={"S": "PENDING"},
+        CreatedAt={"S": "2026-01-01T00:00:00Z"},
+        Action={"S": "theirs"},
+        Version={"N": "1"},
+    )
+    assert await polled_for(bench, 3 * STEAL_AFTER + 0.1, every=0.1) == []
+    item = await world.engine.inner.get(REQUESTS, "odd")
+    assert item is not None
+    assert item["Status"] == {"S": "FAILED"}
+
+
+async def test_two_workers_do_not_meet_at_a_claim(world: World) -> None:
+    """Once each knows of the other, each takes its own, and no claim is lost."""
+    async with running(world.app([echo])), running(world.app([echo])):
+        await world.recorder.wait_for(HeartbeatTried, 4)
+        requests = [await world.enqueue() for _ in range(60)]
+        await world.recorder.wait_for(RequestFinished, 60)
+    assert {each.outcome for each in world.recorder.of(ClaimTried)} == {"won"}
+    stored = await world.stores.requests.get_many(each.request_id for each in requests)
+    assert len({each.worker_id for each in stored.values()}) == 2

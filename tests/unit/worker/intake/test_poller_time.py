@@ -1,0 +1,231 @@
+"""The poller's pauses, and its claims under cancellation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import pytest
+
+from streamer_store import (
+    AccessDenied,
+    AsyncRequest,
+    RequestStatus,
+    StoreError,
+    StoreUnavailable,
+    TableMissing,
+)
+from streamer_store.stores import stores_over
+from streamer_worker.concurrency.periodic import run_every
+from streamer_worker.events import ClaimTried, StepFailed
+from streamer_worker.intake.poller import PollCounts
+from support import ManualClock
+from unit.worker.benches import PollBench, drained, enqueue
+from unit.worker.harness import World, moves_to, virtual_time
+
+pytestmark = pytest.mark.anyio
+
+EMPTY = PollCounts(candidates=0, claimed=0)
+WORK = PollCounts(candidates=5, claimed=1)
+LOST = PollCounts(candidates=5, claimed=0)
+
+
+def test_pauses_grow_while_there_is_nothing_to_do(bench: PollBench) -> None:
+    """From the fastest to the slowest, with jitter."""
+    steps = [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
+    for step in steps:
+        assert step / 2 <= bench.poller.pause(EMPTY) <= step
+
+
+def test_work_is_followed_by_the_next_look_at_once(bench: PollBench) -> None:
+    """And the pauses begin anew after it."""
+    for _ in range(10):
+        bench.poller.pause(EMPTY)
+    assert bench.poller.pause(WORK) == 0
+    assert bench.poller.pause(EMPTY) <= 0.05
+
+
+def test_candidates_that_all_went_to_others_are_no_work(bench: PollBench) -> None:
+    """Workers that fight for the same few requests back off."""
+    assert bench.poller.pause(LOST) > 0
+    for _ in range(10):
+        bench.poller.pause(LOST)
+    assert bench.poller.pause(LOST) >= 0.25
+
+
+def test_pauses_have_jitter(bench: PollBench, narrow: PollBench) -> None:
+    """Two workers do not poll in step."""
+    assert bench.poller.pause(EMPTY) != narrow.poller.pause(EMPTY)
+
+
+@pytest.mark.parametrize("lands", [False, True], ids=["before-it-lands", "after-it-landed"])
+async def test_cancellation_does_not_lose_a_claim(
+    world: World, bench: PollBench, *, lands: bool
+) -> None:
+    """A claim that was sent is awaited and handed over, its slot taken."""
+    ids = await enqueue(world, 3)
+    fault = world.engine.hold("update", when=moves_to("PROCESSING"), times=3, lands=lands)
+    scope = anyio.CancelScope()
+
+    async def step() -> None:
+        with scope:
+            await bench.poller.step()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(step)
+        await fault.wait_reached()
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        fault.let_go()
+    assert bench.slots.used == 3
+    assert sorted(bench.handed_over()) == sorted(ids)
+
+
+async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
+    world: World, bench: PollBench
+) -> None:
+    """Whatever is PROCESSING afterwards was handed over, and holds a slot: nothing is lost."""
+    ids = await enqueue(world, 5)
+    async with anyio.create_task_group() as tasks:
+        fault = world.engine.hold("query")
+        tasks.start_soon(bench.poller.step)
+        await fault.wait_reached()
+        tasks.cancel_scope.cancel()
+        fault.let_go()
+    handed_over = bench.handed_over()
+    stored = await world.stores.requests.get_many(ids)
+    running = [key for key, each in stored.items() if each.status is RequestStatus.PROCESSING]
+    assert sorted(running) == sorted(handed_over)
+    assert bench.slots.used == len(handed_over)
+
+
+@virtual_time
+async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollBench) -> None:
+    """After seconds; its slot is free again and others were claimed meanwhile."""
+    ids = await enqueue(world, 2)
+    world.engine.hold("update", when=lambda update: update.key == ids[0])
+    began = anyio.current_time()
+    await bench.poller.step()
+    assert anyio.current_time() - began == pytest.approx(5)
+    assert bench.slots.used == 1
+    assert bench.handed_over() == [ids[1]]
+    outcomes = {each.request_id: each.outcome for each in world.recorder.of(ClaimTried)}
+    assert outcomes == {ids[0]: "error", ids[1]: "won"}
+
+
+@virtual_time
+async def test_a_worker_in_a_hurry_waits_no_longer_than_it_may(
+    world: World, bench: PollBench
+) -> None:
+    """The claims under way get the time that is left, also when the poller is cancelled."""
+    (request_id,) = await enqueue(world, 1)
+    fault = world.engine.hold("update", when=lambda update: update.key == request_id)
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.poller.step)
+        await fault.wait_reached()
+        bench.claimer.hurry(2)
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - began == pytest.approx(2)
+    assert bench.slots.used == 0
+
+
+@virtual_time
+@pytest.mark.parametrize("kind", [StoreUnavailable, AccessDenied, TableMissing])
+async def test_an_outage_does_not_end_polling(
+    world: World, bench: PollBench, kind: type[StoreError]
+) -> None:
+    """In its loop the poller comes back by itself, and takes up the work; so it does when an
+    index or a permission was taken away and is there again.
+    """
+    ids = await enqueue(world, 1)
+    world.engine.fail("query", kind("not now"), times=20)
+
+    async def loop() -> None:
+        await run_every(
+            bench.poller.pause, bench.poller.step, name="poll", events=world.events, rng=world.rng
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(loop)
+        assignment = await bench.receive.receive()
+        tasks.cancel_scope.cancel()
+    assert assignment.claim.request_id == ids[0]
+    assert len(world.recorder.of(StepFailed)) == 20
+
+
+@virtual_time
+async def test_polling_keeps_up_with_a_backlog_without_waiting(
+    world: World, narrow: PollBench
+) -> None:
+    """As long as each look finds work there is no pause between them."""
+    ids = await enqueue(world, 30)
+    began = anyio.current_time()
+    found: list[str] = []
+
+    async def loop() -> None:
+        await run_every(
+            narrow.poller.pause, narrow.poller.step, name="poll", events=world.events, rng=world.rng
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(loop)
+        async for assignment in narrow.receive:
+            found.append(assignment.claim.request_id)
+            narrow.slots.give(assignment.slot)
+            if len(found) == len(ids):
+                break
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() == began
+    assert sorted(found) == sorted(ids)
+    assert list(drained(narrow.receive)) == []
+
+
+@virtual_time
+async def test_a_queue_that_only_waits_is_looked_through_once(world: World) -> None:
+    """Five pages of retries that are not due are read once; then the pauses are long ones."""
+    bench = PollBench(world)
+    for _ in range(500):
+        claim = await world.claim(max_retries=3)
+        await world.stores.requests.retry(claim, timedelta(days=1))
+    looks = 0
+
+    async def step() -> PollCounts:
+        nonlocal looks
+        looks += 1
+        return await bench.poller.step()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            partial(
+                run_every,
+                bench.poller.pause,
+                step,
+                name="poll",
+                events=world.events,
+                rng=world.rng,
+            )
+        )
+        await anyio.sleep(60)
+        tasks.cancel_scope.cancel()
+    bench.close()
+    assert 110 <= looks <= 280  # pauses of 0.25 to 0.5 s, and a few short ones
+
+
+async def test_a_clock_that_steps_back_loses_no_retry(world: World) -> None:
+    """Due at the look, not due at the claim: it is claimed when it is due again."""
+    clock = ManualClock()
+    stores = stores_over(world.engine, clock=clock, rng=world.rng, report=lambda _: None)
+    bench = PollBench(replace(world, clock=clock, stores=stores))
+    request = await stores.requests.enqueue(AsyncRequest(action="echo"))
+    (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
+    await stores.requests.retry(await stores.requests.claim(candidate), timedelta(seconds=1))
+    (retry,) = (await stores.requests.entries(RequestStatus.RETRYING, limit=1)).candidates
+    clock.advance(0.5)
+    assert await bench.claimer.claim_all([retry], print) == 0
+    clock.advance(0.6)
+    assert await bench.poll() == [request.request_id]
+    bench.close()

@@ -1,0 +1,98 @@
+"""Counting slots."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamer_worker.events import Events, SlotsChanged
+from streamer_worker.intake.slots import Slots
+from unit.worker.harness import Recorder
+
+pytestmark = pytest.mark.anyio
+
+
+def test_slots_are_taken_and_given_back() -> None:
+    """Used and free always add up to the total."""
+    slots = Slots(2, events=Events())
+    one = slots.take("r1")
+    slots.take("r2")
+    assert (slots.used, slots.free) == (2, 0)
+    slots.give(one)
+    assert (slots.used, slots.free) == (1, 1)
+
+
+def test_every_change_is_told() -> None:
+    """The gauges follow from the first moment on, at rest too."""
+    recorder = Recorder()
+    slots = Slots(2, events=Events(recorder))
+    slots.give(slots.take("r1"))
+    assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 1, 0)]
+
+
+async def test_waiting_for_a_free_slot_ends_when_one_is_given() -> None:
+    """Whoever waits goes on once there is a free slot, and not before."""
+    slots = Slots(1, events=Events())
+    one = slots.take("r1")
+    passed = anyio.Event()
+
+    async def wait() -> None:
+        await slots.wait_free()
+        passed.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert not passed.is_set()
+        slots.give(one)
+        await passed.wait()
+
+
+async def test_waiting_for_rest_ends_with_the_last_one() -> None:
+    """One of two given back is not yet rest."""
+    slots = Slots(3, events=Events())
+    one, two = slots.take("r1"), slots.take("r2")
+    passed = anyio.Event()
+
+    async def wait() -> None:
+        await slots.wait_settled()
+        passed.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        slots.give(one)
+        await anyio.wait_all_tasks_blocked()
+        assert not passed.is_set()
+        slots.settle(two)
+        await passed.wait()
+
+
+async def test_nothing_is_waited_for_when_there_is_nothing_to_wait_for() -> None:
+    """A free slot and rest are there at once."""
+    slots = Slots(1, events=Events())
+    with anyio.fail_after(1):
+        await slots.wait_free()
+        await slots.wait_settled()
+
+
+def test_a_settled_request_may_keep_its_slot() -> None:
+    """As a thread that runs on does: nothing is held, and nothing is free."""
+    slots = Slots(1, events=Events())
+    slot = slots.take("r1", action="thread", tenant_id="t")
+    assert slots.holds("r1")
+    slots.settle(slot)
+    assert (slots.holds("r1"), slots.held, slots.free) == (False, 0, 0)
+    assert (slots.of_action("thread"), slots.of_tenant("t")) == (1, 1)
+    slots.give(slot)
+    slots.give(slot)
+    assert (slots.free, slots.of_action("thread"), slots.of_tenant("t")) == (1, 0, 0)
+
+
+def test_a_request_may_be_held_twice() -> None:
+    """While an earlier attempt's thread runs on: it is held until the last one is settled."""
+    slots = Slots(2, events=Events())
+    one, two = slots.take("r1"), slots.take("r1")
+    slots.give(one)
+    assert slots.holds("r1")
+    slots.give(two)
+    assert not slots.holds("r1")

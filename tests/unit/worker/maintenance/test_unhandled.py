@@ -1,0 +1,107 @@
+"""What waits for actions that no live worker handles."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from streamer_store import AsyncRequest, Stores, WorkerRow, memory_stores
+from streamer_worker.events import Event, Events, UnhandledMeasured
+from streamer_worker.fleet.view import FleetView
+from streamer_worker.intake.seen import Sightings
+from streamer_worker.maintenance.unhandled import UnhandledGauge
+from streamer_worker.settings import DepthSettings
+from support import START, ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Bench:
+    """The gauge of a leader on stores in memory."""
+
+    clock: ManualClock
+    stores: Stores
+    events: list[Event] = field(default_factory=list)
+    view: FleetView = field(default_factory=lambda: FleetView(leads=True))
+
+    def __post_init__(self) -> None:
+        self.sightings = Sightings(clock=self.clock)
+        self.gauge = UnhandledGauge(
+            requests=self.stores.requests,
+            sightings=self.sightings,
+            fleet=lambda: self.view,
+            settings=DepthSettings(limit=3),
+            events=Events(self.events.append),
+            clock=self.clock,
+        )
+
+    async def enqueue(self, action: str, count: int) -> None:
+        for _ in range(count):
+            await self.stores.requests.enqueue(AsyncRequest(action=action))
+        self.sightings.is_new(action)
+
+
+@pytest.fixture
+def bench(clock: ManualClock, rng: random.Random) -> Bench:
+    return Bench(clock, memory_stores(clock=clock, rng=rng, report=lambda _: None))
+
+
+async def test_an_action_is_counted_after_a_minute(bench: Bench) -> None:
+    """A deploy is no alarm. Actions that somebody takes are not counted."""
+    await bench.enqueue("invoice", 2)
+    await bench.stores.requests.enqueue(AsyncRequest(action="echo"))
+    bench.clock.advance(59)
+    assert await bench.gauge.step() == {}
+    bench.clock.advance(1)
+    assert await bench.gauge.step() == {"invoice": 2}
+    assert bench.events == [
+        UnhandledMeasured(counts={}),
+        UnhandledMeasured(counts={"invoice": 2}),
+    ]
+
+
+async def test_a_minute_is_counted_from_the_last_worker_that_listed_it(bench: Bench) -> None:
+    """However long ago the leader has seen a request of it."""
+    await bench.enqueue("invoice", 1)
+    bench.clock.advance(3600)
+    bench.view = FleetView(leads=True, listed={"invoice": bench.clock.steady() - 30})
+    assert await bench.gauge.step() == {}
+    bench.clock.advance(30)
+    assert await bench.gauge.step() == {"invoice": 1}
+
+
+async def test_an_action_that_is_listed_again_is_not_counted(bench: Bench) -> None:
+    """Its worker is back; the poller need not meet the action to notice."""
+    await bench.enqueue("invoice", 1)
+    bench.clock.advance(60)
+    row = WorkerRow(worker_id="w2", started_at=START, actions=frozenset({"invoice"}))
+    bench.view = FleetView(leads=True, live=(row,))
+    assert await bench.gauge.step() == {}
+    assert bench.sightings.unknown_actions() == []
+
+
+async def test_an_action_without_requests_is_forgotten(bench: Bench) -> None:
+    """They were cancelled, or failed: the index is not read for it any more."""
+    await bench.enqueue("invoice", 0)
+    bench.clock.advance(60)
+    assert await bench.gauge.step() == {}
+    assert bench.sightings.unknown_actions() == []
+
+
+async def test_the_count_is_bounded(bench: Bench) -> None:
+    """`depth.limit` entries of a status are read at most."""
+    await bench.enqueue("invoice", 5)
+    bench.clock.advance(60)
+    assert await bench.gauge.step() == {"invoice": 3}
+
+
+async def test_only_the_leader_counts(bench: Bench) -> None:
+    """Reading costs, whoever reads."""
+    await bench.enqueue("invoice", 1)
+    bench.clock.advance(60)
+    bench.view = FleetView()
+    assert await bench.gauge.step() is None
+    assert bench.events == []

@@ -1,0 +1,191 @@
+"""/metrics, /healthz and /readyz over HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from streamer_store import SystemClock
+from streamer_worker.errors import StartError
+from streamer_worker.events import (
+    Events,
+    ProcessEnding,
+    SlotsChanged,
+    WorkerDraining,
+    WorkerStarted,
+)
+from streamer_worker.monitoring.health import Health
+from streamer_worker.monitoring.http_server import http_server
+from streamer_worker.monitoring.metrics import Metrics
+from streamer_worker.settings import HttpSettings, Settings
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    made = Metrics({}, clock=SystemClock())
+    made(SlotsChanged(used=3, total=10))
+    return made
+
+
+def healthy() -> Health:
+    return Health(settings=Settings(), clock=SystemClock())
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def page(url: str) -> str:
+    with urlopen(url, timeout=5) as answer:  # noqa: S310  our own server
+        assert answer.status == 200
+        return str(answer.read().decode())
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "0.0.0.0",  # noqa: S104  what is tested
+        "localhost",
+        pytest.param("::1", marks=ipv6),
+        pytest.param("::", marks=ipv6),
+    ],
+)
+def test_the_page_can_be_read_at_the_url_that_is_given(host: str, metrics: Metrics) -> None:
+    """Port 0 takes a free one; the URL works as it stands, for IPv6 too."""
+    with http_server(HttpSettings(host=host, port=0), metrics.registry, healthy(), Events()) as url:
+        assert url is not None
+        assert 'streamer_worker_slots{state="used"} 3.0' in page(url)
+
+
+def test_the_page_is_alive(metrics: Metrics) -> None:
+    """Each reading shows the counts of its moment."""
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
+        assert url is not None
+        page(url)
+        metrics(SlotsChanged(used=4, total=10))
+        assert 'streamer_worker_slots{state="used"} 4.0' in page(url)
+
+
+def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
+    """As Prometheus does; to others the older text."""
+    asked = "application/openmetrics-text; version=1.0.0"
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
+        assert url is not None
+        request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
+        with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
+            assert answer.headers["Content-Type"].startswith(asked)
+            assert answer.read().decode().endswith("# EOF\n")
+        assert "# EOF" not in page(url)
+
+
+@pytest.mark.parametrize("asked", ["text/plain;version=x", "openmetrics;version=", ";;;", "\u00e9"])
+def test_an_odd_accept_header_gets_the_older_text(asked: str, metrics: Metrics) -> None:
+    """A scanner must not get an error, nor put a traceback into the log each time."""
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
+        assert url is not None
+        request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
+        with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
+            assert answer.status == 200
+
+
+def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
+    """The server ends with its context, and can be started again on the same port."""
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
+    ) as url:
+        assert url is not None
+    with pytest.raises(URLError):
+        page(url)
+    port = int(url.split(":")[2].partition("/")[0])
+    with http_server(
+        HttpSettings(host="127.0.0.1", port=port), metrics.registry, healthy(), Events()
+    ) as again:
+        assert again == url
+
+
+def test_switched_off_nothing_listens(metrics: Metrics, taken: int) -> None:
+    """The port is not even tried."""
+    settings = HttpSettings(enabled=False, host="127.0.0.1", port=taken)
+    with http_server(settings, metrics.registry, healthy(), Events()) as url:
+        assert url is None
+
+
+def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> None:
+    """The text names address, reason and the setting that helps."""
+    settings = HttpSettings(host="127.0.0.1", port=taken)
+    with (
+        pytest.raises(StartError) as caught,
+        http_server(settings, metrics.registry, healthy(), Events()),
+    ):
+        pass
+    (fault,) = caught.value.faults
+    assert f"127.0.0.1:{taken}" in fault
+    assert "in use" in fault
+    assert "STREAMER_HTTP_PORT" in fault
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "x" * 70 + ".example", "\0"])
+def test_a_host_that_is_none_is_told(host: str, metrics: Metrics) -> None:
+    """A wrong address stops the start with words, not with a traceback."""
+    settings = HttpSettings(host=host, port=0)
+    with (
+        pytest.raises(StartError) as caught,
+        http_server(settings, metrics.registry, healthy(), Events()),
+    ):
+        pass
+    assert "STREAMER_HTTP_HOST" in str(caught.value)
+
+
+def asked(url: str, path: str) -> tuple[int, Any]:
+    try:
+        answer = urlopen(url.replace("/metrics", path), timeout=5)  # noqa: S310  our own server
+    except HTTPError as refused:
+        answer = refused
+    with answer:
+        return answer.status, json.loads(answer.read())
+
+
+def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
+    """200 or 503, with the reasons as JSON."""
+    health = healthy()
+    address = HttpSettings(host="127.0.0.1", port=0)
+    with http_server(address, metrics.registry, health, Events()) as url:
+        assert url is not None
+        assert asked(url, "/healthz") == (200, {"alive": True, "reasons": []})
+        assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["not started yet"]})
+        health(WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=url))
+        assert asked(url, "/readyz") == (200, {"ready": True, "reasons": []})
+        health(WorkerDraining(worker_id="w", in_flight=1))
+        assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["draining"]})
+        assert asked(url, "/healthz")[0] == 200
+        health(ProcessEnding(reason="the event loop has not turned", stacks=""))
+        assert asked(url, "/healthz")[0] == 503

@@ -1,0 +1,219 @@
+"""Events in the logs, and what handlers log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import structlog
+
+from streamer_store import CallEnded, Claim, StoreUnavailable, TryFailed
+from streamer_worker import Context, Reject, RetryLater, handler
+from streamer_worker.events import (
+    ClaimGivenBack,
+    ClaimTried,
+    ConnectionsReaped,
+    Event,
+    Events,
+    FleetLooked,
+    HandlerRaised,
+    HeartbeatTried,
+    ItemUndecodable,
+    LoopBlocked,
+    LoopTurned,
+    Polled,
+    ProcessEnding,
+    RequestFinished,
+    SlotsChanged,
+    StepFailed,
+    WorkerFenced,
+    WorkerStarted,
+    WriteFenced,
+)
+from streamer_worker.monitoring.logs import LogListener
+from unit.worker.benches import DispatchBench
+from unit.worker.exposed import EVERY_EVENT
+from unit.worker.harness import World
+from unit.worker.output import Output
+
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
+
+def test_the_text_of_an_error_is_cut() -> None:
+    """An error as long as a book is one line of reasonable length."""
+    (line,) = Output().tell(StepFailed(loop="poll", error=ValueError("x" * 100_000)))
+    assert len(line["error"]) <= 2000
+    assert line["error_type"] == "ValueError"
+
+
+def test_every_event_is_logged_under_its_name() -> None:
+    """In snake case with its fields; what happens all the time is left to the metrics."""
+    output = Output(level="debug")
+    listener = LogListener()
+    for event in EVERY_EVENT:
+        listener(event)
+    assert [line["event"] for line in output.lines] == [
+        "worker_started",
+        "worker_draining",
+        "worker_stopped",
+        "worker_fenced",
+        "worker_buried",
+        "heartbeat_tried",
+        "fleet_looked",
+        "loop_blocked",
+        "process_ending",
+        "signal_handlers_restored",
+        "request_rescued",
+        "table_differs",
+        "polled",
+        "claim_tried",
+        "request_started",
+        "handler_raised",
+        "handler_stuck",
+        "stuck_handler_ended",
+        "action_unknown",
+        "clock_jumped",
+        "request_finished",
+        "settle_delayed",
+        "settles_resumed",
+        "log_lines_suppressed",
+        "progress_dropped",
+        "connections_reaped",
+        "item_undecodable",
+        "step_failed",
+        "payload_refused",
+        "lifespan_failed",
+        "child_started",
+        "child_ended",
+        "write_fenced",
+        "progress_written",
+        "checkpoint_delayed",
+        "push_tried",
+        "endpoint_refused",
+        "connection_rests",
+        "connection_gone",
+        "push_broken",
+        "claim_given_back",
+        "queue_measured",
+        "unhandled_measured",
+        "request_finished",
+        "try_failed",
+    ]
+
+
+def finished(outcome: str) -> Event:
+    return RequestFinished(
+        request_id="r", action="a", attempt=1, outcome=outcome, code=None, seconds=1.0
+    )
+
+
+def fenced(*, cancelled: bool) -> Event:
+    return WriteFenced(request_id="r", operation="complete", cancelled=cancelled, settles=True)
+
+
+def reaped(found: int, undecodable: int = 0) -> Event:
+    return ConnectionsReaped(
+        found=found, deleted=0, kept=0, undecodable=undecodable, dry_run=False, seconds=1.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [
+        (SlotsChanged(used=1, total=2), None),
+        (LoopTurned(lag=0.1), None),
+        (CallEnded(operation="Query", seconds=0.1), None),
+        (TryFailed(operation="Query", code="ThrottlingException", throttled=True), "debug"),
+        (fenced(cancelled=False), "warning"),
+        (fenced(cancelled=True), "debug"),
+        (Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0), "debug"),
+        (ClaimTried(request_id="r", action="report", outcome="lost"), "debug"),
+        (
+            ClaimTried(
+                request_id="r", action="report", outcome="error", error=StoreUnavailable("x")
+            ),
+            "warning",
+        ),
+        (HandlerRaised(request_id="r", action="a", error=ValueError("x")), "warning"),
+        (HandlerRaised(request_id="r", action="a", error=RetryLater(after=1)), "debug"),
+        (HandlerRaised(request_id="r", action="a", error=Reject("x")), "debug"),
+        (ClaimGivenBack(request_id="r"), "info"),
+        (finished("completed"), "info"),
+        (finished("released"), "info"),
+        (finished("cancelled"), "info"),
+        (finished("retried"), "info"),
+        (finished("snoozed"), "info"),
+        (finished("timeout"), "warning"),
+        (HeartbeatTried(outcome="beaten", seconds=0.1), "debug"),
+        (HeartbeatTried(outcome="failed", seconds=0.1, error=StoreUnavailable("x")), "warning"),
+        (FleetLooked(live=1, dead=0, leads=True), "debug"),
+        (WorkerFenced(worker_id="w", reason="x", in_flight=0), "warning"),
+        (LoopBlocked(seconds=1.0, stack="x"), "warning"),
+        (ProcessEnding(reason="x", stacks="x"), "error"),
+        (finished("failed"), "warning"),
+        (finished("claim_lost"), "warning"),
+        (finished("unsettled"), "warning"),
+        (reaped(0), "debug"),
+        (reaped(1), "info"),
+        (reaped(0, undecodable=1), "info"),
+        (StepFailed(loop="poll", error=ValueError("x")), "error"),
+        (ItemUndecodable(table="t", key="k", reason="r"), "warning"),
+        (WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=None), "info"),
+    ],
+)
+def test_levels_say_what_needs_attention(event: Event, level: str | None) -> None:
+    """Routine is debug, a request's end info, what an operator should see more."""
+    lines = Output(level="debug").tell(event)
+    assert [line["level"] for line in lines] == ([] if level is None else [level])
+
+
+def test_fields_that_are_nothing_are_left_out() -> None:
+    """No `code: null` on each line."""
+    (line,) = Output().tell(finished("completed"))
+    assert "code" not in line
+    assert line["outcome"] == "completed"
+
+
+@pytest.mark.anyio
+async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
+    """With structlog and with the standard library; outside of it nothing is bound."""
+    output = Output()
+
+    @handler("talk")
+    async def talk(_payload: dict[str, Any], _ctx: Context) -> None:
+        structlog.get_logger("my.plugin").info("from_structlog")
+        logging.getLogger("my.plugin").info("from_logging")
+
+    claim = await world.claim("talk")
+    await DispatchBench(world, talk).run(claim)
+    output.log.info("afterwards")
+    first, second, last = output.lines
+    for line in (first, second):
+        assert (line["request_id"], line["action"]) == (claim.request_id, "talk")
+        assert (line["attempt"], line["worker_id"]) == (1, claim.request.worker_id)
+    assert "request_id" not in last
+
+
+@pytest.mark.anyio
+async def test_no_payload_and_no_result_is_logged(world: World) -> None:
+    """Whatever happens to a request, at whatever level."""
+    output = Output(level="debug")
+    world.events = Events(LogListener())
+
+    @handler("secret")
+    async def secret(payload: dict[str, Any], ctx: Context) -> Any:
+        await ctx.progress(0.5, "half", details={"found": "s3cret-detail"})
+        return {"answer": "s3cret-result", "odd": object()} if payload["odd"] else "s3cret-result"
+
+    async def run(**payload: Any) -> Claim:
+        claim = await world.claim(
+            "secret", payload={"_metadata": {"t": "s3cret-meta"}, "p": "s3cret-payload"} | payload
+        )
+        await DispatchBench(world, secret).run(claim)
+        return claim
+
+    for odd in (False, True):
+        await run(odd=odd)
+    assert "request_finished" in output.text
+    assert "s3cret" not in output.text

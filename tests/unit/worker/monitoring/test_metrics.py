@@ -1,0 +1,421 @@
+"""Events as Prometheus metrics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+from typing import get_args
+
+import pytest
+from prometheus_client import generate_latest
+
+from streamer_store import CallEnded, Capacity, TryFailed
+from streamer_worker.events import (
+    ClaimTried,
+    Event,
+    FleetLooked,
+    HeartbeatTried,
+    ItemUndecodable,
+    LoopBlocked,
+    LoopTurned,
+    Polled,
+    ProgressWritten,
+    QueueMeasured,
+    SlotsChanged,
+    StepFailed,
+    StuckHandlerEnded,
+    UnhandledMeasured,
+    WorkerDraining,
+    WorkerFenced,
+    WriteFenced,
+)
+from streamer_worker.monitoring.metrics import Metrics
+from support import ManualClock
+from unit.worker.exposed import (
+    AWAY,
+    EVERY_EVENT,
+    NOW,
+    REPORT,
+    RETRIED,
+    finished,
+    reaped,
+    rescued,
+    stuck,
+    two_handlers,
+)
+
+LABELS: dict[str, set[str]] = {
+    "requests_finished_total": {"action", "outcome"},
+    "request_duration_seconds": {"action", "outcome"},
+    "request_wait_seconds": {"action"},
+    "request_attempts": {"action"},
+    "retries_total": {"action", "reason"},
+    "claims_total": {"outcome"},
+    "slots": {"state"},
+    "polls_total": {"outcome"},
+    "poll_duration_seconds": set(),
+    "last_poll_success_timestamp_seconds": set(),
+    "queue_depth": {"status"},
+    "unhandled_requests": {"action"},
+    "queue_oldest_age_seconds": {"status"},
+    "heartbeats_total": {"outcome"},
+    "workers": {"state"},
+    "leader": set(),
+    "draining": set(),
+    "rescued_total": {"action"},
+    "fences_total": set(),
+    "fenced_writes_total": {"operation"},
+    "superseded_writes_total": {"operation"},
+    "progress_writes_total": {"result"},
+    "pushes_total": {"type", "outcome"},
+    "reaper_connections_total": {"result"},
+    "reaper_last_success_timestamp_seconds": set(),
+    "undecodable_items_total": {"table"},
+    "dynamodb_request_duration_seconds": {"operation"},
+    "dynamodb_errors_total": {"operation", "code"},
+    "dynamodb_throttles_total": {"operation"},
+    "dynamodb_consumed_capacity_units_total": {"table", "index", "operation"},
+    "event_loop_lag_seconds": set(),
+    "loop_blocked_total": set(),
+    "loop_failures_total": {"loop"},
+    "stuck_handlers": {"kind"},
+    "build_info": {"version", "python"},
+    "handler_info": {"action", "kind", "distribution", "version"},
+}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return two_handlers()
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"streamer_worker_{name}", labels)
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "released", "cancelled"])
+def test_requests_are_counted_by_action_and_outcome(metrics: Metrics, outcome: str) -> None:
+    """Each pair has a counter and a duration histogram of its own."""
+    metrics(finished(outcome=outcome))
+    metrics(finished(outcome=outcome, seconds=40))
+    metrics(finished(action="bulk", outcome=outcome))
+    labels = {"action": "report", "outcome": outcome}
+    assert value(metrics, "requests_finished_total", **labels) == 2
+    assert value(metrics, "request_duration_seconds_count", **labels) == 2
+    assert value(metrics, "request_duration_seconds_sum", **labels) == pytest.approx(40.3)
+    assert value(metrics, "request_duration_seconds_bucket", le="0.5", **labels) == 1
+    assert value(metrics, "requests_finished_total", action="bulk", outcome=outcome) == 1
+
+
+def test_unknown_actions_count_as_other(metrics: Metrics) -> None:
+    """Producers cannot make series without end."""
+    for number in range(1000):
+        metrics(finished(action=f"made-up-{number}", outcome="failed"))
+    assert value(metrics, "requests_finished_total", action="other", outcome="failed") == 1000
+    assert "made-up" not in generate_latest(metrics.registry).decode()
+
+
+def test_slots_are_shown_by_state(metrics: Metrics) -> None:
+    """Used and free; the last event counts."""
+    metrics(SlotsChanged(used=3, total=10))
+    metrics(SlotsChanged(used=1, total=10))
+    assert value(metrics, "slots", state="used") == 1
+    assert value(metrics, "slots", state="free") == 9
+
+
+@pytest.mark.parametrize("outcome", ["claimed", "empty"])
+def test_polls_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
+    """One for each look."""
+    metrics(Polled(outcome=outcome, seconds=0.1, candidates=3, claimed=2))
+    assert value(metrics, "polls_total", outcome=outcome) == 1
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost", "error"])
+def test_claims_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
+    """Lost ones show workers that fight, errors a table in trouble."""
+    metrics(ClaimTried(request_id="r", action="report", outcome=outcome))
+    assert value(metrics, "claims_total", outcome=outcome) == 1
+
+
+def test_reaped_connections_are_counted_by_result(metrics: Metrics) -> None:
+    """What went, what pinged meanwhile, what could not be read."""
+    metrics(reaped())
+    metrics(reaped())
+    results = ("deleted", "kept", "undecodable", "dry_run")
+    counts = [value(metrics, "reaper_connections_total", result=result) for result in results]
+    assert counts == [8, 4, 2, 0]
+
+
+def test_a_dry_run_counts_what_would_go(metrics: Metrics) -> None:
+    """Under a label of its own: nothing went."""
+    metrics(reaped(dry_run=True))
+    assert value(metrics, "reaper_connections_total", result="dry_run") == 7
+    assert value(metrics, "reaper_connections_total", result="deleted") == 0
+
+
+def test_failed_rounds_are_counted_by_loop(metrics: Metrics) -> None:
+    """A poll that failed is also a poll with the outcome error."""
+    metrics(StepFailed(loop="poll", error=AWAY))
+    metrics(StepFailed(loop="reap", error=AWAY))
+    assert value(metrics, "loop_failures_total", loop="poll") == 1
+    assert value(metrics, "loop_failures_total", loop="reap") == 1
+    assert value(metrics, "polls_total", outcome="error") == 1
+
+
+def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
+    """So that an alert can be set on them."""
+    metrics(ItemUndecodable(table="requests", key="r", reason="x"))
+    metrics(ItemUndecodable(table="streamer_requests", key="r", reason="x"))
+    assert value(metrics, "undecodable_items_total", table="requests") == 2
+    assert value(metrics, "undecodable_items_total", table="connections") == 0
+
+
+@pytest.mark.parametrize("outcome", ["beaten", "failed", "gone"])
+def test_heartbeats_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
+    """Failed ones show an outage."""
+    metrics(HeartbeatTried(outcome=outcome, seconds=0.1))
+    assert value(metrics, "heartbeats_total", outcome=outcome) == 1
+
+
+def test_the_fleet_is_shown_as_it_was_seen_last(metrics: Metrics) -> None:
+    """Live and dead workers, and whether this one leads."""
+    metrics(FleetLooked(live=3, dead=2, leads=True))
+    assert value(metrics, "leader") == 1
+    metrics(FleetLooked(live=2, dead=1, leads=False))
+    assert value(metrics, "leader") == 0
+    states = [value(metrics, "workers", state=state) for state in ("live", "dead")]
+    assert states == [2, 1]
+
+
+def test_rescued_requests_are_counted_by_action(metrics: Metrics) -> None:
+    """One that the index does not name, or nobody registered, counts as `other`."""
+    for action in ("report", "made-up", None):
+        metrics(rescued(action))
+    assert value(metrics, "rescued_total", action="report") == 1
+    assert value(metrics, "rescued_total", action="other") == 2
+
+
+def test_stuck_handlers_are_shown_until_they_end(metrics: Metrics) -> None:
+    """Threads apart from tasks: only those keep their slots."""
+    metrics(stuck(thread=True))
+    metrics(stuck(thread=True))
+    metrics(stuck(thread=False))
+    metrics(StuckHandlerEnded(request_id="r", action="report", thread=True))
+    assert value(metrics, "stuck_handlers", kind="thread") == 1
+    assert value(metrics, "stuck_handlers", kind="task") == 1
+
+
+def test_fences_and_blocked_loops_are_counted(metrics: Metrics) -> None:
+    """Both should stay at nothing."""
+    metrics(WorkerFenced(worker_id="w", reason="x", in_flight=0))
+    metrics(LoopBlocked(seconds=1, stack=""))
+    assert value(metrics, "fences_total") == 1
+    assert value(metrics, "loop_blocked_total") == 1
+
+
+def test_names_and_labels_are_as_documented_and_hold_no_ids(metrics: Metrics) -> None:
+    """Every event is taken; nothing on the page names a request or a worker."""
+    assert {type(event) for event in EVERY_EVENT} == set(get_args(Event))
+    for event in EVERY_EVENT:
+        metrics(event)
+    found = {}
+    for sample in (each for family in metrics.registry.collect() for each in family.samples):
+        name = sample.name.removeprefix("streamer_worker_")
+        if name != sample.name:
+            for part in ("_bucket", "_count", "_sum"):
+                name = name.removesuffix(part)
+            found[name] = set(sample.labels) - {"le"}
+    assert found == LABELS
+    page = generate_latest(metrics.registry).decode()
+    assert "r-1" not in page
+    assert "w-1" not in page
+    assert "made-up" not in page
+
+
+def test_waits_are_observed_where_a_claim_was_won(metrics: Metrics) -> None:
+    """A lost one's wait goes on elsewhere."""
+    metrics(ClaimTried(request_id="r", action="report", outcome="won", waited=0.7))
+    metrics(ClaimTried(request_id="r", action="report", outcome="lost"))
+    metrics(ClaimTried(request_id="r", action=None, outcome="won", waited=2))
+    assert value(metrics, "request_wait_seconds_count", action="report") == 1
+    assert value(metrics, "request_wait_seconds_sum", action="report") == pytest.approx(0.7)
+    assert value(metrics, "request_wait_seconds_count", action="other") == 1
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "timeout"])
+def test_attempts_are_observed_at_the_end(metrics: Metrics, outcome: str) -> None:
+    """Not when another attempt follows, and not where the request is somebody else's."""
+    again = replace(finished(outcome=outcome), again=True, code="TIMEOUT")
+    metrics(again)
+    metrics(finished(outcome="claim_lost"))
+    metrics(replace(finished(outcome=outcome), attempt=3))
+    assert value(metrics, "request_attempts_count", action="report") == 1
+    assert value(metrics, "request_attempts_sum", action="report") == 3
+
+
+def test_retries_are_counted_by_reason(metrics: Metrics) -> None:
+    """A code, SNOOZED, or WORKER_LOST for what was rescued to run again."""
+    metrics(replace(RETRIED, code="PROCESSING_FAILED"))
+    metrics(replace(RETRIED, outcome="snoozed"))
+    metrics(rescued())
+    metrics(replace(rescued(), status="FAILED"))
+    reasons = ("PROCESSING_FAILED", "SNOOZED", "WORKER_LOST")
+    counts = [value(metrics, "retries_total", action="report", reason=each) for each in reasons]
+    assert counts == [1, 1, 1]
+
+
+def test_fenced_and_superseded_writes_are_told_apart(metrics: Metrics) -> None:
+    """A cancelled request's writes are refused as they should be; its outcome is lost all the
+    same.
+    """
+    write = WriteFenced(request_id="r", operation="progress", cancelled=False, settles=False)
+    metrics(write)
+    metrics(replace(write, cancelled=True))
+    metrics(replace(write, operation="complete", settles=True))
+    metrics(replace(write, operation="complete", settles=True, cancelled=True))
+    assert value(metrics, "fenced_writes_total", operation="progress") == 1
+    assert value(metrics, "fenced_writes_total", operation="complete") == 1
+    assert value(metrics, "superseded_writes_total", operation="complete") == 2
+
+
+def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
+    """One write may carry many reports."""
+    metrics(ProgressWritten(request_id="r", told=40))
+    metrics(ProgressWritten(request_id="r", told=1))
+    metrics(ProgressWritten(request_id="r", told=0))
+    assert value(metrics, "progress_writes_total", result="written") == 3
+    assert value(metrics, "progress_writes_total", result="coalesced") == 39
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        FleetLooked(live=2, dead=0, leads=False),
+        WorkerFenced(worker_id="w", reason="x", in_flight=0),
+        WorkerDraining(worker_id="w", in_flight=0),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event) -> None:
+    """What an old leader counted last must not stand beside the new one's."""
+    metrics(FleetLooked(live=2, dead=0, leads=True))
+    metrics(QueueMeasured(status="PENDING", count=12, more=False, oldest=4.5))
+    metrics(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
+    assert value(metrics, "queue_depth", status="PENDING") == 12
+    assert value(metrics, "queue_oldest_age_seconds", status="PENDING") == 4.5
+    assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") == 0
+    metrics(UnhandledMeasured(counts={"invoice": 7}))
+    assert value(metrics, "unhandled_requests", action="invoice") == 7
+    metrics(end)
+    assert value(metrics, "queue_depth", status="PENDING") is None
+    assert value(metrics, "unhandled_requests", action="invoice") is None
+    assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") is None
+    assert value(metrics, "leader") == 0
+
+
+def test_unhandled_actions_are_ten_series_and_the_rest_at_most(metrics: Metrics) -> None:
+    """The ten with the most requests. Their names come from producers: they are cut and escaped,
+    and those that are handled again are gone.
+    """
+    counts = {f"a{number}": number for number in range(1, 1000)}
+    metrics(UnhandledMeasured(counts=counts | {"x\n" * 500: 5000}))
+    (family,) = (
+        each
+        for each in metrics.registry.collect()
+        if each.name == "streamer_worker_unhandled_requests"
+    )
+    shown = {each.labels["action"]: each.value for each in family.samples}
+    assert len(shown) == 11
+    assert shown["a999"] == 999
+    assert shown["other"] == sum(counts.values()) - sum(range(991, 1000))
+    (odd,) = (name for name in shown if name.startswith("x"))
+    assert (len(odd), "\n" in odd) == (100, False)
+    metrics(UnhandledMeasured(counts={"a1": 1}))
+    assert value(metrics, "unhandled_requests", action="a999") is None
+    assert value(metrics, "unhandled_requests", action="a1") == 1
+
+
+def test_times_of_success_begin_with_the_worker() -> None:
+    """Else an alert on their age would fire at every start, or never."""
+    clock = ManualClock()
+    metrics = Metrics({}, clock=clock)
+    names = ("last_poll_success_timestamp_seconds", "reaper_last_success_timestamp_seconds")
+    metrics(EVERY_EVENT[0])
+    assert [value(metrics, name) for name in names] == [NOW, NOW]
+    clock.advance(10)
+    metrics(Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0))
+    assert [value(metrics, name) for name in names] == [NOW + 10, NOW]
+    clock.advance(10)
+    metrics(reaped())
+    metrics(EVERY_EVENT[0])  # another incarnation
+    assert [value(metrics, name) for name in names] == [NOW + 10, NOW + 20]
+
+
+def test_calls_to_the_table_are_measured(metrics: Metrics) -> None:
+    """Time by operation, units by table and index, errors by code."""
+    metrics(
+        CallEnded(
+            operation="Query",
+            seconds=0.03,
+            capacity=(Capacity("streamer_requests", "StatusIndex", 0.5),),
+        )
+    )
+    metrics(TryFailed(operation="Query", code="ThrottlingException", throttled=True))
+    metrics(TryFailed(operation="Query", code="InternalServerError", throttled=False))
+    where = {"table": "streamer_requests", "index": "StatusIndex", "operation": "Query"}
+    assert value(metrics, "dynamodb_consumed_capacity_units_total", **where) == 0.5
+    name = "dynamodb_request_duration_seconds_bucket"
+    assert value(metrics, name, operation="Query", le="0.025") == 0
+    assert value(metrics, name, operation="Query", le="0.05") == 1
+    assert value(metrics, "dynamodb_throttles_total", operation="Query") == 1
+    code = {"operation": "Query", "code": "InternalServerError"}
+    assert value(metrics, "dynamodb_errors_total", **code) == 1
+
+
+def test_what_is_installed_is_shown(metrics: Metrics) -> None:
+    """The worker's version, and each handler with its package's."""
+    here = version("streamer-worker")
+    info = {"action": "report", "kind": "task", "distribution": "streamer-worker", "version": here}
+    assert value(metrics, "handler_info", **info) == 1
+    nobody = {"action": "bulk", "kind": "thread", "distribution": "", "version": "unknown"}
+    assert value(metrics, "handler_info", **nobody) == 1
+    samples = [each for family in metrics.registry.collect() for each in family.samples]
+    builds = [each.labels for each in samples if each.name == "streamer_worker_build_info"]
+    assert [build["version"] for build in builds] == [here]
+
+
+def test_a_handlers_package_is_shown_as_the_registry_tells_it() -> None:
+    """A handler of an entry point has "name version"; each goes into a label of its own."""
+    loaded = replace(REPORT, distribution="reports 1.2.0")
+    metrics = Metrics({"report": loaded}, clock=ManualClock(), reaps=False)
+    info = {"action": "report", "kind": "task", "distribution": "reports", "version": "1.2.0"}
+    assert value(metrics, "handler_info", **info) == 1
+
+
+def test_known_series_are_there_from_the_start(metrics: Metrics) -> None:
+    """A rate misses what a series began with."""
+    assert value(metrics, "requests_finished_total", action="bulk", outcome="failed") == 0
+    assert value(metrics, "requests_finished_total", action="other", outcome="failed") == 0
+    assert value(metrics, "fenced_writes_total", operation="progress") == 0
+
+
+def test_the_loops_lag_is_observed(metrics: Metrics) -> None:
+    """Each turn of the loop's timer."""
+    metrics(LoopTurned(lag=0.2))
+    assert value(metrics, "event_loop_lag_seconds_sum") == pytest.approx(0.2)
+    assert value(metrics, "event_loop_lag_seconds_count") == 1
+
+
+def test_two_workers_in_one_process_count_apart() -> None:
+    """Nothing is registered globally."""
+    first, second = Metrics({}, clock=ManualClock()), Metrics({}, clock=ManualClock())
+    first(SlotsChanged(used=1, total=1))
+    assert value(second, "slots", state="used") is None
+
+
+def test_a_worker_that_must_not_reap_does_not_say_when_it_did() -> None:
+    """An alert on its age would never end."""
+    metrics = Metrics({}, clock=ManualClock(), reaps=False)
+    metrics(EVERY_EVENT[0])
+    metrics(reaped())
+    assert value(metrics, "reaper_last_success_timestamp_seconds") is None

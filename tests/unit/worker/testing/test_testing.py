@@ -1,0 +1,207 @@
+"""The test kit: what authors of handlers rely on."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from streamer_store import EventType, Progress, RequestStatus
+from streamer_worker import Context, HandlerGroup, Reject, RetryLater, SyncContext, handler
+from streamer_worker.execution.outcome import Complete, Fail, Release, Retry
+from streamer_worker.testing import memory_worker, run_handler, start_handler
+from unit.worker.harness import on_asyncio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Made:
+    rows: int
+
+
+@handler("make")
+async def make(payload: dict[str, int], ctx: Context) -> Made:
+    begin = ctx.last_checkpoint or 0
+    for row in range(begin, payload["rows"]):
+        await ctx.progress(row + 1, f"row {row}", total=payload["rows"], details={"row": row})
+        await ctx.checkpoint(row + 1)
+    return Made(payload["rows"])
+
+
+@handler("hang")
+async def hang(_payload: dict[str, Any], ctx: Context) -> str:
+    await ctx.progress(0.5)
+    while not ctx.draining:  # noqa: ASYNC110  as a handler would
+        await anyio.sleep(0.001)
+    return "drained"
+
+
+@handler("forever")
+async def forever(_payload: dict[str, Any], ctx: Context) -> None:
+    await ctx.checkpoint("here")
+    await anyio.sleep_forever()
+
+
+async def test_all_that_an_attempt_did_is_there() -> None:
+    """Result, outcome, every report, checkpoints, messages, and the row."""
+    run = await run_handler(make, {"rows": 2})
+    assert (run.became, run.result) == ("completed", {"rows": 2})
+    assert run.outcome == Complete(result={"rows": 2})
+    assert run.progress == [
+        Progress(0.5, "row 0", {"row": 0}),
+        Progress(1.0, "row 1", {"row": 1}),
+    ]
+    assert run.checkpoints == [1, 2]
+    assert run.pushed[-1]["result"] == {"rows": 2}
+    assert run.request.status is RequestStatus.COMPLETED
+
+
+async def test_an_earlier_checkpoint_is_found() -> None:
+    """As a second attempt would."""
+    run = await run_handler(make, {"rows": 3}, checkpoint=2, attempt=2)
+    assert run.checkpoints == [3]
+    assert run.request.retry_count == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "became", "kind"),
+    [
+        (ValueError("broke"), "retried", Retry),
+        (RetryLater(after=5), "snoozed", Retry),
+        (Reject("no", code="NO"), "failed", Fail),
+    ],
+)
+async def test_what_a_handler_raises_becomes_an_outcome(
+    error: Exception, became: str, kind: type[Any]
+) -> None:
+    """And is there itself."""
+
+    @handler("raise")
+    async def raises(_payload: dict[str, Any], _ctx: Context) -> None:
+        raise error
+
+    run = await run_handler(raises)
+    assert (run.became, run.error) == (became, error)
+    assert isinstance(run.outcome, kind)
+    last = await run_handler(raises, max_retries=0)
+    assert last.became == ("snoozed" if became == "snoozed" else "failed")
+
+
+async def test_a_payload_that_does_not_fit_is_seen() -> None:
+    """As the worker would answer it."""
+    run = await run_handler(make, {"rows": "many"})
+    assert run.request.error_code == "VALIDATION_ERROR"
+    assert run.pushed[-1]["error"]["code"] == "VALIDATION_ERROR"
+
+
+async def test_a_drain_is_seen_by_the_handler() -> None:
+    """Which may then finish."""
+    async with start_handler(hang) as run:
+        await run.until(lambda run: run.progress != [])
+        run.drain()
+    assert run.result == {"data": "drained"}
+
+
+async def test_a_cancel_a_release_and_a_timeout_end_it() -> None:
+    """Each as the worker does it."""
+    async with start_handler(forever) as run:
+        await run.until(lambda run: run.checkpoints != [])
+        await run.cancel()
+    assert (run.became, run.request.status) == ("cancelled", RequestStatus.CANCELLED)
+    assert run.pushed[-1]["error"]["code"] == "CANCELLED"
+    async with start_handler(forever) as run:
+        await run.until(lambda run: run.checkpoints != [])
+        run.release()
+    assert (run.became, run.outcome) == ("released", Release())
+    assert run.request.checkpoint == "here"
+    async with start_handler(forever) as run:
+        await run.until(lambda run: run.checkpoints != [])
+        run.time_out()
+    assert (run.became, run.request.error_code) == ("timeout", "TIMEOUT")
+
+
+async def test_waiting_for_what_never_comes_fails() -> None:
+    """It does not hang."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with start_handler(make, {"rows": 1}) as run:
+            await run.until(lambda run: len(run.checkpoints) == 2)
+    assert "has ended (completed)" in repr(caught.value.exceptions)
+
+
+async def test_a_group_s_lifespan_is_entered_or_replaced() -> None:
+    """With `state` it is not touched."""
+    entered: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[str]:
+        entered.append("entered")
+        yield "real"
+        entered.append("left")
+
+    group = HandlerGroup(lifespan=lifespan)
+
+    @group.handler("state")
+    async def state(_payload: dict[str, Any], ctx: Context[str]) -> str:
+        return ctx.state
+
+    assert (await run_handler(state)).result == {"data": "real"}
+    assert entered == ["entered", "left"]
+    assert (await run_handler(state, state="fake")).result == {"data": "fake"}
+    assert entered == ["entered", "left"]
+
+
+@on_asyncio
+async def test_plain_functions_run_in_their_thread() -> None:
+    """Their reports are seen, and waited for."""
+
+    @handler("plain")
+    def plain(_payload: dict[str, Any], ctx: SyncContext) -> str:
+        ctx.progress(0.5)
+        ctx.checkpoint(5)
+        while not ctx.draining:
+            pass
+        return "done"
+
+    async with start_handler(plain) as run:
+        await run.until(lambda run: run.progress != [] and run.checkpoints == [5])
+        run.drain()
+    assert run.result == {"data": "done"}
+
+
+async def test_a_whole_worker_runs_in_memory() -> None:
+    """Failed attempts run again at once; connections are told."""
+    failures = [ValueError("first"), ValueError("second")]
+
+    @handler("work")
+    async def work(payload: dict[str, Any], _ctx: Context) -> dict[str, Any]:
+        if failures:
+            raise failures.pop()
+        return payload
+
+    async with memory_worker(work) as worker:
+        await worker.connect("c1")
+        await worker.connect("c2")
+        await worker.stores.subscriptions.subscribe("c2", "r1", [EventType.COMPLETE])
+        request = await worker.run("work", {"n": 1}, request_id="r1", connection_id="c1")
+        assert (request.result, request.retry_count) == ({"n": 1}, 2)
+        assert sorted(each.connection_id for each in worker.delivered) == ["c1", "c2"]
+        unknown = await worker.run("nobody_knows")
+        assert unknown.error_code == "INVALID_ACTION"
+
+
+async def test_a_waiting_request_that_is_cancelled_has_ended() -> None:
+    """Also when the worker never saw it."""
+    async with memory_worker(forever, concurrency=1) as worker:
+        first = await worker.enqueue("forever")
+        second = await worker.enqueue("forever")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.ended, second.request_id)
+            await worker.stores.requests.cancel(second.request_id)
+        await worker.stores.requests.cancel(first.request_id)

@@ -1,0 +1,1 @@
+"""Loops, deadlines, and how a worker stops."""

@@ -1,0 +1,1 @@
+"""Running handlers, and writing what comes of them."""

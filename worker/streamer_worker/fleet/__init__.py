@@ -1,0 +1,1 @@
+"""The worker's heartbeat, and who else is alive."""

@@ -1,0 +1,1 @@
+"""Finding requests that wait, choosing which fit, and claiming them."""

@@ -1,0 +1,1 @@
+"""What one worker of the fleet does for all: rescues, reaping, counting."""

@@ -1,0 +1,226 @@
+"""Events -> Prometheus. Labels never hold ids, users or tenants."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from streamer_store import CallEnded, Clock, RequestStatus, TryFailed
+from streamer_worker.error_codes import WORKER_LOST
+from streamer_worker.errors import StartError
+from streamer_worker.events import (
+    ClaimTried,
+    ConnectionsReaped,
+    Event,
+    FleetLooked,
+    HandlerStuck,
+    HeartbeatTried,
+    ItemUndecodable,
+    LoopBlocked,
+    LoopTurned,
+    Polled,
+    ProgressWritten,
+    PushTried,
+    QueueMeasured,
+    RequestFinished,
+    RequestRescued,
+    SlotsChanged,
+    StepFailed,
+    StuckHandlerEnded,
+    UnhandledMeasured,
+    WorkerDraining,
+    WorkerFenced,
+    WorkerStarted,
+    WriteFenced,
+)
+from streamer_worker.handlers.definition import Handler
+from streamer_worker.monitoring.metric_families import OTHER, TABLE_NAMES, Families
+from streamer_worker.sanitize import one_line
+
+_ENDS: Final = frozenset({"completed", "failed", "cancelled", "timeout"})
+_SNOOZED: Final = "SNOOZED"
+_NAMED_ACTIONS: Final = 10
+_ACTION_CHARS: Final = 100
+_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Metrics:
+    """A listener with a registry of its own. Actions that nobody registered count as `other`."""
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], *, clock: Clock, reaps: bool = True
+    ) -> None:
+        _check_directory(os.environ.get(_DIRECTORY))
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._began = False
+        self._actions = frozenset(handlers)
+        self._page = Families(self.registry, handlers, reaps=reaps)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case CallEnded() | TryFailed():
+                self._tell_table(event)
+            case RequestFinished():
+                self._tell_finished(event)
+            case SlotsChanged(used=used, total=total):
+                self._page.slots.labels("used").set(used)
+                self._page.slots.labels("free").set(total - used)
+            case Polled(outcome=outcome, seconds=seconds):
+                self._page.polls.labels(outcome).inc()
+                if outcome != "skipped":
+                    self._page.poll_duration.observe(seconds)
+                    self._page.last_poll.set(self._now())
+            case ClaimTried(outcome=outcome, action=action, waited=waited):
+                self._page.claims.labels(outcome).inc()
+                if waited is not None:
+                    self._page.wait.labels(self._label(action)).observe(waited)
+            case StepFailed(loop=loop):
+                self._page.failures.labels(loop).inc()
+                if loop == "poll":
+                    self._page.polls.labels("error").inc()
+            case _:
+                self._tell_writes(event)
+                self._tell_fleet(event)
+                self._tell_process(event)
+
+    def _tell_finished(self, event: RequestFinished) -> None:
+        action = self._label(event.action)
+        self._page.finished.labels(action, event.outcome).inc()
+        self._page.duration.labels(action, event.outcome).observe(event.seconds)
+        if event.again:
+            self._page.retries.labels(action, event.code or _SNOOZED).inc()
+        elif event.outcome in _ENDS:
+            self._page.attempts.labels(action).observe(event.attempt)
+
+    def _tell_writes(self, event: Event) -> None:
+        match event:
+            case ProgressWritten(told=told):
+                self._page.progress.labels("written").inc()
+                self._page.progress.labels("coalesced").inc(max(0, told - 1))
+            case WriteFenced(operation=operation, cancelled=cancelled, settles=settles):
+                if not cancelled:
+                    self._page.fenced.labels(operation).inc()
+                if settles:
+                    self._page.superseded.labels(operation).inc()
+            case PushTried(type=kind, outcome=outcome, count=count):
+                self._page.pushes.labels(kind, outcome).inc(count)
+            case ConnectionsReaped():
+                self._tell_reaped(event)
+            case ItemUndecodable(table=table):
+                names = (each for each in TABLE_NAMES if table.endswith(each))
+                self._page.undecodable.labels(next(names, OTHER)).inc()
+            case QueueMeasured(status=status, count=count, oldest=oldest):
+                self._page.depth.labels(status).set(count)
+                self._page.oldest.labels(status).set(oldest or 0.0)
+            case UnhandledMeasured(counts=counts):
+                self._show_unhandled(counts)
+            case _:
+                pass
+
+    def _show_unhandled(self, counts: Mapping[str, int]) -> None:
+        """Name the actions with the most requests. Names come from producers: there may be any."""
+        self._page.unhandled.clear()
+        shown: Counter[str] = Counter()
+        for place, (action, count) in enumerate(Counter(counts).most_common()):
+            named = place < _NAMED_ACTIONS
+            shown[one_line(action, _ACTION_CHARS) if named else OTHER] += count
+        for action, count in shown.items():
+            self._page.unhandled.labels(action).set(count)
+
+    def _tell_fleet(self, event: Event) -> None:
+        match event:
+            case HeartbeatTried(outcome=outcome):
+                self._page.heartbeats.labels(outcome).inc()
+            case FleetLooked(live=live, dead=dead, leads=leads):
+                self._page.workers.labels("live").set(live)
+                self._page.workers.labels("dead").set(dead)
+                self._lead(leads=leads)
+            case RequestRescued(action=action, status=status):
+                self._page.rescued.labels(self._label(action)).inc()
+                if status == RequestStatus.RETRYING:
+                    self._page.retries.labels(self._label(action), WORKER_LOST).inc()
+            case WorkerStarted():
+                self._begin()
+            case WorkerDraining():
+                self._page.draining.set(1)
+                self._lead(leads=False)
+            case WorkerFenced():
+                self._page.fences.inc()
+                self._lead(leads=False)
+            case _:
+                pass
+
+    def _tell_process(self, event: Event) -> None:
+        match event:
+            case LoopTurned(lag=lag):
+                self._page.lag.observe(lag)
+            case LoopBlocked():
+                self._page.blocked.inc()
+            case HandlerStuck(thread=thread):
+                self._page.stuck.labels("thread" if thread else "task").inc()
+            case StuckHandlerEnded(thread=thread):
+                self._page.stuck.labels("thread" if thread else "task").dec()
+            case _:
+                pass
+
+    def _tell_table(self, event: CallEnded | TryFailed) -> None:
+        match event:
+            case CallEnded(operation=operation, seconds=seconds, capacity=capacity):
+                self._page.calls.labels(operation).observe(seconds)
+                for each in capacity:
+                    self._page.consumed.labels(each.table, each.index, operation).inc(each.units)
+            case TryFailed(operation=operation, code=code, throttled=throttled):
+                self._page.call_errors.labels(operation, code).inc()
+                if throttled:
+                    self._page.throttles.labels(operation).inc()
+
+    def _tell_reaped(self, event: ConnectionsReaped) -> None:
+        would_go = event.found if event.dry_run else 0
+        self._page.reaped.labels("deleted").inc(event.deleted)
+        self._page.reaped.labels("kept").inc(event.kept)
+        self._page.reaped.labels("undecodable").inc(event.undecodable)
+        self._page.reaped.labels("dry_run").inc(would_go)
+        if self._page.last_reaped is not None:
+            self._page.last_reaped.set(self._now())
+
+    def _begin(self) -> None:
+        """What has never succeeded is as old as this worker."""
+        if not self._began:
+            self._began = True
+            self._page.last_poll.set(self._now())
+            if self._page.last_reaped is not None:
+                self._page.last_reaped.set(self._now())
+
+    def _lead(self, *, leads: bool) -> None:
+        """Who leads no more must not go on telling what it counted last."""
+        self._page.leader.set(leads)
+        if not leads:
+            self._page.depth.clear()
+            self._page.oldest.clear()
+            self._page.unhandled.clear()
+
+    def _label(self, action: str | None) -> str:
+        return action if action is not None and action in self._actions else OTHER
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def _check_directory(given: str | None) -> None:
+    """Raise StartError if prometheus_client is to keep its numbers in a directory and cannot."""
+    if given is not None and not (Path(given).is_dir() and os.access(given, os.W_OK | os.X_OK)):
+        raise StartError(
+            "metrics cannot be kept:",
+            [
+                (
+                    f"{_DIRECTORY}: {given!r} is not a directory that can be written to;"
+                    " create it, or unset the variable, which a worker does not need"
+                )
+            ],
+        )

@@ -1,0 +1,217 @@
+"""The log of a worker process: its own lines, and those of handlers and libraries."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TextIO
+
+import structlog
+from typing_extensions import override
+
+from streamer_worker.monitoring.log_stream import LogStream, TextStream, stream_over
+from streamer_worker.monitoring.log_text import INDENT, add_extra, escape
+from streamer_worker.own_logger import set_logger_factory
+from streamer_worker.settings import QUIET, LogSettings
+
+# The last of the shared processors, which need no logger: time, exception, escapes.
+_PLAIN: Final = 3
+
+
+class WorkerLog:
+    """The log of this process. Lines of the worker itself pass neither through the root logger
+    nor through structlog's configuration, so no plugin can redirect, silence or extend them.
+    """
+
+    def __init__(self, settings: LogSettings, stream: TextIO | None) -> None:
+        terminal = stream is not None and not stream.closed and stream.isatty()
+        console = settings.format == "console" or (settings.format == "auto" and terminal)
+        self._settings = settings
+        self._shared = _shared_processors(console=console)
+        self._renderer = _renderer(console=console, colors=terminal)
+        self._stream = stream_over(stream)
+        own_handler = LineHandler(self._stream, logging.Formatter(), plain=self._plain)
+        root = _OwnLogger("root", settings.level.upper())
+        root.addHandler(own_handler)
+        self._own = logging.Manager(root)  # type: ignore[arg-type]
+        self._own.loggerClass = _OwnLogger
+        for name, level in settings.levels.items():
+            self._own.getLogger(name).setLevel(level.upper())
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor that lines are written to, if there is one."""
+        return self._stream.descriptor if isinstance(self._stream, LogStream) else None
+
+    def logger(self, name: str) -> structlog.stdlib.BoundLogger:
+        """Return a logger of the worker itself."""
+        logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+            self._own.getLogger(name),
+            processors=[*self._shared, self._renderer],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            context_class=dict,
+            cache_logger_on_first_use=True,
+        )
+        return logger
+
+    def take_over(self) -> None:
+        """Send the lines of handlers and libraries here, too: those of structlog and those of the
+        standard library's loggers. Undo what plugins configured when they were imported.
+        """
+        structlog.reset_defaults()
+        structlog.configure(
+            processors=[*self._shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            context_class=dict,
+            cache_logger_on_first_use=True,
+        )
+        formatter = structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[add_extra, *self._shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                self._renderer,
+            ],
+        )
+        handler = LineHandler(self._stream, formatter, plain=self._plain)
+        handler.addFilter(_is_not_sensitive)
+        root = logging.getLogger()
+        root.handlers = [handler]
+        root.filters = []
+        root.setLevel(self._settings.level.upper())
+        logging.disable(logging.NOTSET)
+        _reset_loggers()
+        hold_sensitive_loggers(root.level)
+        for name, level in self._settings.levels.items():
+            logging.getLogger(name).setLevel(level.upper())
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _plain(self, record: logging.LogRecord, event: dict[str, Any]) -> str:
+        """Return the line for an event, by nothing that a plugin can replace."""
+        text: Any = {"level": record.levelname.lower(), "logger": record.name, **event}
+        for processor in (*self._shared[-_PLAIN:], self._renderer):
+            text = processor(None, "", text)
+        return str(text)
+
+
+def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) -> WorkerLog:
+    """Log to `stream` (stderr), JSON or console, from now on, and return the log.
+
+    A process without stderr logs nothing. Call `take_over` again after plugins were imported.
+    """
+    log = WorkerLog(settings, stream or sys.stderr)
+    log.take_over()
+    set_logger_factory(log.logger)
+    return log
+
+
+class LineHandler(logging.Handler):
+    """Writes records to a stream, one line each. Never raises, and writes to no other stream.
+
+    `plain` returns a line when the formatter cannot, and for what the handler itself reports.
+    """
+
+    def __init__(
+        self,
+        stream: LogStream | TextStream | None,
+        formatter: logging.Formatter,
+        *,
+        plain: Callable[[logging.LogRecord, dict[str, Any]], str],
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._plain = plain
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._stream is None:
+            return
+        with suppress(Exception):
+            if self._stream.write(self._line(record)) and (lost := self._stream.take_lost()):
+                event = {"event": "log_lines_lost", "count": lost}
+                self._stream.write(self._plain(record, event) + "\n")
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + "\n"
+        except Exception as error:  # noqa: BLE001  arguments that do not fit are the caller's
+            # Without the arguments, which the standard library would print.
+            event = {"event": record.msg, "log_error": type(error).__name__}
+            return self._plain(record, event) + "\n"
+
+
+class _OwnLogger(logging.Logger):
+    """A logger whose records do not come from the factory that a plugin may have set."""
+
+    @override
+    def makeRecord(
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        vars(record).update(extra or {})
+        return record
+
+
+def _shared_processors(*, console: bool) -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Before anything is escaped. The console's own way shows local variables: payloads.
+        structlog.processors.format_exc_info,
+        partial(escape, INDENT if console else ""),
+    ]
+
+
+def _renderer(*, console: bool, colors: bool) -> Any:
+    if not console:
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _is_sensitive(name: str) -> bool:
+    return name.partition(".")[0] in QUIET
+
+
+def _is_not_sensitive(record: logging.LogRecord) -> bool:
+    """Hold back what AWS clients log of their requests, whatever level a plugin gave them."""
+    return record.levelno >= logging.WARNING or not _is_sensitive(record.name)
+
+
+def _reset_loggers() -> None:
+    """Enable the loggers that a plugin's configuration has disabled."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
+def hold_sensitive_loggers(level: int = logging.WARNING) -> None:
+    """Set the loggers of AWS clients to WARNING, without handlers of their own, and make each drop
+    what is below. That holds also if a plugin lowers their levels later. Loggers that are made
+    after this call are not held.
+    """
+    for name in (*QUIET, *list(logging.root.manager.loggerDict)):
+        if _is_sensitive(name):
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logging.WARNING, level))
+            logger.handlers, logger.filters = [], [_is_not_sensitive]
+            logger.propagate = True
