@@ -14,10 +14,10 @@ POLICY: Final[dict[str, Any]] = json.loads(
 )
 TABLE: Final = "arn:aws:dynamodb:*:*:table/"
 PREFIX: Final[str] = Settings().table_prefix
-Call = tuple[str, str]
+CallNext = tuple[str, str]
 
 
-def allowed() -> set[Call]:
+def allowed() -> set[CallNext]:
     """Return every action that is allowed, with its resource."""
     found = set()
     for statement in POLICY["Statement"]:
@@ -28,7 +28,7 @@ def allowed() -> set[Call]:
     return found
 
 
-def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[Call]:
+def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[CallNext]:
     """Yield what a call to DynamoDB needs, each table named as by the default prefix."""
     # Batches name several tables, as keys.
     for name in body.get("RequestItems") or [body.get("TableName", "")]:

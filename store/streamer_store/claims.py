@@ -105,9 +105,9 @@ class Claims:
         now = self._clock.now()
         updates = [
             writes.complete(
-                claim, result=result, version=version, now=now, progress=progress, frees=frees
+                claim, result=result, version=version, now=now, progress=progress, drop=drop
             )
-            for frees in ((), writes.TOLD)
+            for drop in ((), writes.DROPPED_FOR_RESULT)
         ]
         await _write_what_fits(
             updates, lambda update: self._settle("complete", claim, update, version)
@@ -124,13 +124,13 @@ class Claims:
             writes.fail(
                 claim,
                 error=error,
-                code=ITEM_TOO_LARGE if frees else code,
+                code=ITEM_TOO_LARGE if drop else code,
                 version=version,
                 now=now,
-                frees=frees,
+                drop=drop,
                 progress=progress,
             )
-            for frees in writes.ROOM
+            for drop in writes.ERROR_SPACE_STEPS
         ]
         await _write_what_fits(updates, lambda update: self._settle("fail", claim, update, version))
 
@@ -203,8 +203,8 @@ class Claims:
         version = new_id(self._rng)
         now = self._clock.now()
         updates = [
-            writes.give_up(seen, error=error, code=code, version=version, now=now, frees=frees)
-            for frees in writes.ROOM
+            writes.give_up(seen, error=error, code=code, version=version, now=now, drop=drop)
+            for drop in writes.ERROR_SPACE_STEPS
         ]
         await _write_what_fits(updates, lambda update: self._write_as_seen(seen, update))
 

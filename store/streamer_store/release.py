@@ -3,7 +3,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 
-def release_of(distribution: str) -> str:
+def package_version(distribution: str) -> str:
     """Return the version of an installed distribution, or `unknown`."""
     try:
         return version(distribution)

@@ -24,9 +24,9 @@ _CANCELS: Final = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")
 _SETTLES: Final = uuid.UUID("b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22")
 _SPARE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
 # What a failure gives up for its own few words: at first nothing, the payload last.
-ROOM: Final[tuple[tuple[str, ...], ...]] = ((), _SPARE, (*_SPARE, "Payload"))
+ERROR_SPACE_STEPS: Final[tuple[tuple[str, ...], ...]] = ((), _SPARE, (*_SPARE, "Payload"))
 # What a result is worth more than.
-TOLD: Final = ("ProgressDetails", "ProgressMessage")
+DROPPED_FOR_RESULT: Final = ("ProgressDetails", "ProgressMessage")
 SHORT_ERROR_CHARS: Final = 256
 _RESCUES: Final = ("Rescues", "Solo", "Alone")
 
@@ -104,10 +104,10 @@ def complete(
     version: str,
     now: datetime,
     progress: Progress | None = None,
-    frees: tuple[str, ...] = (),
+    drop: tuple[str, ...] = (),
 ) -> Update:
     """Complete a request; `frees` go where the item has no room for its result."""
-    sets = _progress(None if frees else progress) | {
+    sets = _progress(None if drop else progress) | {
         "Progress": _number(1),
         "ProcessingEnded": _time(now),
         "TTL": _ttl(now),
@@ -119,7 +119,7 @@ def complete(
         RequestStatus.COMPLETED,
         version,
         sets=sets,
-        removes=("Checkpoint", *frees),
+        removes=("Checkpoint", *drop),
         conditions=_fence(held),
     )
 
@@ -131,19 +131,19 @@ def fail(
     code: str,
     version: str,
     now: datetime,
-    frees: tuple[str, ...] = (),
+    drop: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Update:
     """Fail a request; `frees` go, and the error is cut, where the item has no room for it."""
-    sets = _failure(error, code, now, short=bool(frees)) | {"TTL": _ttl(now)}
-    if not frees:
+    sets = _failure(error, code, now, short=bool(drop)) | {"TTL": _ttl(now)}
+    if not drop:
         sets = _progress(progress) | sets
     return _move(
         held.request_id,
         RequestStatus.FAILED,
         version,
         sets=sets,
-        removes=frees,
+        removes=drop,
         conditions=_fence(held),
     )
 
@@ -245,15 +245,15 @@ def give_up(
     code: str,
     version: str,
     now: datetime,
-    frees: tuple[str, ...] = (),
+    drop: tuple[str, ...] = (),
 ) -> Update:
     """Fail a request that cannot run, as it was seen, waiting or running."""
     return _move(
         seen.request_id,
         RequestStatus.FAILED,
         version,
-        sets=_failure(error, code, now, short=bool(frees)) | {"TTL": _ttl(now)},
-        removes=("RetryAfter", *frees),
+        sets=_failure(error, code, now, short=bool(drop)) | {"TTL": _ttl(now)},
+        removes=("RetryAfter", *drop),
         conditions=(_status(seen.status), _version(seen.seen_version)),
     )
 

@@ -114,10 +114,12 @@ async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
 
 
 @asynccontextmanager
-async def posting(*, seconds: float = 5, at_once: int = 5) -> AsyncIterator[Poster]:
+async def posting(*, seconds: float = 5, max_concurrent_posts: int = 5) -> AsyncIterator[Poster]:
     """Give a poster, and wait until its connections are closed."""
     before = open_sockets()
-    async with open_poster(region=None, seconds=seconds, at_once=at_once) as poster:
+    async with open_poster(
+        region=None, seconds=seconds, max_concurrent_posts=max_concurrent_posts
+    ) as poster:
         yield poster
     await until_open_sockets(before)
 
@@ -129,7 +131,10 @@ async def pushing(url: str, prefix: str, server: Server, recorder: Recorder) -> 
     opener = push_on_thread(
         open_stores=partial(open_stores, endpoint_url=url, prefix=prefix, max_connections=10),
         open_post=partial(
-            open_poster, region=None, seconds=settings.timeout, at_once=settings.at_once
+            open_poster,
+            region=None,
+            seconds=settings.timeout,
+            max_concurrent_posts=settings.max_concurrent_posts,
         ),
         settings=settings,
         events=Events(recorder),

@@ -99,7 +99,7 @@ class Meanwhile(StrEnum):
                 await scene.claim("another")
 
 
-Call = Callable[[Stores], Awaitable[Any]]
+CallNext = Callable[[Stores], Awaitable[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Write:
     `answers` has the status returned, None, or the error raised, for what happened meanwhile.
     """
 
-    prepare: Callable[[Scene], Awaitable[Call]]
+    prepare: Callable[[Scene], Awaitable[CallNext]]
     answers: dict[Meanwhile, type[StoreError] | RequestStatus | None]
 
 
@@ -124,8 +124,8 @@ def status_in(answer: Any) -> RequestStatus | None:
     return answer  # type: ignore[no-any-return]
 
 
-def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[Call]]:
-    async def prepare(scene: Scene) -> Call:
+def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[CallNext]]:
+    async def prepare(scene: Scene) -> CallNext:
         request = AsyncRequest(action="echo", request_id="" if drawn else scene.request_id)
         if drawn:
             scene.request_id = scene.drawn_id
@@ -136,23 +136,25 @@ def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[Call]]:
     return prepare
 
 
-async def _claim(scene: Scene) -> Call:
+async def _claim(scene: Scene) -> CallNext:
     request = AsyncRequest(action="echo", request_id=scene.request_id)
     stored = await scene.others.requests.enqueue(request)
     candidate = codec.candidate(codec.request_item(stored))
     return lambda stores: stores.requests.claim(candidate, worker_id="mine")
 
 
-def _held(call: Callable[[Stores, Claim], Awaitable[Any]]) -> Callable[[Scene], Awaitable[Call]]:
-    async def prepare(scene: Scene) -> Call:
+def _held(
+    call: Callable[[Stores, Claim], Awaitable[Any]],
+) -> Callable[[Scene], Awaitable[CallNext]]:
+    async def prepare(scene: Scene) -> CallNext:
         claim = await (await _claim(scene))(scene.others)
         return lambda stores: call(stores, claim)
 
     return prepare
 
 
-def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[Call]]:
-    async def prepare(scene: Scene) -> Call:
+def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[CallNext]]:
+    async def prepare(scene: Scene) -> CallNext:
         request = AsyncRequest(
             action="echo", request_id=scene.request_id, max_retries=0 if last else 9
         )
@@ -165,8 +167,8 @@ def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[Call]]:
 
 def _operate(
     start: RequestStatus, call: Callable[[Stores, str], Awaitable[Any]]
-) -> Callable[[Scene], Awaitable[Call]]:
-    async def prepare(scene: Scene) -> Call:
+) -> Callable[[Scene], Awaitable[CallNext]]:
+    async def prepare(scene: Scene) -> CallNext:
         claiming = await _claim(scene)
         if start is not _S.PENDING:
             claim = await claiming(scene.others)

@@ -120,7 +120,7 @@ def test_the_settings_in_force_are_shown(tmp_path: Any) -> None:
     assert found["concurrency"] == {"value": 5, "from": "file"}
     assert found["reaper.interval"] == {"value": 5400, "from": "file"}
     assert found["reaper.dry_run"] == {"value": True, "from": "environment"}
-    assert found["poll.slowest"] == {"value": 0.5, "from": "default"}
+    assert found["poll.max_interval"] == {"value": 0.5, "from": "default"}
     assert found["endpoint_url"]["value"] == "http://***@127.0.0.1:9"
     told = command("config", "--config", str(file), **given).stdout
     assert "1h30m" in told

@@ -87,7 +87,7 @@ def test_a_global_table_is_a_warning(name: str, replicated: dict[str, str]) -> N
 def test_a_start_warns_of_global_tables(replicated: dict[str, str]) -> None:
     """And works on."""
     with Process("run", **replicated) as worker:
-        text = worker.event("table_differs")["text"]
+        text = worker.event("table_mismatch")["text"]
         assert "exclusive only inside one Region" in text
         worker.event("worker_started")
 

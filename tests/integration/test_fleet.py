@@ -79,7 +79,7 @@ async def test_a_killed_worker_s_request_starts_elsewhere(
     print(f"recovery took {took:.2f} s; lease {LEASE} s, heartbeat {HEARTBEAT} s")  # noqa: T201
     assert (ended.result, ended.rescues) == ({"attempt": 1}, 1)
     assert took <= LEASE + 3 * HEARTBEAT + FIRST_WAIT + slowness()  # a second, where it is 1
-    other.event("worker_buried", worker_id=lost)
+    other.event("dead_worker_removed", worker_id=lost)
 
 
 async def test_nothing_is_lost_when_workers_are_killed_again_and_again(

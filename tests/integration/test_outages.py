@@ -43,7 +43,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "loses all answers": losing_answers,
 }
 # What says that somebody was taken for dead.
-DEATHS: Final = ("worker_fenced", "worker_buried", "request_rescued")
+DEATHS: Final = ("worker_fenced", "dead_worker_removed", "request_rescued")
 
 
 @pytest.fixture

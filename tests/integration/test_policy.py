@@ -16,7 +16,7 @@ from aiohttp import web
 from integration.fast import FAST, ended
 from integration.gateway import Server, connect, subscribe
 from integration.proxy import Forward, Proxy, answering
-from policy import Call, allowed, calls_of
+from policy import CallNext, allowed, calls_of
 from processes import PATIENCE, Process
 from streamer_store import AsyncRequest, Connection, RequestStatus, Stores, SystemClock
 from streamer_store.engine import Put
@@ -33,7 +33,7 @@ class Judge:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._allowed = allowed()
-        self.seen: set[Call] = set()
+        self.seen: set[CallNext] = set()
 
     async def __call__(self, request: web.Request, forward: Forward) -> web.StreamResponse:
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
@@ -64,7 +64,7 @@ def workers(
     more = settings | {
         "PYTHONPATH": plugins,
         "STREAMER_NOTIFIER_HOSTS": server.host,
-        "STREAMER_POLL_UNKNOWN_AFTER": "1s",
+        "STREAMER_POLL_UNKNOWN_ACTION_TIMEOUT": "1s",
         "STREAMER_DEPTH_INTERVAL": "1s",
         "STREAMER_REAPER_INTERVAL": "1s",
         "STREAMER_DRAIN_TIMEOUT": "500ms",
@@ -167,7 +167,7 @@ async def test_workers_call_what_the_policy_allows_and_all_of_it(
     )
     await _until_count(stores, RequestStatus.PROCESSING, 8)
     first.signal(signal.SIGKILL)
-    second.event("worker_buried")
+    second.event("dead_worker_removed")
     await stores.requests.cancel("hangs-0")
     second.signal(signal.SIGTERM)
     assert second.ended() == 0

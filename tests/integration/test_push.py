@@ -23,7 +23,7 @@ from streamer_store import (
     Stores,
     SystemClock,
 )
-from streamer_worker.events import Events, PushBroken
+from streamer_worker.events import Events, PushServiceFailed
 from streamer_worker.push.errors import Gone, PushFailed
 from streamer_worker.push.push_thread import push_on_thread
 from streamer_worker.settings import NotifierSettings
@@ -114,7 +114,7 @@ async def test_posts_at_once_to_a_new_endpoint_share_its_client(
             yield client
 
     monkeypatch.setattr(AioSession, "create_client", counted)
-    async with posting(at_once=50) as post:
+    async with posting(max_concurrent_posts=50) as post:
         async with anyio.create_task_group() as tasks:
             for number in range(50):
                 for stage in ("one", "two"):
@@ -228,6 +228,6 @@ async def test_pushing_that_cannot_start_does_not_stop_anything(server: Server) 
     async with opener() as push:
         push(complete("r1", None))
         with anyio.fail_after(PATIENCE):
-            while not recorder.of(PushBroken):  # noqa: ASYNC110
+            while not recorder.of(PushServiceFailed):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
     assert time.monotonic() - began < 4

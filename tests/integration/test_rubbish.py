@@ -42,7 +42,7 @@ pytestmark = pytest.mark.anyio
 NOW: Final = datetime.now(UTC)
 # How long each kind of rubbish lasts in the trial with a worker, in seconds.
 EACH: Final = float(os.environ.get("STREAMER_TEST_RUBBISH_SECONDS", "0.8"))
-DEATHS: Final = ("worker_fenced", "worker_buried", "request_rescued", "process_ending")
+DEATHS: Final = ("worker_fenced", "dead_worker_removed", "request_rescued", "process_ending")
 HELD: Final = Claim(request=AsyncRequest(action="a", request_id="r"), version="v")
 SEEN: Final = Candidate(request_id="r", status=RequestStatus.PENDING, seen_version={"S": "v"})
 CONNECTION: Final = Connection(

@@ -51,7 +51,7 @@ async def test_the_example_plugin_answers_requests(
 ) -> None:
     """Found through its entry points alone; results, progress and metrics are there."""
     stores, settings = real
-    settings["STREAMER_POLL_UNKNOWN_AFTER"] = "1s"
+    settings["STREAMER_POLL_UNKNOWN_ACTION_TIMEOUT"] = "1s"
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         started = worker.event("worker_started")
         assert {"count_words", "generate_report"} <= set(started["actions"])

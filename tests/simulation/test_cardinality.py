@@ -61,7 +61,7 @@ async def _send_them_all() -> None:
     world = make_world()
     rng = random.Random(11)
     requests = world.stores.requests
-    app = world.app([even, odd], poll=PollSettings(unknown_after=0.1), concurrency=100)
+    app = world.app([even, odd], poll=PollSettings(unknown_action_timeout=0.1), concurrency=100)
     after_warm_up: set[Any] = set()
     async with running(app):
         for sent in range(0, TOTAL, CHUNK):

@@ -28,7 +28,7 @@ from streamer_store import claims, workers, writes
 from streamer_store.engine import Absent
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.fleet.heartbeat import Presence
+from streamer_worker.fleet.heartbeat import Heartbeat
 from streamer_worker.fleet.view import Fleet
 
 FIRST = int(os.environ.get("STREAMER_TEST_SEED", "0"))
@@ -122,7 +122,7 @@ def _stopwatches_run_through_outages(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_fences_itself(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Presence, "_fence", lambda _self, _reason: None)
+    patch.setattr(Heartbeat, "_fence", lambda _self, _reason: None)
 
 
 def _cancellations_are_not_heard(patch: pytest.MonkeyPatch) -> None:

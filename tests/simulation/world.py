@@ -121,7 +121,7 @@ class World:
                 clock = self.clocks[engine.name]
                 settings = Settings(
                     concurrency=self.schedule.concurrency,
-                    poll=PollSettings(slowest=self.schedule.poll),
+                    poll=PollSettings(max_interval=self.schedule.poll),
                     http=HttpSettings(enabled=False),
                     reaper=ReaperSettings(enabled=False),
                     handler=HandlerSettings(timeout=self.schedule.timeout),

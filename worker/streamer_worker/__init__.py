@@ -1,13 +1,13 @@
 """What a handler author imports."""
 
 from streamer_worker.handlers.context import Context, HandlerCancelled, SyncContext
-from streamer_worker.handlers.definition import Call, Handler, HandlerGroup, handler
+from streamer_worker.handlers.definition import CallNext, Handler, HandlerGroup, handler
 from streamer_worker.handlers.exceptions import Reject, RetryLater
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.retry import RetryPolicy
 
 __all__ = [
-    "Call",
+    "CallNext",
     "Context",
     "Handler",
     "HandlerCancelled",

@@ -22,24 +22,24 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.errors import ungrouped
-from streamer_worker.concurrency.shutdown import Stop, then_cancel
+from streamer_worker.concurrency.shutdown import Shutdown, then_cancel
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import (
     Events,
     ItemUndecodable,
     Listener,
     StepFailed,
-    TableDiffers,
+    TableMismatch,
     WorkerStarted,
     WorkerStopped,
 )
 from streamer_worker.execution.invoker import Caller
 from streamer_worker.execution.lifespans import CANCELLING, LEAVING, Lifespans
 from streamer_worker.execution.processes.pool import Processes
-from streamer_worker.fleet.heartbeat_thread import pulse_here, pulse_on_thread
+from streamer_worker.fleet.heartbeat_thread import heartbeat_here, heartbeat_on_thread
 from streamer_worker.fleet.loop_watchdog import End, InterpreterWatchdog, telling
 from streamer_worker.handlers.registry import Registry
-from streamer_worker.incarnation import LIFE_SECONDS, Life, Parts
+from streamer_worker.incarnation import LIFE_SECONDS, Dependencies, Incarnation
 from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.http_server import http_server
 from streamer_worker.monitoring.metrics import Metrics
@@ -71,25 +71,25 @@ class App:
     """
 
     def __init__(
-        self, parts: Parts, *, metrics: Metrics, health: Health, leave: Callable[[], object]
+        self, parts: Dependencies, *, metrics: Metrics, health: Health, leave: Callable[[], object]
     ) -> None:
         self._parts = parts
         self._metrics = metrics
         self._health = health
         self._leave = leave
-        self._stop = Stop()
-        self._lives: list[Life] = []
+        self._shutdown = Shutdown()
+        self._lives: list[Incarnation] = []
         self._threads = anyio.CapacityLimiter(parts.settings.handler.threads)
         self._begun = False
         self.stores = parts.stores
 
     @property
     def stopping(self) -> bool:
-        return self._stop.asked.is_set()
+        return self._shutdown.requested.is_set()
 
     def stop(self) -> None:
         """Drain and end; asked again, wait for no handler."""
-        self._stop.signal()
+        self._shutdown.signal()
 
     async def run(self, *, task_status: TaskStatus[str | None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped. Once polling, the status is started with the URL of /metrics.
@@ -124,7 +124,9 @@ class App:
         """Open what handlers need beside the stores, and work through all incarnations."""
         parts = self._parts
         rules = parts.settings.handler
-        lifespans = Lifespans(on_failed=self._stop.order, abandon=self._leave, events=parts.events)
+        lifespans = Lifespans(
+            on_failed=self._shutdown.request, abandon=self._leave, events=parts.events
+        )
         async with (
             parts.push() as push,
             Processes(
@@ -133,7 +135,7 @@ class App:
                 events=parts.events,
                 grace=rules.cancel_grace / 2,
             ) as processes,
-            lifespans.open(parts.registry.values(), unless=self._stop.asked) as states,
+            lifespans.open(parts.registry.values(), unless=self._shutdown.requested) as states,
         ):
             if states is None:
                 return
@@ -161,9 +163,9 @@ class App:
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._parts.rng)
         first = not self._lives
         while True:
-            life = Life(
+            life = Incarnation(
                 self._parts,
-                self._stop,
+                self._shutdown,
                 caller=caller,
                 announcer=announcer,
                 lost_threads=self._lost_threads,
@@ -189,7 +191,7 @@ class App:
         """Do the work and return its result; None when we were stopped before it was done."""
         result = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(then_cancel, self._stop.asked, tasks.cancel_scope)
+            tasks.start_soon(then_cancel, self._shutdown.requested, tasks.cancel_scope)
             result = await work()
             tasks.cancel_scope.cancel()
         return result
@@ -199,7 +201,7 @@ class App:
         if faults:
             raise TablesError("the tables are not as the worker needs them:", faults)
         for each in differences:
-            self._events.emit(TableDiffers(table=each.table, text=each.text))
+            self._events.emit(TableMismatch(table=each.table, text=each.text))
 
     def _tell_started(self, worker_id: str, metrics_url: str | None) -> None:
         self._events.emit(
@@ -246,7 +248,7 @@ async def open_app(
         observe=events.emit,
     )
     beat = settings.presence.heartbeat
-    pulse = pulse_on_thread(
+    heartbeat_runner = heartbeat_on_thread(
         # A beat that is not answered soon is better tried again by the next one.
         open_stores=partial(
             opened,
@@ -270,7 +272,10 @@ async def open_app(
         push = push_on_thread(
             open_stores=partial(opened, max_connections=_SPARE_CONNECTIONS),
             open_post=partial(
-                open_poster, region=settings.region, seconds=rules.timeout, at_once=rules.at_once
+                open_poster,
+                region=settings.region,
+                seconds=rules.timeout,
+                max_concurrent_posts=rules.max_concurrent_posts,
             ),
             settings=rules,
             events=events,
@@ -278,11 +283,11 @@ async def open_app(
             rng=rng,
         )
     async with opened(max_connections=settings.concurrency + _SPARE_CONNECTIONS) as stores:
-        parts = Parts(
+        parts = Dependencies(
             settings=settings,
             stores=stores,
             registry=registry,
-            pulse=pulse,
+            heartbeat_runner=heartbeat_runner,
             push=push,
             events=events,
             clock=clock,
@@ -317,7 +322,7 @@ def app_on(
     metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
     health = Health(settings=settings, clock=clock)
     events = Events(metrics, health, *listeners)
-    pulse = pulse_here(
+    heartbeat_runner = heartbeat_here(
         workers=stores.workers,
         settings=settings.presence,
         events=events,
@@ -325,11 +330,11 @@ def app_on(
         rng=rng,
         cpu=cpu,
     )
-    parts = Parts(
+    parts = Dependencies(
         settings=settings,
         stores=stores,
         registry=registry,
-        pulse=pulse,
+        heartbeat_runner=heartbeat_runner,
         push=push,
         events=events,
         clock=clock,

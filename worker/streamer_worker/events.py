@@ -46,7 +46,7 @@ class WorkerFenced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatTried:
-    """`outcome`: beaten, failed (`error` says why), or gone: the row was removed."""
+    """`outcome`: ok, failed (`error` says why), or gone: the row was removed."""
 
     outcome: str
     seconds: float
@@ -54,7 +54,7 @@ class HeartbeatTried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetLooked:
+class FleetObserved:
     """What the worker knows of the fleet, after a look."""
 
     live: int
@@ -63,7 +63,7 @@ class FleetLooked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoopTurned:
+class LoopLagMeasured:
     """The event loop came back to a timer, this much late."""
 
     lag: float
@@ -103,14 +103,14 @@ class RequestRescued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerBuried:
+class DeadWorkerRemoved:
     """The row of a dead worker was removed: nothing bears its id any more."""
 
     worker_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableDiffers:
+class TableMismatch:
     """A table is not as we would make it, and works."""
 
     table: str
@@ -141,7 +141,7 @@ class ClaimTried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimGivenBack:
+class ClaimReleased:
     """A claim that was won without our knowing; nobody ran it, and no attempt was used."""
 
     request_id: str
@@ -331,7 +331,7 @@ class EndpointRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionRests:
+class ConnectionSuspended:
     """Posting to a connection has failed three times in a row."""
 
     connection_id: str
@@ -347,7 +347,7 @@ class ConnectionGone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PushBroken:
+class PushServiceFailed:
     """The part that pushes does not work; it starts anew."""
 
     error: Exception
@@ -403,16 +403,16 @@ Event = (
     | WorkerStopped
     | WorkerFenced
     | HeartbeatTried
-    | FleetLooked
-    | LoopTurned
+    | FleetObserved
+    | LoopLagMeasured
     | LoopBlocked
     | ProcessEnding
     | SignalHandlersRestored
     | RequestRescued
-    | WorkerBuried
-    | TableDiffers
+    | DeadWorkerRemoved
+    | TableMismatch
     | Polled
-    | ClaimGivenBack
+    | ClaimReleased
     | ClaimTried
     | RequestStarted
     | HandlerRaised
@@ -434,9 +434,9 @@ Event = (
     | CheckpointDelayed
     | PushTried
     | EndpointRefused
-    | ConnectionRests
+    | ConnectionSuspended
     | ConnectionGone
-    | PushBroken
+    | PushServiceFailed
     | ClockJumped
     | ConnectionsReaped
     | QueueMeasured

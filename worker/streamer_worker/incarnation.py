@@ -19,23 +19,23 @@ from anyio.streams.memory import MemoryObjectSendStream
 from streamer_store import Clock, StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
-from streamer_store.release import release_of
+from streamer_store.release import package_version
 from streamer_worker.concurrency.periodic import run_every
-from streamer_worker.concurrency.shutdown import Stop, first_of, then_cancel
+from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Caller
 from streamer_worker.execution.settler import Settler
-from streamer_worker.fleet.heartbeat import REMOVAL, Vitals
-from streamer_worker.fleet.heartbeat_thread import Pulse, RemoveRow
+from streamer_worker.fleet.heartbeat import REMOVAL, WorkerStatus
+from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.maintenance.reaper import Reaper
@@ -53,28 +53,28 @@ LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Dependencies:
     """What every incarnation of a worker is built from."""
 
     settings: Settings
     stores: Stores
     registry: Registry
-    pulse: Pulse
+    heartbeat_runner: HeartbeatRunner
     push: PushOpener
     events: Events
     clock: Clock
     rng: random.Random
 
 
-class Life:
+class Incarnation:
     """Runs once. What its row tells reaches it through the methods of Orders. `caller` has the
     process's threads; `lost_threads` counts those that other lives have left in it.
     """
 
     def __init__(
         self,
-        parts: Parts,
-        stop: Stop,
+        parts: Dependencies,
+        stop: Shutdown,
         *,
         caller: Caller,
         announcer: Announcer,
@@ -85,13 +85,13 @@ class Life:
         self._parts = parts
         self._settings = parts.settings
         self._events = parts.events
-        self._stop = stop
+        self._shutdown = stop
         self._row = self._make_row(started)
         self._view = FleetView(live=(self._row,))
         self._looked = anyio.Event()
         self._fenced = anyio.Event()
         self._draining = False
-        self._beaten = parts.clock.steady()
+        self._last_heartbeat = parts.clock.steady()
         self._slots = Slots(parts.settings.concurrency, events=parts.events)
         probation = Probation(
             free_from=parts.clock.steady() + parts.settings.rescue.min_worker_age,
@@ -123,12 +123,12 @@ class Life:
             clock=parts.clock,
             rng=parts.rng,
         )
-        self._sightings = Sightings(clock=parts.clock)
+        self._seen_requests = SeenRequests(clock=parts.clock)
         self._claimer = Claimer(
             worker_id=self.worker_id,
             requests=parts.stores.requests,
             slots=self._slots,
-            sightings=self._sightings,
+            seen_requests=self._seen_requests,
             probation=probation,
             announcer=announcer,
             events=parts.events,
@@ -148,10 +148,10 @@ class Life:
             clock=parts.clock,
         )
 
-    def beaten(self, began: float) -> None:
-        self._beaten = began
+    def on_heartbeat(self, began: float) -> None:
+        self._last_heartbeat = began
 
-    def looked(self, view: FleetView) -> None:
+    def on_fleet_view(self, view: FleetView) -> None:
         self._view = view
         looked, self._looked = self._looked, anyio.Event()
         looked.set()
@@ -160,7 +160,7 @@ class Life:
         self._dispatcher.cancel(versions)
 
     def drain(self) -> None:
-        self._stop.order()
+        self._shutdown.request()
 
     def fence(self, reason: str, *, paused: bool) -> None:
         if self._fenced.is_set():
@@ -191,7 +191,7 @@ class Life:
 
         Raises what the store raises when the row cannot be written.
         """
-        async with self._parts.pulse(self._row, self._vitals, self) as remove_row:
+        async with self._parts.heartbeat_runner(self._row, self._worker_status, self) as remove_row:
             try:
                 await self._work(handlers, started)
                 if not self._fenced.is_set():
@@ -210,11 +210,11 @@ class Life:
                 self._start_loops(loops, send)
                 started(self.worker_id)
                 try:
-                    await first_of(self._stop.asked, self._fenced)
+                    await first_of(self._shutdown.requested, self._fenced)
                 finally:
                     self._draining = True
                     self._dispatcher.drain()
-                    self._claimer.hurry(_LAST_CLAIMS)
+                    self._claimer.tighten(_LAST_CLAIMS)
                 loops.cancel_scope.cancel()
 
     def _start_loops(
@@ -226,11 +226,11 @@ class Life:
             requests=parts.stores.requests,
             claimer=self._claimer,
             assignments=assignments,
-            sightings=self._sightings,
+            seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,
             fleet=lambda: self._view,
-            is_sound=self._is_sound,
+            lease_is_safe=self._lease_is_safe,
             settings=self._settings.poll,
             events=parts.events,
             clock=parts.clock,
@@ -258,7 +258,7 @@ class Life:
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
         unhandled = UnhandledGauge(
             requests=parts.stores.requests,
-            sightings=self._sightings,
+            seen_requests=self._seen_requests,
             fleet=lambda: self._view,
             settings=self._settings.depth,
             events=parts.events,
@@ -266,15 +266,15 @@ class Life:
         )
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
 
-    def _is_sound(self) -> bool:
+    def _lease_is_safe(self) -> bool:
         """Whether the others are sure to see us alive for a while yet."""
-        age = self._parts.clock.steady() - self._beaten
+        age = self._parts.clock.steady() - self._last_heartbeat
         return age < self._settings.presence.lease / 2
 
     async def _rescue(self) -> RescueCounts:
         """Sweep after each look at the fleet, while our own beats succeed."""
         await self._looked.wait()
-        if not self._is_sound():
+        if not self._lease_is_safe():
             return RescueCounts()
         return await self._rescuer.step(self._view)
 
@@ -283,7 +283,7 @@ class Life:
         self._events.emit(WorkerDraining(worker_id=self.worker_id, in_flight=self._slots.held))
         with anyio.move_on_after(self._settings.drain_timeout):
             async with anyio.create_task_group() as waiting:
-                waiting.start_soon(then_cancel, self._stop.hurried, waiting.cancel_scope)
+                waiting.start_soon(then_cancel, self._shutdown.forced, waiting.cancel_scope)
                 waiting.start_soon(then_cancel, self._fenced, waiting.cancel_scope)
                 await self._slots.wait_settled()
                 waiting.cancel_scope.cancel()
@@ -291,7 +291,7 @@ class Life:
     async def _end(self, remove_row: RemoveRow) -> None:
         """Interrupt what still runs, write what became of it, and go."""
         latest = self._settings.handler.cancel_grace + _LAST_WRITES
-        self._settler.hurry(latest)
+        self._settler.tighten(latest)
         fenced = self._fenced.is_set()
         self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
         with anyio.move_on_after(latest + _LAST_ENDS):
@@ -308,8 +308,8 @@ class Life:
         with suppress(StoreError), ungrouped():  # what stays is rescued
             await self._claimer.give_back_all()
 
-    def _vitals(self) -> Vitals:
-        return Vitals(
+    def _worker_status(self) -> WorkerStatus:
+        return WorkerStatus(
             in_flight=self._slots.used, draining=self._draining, sweeps=self._rescuer.sweeps
         )
 
@@ -319,7 +319,7 @@ class Life:
             started_at=started,
             host=socket.gethostname(),
             pid=os.getpid(),
-            release=release_of("streamer-worker"),
+            release=package_version("streamer-worker"),
             actions=frozenset(self._parts.registry),
             concurrency=self._settings.concurrency,
         )

@@ -13,7 +13,7 @@ _MEMBERS: Final = 10
 _DEEPEST: Final = 5
 
 
-def readable(text: str) -> str:
+def sanitized(text: str) -> str:
     """Return `text` with what cannot be printed escaped, cut at 2,000 characters."""
     # Escapes make it longer, so it is cut before, to bound the work, and after.
     text = escaped(text[: ERROR_CHARS + 1])

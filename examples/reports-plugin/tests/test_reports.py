@@ -17,7 +17,7 @@ async def test_a_stopping_worker_keeps_what_was_read() -> None:
     async with start_handler(generate_report, {"rows": 100_000}, state=Database()) as run:
         await run.until(lambda run: len(run.checkpoints) == 2)
         run.release()
-    assert (run.became, run.request.checkpoint) == ("released", 500)
+    assert (run.status, run.request.checkpoint) == ("released", 500)
 
 
 @pytest.mark.anyio

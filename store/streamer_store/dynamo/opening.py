@@ -20,7 +20,7 @@ from streamer_store.dynamo.engine import DynamoEngine
 from streamer_store.dynamo.faults import translated
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput, StoreError
-from streamer_store.release import release_of
+from streamer_store.release import package_version
 from streamer_store.stores import Report, Stores, log_undecodable, stores_over
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def default_region(session: AioSession) -> str | None:
 
 
 def user_agent() -> str:
-    return f"streamer-worker/{release_of('streamer-worker')}"
+    return f"streamer-worker/{package_version('streamer-worker')}"
 
 
 def _region(session: AioSession, endpoint_url: str | None) -> str | None:

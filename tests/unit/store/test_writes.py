@@ -124,7 +124,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
             code="BAD",
             version=FRESH,
             now=NOW,
-            frees=writes.ROOM[-1],
+            drop=writes.ERROR_SPACE_STEPS[-1],
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
@@ -158,7 +158,9 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         FENCE,
     ),
     "fail without room": (
-        writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW, frees=writes.ROOM[1]),
+        writes.fail(
+            HELD, error="no", code="BAD", version=FRESH, now=NOW, drop=writes.ERROR_SPACE_STEPS[1]
+        ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
         {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"},

@@ -141,16 +141,16 @@ def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) ->
     assert update.sets["Status"] == {"S": status}
 
 
-@pytest.mark.parametrize("frees", writes.ROOM)
-def test_a_failure_that_frees_room_cuts_its_text(frees: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("frees", writes.ERROR_SPACE_STEPS)
+def test_a_failure_that_frees_room_cuts_its_text(drop: tuple[str, ...]) -> None:
     """Where there is no room, the error is cut to a few characters."""
     seen = Candidate(request_id="r1", status=RequestStatus.PENDING)
     error = "x" * 10_000
     for update in (
-        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, frees=frees),
-        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, frees=frees),
+        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
+        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
     ):
-        expected = error[: writes.SHORT_ERROR_CHARS] if frees else error
+        expected = error[: writes.SHORT_ERROR_CHARS] if drop else error
         assert update.sets["Error"] == {"S": expected}
 
 

@@ -23,7 +23,7 @@ from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import HandlerSettings, PollSettings, Settings
@@ -113,18 +113,18 @@ class PollBench:
     def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
         handlers = handlers or (echo,)
         self.fleet = FleetView()
-        self.sound = True
+        self.lease_safe = True
         self.world = world
         self.slots = Slots(slots, events=world.events)
         send, self.receive = anyio.create_memory_object_stream[Assignment](math.inf)
         self.send = send
-        sightings = Sightings(clock=world.clock)
+        seen_requests = SeenRequests(clock=world.clock)
         self.probation = Probation(free_from=MIN_AGE, clock=world.clock)
         self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
             slots=self.slots,
-            sightings=sightings,
+            seen_requests=seen_requests,
             probation=self.probation,
             announcer=announcer(world),
             events=world.events,
@@ -136,7 +136,7 @@ class PollBench:
             requests=world.stores.requests,
             claimer=self.claimer,
             assignments=send,
-            sightings=sightings,
+            seen_requests=seen_requests,
             slots=self.slots,
             limits=Limits(
                 registry=registry(handlers),
@@ -145,8 +145,8 @@ class PollBench:
                 settings=Settings(**settings),
             ),
             fleet=lambda: self.fleet,
-            is_sound=lambda: self.sound,
-            settings=PollSettings(fastest=0.05, slowest=0.5),
+            lease_is_safe=lambda: self.lease_safe,
+            settings=PollSettings(min_interval=0.05, max_interval=0.5),
             events=world.events,
             clock=world.clock,
             rng=world.rng,

@@ -281,7 +281,7 @@ class World:
     ) -> App:
         found = registry(handlers, middleware)
         defaults: dict[str, Any] = {
-            "poll": PollSettings(fastest=0.001, slowest=0.005),
+            "poll": PollSettings(min_interval=0.001, max_interval=0.005),
             "reaper": ReaperSettings(enabled=False),
             "http": HttpSettings(enabled=False),
         }

@@ -31,7 +31,7 @@ from streamer_worker.events import (
     RequestStarted,
     SlotsChanged,
     StepFailed,
-    TableDiffers,
+    TableMismatch,
     WorkerDraining,
     WorkerStarted,
     WorkerStopped,
@@ -60,7 +60,7 @@ async def test_a_whole_life(world: World) -> None:
         raise ValueError("no rows")
 
     early = await world.enqueue("steps")
-    soon = PollSettings(fastest=0.001, slowest=0.005, unknown_after=0.01)
+    soon = PollSettings(min_interval=0.001, max_interval=0.005, unknown_action_timeout=0.01)
     async with running(world.app([steps, fail], poll=soon)):
         late = await world.enqueue("fail")
         unknown = await world.enqueue("nobody_knows")
@@ -148,7 +148,7 @@ async def test_silent_connections_are_reaped(world: World, *, dry_run: bool, lef
 @virtual_time
 async def test_reaping_comes_again_after_its_interval(world: World) -> None:
     """Hours pass, and what went silent meanwhile is found."""
-    rarely = PollSettings(fastest=60.0, slowest=60.0)
+    rarely = PollSettings(min_interval=60.0, max_interval=60.0)
     async with running(world.app(reaper=ReaperSettings(interval=600.0), poll=rarely)):
         await world.recorder.wait_for(ConnectionsReaped)
         began = anyio.current_time()
@@ -225,8 +225,8 @@ async def test_tables_that_are_only_different_are_told(world: World) -> None:
     world.engine.differences = [Difference("streamer_requests", "costs more", blocking=False)]
     async with running(world.app([echo])):
         pass
-    assert world.recorder.of(TableDiffers) == [
-        TableDiffers(table="streamer_requests", text="costs more")
+    assert world.recorder.of(TableMismatch) == [
+        TableMismatch(table="streamer_requests", text="costs more")
     ]
 
 

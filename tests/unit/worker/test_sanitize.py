@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer_worker.sanitize import ERROR_CHARS, message_of, readable
+from streamer_worker.sanitize import ERROR_CHARS, message_of, sanitized
 
 
 class Wordless(Exception):
@@ -53,14 +53,14 @@ def test_a_group_without_end_is_bounded() -> None:
 
 def test_a_long_text_is_cut() -> None:
     """2,000 characters are kept, the last one shows that something is missing."""
-    text = readable("x" * 100_000)
+    text = sanitized("x" * 100_000)
     assert len(text) == ERROR_CHARS
     assert text.endswith("x…")
 
 
 def test_a_text_of_the_limit_is_whole() -> None:
     """Nothing is cut that fits."""
-    assert readable("x" * ERROR_CHARS) == "x" * ERROR_CHARS
+    assert sanitized("x" * ERROR_CHARS) == "x" * ERROR_CHARS
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_text_of_the_limit_is_whole() -> None:
 )
 def test_what_cannot_be_printed_is_escaped(raw: str, shown: str) -> None:
     """Control characters and lone surrogates are shown as escapes; lines and letters stay."""
-    assert readable(raw) == shown
+    assert sanitized(raw) == shown

@@ -130,7 +130,11 @@ async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Setti
             told.append(event)
 
     async with (
-        open_poster(region=settings.region, seconds=rules.timeout, at_once=rules.at_once) as post,
+        open_poster(
+            region=settings.region,
+            seconds=rules.timeout,
+            max_concurrent_posts=rules.max_concurrent_posts,
+        ) as post,
         Notifier(
             connections=stores.connections,
             subscriptions=stores.subscriptions,

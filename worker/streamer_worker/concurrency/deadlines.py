@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import anyio
 
 
-class Patience:
+class ShieldedDeadline:
     """Gives each `scope` so many seconds, shielded from cancellation, until `hurry`."""
 
     def __init__(self, seconds: float) -> None:
@@ -28,7 +28,7 @@ class Patience:
             finally:
                 self._open.discard(scope)
 
-    def hurry(self, seconds: float) -> None:
+    def tighten(self, seconds: float) -> None:
         """Give every scope that is open, and every later one, this long at most."""
         self._latest = anyio.current_time() + seconds
         for scope in self._open:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import anyio
 
 
-class Stop:
+class Shutdown:
     """The end, once somebody wants it: the fleet by an order, or a supervisor by a signal. Of
     signals the second one means that no handler is waited for.
     """
 
     def __init__(self) -> None:
-        self.asked = anyio.Event()
-        self.hurried = anyio.Event()
+        self.requested = anyio.Event()
+        self.forced = anyio.Event()
         self._signalled = False
 
-    def order(self) -> None:
-        self.asked.set()
+    def request(self) -> None:
+        self.requested.set()
 
     def signal(self) -> None:
         if self._signalled:
-            self.hurried.set()
+            self.forced.set()
         self._signalled = True
-        self.asked.set()
+        self.requested.set()
 
 
 async def first_of(*events: anyio.Event) -> None:

@@ -14,7 +14,12 @@ from anyio.lowlevel import EventLoopToken
 from streamer_worker.execution.attempt import Running
 from streamer_worker.execution.processes.forks import ForkedHere
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import Context, HandlerCancelled, Link, Told
+from streamer_worker.handlers.context import (
+    Context,
+    HandlerCancelled,
+    ProgressUpdate,
+    WorkerChannel,
+)
 
 
 class WorkerLink:
@@ -26,9 +31,9 @@ class WorkerLink:
         self._running = running
         self._writer = writer
         self._pid = os.getpid()
-        self.wake = writer.wake
+        self.notify = writer.notify
 
-    async def progress(self, told: Told) -> None:
+    async def progress(self, told: ProgressUpdate) -> None:
         self._check("progress")
         await self._writer.progress(told)
 
@@ -36,9 +41,9 @@ class WorkerLink:
         self._check("checkpoint")
         await self._writer.checkpoint(value)
 
-    def tell(self, told: Told) -> bool:
+    def report(self, told: ProgressUpdate) -> bool:
         self._check("progress")
-        return self._writer.tell(told)
+        return self._writer.report(told)
 
     def _check(self, operation: str) -> None:
         if os.getpid() != self._pid:
@@ -83,7 +88,7 @@ class ThreadLink:
     Made on the loop's thread.
     """
 
-    def __init__(self, link: Link, token: EventLoopToken) -> None:
+    def __init__(self, link: WorkerChannel, token: EventLoopToken) -> None:
         self._link = link
         self._pid = os.getpid()
         self._token = token
@@ -97,14 +102,14 @@ class ThreadLink:
     def cancelled(self) -> bool:
         return self._link.cancelled
 
-    def progress(self, told: Told) -> None:
+    def progress(self, told: ProgressUpdate) -> None:
         self._check("progress")
-        if not self._link.tell(told):
+        if not self._link.report(told):
             return
         if self._is_on_loop:
-            self._link.wake()
+            self._link.notify()
         else:
-            from_thread.run_sync(self._link.wake, token=self._token)
+            from_thread.run_sync(self._link.notify, token=self._token)
 
     def checkpoint(self, value: Any) -> None:
         self._check("checkpoint")

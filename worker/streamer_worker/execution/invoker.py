@@ -16,8 +16,8 @@ from streamer_worker.execution.channels import ThreadLink
 from streamer_worker.execution.processes.forks import ForkBoundary
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.threads import HandlerThreads
-from streamer_worker.handlers.context import Context, Facts, SyncContext, facts_of
-from streamer_worker.handlers.definition import Call, Handler, HandlerFunction, HandlerGroup
+from streamer_worker.handlers.context import AttemptInfo, Context, SyncContext, facts_of
+from streamer_worker.handlers.definition import CallNext, Handler, HandlerFunction, HandlerGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Caller:
 
         Raises what they raise, and PayloadInvalid when the payload does not fit.
         """
-        call: Call = partial(self._call, handler)
+        call: CallNext = partial(self._call, handler)
         for middleware in reversed(handler.middleware):
             call = partial(middleware, call)
         return await _awaited(call(request, ctx))
@@ -51,7 +51,9 @@ class Caller:
         payload = handler.schema.parse(request.payload)
         facts = facts_of(ctx)
         if handler.process:
-            return await self.processes.run(handler.function, payload, Facts(**facts), ctx.link)
+            return await self.processes.run(
+                handler.function, payload, AttemptInfo(**facts), ctx.link
+            )
         if handler.in_thread and handler.action not in self.hidden_async:
             link = ThreadLink(ctx.link, current_token())
             sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)

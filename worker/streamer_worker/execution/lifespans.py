@@ -23,14 +23,14 @@ class _Span:
     """One group's lifespan, entered and left in a task of its own."""
 
     def __init__(
-        self, group: HandlerGroup[Any], *, actions: str, tell: Callable[[_Span], None]
+        self, group: HandlerGroup[Any], *, actions: str, report: Callable[[_Span], None]
     ) -> None:
         self.leave = anyio.Event()
         self.left = anyio.Event()
         self.actions = actions
         self.error: Exception | None = None
         self._group = group
-        self._tell = tell
+        self._tell = report
 
     async def run(self, *, task_status: TaskStatus[Any]) -> None:
         entered = False
@@ -90,7 +90,7 @@ class Lifespans:
         with anyio.CancelScope() as entering:
             tasks.start_soon(then_cancel, unless, entering)
             for group, actions in groups.items():
-                span = _Span(group, actions=actions, tell=self._tell)
+                span = _Span(group, actions=actions, report=self._tell)
                 states[group] = await tasks.start(span.run)
                 if span.error is not None:
                     raise _told("the lifespan of a group cannot be entered:", [span])

@@ -27,7 +27,7 @@ from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.retry import RetryPolicy
-from streamer_worker.sanitize import message_of, readable, text_of
+from streamer_worker.sanitize import message_of, sanitized, text_of
 
 if TYPE_CHECKING:
     import random
@@ -128,7 +128,7 @@ def decide(
             return _raised(error, request, wait)
         case NoHandler(action=action):
             text = f"no handler is installed for action {action!r}"
-            return Fail(error=readable(text), code=INVALID_ACTION)
+            return Fail(error=sanitized(text), code=INVALID_ACTION)
         case TimedOut(seconds=seconds):
             return _again(request, f"the handler did not end within {seconds:g} s", TIMEOUT, wait)
         case Interrupted():
@@ -186,7 +186,7 @@ def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome
     error = verdict_of(error)
     if isinstance(error, RetryLater):
         return _later(request, error)
-    text = readable(message_of(error))
+    text = sanitized(message_of(error))
     match error:
         case Reject():
             return Fail(error=text, code=code_of(error))
@@ -219,7 +219,7 @@ def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
 
 def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:
     after = wait_of(asked)
-    text = readable(text_of(asked.reason)) if asked.reason else None
+    text = sanitized(text_of(asked.reason)) if asked.reason else None
     if not asked.counts:
         return Retry(after=after, error=text, code=None, counts=False)
     text = text or "the handler asked to run later"
@@ -240,4 +240,4 @@ def _completed(value: Any) -> Outcome:
         return Complete(result=decode(encoded))
     except Exception as error:  # noqa: BLE001  a handler's mapping may do anything
         text = f"the handler's result cannot be stored: {message_of(error)}"
-        return Fail(error=readable(text), code=INVALID_RESULT)
+        return Fail(error=sanitized(text), code=INVALID_RESULT)

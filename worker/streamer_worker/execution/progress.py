@@ -30,8 +30,8 @@ from streamer_worker.events import (
     WriteFenced,
 )
 from streamer_worker.execution.serialization import plain
-from streamer_worker.handlers.context import CheckpointInvalid, Told
-from streamer_worker.handlers.latest_progress import Standing
+from streamer_worker.handlers.context import CheckpointInvalid, ProgressUpdate
+from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.retry import backoff
 from streamer_worker.sanitize import message_of
 
@@ -69,7 +69,7 @@ class Coalescer:
         self._scope: anyio.CancelScope | None = None
         self._wake = anyio.Event()
 
-    def poke(self) -> None:
+    def trigger(self) -> None:
         if self.poked:
             return
         self.poked = True
@@ -123,7 +123,7 @@ class ProgressWriter:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._standing = Standing(claim.request.progress)
+        self._latest_progress = LatestProgress(claim.request.progress)
         self._writing = anyio.Lock()
         self._written = 0
         self._failing = False
@@ -133,27 +133,27 @@ class ProgressWriter:
         self._calls = 0
         self._breathed = clock.steady()
 
-    async def progress(self, told: Told) -> None:
+    async def progress(self, told: ProgressUpdate) -> None:
         """Take progress in, and let others run now and then: this may be a tight loop."""
-        if self.tell(told):
-            self.wake()
+        if self.report(told):
+            self.notify()
         now = self._clock.steady()
         self._calls += 1
         if now - self._breathed >= _BREATHE_EVERY or self._calls % _BREATHE_CALLS == 0:
             await breathe()
             self._breathed = self._clock.steady()
 
-    def tell(self, told: Told) -> bool:
+    def report(self, told: ProgressUpdate) -> bool:
         """Take progress in, from any thread; return whether `wake` must be called."""
-        if not self._standing.tell(told):
+        if not self._latest_progress.report(told):
             return False
         return not (self._writes.poked and self._pushes.poked)
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Have what was told written and pushed soon."""
         if not self._closed:
-            self._writes.poke()
-            self._pushes.poke()
+            self._writes.trigger()
+            self._pushes.trigger()
 
     async def checkpoint(self, value: Any) -> None:
         """Write a checkpoint, and the progress with it, until the table has them.
@@ -181,12 +181,12 @@ class ProgressWriter:
             async with self._writing:
                 pass
         self._writes.stop()
-        told, newest = self._standing.newest()
+        told, newest = self._latest_progress.newest()
         return newest if self._written < told else None
 
     async def _write(self) -> None:
         async with self._writing:
-            told, newest = self._standing.newest()
+            told, newest = self._latest_progress.newest()
             if told == self._written:
                 return
             try:
@@ -206,7 +206,7 @@ class ProgressWriter:
         async with self._writing:
             if self._closed:
                 raise ClaimLost("the attempt has ended", operation="checkpoint")
-            told, newest = self._standing.newest()
+            told, newest = self._latest_progress.newest()
             carried = newest if told > self._written else None
             try:
                 await self._requests.checkpoint(self._claim, value, progress=carried)
@@ -245,7 +245,7 @@ class ProgressWriter:
     def _drop(self, told: int, error: StoreError, *, again: bool) -> None:
         """Tell of the first failure of a row of them; the next write has what this one had."""
         if again:
-            self._writes.poke()
+            self._writes.trigger()
         else:
             self._written = told
         if not (again and self._failing):
@@ -254,7 +254,7 @@ class ProgressWriter:
         self._failing = again
 
     async def _push_newest(self) -> None:
-        self._push(self._standing.newest()[1])
+        self._push(self._latest_progress.newest()[1])
 
 
 def _refused_checkpoint(error: InvalidInput) -> ValidationError:

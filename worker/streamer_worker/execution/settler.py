@@ -18,13 +18,13 @@ from streamer_store import (
     RequestQueue,
     StoreError,
 )
-from streamer_worker.concurrency.deadlines import Patience
+from streamer_worker.concurrency.deadlines import ShieldedDeadline
 from streamer_worker.error_codes import INVALID_RESULT, ITEM_TOO_LARGE
 from streamer_worker.events import Events, SettleDelayed, WriteFenced
 from streamer_worker.execution.outcome import Complete, Fail, Outcome, Release, Retry
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.retry import backoff
-from streamer_worker.sanitize import readable
+from streamer_worker.sanitize import sanitized
 
 if TYPE_CHECKING:
     import random
@@ -50,7 +50,7 @@ class Settler:
         self._announcer = announcer
         self._events = events
         self._rng = rng
-        self._patience = Patience(PATIENCE)
+        self._patience = ShieldedDeadline(PATIENCE)
 
     async def settle(
         self, claim: Claim, outcome: Outcome, progress: Progress | None = None
@@ -91,9 +91,9 @@ class Settler:
                 await anyio.sleep(pause)
         return "unsettled", outcome
 
-    def hurry(self, seconds: float) -> None:
+    def tighten(self, seconds: float) -> None:
         """Give every write under way, and every later one, this long at most."""
-        self._patience.hurry(seconds)
+        self._patience.tighten(seconds)
 
     def _announce(self, request: AsyncRequest, outcome: Outcome) -> None:
         """Announce the end of a request. A request that runs again has not ended."""
@@ -144,13 +144,13 @@ def _instead(outcome: Outcome, error: StoreError) -> Outcome | None:
     match outcome:
         case Complete() if isinstance(error, ItemTooLarge):
             text = f"the request with its result is too large: {error.message}"
-            return Fail(error=readable(text), code=ITEM_TOO_LARGE)
+            return Fail(error=sanitized(text), code=ITEM_TOO_LARGE)
         case Complete():
-            return Fail(error=readable(str(error)), code=INVALID_RESULT)
+            return Fail(error=sanitized(str(error)), code=INVALID_RESULT)
         case Retry(error=str()) if isinstance(error, ItemTooLarge):
             return replace(outcome, error=None)
         case Retry():
-            return Fail(error=readable(str(error)), code=ITEM_TOO_LARGE)
+            return Fail(error=sanitized(str(error)), code=ITEM_TOO_LARGE)
         case Fail() if outcome != _REFUSED:
             return _REFUSED
     return None

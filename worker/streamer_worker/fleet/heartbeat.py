@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import anyio
 
 from streamer_store import Clock, NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
-from streamer_worker.events import Events, FleetLooked, HeartbeatTried, StepFailed
+from streamer_worker.events import Events, FleetObserved, HeartbeatTried, StepFailed
 from streamer_worker.fleet.view import Fleet, FleetView
 from streamer_worker.settings import PresenceSettings
 
@@ -26,7 +26,7 @@ REMOVAL: Final = 4.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Vitals:
+class WorkerStatus:
     """What a beat tells of the worker."""
 
     in_flight: int = 0
@@ -34,12 +34,12 @@ class Vitals:
     sweeps: int = 0
 
 
-class Orders(Protocol):
+class HeartbeatListener(Protocol):
     """What the row's reader has for the worker."""
 
-    def beaten(self, began: float) -> None: ...
+    def on_heartbeat(self, began: float) -> None: ...
 
-    def looked(self, view: FleetView) -> None: ...
+    def on_fleet_view(self, view: FleetView) -> None: ...
 
     def cancel(self, versions: frozenset[str]) -> None: ...
 
@@ -48,7 +48,7 @@ class Orders(Protocol):
     def fence(self, reason: str, *, paused: bool) -> None: ...
 
 
-class Presence:
+class Heartbeat:
     """Beats, reads the mailbox and looks at the fleet; after `fence` it does nothing more."""
 
     def __init__(
@@ -57,8 +57,8 @@ class Presence:
         row: WorkerRow,
         workers: WorkerRegistry,
         settings: PresenceSettings,
-        vitals: Callable[[], Vitals],
-        orders: Orders,
+        worker_status: Callable[[], WorkerStatus],
+        listener: HeartbeatListener,
         events: Events,
         clock: Clock,
         cpu: Callable[[], float],
@@ -66,8 +66,8 @@ class Presence:
         self._row = row
         self._workers = workers
         self._settings = settings
-        self._vitals = vitals
-        self._orders = orders
+        self._worker_status = worker_status
+        self._listener = listener
         self._events = events
         self._clock = clock
         self._cpu = cpu
@@ -78,7 +78,7 @@ class Presence:
         self._fenced = False
         self._sign = clock.steady()
         self._began = self._sign
-        self._beaten = self._sign
+        self._last_heartbeat = self._sign
         self._missed = False
         self._beats_per_look = 1
         self._beats = 0
@@ -102,7 +102,7 @@ class Presence:
     async def _register(self) -> None:
         began = self._clock.steady()
         await self._workers.register(self._row)
-        self._sign, self._beaten = self._clock.steady(), began
+        self._sign, self._last_heartbeat = self._clock.steady(), began
         await self._look()
 
     async def step(self) -> None:
@@ -114,9 +114,9 @@ class Presence:
         if self._was_away():
             return
         if row is not None:
-            self._beaten, self._missed = self._began, False
+            self._last_heartbeat, self._missed = self._began, False
             self._cpu_at_beat = self._cpu()
-            self._orders.beaten(self._began)
+            self._listener.on_heartbeat(self._began)
             self._read_mail(row)
         else:
             # Who cannot beat cannot tell whether others can: their silence proves nothing.
@@ -137,7 +137,7 @@ class Presence:
             await self._workers.remove(self._row.worker_id)
 
     async def _beat(self) -> WorkerRow | None:
-        vitals = self._vitals()
+        worker_status = self._worker_status()
         handled, drain_told = self._handled, self._drain_told
         row = None
         outcome = "failed"
@@ -146,13 +146,13 @@ class Presence:
             with anyio.fail_after(self._settings.heartbeat):
                 row = await self._workers.beat(
                     self._row.worker_id,
-                    in_flight=vitals.in_flight,
-                    draining=vitals.draining,
-                    sweeps=vitals.sweeps,
+                    in_flight=worker_status.in_flight,
+                    draining=worker_status.draining,
+                    sweeps=worker_status.sweeps,
                     handled=handled,
                     drain_handled=drain_told,
                 )
-            outcome = "beaten"
+            outcome = "ok"
         except NotFound:
             outcome = "gone"
         except (StoreError, TimeoutError) as failed:
@@ -166,10 +166,10 @@ class Presence:
     def _read_mail(self, row: WorkerRow) -> None:
         self._handled = row.cancel
         if row.cancel:
-            self._orders.cancel(row.cancel)
+            self._listener.cancel(row.cancel)
         if row.drain and not self._drain_told:
             self._drain_told = True
-            self._orders.drain()
+            self._listener.drain()
 
     async def _try_look(self) -> None:
         try:
@@ -191,15 +191,15 @@ class Presence:
         # The cost of looking grows with the fleet's square, unless large fleets look less often.
         # Whoever leads is one, and is waited for.
         self._beats_per_look = 1 if view.leads else 1 + len(rows) // _ROWS_PER_LOOK
-        self._events.emit(FleetLooked(live=len(view.live), dead=len(view.dead), leads=view.leads))
-        self._orders.looked(view)
+        self._events.emit(FleetObserved(live=len(view.live), dead=len(view.dead), leads=view.leads))
+        self._listener.on_fleet_view(view)
 
     def _was_away(self) -> bool:
         """Fence when no beat has succeeded for too long, and it did not always try."""
         now = self._clock.steady()
         away, self._sign = now - self._sign, now
         self._missed = self._missed or away > 2 * self._settings.heartbeat
-        silent = now - self._beaten
+        silent = now - self._last_heartbeat
         if self._missed and silent > self._settings.lease - self._settings.margin:
             self._fence(f"it did not always run, and no beat succeeded for {silent:.1f} s")
         return self._fenced
@@ -207,11 +207,11 @@ class Presence:
     def _fence(self, reason: str) -> None:
         if not self._fenced:
             self._fenced = True
-            self._orders.fence(reason, paused=self._was_paused())
+            self._listener.fence(reason, paused=self._was_paused())
 
     def _was_paused(self) -> bool:
         """Whether the process used hardly any CPU since its last heartbeat: then it was
         paused, and none of its requests has starved it.
         """
         used = self._cpu() - self._cpu_at_beat
-        return used < _PAUSED_SHARE * (self._clock.steady() - self._beaten)
+        return used < _PAUSED_SHARE * (self._clock.steady() - self._last_heartbeat)

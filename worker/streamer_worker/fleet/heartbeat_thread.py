@@ -21,7 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from streamer_store import Clock, Stores, WorkerRegistry, WorkerRow
 from streamer_worker.concurrency.periodic import run_every
 from streamer_worker.events import Events
-from streamer_worker.fleet.heartbeat import Orders, Presence, Vitals
+from streamer_worker.fleet.heartbeat import Heartbeat, HeartbeatListener, WorkerStatus
 from streamer_worker.fleet.loop_watchdog import TICK, End, InterpreterWatchdog, LoopWatch
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.settings import PresenceSettings
@@ -34,19 +34,19 @@ _THREADS: Final = 3
 OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
 
 
-class Pulse(Protocol):
+class HeartbeatRunner(Protocol):
     """Keeps a worker present. Its row is registered when the context is entered; it raises
     what the store raises.
     """
 
     def __call__(
-        self, row: WorkerRow, vitals: Callable[[], Vitals], orders: Orders
+        self, row: WorkerRow, worker_status: Callable[[], WorkerStatus], listener: HeartbeatListener
     ) -> AbstractAsyncContextManager[RemoveRow]:
         """Give the coroutine function that removes the row."""
         ...
 
 
-def pulse_here(
+def heartbeat_here(
     *,
     workers: WorkerRegistry,
     settings: PresenceSettings,
@@ -54,19 +54,19 @@ def pulse_here(
     clock: Clock,
     rng: random.Random,
     cpu: Callable[[], float],
-) -> Pulse:
+) -> HeartbeatRunner:
     """Return a pulse on the loop that the worker runs on."""
 
     @asynccontextmanager
-    async def pulse(
-        row: WorkerRow, vitals: Callable[[], Vitals], orders: Orders
+    async def heartbeat_runner(
+        row: WorkerRow, worker_status: Callable[[], WorkerStatus], listener: HeartbeatListener
     ) -> AsyncIterator[RemoveRow]:
-        presence = Presence(
+        presence = Heartbeat(
             row=row,
             workers=workers,
             settings=settings,
-            vitals=vitals,
-            orders=orders,
+            worker_status=worker_status,
+            listener=listener,
             events=events,
             clock=clock,
             cpu=cpu,
@@ -88,10 +88,10 @@ def pulse_here(
             finally:
                 tasks.cancel_scope.cancel()
 
-    return pulse
+    return heartbeat_runner
 
 
-def pulse_on_thread(
+def heartbeat_on_thread(
     *,
     open_stores: OpenStores,
     settings: PresenceSettings,
@@ -101,15 +101,15 @@ def pulse_on_thread(
     cpu: Callable[[], float],
     end: End,
     watchdog: InterpreterWatchdog | None = None,
-) -> Pulse:
+) -> HeartbeatRunner:
     """Return a pulse on a thread of its own, which also watches the loop it is entered on.
 
     `cpu` gives the seconds of CPU that the process has used.
     """
 
     @asynccontextmanager
-    async def pulse(
-        row: WorkerRow, vitals: Callable[[], Vitals], orders: Orders
+    async def heartbeat_runner(
+        row: WorkerRow, worker_status: Callable[[], WorkerStatus], listener: HeartbeatListener
     ) -> AsyncIterator[RemoveRow]:
         every = partial(run_every, events=events, rng=rng)
         # Its own: handlers may have taken every thread of the loop's.
@@ -123,10 +123,10 @@ def pulse_on_thread(
         )
 
         async def beat(
-            orders: Orders, *, task_status: TaskStatus[tuple[RemoveRow, anyio.Event]]
+            listener: HeartbeatListener, *, task_status: TaskStatus[tuple[RemoveRow, anyio.Event]]
         ) -> None:
             async with open_stores() as stores:
-                here = pulse_here(
+                here = heartbeat_here(
                     workers=stores.workers,
                     settings=settings,
                     events=events,
@@ -134,7 +134,10 @@ def pulse_on_thread(
                     rng=rng,
                     cpu=cpu,
                 )
-                async with here(row, vitals, orders) as remove, anyio.create_task_group() as tasks:
+                async with (
+                    here(row, worker_status, listener) as remove,
+                    anyio.create_task_group() as tasks,
+                ):
                     tasks.start_soon(partial(every, lambda _: TICK, watch.check, name="watch"))
                     stop = anyio.Event()
                     task_status.started((remove, stop))
@@ -143,7 +146,7 @@ def pulse_on_thread(
             watch.stop()
 
         async with anyio.create_task_group() as tasks:
-            posted = _PostedOrders(orders, margin=settings.margin, end=end)
+            posted = _PostedListener(listener, margin=settings.margin, end=end)
             with start_blocking_portal("asyncio", name="heartbeat") as portal:
                 start = partial(portal.start_task, beat, posted)
                 beating, (remove, stop) = await anyio.to_thread.run_sync(start, limiter=threads)
@@ -157,7 +160,7 @@ def pulse_on_thread(
                         await anyio.to_thread.run_sync(beating_ends, limiter=threads)
                     tasks.cancel_scope.cancel()
 
-    return pulse
+    return heartbeat_runner
 
 
 async def _call(
@@ -166,30 +169,30 @@ async def _call(
     await anyio.to_thread.run_sync(portal.call, function, abandon_on_cancel=True, limiter=threads)
 
 
-class _PostedOrders:
+class _PostedListener:
     """Orders that are given on one thread and carried out on another, where this is made."""
 
-    def __init__(self, orders: Orders, *, margin: float, end: End) -> None:
-        self._orders = orders
+    def __init__(self, listener: HeartbeatListener, *, margin: float, end: End) -> None:
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._margin = margin
         self._end = end
 
-    def beaten(self, began: float) -> None:
-        self._post(self._orders.beaten, began)
+    def on_heartbeat(self, began: float) -> None:
+        self._post(self._listener.on_heartbeat, began)
 
-    def looked(self, view: FleetView) -> None:
-        self._post(self._orders.looked, view)
+    def on_fleet_view(self, view: FleetView) -> None:
+        self._post(self._listener.on_fleet_view, view)
 
     def cancel(self, versions: frozenset[str]) -> None:
-        self._post(self._orders.cancel, versions)
+        self._post(self._listener.cancel, versions)
 
     def drain(self) -> None:
-        self._post(self._orders.drain)
+        self._post(self._listener.drain)
 
     def fence(self, reason: str, *, paused: bool) -> None:
         """Others may run our requests already: a loop that does not answer is ended."""
-        answer = self._post(partial(self._orders.fence, reason, paused=paused))
+        answer = self._post(partial(self._listener.fence, reason, paused=paused))
         if answer is not None:
             timer = threading.Timer(self._margin, self._judge, (answer, reason))
             timer.daemon = True

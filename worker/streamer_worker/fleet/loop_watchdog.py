@@ -12,7 +12,7 @@ from typing import Final
 
 from streamer_store import Clock
 from streamer_worker.concurrency.exits import run_within
-from streamer_worker.events import Events, LoopBlocked, LoopTurned, ProcessEnding
+from streamer_worker.events import Events, LoopBlocked, LoopLagMeasured, ProcessEnding
 
 TICK: Final = 0.25
 _BLOCKED_AFTER: Final = 1.0
@@ -70,7 +70,7 @@ class LoopWatch:
     async def turn(self) -> None:
         now = self._clock.steady()
         if self._turned is not None:
-            self._events.emit(LoopTurned(lag=max(0.0, now - self._turned - TICK)))
+            self._events.emit(LoopLagMeasured(lag=max(0.0, now - self._turned - TICK)))
         self._turned = now
         self._turns += 1
 

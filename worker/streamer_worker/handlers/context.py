@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 _ROUNDING = 1e-9
 
 
-class Told(NamedTuple):
+class ProgressUpdate(NamedTuple):
     """What a handler tells of its progress at once; None says nothing. `reset` lets the fraction
     be smaller than one told before.
     """
@@ -32,7 +32,7 @@ class Told(NamedTuple):
     reset: bool = False
 
 
-class Link(Protocol):
+class WorkerChannel(Protocol):
     """A handler's way to its worker."""
 
     @property
@@ -41,15 +41,15 @@ class Link(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
-    async def progress(self, told: Told) -> None: ...
+    async def progress(self, told: ProgressUpdate) -> None: ...
 
     async def checkpoint(self, value: Any) -> None: ...
 
-    def tell(self, told: Told) -> bool:
+    def report(self, told: ProgressUpdate) -> bool:
         """Take progress in, from any thread; return whether `wake` must be called for it."""
         ...
 
-    def wake(self) -> None: ...
+    def notify(self) -> None: ...
 
 
 class SyncLink(Protocol):
@@ -61,7 +61,7 @@ class SyncLink(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
-    def progress(self, told: Told) -> None: ...
+    def progress(self, told: ProgressUpdate) -> None: ...
 
     def checkpoint(self, value: Any) -> None: ...
 
@@ -75,7 +75,7 @@ class HandlerCancelled(BaseException):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class AttemptInfo:
     """What is known of an attempt when it begins. Plain values, fit to cross to a process."""
 
     request_id: str
@@ -98,13 +98,13 @@ class Facts:
         )
 
 
-def facts_of(given: Facts) -> dict[str, Any]:
+def facts_of(given: AttemptInfo) -> dict[str, Any]:
     """Return the fields that every context has."""
-    return {name: getattr(given, name) for name in Facts.__dataclass_fields__}
+    return {name: getattr(given, name) for name in AttemptInfo.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context(Facts, Generic[State]):
+class Context(AttemptInfo, Generic[State]):
     """The request that a handler works on, and what it may do with it.
 
     `attempt` counts from 1. `deadline` is when the attempt is cancelled as too long, in UTC.
@@ -115,7 +115,7 @@ class Context(Facts, Generic[State]):
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]
-    link: Link = field(repr=False)
+    link: WorkerChannel = field(repr=False)
 
     @property
     def draining(self) -> bool:
@@ -144,7 +144,7 @@ class Context(Facts, Generic[State]):
         details that DynamoDB cannot hold.
         """
         fraction = fraction_of(fraction_or_done, total)
-        await self.link.progress(Told(fraction, message, details, reset))
+        await self.link.progress(ProgressUpdate(fraction, message, details, reset))
 
     async def checkpoint(self, value: Any) -> None:
         """Store what a later attempt shall go on from; it is safe when this returns.
@@ -183,7 +183,7 @@ class Context(Facts, Generic[State]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncContext(Facts, Generic[State]):
+class SyncContext(AttemptInfo, Generic[State]):
     """The same for a handler that is a plain function, in a thread or a process of its own.
 
     Where a Context's methods are cancelled, these raise HandlerCancelled. In a process there
@@ -214,7 +214,7 @@ class SyncContext(Facts, Generic[State]):
     ) -> None:
         """As Context.progress."""
         fraction = fraction_of(fraction_or_done, total)
-        self.link.progress(Told(fraction, message, details, reset))
+        self.link.progress(ProgressUpdate(fraction, message, details, reset))
 
     def checkpoint(self, value: Any) -> None:
         """As Context.checkpoint."""

@@ -18,8 +18,8 @@ from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
 from streamer_worker.sanitize import without_surrogates
 
 HandlerFunction = Callable[..., Any]
-Call = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]
-Middleware = Callable[[Call, AsyncRequest, Context[Any]], Awaitable[Any]]
+CallNext = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]
+Middleware = Callable[[CallNext, AsyncRequest, Context[Any]], Awaitable[Any]]
 Lifespan = Callable[[], AbstractAsyncContextManager[State]]
 _HANDLER_TAKES = ("payload", "ctx")
 _MIDDLEWARE_TAKES = ("call", "request", "ctx")

@@ -15,11 +15,11 @@ from streamer_store.values import (
     encode_document,
     value_size,
 )
-from streamer_worker.handlers.context import Told
+from streamer_worker.handlers.context import ProgressUpdate
 from streamer_worker.sanitize import without_surrogates
 
 
-class Standing:
+class LatestProgress:
     """The newest of all that a handler has told. Any thread may tell."""
 
     def __init__(self, fraction: float) -> None:
@@ -30,7 +30,7 @@ class Standing:
         self._details: AttributeValue | None = None
         self._least = fraction
 
-    def tell(self, told: Told) -> bool:
+    def report(self, told: ProgressUpdate) -> bool:
         """Take it in, and return whether that changed anything.
 
         Lone surrogates in the message and the details are kept as escapes. Raises

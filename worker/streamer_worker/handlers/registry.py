@@ -15,7 +15,7 @@ from streamer_worker.handlers.definition import (
     Middleware,
     check_middleware,
 )
-from streamer_worker.sanitize import message_of, readable
+from streamer_worker.sanitize import message_of, sanitized
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
@@ -43,7 +43,7 @@ def load_handlers(
     for entry in entries:
         where = _where(entry)
         for each in _load_entry(entry, entries, faults):
-            made = _dressed(each, middleware, distribution=_distribution(entry))
+            made = _with_middleware(each, middleware, distribution=_distribution(entry))
             if each.action in handlers:
                 faults.append(
                     f"action {each.action!r} is claimed twice: by {owners[each.action]}"
@@ -70,7 +70,7 @@ def registry(
     faults: list[str] = []
     for each in given:
         for found in _handlers_of(each):
-            made = _dressed(found, middleware)
+            made = _with_middleware(found, middleware)
             if made.action in handlers:
                 faults.append(f"action {made.action!r} is claimed twice")
             faults += _faults(made)
@@ -102,7 +102,7 @@ def _load_middleware(entries: list[EntryPoint], faults: list[str]) -> tuple[Midd
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {readable(message_of(error))}"
+    return f"{type(error).__name__}: {sanitized(message_of(error))}"
 
 
 def _module_hint(entry: EntryPoint, entries: list[EntryPoint]) -> str:
@@ -146,7 +146,7 @@ def _faults(each: Handler) -> list[str]:
     try:
         _ = each.schema
     except TypeError as error:
-        found.append(f"{who}: {readable(message_of(error))}")
+        found.append(f"{who}: {sanitized(message_of(error))}")
     except BaseException as error:  # noqa: BLE001  an annotation may be any class of a plugin
         found.append(f"{who}: {_text(error)}")
     if each.process and (why := not_importable(each.function)) is not None:
@@ -154,7 +154,7 @@ def _faults(each: Handler) -> list[str]:
     return found
 
 
-def _dressed(
+def _with_middleware(
     each: Handler, around: tuple[Middleware, ...], *, distribution: str | None = None
 ) -> Handler:
     """Return it with its middleware; what it has from an earlier time stays."""

@@ -27,14 +27,14 @@ from streamer_store.clock import new_id
 from streamer_store.rescues import is_suspect
 from streamer_store.schema import REQUESTS
 from streamer_store.values import AttributeValue
-from streamer_worker.concurrency.deadlines import Patience
+from streamer_worker.concurrency.deadlines import ShieldedDeadline
 from streamer_worker.error_codes import INVALID_REQUEST, ITEM_TOO_LARGE
-from streamer_worker.events import ClaimGivenBack, ClaimTried, Events, ItemUndecodable
+from streamer_worker.events import ClaimReleased, ClaimTried, Events, ItemUndecodable
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
-from streamer_worker.sanitize import readable
+from streamer_worker.sanitize import sanitized
 
 if TYPE_CHECKING:
     import random
@@ -56,7 +56,7 @@ class Claimer:
         worker_id: str,
         requests: RequestQueue,
         slots: Slots,
-        sightings: Sightings,
+        seen_requests: SeenRequests,
         probation: Probation,
         announcer: Announcer,
         events: Events,
@@ -66,13 +66,13 @@ class Claimer:
         self._worker_id = worker_id
         self._requests = requests
         self._slots = slots
-        self._sightings = sightings
+        self._seen_requests = seen_requests
         self._probation = probation
         self._announcer = announcer
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._patience = Patience(_ANSWER_WITHIN)
+        self._patience = ShieldedDeadline(_ANSWER_WITHIN)
         self._unanswered: LRUCache[str, Claim] = LRUCache(_REMEMBERED)
 
     async def claim_all(
@@ -82,13 +82,13 @@ class Claimer:
         won: list[Assignment] = []
         async with anyio.create_task_group() as tasks:
             for candidate in candidates:
-                self._sightings.tried(candidate)
+                self._seen_requests.tried(candidate)
                 tasks.start_soon(self._claim_one, candidate, hand_over, won)
         return len(won)
 
-    def hurry(self, seconds: float) -> None:
+    def tighten(self, seconds: float) -> None:
         """Give the claims under way this long at most."""
-        self._patience.hurry(seconds)
+        self._patience.tighten(seconds)
 
     def unanswered(self, version: AttributeValue | None) -> Claim | None:
         """Return the claim that this Version is of, when it was never answered."""
@@ -100,7 +100,7 @@ class Claimer:
             await self._requests.release(claim)
         except ClaimLost:
             return False
-        self._events.emit(ClaimGivenBack(request_id=claim.request_id))
+        self._events.emit(ClaimReleased(request_id=claim.request_id))
         return True
 
     async def give_back_all(self) -> None:
@@ -122,7 +122,7 @@ class Claimer:
         )
         handed_over = False
         try:
-            rescues = self._sightings.rescues_of(candidate)
+            rescues = self._seen_requests.rescues_of(candidate)
             self._probation.enter(slot, rescues)
             claim = await self._try_claim(candidate, alone=is_suspect(rescues))
             if claim is not None:
@@ -155,14 +155,14 @@ class Claimer:
         except (RequestNotPending, ConcurrentModification, NotFound):
             outcome, answered = "lost", True
             if candidate.due(self._clock.now()):
-                self._sightings.lose(candidate)
+                self._seen_requests.mark_lost(candidate)
         except (Undecodable, ItemTooLarge) as refused:
             error, answered = refused, True
-            self._sightings.lose(candidate)
+            self._seen_requests.mark_lost(candidate)
             await self._tell_refused(candidate, refused)
         except StoreError as failed:
             error = failed
-            self._sightings.fail(candidate)
+            self._seen_requests.mark_failed(candidate)
         finally:
             if not answered:
                 self._unanswered[version] = _handle(candidate, version)
@@ -182,7 +182,7 @@ class Claimer:
         project Rescues. It comes back at once when it can be in probation, and later otherwise.
         """
         rescues = claim.request.rescues
-        self._sightings.note_rescues(claim.request_id, rescues)
+        self._seen_requests.note_rescues(claim.request_id, rescues)
         if alone or not is_suspect(rescues):
             return False
         wait = 0.0 if self._probation.is_free else self._rng.uniform(*_POSTPONED)
@@ -203,7 +203,7 @@ class Claimer:
             self._requests,
             candidate.request_id,
             code=INVALID_REQUEST if broken else ITEM_TOO_LARGE,
-            text=readable(str(error)),
+            text=sanitized(str(error)),
         )
         self._events.emit(
             ItemUndecodable(table=REQUESTS.name, key=candidate.request_id, reason=reason)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.selection import Room
+from streamer_worker.intake.selection import Capacity
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import Settings
 
@@ -38,9 +38,9 @@ class Limits:
     def knows(self, action: str) -> bool:
         return action in self._registry
 
-    def room(self) -> Room:
+    def room(self) -> Capacity:
         """Return the room that is left now."""
-        return Room(
+        return Capacity(
             total=self._slots.free,
             suspects=1 if self._probation.is_free else 0,
             limits=(self._action, self._thread, self._process, self._tenant),

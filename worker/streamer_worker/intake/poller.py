@@ -17,8 +17,8 @@ from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.limits import Limits
-from streamer_worker.intake.seen import Sightings
-from streamer_worker.intake.selection import Found, choose
+from streamer_worker.intake.seen import SeenRequests
+from streamer_worker.intake.selection import RankedCandidate, choose
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.retry import backoff
 from streamer_worker.settings import PollSettings
@@ -58,11 +58,11 @@ class Poller:
         requests: RequestQueue,
         claimer: Claimer,
         assignments: MemoryObjectSendStream[Assignment],
-        sightings: Sightings,
+        seen_requests: SeenRequests,
         slots: Slots,
         limits: Limits,
         fleet: Callable[[], FleetView],
-        is_sound: Callable[[], bool],
+        lease_is_safe: Callable[[], bool],
         settings: PollSettings,
         events: Events,
         clock: Clock,
@@ -72,11 +72,11 @@ class Poller:
         self._requests = requests
         self._claimer = claimer
         self._assignments = assignments
-        self._sightings = sightings
+        self._seen_requests = seen_requests
         self._slots = slots
         self._limits = limits
         self._fleet = fleet
-        self._is_sound = is_sound
+        self._lease_is_safe = lease_is_safe
         self._settings = settings
         self._events = events
         self._clock = clock
@@ -96,7 +96,7 @@ class Poller:
         While our beats fail nothing is claimed: it might be taken from us the next moment.
         """
         await self._slots.wait_free()
-        if not self._is_sound():
+        if not self._lease_is_safe():
             self._events.emit(Polled(outcome="skipped", seconds=0.0, candidates=0, claimed=0))
             return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
@@ -128,11 +128,17 @@ class Poller:
             self._pauses = None
             return 0.0
         if self._pauses is None or counts.more:
-            self._pauses = backoff(self._settings.fastest, self._settings.slowest, self._rng)
+            self._pauses = backoff(
+                self._settings.min_interval, self._settings.max_interval, self._rng
+            )
         pause = next(self._pauses)
-        next_due = self._sightings.next_due()
+        next_due = self._seen_requests.next_due()
         # A retry is awaited to the moment; one whose time has come is there at the next look.
-        return pause if next_due is None else min(pause, max(next_due, self._settings.fastest / 2))
+        return (
+            pause
+            if next_due is None
+            else min(pause, max(next_due, self._settings.min_interval / 2))
+        )
 
     async def _look(self) -> list[Candidate]:
         """Return the due requests on the pages of this look, and the kept ones, each once."""
@@ -148,8 +154,8 @@ class Poller:
             if candidate.due(now):
                 due.append(candidate)
             elif self._is_ours(candidate):
-                self._sightings.keep(candidate)
-        kept = self._sightings.due(self._is_ours)
+                self._seen_requests.defer(candidate)
+        kept = self._seen_requests.due(self._is_ours)
         return due + [each for each in kept if each.request_id not in found]
 
     def _is_ours(self, candidate: Candidate) -> bool:
@@ -196,29 +202,31 @@ class Poller:
         ids = {candidate.request_id for candidate in seen}
         return seen + [candidate for candidate in heads if candidate.request_id not in ids]
 
-    def _remember(self, found: list[Found]) -> None:
+    def _remember(self, found: list[RankedCandidate]) -> None:
         """Keep our own requests for later looks. Suspects wait for a place, not for a turn."""
         for each in found:
             if each.rank == 0 and not each.suspect:
                 self._backlog.add(each.candidate)
 
-    def _eligible(self, candidates: list[Candidate]) -> list[Found]:
+    def _eligible(self, candidates: list[Candidate]) -> list[RankedCandidate]:
         fleet = self._fleet()
         found = []
         for candidate in candidates:
-            if self._sightings.is_lost(candidate) or self._slots.holds(candidate.request_id):
+            if self._seen_requests.is_lost(candidate) or self._slots.holds(candidate.request_id):
                 self._backlog.discard(candidate)
                 continue
             if self._may_take(candidate, fleet):
                 rank = fleet.rank(self._worker_id, candidate.request_id, candidate.action)
-                suspect = is_suspect(self._sightings.rescues_of(candidate))
+                suspect = is_suspect(self._seen_requests.rescues_of(candidate))
                 # Those next in line wait a little longer each, so that they do not collide.
                 # A suspect runs in any free place, so its home has no more than a head start.
                 turns = min(rank, 1 if suspect else _LAST_RANK)
-                if self._sightings.seen_for(candidate) >= turns * self._settings.steal_after:
-                    again = self._sightings.has_failed(candidate)
+                if self._seen_requests.seen_for(candidate) >= turns * self._settings.steal_delay:
+                    again = self._seen_requests.has_failed(candidate)
                     found.append(
-                        Found(candidate=candidate, rank=rank, again=again, suspect=suspect)
+                        RankedCandidate(
+                            candidate=candidate, rank=rank, again=again, suspect=suspect
+                        )
                     )
         self._rng.shuffle(found)
         return found
@@ -230,14 +238,14 @@ class Poller:
             return True  # it fails when it is claimed
         if self._limits.knows(action):
             return True
-        seen_for = self._sightings.seen_for(candidate)
+        seen_for = self._seen_requests.seen_for(candidate)
         if fleet.knows(action):
-            self._sightings.known(action)
+            self._seen_requests.known(action)
             return False
-        if self._sightings.is_new(action):
+        if self._seen_requests.is_new(action):
             self._events.emit(ActionUnknown(action=action))
         unlisted_for = self._clock.steady() - fleet.listed.get(action, -math.inf)
-        return min(seen_for, unlisted_for) >= self._settings.unknown_after
+        return min(seen_for, unlisted_for) >= self._settings.unknown_action_timeout
 
     def _last_served(self, tenant: str | None) -> int:
         return self._served.get(tenant, 0)

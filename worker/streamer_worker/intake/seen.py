@@ -15,7 +15,7 @@ _REMEMBERED = 10_000
 Key = tuple[str, str]
 
 
-class Sightings:
+class SeenRequests:
     """Bounded memory, by id and Version: a request that moves on is another sighting.
 
     `lost`: somebody else was faster; not tried again. `failed`: a claim met an error; tried
@@ -45,10 +45,10 @@ class Sightings:
         """Return how often the request's worker was lost, as the index or a claim showed."""
         return max(candidate.rescues, self._rescues.get(candidate.request_id, 0))
 
-    def lose(self, candidate: Candidate) -> None:
+    def mark_lost(self, candidate: Candidate) -> None:
         self._lost[_key(candidate)] = None
 
-    def fail(self, candidate: Candidate) -> None:
+    def mark_failed(self, candidate: Candidate) -> None:
         self._failed[_key(candidate)] = None
 
     def is_lost(self, candidate: Candidate) -> bool:
@@ -76,7 +76,7 @@ class Sightings:
         """Somebody takes the action after all."""
         self._actions.pop(action, None)
 
-    def keep(self, candidate: Candidate) -> None:
+    def defer(self, candidate: Candidate) -> None:
         """Keep a retry that is not due yet; where there are too many, the last to be due goes."""
         key = _key(candidate)
         if candidate.retry_after is None or key in self._later:

@@ -13,7 +13,7 @@ _UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RankedCandidate:
     """A waiting request that this worker may take. `rank`: its place among those that may, 0
     for its home. `again`: a claim of it met an error before. `suspect`: it may be what ended
     its workers.
@@ -30,7 +30,7 @@ Limit = Callable[[Candidate], tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Capacity:
     """How many more may run in all, how many of them suspects, and under each limit."""
 
     total: int
@@ -39,7 +39,7 @@ class Room:
 
 
 def choose(
-    found: Iterable[Found], room: Room, last_served: Callable[[str | None], int]
+    found: Iterable[RankedCandidate], room: Capacity, last_served: Callable[[str | None], int]
 ) -> list[Candidate]:
     """Return what to claim, in order. A suspect goes first, where there is a place for one, and
     whatever its home. Others' go only when nothing of our own can: first those
@@ -48,8 +48,8 @@ def choose(
     from its creation, so that a stream of new ones does not keep it waiting.
     """
     picks = _Picks(room)
-    ranked: dict[int, list[Found]] = defaultdict(list)
-    suspects: list[Found] = []
+    ranked: dict[int, list[RankedCandidate]] = defaultdict(list)
+    suspects: list[RankedCandidate] = []
     for each in found:
         (suspects if each.suspect else ranked[each.rank]).append(each)
     for each in sorted(suspects, key=lambda each: (each.rank, _age(each))):
@@ -70,7 +70,7 @@ def choose(
 class _Picks:
     """What was chosen so far, within the room."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Capacity) -> None:
         self.chosen: list[Candidate] = []
         self._room = room
         self._taken: Counter[tuple[int, str]] = Counter()
@@ -88,12 +88,12 @@ class _Picks:
 
 
 def _in_turns(
-    found: Iterable[Found], last_served: Callable[[str | None], int]
+    found: Iterable[RankedCandidate], last_served: Callable[[str | None], int]
 ) -> Iterable[Candidate]:
     """Yield a candidate of each tenant in turn. One that is skipped does not use up its turn,
     which only makes a difference when limits bind.
     """
-    queues: dict[str | None, list[Found]] = defaultdict(list)
+    queues: dict[str | None, list[RankedCandidate]] = defaultdict(list)
     for each in sorted(found, key=_age, reverse=True):
         queues[each.candidate.tenant_id].append(each)
     while queues:
@@ -103,9 +103,9 @@ def _in_turns(
                 del queues[tenant]
 
 
-def _age(each: Found) -> tuple[bool, datetime]:
+def _age(each: RankedCandidate) -> tuple[bool, datetime]:
     return each.again, each.candidate.created_at or _UNKNOWN
 
 
-def _oldest(queue: list[Found]) -> tuple[bool, datetime]:
+def _oldest(queue: list[RankedCandidate]) -> tuple[bool, datetime]:
     return _age(queue[-1])

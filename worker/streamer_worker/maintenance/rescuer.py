@@ -26,7 +26,7 @@ from streamer_store import (
 from streamer_store.errors import ungrouped
 from streamer_store.schema import REQUESTS
 from streamer_worker.error_codes import WORKER_LOST
-from streamer_worker.events import Events, ItemUndecodable, RequestRescued, WorkerBuried
+from streamer_worker.events import DeadWorkerRemoved, Events, ItemUndecodable, RequestRescued
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.slots import Slots
@@ -174,10 +174,10 @@ class Rescuer:
         return WorkerLoss(last_seen=last_seen, max_rescues=self._max_rescues)
 
     async def _rescue_foreign(self, running: list[Candidate]) -> int:
-        """Rescue what another consumer has had for longer than `foreign_timeout`."""
-        if self._settings.foreign_timeout is None:
+        """Rescue what another consumer has had for longer than `foreign_claim_timeout`."""
+        if self._settings.foreign_claim_timeout is None:
             return 0
-        before = self._clock.now() - timedelta(seconds=self._settings.foreign_timeout)
+        before = self._clock.now() - timedelta(seconds=self._settings.foreign_claim_timeout)
         late = []
         for entry in running:
             if entry.worker_id is None and (entry.created_at is None or entry.created_at < before):
@@ -199,5 +199,5 @@ class Rescuer:
             if await self._workers.remove(row.worker_id, beat=row.beat):
                 buried += 1
                 self._last_seen[row.worker_id] = row.seen_at
-                self._events.emit(WorkerBuried(worker_id=row.worker_id))
+                self._events.emit(DeadWorkerRemoved(worker_id=row.worker_id))
         return buried

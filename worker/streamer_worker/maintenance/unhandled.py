@@ -9,7 +9,7 @@ from typing import Final
 from streamer_store import Clock, RequestQueue, RequestStatus
 from streamer_worker.events import Events, UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
-from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.settings import DepthSettings
 
 _AFTER: Final = 60.0
@@ -28,14 +28,14 @@ class UnhandledGauge:
         self,
         *,
         requests: RequestQueue,
-        sightings: Sightings,
+        seen_requests: SeenRequests,
         fleet: Callable[[], FleetView],
         settings: DepthSettings,
         events: Events,
         clock: Clock,
     ) -> None:
         self._requests = requests
-        self._sightings = sightings
+        self._seen_requests = seen_requests
         self._fleet = fleet
         self._settings = settings
         self._events = events
@@ -50,7 +50,7 @@ class UnhandledGauge:
         if not self._fleet().leads:
             return None
         for action in actions - counts.keys():
-            self._sightings.known(action)
+            self._seen_requests.known(action)
         self._events.emit(UnhandledMeasured(counts=dict(counts)))
         return counts
 
@@ -61,9 +61,9 @@ class UnhandledGauge:
     def _unhandled(self) -> set[str]:
         fleet, now = self._fleet(), self._clock.steady()
         found = set()
-        for action, since in self._sightings.unknown_actions():
+        for action, since in self._seen_requests.unknown_actions():
             if fleet.knows(action):
-                self._sightings.known(action)
+                self._seen_requests.known(action)
             elif now - max(since, fleet.listed.get(action, since)) >= _AFTER:
                 found.add(action)
         return found

@@ -9,7 +9,7 @@ from streamer_worker.events import (
     Event,
     HandlerStuck,
     HeartbeatTried,
-    LoopTurned,
+    LoopLagMeasured,
     Polled,
     ProcessEnding,
     SlotsChanged,
@@ -35,7 +35,7 @@ class Health:
         self._clock = clock
         self._threads = min(settings.handler.threads, settings.concurrency)
         self._lease = settings.presence.lease
-        self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.slowest)
+        self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.max_interval)
         self._stuck_after = settings.presence.stuck_after + _AFTER_STUCK
         self._polled = self._beaten = clock.steady()
         # When each was last seen; None while it need not be: there is no row, or no slot.
@@ -53,7 +53,7 @@ class Health:
         match event:
             case Polled(outcome="claimed" | "empty"):
                 self._polled = self._clock.steady()
-            case HeartbeatTried(outcome="beaten"):
+            case HeartbeatTried(outcome="ok"):
                 self._beaten = self._clock.steady()
             case SlotsChanged(used=used, total=total):
                 if self._full:  # nobody could poll until now
@@ -76,7 +76,7 @@ class Health:
     def _note_turn(self, event: Event) -> None:
         """Note that a loop turns; whether its attempt succeeded is another question."""
         match event:
-            case LoopTurned():
+            case LoopLagMeasured():
                 self._turned = self._clock.steady()
             case HeartbeatTried():
                 self._beat_tried = self._clock.steady()

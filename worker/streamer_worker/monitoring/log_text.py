@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from structlog.typing import EventDict, WrappedLogger
 
-from streamer_worker.sanitize import escaped, readable
+from streamer_worker.sanitize import escaped, sanitized
 
 INDENT: Final = "    "
 _TRACEBACK_CHARS: Final = 16_000
@@ -76,4 +76,4 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 def _line(text: Any) -> str:
     text = text if isinstance(text, str) else str(_plain(text, _DEEPEST))
-    return text if text.isprintable() else readable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return text if text.isprintable() else sanitized(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -13,7 +13,7 @@ from streamer_store import Clock
 from streamer_worker.events import (
     CheckpointDelayed,
     ClaimTried,
-    ConnectionRests,
+    ConnectionSuspended,
     EndpointRefused,
     Event,
     ItemUndecodable,
@@ -36,7 +36,7 @@ _THROTTLED: Final = (
     CheckpointDelayed,
     ProgressDropped,
     EndpointRefused,
-    ConnectionRests,
+    ConnectionSuspended,
 )
 
 

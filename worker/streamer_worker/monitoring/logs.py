@@ -14,24 +14,24 @@ from streamer_worker.events import (
     ChildEnded,
     ClaimTried,
     ClockJumped,
-    ConnectionRests,
     ConnectionsReaped,
+    ConnectionSuspended,
     EndpointRefused,
     Event,
-    FleetLooked,
+    FleetObserved,
     HandlerRaised,
     HandlerStuck,
     HeartbeatTried,
     ItemUndecodable,
     LifespanFailed,
     LoopBlocked,
-    LoopTurned,
+    LoopLagMeasured,
     PayloadRefused,
     Polled,
     ProcessEnding,
     ProgressDropped,
     ProgressWritten,
-    PushBroken,
+    PushServiceFailed,
     PushTried,
     QueueMeasured,
     RequestFinished,
@@ -41,7 +41,7 @@ from streamer_worker.events import (
     SignalHandlersRestored,
     SlotsChanged,
     StepFailed,
-    TableDiffers,
+    TableMismatch,
     UnhandledMeasured,
     WorkerFenced,
     WriteFenced,
@@ -49,7 +49,7 @@ from streamer_worker.events import (
 from streamer_worker.handlers.exceptions import Reject, RetryLater
 from streamer_worker.monitoring.worker_log import WorkerLog, configure_logging
 from streamer_worker.own_logger import get_logger
-from streamer_worker.sanitize import message_of, readable
+from streamer_worker.sanitize import message_of, sanitized
 
 __all__ = ["LogListener", "WorkerLog", "configure_logging"]
 
@@ -57,9 +57,9 @@ _AS_WANTED: Final = frozenset({"completed", "released", "cancelled", "retried", 
 # None: not told at all. What is not here is INFO.
 _LEVELS: Final[dict[type[Event], int | None]] = {
     CallEnded: None,
-    LoopTurned: None,
+    LoopLagMeasured: None,
     SlotsChanged: None,
-    FleetLooked: logging.DEBUG,
+    FleetObserved: logging.DEBUG,
     Polled: logging.DEBUG,
     ProgressWritten: logging.DEBUG,
     PushTried: logging.DEBUG,
@@ -72,7 +72,7 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     ChildEnded: logging.WARNING,
     ClaimTried: logging.WARNING,
     ClockJumped: logging.WARNING,
-    ConnectionRests: logging.WARNING,
+    ConnectionSuspended: logging.WARNING,
     EndpointRefused: logging.WARNING,
     HandlerRaised: logging.WARNING,
     HandlerStuck: logging.WARNING,
@@ -85,12 +85,12 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     RequestRescued: logging.WARNING,
     SettleDelayed: logging.WARNING,
     SignalHandlersRestored: logging.WARNING,
-    TableDiffers: logging.WARNING,
+    TableMismatch: logging.WARNING,
     WorkerFenced: logging.WARNING,
     WriteFenced: logging.WARNING,
     LifespanFailed: logging.ERROR,
     ProcessEnding: logging.ERROR,
-    PushBroken: logging.ERROR,
+    PushServiceFailed: logging.ERROR,
     StepFailed: logging.ERROR,
 }
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
@@ -113,7 +113,7 @@ class LogListener:
                 told["error_type"] = type(value).__name__
                 if not isinstance(value, StoreError):  # those say all in a line
                     told["exc_info"] = value
-                value = readable(message_of(value))
+                value = sanitized(message_of(value))
             if value is not None:
                 told[each.name] = value
         self._logger.log(level, _name(event), **told)
@@ -128,7 +128,7 @@ def _level(event: Event) -> int | None:
         # A verdict comes perhaps every second; how the attempt ended is told anyway.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
             return logging.DEBUG
-        case HeartbeatTried(outcome="beaten") | WriteFenced(cancelled=True):
+        case HeartbeatTried(outcome="ok") | WriteFenced(cancelled=True):
             return logging.DEBUG
         case ConnectionsReaped(found=0, undecodable=0):
             return logging.DEBUG

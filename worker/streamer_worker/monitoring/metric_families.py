@@ -16,7 +16,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from streamer_store.release import release_of
+from streamer_store.release import package_version
 from streamer_store.schema import TABLES
 from streamer_worker.handlers.definition import Handler
 
@@ -122,7 +122,7 @@ class Families:
 
     def _add_fleet(self, actions: tuple[str, ...]) -> None:
         self.heartbeats = self._counter(
-            "heartbeats", "Heartbeats tried", outcome=("beaten", "failed", "gone")
+            "heartbeats", "Heartbeats tried", outcome=("ok", "failed", "gone")
         )
         self.workers = self._gauge("workers", "Workers as this one sees them", "state")
         self.leader = self._gauge("leader", "1 where this worker does the fleet's sweeps")
@@ -202,14 +202,14 @@ class Families:
 
     def _tell_build(self, handlers: Mapping[str, Handler]) -> None:
         build = self._gauge("build_info", "1, and what runs", "version", "python")
-        build.labels(release_of("streamer-worker"), platform.python_version()).set(1)
+        build.labels(package_version("streamer-worker"), platform.python_version()).set(1)
         info = self._gauge(
             "handler_info", "1 for each handler", "action", "kind", "distribution", "version"
         )
         for action, handler in handlers.items():
             # The registry gives "name version". A handler that was made by hand may have a name.
             package, _, release = (handler.distribution or "").partition(" ")
-            info.labels(action, handler.kind, package, release or release_of(package)).set(1)
+            info.labels(action, handler.kind, package, release or package_version(package)).set(1)
 
     def _counter(self, name: str, text: str, **labels: tuple[str, ...]) -> Counter:
         made = Counter(name, text, list(labels), namespace=PREFIX, registry=self._registry)

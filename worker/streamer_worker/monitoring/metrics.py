@@ -17,12 +17,12 @@ from streamer_worker.events import (
     ClaimTried,
     ConnectionsReaped,
     Event,
-    FleetLooked,
+    FleetObserved,
     HandlerStuck,
     HeartbeatTried,
     ItemUndecodable,
     LoopBlocked,
-    LoopTurned,
+    LoopLagMeasured,
     Polled,
     ProgressWritten,
     PushTried,
@@ -137,7 +137,7 @@ class Metrics:
         match event:
             case HeartbeatTried(outcome=outcome):
                 self._page.heartbeats.labels(outcome).inc()
-            case FleetLooked(live=live, dead=dead, leads=leads):
+            case FleetObserved(live=live, dead=dead, leads=leads):
                 self._page.workers.labels("live").set(live)
                 self._page.workers.labels("dead").set(dead)
                 self._lead(leads=leads)
@@ -158,7 +158,7 @@ class Metrics:
 
     def _tell_process(self, event: Event) -> None:
         match event:
-            case LoopTurned(lag=lag):
+            case LoopLagMeasured(lag=lag):
                 self._page.lag.observe(lag)
             case LoopBlocked():
                 self._page.blocked.inc()

@@ -9,7 +9,7 @@ from typing import Final
 
 from streamer_worker.events import (
     Event,
-    FleetLooked,
+    FleetObserved,
     QueueMeasured,
     SlotsChanged,
     WorkerDraining,
@@ -72,7 +72,7 @@ class Systemd:
             case QueueMeasured(status=status, count=count, more=more):
                 # A new one each time: the thread may be looking at the old one.
                 self._queue = {**self._queue, status: f"{count}{'+' if more else ''} {status}"}
-            case FleetLooked(leads=False):
+            case FleetObserved(leads=False):
                 self._queue = {}
             case _:
                 pass

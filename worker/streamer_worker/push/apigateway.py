@@ -155,7 +155,9 @@ def _metadata(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_poster(*, region: str | None, seconds: float, at_once: int) -> AsyncIterator[Poster]:
+async def open_poster(
+    *, region: str | None, seconds: float, max_concurrent_posts: int
+) -> AsyncIterator[Poster]:
     """Give a poster for as long as the context. Each post has `seconds`; `region` signs for
     endpoints whose names tell none. Runs on asyncio only.
     """
@@ -163,7 +165,7 @@ async def open_poster(*, region: str | None, seconds: float, at_once: int) -> As
     config = AioConfig(
         connect_timeout=seconds,
         read_timeout=seconds,
-        max_pool_connections=at_once,
+        max_pool_connections=max_concurrent_posts,
         parameter_validation=False,
         retries={"mode": "standard", "total_max_attempts": 1},
         user_agent=user_agent(),

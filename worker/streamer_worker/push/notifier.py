@@ -21,7 +21,7 @@ from streamer_store import (
     SubscriptionStore,
 )
 from streamer_worker.events import (
-    ConnectionRests,
+    ConnectionSuspended,
     EndpointRefused,
     Events,
     PushTried,
@@ -30,8 +30,8 @@ from streamer_worker.events import (
 from streamer_worker.push.endpoints import url_of
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
 from streamer_worker.push.messages import Message, encode
-from streamer_worker.push.outbox import Letter, Outbox, Record
-from streamer_worker.push.recipients import Audience
+from streamer_worker.push.outbox import Delivery, FailureStreak, Outbox
+from streamer_worker.push.recipients import Recipients
 from streamer_worker.retry import backoff
 from streamer_worker.settings import NotifierSettings
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import random
 
 REST: Final = 30.0
-TRIED_FOR: Final = 60.0
+GIVE_UP_AFTER: Final = 60.0
 _MOST: Final = 10_000
 _PROGRESS_EVERY: Final = 0.1
 _FIRST_PAUSE: Final = 0.5
@@ -61,7 +61,7 @@ class _Topic:
     progress: Message | None = None
     end: Message | None = None
     ended: anyio.Event = field(default_factory=anyio.Event)
-    rests: bool = False
+    suspended: bool = False
 
     def take(self) -> Message | None:
         message, self.progress, self.end = self.end or self.progress, None, None
@@ -84,7 +84,7 @@ class Notifier(AsyncContextManagerMixin):
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._audience = Audience(
+        self._recipients = Recipients(
             connections=connections,
             subscriptions=subscriptions,
             events=events,
@@ -98,10 +98,10 @@ class Notifier(AsyncContextManagerMixin):
         self._rng = rng
         self._topics: dict[str, _Topic] = {}
         self._outboxes: dict[str, Outbox] = {}
-        self._records: LRUCache[str, Record] = LRUCache(_MOST)
-        self._posts = anyio.CapacityLimiter(settings.at_once)
+        self._records: LRUCache[str, FailureStreak] = LRUCache(_MOST)
+        self._posts = anyio.CapacityLimiter(settings.max_concurrent_posts)
         # Those that failed lately wait for each other, not the others for them.
-        self._doubtful = anyio.CapacityLimiter(max(1, settings.at_once // 10))
+        self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
         self._next_progress = clock.steady()
         self._changed = anyio.Event()
         self._tasks: TaskGroup
@@ -128,13 +128,13 @@ class Notifier(AsyncContextManagerMixin):
         else:
             topic.progress, topic.end = None, message
             topic.ended.set()
-            topic.rests = False
+            topic.suspended = False
 
     async def flush(self, seconds: float) -> None:
         """Wait, at most so long, until all that was offered has been tried."""
         with anyio.move_on_after(seconds):
             while not (
-                all(each.rests for each in self._topics.values())
+                all(each.suspended for each in self._topics.values())
                 and all(each.tried for each in self._outboxes.values())
             ):
                 changed = self._changed
@@ -155,7 +155,7 @@ class Notifier(AsyncContextManagerMixin):
         """Put a message into the outboxes, and return into how many."""
         try:
             data = encode(message)
-            connections = await self._audience.of(message, self._tasks)
+            connections = await self._recipients.of(message, self._tasks)
             for connection in connections:
                 self._put(connection, message, data)
         except StoreError as error:
@@ -168,11 +168,11 @@ class Notifier(AsyncContextManagerMixin):
 
     async def _rest(self, topic: _Topic, told: int) -> None:
         """Take no newer progress until that many can have had this one, or the end has come."""
-        topic.rests = True
+        topic.suspended = True
         self._tell_changed()
         with anyio.move_on_after(max(_PROGRESS_EVERY, told / self._settings.progress_rate)):
             await topic.ended.wait()
-        topic.rests = False
+        topic.suspended = False
 
     def _put(self, connection: Connection, message: Message, data: bytes) -> None:
         outbox = self._outboxes.get(connection.connection_id)
@@ -182,7 +182,7 @@ class Notifier(AsyncContextManagerMixin):
                 return
             outbox = self._outboxes[connection.connection_id] = Outbox(connection)
             self._tasks.start_soon(self._empty, outbox)
-        letter = Letter(message, data, self._clock.steady() + TRIED_FOR)
+        letter = Delivery(message, data, self._clock.steady() + GIVE_UP_AFTER)
         for each in outbox.put(letter):
             self._tell(each.message, "dropped")
 
@@ -198,10 +198,10 @@ class Notifier(AsyncContextManagerMixin):
                 if code is None:
                     pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
                     continue
-                rests = self._has_failed(connection_id, code)
+                suspended = self._has_failed(connection_id, code)
                 outbox.tried = True
                 self._tell_changed()
-                await anyio.sleep(REST if rests else next(pauses))
+                await anyio.sleep(REST if suspended else next(pauses))
         except Exception as error:  # noqa: BLE001  other connections are told all the same
             self._events.emit(StepFailed(loop="push", error=error))
         finally:
@@ -211,19 +211,19 @@ class Notifier(AsyncContextManagerMixin):
     async def _send(self, outbox: Outbox) -> str | None:
         """Post the first letter; return how that failed, if another time may be better."""
         connection_id = outbox.connection.connection_id
-        doubtful = connection_id in self._records
+        degraded = connection_id in self._records
         try:
-            async with self._doubtful if doubtful else self._posts:
+            async with self._degraded if degraded else self._posts:
                 letter = outbox.first()  # by now it may be another
                 return None if letter is None else await self._try_post(outbox, letter)
         except Gone:
             # After the limiter: the removal waits for the table, and posts must not wait for it.
             self._records.pop(connection_id, None)
             self._give_up(outbox, "gone")
-            await self._audience.bury(connection_id)
+            await self._recipients.remove_connection(connection_id)
         return None
 
-    async def _try_post(self, outbox: Outbox, letter: Letter) -> str | None:
+    async def _try_post(self, outbox: Outbox, letter: Delivery) -> str | None:
         """As `_send`. Raises Gone."""
         connection_id = outbox.connection.connection_id
         try:
@@ -233,7 +233,7 @@ class Notifier(AsyncContextManagerMixin):
             self._events.emit(event)
             self._give_up(outbox, "refused")
         except Gone:
-            if not self._audience.is_fresh(outbox.connection.connected_at):
+            if not self._recipients.is_fresh(outbox.connection.connected_at):
                 raise
             return self._failed(outbox, letter, "410")
         except PushFailed as error:
@@ -266,7 +266,7 @@ class Notifier(AsyncContextManagerMixin):
         with anyio.move_on_after(turn - now):
             await outbox.urgent.wait()
 
-    def _failed(self, outbox: Outbox, letter: Letter, code: str) -> str:
+    def _failed(self, outbox: Outbox, letter: Delivery, code: str) -> str:
         """Ends are kept, to be tried again for a while."""
         if not letter.is_final or self._clock.steady() >= letter.until:
             outbox.done(letter)
@@ -275,12 +275,12 @@ class Notifier(AsyncContextManagerMixin):
 
     def _has_failed(self, connection_id: str, code: str) -> bool:
         """Note a failure; return whether the connection rests for a while."""
-        record = self._records.setdefault(connection_id, Record())
-        rested = record.rests
+        record = self._records.setdefault(connection_id, FailureStreak())
+        rested = record.suspended
         record.failures += 1
-        if record.rests and not rested:
-            self._events.emit(ConnectionRests(connection_id=connection_id, code=code))
-        return record.rests
+        if record.suspended and not rested:
+            self._events.emit(ConnectionSuspended(connection_id=connection_id, code=code))
+        return record.suspended
 
     def _tell(self, message: Message, outcome: str, code: str | None = None) -> None:
         self._events.emit(PushTried(type=message.type.value, outcome=outcome, code=code))

@@ -17,7 +17,7 @@ _FAILURES: Final = 3
 
 
 @dataclass(slots=True, eq=False)
-class Letter:
+class Delivery:
     """A message for a connection; `until` is when it is tried for the last time, by the steady
     clock.
     """
@@ -32,13 +32,13 @@ class Letter:
 
 
 @dataclass(slots=True)
-class Record:
+class FailureStreak:
     """How posting to a connection went lately."""
 
     failures: int = 0
 
     @property
-    def rests(self) -> bool:
+    def suspended(self) -> bool:
         return self.failures >= _FAILURES
 
 
@@ -53,10 +53,10 @@ class Outbox:
     connection: Connection
     tried: bool = False
     urgent: anyio.Event = field(default_factory=anyio.Event)
-    _finals: deque[Letter] = field(default_factory=deque)
-    _progress: dict[str, Letter] = field(default_factory=dict)
+    _finals: deque[Delivery] = field(default_factory=deque)
+    _progress: dict[str, Delivery] = field(default_factory=dict)
 
-    def put(self, letter: Letter) -> list[Letter]:
+    def put(self, letter: Delivery) -> list[Delivery]:
         """Take it in, and return those that it pushed out."""
         request_id = letter.message.request_id
         replaced = self._progress.pop(request_id, None)
@@ -73,13 +73,13 @@ class Outbox:
         self.tried = False
         return out
 
-    def first(self) -> Letter | None:
+    def first(self) -> Delivery | None:
         """Return the one to post next; None when there is none."""
         if self._finals:
             return self._finals[0]
         return next(iter(self._progress.values()), None)
 
-    def done(self, letter: Letter) -> None:
+    def done(self, letter: Delivery) -> None:
         """Take it out; it may have been pushed out already."""
         if letter.is_final:
             if letter in self._finals:
@@ -88,7 +88,7 @@ class Outbox:
         elif self._progress.get(letter.message.request_id) is letter:
             del self._progress[letter.message.request_id]
 
-    def empty(self) -> list[Letter]:
+    def empty(self) -> list[Delivery]:
         """Take out all."""
         letters = [*self._finals, *self._progress.values()]
         self._finals.clear()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from streamer_store import Clock, EventType, Stores
-from streamer_worker.events import Events, PushBroken, PushTried
+from streamer_worker.events import Events, PushServiceFailed, PushTried
 from streamer_worker.push.messages import Message
 from streamer_worker.push.notifier import Notifier, Post
 from streamer_worker.retry import backoff
@@ -73,7 +73,7 @@ def push_on_thread(
         while not mailbox.closed:
             try:
                 async with open_stores() as stores, open_post() as post:
-                    await mailbox.pump(
+                    await mailbox.drain_into(
                         Notifier(
                             connections=stores.connections,
                             subscriptions=stores.subscriptions,
@@ -85,7 +85,7 @@ def push_on_thread(
                         )
                     )
             except Exception as error:  # noqa: BLE001  the worker goes on without
-                events.emit(PushBroken(error=error))
+                events.emit(PushServiceFailed(error=error))
                 await mailbox.wait_closed(next(pauses))
 
     @asynccontextmanager
@@ -143,7 +143,7 @@ class Mailbox:
         if waiter is not None:
             _wake(*waiter)
 
-    async def pump(self, notifier: Notifier) -> None:
+    async def drain_into(self, notifier: Notifier) -> None:
         """Hand over what comes, until this is closed; then let it be tried."""
         async with notifier:
             while True:

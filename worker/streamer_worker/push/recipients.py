@@ -36,7 +36,7 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 
 
-class Audience:
+class Recipients:
     """Reads who is subscribed, and removes those who are gone."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Audience:
         """Whether a connection is so new that nothing says it is gone."""
         return since is not None and (self._clock.now() - since).total_seconds() < _FRESH
 
-    async def bury(self, connection_id: str) -> None:
+    async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection and its subscriptions; a failure is told."""
         self._gone[connection_id] = None
         try:
@@ -117,6 +117,6 @@ class Audience:
             try:
                 await self._connections.get(orphan.connection_id)
             except NotFound:
-                await self.bury(orphan.connection_id)
+                await self.remove_connection(orphan.connection_id)
             except StoreError as error:  # the next message to it tries again
                 self._events.emit(StepFailed(loop="push", error=error))

@@ -57,12 +57,14 @@ class _Component(BaseModel):
 class PollSettings(_Component):
     """How often StatusIndex is asked when there is nothing to do."""
 
-    fastest: Duration = Field(default=0.05, le=60, description="First pause after an empty poll")
-    slowest: Duration = Field(default=0.5, le=600, description="Longest pause between polls")
-    steal_after: Duration = Field(
+    min_interval: Duration = Field(
+        default=0.05, le=60, description="First pause after an empty poll"
+    )
+    max_interval: Duration = Field(default=0.5, le=600, description="Longest pause between polls")
+    steal_delay: Duration = Field(
         default=0.6, le=60, description="How long another worker's own request is left to it"
     )
-    unknown_after: Duration = Field(
+    unknown_action_timeout: Duration = Field(
         default=1800.0,
         le=30 * _DAY,
         description="How long an action that no live worker lists may wait before it fails",
@@ -70,8 +72,8 @@ class PollSettings(_Component):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.fastest > self.slowest:
-            raise ValueError("poll.fastest is longer than poll.slowest")
+        if self.min_interval > self.max_interval:
+            raise ValueError("poll.min_interval is longer than poll.max_interval")
         return self
 
 
@@ -100,7 +102,7 @@ class PresenceSettings(_Component):
         le=_DAY,
         description="Silence after which a worker is taken for dead; at least three heartbeats",
     )
-    foreign_timeout: Duration | None = Field(
+    foreign_claim_timeout: Duration | None = Field(
         default=None,
         le=365 * _DAY,
         description="When to rescue what a consumer without a row has had; never, unless set",
@@ -172,7 +174,7 @@ class NotifierSettings(_Component):
         description="Hosts that may be called; a * is one label of the name",
     )
     timeout: Duration = Field(default=3.0, le=60, description="How long a post may take")
-    at_once: int = Field(default=100, ge=1, le=1000, description="Posts at once")
+    max_concurrent_posts: int = Field(default=100, ge=1, le=1000, description="Posts at once")
     progress_rate: int = Field(
         default=200, ge=1, le=100_000, description="Progress messages a second, in all"
     )

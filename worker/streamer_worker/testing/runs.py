@@ -29,8 +29,8 @@ from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.outcome import Outcome
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settler
-from streamer_worker.handlers.context import Context, Link, Told
-from streamer_worker.handlers.definition import Call, Handler, Middleware
+from streamer_worker.handlers.context import Context, ProgressUpdate, WorkerChannel
+from streamer_worker.handlers.definition import CallNext, Handler, Middleware
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
@@ -53,7 +53,7 @@ class HandlerRun:
 
     def __init__(self, claim: Claim, stores: Stores) -> None:
         self.request = claim.request
-        self.became: str | None = None
+        self.status: str | None = None
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.progress: list[Progress] = []
@@ -76,8 +76,8 @@ class HandlerRun:
         the handler has ended without it.
         """
         while not holds(self):
-            if self.became is not None:
-                raise AssertionError(f"the handler has ended ({self.became}) before that held")
+            if self.status is not None:
+                raise AssertionError(f"the handler has ended ({self.status}) before that held")
             await self._changed.wait()
 
     async def cancel(self) -> None:
@@ -103,7 +103,7 @@ class HandlerRun:
             assignment = Assignment(self._claim, slots.take(request_id))
             became = await dispatcher.run_one(assignment, tasks)
         self.request = await self._stores.requests.get(request_id)
-        self.became = became
+        self.status = became
         self._tell()
 
     def _tell(self) -> None:
@@ -117,7 +117,7 @@ class HandlerRun:
     def _push(self, message: Message) -> None:
         self.pushed.append(json.loads(encode(message)))
 
-    async def _note(self, call: Call, request: AsyncRequest, ctx: Context[Any]) -> Any:
+    async def _note(self, call: CallNext, request: AsyncRequest, ctx: Context[Any]) -> Any:
         return await call(request, replace(ctx, link=_NotingLink(ctx.link, self)))
 
 
@@ -237,7 +237,7 @@ class _NotingSettler(Settler):
 class _NotingLink:
     """A Link that notes what goes through it."""
 
-    def __init__(self, link: Link, run: HandlerRun) -> None:
+    def __init__(self, link: WorkerChannel, run: HandlerRun) -> None:
         self._link = link
         self._run = run
 
@@ -249,7 +249,7 @@ class _NotingLink:
     def cancelled(self) -> bool:
         return self._link.cancelled
 
-    async def progress(self, told: Told) -> None:
+    async def progress(self, told: ProgressUpdate) -> None:
         await self._link.progress(told)
         self._note(told)
         self._run._tell()
@@ -260,15 +260,15 @@ class _NotingLink:
         self._run.checkpoints.append(stored.checkpoint)
         self._run._tell()
 
-    def tell(self, told: Told) -> bool:
-        self._link.tell(told)
+    def report(self, told: ProgressUpdate) -> bool:
+        self._link.report(told)
         self._note(told)
         return True
 
-    def wake(self) -> None:
-        self._link.wake()
+    def notify(self) -> None:
+        self._link.notify()
         self._run._tell()
 
-    def _note(self, told: Told) -> None:
+    def _note(self, told: ProgressUpdate) -> None:
         details = None if told.details is None else dict(told.details)
         self._run.progress.append(Progress(told.fraction, told.message, details))

@@ -110,7 +110,7 @@ async def memory_worker(
     stores = memory_stores(clock=clock, rng=rng)
     found = registry(handlers, middleware)
     defaults: dict[str, Any] = {
-        "poll": PollSettings(fastest=0.001, slowest=0.01, unknown_after=0.001),
+        "poll": PollSettings(min_interval=0.001, max_interval=0.01, unknown_action_timeout=0.001),
         "reaper": ReaperSettings(enabled=False),
         "http": HttpSettings(enabled=False),
     }

@@ -38,7 +38,7 @@ async def test_a_sync_context_used_on_the_loop_blocks_nothing() -> None:
 
     with anyio.fail_after(PATIENCE):
         run = await run_handler(work)
-    assert run.became == "completed"
+    assert run.status == "completed"
     assert [each.message for each in run.progress] == ["half"]
     assert run.checkpoints == [2]
 
@@ -57,7 +57,7 @@ async def test_a_sync_context_may_be_used_by_any_thread() -> None:
         thread.join()
 
     run = await run_handler(work)
-    assert (run.became, run.checkpoints) == ("completed", [1])
+    assert (run.status, run.checkpoints) == ("completed", [1])
 
 
 @pytest.mark.parametrize("own_thread", [False, True], ids=["its thread", "one of its own"])

@@ -23,7 +23,7 @@ from unit.worker.benches import DispatchBench, Raising
 from unit.worker.harness import World, running, virtual_time
 
 pytestmark = pytest.mark.anyio
-SLOWLY = PollSettings(fastest=0.05, slowest=5.0)
+SLOWLY = PollSettings(min_interval=0.05, max_interval=5.0)
 
 
 async def test_run_later_snoozes_the_request(world: World) -> None:

@@ -24,8 +24,8 @@ from streamer_store import (
 )
 from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten, StepFailed
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import Told
-from streamer_worker.handlers.latest_progress import Standing
+from streamer_worker.handlers.context import ProgressUpdate
+from streamer_worker.handlers.latest_progress import LatestProgress
 from unit.worker.harness import World, is_progress, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,7 @@ class Bench:
             rng=world.rng,
         )
 
-    async def tell(
+    async def report(
         self,
         fraction: float | None = None,
         message: str | None = None,
@@ -57,7 +57,7 @@ class Bench:
         *,
         reset: bool = False,
     ) -> None:
-        await self.writer.progress(Told(fraction, message, details, reset))
+        await self.writer.progress(ProgressUpdate(fraction, message, details, reset))
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def bench_for(world: World, **fields: Any) -> AsyncIterator[Bench]:
 async def test_progress_is_in_the_table_soon(world: World) -> None:
     """Fraction, message and details; the request stays ours."""
     async with bench_for(world) as bench:
-        await bench.tell(0.25, "Reading", {"rows": 3})
+        await bench.report(0.25, "Reading", {"rows": 3})
         await world.recorder.wait_for(ProgressWritten)
         stored = await world.get(bench.claim)
     assert (stored.progress, stored.progress_message) == (0.25, "Reading")
@@ -83,9 +83,9 @@ async def test_progress_is_in_the_table_soon(world: World) -> None:
 async def test_what_is_left_out_stays(world: World) -> None:
     """A later report without a message keeps the one before."""
     async with bench_for(world) as bench:
-        await bench.tell(0.25, "Reading", {"rows": 3})
+        await bench.report(0.25, "Reading", {"rows": 3})
         await world.recorder.wait_for(ProgressWritten)
-        await bench.tell(0.5)
+        await bench.report(0.5)
         await world.recorder.wait_for(ProgressWritten, 2)
         stored = await world.get(bench.claim)
     assert (stored.progress, stored.progress_message) == (0.5, "Reading")
@@ -96,11 +96,11 @@ async def test_what_is_left_out_stays(world: World) -> None:
 async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
     """A thousand reports in ten seconds are ten writes, the newest each, and 100 pushes."""
     async with bench_for(world) as bench:
-        await bench.tell(0.0, "0")
+        await bench.report(0.0, "0")
         await anyio.wait_all_tasks_blocked()
         for number in range(1, 1000):
             await anyio.sleep(0.01)
-            await bench.tell(number / 1000, str(number))
+            await bench.report(number / 1000, str(number))
         left = await bench.writer.close()
     writes = world.recorder.of(ProgressWritten)
     assert len(writes) == 10
@@ -113,7 +113,7 @@ async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
 async def test_nothing_is_left_when_all_is_written(world: World) -> None:
     """The outcome then has no progress to carry."""
     async with bench_for(world) as bench:
-        await bench.tell(0.5)
+        await bench.report(0.5)
         await world.recorder.wait_for(ProgressWritten)
         assert await bench.writer.close() is None
     assert bench.pushed == [Progress(0.5)]
@@ -124,8 +124,8 @@ async def test_a_handler_that_ends_at_once_has_one_write(world: World) -> None:
     """Its outcome, which has the last of its progress; nothing but that is pushed."""
     async with bench_for(world) as bench:
         world.engine.calls.clear()
-        await bench.tell(0.1)
-        await bench.tell(0.9, "almost")
+        await bench.report(0.1)
+        await bench.report(0.9, "almost")
         await anyio.sleep(0.05)
         assert await bench.writer.close() == Progress(0.9, "almost")
     assert (world.engine.calls, bench.pushed) == ([], [])
@@ -143,34 +143,34 @@ async def test_a_handler_that_never_reports_costs_nothing(world: World) -> None:
 async def test_progress_never_goes_backwards_unless_asked(world: World) -> None:
     """A smaller fraction is passed over, its message is not; an earlier attempt counts, too."""
     async with bench_for(world, progress=0.4) as bench:
-        await bench.tell(0.2, "again")
+        await bench.report(0.2, "again")
         assert (await bench.writer.close()) == Progress(None, "again")
     async with bench_for(world) as bench:
-        await bench.tell(0.6)
-        await bench.tell(0.5, "less")
-        await bench.tell(0.1, reset=True)
-        await bench.tell(0.05)
-        await bench.tell(0.2)
-        await bench.tell(0.15)
+        await bench.report(0.6)
+        await bench.report(0.5, "less")
+        await bench.report(0.1, reset=True)
+        await bench.report(0.05)
+        await bench.report(0.2)
+        await bench.report(0.15)
         assert (await bench.writer.close()) == Progress(0.2, "less")
 
 
 def test_what_changes_nothing_is_not_written() -> None:
     """A smaller fraction alone is no news."""
-    standing = Standing(0.5)
-    assert not standing.tell(Told(0.4))
-    assert not standing.tell(Told())
-    assert standing.told == 0
-    assert standing.tell(Told(0.5))
+    latest_progress = LatestProgress(0.5)
+    assert not latest_progress.report(ProgressUpdate(0.4))
+    assert not latest_progress.report(ProgressUpdate())
+    assert latest_progress.told == 0
+    assert latest_progress.report(ProgressUpdate(0.5))
 
 
 def test_details_are_as_they_were_when_they_were_told() -> None:
     """A handler may go on with its own mapping."""
-    standing = Standing(0.0)
+    latest_progress = LatestProgress(0.0)
     details = {"rows": [1]}
-    standing.tell(Told(details=details))
+    latest_progress.report(ProgressUpdate(details=details))
     details["rows"].append(2)
-    assert standing.newest() == (1, Progress(None, None, {"rows": [1]}))
+    assert latest_progress.newest() == (1, Progress(None, None, {"rows": [1]}))
 
 
 @virtual_time
@@ -178,10 +178,10 @@ async def test_writes_go_one_at_a_time_in_order(world: World) -> None:
     """What is told during a write waits for the next."""
     async with bench_for(world) as bench:
         fault = world.engine.hold("update", when=is_progress)
-        await bench.tell(0.1, "first")
+        await bench.report(0.1, "first")
         await fault.wait_reached()
         world.engine.calls.clear()
-        await bench.tell(0.2, "second")
+        await bench.report(0.2, "second")
         await anyio.sleep(5)
         assert world.engine.calls == []
         fault.let_go()
@@ -198,7 +198,7 @@ async def test_an_outage_loses_no_progress(error: StoreError, world: World, *, l
     """It is told once, the handler goes on, and the last value is written when that is possible."""
     async with bench_for(world) as bench:
         world.engine.fail("update", error, when=is_progress, times=3, lands=lands)
-        await bench.tell(0.1, "first")
+        await bench.report(0.1, "first")
         await world.recorder.wait_for(ProgressWritten)
     assert world.recorder.of(ProgressDropped) == [
         ProgressDropped(request_id=bench.claim.request_id, error=error)
@@ -212,7 +212,7 @@ async def test_what_an_item_cannot_hold_is_dropped(world: World) -> None:
     async with bench_for(world) as bench:
         error = ItemTooLarge("item", "too large")
         world.engine.fail("update", error, when=is_progress, times=9)
-        await bench.tell(0.1, "first")
+        await bench.report(0.1, "first")
         await world.recorder.wait_for(ProgressDropped)
         await anyio.sleep(5)
         assert await bench.writer.close() is None
@@ -224,10 +224,10 @@ async def test_an_error_that_nobody_knows_ends_nothing(world: World) -> None:
     """The tasks of the writer are those of the worker: it is told, and progress goes on."""
     async with bench_for(world) as bench:
         world.engine.fail("update", RuntimeError("a bug"), when=is_progress)
-        await bench.tell(0.1, "first")
+        await bench.report(0.1, "first")
         (failed,) = await world.recorder.wait_for(StepFailed)
         assert failed.loop == "progress"
-        await bench.tell(0.2, "second")
+        await bench.report(0.2, "second")
         await world.recorder.wait_for(ProgressWritten)
     assert (await world.get(bench.claim)).progress_message == "second"
 
@@ -252,7 +252,7 @@ async def test_wrong_progress_is_the_handlers_error(arguments: Any, world: World
     """It is raised where the mistake is, and nothing of it is kept."""
     async with bench_for(world) as bench:
         with pytest.raises(ValidationError):
-            await bench.tell(*arguments)
+            await bench.report(*arguments)
         assert await bench.writer.close() is None
 
 
@@ -264,7 +264,7 @@ async def test_a_lost_claim_is_told(operation: str, kind: type[ClaimLost], world
     """To whoever runs the handler, which is cancelled then."""
     async with bench_for(world) as bench:
         await getattr(world.stores.requests, operation)(bench.claim.request_id)
-        await bench.tell(0.5)
+        await bench.report(0.5)
         await anyio.sleep(1)
         assert [type(each) for each in bench.lost] == [kind]
 
@@ -272,7 +272,7 @@ async def test_a_lost_claim_is_told(operation: str, kind: type[ClaimLost], world
 async def test_a_checkpoint_is_safe_when_it_returns(world: World) -> None:
     """In one write with the progress that was told before it."""
     async with bench_for(world) as bench:
-        await bench.tell(0.25, "Reading")
+        await bench.report(0.25, "Reading")
         world.engine.calls.clear()
         await bench.writer.checkpoint({"row": 250})
         assert world.engine.calls == ["update"]
@@ -297,7 +297,7 @@ async def test_a_checkpoint_waits_for_the_table(world: World, *, lands: bool) ->
 async def test_a_checkpoint_counts_more_than_progress(world: World) -> None:
     """Where both have no room, the progress goes."""
     async with bench_for(world) as bench:
-        await bench.tell(0.5, "half")
+        await bench.report(0.5, "half")
         too_much = ItemTooLarge("item", "too large")
         world.engine.fail("update", too_much, when=lambda update: "ProgressMessage" in update.sets)
         await bench.writer.checkpoint("here")
@@ -329,7 +329,7 @@ async def test_the_end_does_not_wait_for_a_write_that_hangs(world: World) -> Non
     """What it had goes with the outcome; the fence stops it if it lands after that."""
     async with bench_for(world) as bench:
         fault = world.engine.hold("update", when=is_progress)
-        await bench.tell(0.5, "half")
+        await bench.report(0.5, "half")
         await fault.wait_reached()
         began = anyio.current_time()
         assert await bench.writer.close() == Progress(0.5, "half")

@@ -13,7 +13,7 @@ import pytest
 from streamer_store import ClaimLost
 from streamer_worker import Context, handler
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import Told
+from streamer_worker.handlers.context import ProgressUpdate
 from streamer_worker.testing import start_handler
 from support import START
 from unit.worker.benches import DispatchBench
@@ -76,7 +76,7 @@ async def test_a_tight_loop_of_reports_lets_others_run(
     """Each hundred calls, and with each call once a millisecond has passed."""
     async with writer_on(world, SlowClock(step)) as (writer, turns):
         for number in range(2000):
-            await writer.progress(Told(number / 2000))
+            await writer.progress(ProgressUpdate(number / 2000))
         assert turns.taken >= least
 
 
@@ -84,7 +84,7 @@ async def test_most_reports_cost_no_turn(world: World) -> None:
     """A loop of a thousand that is fast is not slowed down by the event loop."""
     async with writer_on(world, SlowClock(0.0)) as (writer, turns):
         for number in range(1000):
-            await writer.progress(Told(number / 1000))
+            await writer.progress(ProgressUpdate(number / 1000))
         assert turns.taken <= 25
 
 
@@ -102,7 +102,7 @@ async def test_a_tight_loop_of_reports_can_be_cancelled() -> None:
     async with start_handler(busy) as run:
         await run.until(lambda run: run.progress != [])
         run.release()
-    assert run.became == "released"
+    assert run.status == "released"
     assert rounds < 1000
 
 

@@ -151,17 +151,17 @@ async def test_hurry_bounds_what_is_under_way(world: World, settler: Settler) ->
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
         await world.recorder.wait_for(SettleDelayed)
-        hurried = anyio.current_time()
-        settler.hurry(5)
+        forced = anyio.current_time()
+        settler.tighten(5)
     assert ended == ["unsettled"]
-    assert anyio.current_time() - hurried == pytest.approx(5)
+    assert anyio.current_time() - forced == pytest.approx(5)
 
 
 @virtual_time
 async def test_hurry_bounds_what_comes_later(world: World, settler: Settler) -> None:
     """All share one end, however late they begin; one that works is still written."""
     late, later = await world.claim(), await world.claim()
-    settler.hurry(5)
+    settler.tighten(5)
     await anyio.sleep(4)
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()

@@ -12,9 +12,9 @@ import structlog
 
 from streamer_store import ValidationError
 from streamer_worker import Context, Reject, RetryLater, handler
-from streamer_worker.handlers.context import Told
+from streamer_worker.handlers.context import ProgressUpdate
 from streamer_worker.handlers.definition import Handler
-from streamer_worker.handlers.latest_progress import Standing
+from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.monitoring.logs import configure_logging
 from streamer_worker.settings import LogSettings
 from streamer_worker.testing import run_handler
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 async def test_progress_is_told_with_escapes(told: Handler) -> None:
     """It is for people: neither message nor details cost the attempt, wherever it runs."""
     run = await run_handler(told)
-    assert run.became == "completed"
+    assert run.status == "completed"
     assert run.request.progress_message == SHOWN
     assert run.request.progress_details == DETAILS_SHOWN
 
@@ -45,7 +45,7 @@ def test_details_without_end_are_the_handlers_error_all_the_same() -> None:
     details: dict[str, Any] = {NAME: NAME}
     details["again"] = details
     with pytest.raises(ValidationError, match="nested deeper"):
-        Standing(0.0).tell(Told(details=details))
+        LatestProgress(0.0).report(ProgressUpdate(details=details))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ async def test_what_is_raised_is_stored_with_escapes(
 ) -> None:
     """Text and code of exceptions lose nothing."""
     run = await run_handler(Raising(error).handler, max_retries=0)
-    assert (run.became, run.request.error_code) == (became, code)
+    assert (run.status, run.request.error_code) == (became, code)
     assert run.request.error is not None
     assert SHOWN in run.request.error
 
@@ -75,7 +75,7 @@ async def test_what_is_logged_is_written_with_escapes(form: Any) -> None:
     stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
 
     @handler("tell")
-    async def tell(_payload: dict[str, Any], ctx: Context) -> None:
+    async def report(_payload: dict[str, Any], ctx: Context) -> None:
         ctx.log.info(NAME, **{NAME: NAME, "files": [NAME, {NAME: NAME}]})
         logging.getLogger("plugin").warning("no %s", NAME, extra={"file": NAME})
         ctx.log.warning("failed", exc_info=OSError(NAME))
@@ -84,11 +84,11 @@ async def test_what_is_logged_is_written_with_escapes(form: Any) -> None:
     before, level = root.handlers[:], root.level
     try:
         configure_logging(LogSettings(format=form), stream=stream)
-        run = await run_handler(tell)
+        run = await run_handler(report)
     finally:
         root.handlers, root.level = before, level
         structlog.reset_defaults()
-    assert run.became == "completed"
+    assert run.status == "completed"
     lines = raw.getvalue().decode()
     assert lines.count("udcff") >= 9
     if form == "json":
@@ -123,7 +123,7 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_request_at_once(
 ) -> None:
     """The next attempt would not read what this one has saved; no retry is used up for that."""
     run = await run_handler(saving, {"value": value}, max_retries=5)
-    assert (run.became, run.request.error_code) == ("failed", code)
+    assert (run.status, run.request.error_code) == ("failed", code)
     assert run.request.error is not None
     assert told in run.request.error
 
@@ -148,7 +148,7 @@ async def test_a_result_that_cannot_be_stored_fails_the_request_at_once(
 ) -> None:
     """Wherever it comes from: data is never changed on its way."""
     run = await run_handler(giving, {"value": value}, max_retries=5)
-    assert (run.became, run.request.error_code) == ("failed", code)
+    assert (run.status, run.request.error_code) == ("failed", code)
 
 
 @on_asyncio
@@ -162,12 +162,12 @@ async def test_details_that_no_item_has_room_for_fail_the_request_at_once(
 ) -> None:
     """They would in every other attempt, too."""
     run = await run_handler(detailing, {"value": "too much"}, max_retries=5)
-    assert (run.became, run.request.error_code) == ("failed", "ITEM_TOO_LARGE")
+    assert (run.status, run.request.error_code) == ("failed", "ITEM_TOO_LARGE")
 
 
 @on_asyncio
 async def test_a_rejection_of_its_own_class_crosses_from_a_process() -> None:
     """In a group, too."""
     run = await run_handler(awkward.group_in_process, max_retries=5)
-    assert (run.became, run.request.error_code) == ("failed", "NO_ACCOUNT")
+    assert (run.status, run.request.error_code) == ("failed", "NO_ACCOUNT")
     assert run.request.error == "the bank has no account 7"

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from streamer_store import AsyncRequest, ItemTooLarge
-from streamer_worker import Call, Context, Reject, RetryLater, handler
+from streamer_worker import CallNext, Context, Reject, RetryLater, handler
 from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, verdict_of
 from streamer_worker.execution.processes.protocol import WorkerCrashed
 from streamer_worker.handlers.context import CheckpointInvalid
@@ -144,7 +144,7 @@ async def test_a_verdict_out_of_a_task_group_reaches_the_table(
             tasks.start_soon(part)
 
     run = await run_handler(work)
-    assert (run.became, run.request.error_code) == (became, code)
+    assert (run.status, run.request.error_code) == (became, code)
     assert run.request.error == str(error)
     assert run.error is error
 
@@ -152,7 +152,7 @@ async def test_a_verdict_out_of_a_task_group_reaches_the_table(
 async def test_a_payload_that_does_not_fit_is_told_as_such_out_of_a_task_group() -> None:
     """As by middleware that runs something beside the handler."""
 
-    async def beside(call: Call, request: AsyncRequest, ctx: Context) -> None:
+    async def beside(call: CallNext, request: AsyncRequest, ctx: Context) -> None:
         async def called() -> None:
             await call(request, ctx)
 
@@ -164,5 +164,5 @@ async def test_a_payload_that_does_not_fit_is_told_as_such_out_of_a_task_group()
         del payload
 
     run = await run_handler(work, {"rows": "many"}, middleware=[beside])
-    assert (run.became, run.request.error_code) == ("failed", "VALIDATION_ERROR")
+    assert (run.status, run.request.error_code) == ("failed", "VALIDATION_ERROR")
     assert run.error is None  # it is no failure of the handler

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from streamer_store import AlreadyExists, Clock, StoreUnavailable, WorkerRow
-from streamer_worker.events import FleetLooked, HeartbeatTried, StepFailed
-from streamer_worker.fleet.heartbeat import Presence, Vitals
+from streamer_worker.events import FleetObserved, HeartbeatTried, StepFailed
+from streamer_worker.fleet.heartbeat import Heartbeat, WorkerStatus
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.settings import PresenceSettings
 from support import START, ManualClock
@@ -34,10 +34,10 @@ class Told:
         self.paused: list[bool] = []
         self.beaten_at: list[float] = []
 
-    def beaten(self, began: float) -> None:
+    def on_heartbeat(self, began: float) -> None:
         self.beaten_at.append(began)
 
-    def looked(self, view: FleetView) -> None:
+    def on_fleet_view(self, view: FleetView) -> None:
         self.views.append(view)
 
     def cancel(self, versions: frozenset[str]) -> None:
@@ -58,14 +58,14 @@ class Bench:
         self.world = world
         self.time = ManualClock()
         self.told = Told()
-        self.vitals = Vitals()
+        self.worker_status = WorkerStatus()
         self.cpu = 0.0
-        self.presence = Presence(
+        self.presence = Heartbeat(
             row=WorkerRow(worker_id="me", started_at=START),
             workers=world.stores.workers,
             settings=PresenceSettings(heartbeat=BEAT, lease=LEASE),
-            vitals=lambda: self.vitals,
-            orders=self.told,
+            worker_status=lambda: self.worker_status,
+            listener=self.told,
             events=world.events,
             clock=clock or self.time,
             cpu=lambda: self.cpu,
@@ -108,7 +108,7 @@ async def test_registering_writes_the_row_and_looks_once(world: World) -> None:
     bench = await registered(world, others=1)
     (view,) = bench.told.views
     assert [each.worker_id for each in view.live] == ["me", "other-0"]
-    assert world.recorder.of(FleetLooked) == [FleetLooked(live=2, dead=0, leads=True)]
+    assert world.recorder.of(FleetObserved) == [FleetObserved(live=2, dead=0, leads=True)]
 
 
 @virtual_time
@@ -145,11 +145,11 @@ async def test_an_id_that_is_taken_is_raised(world: World) -> None:
 async def test_a_beat_is_counted_and_carries_the_vitals(bench: Bench) -> None:
     """What others see of the worker is as old as its last beat."""
     await bench.beat()
-    bench.vitals = Vitals(in_flight=3, draining=True, sweeps=7)
+    bench.worker_status = WorkerStatus(in_flight=3, draining=True, sweeps=7)
     await bench.beat()
     row = await bench.row()
     assert (row.beat, row.in_flight, row.draining, row.sweeps) == (2, 3, True, 7)
-    assert bench.outcomes() == ["beaten", "beaten"]
+    assert bench.outcomes() == ["ok", "ok"]
 
 
 async def test_a_beat_that_succeeded_is_told_by_its_beginning(bench: Bench) -> None:
@@ -265,7 +265,7 @@ async def test_what_hangs_is_given_up_after_a_heartbeat(operation: str, world: W
     *tried, last = world.recorder.of(HeartbeatTried)
     if operation == "update":
         assert {(type(each.error), each.seconds) for each in tried} == {(TimeoutError, BEAT)}
-    assert last.outcome == "beaten"
+    assert last.outcome == "ok"
 
 
 async def test_cancellations_are_handed_over_and_acknowledged(bench: Bench) -> None:
@@ -338,12 +338,12 @@ async def test_large_fleets_look_less_often(
     looks: list[int] = []
     for beat in range(1, 13):
         await world.stores.workers.beat("peer", in_flight=0, draining=False, sweeps=beat)
-        bench.vitals.sweeps = beat
+        bench.worker_status.sweeps = beat
         await bench.beat()
         looks.append(len(bench.told.views) - 1)
     every = 1 if leads else beats_per_look
     assert looks == [beat // every for beat in range(1, 13)]
-    assert world.recorder.of(FleetLooked)[-1] == FleetLooked(live=2, dead=others, leads=leads)
+    assert world.recorder.of(FleetObserved)[-1] == FleetObserved(live=2, dead=others, leads=leads)
 
 
 async def test_who_cannot_beat_takes_nobody_for_dead(world: World) -> None:

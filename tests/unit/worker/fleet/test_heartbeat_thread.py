@@ -15,12 +15,12 @@ from streamer_store import Stores, StoreUnavailable, SystemClock, WorkerRow
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import ungrouped
 from streamer_worker.events import Event, Events
-from streamer_worker.fleet.heartbeat import Vitals
+from streamer_worker.fleet.heartbeat import WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import (
     OpenStores,
     RemoveRow,
-    _PostedOrders,
-    pulse_on_thread,
+    _PostedListener,
+    heartbeat_on_thread,
 )
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.settings import PresenceSettings
@@ -40,10 +40,10 @@ class Told:
     def __call__(self, event: Event) -> None:
         self.note(type(event).__name__, event)
 
-    def beaten(self, began: float) -> None:
+    def on_heartbeat(self, began: float) -> None:
         self.note("beaten", began)
 
-    def looked(self, view: FleetView) -> None:
+    def on_fleet_view(self, view: FleetView) -> None:
         self.note("looked", view)
 
     def cancel(self, versions: frozenset[str]) -> None:
@@ -94,10 +94,10 @@ class Bench:
         self.told = Told()
         self.closed = 0
 
-    def pulse(
+    def heartbeat_runner(
         self, *, open_stores: OpenStores | None = None, **settings: Any
     ) -> AbstractAsyncContextManager[RemoveRow]:
-        pulse = pulse_on_thread(
+        heartbeat_runner = heartbeat_on_thread(
             open_stores=open_stores or self.lend,
             settings=PresenceSettings(**{"heartbeat": 0.1} | settings),
             events=Events(self.told),
@@ -106,7 +106,9 @@ class Bench:
             cpu=float,
             end=self.told.end,
         )
-        return pulse(WorkerRow(worker_id="me", started_at=START), Vitals, self.told)
+        return heartbeat_runner(
+            WorkerRow(worker_id="me", started_at=START), WorkerStatus, self.told
+        )
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[Stores]:
@@ -127,7 +129,7 @@ def heartbeats() -> list[threading.Thread]:
 
 async def test_the_row_is_there_when_the_pulse_has_begun(bench: Bench) -> None:
     """So that nothing is claimed before; and the fleet was looked at."""
-    async with bench.pulse(heartbeat=60, lease=600):
+    async with bench.heartbeat_runner(heartbeat=60, lease=600):
         assert [each.worker_id for each in await bench.workers.list()] == ["me"]
         assert (await bench.told.wait_for("looked"))[0].live[0].worker_id == "me"
 
@@ -136,13 +138,13 @@ async def test_what_stops_the_registration_is_raised(bench: Bench) -> None:
     """The store's own error, and no thread is left."""
     bench.world.engine.fail("put", times=10**6)
     with pytest.raises(StoreUnavailable), ungrouped():
-        await bench.pulse(lease=0.4).__aenter__()
+        await bench.heartbeat_runner(lease=0.4).__aenter__()
     assert (heartbeats(), bench.closed) == ([], 1)
 
 
 async def test_beats_go_on_while_the_loop_is_blocked(bench: Bench) -> None:
     """A handler that blocks the event loop does not look like a crash."""
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         before = (await bench.workers.list())[0].beat
         bench.told.block_until("HeartbeatTried", 5)
         assert (await bench.workers.list())[0].beat >= before + 4
@@ -151,7 +153,7 @@ async def test_beats_go_on_while_the_loop_is_blocked(bench: Bench) -> None:
 
 async def test_orders_arrive_on_the_workers_own_thread(bench: Bench) -> None:
     """Whoever carries them out needs no locks."""
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         await bench.workers.request_cancel("me", "v1")
         await bench.workers.request_drain("me")
         assert (await bench.told.wait_for("cancel"))[0] == {"v1"}
@@ -159,14 +161,14 @@ async def test_orders_arrive_on_the_workers_own_thread(bench: Bench) -> None:
         await bench.told.wait_for("beaten")
         await bench.workers.remove("me")
         assert await bench.told.wait_for("fence") == ["its row was removed"]
-    orders = bench.told.threads_of("beaten", "cancel", "drain", "looked", "fence")
-    assert orders == {threading.get_ident()}
+    listener = bench.told.threads_of("beaten", "cancel", "drain", "looked", "fence")
+    assert listener == {threading.get_ident()}
     assert threading.get_ident() not in bench.told.threads_of("HeartbeatTried")
 
 
 async def test_orders_for_a_loop_that_is_blocked_wait(bench: Bench) -> None:
     """They hold up no beat, and are carried out in their order."""
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         await bench.workers.request_cancel("me", "v1")
         bench.told.block_until("HeartbeatTried", 4)
         assert bench.told.of("cancel") == []
@@ -177,7 +179,7 @@ async def test_orders_for_a_loop_that_is_blocked_wait(bench: Bench) -> None:
 
 async def test_the_row_can_be_removed(bench: Bench) -> None:
     """From the worker's loop; what the store raises comes back to it."""
-    async with bench.pulse(heartbeat=60, lease=600) as remove:
+    async with bench.heartbeat_runner(heartbeat=60, lease=600) as remove:
         bench.world.engine.fail("delete")
         with pytest.raises(StoreUnavailable):
             await remove()
@@ -187,7 +189,7 @@ async def test_the_row_can_be_removed(bench: Bench) -> None:
 
 async def test_its_end_ends_the_thread_and_closes_its_client(bench: Bench) -> None:
     """No beat follows, and nobody is told anything."""
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         assert len(heartbeats()) == 1
     assert (heartbeats(), bench.closed) == ([], 1)
     assert (bench.told.of("fence"), bench.told.of("end")) == ([], [])
@@ -196,7 +198,7 @@ async def test_its_end_ends_the_thread_and_closes_its_client(bench: Bench) -> No
 async def test_an_error_of_the_worker_ends_the_thread_too(bench: Bench) -> None:
     """The error goes on to whoever can tell it."""
     with pytest.raises(StoreUnavailable), ungrouped():
-        async with bench.pulse():
+        async with bench.heartbeat_runner():
             raise StoreUnavailable("away")
     assert (heartbeats(), bench.closed) == ([], 1)
 
@@ -211,7 +213,7 @@ async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
 
     bench.world.engine.hold("update", when=reach)
     with anyio.CancelScope() as scope:
-        async with bench.pulse():
+        async with bench.heartbeat_runner():
             assert await anyio.to_thread.run_sync(beating.wait, PATIENCE)
             scope.cancel()
             await anyio.sleep_forever()
@@ -221,7 +223,7 @@ async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
 
 async def test_a_fence_that_the_loop_does_not_answer_ends_the_process(bench: Bench) -> None:
     """Others may run its requests already, and nothing else can stop its own."""
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         bench.world.engine.fail("update", ConditionFailed(None))
         bench.told.block_until("end")
         assert bench.told.of("fence") == []
@@ -233,29 +235,29 @@ async def test_a_fence_that_is_answered_does_not(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker ends its handlers itself, and begins anew."""
-    judge = _PostedOrders._judge
+    judge = _PostedListener._judge
 
     def tell(*arguments: Any) -> None:
         judge(*arguments)
         bench.told.note("judged")
 
-    monkeypatch.setattr(_PostedOrders, "_judge", tell)
+    monkeypatch.setattr(_PostedListener, "_judge", tell)
     bench.world.engine.fail("update", ConditionFailed(None))
-    async with bench.pulse(heartbeat=1):
+    async with bench.heartbeat_runner(heartbeat=1):
         await bench.told.wait_for("judged")
     assert (len(bench.told.of("fence")), bench.told.of("end")) == (1, [])
 
 
 async def test_a_loop_that_stays_blocked_is_ended(bench: Bench) -> None:
     """It is watched from the heartbeat's thread."""
-    async with bench.pulse(stuck_after=1):
+    async with bench.heartbeat_runner(stuck_after=1):
         bench.told.block_until("end")
     assert bench.told.of("end")[0] == "the event loop has not turned for 1 s"
 
 
 async def test_each_block_is_told_with_what_blocks(bench: Bench) -> None:
     """The stack names this test; in between, the loop has turned."""
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         bench.told.block_until("LoopBlocked")
         await bench.told.wait_for("looked", len(bench.told.of("looked")) + 2)
         bench.told.block_until("LoopBlocked")
@@ -266,7 +268,7 @@ async def test_each_block_is_told_with_what_blocks(bench: Bench) -> None:
 async def test_an_unexpected_error_of_a_beat_is_told_and_beats_go_on(bench: Bench) -> None:
     """Nothing that a beat raises ends the heart."""
     bench.world.engine.fail("update", ValueError("odd"))
-    async with bench.pulse():
+    async with bench.heartbeat_runner():
         failed, *_ = await bench.told.wait_for("StepFailed")
         await bench.told.wait_for("HeartbeatTried", 2)
     assert (failed.loop, failed.error.args) == ("heartbeat", ("odd",))
@@ -285,7 +287,7 @@ async def test_a_heart_that_stops_is_noticed(bench: Bench) -> None:
             tasks.start_soon(break_after_a_beat)
             yield bench.world.stores
 
-    async with bench.pulse(open_stores=breaking):
+    async with bench.heartbeat_runner(open_stores=breaking):
         (reason,) = await bench.told.wait_for("fence")
     assert reason.startswith("its heartbeat ended: ")
     assert "broken" in reason
@@ -295,8 +297,8 @@ async def test_orders_for_a_worker_that_has_ended_go_nowhere() -> None:
     """Its loop is closed; nobody is left that must answer."""
     told = Told()
 
-    async def make() -> _PostedOrders:
-        return _PostedOrders(told, margin=0.001, end=told.end)
+    async def make() -> _PostedListener:
+        return _PostedListener(told, margin=0.001, end=told.end)
 
     posted = await anyio.to_thread.run_sync(lambda: asyncio.run(make()))
     before = threading.active_count()

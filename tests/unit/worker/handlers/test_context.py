@@ -98,10 +98,10 @@ async def test_a_handler_s_log_names_its_request(capsys: pytest.CaptureFixture[s
     """Action and attempt, too."""
 
     @handler("tell")
-    async def tell(_payload: dict[str, Any], ctx: Context) -> None:
+    async def report(_payload: dict[str, Any], ctx: Context) -> None:
         ctx.log.info("hello", rows=3)
 
-    await run_handler(tell, attempt=2)
+    await run_handler(report, attempt=2)
     line = capsys.readouterr().out
     for told in ("hello", "rows", "request-1", "action", "tell", "attempt"):
         assert told in line

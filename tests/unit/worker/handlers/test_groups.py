@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from streamer_store import AsyncRequest, RequestStatus
-from streamer_worker import Call, Context, HandlerGroup, Reject, SyncContext, handler
+from streamer_worker import CallNext, Context, HandlerGroup, Reject, SyncContext, handler
 from streamer_worker.errors import HandlerLoadError, LifespanError
 from streamer_worker.events import LifespanFailed, RequestFinished
 from streamer_worker.handlers.registry import load_handlers
@@ -245,7 +245,7 @@ async def test_an_error_on_leaving_is_told_and_no_more(world: World) -> None:
 
 
 def noting(name: str, told: list[str]) -> Any:
-    async def middleware(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+    async def middleware(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         told.append(f"{name} before {request.action}")
         result = await call(request, ctx)
         told.append(f"{name} after")
@@ -285,7 +285,7 @@ class Order(BaseModel):
 async def test_middleware_may_change_payload_and_context(world: World) -> None:
     """What it passes on is checked against the schema after that."""
 
-    async def unpack(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+    async def unpack(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         payload = {"number": (request.payload or {})["packed"]}
         return await call(replace(request, payload=payload), replace(ctx, state="from middleware"))
 
@@ -308,7 +308,7 @@ async def test_middleware_may_answer_itself_or_refuse(world: World) -> None:
     """The handler is then not called; what it raises counts as if the handler had."""
     called: list[str] = []
 
-    async def guard(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+    async def guard(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         match request.tenant_id:
             case "blocked":
                 raise Reject("this tenant is blocked", code="BLOCKED")

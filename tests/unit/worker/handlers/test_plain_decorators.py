@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from streamer_store import AsyncRequest
-from streamer_worker import Call, Context, Handler, HandlerGroup, SyncContext, handler
+from streamer_worker import CallNext, Context, Handler, HandlerGroup, SyncContext, handler
 from streamer_worker.errors import HandlerLoadError
 from streamer_worker.handlers.definition import Kind
 from streamer_worker.handlers.registry import registry
@@ -87,7 +87,7 @@ async def forgets_to_await(payload: dict[str, Any], ctx: Context) -> Any:
 async def test_an_async_function_that_is_hidden_is_awaited(function: Any) -> None:
     """On the loop, with the Context that an async handler has; it runs once."""
     run = await run_handler(handler("work")(function))
-    assert run.became == "completed"
+    assert run.status == "completed"
     assert run.result == {"thread": threading.get_ident()}
     assert [each.message for each in run.progress] == ["half"]
     assert run.checkpoints == [1]
@@ -142,13 +142,13 @@ async def test_a_hidden_handler_is_cancelled_as_any_other() -> None:
         await anyio.sleep_forever()
 
     run = await run_handler(handler("work", timeout=0.05)(silently(forever)), max_retries=0)
-    assert (run.became, run.request.error_code) == ("timeout", "TIMEOUT")
+    assert (run.status, run.request.error_code) == ("timeout", "TIMEOUT")
 
 
 async def test_middleware_may_forget_to_await() -> None:
     """What comes out is awaited."""
 
-    async def forgetful(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+    async def forgetful(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         return call(request, ctx)
 
     @handler("work")
@@ -173,7 +173,7 @@ async def generates_async(_payload: dict[str, Any], _ctx: Any) -> AsyncIterator[
 async def test_a_hidden_generator_fails_at_once(hidden: Any, function: Any) -> None:
     """Nobody would read it; a decorator that does read it may stand around one."""
     run = await run_handler(handler("work")(hidden(function)), max_retries=5)
-    assert (run.became, run.request.error_code) == ("failed", "INVALID_RESULT")
+    assert (run.status, run.request.error_code) == ("failed", "INVALID_RESULT")
     assert run.request.error is not None
     assert "generator" in run.request.error
 
@@ -217,13 +217,13 @@ def test_a_process_cannot_find_what_is_hidden_silently() -> None:
 async def test_a_coroutine_out_of_a_process_fails_at_once() -> None:
     """Its decorator had promised to await."""
     run = await run_handler(awkward.coroutine_in_process, max_retries=5)
-    assert (run.became, run.request.error_code) == ("failed", "INVALID_RESULT")
+    assert (run.status, run.request.error_code) == ("failed", "INVALID_RESULT")
 
 
 def test_hidden_middleware_is_refused() -> None:
     """Where it is given."""
 
-    async def middleware(call: Call, request: AsyncRequest, ctx: Context) -> Any:
+    async def middleware(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         return await call(request, ctx)
 
     refused: tuple[Any, ...] = (silently(middleware), Service())

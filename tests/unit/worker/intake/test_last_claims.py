@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from streamer_store import Claim, RequestStatus
-from streamer_worker.events import ClaimGivenBack, RequestFinished, RequestStarted, WorkerStopped
+from streamer_worker.events import ClaimReleased, RequestFinished, RequestStarted, WorkerStopped
 from unit.worker.benches import PollBench
 from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
 
@@ -25,7 +25,7 @@ async def test_claims_under_way_at_a_stop_have_five_seconds(world: World) -> Non
         await anyio.sleep(4.5)
         fault.let_go()
     assert [each.outcome for each in world.recorder.of(RequestFinished)] == ["released"]
-    assert world.recorder.of(ClaimGivenBack) == []
+    assert world.recorder.of(ClaimReleased) == []
     stored = await world.get(request)
     assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
 
@@ -58,7 +58,7 @@ async def test_the_newest_hundred_unanswered_claims_go_back(world: World, bench:
     await bench.claimer.give_back_all()
     stored = [(await world.get(each)).status for each in requests]
     assert stored == [RequestStatus.PROCESSING] * 50 + [RequestStatus.PENDING] * 100
-    assert len(world.recorder.of(ClaimGivenBack)) == 100
+    assert len(world.recorder.of(ClaimReleased)) == 100
 
 
 async def test_the_row_stays_while_requests_are_held(

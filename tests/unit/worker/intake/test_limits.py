@@ -11,7 +11,7 @@ from streamer_worker.events import Events
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.selection import Found, choose
+from streamer_worker.intake.selection import RankedCandidate, choose
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import HandlerSettings, Settings
 from support import START, ManualClock
@@ -53,7 +53,7 @@ class Bench:
     def takes(self, *actions: str | None, tenant: str | None = None) -> list[str | None]:
         """Return what is chosen of one waiting request for each of `actions`, oldest first."""
         found = [
-            Found(
+            RankedCandidate(
                 candidate=Candidate(
                     request_id=f"r{number}",
                     status=RequestStatus.PENDING,

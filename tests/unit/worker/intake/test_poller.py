@@ -239,7 +239,7 @@ async def test_an_outage_of_the_index_is_raised_to_the_loop(world: World, bench:
 async def test_nothing_is_claimed_while_our_beats_fail(world: World, bench: PollBench) -> None:
     """Others may soon take us for dead: what we claimed now would be run twice."""
     ids = await enqueue(world, 1)
-    bench.sound = False
+    bench.lease_safe = False
     assert await bench.poll() == []
-    bench.sound = True
+    bench.lease_safe = True
     assert await bench.poll() == ids

@@ -20,7 +20,7 @@ from unit.worker.harness import Waiting, World, echo, running, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
 PAGE = 4
-SLOWLY = PollSettings(fastest=0.05, slowest=10.0)
+SLOWLY = PollSettings(min_interval=0.05, max_interval=10.0)
 
 
 @pytest.fixture

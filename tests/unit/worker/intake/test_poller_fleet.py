@@ -15,8 +15,8 @@ from unit.worker.benches import PollBench, enqueue
 from unit.worker.harness import World, echo, running, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
-STEAL_AFTER = 0.6
-UNKNOWN_AFTER = 1800.0
+STEAL_DELAY = 0.6
+UNKNOWN_ACTION_TIMEOUT = 1800.0
 
 
 def member(name: str, *actions: str, draining: bool = False) -> WorkerRow:
@@ -55,7 +55,7 @@ async def test_an_action_that_another_lists_is_left_to_it(world: World, bench: P
     """However long the request waits: its worker may be busy."""
     bench.fleet = fleet(member("other", "theirs"))
     request = await world.enqueue("theirs")
-    assert await polled_for(bench, 100 * UNKNOWN_AFTER, every=60.0) == []
+    assert await polled_for(bench, 100 * UNKNOWN_ACTION_TIMEOUT, every=60.0) == []
     assert (await world.get(request)).status is RequestStatus.PENDING
     assert world.recorder.of(ActionUnknown) == []
     assert world.recorder.of(ClaimTried) == []
@@ -67,7 +67,7 @@ async def test_an_action_that_nobody_lists_is_claimed_in_the_end(
     """Not before its time, so that a rolling deploy may still bring its worker."""
     bench.fleet = fleet(member("other"))
     request = await world.enqueue("nobody_knows")
-    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
+    assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
     await anyio.sleep(2)
     assert await bench.poll() == [request.request_id]
 
@@ -76,7 +76,7 @@ async def test_an_unknown_action_is_told_once(world: World, bench: PollBench) ->
     """Once for the action: not for each look, and not for each of its requests."""
     await enqueue(world, 3, action="nobody_knows")
     await enqueue(world, 1, action="nor_this")
-    await polled_for(bench, UNKNOWN_AFTER - 1)
+    await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1)
     told = sorted(each.action for each in world.recorder.of(ActionUnknown))
     assert told == ["nobody_knows", "nor_this"]
 
@@ -86,11 +86,11 @@ async def test_a_worker_that_came_and_went_gives_an_action_more_time(
 ) -> None:
     """The time counts from when the last one that lists it was seen to be gone."""
     request = await world.enqueue("theirs")
-    assert await polled_for(bench, UNKNOWN_AFTER - 10) == []
+    assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 10) == []
     bench.fleet = fleet(member("other", "theirs"))
     assert await polled_for(bench, 30) == []
     bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
-    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
+    assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
     await anyio.sleep(2)
     assert await bench.poll() == [request.request_id]
 
@@ -100,22 +100,24 @@ async def test_an_action_that_was_unknown_long_ago_has_its_time_anew(
 ) -> None:
     """Its worker took all requests since, unseen by us, and is being replaced just now."""
     await world.enqueue("theirs")
-    assert await polled_for(bench, UNKNOWN_AFTER - 1) == []
-    await anyio.sleep(10 * UNKNOWN_AFTER)
+    assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1) == []
+    await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
     bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
     await world.enqueue("theirs")
-    assert await polled_for(bench, UNKNOWN_AFTER - 1, every=0.5) == []
+    assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
 
 
 async def test_an_unknown_action_fails_under_its_own_code(world: World) -> None:
     """By a whole worker: told, left for its time, then FAILED with INVALID_ACTION."""
     request = await world.enqueue("nobody_knows", max_retries=5)
-    poll = PollSettings(fastest=0.5, slowest=2.0, unknown_after=UNKNOWN_AFTER)
+    poll = PollSettings(
+        min_interval=0.5, max_interval=2.0, unknown_action_timeout=UNKNOWN_ACTION_TIMEOUT
+    )
     async with running(world.app([echo], poll=poll)):
         began = anyio.current_time()
         (finished,) = await world.recorder.wait_for(RequestFinished, within=3600)
         waited = anyio.current_time() - began
-    assert UNKNOWN_AFTER <= waited <= UNKNOWN_AFTER + poll.slowest
+    assert UNKNOWN_ACTION_TIMEOUT <= waited <= UNKNOWN_ACTION_TIMEOUT + poll.max_interval
     assert (finished.outcome, finished.code) == ("failed", "INVALID_ACTION")
     stored = await world.get(request)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "INVALID_ACTION")
@@ -135,10 +137,12 @@ async def test_a_whole_worker_leaves_what_a_row_lists(world: World) -> None:
                 await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
                 await anyio.sleep(4)
 
-    poll = PollSettings(fastest=0.5, slowest=2.0, unknown_after=UNKNOWN_AFTER)
+    poll = PollSettings(
+        min_interval=0.5, max_interval=2.0, unknown_action_timeout=UNKNOWN_ACTION_TIMEOUT
+    )
     async with running(world.app([echo], poll=poll)), anyio.create_task_group() as beating:
         beating.start_soon(beat)
-        await anyio.sleep(10 * UNKNOWN_AFTER)
+        await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
         assert (await world.get(request)).status is RequestStatus.PENDING
         alive.cancel()
         await world.recorder.wait_for(RequestFinished, within=3600)
@@ -153,7 +157,7 @@ async def test_what_is_at_home_elsewhere_is_stolen_in_turn(
     bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
     await anyio.sleep(1000)
     name = await ranked(world, bench.fleet, rank)
-    patience = waits * STEAL_AFTER
+    patience = waits * STEAL_DELAY
     assert await polled_for(bench, patience - 0.05, every=0.05) == []
     await anyio.sleep(0.1)
     assert await bench.poll() == [name]
@@ -170,10 +174,10 @@ async def test_what_came_back_is_left_to_its_home_anew(world: World, bench: Poll
     """A request that moved on is another sighting: its home gets the first chance again."""
     bench.fleet = fleet(member("other"))
     name = await ranked(world, bench.fleet, 1)
-    assert await polled_for(bench, STEAL_AFTER - 0.1, every=0.1) == []
+    assert await polled_for(bench, STEAL_DELAY - 0.1, every=0.1) == []
     page = await world.stores.requests.entries(RequestStatus.PENDING, limit=1)
     await world.stores.requests.release(await world.stores.requests.claim(page.candidates[0]))
-    assert await polled_for(bench, STEAL_AFTER - 0.1, every=0.1) == []
+    assert await polled_for(bench, STEAL_DELAY - 0.1, every=0.1) == []
     await anyio.sleep(0.2)
     assert await bench.poll() == [name]
 
@@ -214,7 +218,7 @@ async def test_a_broken_request_is_taken_whosever_its_action_is(
         Action={"S": "theirs"},
         Version={"N": "1"},
     )
-    assert await polled_for(bench, 3 * STEAL_AFTER + 0.1, every=0.1) == []
+    assert await polled_for(bench, 3 * STEAL_DELAY + 0.1, every=0.1) == []
     item = await world.engine.inner.get(REQUESTS, "odd")
     assert item is not None
     assert item["Status"] == {"S": "FAILED"}

@@ -127,7 +127,7 @@ async def test_a_worker_in_a_hurry_waits_no_longer_than_it_may(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.poller.step)
         await fault.wait_reached()
-        bench.claimer.hurry(2)
+        bench.claimer.tighten(2)
         tasks.cancel_scope.cancel()
     assert anyio.current_time() - began == pytest.approx(2)
     assert bench.slots.used == 0

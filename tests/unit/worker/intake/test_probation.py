@@ -106,7 +106,7 @@ async def test_a_lost_claim_frees_the_place(world: World) -> None:
 
 
 async def test_a_suspect_runs_in_any_free_place(world: World) -> None:
-    """Its home has a head start of `steal_after`, also over workers with work of their own."""
+    """Its home has a head start of `steal_delay`, also over workers with work of their own."""
     async with bench_of_age(world) as bench:
         other = WorkerRow(worker_id="other", started_at=START, actions=frozenset({"echo"}))
         me = WorkerRow(worker_id="me", started_at=START, actions=frozenset({"echo"}))

@@ -12,15 +12,15 @@ from streamer_store import Claim, InvalidInput, NotFound, RequestStatus, StoreUn
 from streamer_store.engine import Update
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_worker.events import (
-    ClaimGivenBack,
+    ClaimReleased,
+    DeadWorkerRemoved,
     ItemUndecodable,
     RequestRescued,
-    WorkerBuried,
 )
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Slots
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
 from streamer_worker.push.announcer import Announcer
@@ -49,7 +49,7 @@ class Bench:
             worker_id="me",
             requests=world.stores.requests,
             slots=self.slots,
-            sightings=Sightings(clock=world.clock),
+            seen_requests=SeenRequests(clock=world.clock),
             probation=Probation(free_from=45, clock=self.time),
             announcer=announcer,
             events=world.events,
@@ -188,7 +188,7 @@ async def test_a_worker_that_beats_again_is_left_alone(bench: Bench) -> None:
     assert counts == RescueCounts(running=1)
     assert await bench.status(claim) is PROCESSING
     assert await bench.rows() == ["idle", "slow"]
-    assert bench.world.recorder.of(WorkerBuried) == []
+    assert bench.world.recorder.of(DeadWorkerRemoved) == []
 
 
 async def test_a_worker_that_comes_while_we_look_is_left(bench: Bench) -> None:
@@ -236,7 +236,7 @@ async def test_others_look_for_their_own_once_in_a_lease(bench: Bench) -> None:
 
 @virtual_time
 async def test_another_consumers_requests_are_left(world: World) -> None:
-    """Unless `foreign_timeout` is set, for ever."""
+    """Unless `foreign_claim_timeout` is set, for ever."""
     bench = Bench(world)
     claim = await bench.claimed_by(None)
     await anyio.sleep(365 * 86400)
@@ -247,7 +247,7 @@ async def test_another_consumers_requests_are_left(world: World) -> None:
 @virtual_time
 async def test_another_consumers_requests_are_rescued_after_their_time(world: World) -> None:
     """By the leader, counted from ProcessingStarted, however long they had waited before."""
-    bench = Bench(world, foreign_timeout=600.0)
+    bench = Bench(world, foreign_claim_timeout=600.0)
     request = await world.enqueue(max_retries=3)
     await anyio.sleep(3600)
     await world.stores.requests.claim(await world.candidate(request))
@@ -273,7 +273,7 @@ def running_item(name: str, **attributes: Any) -> dict[str, Any]:
 
 async def test_a_consumer_that_writes_no_time_has_had_its_request_for_long(world: World) -> None:
     """Without ProcessingStarted, CreatedAt decides."""
-    bench = Bench(world, foreign_timeout=600.0)
+    bench = Bench(world, foreign_claim_timeout=600.0)
     await world.put_raw(**running_item("go"))
     assert await bench.step() == 1
     assert (await world.stores.requests.get("go")).status is RETRYING
@@ -281,7 +281,7 @@ async def test_a_consumer_that_writes_no_time_has_had_its_request_for_long(world
 
 async def test_what_cannot_be_read_does_not_stop_the_sweep(world: World) -> None:
     """A dead worker's is failed, saying so; another consumer's is left; the rest is rescued."""
-    bench = Bench(world, foreign_timeout=600.0)
+    bench = Bench(world, foreign_claim_timeout=600.0)
     odd = {"RetryCount": {"S": "many"}}
     await world.put_raw(**running_item("lost", WorkerID={"S": "nobody"}, **odd))
     await world.put_raw(**running_item("foreign", **odd))
@@ -365,7 +365,7 @@ async def test_a_dead_worker_is_buried_before_it_is_robbed(bench: Bench) -> None
         await bench.world.stores.workers.beat("dead", in_flight=1, draining=False, sweeps=0)
     assert await bench.status(claim) is PROCESSING
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=1, rescued=1)
-    assert bench.world.recorder.of(WorkerBuried) == [WorkerBuried(worker_id="dead")]
+    assert bench.world.recorder.of(DeadWorkerRemoved) == [DeadWorkerRemoved(worker_id="dead")]
 
 
 async def test_a_claim_that_was_won_unheard_goes_back_as_it_was(bench: Bench) -> None:
@@ -377,7 +377,7 @@ async def test_a_claim_that_was_won_unheard_goes_back_as_it_was(bench: Bench) ->
     assert await bench.step(FOLLOWER) == 1
     stored = await bench.world.get(request)
     assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
-    told = bench.world.recorder.of(ClaimGivenBack)
+    told = bench.world.recorder.of(ClaimReleased)
     assert [each.request_id for each in told] == [request.request_id]
 
 

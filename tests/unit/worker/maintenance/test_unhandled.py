@@ -10,7 +10,7 @@ import pytest
 from streamer_store import AsyncRequest, Stores, WorkerRow, memory_stores
 from streamer_worker.events import Event, Events, UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
-from streamer_worker.intake.seen import Sightings
+from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.settings import DepthSettings
 from support import START, ManualClock
@@ -28,10 +28,10 @@ class Bench:
     view: FleetView = field(default_factory=lambda: FleetView(leads=True))
 
     def __post_init__(self) -> None:
-        self.sightings = Sightings(clock=self.clock)
+        self.seen_requests = SeenRequests(clock=self.clock)
         self.gauge = UnhandledGauge(
             requests=self.stores.requests,
-            sightings=self.sightings,
+            seen_requests=self.seen_requests,
             fleet=lambda: self.view,
             settings=DepthSettings(limit=3),
             events=Events(self.events.append),
@@ -41,7 +41,7 @@ class Bench:
     async def enqueue(self, action: str, count: int) -> None:
         for _ in range(count):
             await self.stores.requests.enqueue(AsyncRequest(action=action))
-        self.sightings.is_new(action)
+        self.seen_requests.is_new(action)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_an_action_that_is_listed_again_is_not_counted(bench: Bench) -> No
     row = WorkerRow(worker_id="w2", started_at=START, actions=frozenset({"invoice"}))
     bench.view = FleetView(leads=True, live=(row,))
     assert await bench.gauge.step() == {}
-    assert bench.sightings.unknown_actions() == []
+    assert bench.seen_requests.unknown_actions() == []
 
 
 async def test_an_action_without_requests_is_forgotten(bench: Bench) -> None:
@@ -88,7 +88,7 @@ async def test_an_action_without_requests_is_forgotten(bench: Bench) -> None:
     await bench.enqueue("invoice", 0)
     bench.clock.advance(60)
     assert await bench.gauge.step() == {}
-    assert bench.sightings.unknown_actions() == []
+    assert bench.seen_requests.unknown_actions() == []
 
 
 async def test_the_count_is_bounded(bench: Bench) -> None:

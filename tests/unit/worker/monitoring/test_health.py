@@ -13,7 +13,7 @@ from streamer_worker.events import (
     HandlerStuck,
     HeartbeatTried,
     LoopBlocked,
-    LoopTurned,
+    LoopLagMeasured,
     Polled,
     ProcessEnding,
     StepFailed,
@@ -30,10 +30,10 @@ from support import ManualClock
 AWAY = StoreUnavailable("the table is away")
 STARTED = WorkerStarted(worker_id="me", actions=("echo",), concurrency=2, metrics_url=None)
 POLLED = Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0)
-BEATEN = HeartbeatTried(outcome="beaten", seconds=0.1)
+BEATEN = HeartbeatTried(outcome="ok", seconds=0.1)
 BEAT_FAILED = HeartbeatTried(outcome="failed", seconds=0.1, error=AWAY)
 POLL_SKIPPED = Polled(outcome="skipped", seconds=0, candidates=0, claimed=0)
-TURNED = LoopTurned(lag=0.01)
+TURNED = LoopLagMeasured(lag=0.01)
 POLL_FAILED = StepFailed(loop="poll", error=AWAY)
 NO_POLL = "no poll succeeded for 30 s"
 NO_BEAT = "no heartbeat succeeded for 16 s"
@@ -42,11 +42,11 @@ NO_BEAT = "no heartbeat succeeded for 16 s"
 class Bench:
     """The health of a worker with two threads and two slots, on a clock moved by hand."""
 
-    def __init__(self, *, slowest: float = 0.5, concurrency: int = 2) -> None:
+    def __init__(self, *, max_interval: float = 0.5, concurrency: int = 2) -> None:
         settings = Settings(
             concurrency=concurrency,
             handler=HandlerSettings(threads=2),
-            poll=PollSettings(slowest=slowest),
+            poll=PollSettings(max_interval=max_interval),
             presence=PresenceSettings(lease=16),
         )
         self.time = ManualClock()
@@ -150,7 +150,7 @@ def test_a_worker_whose_polls_fail_is_not_ready_until_one_succeeds(bench: Bench)
 
 def test_a_worker_that_is_to_poll_seldom_is_given_time() -> None:
     """Three of its longest pauses."""
-    bench = Bench(slowest=60)
+    bench = Bench(max_interval=60)
     bench.tell(STARTED, POLLED)
     bench.pass_time(180, BEATEN)
     assert bench.why_not() == []

@@ -11,7 +11,7 @@ from streamer_store import StoreUnavailable
 from streamer_worker.events import (
     CheckpointDelayed,
     ClaimTried,
-    ConnectionRests,
+    ConnectionSuspended,
     EndpointRefused,
     ItemUndecodable,
     LogLinesSuppressed,
@@ -127,7 +127,7 @@ def test_a_request_that_never_waited_ends_nothing(bench: Bench) -> None:
         ProgressDropped(request_id="r", error=AWAY),
         PushTried(type="complete", outcome="unresolved"),
         EndpointRefused(connection_id="c", reason="x"),
-        ConnectionRests(connection_id="c", code="503"),
+        ConnectionSuspended(connection_id="c", code="503"),
     ],
     ids=lambda event: type(event).__name__,
 )

@@ -13,11 +13,11 @@ from streamer_store import CallEnded, Capacity, TryFailed
 from streamer_worker.events import (
     ClaimTried,
     Event,
-    FleetLooked,
+    FleetObserved,
     HeartbeatTried,
     ItemUndecodable,
     LoopBlocked,
-    LoopTurned,
+    LoopLagMeasured,
     Polled,
     ProgressWritten,
     QueueMeasured,
@@ -170,7 +170,7 @@ def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
     assert value(metrics, "undecodable_items_total", table="connections") == 0
 
 
-@pytest.mark.parametrize("outcome", ["beaten", "failed", "gone"])
+@pytest.mark.parametrize("outcome", ["ok", "failed", "gone"])
 def test_heartbeats_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
     """Failed ones show an outage."""
     metrics(HeartbeatTried(outcome=outcome, seconds=0.1))
@@ -179,9 +179,9 @@ def test_heartbeats_are_counted_by_outcome(metrics: Metrics, outcome: str) -> No
 
 def test_the_fleet_is_shown_as_it_was_seen_last(metrics: Metrics) -> None:
     """Live and dead workers, and whether this one leads."""
-    metrics(FleetLooked(live=3, dead=2, leads=True))
+    metrics(FleetObserved(live=3, dead=2, leads=True))
     assert value(metrics, "leader") == 1
-    metrics(FleetLooked(live=2, dead=1, leads=False))
+    metrics(FleetObserved(live=2, dead=1, leads=False))
     assert value(metrics, "leader") == 0
     states = [value(metrics, "workers", state=state) for state in ("live", "dead")]
     assert states == [2, 1]
@@ -290,7 +290,7 @@ def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        FleetLooked(live=2, dead=0, leads=False),
+        FleetObserved(live=2, dead=0, leads=False),
         WorkerFenced(worker_id="w", reason="x", in_flight=0),
         WorkerDraining(worker_id="w", in_flight=0),
     ],
@@ -298,7 +298,7 @@ def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
 )
 def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event) -> None:
     """What an old leader counted last must not stand beside the new one's."""
-    metrics(FleetLooked(live=2, dead=0, leads=True))
+    metrics(FleetObserved(live=2, dead=0, leads=True))
     metrics(QueueMeasured(status="PENDING", count=12, more=False, oldest=4.5))
     metrics(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
     assert value(metrics, "queue_depth", status="PENDING") == 12
@@ -401,7 +401,7 @@ def test_known_series_are_there_from_the_start(metrics: Metrics) -> None:
 
 def test_the_loops_lag_is_observed(metrics: Metrics) -> None:
     """Each turn of the loop's timer."""
-    metrics(LoopTurned(lag=0.2))
+    metrics(LoopLagMeasured(lag=0.2))
     assert value(metrics, "event_loop_lag_seconds_sum") == pytest.approx(0.2)
     assert value(metrics, "event_loop_lag_seconds_count") == 1
 

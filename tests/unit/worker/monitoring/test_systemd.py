@@ -11,9 +11,9 @@ import pytest
 from manager import Manager
 from streamer_worker.events import (
     Event,
-    FleetLooked,
+    FleetObserved,
     HeartbeatTried,
-    LoopTurned,
+    LoopLagMeasured,
     ProcessEnding,
     QueueMeasured,
     SlotsChanged,
@@ -90,7 +90,7 @@ def test_its_status_shows_slots_and_queue(bench: Bench) -> None:
     bench.tell(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
     wanted = "STATUS=working, 1 of 2 slots used, 12+ PENDING, 0 RETRYING"
     assert wanted in bench.manager.next(wanted)
-    bench.tell(FleetLooked(live=2, dead=0, leads=False))
+    bench.tell(FleetObserved(live=2, dead=0, leads=False))
     bench.manager.flush()
     bench.manager.next("STATUS=")
     assert bench.manager.next("STATUS=")[0] == "STATUS=working, 1 of 2 slots used"
@@ -116,7 +116,7 @@ def test_an_outage_of_the_table_feeds_the_watchdog(bench: Bench) -> None:
     failed = StepFailed(loop="poll", error=OSError("away"))
     beat = HeartbeatTried(outcome="failed", seconds=1, error=OSError("away"))
     bench.tell(STARTED)
-    bench.pass_time(86400, LoopTurned(lag=0), failed, beat)
+    bench.pass_time(86400, LoopLagMeasured(lag=0), failed, beat)
     bench.manager.flush()
     bench.manager.next("STATUS=")
     assert "WATCHDOG=1" in bench.manager.next("STATUS=")
@@ -125,14 +125,14 @@ def test_an_outage_of_the_table_feeds_the_watchdog(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "turning",
     [
-        (HeartbeatTried(outcome="beaten", seconds=0.1),),
-        (LoopTurned(lag=0),),
+        (HeartbeatTried(outcome="ok", seconds=0.1),),
+        (LoopLagMeasured(lag=0),),
     ],
     ids=["loop", "heartbeat"],
 )
 def test_a_frozen_loop_does_not_feed_the_watchdog(turning: tuple[Event, ...], bench: Bench) -> None:
     """Neither the worker's own nor the heartbeat's; the status says which."""
-    bench.tell(STARTED, LoopTurned(lag=0), HeartbeatTried(outcome="beaten", seconds=0.1))
+    bench.tell(STARTED, LoopLagMeasured(lag=0), HeartbeatTried(outcome="ok", seconds=0.1))
     bench.pass_time(309, *turning)
     bench.manager.flush()
     bench.manager.next("STATUS=")

@@ -12,7 +12,7 @@ from streamer_store import Connection, EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import PushFailed
 from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
-from streamer_worker.push.outbox import Letter, Outbox
+from streamer_worker.push.outbox import Delivery, Outbox
 from streamer_worker.push.push_thread import Mailbox
 from support import START
 from unit.worker.harness import Recorder, World, virtual_time
@@ -56,7 +56,7 @@ class Kept:
 async def handed_over(mailbox: Mailbox) -> Kept:
     kept: Any = Kept()
     mailbox.close()
-    await mailbox.pump(kept)
+    await mailbox.drain_into(kept)
     return kept  # type: ignore[no-any-return]
 
 
@@ -94,8 +94,8 @@ async def test_a_mailbox_that_is_full_of_ends_drops_the_oldest(
     assert [each.type for each in recorder.of(PushTried)] == ["complete", "complete", "progress"]
 
 
-def letter(message: Message) -> Letter:
-    return Letter(message, b"", 0.0)
+def letter(message: Message) -> Delivery:
+    return Delivery(message, b"", 0.0)
 
 
 def outbox() -> Outbox:
@@ -171,7 +171,7 @@ async def test_ends_for_connections_have_room_where_progress_has_none(
 @virtual_time
 async def test_connections_that_failed_lately_wait_for_each_other_alone(world: World) -> None:
     """A tenth of the posts is theirs: however many of them hang, others are told at once."""
-    async with opened(world, at_once=10, timeout=5) as bench:
+    async with opened(world, max_concurrent_posts=10, timeout=5) as bench:
         bad = [f"bad{number}" for number in range(50)]
         await bench.connect(*bad, "good")
         await bench.subscribe(*bad)
@@ -190,7 +190,7 @@ async def test_connections_that_failed_lately_wait_for_each_other_alone(world: W
 @virtual_time
 async def test_a_connection_that_answers_again_is_one_of_the_others(world: World) -> None:
     """Its record is forgotten."""
-    async with opened(world, at_once=10) as bench:
+    async with opened(world, max_concurrent_posts=10) as bench:
         ids = [f"c{number}" for number in range(10)]
         await bench.connect(*ids)
         await bench.subscribe(*ids)

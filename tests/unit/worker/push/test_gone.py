@@ -31,7 +31,7 @@ async def test_a_connection_that_is_gone_is_told_no_more_progress(world: World) 
 
 async def test_removing_what_is_gone_delays_nobody(world: World) -> None:
     """It takes no place of a post, however long the table takes."""
-    async with opened(world, at_once=2) as bench:
+    async with opened(world, max_concurrent_posts=2) as bench:
         await bench.connect("gone1", "gone2", "gone3", "c1")
         await bench.subscribe("gone1", "gone2", "gone3")
         bench.gateway.always = {f"gone{number}": Gone("closed") for number in (1, 2, 3)}

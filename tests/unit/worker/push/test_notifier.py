@@ -17,7 +17,7 @@ from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS
 from streamer_worker.events import (
     ConnectionGone,
-    ConnectionRests,
+    ConnectionSuspended,
     EndpointRefused,
     PushTried,
     StepFailed,
@@ -275,7 +275,7 @@ async def test_progress_keeps_its_pace(world: World) -> None:
 
 async def test_only_so_many_posts_are_under_way(world: World) -> None:
     """And all are told."""
-    async with opened(world, at_once=7) as bench:
+    async with opened(world, max_concurrent_posts=7) as bench:
         ids = [f"c{number}" for number in range(100)]
         await bench.connect(*ids)
         await bench.subscribe(*ids)
@@ -316,8 +316,8 @@ async def test_three_failures_rest_a_connection(world: World) -> None:
         for number in range(3):
             bench.progress(str(number), own="c1")
             await anyio.sleep(6)
-        (rests,) = world.recorder.of(ConnectionRests)
-        assert (rests.connection_id, rests.code) == ("c1", "500")
+        (suspended,) = world.recorder.of(ConnectionSuspended)
+        assert (suspended.connection_id, suspended.code) == ("c1", "500")
         tried = len(bench.gateway.tried)
         bench.progress("older", own="c1")
         bench.progress("newest", own="c1")
@@ -340,7 +340,7 @@ async def test_an_end_is_given_up_after_a_minute_or_so(world: World) -> None:
         tries = [at for at, _ in bench.gateway.tried]
         assert 60 <= tries[-1] - tries[0] <= 95
         assert not bench.notifier._outboxes
-    assert len(world.recorder.of(ConnectionRests)) == 1
+    assert len(world.recorder.of(ConnectionSuspended)) == 1
 
 
 async def test_a_post_has_its_time(world: World) -> None:

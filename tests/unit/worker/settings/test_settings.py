@@ -45,12 +45,12 @@ def test_everything_has_a_default() -> None:
     assert settings.concurrency == 32
     assert settings.table_prefix == "streamer_"
     assert settings.drain_timeout == 25
-    assert (settings.poll.fastest, settings.poll.slowest) == (0.05, 0.5)
+    assert (settings.poll.min_interval, settings.poll.max_interval) == (0.05, 0.5)
     assert (settings.reaper.interval, settings.reaper.stale_after) == (300, 7800)
     assert (settings.reaper.enabled, settings.reaper.dry_run) == (True, False)
     assert (settings.presence.heartbeat, settings.presence.lease) == (4, 16)
     assert (settings.handler.timeout, settings.handler.cancel_grace) == (900, 5)
-    assert (settings.tenant_concurrency, settings.presence.foreign_timeout) == (None, None)
+    assert (settings.tenant_concurrency, settings.presence.foreign_claim_timeout) == (None, None)
     assert (settings.http.enabled, settings.http.port) == (True, 9464)
     assert (settings.log.level, settings.log.format) == ("info", "auto")
 
@@ -62,10 +62,10 @@ VALUES = {
     "region": ("eu-central-1", "eu-central-1"),
     "drain_timeout": ("2m", 120),
     "exit_timeout": ("30s", 30),
-    "poll.fastest": ("10ms", 0.01),
-    "poll.slowest": ("2s", 2),
-    "poll.steal_after": ("1s", 1),
-    "poll.unknown_after": ("5m", 300),
+    "poll.min_interval": ("10ms", 0.01),
+    "poll.max_interval": ("2s", 2),
+    "poll.steal_delay": ("1s", 1),
+    "poll.unknown_action_timeout": ("5m", 300),
     "tenant_concurrency": ("3", 3),
     "handler.timeout": ("1h", 3600),
     "handler.cancel_grace": ("10s", 10),
@@ -73,7 +73,7 @@ VALUES = {
     "handler.processes": ("3", 3),
     "presence.heartbeat": ("2s", 2),
     "presence.lease": ("20s", 20),
-    "presence.foreign_timeout": ("1h", 3600),
+    "presence.foreign_claim_timeout": ("1h", 3600),
     "presence.stuck_after": ("10m", 600),
     "rescue.max_rescues": ("9", 9),
     "rescue.min_worker_age": ("1m", 60),
@@ -86,7 +86,7 @@ VALUES = {
     "push": ("off", "off"),
     "notifier.hosts": ("a.example, *.b.example:8443", ("a.example", "*.b.example:8443")),
     "notifier.timeout": ("1s", 1),
-    "notifier.at_once": ("7", 7),
+    "notifier.max_concurrent_posts": ("7", 7),
     "notifier.progress_rate": ("50", 50),
     "http.enabled": ("0", False),
     "http.host": ("127.0.0.1", "127.0.0.1"),
@@ -230,15 +230,15 @@ def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
         ("REAPER_STALE_AFTER", "59s"),
         ("REAPER_STALE_AFTER", "366d"),
         ("REAPER_INTERVAL", "25h"),
-        ("POLL_SLOWEST", "11m"),
-        ("POLL_UNKNOWN_AFTER", "31d"),
+        ("POLL_MAX_INTERVAL", "11m"),
+        ("POLL_UNKNOWN_ACTION_TIMEOUT", "31d"),
         *[("TENANT_CONCURRENCY", text) for text in ["0", "-1", "some"]],
         ("HANDLER_TIMEOUT", "31d"),
         ("HANDLER_CANCEL_GRACE", "0"),
         *[("HANDLER_THREADS", text) for text in ["0", "1001"]],
         ("PRESENCE_HEARTBEAT", "10ms"),
         ("PRESENCE_STUCK_AFTER", "0.5"),
-        ("PRESENCE_FOREIGN_TIMEOUT", "never"),
+        ("PRESENCE_FOREIGN_CLAIM_TIMEOUT", "never"),
         ("TABLE_PREFIX", "with space"),
         ("TABLE_PREFIX", "x" * 201),
         ("TABLE_PREFIX", "streamer_\n"),
@@ -277,8 +277,8 @@ def test_an_absurd_value_in_the_file_is_refused(line: str, toml: Any) -> None:
 
 def test_a_first_pause_above_the_longest_is_refused(env: Any) -> None:
     """The two settings contradict each other."""
-    env(STREAMER_POLL_FASTEST="2s", STREAMER_POLL_SLOWEST="1s")
-    assert faults() == ["poll.fastest is longer than poll.slowest"]
+    env(STREAMER_POLL_MIN_INTERVAL="2s", STREAMER_POLL_MAX_INTERVAL="1s")
+    assert faults() == ["poll.min_interval is longer than poll.max_interval"]
 
 
 @pytest.mark.parametrize(("heartbeat", "lease"), [("6s", "16s"), ("4s", "11s"), ("1m", "1m")])
@@ -316,5 +316,5 @@ def test_all_faults_are_told_together(env: Any, toml: Any) -> None:
 
 def test_a_contradiction_is_told_beside_other_faults(env: Any) -> None:
     """An unknown name does not hide that two settings contradict each other."""
-    env(STREAMER_POLL_FASTEST="2s", STREAMER_CONCURENCY="5")
+    env(STREAMER_POLL_MIN_INTERVAL="2s", STREAMER_CONCURENCY="5")
     assert len(faults()) == 2

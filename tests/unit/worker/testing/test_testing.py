@@ -52,7 +52,7 @@ async def forever(_payload: dict[str, Any], ctx: Context) -> None:
 async def test_all_that_an_attempt_did_is_there() -> None:
     """Result, outcome, every report, checkpoints, messages, and the row."""
     run = await run_handler(make, {"rows": 2})
-    assert (run.became, run.result) == ("completed", {"rows": 2})
+    assert (run.status, run.result) == ("completed", {"rows": 2})
     assert run.outcome == Complete(result={"rows": 2})
     assert run.progress == [
         Progress(0.5, "row 0", {"row": 0}),
@@ -88,10 +88,10 @@ async def test_what_a_handler_raises_becomes_an_outcome(
         raise error
 
     run = await run_handler(raises)
-    assert (run.became, run.error) == (became, error)
+    assert (run.status, run.error) == (became, error)
     assert isinstance(run.outcome, kind)
     last = await run_handler(raises, max_retries=0)
-    assert last.became == ("snoozed" if became == "snoozed" else "failed")
+    assert last.status == ("snoozed" if became == "snoozed" else "failed")
 
 
 async def test_a_payload_that_does_not_fit_is_seen() -> None:
@@ -114,17 +114,17 @@ async def test_a_cancel_a_release_and_a_timeout_end_it() -> None:
     async with start_handler(forever) as run:
         await run.until(lambda run: run.checkpoints != [])
         await run.cancel()
-    assert (run.became, run.request.status) == ("cancelled", RequestStatus.CANCELLED)
+    assert (run.status, run.request.status) == ("cancelled", RequestStatus.CANCELLED)
     assert run.pushed[-1]["error"]["code"] == "CANCELLED"
     async with start_handler(forever) as run:
         await run.until(lambda run: run.checkpoints != [])
         run.release()
-    assert (run.became, run.outcome) == ("released", Release())
+    assert (run.status, run.outcome) == ("released", Release())
     assert run.request.checkpoint == "here"
     async with start_handler(forever) as run:
         await run.until(lambda run: run.checkpoints != [])
         run.time_out()
-    assert (run.became, run.request.error_code) == ("timeout", "TIMEOUT")
+    assert (run.status, run.request.error_code) == ("timeout", "TIMEOUT")
 
 
 async def test_waiting_for_what_never_comes_fails() -> None:

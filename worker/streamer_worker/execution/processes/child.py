@@ -43,11 +43,11 @@ from streamer_worker.execution.processes.state import ProcessState
 from streamer_worker.handlers.context import (
     CheckpointInvalid,
     HandlerCancelled,
+    ProgressUpdate,
     SyncContext,
-    Told,
     facts_of,
 )
-from streamer_worker.handlers.latest_progress import Standing
+from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.monitoring.logs import WorkerLog, configure_logging
 from streamer_worker.sanitize import message_of
 
@@ -67,7 +67,7 @@ class PipeLink:
         self.draining = False
         self._post = post
         self._pid = os.getpid()
-        self._standing = Standing(0.0)
+        self._latest_progress = LatestProgress(0.0)
         self._lock = threading.Lock()
         self._posting = threading.Lock()
         self._saving = threading.Lock()
@@ -83,10 +83,10 @@ class PipeLink:
     def cancelled(self) -> bool:
         return self._cancelled or self._ended
 
-    def progress(self, told: Told) -> None:
+    def progress(self, told: ProgressUpdate) -> None:
         self._check("progress")
         with self._lock:
-            if not self._standing.tell(told):
+            if not self._latest_progress.report(told):
                 return
             self._reset = self._reset or told.reset
         if not self._news.is_set():
@@ -124,11 +124,11 @@ class PipeLink:
         """Send what was told since the last time."""
         with self._posting:
             with self._lock:
-                told, newest = self._standing.newest()
+                told, newest = self._latest_progress.newest()
                 reset, self._reset = self._reset, False
             if told > self._sent and not self._ended:
                 self._sent = told
-                latest = Told(newest.fraction, newest.message, newest.details, reset)
+                latest = ProgressUpdate(newest.fraction, newest.message, newest.details, reset)
                 self._post(Report(self.call, latest))
 
     def tell_regularly(self) -> None:

@@ -40,7 +40,7 @@ from streamer_worker.execution.processes.protocol import (
     receive,
     send,
 )
-from streamer_worker.handlers.context import CheckpointInvalid, Facts, Link
+from streamer_worker.handlers.context import AttemptInfo, CheckpointInvalid, WorkerChannel
 from streamer_worker.monitoring.log_text import loggable
 from streamer_worker.sanitize import message_of
 from streamer_worker.settings import LogSettings
@@ -152,7 +152,7 @@ class Processes(AsyncContextManagerMixin):
                 self._tasks.cancel_scope.cancel()
 
     async def run(
-        self, function: Callable[..., Any], payload: Any, facts: Facts, link: Link
+        self, function: Callable[..., Any], payload: Any, facts: AttemptInfo, link: WorkerChannel
     ) -> Any:
         """Call `function(payload, ctx)` in a process and return its result.
 
@@ -216,7 +216,7 @@ class Processes(AsyncContextManagerMixin):
         self._children.remove(child)
         await child.kill()
 
-    async def _call(self, child: Child, call: int, link: Link) -> Done:
+    async def _call(self, child: Child, call: int, link: WorkerChannel) -> Done:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_tell_draining, child, call, link)
@@ -231,7 +231,7 @@ class Processes(AsyncContextManagerMixin):
             raise
         return done
 
-    async def _converse(self, child: Child, call: int, link: Link) -> Done:
+    async def _converse(self, child: Child, call: int, link: WorkerChannel) -> Done:
         async for message in child.inbox:
             match message:
                 case Done(call=own) if own == call:
@@ -291,7 +291,7 @@ def import_path(path: Iterable[Any], directory: Path | None) -> list[str]:
     return [*found, str(directory)] if "" in entries else found
 
 
-async def _saved(asked: Save, link: Link) -> Saved:
+async def _saved(asked: Save, link: WorkerChannel) -> Saved:
     try:
         await link.checkpoint(_checkpoint(asked.value))
     except Exception as error:  # noqa: BLE001  it is the handler's
@@ -307,7 +307,7 @@ def _checkpoint(value: bytes) -> Any:
         raise CheckpointInvalid("checkpoint", text) from error
 
 
-async def _tell_draining(child: Child, call: int, link: Link) -> None:
+async def _tell_draining(child: Child, call: int, link: WorkerChannel) -> None:
     while not link.draining:  # noqa: ASYNC110  a link is asked, and tells nothing by itself
         await anyio.sleep(_LOOK_EVERY)
     await child.send(Signal(call, draining=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from streamer_worker.handlers.context import Facts, Told
+from streamer_worker.handlers.context import AttemptInfo, ProgressUpdate
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.sanitize import message_of, text_of
 from streamer_worker.settings import LogSettings
@@ -43,7 +43,7 @@ class Job:
     module: str
     name: str
     payload: bytes
-    facts: Facts
+    facts: AttemptInfo
     bound: Mapping[str, Any]
 
 
@@ -61,7 +61,7 @@ class Report:
     """From the child: progress."""
 
     call: int
-    told: Told
+    told: ProgressUpdate
 
 
 @dataclass(frozen=True, slots=True)

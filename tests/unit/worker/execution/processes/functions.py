@@ -126,11 +126,11 @@ def saves(payload: Any, ctx: SyncContext) -> str:
 
 
 def in_threads(_payload: Any, ctx: SyncContext) -> None:
-    def tell(number: int) -> None:
+    def report(number: int) -> None:
         for _ in range(100):
             ctx.progress(number / 10)
 
-    threads = [threading.Thread(target=tell, args=(number,)) for number in range(10)]
+    threads = [threading.Thread(target=report, args=(number,)) for number in range(10)]
     for each in threads:
         each.start()
     for each in threads:

@@ -23,7 +23,7 @@ from streamer_worker import Reject, RetryLater
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
-from streamer_worker.handlers.context import Facts, Told
+from streamer_worker.handlers.context import AttemptInfo, ProgressUpdate
 from streamer_worker.handlers.registry import not_importable
 from support import START
 from unit.worker.execution.processes import functions
@@ -31,7 +31,7 @@ from unit.worker.harness import PATIENCE, Recorder
 
 pytestmark = pytest.mark.anyio
 
-FACTS = Facts(
+FACTS = AttemptInfo(
     request_id="r1",
     action="act",
     attempt=2,
@@ -60,7 +60,7 @@ class NotedLink:
         self.refuse: Exception | None = None
         self._changed = anyio.Event()
 
-    async def progress(self, told: Told) -> None:
+    async def progress(self, told: ProgressUpdate) -> None:
         self.told.append((told.fraction, told.message, told.reset))
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
@@ -70,10 +70,10 @@ class NotedLink:
             raise self.refuse
         self.saved.append(value)
 
-    def tell(self, *_: Any, **__: Any) -> bool:
+    def report(self, *_: Any, **__: Any) -> bool:
         raise AssertionError("a process does not tell from a thread")
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         raise AssertionError("a process wakes nobody")
 
     async def until_told(self, times: int = 1) -> None:
