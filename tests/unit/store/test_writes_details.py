@@ -141,7 +141,7 @@ def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) ->
     assert update.sets["Status"] == {"S": status}
 
 
-@pytest.mark.parametrize("frees", writes.ERROR_SPACE_STEPS)
+@pytest.mark.parametrize("drop", writes.ERROR_SPACE_STEPS)
 def test_a_failure_that_frees_room_cuts_its_text(drop: tuple[str, ...]) -> None:
     """Where there is no room, the error is cut to a few characters."""
     seen = Candidate(request_id="r1", status=RequestStatus.PENDING)

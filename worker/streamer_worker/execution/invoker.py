@@ -42,10 +42,10 @@ class Caller:
 
         Raises what they raise, and PayloadInvalid when the payload does not fit.
         """
-        call: CallNext = partial(self._call, handler)
+        call_next: CallNext = partial(self._call, handler)
         for middleware in reversed(handler.middleware):
             call = partial(middleware, call)
-        return await _awaited(call(request, ctx))
+        return await _awaited(call_next(request, ctx))
 
     async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
         payload = handler.schema.parse(request.payload)

@@ -77,7 +77,7 @@ class HandlerGroup(Generic[State]):
 
     The lifespan is entered once, before the worker polls, and left after it has drained; what
     it gives is the `state` of each handler's context. Middleware is
-    `async def middleware(call, request, ctx)` and returns `await call(request, ctx)`, or does
+    `async def middleware(call_next, request, ctx)` and returns `await call_next(request, ctx)`, or does
     something else; the first is the outermost. Raises TypeError for what has another shape.
     """
 

@@ -117,8 +117,8 @@ class HandlerRun:
     def _push(self, message: Message) -> None:
         self.pushed.append(json.loads(encode(message)))
 
-    async def _note(self, call: CallNext, request: AsyncRequest, ctx: Context[Any]) -> Any:
-        return await call(request, replace(ctx, link=_NotingLink(ctx.link, self)))
+    async def _note(self, call_next: CallNext, request: AsyncRequest, ctx: Context[Any]) -> Any:
+        return await call_next(request, replace(ctx, link=_NotingLink(ctx.link, self)))
 
 
 async def run_handler(

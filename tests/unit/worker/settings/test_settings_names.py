@@ -55,7 +55,7 @@ def test_what_kubernetes_puts_there_is_passed_over(
         ("STREAMER_LOG", "STREAMER_LOG_LEVEL"),
         ("streamer_regoin", "STREAMER_REGION"),
         ("STREAMER_POLL", "STREAMER_POLL_"),
-        ("STREAMER_POLL_FASTEST_", "STREAMER_POLL_MIN_INTERVAL"),
+        ("STREAMER_POLL_MIN_INTERVAL_", "STREAMER_POLL_MIN_INTERVAL"),
         ("STREAMER_", "STREAMER_"),
     ],
 )
