@@ -44,7 +44,7 @@ class Caller:
         """
         call_next: CallNext = partial(self._call, handler)
         for middleware in reversed(handler.middleware):
-            call = partial(middleware, call)
+            call_next = partial(middleware, call_next)
         return await _awaited(call_next(request, ctx))
 
     async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
