@@ -4,13 +4,12 @@ BIN := $(VENV)/bin
 # A virtual environment knows its own path, so a checkout that was moved fills a new one.
 FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
 TESTS ?=
-FORKS := tests/integration/test_forks.py
 N ?= 1000
 SEED ?= 0
 # Tells what a command said only when it failed.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
-.PHONY: help demo test check docs format simulate dynamodb-local constraints clean
+.PHONY: help demo test test-all quick check docs format simulate dynamodb-local constraints clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -18,16 +17,26 @@ help: ## Say what there is
 demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# The simulation runs apart, on both cores: measuring its coverage would only slow it down. Forked
-# children, too: coverage's own lock may be held when a thread forks, and the child waits for it. What
-# builds the image (one process, once) and what measures cost runs last, and alone.
-test: check ## Run make check and every test, with coverage
+# Two workers at a time, a file each: what a module shares is started once.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+test: check ## Run make check and the tests (about 6 min on two cores)
+	STREAMER_TEST_SCHEDULES=$${STREAMER_TEST_SCHEDULES:-200} $(PYTEST) $(or $(TESTS),--ignore=tests/image --ignore=tests/costs)
+
+# Coverage triples the time of tests that compute, and a forked child may wait for its lock: such
+# tests run without it. The image (one process, once) and costs run last, and alone.
+UNCOVERED := simulation image costs $(addprefix integration/test_,collisions.py fleet.py forks.py outages.py poison.py races.py) \
+	$(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
+test-all: test ## Then coverage, 1,000 schedules of the simulation, the image, and costs
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs --ignore=$(FORKS))
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(UNCOVERED:%=--ignore=tests/%)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
-	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation $(FORKS))
-	$(if $(TESTS),,$(BIN)/pytest tests/image tests/costs)
+	$(BIN)/pytest -n 2 tests/simulation
+	$(BIN)/pytest tests/image tests/costs
+
+quick: $(FILLED) ## The tests of the daily round: no engine, no processes (a minute)
+	$(PYTEST) -q -m "not local" -k "not moto" tests/unit tests/contract tests/properties tests/guide/test_readme.py
 
 check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
 	$(BIN)/ruff format --check -q .
