@@ -121,7 +121,14 @@ def test_the_example_plugin_is_a_package_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{each}.md" for each in _PAGES)]
+    "page",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        *(f"docs/{each}.md" for each in _PAGES),
+    ],
 )
 def test_what_it_points_to_exists(page: str) -> None:
     """Links, and every file that is named in the tables."""
