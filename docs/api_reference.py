@@ -185,7 +185,7 @@ def _field_name(field: _Field) -> str:
 
 
 def _following_docstring(body: list[ast.stmt], statement: ast.stmt) -> str:
-    """Return the string that stands alone after a statement, or nothing."""
+    """Return the text of the string literal after a statement, or nothing."""
     position = body.index(statement) + 1
     match body[position : position + 1]:
         case [ast.Expr(value=ast.Constant(value=str(text)))]:
