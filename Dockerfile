@@ -1,8 +1,8 @@
-# The worker without plugins. Add yours in two lines:
+# The worker without plugins. Add your plugin in two lines:
 #   FROM streamer-worker
 #   RUN pip install your-plugin
 #
-# Any base will do that has Python 3.11 or newer with venv: --build-arg BASE=...
+# --build-arg BASE=... selects another base image with Python 3.11 or newer and venv.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
@@ -22,8 +22,8 @@ LABEL org.opencontainers.image.title="streamer-worker" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Its user owns the environment, so that the two lines above need no third. What runs has no
-# business to write there: run it with a read-only root.
+# The user owns the environment, so that `RUN pip install` works without USER lines. The worker does
+# not write to it: run the container with a read-only root.
 COPY --from=build --chown=65532:65532 /opt/streamer-worker /opt/streamer-worker
 ENV PATH=/opt/streamer-worker/bin:$PATH \
     HOME=/tmp \
@@ -36,6 +36,6 @@ EXPOSE 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('STREAMER_HTTP_PORT') or 9464}/healthz\", timeout=4)"]
-# As process 1 it passes signals on, and buries what handlers have left.
+# As process 1, the worker forwards signals and reaps orphaned processes of handlers.
 ENTRYPOINT ["streamer-worker"]
 CMD ["run"]

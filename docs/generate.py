@@ -1,15 +1,16 @@
-"""Writes the tables of docs/settings.md and docs/metrics.md from the code: `make docs`.
+"""Generates parts of docs/settings.md, docs/metrics.md and docs/api.md from the code: `make docs`.
 
-What stands between `<!-- generated -->` and `<!-- end -->` is ours; the rest is written by hand.
+Only the text between `<!-- generated -->` and `<!-- end -->` is replaced.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -19,11 +20,21 @@ from streamer_worker.monitoring.metrics import Metrics
 from streamer_worker.settings import Settings, value_text, variable_of
 
 DOCS = Path(__file__).parent
+PAGES: Final = ("settings.md", "metrics.md", "api.md")
 _GENERATED = re.compile(r"(?<=<!-- generated -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
+def generate_page(name: str) -> str:
+    """Return the text of a page, with its generated part up to date."""
+    reference = runpy.run_path(str(DOCS / "api_reference.py"))["reference"]
+    generators = {"settings.md": settings_tables, "metrics.md": metrics_table, "api.md": reference}
+    text, count = _GENERATED.subn(lambda _: generators[name](), (DOCS / name).read_text())
+    assert count == 1, name  # noqa: S101
+    return text
+
+
 def settings_tables() -> str:
-    """Return a table for the settings without a component, and one for each component."""
+    """Return a table of the settings without a component, and one for each component."""
     plain = {n: f for n, f in Settings.model_fields.items() if not _is_component(f.annotation)}
     parts = ["\n".join(_table(plain))]
     for name, field in Settings.model_fields.items():
@@ -36,24 +47,16 @@ def settings_tables() -> str:
 
 
 def metrics_table() -> str:
-    """Return a line for each metric of the worker's own."""
+    """Return a table with a row for each metric that the worker defines."""
     metrics = Metrics({}, clock=SystemClock())
     rows = ["\n| metric | type | labels | |", "|---|---|---|---|"]
-    families = {each.name: each for each in metrics.registry.collect()}
+    families = {family.name: family for family in metrics.registry.collect()}
     for name, labels in _labels(metrics).items():
         family = families[name]
         full = f"{name}_total" if family.type == "counter" else name
-        listed = ", ".join(f"`{each}`" for each in labels)
+        listed = ", ".join(f"`{label}`" for label in labels)
         rows.append(f"| `{full}` | {family.type} | {listed} | {family.documentation} |")
     return "\n".join(rows) + "\n\n"
-
-
-def written(name: str) -> str:
-    """Return the page as it should be."""
-    table = {"settings.md": settings_tables, "metrics.md": metrics_table}[name]
-    text, count = _GENERATED.subn(lambda _: table(), (DOCS / name).read_text())
-    assert count == 1, name  # noqa: S101
-    return text
 
 
 def _is_component(annotation: Any) -> bool:
@@ -69,20 +72,20 @@ def _table(fields: dict[str, Any], component: str = "") -> Iterator[str]:
         if full == "handler.processes":
             assert default == str(len(os.sched_getaffinity(0)))  # noqa: S101
             default = "CPUs"
-        shown = ", ".join(f"`{each}`" for each in default.split(", ")) if default else ""
+        shown = ", ".join(f"`{value}`" for value in default.split(", ")) if default else ""
         yield f"| `{variable_of(full)}` | `{name}` | {shown} | {field.description} |"
 
 
 def _labels(metrics: Metrics) -> dict[str, tuple[str, ...]]:
-    """Return the names of the labels of each metric, in the order of their making."""
-    found = {}
+    """Return the names of the labels of each metric, in the order of their definition."""
+    labels = {}
     for collector in metrics.registry._collector_to_names:  # noqa: SLF001  there is no other way
         name = getattr(collector, "_name", "")
         if name.startswith(PREFIX):
-            found[name] = tuple(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001
-    return found
+            labels[name] = tuple(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001
+    return labels
 
 
 if __name__ == "__main__":
-    for each in ("settings.md", "metrics.md"):
-        (DOCS / each).write_text(written(each))
+    for page in PAGES:
+        (DOCS / page).write_text(generate_page(page))

@@ -1,4 +1,4 @@
-"""docs/handlers.md: every block of code on it, in the order in which it stands there."""
+"""Every code block of docs/handlers.md works, in the order of the page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from streamer_worker.push.messages import (
 from support import START
 
 PAGE = (ROOT / "docs" / "handlers.md").read_text()
-PATIENCE = 180.0
+TIMEOUT = 180.0
 _BLOCK = re.compile(
     r"(?:<!-- (\w+)(?:: (\S+))? -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -41,12 +41,12 @@ class Block:
     text: str
 
 
-BLOCKS = [Block(*each) for each in _BLOCK.findall(PAGE)]
+BLOCKS = [Block(*groups) for groups in _BLOCK.findall(PAGE)]
 
 
 @dataclass(frozen=True)
 class Project:
-    """The package as the page builds it, and an environment in which the worker is installed."""
+    """The folder with the page's package, and the `bin` of an environment with the worker."""
 
     folder: Path
     bin: Path
@@ -58,12 +58,12 @@ class Project:
             env=self.environment(**more),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 
     def environment(self, **more: str) -> dict[str, str]:
-        own = {
+        overrides = {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "PIP_NO_INDEX": "1",
             "PIP_NO_BUILD_ISOLATION": "0",
@@ -71,12 +71,12 @@ class Project:
             "COLUMNS": "160",
         }
         kept = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-        return kept | own | more
+        return kept | overrides | more
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Write the files of the page, and install the worker, as a wheel, into an environment."""
+    """Write the files of the page, and install the worker as a wheel into a new environment."""
     folder = tmp_path_factory.mktemp("invoices")
     for block in BLOCKS:
         if block.kind in {"file", "add"}:
@@ -85,22 +85,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             assert path.exists() == (block.kind == "add"), block.path
             with path.open("a") as file:
                 file.write(("\n\n" if block.kind == "add" else "") + block.text)
-    made = Project(folder, _environment(tmp_path_factory.mktemp("environment")))
-    built = made.run("pip", "wheel", "-q", "--no-deps", "--wheel-dir", "wheels", str(ROOT))
+    project = Project(folder, _environment(tmp_path_factory.mktemp("environment")))
+    built = project.run("pip", "wheel", "-q", "--no-deps", "--wheel-dir", "wheels", str(ROOT))
     assert built.returncode == 0, built.stderr
     (wheel,) = (folder / "wheels").glob("*.whl")
-    installed = made.run("pip", "install", "-q", "--no-deps", "--force-reinstall", str(wheel))
+    installed = project.run("pip", "install", "-q", "--no-deps", "--force-reinstall", str(wheel))
     assert installed.returncode == 0, installed.stderr
-    return made
+    return project
 
 
 def _environment(folder: Path) -> Path:
-    """Make one that has our libraries, with pip and pytest on its path; give its `bin`."""
+    """Create an environment with our libraries, pip and pytest, and return its `bin`."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    (ours,) = {path for path in sys.path if path.endswith("site-packages")}
+    (libraries,) = {path for path in sys.path if path.endswith("site-packages")}
     (site,) = (folder / "lib").glob("python*/site-packages")
-    (site / "libraries.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    (site / "libraries.pth").write_text(f"import site; site.addsitedir({libraries!r})\n")
     for name, command in {
         "pip": f"{shlex.quote(sys.executable)} -m pip --python {shlex.quote(str(python))}",
         "pytest": f"{shlex.quote(str(python))} -m pytest -p no:cacheprovider",
@@ -113,17 +113,17 @@ def _environment(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(project: Project) -> Project:
-    """Run the commands of the page, in their order."""
+    """Run the commands of the page, in the order of the page."""
     for block in BLOCKS:
         if block.kind == "shell":
-            done = project.run("sh", "-ec", block.text)
-            assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+            result = project.run("sh", "-ec", block.text)
+            assert result.returncode == 0, f"{block.text}\n{result.stdout}\n{result.stderr}"
     return project
 
 
-def test_every_block_has_its_purpose() -> None:
-    """Files and what is added to them, commands, the image, and messages as they are pushed."""
-    assert {(each.kind, each.language) for each in BLOCKS} == {
+def test_every_block_has_a_known_kind() -> None:
+    """Each block is a file, an addition to a file, commands, the image or the messages."""
+    assert {(block.kind, block.language) for block in BLOCKS} == {
         ("file", "toml"),
         ("file", "python"),
         ("add", "python"),
@@ -134,12 +134,14 @@ def test_every_block_has_its_purpose() -> None:
     assert PAGE.count("```") == 2 * len(BLOCKS)
 
 
-def test_the_commands_do_what_the_page_says(installed: Project) -> None:
-    """Installed, its tests pass, its handlers are listed, its wheel is built and installed."""
+def test_the_commands_of_the_page_work(installed: Project) -> None:
+    """The package installs, its tests pass, its handlers are listed, and its wheel is built."""
     project = installed
     assert (project.folder / "dist" / "invoices-1.0-py3-none-any.whl").exists()
     listed = json.loads(project.run("streamer-worker", "handlers", "--json").stdout)
-    invoices = {each["action"]: each for each in listed if each["distribution"] == "invoices 1.0"}
+    invoices = {
+        entry["action"]: entry for entry in listed if entry["distribution"] == "invoices 1.0"
+    }
     assert set(invoices) == {
         *("total_invoice", "import_invoices", "fetch_invoice", "render_invoice", "charge")
     }
@@ -149,7 +151,7 @@ def test_the_commands_do_what_the_page_says(installed: Project) -> None:
 
 
 def test_the_worker_runs_the_wheel(installed: Project, moto_url: str) -> None:
-    """Both as wheels, beside each other: a request of each kind is answered."""
+    """A worker and the package, both installed as wheels, complete a request of each kind."""
     project = installed
     settings = {
         "STREAMER_ENDPOINT_URL": moto_url,
@@ -158,8 +160,8 @@ def test_the_worker_runs_the_wheel(installed: Project, moto_url: str) -> None:
         "STREAMER_PUSH": "off",
         "PYTHONPATH": "",
     }
-    where = project.run("python", "-c", "import streamer_worker; print(streamer_worker.__file__)")
-    assert str(project.bin.parent) in where.stdout
+    origin = project.run("python", "-c", "import streamer_worker; print(streamer_worker.__file__)")
+    assert str(project.bin.parent) in origin.stdout
     assert project.run("streamer-worker", "tables", "create", **settings).returncode == 0
     executable = str(project.bin / "streamer-worker")
     ada = {"number": "A-1", "lines": [{"text": "tea", "cents": 250}]}
@@ -172,16 +174,16 @@ def test_the_worker_runs_the_wheel(installed: Project, moto_url: str) -> None:
             ("render_invoice", ada, "checksum"),
             ("charge", {"name": "Ada", "cents": 5}, '{"charged": 5}'),
         ):
-            sent = ("enqueue", action, "--payload", json.dumps(payload), "--wait")
-            ended = project.run("streamer-worker", *sent, **settings)
-            assert result in ended.stdout, ended.stdout + ended.stderr
+            arguments = ("enqueue", action, "--payload", json.dumps(payload), "--wait")
+            enqueue = project.run("streamer-worker", *arguments, **settings)
+            assert result in enqueue.stdout, enqueue.stdout + enqueue.stderr
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
 
 
-def test_the_image_of_the_page_is_two_lines_on_the_worker_s() -> None:
-    """It installs the wheel that the commands have built."""
-    (block,) = [each for each in BLOCKS if each.kind == "dockerfile"]
+def test_the_image_installs_the_wheel() -> None:
+    """The image adds one line to the worker's, which installs the wheel of the page."""
+    (block,) = [block for block in BLOCKS if block.kind == "dockerfile"]
     base, install = block.text.strip().splitlines()
     assert base == "FROM streamer-worker"
     assert json.loads(install[install.index("[") :]) == [
@@ -189,23 +191,23 @@ def test_the_image_of_the_page_is_two_lines_on_the_worker_s() -> None:
     ]
 
 
-def test_the_messages_are_those_that_are_pushed() -> None:
-    """Field by field."""
-    (block,) = [each for each in BLOCKS if each.language == "json"]
-    told = [json.loads(line) for line in block.text.strip().splitlines()]
-    given: dict[str, Any] = {"request_id": "...", "connection_id": None, "at": START}
+def test_the_messages_have_the_shown_fields() -> None:
+    """The messages on the page equal those that the worker pushes, except for times."""
+    (block,) = [block for block in BLOCKS if block.language == "json"]
+    shown = [json.loads(line) for line in block.text.strip().splitlines()]
+    fields: dict[str, Any] = {"request_id": "...", "connection_id": None, "at": START}
     pushed = [
-        encode(ProgressMessage(fraction=0.455, message="...", details=None, **given)),
-        encode(CompleteMessage(result={}, **given)),
-        encode(ErrorMessage(code="...", text="...", **given)),
+        encode(ProgressMessage(fraction=0.455, message="...", details=None, **fields)),
+        encode(CompleteMessage(result={}, **fields)),
+        encode(ErrorMessage(code="...", text="...", **fields)),
     ]
-    assert [each | {"timestamp": 0} for each in told] == [
-        json.loads(each) | {"timestamp": 0} for each in pushed
+    assert [message | {"timestamp": 0} for message in shown] == [
+        json.loads(message) | {"timestamp": 0} for message in pushed
     ]
 
 
 def test_the_example_plugin_passes_its_own_tests(project: Project) -> None:
-    """In an environment of its own."""
+    """The example plugin installs and its tests pass in an environment of its own."""
     source = project.folder / "example"
     shutil.copytree(ROOT / "examples" / "reports-plugin", source)
     installed = project.run("pip", "install", "-q", "--no-deps", str(source))

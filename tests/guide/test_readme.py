@@ -1,4 +1,4 @@
-"""What the README promises, one idea per test."""
+"""The promises of README.md hold, and every page links only to files that exist."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README = (ROOT / "README.md").read_text()
-_PAGES = ("failures", "handlers", "metrics", "operations", "settings")
+_PAGES = sorted(
+    str(page.relative_to(ROOT)) for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+)
 
 
 def example(name: str) -> str:
     """Return the code block under `<!-- example: name -->`."""
-    found = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
-    assert found is not None, name
-    return found.group(1)
+    block = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert block is not None, name
+    return block.group(1)
 
 
-def test_it_says_what_it_is_in_five_lines() -> None:
-    """The first paragraph, under the title."""
+def test_the_first_paragraph_is_short() -> None:
+    """The paragraph under the title has at most five lines."""
     paragraph = README.split("\n\n")[1]
     assert len(paragraph.splitlines()) <= 5
 
 
 def test_the_first_handler_has_twenty_lines() -> None:
-    """Code and packaging are short enough to read at once."""
+    """The code and the packaging of the first handler have at most 20 lines each."""
     assert len(example("handler").strip().splitlines()) <= 20
     assert len(example("plugin").strip().splitlines()) <= 20
 
 
 def test_the_first_handler_runs(moto_url: str, tmp_path: Path) -> None:
-    """Packaged as the README shows, it is found, and answers a request."""
+    """The first handler, packaged as the README shows, completes a request."""
     (tmp_path / "source" / "hello").mkdir(parents=True)
     (tmp_path / "source" / "hello" / "__init__.py").write_text(example("handler"))
     build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
@@ -56,16 +58,16 @@ def test_the_first_handler_runs(moto_url: str, tmp_path: Path) -> None:
     assert command("tables", "create", **settings).returncode == 0
     with Process("run", **settings) as worker:
         worker.event("worker_started")
-        found = re.search(r"enqueue greet --payload '(.*?)' --wait", README)
-        assert found is not None
-        ended = command("enqueue", "greet", "--payload", found.group(1), "--wait", **settings)
-        assert ended.returncode == 0
-        assert '{"greeted": 2}' in ended.stdout
+        line = re.search(r"enqueue greet --payload '(.*?)' --wait", README)
+        assert line is not None
+        enqueue = command("enqueue", "greet", "--payload", line.group(1), "--wait", **settings)
+        assert enqueue.returncode == 0
+        assert '{"greeted": 2}' in enqueue.stdout
 
 
 @pytest.mark.anyio
 async def test_the_producer_enqueues(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it stored waits for a worker."""
+    """The producer example stores a PENDING request."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
     async with open_stores() as stores:
         await stores.create_tables()
@@ -80,38 +82,38 @@ async def test_the_producer_enqueues(moto_url: str, monkeypatch: pytest.MonkeyPa
 async def test_the_storage_example_runs(
     moto_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It prints a completed request with its result, and what was not found."""
+    """The storage example prints a completed request with its result, and an error."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
     names: dict[str, Any] = {}
     exec(example("store"), names)  # noqa: S102  the README is ours
     await names["main"]()
-    told = capsys.readouterr().out
-    assert "COMPLETED {'url': 'https://example.com/report.pdf'}" in told
-    assert "no such connection" in told
+    output = capsys.readouterr().out
+    assert "COMPLETED {'url': 'https://example.com/report.pdf'}" in output
+    assert "no such connection" in output
 
 
-def test_its_commands_are_all_there_are() -> None:
-    """Each one of the table answers --help, and none is left out."""
+def test_the_table_of_commands_is_complete() -> None:
+    """The README lists every command, and every listed command has --help."""
     rows = re.findall(r"^\| `streamer-worker ([a-z]+)", README, re.MULTILINE)
     assert set(rows) == set(get_command(cli).commands)  # type: ignore[attr-defined]
     for name in rows:
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
 
 
-def test_its_settings_exist_with_those_defaults() -> None:
-    """The few that it names; the others are in docs/settings.md."""
+def test_the_settings_have_the_listed_defaults() -> None:
+    """Each setting in the README exists and has the default that the README gives."""
     rows = re.findall(r"^\| `(STREAMER_\w+)`.*? \| (.*?) \|", README, re.MULTILINE)
     assert len(rows) == 5
     known = {variable_of(name): name for name in setting_names()}
-    for variable, told in rows:
+    for variable, listed in rows:
         default: Any = Settings()
         for part in known[variable].split("."):
             default = getattr(default, part)
-        assert told == (value_text(default) or "AWS's own"), variable
+        assert listed == (value_text(default) or "AWS's own"), variable
 
 
-def test_the_example_plugin_is_a_package_of_its_own() -> None:
-    """It names its handlers in the worker's group of entry points."""
+def test_the_example_plugin_declares_its_handlers() -> None:
+    """The example plugin names its handlers in the worker's group of entry points."""
     text = (ROOT / "examples" / "reports-plugin" / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     assert set(project["entry-points"]["streamer_worker.handlers"]) == {
@@ -120,26 +122,44 @@ def test_the_example_plugin_is_a_package_of_its_own() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{each}.md" for each in _PAGES)]
-)
-def test_what_it_points_to_exists(page: str) -> None:
-    """Links, and every file that is named in the tables."""
+@pytest.mark.parametrize("page", _PAGES)
+def test_links_and_named_files_exist(page: str) -> None:
+    """Each relative link and each file path in code format exists."""
     text = (ROOT / page).read_text()
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
     files = re.findall(r"`((?:store|worker|tests|deploy|examples)/[\w./-]+)`", text)
     folder = (ROOT / page).parent
     assert [name for name in links if not (folder / name).exists()] == []
     assert [name for name in files if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("page", _PAGES)
+def test_links_to_sections_exist(page: str) -> None:
+    """Each link with an anchor names a heading of its page."""
+    path = ROOT / page
+    for name, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", path.read_text()):
+        target = path.parent / name if name else path
+        assert anchor in anchors(target.read_text()), f"{name}#{anchor}"
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    names: set[str] = set()
+    outside_code = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.*)$", outside_code, re.MULTILINE):
+        name = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        copies = sum(f"{name}-{number}" in names for number in range(1, 10)) + (name in names)
+        names.add(f"{name}-{copies}" if copies else name)
+    return names
+
+
 def test_the_map_of_the_packages_is_complete() -> None:
-    """Every file that it names is there, and it names every folder of the worker."""
+    """Every file that CONTRIBUTING.md names exists, and every folder of the worker is named."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = set(re.findall(r"`((?:\w+/)*\w+\.py|\w+/(?:\w+/)*)`", text))
     packages = [ROOT / "worker/streamer_worker", ROOT / "store/streamer_store"]
     known = [name for name in named if any((folder / name).exists() for folder in packages)]
     assert [name for name in named - {*known} if not (ROOT / name).exists()] == []
-    folders = {f"{each.parent.name}/" for each in packages[0].glob("*/__init__.py")}
+    folders = {f"{init.parent.name}/" for init in packages[0].glob("*/__init__.py")}
     assert folders <= named
     assert len(known) > 30
