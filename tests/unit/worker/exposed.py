@@ -88,7 +88,7 @@ RETRIED = RequestFinished(
     outcome="retried",
     code=None,
     seconds=1,
-    again=True,
+    will_retry=True,
 )
 
 
@@ -148,9 +148,9 @@ EVERY_EVENT: list[Event] = [
     PayloadRefused(request_id="r-1", action="report", fields=("x",)),
     LifespanFailed(actions="report", error=AWAY),
     ChildStarted(pid=1),
-    ChildEnded(pid=1, how="x"),
+    ChildEnded(pid=1, reason="x"),
     WriteFenced(request_id="r-1", operation="progress", cancelled=False, settles=False),
-    ProgressWritten(request_id="r-1", told=2),
+    ProgressWritten(request_id="r-1", reports=2),
     CheckpointDelayed(request_id="r-1", error=AWAY),
     PushTried(type="progress", outcome="sent"),
     EndpointRefused(connection_id="r-1", reason="x"),

@@ -93,16 +93,16 @@ class Metrics:
         action = self._label(event.action)
         self._page.finished.labels(action, event.outcome).inc()
         self._page.duration.labels(action, event.outcome).observe(event.seconds)
-        if event.again:
+        if event.will_retry:
             self._page.retries.labels(action, event.code or _SNOOZED).inc()
         elif event.outcome in _ENDS:
             self._page.attempts.labels(action).observe(event.attempt)
 
     def _tell_writes(self, event: Event) -> None:
         match event:
-            case ProgressWritten(told=told):
+            case ProgressWritten(reports=reports):
                 self._page.progress.labels("written").inc()
-                self._page.progress.labels("coalesced").inc(max(0, told - 1))
+                self._page.progress.labels("coalesced").inc(max(0, reports - 1))
             case WriteFenced(operation=operation, cancelled=cancelled, settles=settles):
                 if not cancelled:
                     self._page.fenced.labels(operation).inc()

@@ -245,7 +245,7 @@ def test_waits_are_observed_where_a_claim_was_won(metrics: Metrics) -> None:
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "timeout"])
 def test_attempts_are_observed_at_the_end(metrics: Metrics, outcome: str) -> None:
     """Not when another attempt follows, and not where the request is somebody else's."""
-    again = replace(finished(outcome=outcome), again=True, code="TIMEOUT")
+    again = replace(finished(outcome=outcome), will_retry=True, code="TIMEOUT")
     metrics(again)
     metrics(finished(outcome="claim_lost"))
     metrics(replace(finished(outcome=outcome), attempt=3))
@@ -280,9 +280,9 @@ def test_fenced_and_superseded_writes_are_told_apart(metrics: Metrics) -> None:
 
 def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
     """One write may carry many reports."""
-    metrics(ProgressWritten(request_id="r", told=40))
-    metrics(ProgressWritten(request_id="r", told=1))
-    metrics(ProgressWritten(request_id="r", told=0))
+    metrics(ProgressWritten(request_id="r", reports=40))
+    metrics(ProgressWritten(request_id="r", reports=1))
+    metrics(ProgressWritten(request_id="r", reports=0))
     assert value(metrics, "progress_writes_total", result="written") == 3
     assert value(metrics, "progress_writes_total", result="coalesced") == 39
 
