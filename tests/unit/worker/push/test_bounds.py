@@ -94,7 +94,7 @@ async def test_a_mailbox_that_is_full_of_ends_drops_the_oldest(
     assert [each.type for each in recorder.of(PushTried)] == ["complete", "complete", "progress"]
 
 
-def letter(message: Message) -> Delivery:
+def delivery(message: Message) -> Delivery:
     return Delivery(message, b"", 0.0)
 
 
@@ -109,11 +109,11 @@ def outbox() -> Outbox:
 def test_an_outbox_is_bounded() -> None:
     """A hundred ends, and a hundred requests' progress: neither takes the other's place."""
     box = outbox()
-    out = [each for number in range(150) for each in box.put(letter(complete(f"e{number}")))]
+    out = [each for number in range(150) for each in box.put(delivery(complete(f"e{number}")))]
     assert [each.message.request_id for each in out] == [f"e{number}" for number in range(50)]
-    out = [each for number in range(150) for each in box.put(letter(progress(f"p{number}")))]
+    out = [each for number in range(150) for each in box.put(delivery(progress(f"p{number}")))]
     assert [each.message.request_id for each in out] == [f"p{number}" for number in range(50)]
-    left = Counter(each.message.type for each in box.empty())
+    left = Counter(each.message.type for each in box.pop_all())
     assert left == {EventType.COMPLETE: 100, EventType.PROGRESS: 100}
 
 
@@ -121,10 +121,10 @@ def test_the_newest_progress_stays_in_its_place() -> None:
     """A request that reports often does not push others out."""
     box = outbox()
     for number in range(100):
-        box.put(letter(progress(f"p{number}")))
-    (replaced,) = box.put(letter(progress("p0", "newer")))
+        box.put(delivery(progress(f"p{number}")))
+    (replaced,) = box.put(delivery(progress("p0", "newer")))
     assert replaced.message.request_id == "p0"
-    assert len(box.empty()) == 100
+    assert len(box.pop_all()) == 100
 
 
 @virtual_time
