@@ -6,8 +6,10 @@ module. Under its name in snake case it is a line of the log (`monitoring.logs`)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from streamer_store import CallEnded, TryFailed
 from streamer_worker.events.connections import (
@@ -117,11 +119,19 @@ __all__ = [
     "WorkerStarted",
     "WorkerStopped",
     "WriteFenced",
+    "event_name",
 ]
 
 # CallEnded and TryFailed are emitted by the store's client, on the thread of each call.
 Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed
 Listener = Callable[[Event], None]
+
+_WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def event_name(kind: type[Event]) -> str:
+    """Return the name under which events of a class are logged: `worker_started`."""
+    return _WORD.sub("_", kind.__name__).lower()
 
 
 class Events:

@@ -116,7 +116,7 @@ def test_a_worker_whose_slots_are_all_held_is_not_ready() -> None:
     """It may have more threads than slots."""
     bench = Bench(concurrency=1)
     bench.tell(STARTED, stuck(thread=True))
-    assert bench.why_not() == ["no thread is free: 1 are held by handlers that do not end"]
+    assert bench.why_not() == ["no thread is free: 1 are used by stuck handlers"]
 
 
 def test_a_worker_without_threads_is_not_ready_until_one_ends(bench: Bench) -> None:
@@ -124,7 +124,7 @@ def test_a_worker_without_threads_is_not_ready_until_one_ends(bench: Bench) -> N
     bench.tell(stuck(thread=True))
     assert bench.why_not() == []
     bench.tell(stuck(thread=True))
-    assert bench.why_not() == ["no thread is free: 2 are held by handlers that do not end"]
+    assert bench.why_not() == ["no thread is free: 2 are used by stuck handlers"]
     assert bench.health.why_not_alive() == []
     bench.tell(stuck_ended(thread=True))
     assert bench.why_not() == []
@@ -211,7 +211,7 @@ def test_all_reasons_are_given_together(bench: Bench) -> None:
     bench.pass_time(60)
     assert bench.why_not() == [
         "draining",
-        "no thread is free: 2 are held by handlers that do not end",
+        "no thread is free: 2 are used by stuck handlers",
         NO_POLL,
         NO_BEAT,
     ]
@@ -266,9 +266,9 @@ def test_what_a_restart_does_not_mend_leaves_it_alive(
 @pytest.mark.parametrize(
     ("turning", "seconds", "reason"),
     [
-        ((POLLED, BEATEN), 310, "the event loop has not turned for 310 s"),
-        ((TURNED, POLLED), 310, "no heartbeat has come to an end for 310 s"),
-        ((TURNED, BEATEN), 910, "no poll has come to an end for 910 s"),
+        ((POLLED, BEATEN), 310, "the event loop has been blocked for 310 s"),
+        ((TURNED, POLLED), 310, "no heartbeat has ended for 310 s"),
+        ((TURNED, BEATEN), 910, "no poll has ended for 910 s"),
     ],
     ids=["loop", "heartbeat", "poll"],
 )
