@@ -1,4 +1,4 @@
-"""Typed events: what happens in a worker. Logs, metrics, health and systemd listen to them.
+"""Typed events of a worker. Logs, metrics, health and systemd listen to them.
 
 No event carries a payload, a result or metadata. Each class says when it is emitted, and by which
 module. Under its name in snake case it is a line of the log (`monitoring.logs`).
@@ -122,7 +122,7 @@ __all__ = [
     "event_name",
 ]
 
-# CallEnded and TryFailed are emitted by the store's client, on the thread of each call.
+# CallEnded and TryFailed are emitted by the DynamoDB clients, on the thread of the call.
 Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed
 Listener = Callable[[Event], None]
 

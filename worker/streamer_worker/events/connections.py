@@ -33,7 +33,7 @@ class EndpointRefused:
     Emitted by `push.notifier`.
 
     connection_id: the connection.
-    reason: what is wrong with the endpoint.
+    reason: why it is not allowed.
     """
 
     connection_id: str

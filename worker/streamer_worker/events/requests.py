@@ -32,7 +32,7 @@ class ClaimTried:
     outcome: `won`; `lost`: another worker was first, or the request had changed; `postponed`:
         it is a suspect and probation is occupied; or `error`.
     waited: seconds for which a request that was won could have been claimed, None if unknown.
-    error: what the store raised, for `error`.
+    error: the error of the store, for the outcome `error`.
     """
 
     request_id: str
@@ -53,9 +53,9 @@ class ClaimReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRescued:
-    """A request was taken from a worker that is gone. Emitted by `maintenance.rescuer`.
+    """A request was taken from a dead worker. Emitted by `maintenance.rescuer`.
 
-    worker_id: the worker that is gone. None: a consumer that keeps no worker rows.
+    worker_id: the dead worker. None: a consumer that keeps no worker rows.
     status: the request's new status.
     """
 
@@ -199,7 +199,7 @@ class WriteFenced:
 class SettleDelayed:
     """An outcome could not be written, and is tried again. Emitted by `execution.settler`.
 
-    error: what the store raised.
+    error: the error of the store.
     """
 
     request_id: str
@@ -234,7 +234,7 @@ class ProgressDropped:
     """Progress could not be written. The handler continues, and a later write carries the newest
     progress. Emitted by `execution.progress`, once for consecutive failures.
 
-    error: what the store raised. InvalidInput: this progress is never written.
+    error: the error of the store. InvalidInput: this progress is never written.
     """
 
     request_id: str
@@ -246,7 +246,7 @@ class CheckpointDelayed:
     """A checkpoint could not be written, and is tried again while the handler waits. Emitted by
     `execution.progress`.
 
-    error: what the store raised.
+    error: the error of the store.
     """
 
     request_id: str
@@ -276,7 +276,7 @@ class ItemUndecodable:
 
     table: name of its table.
     key: its primary key.
-    reason: what is wrong with it.
+    reason: why it is invalid.
     """
 
     table: str

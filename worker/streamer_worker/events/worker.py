@@ -141,7 +141,7 @@ class DeadWorkerRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableMismatch:
-    """A table differs from what `tables create` makes, and can be used. Emitted by `app` at start.
+    """A table differs from one that `tables create` makes, but can be used. Emitted by `app`.
 
     table: name of the table.
     text: the difference.
@@ -157,7 +157,7 @@ class LifespanFailed:
     `execution.lifespans`.
 
     actions: the actions of the group, separated by commas.
-    error: what it raised, or TimeoutError.
+    error: the exception, or TimeoutError.
     """
 
     actions: str
@@ -216,7 +216,7 @@ class StepFailed:
     services that have no periodic loop.
 
     loop: name of the loop, such as `poll`, `rescue`, `reap`, `push` or `http`.
-    error: what the step raised.
+    error: the exception.
     """
 
     loop: str

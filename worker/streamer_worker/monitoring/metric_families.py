@@ -22,7 +22,7 @@ from streamer_worker.handlers.definition import Handler
 
 PREFIX: Final = "streamer_worker"
 OTHER: Final = "other"
-TABLE_NAMES: Final = tuple(each.name for each in TABLES)
+TABLE_NAMES: Final = tuple(table.name for table in TABLES)
 _DURATIONS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _CALLS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300)
@@ -224,7 +224,7 @@ class Families:
             "version",
         )
         for action, handler in handlers.items():
-            # The registry sets "name version". A handler made by hand may have a name only.
+            # The registry sets "name version". Other handlers may have a name only.
             package, _, release = (handler.distribution or "").partition(" ")
             info.labels(action, handler.kind, package, release or package_version(package)).set(1)
 

@@ -119,7 +119,7 @@ class Metrics:
             case ConnectionsReaped():
                 self._count_reaped(event)
             case ItemUndecodable(table=table):
-                names = (each for each in TABLE_NAMES if table.endswith(each))
+                names = (name for name in TABLE_NAMES if table.endswith(name))
                 self._page.undecodable.labels(next(names, OTHER)).inc()
             case QueueMeasured(status=status, count=count, oldest=oldest):
                 self._page.depth.labels(status).set(count)
@@ -179,8 +179,8 @@ class Metrics:
         match event:
             case CallEnded(operation=operation, seconds=seconds, capacity=capacity):
                 self._page.calls.labels(operation).observe(seconds)
-                for each in capacity:
-                    self._page.consumed.labels(each.table, each.index, operation).inc(each.units)
+                for used in capacity:
+                    self._page.consumed.labels(used.table, used.index, operation).inc(used.units)
             case TryFailed(operation=operation, code=code, throttled=throttled):
                 self._page.call_errors.labels(operation, code).inc()
                 if throttled:

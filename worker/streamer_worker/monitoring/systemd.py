@@ -35,8 +35,8 @@ class Systemd:
 
     ends_within: seconds that the worker needs to stop, at most.
 
-    Events come from the worker's loop and from the heartbeat thread. The systemd thread reads what
-    they have set without a lock: each field is assigned whole.
+    Events come from the worker's loop and from the heartbeat thread. The systemd thread reads
+    the fields that they write, without a lock: each is assigned whole.
     """
 
     def __init__(self, *, health: Health, ends_within: float) -> None:

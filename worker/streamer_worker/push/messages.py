@@ -25,7 +25,7 @@ class _Message:
 
     request_id: the request that the message is about.
     connection_id: the request's own connection. None: it has none, or it is unknown.
-    at: when the message was made.
+    at: time of the message.
     """
 
     type: ClassVar[EventType]

@@ -1,4 +1,4 @@
-"""The messages that wait for one connection, and how posting to it went lately."""
+"""The messages that wait for one connection, and its consecutive failures."""
 
 from __future__ import annotations
 

@@ -80,7 +80,11 @@ class Recipients:
             if connections is None:
                 connections = await self._read(message, tasks)
                 self._cached[message.request_id] = connections
-            return [each for each in connections if each.connection_id not in self._gone]
+            return [
+                connection
+                for connection in connections
+                if connection.connection_id not in self._gone
+            ]
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         for _ in range(_TRIES - 1):
             try:
@@ -108,7 +112,10 @@ class Recipients:
     async def _read(self, message: Message, tasks: TaskGroup) -> list[Connection]:
         async with self._reads:
             subscriptions = await self._subscriptions.get_by_request(message.request_id)
-            wants = {each.connection_id: message.type in each.event_types for each in subscriptions}
+            wants = {
+                subscription.connection_id: message.type in subscription.event_types
+                for subscription in subscriptions
+            }
             if message.connection_id:
                 wants.setdefault(message.connection_id, True)
             connections = await self._connections.get_many(
