@@ -1,4 +1,4 @@
-"""One of each event, and the names that a worker's page has after them."""
+"""An example of each event, and the names of the metrics that they set."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ RETRIED = RequestFinished(
     outcome="retried",
     code=None,
     seconds=1,
-    again=True,
+    will_retry=True,
 )
 
 
@@ -148,9 +148,9 @@ EVERY_EVENT: list[Event] = [
     PayloadRefused(request_id="r-1", action="report", fields=("x",)),
     LifespanFailed(actions="report", error=AWAY),
     ChildStarted(pid=1),
-    ChildEnded(pid=1, how="x"),
+    ChildEnded(pid=1, reason="x"),
     WriteFenced(request_id="r-1", operation="progress", cancelled=False, settles=False),
-    ProgressWritten(request_id="r-1", told=2),
+    ProgressWritten(request_id="r-1", reports=2),
     CheckpointDelayed(request_id="r-1", error=AWAY),
     PushTried(type="progress", outcome="sent"),
     EndpointRefused(connection_id="r-1", reason="x"),
@@ -168,9 +168,9 @@ EVERY_EVENT: list[Event] = [
 
 @cache
 def exposed_names() -> frozenset[str]:
-    """Return the name of every sample that there can be, of the worker's own metrics."""
+    """Return the names of all samples of the worker's own metrics."""
     metrics = two_handlers()
     for event in EVERY_EVENT:
         metrics(event)
-    samples = (each for family in metrics.registry.collect() for each in family.samples)
-    return frozenset(each.name for each in samples if each.name.startswith(PREFIX))
+    samples = (sample for family in metrics.registry.collect() for sample in family.samples)
+    return frozenset(sample.name for sample in samples if sample.name.startswith(PREFIX))

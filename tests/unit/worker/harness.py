@@ -1,4 +1,4 @@
-"""What the worker's tests share: a store with faults, recorded events, the loop's own clock."""
+"""Helpers of the worker's tests: stores with faults, recorded events, a clock of the loop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PATIENCE = 20.0
 Kind = TypeVar("Kind")
 Result = TypeVar("Result")
 
-# For tests in which time passes: on trio it jumps, so that nothing waits.
+# For tests in which time passes: trio's clock jumps, so no test waits.
 virtual_time = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
@@ -58,7 +58,7 @@ class LoopClock:
 
 
 class Recorder:
-    """A listener that remembers events, and can be waited for."""
+    """A listener that keeps the events, and can wait for them."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -83,9 +83,12 @@ class Recorder:
 
 @dataclass(kw_only=True)
 class Fault:
-    """What happens to matching calls. `reached` is set by the first, `gate` lets them go on.
+    """Makes matching calls wait, fail, or both.
 
-    With `lands` the call takes effect before it waits and fails.
+    times: number of calls.
+    lands: the call takes effect before it waits and fails.
+    gate: calls wait until it is set.
+    reached: set by the first call.
     """
 
     operation: str
@@ -140,7 +143,7 @@ class FaultyEngine:
         times: int = 1,
         lands: bool = False,
     ) -> Fault:
-        """Fail matching calls; with `lands` each one takes effect all the same."""
+        """Make matching calls fail. With `lands` they take effect before that."""
         error = error or StoreUnavailable("the table is away")
         return self._add(operation, when, error, times, lands=lands, gate=None)
 
@@ -152,7 +155,7 @@ class FaultyEngine:
         times: int = 1,
         lands: bool = False,
     ) -> Fault:
-        """Keep matching calls waiting until `let_go`; with `lands`, only their answers."""
+        """Make matching calls wait until `let_go`. With `lands` they take effect before that."""
         return self._add(operation, when, None, times, lands=lands, gate=anyio.Event())
 
     def heal(self) -> None:
@@ -234,13 +237,17 @@ class FaultyEngine:
         await self._call("create_tables", None, self.inner.create_tables)
 
     async def check_tables(self) -> list[Difference]:
-        found = await self._call("check_tables", None, self.inner.check_tables)
-        return [*found, *self.differences]
+        differences = await self._call("check_tables", None, self.inner.check_tables)
+        return [*differences, *self.differences]
 
 
 @dataclass(kw_only=True)
 class World:
-    """Stores that can fail, and what was told."""
+    """Stores that can fail, with the events and the messages of a worker on them.
+
+    left: one entry for each call of `leave`.
+    pushed: the messages that were pushed.
+    """
 
     engine: FaultyEngine
     stores: Stores
@@ -253,7 +260,7 @@ class World:
     pushed: list[Message] = field(default_factory=list)
 
     async def enqueue(self, action: str = "echo", **fields: Any) -> AsyncRequest:
-        """Enqueue a request that has one attempt, unless told otherwise."""
+        """Enqueue a request. By default it has one attempt."""
         fields.setdefault("max_retries", fields.get("retry_count", 0))
         return await self.stores.requests.enqueue(AsyncRequest(action=action, **fields))
 
@@ -261,7 +268,7 @@ class World:
         self, request: AsyncRequest, status: RequestStatus = RequestStatus.PENDING
     ) -> Candidate:
         page = await self.stores.requests.entries(status, limit=1000)
-        return next(each for each in page.candidates if each.request_id == request.request_id)
+        return next(entry for entry in page.candidates if entry.request_id == request.request_id)
 
     async def claim(self, action: str = "echo", **fields: Any) -> Claim:
         request = await self.enqueue(action, **fields)
@@ -279,7 +286,7 @@ class World:
         middleware: Iterable[Middleware] = (),
         **settings: Any,
     ) -> App:
-        found = registry(handlers, middleware)
+        handlers_by_action = registry(handlers, middleware)
         defaults: dict[str, Any] = {
             "poll": PollSettings(min_interval=0.001, max_interval=0.005),
             "reaper": ReaperSettings(enabled=False),
@@ -288,7 +295,7 @@ class World:
         return app_on(
             self.stores,
             settings=Settings(**defaults | settings),
-            registry=found,
+            registry=handlers_by_action,
             push=push_to(self.pushed.append),
             listeners=[self.recorder],
             leave=lambda: self.left.append(True),
@@ -315,7 +322,7 @@ def make_world() -> World:
 
 
 def push_to(push: Push) -> PushOpener:
-    """Return an opener of pushing that hands messages to this one."""
+    """Return an opener of a push service that passes each message to `push`."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Push]:
@@ -330,7 +337,7 @@ async def echo(payload: dict[str, Any], _ctx: Context) -> Any:
 
 
 class Waiting:
-    """A handler that waits until it is let go, and remembers whether it was cancelled."""
+    """A handler that waits until `go` is set. It counts its starts and its cancellations."""
 
     def __init__(self, action: str = "wait") -> None:
         self.started = 0
@@ -350,7 +357,7 @@ class Waiting:
 
 @asynccontextmanager
 async def running(app: App) -> AsyncIterator[str | None]:
-    """Run a worker, give its URL of /metrics; it is stopped at the end, and must then end."""
+    """Run a worker in a context, and yield its URL of /metrics. The worker must end after it."""
     async with anyio.create_task_group() as tasks:
         url: str | None = await tasks.start(app.run)
         yield url

@@ -1,4 +1,4 @@
-"""What a test logged."""
+"""The log of a test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ class Terminal(io.StringIO):
 
 
 class Output:
-    """What was logged since, under the settings given."""
+    """Configures the log, and has the lines that are written after that.
+
+    terminal: the stream claims to be a terminal.
+    settings: fields of LogSettings.
+    """
 
     def __init__(self, *, terminal: bool = False, **settings: Any) -> None:
         self.stream = Terminal() if terminal else io.StringIO()
@@ -34,6 +38,6 @@ class Output:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.text.splitlines()]
 
-    def tell(self, event: Event) -> list[dict[str, Any]]:
+    def log_event(self, event: Event) -> list[dict[str, Any]]:
         LogListener()(event)
         return self.lines

@@ -1,28 +1,37 @@
-"""Telling listeners."""
+"""Events reach every listener, and each event is documented."""
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import get_args
+
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from streamer_store import CallEnded, TryFailed
 from streamer_worker.events import Event, Events, WorkerStopped
 from unit.worker.harness import Recorder
 
 STOPPED = WorkerStopped(worker_id="me")
+# The same in all events, and explained once.
+COMMON = {"worker_id", "request_id", "action", "attempt"}
+OWN_EVENTS = [kind for kind in get_args(Event) if kind not in {CallEnded, TryFailed}]
 
 
-def test_every_listener_hears_every_event_in_order() -> None:
-    """One after another, as they were named."""
-    heard: list[tuple[str, Event]] = []
+def test_every_listener_receives_every_event_in_order() -> None:
+    """Listeners are called one after another, in the order of the constructor."""
+    received: list[tuple[str, Event]] = []
     events = Events(
-        lambda event: heard.append(("first", event)), lambda event: heard.append(("second", event))
+        lambda event: received.append(("first", event)),
+        lambda event: received.append(("second", event)),
     )
     events.emit(STOPPED)
-    assert heard == [("first", STOPPED), ("second", STOPPED)]
+    assert received == [("first", STOPPED), ("second", STOPPED)]
 
 
-def test_a_listener_that_fails_is_logged_and_harms_nobody() -> None:
-    """The event reaches the others, and the emitter goes on."""
+def test_a_listener_that_raises_is_logged_and_harms_nobody() -> None:
+    """The event reaches the other listeners, and `emit` does not raise."""
     recorder = Recorder()
 
     def broken(_event: Event) -> None:
@@ -32,11 +41,20 @@ def test_a_listener_that_fails_is_logged_and_harms_nobody() -> None:
     with capture_logs() as logs:
         Events(broken, recorder).emit(STOPPED)
     assert recorder.events == [STOPPED]
-    assert [(each["event"], each["about"]) for each in logs] == [
+    assert [(line["event"], line["event_type"]) for line in logs] == [
         ("listener_failed", "WorkerStopped")
     ]
 
 
 def test_without_listeners_nothing_happens() -> None:
-    """Components can be used alone."""
+    """Events without listeners can be emitted, so components can be used alone."""
     Events().emit(STOPPED)
+
+
+@pytest.mark.parametrize("kind", OWN_EVENTS)
+def test_each_event_says_who_emits_it_and_what_its_fields_mean(kind: type[Event]) -> None:
+    """The docstring names the emitter, and has a line for each field that is not common."""
+    text = kind.__doc__ or ""
+    explained = {line.partition(":")[0].strip() for line in text.splitlines() if ":" in line}
+    assert "mitted" in text
+    assert {field.name for field in fields(kind)} - COMMON - explained == set()

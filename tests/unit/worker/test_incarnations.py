@@ -75,7 +75,11 @@ async def test_a_worker_that_was_starved_suspects_its_requests(world: World) -> 
         stored = await world.get(request)
         waiting.go.set()
         await world.recorder.wait_for(RequestFinished, 2)
-    assert (finished.outcome, finished.code, finished.again) == ("rescued", "WORKER_LOST", True)
+    assert (finished.outcome, finished.code, finished.will_retry) == (
+        "rescued",
+        "WORKER_LOST",
+        True,
+    )
     assert (stored.retry_count, stored.rescues, stored.solo) == (1, 1, 0)
     assert (await world.get(request)).status is RequestStatus.COMPLETED
     (told,) = world.recorder.of(WorkerFenced)

@@ -1,1 +1,1 @@
-"""Loops, deadlines, and how a worker stops."""
+"""Periodic loops, deadlines, signals, and the end of the process."""

@@ -1,4 +1,4 @@
-"""Time limits for writes that are not interrupted, which the end of a worker makes shorter."""
+"""Deadlines for writes that must not be cancelled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import anyio
 
 
 class ShieldedDeadline:
-    """Gives each `scope` so many seconds, shielded from cancellation, until `hurry`."""
+    """Makes scopes that are shielded from cancellation and end after a number of seconds.
+
+    `tighten` moves their deadlines forward when the worker has to stop. Used on one event loop.
+
+    seconds: limit of each scope.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -18,6 +23,7 @@ class ShieldedDeadline:
 
     @contextmanager
     def scope(self) -> Iterator[anyio.CancelScope]:
+        """Enter a shielded scope. At the deadline its body is cancelled."""
         deadline = anyio.current_time() + self._seconds
         if self._latest is not None:
             deadline = min(deadline, self._latest)
@@ -29,7 +35,7 @@ class ShieldedDeadline:
                 self._open.discard(scope)
 
     def tighten(self, seconds: float) -> None:
-        """Give every scope that is open, and every later one, this long at most."""
+        """Limit open and later scopes to a deadline in this many seconds. It never extends one."""
         self._latest = anyio.current_time() + seconds
         for scope in self._open:
             scope.deadline = min(scope.deadline, self._latest)

@@ -1,4 +1,4 @@
-"""How the process of a worker ends: always, and with the code that was meant."""
+"""Ends the process in any case, with the intended exit code."""
 
 from __future__ import annotations
 
@@ -10,40 +10,45 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
+# Limits in seconds.
 _FLUSHES_WITHIN: Final = 1.0
 _REPORTS_WITHIN: Final = 2.0
 _STDERR: Final = 2
 
 
 class Exit:
-    """Ends the process. Neither a broken stdout, nor a thread that a handler left behind, nor an
-    exit hook of a plugin can prevent it or change the code. Any thread may call the methods.
+    """Ends the process. Any thread may call the methods.
 
-    `hooks_within` is how long exit hooks (atexit) may take, in seconds.
+    None of these can prevent the end or change the exit code: a broken stdout, a thread that a
+    handler has started, an exit hook of a plugin.
+
+    hooks_within: seconds that exit hooks (atexit) may take.
     """
 
     def __init__(self, *, hooks_within: float) -> None:
         self._hooks_within = hooks_within
+        # Held for ever by the thread that runs the exit hooks.
         self._leaving = threading.Lock()
 
     def at_once(self, code: int) -> NoReturn:
-        """End without exit hooks, as after a crash. What handlers printed is flushed."""
+        """End the process without exit hooks, as after a crash. Flush stdout and stderr before."""
         try:
             run_within(_FLUSHES_WITHIN, _flush)
         finally:
             os._exit(code)
 
     def after_hooks(self, code: int) -> NoReturn:
-        """Run the exit hooks in this thread, and end. If another thread is doing so, wait for it.
+        """Run the exit hooks in this thread, then end the process. If another thread already does
+        so, wait for it.
 
-        The interpreter is not finalized: that would wait for the threads of handlers, and exits
+        The interpreter is not finalized: that would wait for the threads of handlers, and exit
         with 120 if stdout cannot be flushed.
         """
         try:
             self._leaving.acquire()
-            limited = _call_later(self._hooks_within, lambda: self.at_once(code))
-            if limited:
-                # What the interpreter calls at its own end, in the same order.
+            has_limit = _call_later(self._hooks_within, lambda: self.at_once(code))
+            if has_limit:
+                # The interpreter calls the same function at its end.
                 _quietly(atexit._run_exitfuncs)  # noqa: SLF001  there is no public name
         finally:
             self.at_once(code)
@@ -51,8 +56,10 @@ class Exit:
     def after_hooks_in(
         self, seconds: float, code: int, *, report: Callable[[], object] = int
     ) -> None:
-        """If the process is still there in so many seconds, call `report` and `after_hooks` in
-        another thread.
+        """Start a timer that calls `report` and then `after_hooks`, in a thread of its own.
+
+        seconds: time until then.
+        report: has two seconds. Its result and its errors are ignored.
         """
 
         def end() -> None:
@@ -63,7 +70,9 @@ class Exit:
 
 
 def run_within(seconds: float, function: Callable[[], object]) -> None:
-    """Call a function that may block; return when it does, and after so many seconds anyway."""
+    """Call a function in a thread, and return when it returns, or after `seconds`. Ignores its
+    errors.
+    """
     try:
         thread = threading.Thread(target=_quietly, args=(function,), daemon=True)
         thread.start()
@@ -73,9 +82,9 @@ def run_within(seconds: float, function: Callable[[], object]) -> None:
 
 
 def open_standard_descriptors() -> None:
-    """Open /dev/null as each of stdin, stdout and stderr that is closed.
+    """Open /dev/null in place of stdin, stdout and stderr, where they are closed.
 
-    Otherwise the next socket gets that number, and everything that is printed.
+    Otherwise the next socket would get that number, and receive all that is printed.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)  # noqa: FBT003
@@ -83,7 +92,7 @@ def open_standard_descriptors() -> None:
 
 
 def _call_later(seconds: float, function: Callable[[], object]) -> bool:
-    """Return whether the function will be called: not if no more threads can be started."""
+    """Call a function after `seconds`, in a thread. Return False if no thread can be started."""
     timer = threading.Timer(seconds, function)
     timer.daemon = True
     try:

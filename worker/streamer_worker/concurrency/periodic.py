@@ -1,4 +1,4 @@
-"""The one periodic loop."""
+"""The loop that all periodic services use."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Counts = TypeVar("Counts")
 
+# Seconds.
 _FIRST_PAUSE_AFTER_FAILURE = 0.5
 _LONGEST_PAUSE_AFTER_FAILURE = 30.0
 
@@ -27,16 +28,21 @@ async def run_every(
     events: Events,
     rng: random.Random,
 ) -> None:
-    """Call `step` for ever; `pause` tells from its counts how long to wait, in seconds.
+    """Call `step` repeatedly, until cancelled.
 
-    A step that raises is told as StepFailed, and the pauses after it grow until one succeeds.
+    pause: returns the seconds until the next step, from the result of the last one.
+    step: does the work once.
+    name: name of the loop, for StepFailed.
+
+    If a step raises, StepFailed is emitted. The pauses grow with each failure, up to 30 seconds,
+    until a step succeeds.
     """
     failures: Iterator[float] | None = None
     while True:
         try:
             wait = pause(await step())
             failures = None
-        except Exception as error:  # noqa: BLE001  no step ends the daemon
+        except Exception as error:  # noqa: BLE001  no step may end the worker
             events.emit(StepFailed(loop=name, error=error))
             if failures is None:
                 failures = backoff(_FIRST_PAUSE_AFTER_FAILURE, _LONGEST_PAUSE_AFTER_FAILURE, rng)

@@ -1,4 +1,4 @@
-"""The signals that ask a worker to stop."""
+"""Handles the signals that stop a worker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopSignals:
-    """Calls `stop` in the event loop at SIGTERM, SIGINT and SIGHUP. To be made in the main thread.
+    """Calls `stop` in the event loop at SIGTERM, SIGINT and SIGHUP.
 
-    SIGHUP is left alone if it was ignored before, as nohup(1) does.
+    SIGHUP stays ignored if it was ignored before, as nohup(1) does. Main thread only.
     """
 
     def __init__(self, stop: Callable[[], None], *, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,32 +30,30 @@ class StopSignals:
         ]
 
     def install(self) -> None:
-        """Install the handlers, and unblock the signals: a supervisor or a plugin may have blocked
-        them. Main thread only.
-        """
+        """Install the handlers, and unblock the signals: plugins and supervisors may block them."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
         for number in self._numbers:
             signal.signal(number, self._handle)
 
     def restore(self) -> list[str]:
-        """Install the handlers that a plugin replaced or removed again; return the signals' names.
+        """Install the handlers again. Return the names of the signals whose handler was replaced.
 
-        There is no moment at which a signal has its default effect, to end the process.
+        At no time does a signal have its default effect, which ends the process.
         """
-        replaced = [each for each in self._numbers if signal.getsignal(each) != self._handle]
+        replaced = [number for number in self._numbers if signal.getsignal(number) != self._handle]
         for number in replaced:
-            # The loop calls a handler of its own at each signal, whoever handles that signal.
+            # asyncio calls its own handler at each signal, whichever handler is installed.
             self._loop.add_signal_handler(number, _ignore)
-        self.install()  # all: an extension may have replaced one without Python's knowledge
+        self.install()  # all: an extension may have replaced one below Python
         return [number.name for number in replaced]
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            # A copy of this process, made by a handler: it shall end as any process does.
+            # A fork of this process, made by a handler: the signal has its default effect.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        with suppress(RuntimeError):  # the loop is closed: the process ends already
+        with suppress(RuntimeError):  # the loop is closed, because the process ends
             self._loop.call_soon_threadsafe(self._stop)
 
 

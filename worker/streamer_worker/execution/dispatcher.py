@@ -165,7 +165,7 @@ class Dispatcher:
                     outcome=became,
                     code=code,
                     seconds=self._clock.steady() - started,
-                    again=again,
+                    will_retry=again,
                 )
             )
         return became

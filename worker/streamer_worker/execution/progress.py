@@ -237,7 +237,7 @@ class ProgressWriter:
         self._on_lost(error)
 
     def _has_written(self, told: int) -> None:
-        event = ProgressWritten(request_id=self._claim.request_id, told=told - self._written)
+        event = ProgressWritten(request_id=self._claim.request_id, reports=told - self._written)
         self._written = told
         self._failing = False
         self._events.emit(event)

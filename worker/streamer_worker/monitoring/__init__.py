@@ -1,1 +1,1 @@
-"""Logs, metrics, health, and the service manager."""
+"""Listeners for events: logs, metrics, health, and the notification of systemd."""

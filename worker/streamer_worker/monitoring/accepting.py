@@ -1,4 +1,4 @@
-"""Accepting connections within bounds: in number, in time, and in what a shortage costs."""
+"""Accepts HTTP connections, with limits on their number, their rate and their lifetime."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streamer_worker.events import Events, StepFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Prometheus, a supervisor and a load balancer need a handful.
+# Prometheus, a supervisor and a load balancer need fewer than ten.
 MAX_CONNECTIONS: Final = 64
-# Seconds from accepting a connection until it is closed, whatever it does.
+# Seconds until an accepted connection is closed, also if a response is under way.
 LIFETIME: Final = 10.0
-# Connections a second, once BURST of them have come faster. So peers that connect again as soon as
-# they are closed cost a few per cent of a core, and a wave of silent ones is over at once.
+# Connections per second, after a burst of BURST. Peers that reconnect all the time cost a few
+# per cent of a core at this rate. A burst of silent peers passes without a delay for probes.
 RATE: Final = 100.0
 BURST: Final = 2_000
 # Seconds until the next try when accept() has failed, and between two reports of that.
@@ -27,14 +27,17 @@ _REPORT_EVERY: Final = 60.0
 
 
 class Acceptor:
-    """Hands each connection that it accepts to a protocol of `factory`.
+    """Accepts connections of `listening`, each with a protocol that `factory` makes.
 
-    1. At `max_connections` the oldest connection is closed for the new one. So peers that connect
-       and send nothing do not keep out a probe, which is answered within milliseconds.
+    1. At `max_connections` the oldest connection is closed when a new one is accepted. So peers
+       that connect and send nothing cannot block probes, which are answered in milliseconds.
     2. A connection is closed after `lifetime` seconds.
-    3. More than `burst` connections are accepted at `rate` a second; others wait in the backlog.
-    4. When accept() fails (the process has no descriptors left), it is tried again after a
-       second, and reported once a minute.
+    3. After a burst of `burst`, `rate` connections per second are accepted. The others wait in
+       the backlog of the socket.
+    4. If accept() fails, for example without free descriptors, it is tried again after a second.
+       StepFailed is emitted at most once a minute.
+
+    It is used on the event loop of the HTTP thread alone.
     """
 
     def __init__(
@@ -64,24 +67,25 @@ class Acceptor:
     async def accept(self) -> None:
         """Accept until cancelled."""
         while True:
-            await self._wait_for_turn()
+            await self._wait_for_rate()
             try:
                 await self._accept_one()
-            except ConnectionError:  # the peer has gone before it was accepted
+            except ConnectionError:  # the peer closed it before it was accepted
                 continue
-            except Exception as error:  # noqa: BLE001  whatever it is, later ones may be accepted
+            except Exception as error:  # noqa: BLE001  the next accept may succeed
                 self._report(error)
                 await anyio.sleep(_PAUSE_AFTER_FAILURE)
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_rate(self) -> None:
         """Wait until the rate allows another connection, and count it."""
-        self._allow()
+        self._refill()
         if self._allowed < 1:
             await anyio.sleep((1 - self._allowed) / self._rate)
-            self._allow()
+            self._refill()
         self._allowed -= 1
 
-    def _allow(self) -> None:
+    def _refill(self) -> None:
+        """Add the connections that the rate has allowed since the last call."""
         now = self._loop.time()
         earned = (now - self._counted_at) * self._rate
         self._allowed = min(float(self._burst), self._allowed + earned)
@@ -102,7 +106,7 @@ class Acceptor:
             transport.abort()
 
     def _admit(self, transport: asyncio.Transport) -> None:
-        self._open = [each for each in self._open if _holds_descriptor(each)]
+        self._open = [other for other in self._open if _holds_descriptor(other)]
         if len(self._open) >= self._max_connections:
             self._open.pop(0).abort()
         self._open.append(transport)
@@ -116,5 +120,5 @@ class Acceptor:
 
 
 def _holds_descriptor(transport: asyncio.Transport) -> bool:
-    """Return whether the transport is open, or is closing and has still bytes to send."""
+    """Return whether the transport is open, or is closing with bytes left to send."""
     return not transport.is_closing() or transport.get_write_buffer_size() > 0

@@ -1,4 +1,4 @@
-"""Whether the worker lives, and whether it is ready, as its events tell."""
+"""Judges from events whether the worker is alive, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ from streamer_worker.events import (
 )
 from streamer_worker.settings import Settings
 
+# Seconds without a successful poll after which a worker is not ready.
 _POLLS_WITHIN: Final = 30.0
-# The loop's own watch ends the process first, and logs what held it.
+# Seconds of advance for the loop watchdog: it logs the stack that blocks the loop.
 _AFTER_STUCK: Final = 10.0
-# The longest pause after a failed poll, and the longest that its calls and claims may take.
+# Seconds that one poll may take: the pause after a failed poll, its calls and its claims.
 _POLL_TAKES: Final = 600.0
 
 
 class Health:
-    """A listener. Its questions may be asked from any thread."""
+    """A listener that answers /healthz and /readyz.
+
+    Events are written to its fields by two threads, as noted at each. The HTTP thread and the
+    systemd thread read all of them, without a lock: each is assigned whole, and an answer that is
+    one event old does no harm. All times are those of the steady clock.
+    """
 
     def __init__(self, *, settings: Settings, clock: Clock) -> None:
         self._clock = clock
@@ -37,27 +43,32 @@ class Health:
         self._lease = settings.presence.lease
         self._polls_within = max(_POLLS_WITHIN, 3 * settings.poll.max_interval)
         self._stuck_after = settings.presence.stuck_after + _AFTER_STUCK
-        self._polled = self._beaten = clock.steady()
-        # When each was last seen; None while it need not be: there is no row, or no slot.
-        self._turned: float | None = None
-        self._beat_tried: float | None = None
-        self._poll_tried: float | None = None
+        # The last successes. Written by the worker's loop, `_heartbeat_at` by the heartbeat thread
+        # and, when the worker starts, by the loop.
+        self._polled_at = self._heartbeat_at = clock.steady()
+        # The last signs of life. None: not expected now, because there is no row or no free slot.
+        # Written by the worker's loop, `_heartbeat_tried_at` also by the heartbeat thread.
+        self._loop_ran_at: float | None = None
+        self._heartbeat_tried_at: float | None = None
+        self._poll_tried_at: float | None = None
+        # Written by the worker's loop.
         self._started = False
         self._draining = False
         self._full = False
         self._threads_lost = 0
+        # Written once, by whichever thread ends the process.
         self._ending: str | None = None
 
     def __call__(self, event: Event) -> None:
-        self._note_turn(event)
+        self._note_sign_of_life(event)
         match event:
             case Polled(outcome="claimed" | "empty"):
-                self._polled = self._clock.steady()
+                self._polled_at = self._clock.steady()
             case HeartbeatTried(outcome="ok"):
-                self._beaten = self._clock.steady()
+                self._heartbeat_at = self._clock.steady()
             case SlotsChanged(used=used, total=total):
-                if self._full:  # nobody could poll until now
-                    self._polled = self._clock.steady()
+                if self._full:  # until now there was no slot to poll for
+                    self._polled_at = self._clock.steady()
                 self._full = used >= total
             case HandlerStuck(thread=True):
                 self._threads_lost += 1
@@ -67,48 +78,54 @@ class Health:
                 self._ending = reason
             case WorkerStarted():
                 self._started = True
-                self._polled = self._beaten = self._clock.steady()
+                self._polled_at = self._heartbeat_at = self._clock.steady()
             case WorkerDraining():
                 self._draining = True
             case _:
                 pass
 
-    def _note_turn(self, event: Event) -> None:
-        """Note that a loop turns; whether its attempt succeeded is another question."""
+    def _note_sign_of_life(self, event: Event) -> None:
+        """Note when a loop has ended a step, whether it succeeded or not."""
         match event:
             case LoopLagMeasured():
-                self._turned = self._clock.steady()
+                self._loop_ran_at = self._clock.steady()
             case HeartbeatTried():
-                self._beat_tried = self._clock.steady()
+                self._heartbeat_tried_at = self._clock.steady()
             case Polled() | StepFailed(loop="poll"):
-                self._poll_tried = self._clock.steady()
+                self._poll_tried_at = self._clock.steady()
             case SlotsChanged():
-                # A poll that waits for a slot begins when there is one.
-                self._poll_tried = None if self._poll_tried is None else self._clock.steady()
+                # The time of a poll that waits for a slot counts from when there is one.
+                if self._poll_tried_at is not None:
+                    self._poll_tried_at = self._clock.steady()
             case WorkerDraining():
-                self._poll_tried = None
-            case WorkerFenced():  # until it has a row again, nothing is due
-                self._turned = self._beat_tried = self._poll_tried = None
+                self._poll_tried_at = None
+            case WorkerFenced():  # nothing is expected until there is a new row
+                self._loop_ran_at = self._heartbeat_tried_at = self._poll_tried_at = None
             case _:
                 pass
 
     def why_not_alive(self) -> list[str]:
-        """Return what a restart would mend: a loop that stands, an attempt that never returns.
-        Neither an outage of the table nor a handler that blocks the loop for a while is.
+        """Return the reasons for a restart: a blocked loop, or a call that never returns.
+
+        An outage of the table is none, nor is a handler that blocks the loop for a short time.
+        May be called from any thread.
         """
         reasons = [] if self._ending is None else [self._ending]
-        poll_tried = None if self._full else self._poll_tried
-        for what, seen, longest in (
-            ("the event loop has not turned", self._turned, self._stuck_after),
-            ("no heartbeat has come to an end", self._beat_tried, self._stuck_after),
-            ("no poll has come to an end", poll_tried, self._stuck_after + _POLL_TAKES),
+        poll_tried_at = None if self._full else self._poll_tried_at
+        for text, seen_at, limit in (
+            ("the event loop has been blocked", self._loop_ran_at, self._stuck_after),
+            ("no heartbeat has ended", self._heartbeat_tried_at, self._stuck_after),
+            ("no poll has ended", poll_tried_at, self._stuck_after + _POLL_TAKES),
         ):
-            if seen is not None and self._clock.steady() - seen > longest:
-                reasons.append(f"{what} for {longest:g} s")
+            if seen_at is not None and self._clock.steady() - seen_at > limit:
+                reasons.append(f"{text} for {limit:g} s")
         return reasons
 
     def why_not_ready(self) -> list[str]:
-        """Return what keeps the worker from taking requests; nothing when it is ready."""
+        """Return the reasons why the worker claims no requests. Empty: it is ready.
+
+        May be called from any thread.
+        """
         now = self._clock.steady()
         reasons = []
         if not self._started:
@@ -117,9 +134,9 @@ class Health:
             reasons.append("draining")
         if self._threads_lost >= self._threads:
             lost = self._threads_lost
-            reasons.append(f"no thread is free: {lost} are held by handlers that do not end")
-        if self._started and not self._full and now - self._polled > self._polls_within:
+            reasons.append(f"no thread is free: {lost} are used by stuck handlers")
+        if self._started and not self._full and now - self._polled_at > self._polls_within:
             reasons.append(f"no poll succeeded for {self._polls_within:g} s")
-        if self._started and now - self._beaten > self._lease:
+        if self._started and now - self._heartbeat_at > self._lease:
             reasons.append(f"no heartbeat succeeded for {self._lease:g} s")
         return reasons

@@ -1,5 +1,5 @@
-"""/metrics, /healthz and /readyz, served from a thread of its own, so that a worker whose loop is
-busy can still be scraped and probed.
+"""Serves /metrics, /healthz and /readyz on a thread of its own, so that a worker can be scraped and
+probed while its event loop is blocked.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from streamer_worker.settings import HttpSettings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-_WAY_OUT: Final = (
-    "STREAMER_HTTP_HOST and STREAMER_HTTP_PORT choose another, port 0 takes a free one"
+_REMEDY: Final = (
+    "choose another with STREAMER_HTTP_HOST and STREAMER_HTTP_PORT (port 0: any free port)"
 )
 _BACKLOG: Final = 128
+# Seconds for open connections at the end.
 _SHUTDOWN: Final = 1.0
 _PAGES: Final = """\
 streamer-worker
 /metrics  metrics for Prometheus
-/healthz  200 while the worker works, 503 when a restart would help
-/readyz   200 while polls and heartbeats succeed
+/healthz  200 while the worker is alive, 503 when it needs a restart
+/readyz   200 while polls and heartbeats succeed, otherwise 503
 """
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,20 +48,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def http_server(
     settings: HttpSettings, registry: CollectorRegistry, health: Health, events: Events
 ) -> Iterator[str | None]:
-    """Serve the pages and give the URL of /metrics, or None when they are switched off.
+    """Serve the pages while the context is open. Yield the URL of /metrics, None if switched off.
 
-    Raises StartError when the address cannot be listened on.
+    Raises StartError if the worker cannot listen on the address.
     """
     if not settings.enabled:
         yield None
         return
     try:
         listening = _listen(settings.host, settings.port)
-    except (OSError, ValueError) as error:  # ValueError: the host is no name at all
+    except (OSError, ValueError) as error:  # ValueError: the host is not a valid name
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise StartError(
-            "/metrics cannot be served:",
-            [f"{settings.host}:{settings.port}: {reason}; {_WAY_OUT}"],
+            "the HTTP server cannot start:",
+            [f"{settings.host}:{settings.port}: {reason}; {_REMEDY}"],
         ) from error
     with listening, start_blocking_portal("asyncio", name="http") as portal:
         serve = partial(_serve, listening, _app(registry, health), events)
@@ -72,8 +73,8 @@ def http_server(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = addresses[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setblocking(False)  # noqa: FBT003  its own signature
@@ -100,9 +101,9 @@ async def _serve(
     *,
     task_status: TaskStatus[anyio.Event],
 ) -> None:
-    """Serve until the event that is handed to `task_status` is set."""
+    """Serve until the event is set that `task_status.started` passes to the caller."""
     logger = logging.getLogger("streamer_worker.monitoring.http_server")
-    logger.addFilter(_is_not_the_peers_fault)
+    logger.addFilter(_is_not_a_peers_error)
     runner = web.AppRunner(app, access_log=None, logger=logger, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     assert runner.server is not None  # noqa: S101  it is there after setup()
@@ -119,8 +120,8 @@ async def _serve(
         await runner.cleanup()
 
 
-def _is_not_the_peers_fault(record: logging.LogRecord) -> bool:
-    """Drop what aiohttp logs of a malformed request: a port scanner must not fill the log."""
+def _is_not_a_peers_error(record: logging.LogRecord) -> bool:
+    """Reject aiohttp's records of malformed requests: a port scanner must not fill the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -135,11 +136,11 @@ def _app(registry: CollectorRegistry, health: Health) -> web.Application:
 
 @web.middleware
 async def _close_after_response(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Close the connection after one request: a connection that is kept is one that counts."""
+    """Close the connection after one request: an idle one would count against the limit."""
     try:
         response = await handler(request)
-    except web.HTTPException as refused:  # 404 and 405
-        refused.force_close()
+    except web.HTTPException as error:  # 404 and 405
+        error.force_close()
         raise
     response.force_close()
     return response
@@ -152,7 +153,7 @@ async def _index(_request: web.Request) -> web.Response:
 async def _metrics(registry: CollectorRegistry, request: web.Request) -> web.Response:
     try:
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-    except (TypeError, ValueError):  # a version that is no number
+    except (TypeError, ValueError):  # the client asks for a version that is not a number
         encode, content_type = choose_encoder("")
     names = request.query.getall("name[]", [])
     page = encode(registry.restricted_registry(names) if names else registry)
@@ -164,6 +165,6 @@ async def _metrics(registry: CollectorRegistry, request: web.Request) -> web.Res
 async def _health(
     name: str, why_not: Callable[[], list[str]], _request: web.Request
 ) -> web.Response:
-    faults = why_not()
-    status = HTTPStatus.SERVICE_UNAVAILABLE if faults else HTTPStatus.OK
-    return web.json_response({name: not faults, "reasons": faults}, status=status)
+    reasons = why_not()
+    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+    return web.json_response({name: not reasons, "reasons": reasons}, status=status)

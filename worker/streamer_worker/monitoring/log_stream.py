@@ -1,4 +1,4 @@
-"""The stream that log lines are written to: owned by the log, never blocking for long."""
+"""The stream that log lines are written to. A write blocks for a few seconds at most."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
+# Seconds that a write waits for a slow reader, and for other threads.
 _BLOCKS_FOR: Final = 1.0
+# Tries to take the lock between processes, and the seconds between them.
 _LOCK_TRIES: Final = 200
 _LOCK_PAUSE: Final = 0.001
 _MILLISECONDS: Final = 1000
@@ -22,7 +24,7 @@ _NO_FILE: Final = (-2, -2)
 
 
 class LogStream:
-    """A duplicate of a descriptor, so that closing or replacing `sys.stderr` does not close it.
+    """Writes lines to a duplicate of a descriptor, which stays open if `sys.stderr` is closed.
 
     Lines of several processes do not mix: each line is written under a lock on the open file,
     which processes that inherit the descriptor share. Any thread may call `write`.
@@ -34,9 +36,11 @@ class LogStream:
         self._open()
         self._identity = _identity(self.descriptor)
         status = os.fstat(self.descriptor)
-        # A write to these blocks if nobody reads, unless it is small and poll() allows it.
+        # A write to these blocks without a reader, unless it is small and poll() allows it.
         self._blocks = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
         self._locks = self._blocks or stat.S_ISREG(status.st_mode) or os.isatty(self.descriptor)
+        # Held by the thread that writes. The fields below are written under it, except by a thread
+        # that could not get it within a second.
         self._lock = threading.RLock()
         self._stalled = False
         self._lock_is_held = False
@@ -44,10 +48,10 @@ class LogStream:
         self._lost = 0
 
     def write(self, text: str) -> bool:
-        """Write `text` whole and return True. Return False if that is impossible.
+        """Write the whole text. Return False if it was dropped.
 
-        A reader that is slow is waited for, for a second. After that, lines are dropped at once
-        until it reads again.
+        Waits a second for a slow reader. After that, lines are dropped at once until the reader
+        reads again.
         """
         data = text.encode(errors="backslashreplace")
         acquired = self._lock.acquire(timeout=_BLOCKS_FOR)
@@ -69,6 +73,7 @@ class LogStream:
         return lost
 
     def close(self) -> None:
+        """Close the duplicate, unless somebody else has closed it already."""
         if self._identity == _identity(self.descriptor):
             os.close(self.descriptor)
         self._identity = _CLOSED
@@ -82,14 +87,14 @@ class LogStream:
         if self._torn:
             data = b"\n" + data
         size = select.PIPE_BUF if self._blocks else len(data)
-        rest = memoryview(data)
+        remaining = memoryview(data)
         try:
-            while rest and self._can_write():
-                rest = rest[os.write(self.descriptor, rest[:size]) :]
+            while remaining and self._can_write():
+                remaining = remaining[os.write(self.descriptor, remaining[:size]) :]
         finally:
-            if len(rest) < len(data):
-                self._torn = bool(rest)
-        return not rest
+            if len(remaining) < len(data):
+                self._torn = bool(remaining)
+        return not remaining
 
     def _can_write(self) -> bool:
         wait = 0.0 if self._stalled else _BLOCKS_FOR
@@ -97,8 +102,8 @@ class LogStream:
         return not self._stalled
 
     def _is_ours(self) -> bool:
-        """Whether our descriptor is open. If somebody closed it, its number may be another file's
-        by now, so duplicate the original descriptor again if that is still the same file.
+        """Return whether the descriptor is open. If other code closed it, its number may stand for
+        another file by now. Then duplicate the original again, if that is still the same file.
         """
         if self._identity == _identity(self.descriptor):
             return True
@@ -109,8 +114,9 @@ class LogStream:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock between processes. A process that is stopped while it holds the lock
-        delays one line, not each.
+        """Hold the lock between processes, or go on without it after 0.2 s.
+
+        If a stopped process holds the lock, only the first line is delayed.
         """
         held = self._locks and self._take_lock()
         try:
@@ -137,7 +143,7 @@ class LogStream:
 
 
 class TextStream:
-    """The same over a stream without a descriptor, such as io.StringIO."""
+    """Has the methods of LogStream, for a stream without a descriptor, such as io.StringIO."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -158,11 +164,11 @@ class TextStream:
         return lost
 
     def close(self) -> None:
-        """Leave the stream to its owner."""
+        """Do nothing: the owner of the stream closes it."""
 
 
 def stream_over(stream: TextIO | None) -> LogStream | TextStream | None:
-    """Return what log lines are written to, for a stream of Python. None if it is closed."""
+    """Return a stream for log lines that writes to a stream of Python. None if that is closed."""
     if stream is None or stream.closed:
         return None
     try:

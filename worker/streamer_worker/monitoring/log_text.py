@@ -1,4 +1,4 @@
-"""What of a record goes into a line: everything as plain text, on one line."""
+"""Converts the fields of a log record to plain text on one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer_worker.sanitize import escaped, sanitized
 INDENT: Final = "    "
 _TRACEBACK_CHARS: Final = 16_000
 _STACKS: Final = frozenset({"exception", "stack", "stacks"})
-# Records have these of their own; what a library calls the same gets another name.
+# Names of the worker's own fields. A library's field of the same name gets a prefix.
 _OURS: Final = frozenset({"event", "level", "logger", "timestamp", *_STACKS})
 _INNER: Final = frozenset({"_record", "_from_structlog"})
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
@@ -23,7 +23,7 @@ _LARGEST: Final = 10**100
 
 
 def add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Add what the standard library's callers give as `extra`, and the stack they ask for."""
+    """Add the `extra` fields of a record of the standard library, and its stack."""
     for key, value in vars(event["_record"]).items():
         if key not in _STANDARD:
             event[f"extra_{key}" if key in _OURS | _INNER else key] = value
@@ -35,28 +35,28 @@ def add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 def escape(
     indent: str, _logger: WrappedLogger, _method: str, event: EventDict
 ) -> Mapping[str, Any]:
-    """Make everything plain text on one line; the lines of stacks are indented, so that none
-    looks like a record.
+    """Convert every field to plain text on one line. Stacks keep their lines, but each line is
+    indented, so that none can pass for a record.
     """
-    plain: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in event.items():
         if key in _INNER:
-            plain[key] = value
+            fields[key] = value
         elif key in _STACKS and isinstance(value, str):
-            # A traceback's last line says what happened.
+            # The end of a traceback has the error.
             text = indent + escaped(value[-_TRACEBACK_CHARS:])
-            plain[key] = text.replace("\n", f"\n{indent}")
+            fields[key] = text.replace("\n", f"\n{indent}")
         else:
-            plain[_line(key)] = _plain(value)
-    return plain
+            fields[_line(key)] = _to_plain(value)
+    return fields
 
 
 def loggable(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return log fields as plain values, as a line shows them, fit to cross to a process."""
-    return {name: _plain(value) for name, value in fields.items()}
+    """Return log fields as plain values, which can be sent to another process."""
+    return {name: _to_plain(value) for name, value in fields.items()}
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _to_plain(value: Any, depth: int = 0) -> Any:
     match value:
         case None | bool() | float():
             return value
@@ -65,15 +65,15 @@ def _plain(value: Any, depth: int = 0) -> Any:
         case str():
             return _line(value)
         case Mapping() if depth < _DEEPEST:
-            return {_line(key): _plain(each, depth + 1) for key, each in value.items()}
+            return {_line(key): _to_plain(item, depth + 1) for key, item in value.items()}
         case list() | tuple() | AbstractSet() if depth < _DEEPEST:
-            return [_plain(each, depth + 1) for each in value]
+            return [_to_plain(item, depth + 1) for item in value]
     try:
         return _line(repr(value))
-    except Exception:  # noqa: BLE001  it is somebody else's; the record must not be lost
+    except Exception:  # noqa: BLE001  an object of a handler may raise anything
         return f"<{type(value).__name__}>"
 
 
 def _line(text: Any) -> str:
-    text = text if isinstance(text, str) else str(_plain(text, _DEEPEST))
+    text = text if isinstance(text, str) else str(_to_plain(text, _DEEPEST))
     return text if text.isprintable() else sanitized(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -1,8 +1,7 @@
-"""Fewer log lines of what repeats: an outage, or a broken item, must not fill the log."""
+"""Suppresses log lines that repeat: an outage or an invalid item must not fill the log."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from threading import Lock
 from typing import Final
@@ -24,13 +23,14 @@ from streamer_worker.events import (
     RequestFinished,
     SettleDelayed,
     SettlesResumed,
+    event_name,
 )
 
+# Seconds between two lines of a kind, and between two lines about an item.
 _EVERY: Final = 60.0
-_ITEM_AGAIN: Final = 24 * 3600.0
+_ITEM_EVERY: Final = 24 * 3600.0
 _ITEMS: Final = 10_000
-_WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
-# Each request or connection has its own, so an outage gives hundreds a minute.
+# Emitted for each request or connection, so an outage causes hundreds a minute.
 _THROTTLED: Final = (
     SettleDelayed,
     CheckpointDelayed,
@@ -41,22 +41,23 @@ _THROTTLED: Final = (
 
 
 class LogThrottle:
-    """Passes events on to `log`, a listener, but fewer of those that repeat.
+    """Passes events to `log`, a listener, without those that repeat.
 
-    1. An item that cannot be decoded: once a day for each item and reason.
-    2. Events of a kind that an outage repeats: the first, then one a minute. LogLinesSuppressed
-       precedes the next one that is passed on, and says how many were not.
-    3. When no outcome waits for the table any more, SettlesResumed follows.
+    1. ItemUndecodable: once a day for each item and reason.
+    2. Events that an outage repeats: the first, then one a minute. LogLinesSuppressed with the
+       number of the others precedes the next one.
+    3. When no outcome is delayed any more, SettlesResumed is added.
 
-    It may be called from any thread. Metrics listen for themselves, and count everything.
+    May be called from any thread. Metrics are listeners of their own, and count every event.
     """
 
     def __init__(self, log: Listener, *, clock: Clock) -> None:
         self._log = log
         self._clock = clock
+        # Held for every access to the fields below, by whichever thread emits the event.
         self._lock = Lock()
         self._items: TTLCache[tuple[str, str, str], None] = TTLCache(
-            _ITEMS, _ITEM_AGAIN, timer=clock.steady
+            _ITEMS, _ITEM_EVERY, timer=clock.steady
         )
         self._next: dict[type[Event], float] = {}
         self._suppressed: Counter[type[Event]] = Counter()
@@ -64,11 +65,11 @@ class LogThrottle:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            passed = self._passed(event)
-        for each in passed:
-            self._log(each)
+            events = self._filter(event)
+        for passed in events:
+            self._log(passed)
 
-    def _passed(self, event: Event) -> list[Event]:
+    def _filter(self, event: Event) -> list[Event]:
         match event:
             case ItemUndecodable(table=table, key=key, reason=reason):
                 known = (table, key, reason) in self._items
@@ -76,35 +77,30 @@ class LogThrottle:
                     self._items[table, key, reason] = None
                 return [] if known else [event]
             case RequestFinished(request_id=request_id, outcome=outcome):
-                resumed = self._settles.ended(request_id, self._clock.steady())
-                # An outcome that is given up says so itself, and nothing has resumed.
+                resumed = self._settles.finish(request_id, self._clock.steady())
+                # `unsettled` says that the outcome was given up, so nothing has resumed.
                 return [event] if resumed is None or outcome == "unsettled" else [resumed, event]
             case SettleDelayed(request_id=request_id):
-                passed = self._throttled(event)
-                self._settles.delayed(request_id, self._clock.steady(), logged=bool(passed))
-                return passed
+                events = self._throttle(event)
+                self._settles.delay(request_id, self._clock.steady(), logged=bool(events))
+                return events
             case PushTried(outcome="unresolved") | ClaimTried(outcome="error"):
-                return self._throttled(event)
-        return self._throttled(event) if isinstance(event, _THROTTLED) else [event]
+                return self._throttle(event)
+        return self._throttle(event) if isinstance(event, _THROTTLED) else [event]
 
-    def _throttled(self, event: Event) -> list[Event]:
+    def _throttle(self, event: Event) -> list[Event]:
         kind, now = type(event), self._clock.steady()
         if now < self._next.get(kind, now):
             self._suppressed[kind] += 1
             return []
         self._next[kind] = now + _EVERY
         count = self._suppressed.pop(kind, 0)
-        suppressed = [LogLinesSuppressed(kind=_name(kind), count=count)] if count else []
+        suppressed = [LogLinesSuppressed(kind=event_name(kind), count=count)] if count else []
         return [*suppressed, event]
 
 
-def _name(kind: type[Event]) -> str:
-    """Return the name under which events of a kind are logged."""
-    return _WORD.sub("_", kind.__name__).lower()
-
-
 class _Settles:
-    """The outcomes that wait for the table, from the first until none does."""
+    """The outcomes that are delayed."""
 
     def __init__(self) -> None:
         self._waiting: set[str] = set()
@@ -112,7 +108,8 @@ class _Settles:
         self._count = 0
         self._logged = False
 
-    def delayed(self, request_id: str, now: float, *, logged: bool) -> None:
+    def delay(self, request_id: str, now: float, *, logged: bool) -> None:
+        """Add a request. `logged`: this delay is in the log."""
         if not self._waiting:
             self._began, self._count = now, 0
         if request_id not in self._waiting:
@@ -120,8 +117,8 @@ class _Settles:
             self._count += 1
         self._logged = self._logged or logged
 
-    def ended(self, request_id: str, now: float) -> SettlesResumed | None:
-        """Return the event that ends what has been logged, when this was the last one."""
+    def finish(self, request_id: str, now: float) -> SettlesResumed | None:
+        """Remove a request. Return SettlesResumed if it was the last one and a delay was logged."""
         if request_id not in self._waiting:
             return None
         self._waiting.remove(request_id)

@@ -1,9 +1,8 @@
-"""Structured logs: an event name and fields, from our code, handlers and libraries alike."""
+"""Logs events: the name of the event, and its fields."""
 
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import fields
 from typing import Any, Final
 
@@ -45,6 +44,7 @@ from streamer_worker.events import (
     UnhandledMeasured,
     WorkerFenced,
     WriteFenced,
+    event_name,
 )
 from streamer_worker.handlers.exceptions import Reject, RetryLater
 from streamer_worker.monitoring.worker_log import WorkerLog, configure_logging
@@ -53,8 +53,9 @@ from streamer_worker.sanitize import message_of, sanitized
 
 __all__ = ["LogListener", "WorkerLog", "configure_logging"]
 
-_AS_WANTED: Final = frozenset({"completed", "released", "cancelled", "retried", "snoozed"})
-# None: not told at all. What is not here is INFO.
+# Outcomes that are not a failure of the worker or of its tables.
+_EXPECTED: Final = frozenset({"completed", "released", "cancelled", "retried", "snoozed"})
+# None: never logged. Events that are not listed are INFO.
 _LEVELS: Final[dict[type[Event], int | None]] = {
     CallEnded: None,
     LoopLagMeasured: None,
@@ -93,11 +94,16 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     PushServiceFailed: logging.ERROR,
     StepFailed: logging.ERROR,
 }
-_WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class LogListener:
-    """Logs every event under its name in snake case."""
+    """A listener that logs each event as one line.
+
+    An exception in a field is logged by its type and text, and with its traceback unless it is a
+    StoreError, whose text says everything. May be called from any thread.
+
+    logger: None is the worker's own logger.
+    """
 
     def __init__(self, logger: Any = None) -> None:
         self._logger = logger or get_logger("streamer_worker")
@@ -106,26 +112,23 @@ class LogListener:
         level = _level(event)
         if level is None:
             return
-        told: dict[str, Any] = {}
-        for each in fields(event):
-            value = getattr(event, each.name)
+        values: dict[str, Any] = {}
+        for field in fields(event):
+            value = getattr(event, field.name)
             if isinstance(value, BaseException):
-                told["error_type"] = type(value).__name__
-                if not isinstance(value, StoreError):  # those say all in a line
-                    told["exc_info"] = value
+                values["error_type"] = type(value).__name__
+                if not isinstance(value, StoreError):
+                    values["exc_info"] = value
                 value = sanitized(message_of(value))
             if value is not None:
-                told[each.name] = value
-        self._logger.log(level, _name(event), **told)
-
-
-def _name(event: Event) -> str:
-    return _WORD.sub("_", type(event).__name__).lower()
+                values[field.name] = value
+        self._logger.log(level, event_name(type(event)), **values)
 
 
 def _level(event: Event) -> int | None:
+    """Return the level of an event. None: it is not logged."""
     match event:
-        # A verdict comes perhaps every second; how the attempt ended is told anyway.
+        # A handler may raise these every second. RequestFinished has the outcome.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
             return logging.DEBUG
         case HeartbeatTried(outcome="ok") | WriteFenced(cancelled=True):
@@ -134,6 +137,6 @@ def _level(event: Event) -> int | None:
             return logging.DEBUG
         case PushTried(outcome="unresolved", type=kind) if kind != "progress":
             return logging.WARNING
-        case RequestFinished(outcome=outcome) if outcome in _AS_WANTED:
+        case RequestFinished(outcome=outcome) if outcome in _EXPECTED:
             return logging.INFO
     return _LEVELS.get(type(event), logging.INFO)

@@ -1,4 +1,4 @@
-"""Events -> Prometheus. Labels never hold ids, users or tenants."""
+"""Counts events as Prometheus metrics. Labels never hold ids, users or tenants."""
 
 from __future__ import annotations
 
@@ -42,15 +42,21 @@ from streamer_worker.handlers.definition import Handler
 from streamer_worker.monitoring.metric_families import OTHER, TABLE_NAMES, Families
 from streamer_worker.sanitize import one_line
 
+# Outcomes after which a request has ended, unless another attempt follows.
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "timeout"})
 _SNOOZED: Final = "SNOOZED"
+# Labels of unhandled actions: how many, and their length.
 _NAMED_ACTIONS: Final = 10
 _ACTION_CHARS: Final = 100
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """A listener with a registry of its own. Actions that nobody registered count as `other`."""
+    """A listener that updates the metrics in its own registry. May be called from any thread.
+
+    handlers: the registered handlers, by action. Other actions count as `other`.
+    reaps: whether this worker may reap connections.
+    """
 
     def __init__(
         self, handlers: Mapping[str, Handler], *, clock: Clock, reaps: bool = True
@@ -65,9 +71,9 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         match event:
             case CallEnded() | TryFailed():
-                self._tell_table(event)
+                self._count_call(event)
             case RequestFinished():
-                self._tell_finished(event)
+                self._count_finished(event)
             case SlotsChanged(used=used, total=total):
                 self._page.slots.labels("used").set(used)
                 self._page.slots.labels("free").set(total - used)
@@ -85,24 +91,24 @@ class Metrics:
                 if loop == "poll":
                     self._page.polls.labels("error").inc()
             case _:
-                self._tell_writes(event)
-                self._tell_fleet(event)
-                self._tell_process(event)
+                self._count_writes(event)
+                self._show_fleet(event)
+                self._show_process(event)
 
-    def _tell_finished(self, event: RequestFinished) -> None:
+    def _count_finished(self, event: RequestFinished) -> None:
         action = self._label(event.action)
         self._page.finished.labels(action, event.outcome).inc()
         self._page.duration.labels(action, event.outcome).observe(event.seconds)
-        if event.again:
+        if event.will_retry:
             self._page.retries.labels(action, event.code or _SNOOZED).inc()
         elif event.outcome in _ENDS:
             self._page.attempts.labels(action).observe(event.attempt)
 
-    def _tell_writes(self, event: Event) -> None:
+    def _count_writes(self, event: Event) -> None:
         match event:
-            case ProgressWritten(told=told):
+            case ProgressWritten(reports=reports):
                 self._page.progress.labels("written").inc()
-                self._page.progress.labels("coalesced").inc(max(0, told - 1))
+                self._page.progress.labels("coalesced").inc(max(0, reports - 1))
             case WriteFenced(operation=operation, cancelled=cancelled, settles=settles):
                 if not cancelled:
                     self._page.fenced.labels(operation).inc()
@@ -111,9 +117,9 @@ class Metrics:
             case PushTried(type=kind, outcome=outcome, count=count):
                 self._page.pushes.labels(kind, outcome).inc(count)
             case ConnectionsReaped():
-                self._tell_reaped(event)
+                self._count_reaped(event)
             case ItemUndecodable(table=table):
-                names = (each for each in TABLE_NAMES if table.endswith(each))
+                names = (name for name in TABLE_NAMES if table.endswith(name))
                 self._page.undecodable.labels(next(names, OTHER)).inc()
             case QueueMeasured(status=status, count=count, oldest=oldest):
                 self._page.depth.labels(status).set(count)
@@ -124,7 +130,7 @@ class Metrics:
                 pass
 
     def _show_unhandled(self, counts: Mapping[str, int]) -> None:
-        """Name the actions with the most requests. Names come from producers: there may be any."""
+        """Show the actions with the most requests. Producers may send any names, so limit them."""
         self._page.unhandled.clear()
         shown: Counter[str] = Counter()
         for place, (action, count) in enumerate(Counter(counts).most_common()):
@@ -133,7 +139,7 @@ class Metrics:
         for action, count in shown.items():
             self._page.unhandled.labels(action).set(count)
 
-    def _tell_fleet(self, event: Event) -> None:
+    def _show_fleet(self, event: Event) -> None:
         match event:
             case HeartbeatTried(outcome=outcome):
                 self._page.heartbeats.labels(outcome).inc()
@@ -156,7 +162,7 @@ class Metrics:
             case _:
                 pass
 
-    def _tell_process(self, event: Event) -> None:
+    def _show_process(self, event: Event) -> None:
         match event:
             case LoopLagMeasured(lag=lag):
                 self._page.lag.observe(lag)
@@ -169,28 +175,28 @@ class Metrics:
             case _:
                 pass
 
-    def _tell_table(self, event: CallEnded | TryFailed) -> None:
+    def _count_call(self, event: CallEnded | TryFailed) -> None:
         match event:
             case CallEnded(operation=operation, seconds=seconds, capacity=capacity):
                 self._page.calls.labels(operation).observe(seconds)
-                for each in capacity:
-                    self._page.consumed.labels(each.table, each.index, operation).inc(each.units)
+                for used in capacity:
+                    self._page.consumed.labels(used.table, used.index, operation).inc(used.units)
             case TryFailed(operation=operation, code=code, throttled=throttled):
                 self._page.call_errors.labels(operation, code).inc()
                 if throttled:
                     self._page.throttles.labels(operation).inc()
 
-    def _tell_reaped(self, event: ConnectionsReaped) -> None:
-        would_go = event.found if event.dry_run else 0
+    def _count_reaped(self, event: ConnectionsReaped) -> None:
+        spared = event.found if event.dry_run else 0
         self._page.reaped.labels("deleted").inc(event.deleted)
         self._page.reaped.labels("kept").inc(event.kept)
         self._page.reaped.labels("undecodable").inc(event.undecodable)
-        self._page.reaped.labels("dry_run").inc(would_go)
+        self._page.reaped.labels("dry_run").inc(spared)
         if self._page.last_reaped is not None:
             self._page.last_reaped.set(self._now())
 
     def _begin(self) -> None:
-        """What has never succeeded is as old as this worker."""
+        """Set the times of the last successes to the start of this worker."""
         if not self._began:
             self._began = True
             self._page.last_poll.set(self._now())
@@ -198,7 +204,7 @@ class Metrics:
                 self._page.last_reaped.set(self._now())
 
     def _lead(self, *, leads: bool) -> None:
-        """Who leads no more must not go on telling what it counted last."""
+        """Show whether this worker leads. If it does not, remove its last counts of the queue."""
         self._page.leader.set(leads)
         if not leads:
             self._page.depth.clear()
@@ -212,15 +218,17 @@ class Metrics:
         return self._clock.now().timestamp()
 
 
-def _check_directory(given: str | None) -> None:
-    """Raise StartError if prometheus_client is to keep its numbers in a directory and cannot."""
-    if given is not None and not (Path(given).is_dir() and os.access(given, os.W_OK | os.X_OK)):
+def _check_directory(directory: str | None) -> None:
+    """Raise StartError if prometheus_client would write to a directory, and cannot."""
+    if directory is None:
+        return
+    if not (Path(directory).is_dir() and os.access(directory, os.W_OK | os.X_OK)):
         raise StartError(
-            "metrics cannot be kept:",
+            "metrics cannot be written:",
             [
                 (
-                    f"{_DIRECTORY}: {given!r} is not a directory that can be written to;"
-                    " create it, or unset the variable, which a worker does not need"
+                    f"{_DIRECTORY}: {directory!r} is not a writable directory;"
+                    " create it, or unset the variable: the worker does not need it"
                 )
             ],
         )

@@ -1,4 +1,4 @@
-"""What systemd is told: that the worker is ready, what it does, that it lives, that it stops."""
+"""Notifies systemd of the worker's state, and feeds the watchdog of its unit."""
 
 from __future__ import annotations
 
@@ -17,35 +17,47 @@ from streamer_worker.events import (
 )
 from streamer_worker.monitoring.health import Health
 
-_STATUS_EVERY: Final = 5.0
+# Seconds between two notifications. A watchdog is fed at least three times in its interval.
+_NOTIFY_EVERY: Final = 5.0
 _FEEDS_PER_WATCHDOG: Final = 3
 _SHORTEST: Final = 0.02
+# Seconds that sending may block, and that the worker asks for beyond its own limits.
 _SEND_WITHIN: Final = 1.0
 _MARGIN: Final = 5.0
 _MICROSECONDS: Final = 1_000_000
 
 
 class Systemd:
-    """A listener, and a context. In it, the service manager is told, where one has started us
-    (sd_notify(3)). The watchdog is fed by a thread, and only while `health` says that the worker
-    lives: a plain timer would keep a frozen one. `ends_within`: the longest end, in seconds.
+    """A listener, and a context in which a thread notifies systemd (sd_notify(3)).
+
+    Without the variable NOTIFY_SOCKET it does nothing. The watchdog is fed only while `health`
+    says that the worker is alive: fed by a timer alone, a blocked worker would never be ended.
+
+    ends_within: seconds that the worker needs to stop, at most.
+
+    Events come from the worker's loop and from the heartbeat thread. The systemd thread reads
+    the fields that they write, without a lock: each is assigned whole.
     """
 
     def __init__(self, *, health: Health, ends_within: float) -> None:
         self._health = health
         self._ends_within = ends_within
-        # They are not meant for the processes of handlers.
+        # Removed from the environment: the processes of handlers must not inherit them.
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         self._watchdog = _watchdog()
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._channel.settimeout(_SEND_WITHIN)
         self._thread = threading.Thread(target=self._run, name="systemd", daemon=True)
-        self._news = threading.Event()
+        # Set by the other threads to wake the systemd thread, which clears it.
+        self._wakeup = threading.Event()
+        # Written by `__exit__`.
         self._ended = False
+        # Written by the worker's loop, `_queue` also by the heartbeat thread.
         self._ready = False
         self._stopping = False
         self._slots = ""
         self._queue: dict[str, str] = {}
+        # Of the systemd thread alone.
         self._sent: set[str] = set()
 
     def __enter__(self) -> None:
@@ -55,7 +67,7 @@ class Systemd:
     def __exit__(self, *_: object) -> None:
         if self._address:
             self._ended = True
-            self._news.set()
+            self._wakeup.set()
             self._thread.join()
         self._channel.close()
 
@@ -63,14 +75,14 @@ class Systemd:
         match event:
             case WorkerStarted():
                 self._ready = True
-                self._news.set()
+                self._wakeup.set()
             case WorkerDraining():
                 self._stopping = True
-                self._news.set()
+                self._wakeup.set()
             case SlotsChanged(used=used, total=total):
                 self._slots = f"{used} of {total} slots used"
             case QueueMeasured(status=status, count=count, more=more):
-                # A new one each time: the thread may be looking at the old one.
+                # A new dict each time: the systemd thread may be reading the old one.
                 self._queue = {**self._queue, status: f"{count}{'+' if more else ''} {status}"}
             case FleetObserved(leads=False):
                 self._queue = {}
@@ -78,24 +90,25 @@ class Systemd:
                 pass
 
     def _run(self) -> None:
-        every = _STATUS_EVERY
+        """Notify systemd until the context ends. Runs on the systemd thread."""
+        every = _NOTIFY_EVERY
         if self._watchdog is not None:
             every = max(_SHORTEST, min(every, self._watchdog / _FEEDS_PER_WATCHDOG))
         last = False
         while not last:
             last = self._ended
-            self._tell()
+            self._notify()
             if not last:
-                self._news.wait(every)
-                self._news.clear()
+                self._wakeup.wait(every)
+                self._wakeup.clear()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         reasons = self._health.why_not_alive()
         if self._ready:
             self._send_once("READY=1")
         if self._stopping:
-            usec = round((self._ends_within + _MARGIN) * _MICROSECONDS)
-            self._send_once(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={usec}")
+            microseconds = round((self._ends_within + _MARGIN) * _MICROSECONDS)
+            self._send_once(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={microseconds}")
         self._send("\n".join([f"STATUS={self._status(reasons)}", *self._feed(reasons)]))
 
     def _feed(self, reasons: list[str]) -> list[str]:
@@ -114,17 +127,18 @@ class Systemd:
     def _send(self, text: str) -> bool:
         try:
             self._channel.sendto(text.encode(), _path(self._address))
-        except OSError:  # the manager is away for a moment, or the socket is none
+        except OSError:  # systemd restarts, or the address is not a socket
             return False
         return True
 
 
 def _path(address: str) -> str:
+    """Return the address as `sendto` needs it: @ stands for an abstract socket."""
     return f"\0{address[1:]}" if address.startswith("@") else address
 
 
 def _watchdog() -> float | None:
-    """Return the watchdog's time in seconds, if it is meant for this process."""
+    """Return the watchdog's interval in seconds. None: there is none for this process."""
     microseconds = os.environ.pop("WATCHDOG_USEC", "")
     process = os.environ.pop("WATCHDOG_PID", "")
     if not microseconds.isdecimal() or process not in {"", str(os.getpid())}:

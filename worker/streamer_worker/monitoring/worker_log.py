@@ -17,13 +17,15 @@ from streamer_worker.monitoring.log_text import INDENT, add_extra, escape
 from streamer_worker.own_logger import set_logger_factory
 from streamer_worker.settings import QUIET, LogSettings
 
-# The last of the shared processors, which need no logger: time, exception, escapes.
+# The number of shared processors, from the end, that need no logger: time, exception, escape.
 _PLAIN: Final = 3
 
 
 class WorkerLog:
-    """The log of this process. Lines of the worker itself pass neither through the root logger
-    nor through structlog's configuration, so no plugin can redirect, silence or extend them.
+    """The log of this process.
+
+    The worker's own lines bypass the root logger and the configuration of structlog, so no plugin
+    can redirect, silence or extend them.
     """
 
     def __init__(self, settings: LogSettings, stream: TextIO | None) -> None:
@@ -43,7 +45,7 @@ class WorkerLog:
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor that lines are written to, if there is one."""
+        """The file descriptor that lines are written to, None if there is none."""
         return self._stream.descriptor if isinstance(self._stream, LogStream) else None
 
     def logger(self, name: str) -> structlog.stdlib.BoundLogger:
@@ -58,8 +60,8 @@ class WorkerLog:
         return logger
 
     def take_over(self) -> None:
-        """Send the lines of handlers and libraries here, too: those of structlog and those of the
-        standard library's loggers. Undo what plugins configured when they were imported.
+        """Write the lines of handlers and libraries to this log, too, from structlog and from the
+        standard library. Reset what plugins have configured at their import.
         """
         structlog.reset_defaults()
         structlog.configure(
@@ -93,17 +95,19 @@ class WorkerLog:
             self._stream.close()
 
     def _plain(self, record: logging.LogRecord, event: dict[str, Any]) -> str:
-        """Return the line for an event, by nothing that a plugin can replace."""
-        text: Any = {"level": record.levelname.lower(), "logger": record.name, **event}
+        """Return the line for an event. Uses nothing that a plugin can replace."""
+        line: Any = {"level": record.levelname.lower(), "logger": record.name, **event}
         for processor in (*self._shared[-_PLAIN:], self._renderer):
-            text = processor(None, "", text)
-        return str(text)
+            line = processor(None, "", line)
+        return str(line)
 
 
 def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) -> WorkerLog:
-    """Log to `stream` (stderr), JSON or console, from now on, and return the log.
+    """Configure the logging of this process, and return its log.
 
-    A process without stderr logs nothing. Call `take_over` again after plugins were imported.
+    stream: None is stderr. A process without stderr logs nothing.
+
+    Call `take_over` again after plugins were imported.
     """
     log = WorkerLog(settings, stream or sys.stderr)
     log.take_over()
@@ -112,9 +116,9 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
 
 
 class LineHandler(logging.Handler):
-    """Writes records to a stream, one line each. Never raises, and writes to no other stream.
+    """Writes each record as one line to a stream. Never raises, and writes to no other stream.
 
-    `plain` returns a line when the formatter cannot, and for what the handler itself reports.
+    plain: makes a line if the formatter raises, and for the handler's own records.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class LineHandler(logging.Handler):
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record) + "\n"
-        except Exception as error:  # noqa: BLE001  arguments that do not fit are the caller's
+        except Exception as error:  # noqa: BLE001  the caller's arguments may not fit
             # Without the arguments, which the standard library would print.
             event = {"event": record.msg, "log_error": type(error).__name__}
             return self._plain(record, event) + "\n"
@@ -193,7 +197,7 @@ def _is_sensitive(name: str) -> bool:
 
 
 def _is_not_sensitive(record: logging.LogRecord) -> bool:
-    """Hold back what AWS clients log of their requests, whatever level a plugin gave them."""
+    """Reject what AWS clients log below WARNING, which contains requests, at any logger level."""
     return record.levelno >= logging.WARNING or not _is_sensitive(record.name)
 
 
@@ -205,9 +209,10 @@ def _reset_loggers() -> None:
 
 
 def hold_sensitive_loggers(level: int = logging.WARNING) -> None:
-    """Set the loggers of AWS clients to WARNING, without handlers of their own, and make each drop
-    what is below. That holds also if a plugin lowers their levels later. Loggers that are made
-    after this call are not held.
+    """Make the loggers of AWS clients drop all records below WARNING, and remove their handlers.
+
+    This holds if a plugin lowers their levels later. Loggers created after this call are not
+    included.
     """
     for name in (*QUIET, *list(logging.root.manager.loggerDict)):
         if _is_sensitive(name):

@@ -1,1 +1,1 @@
-"""Telling connections what they wait for."""
+"""Pushes progress and outcomes of requests to WebSocket connections."""

@@ -1,4 +1,4 @@
-"""The messages to the connections of a request."""
+"""Makes the messages about a request, and passes them to the push service."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _CANCELLED_TEXT: Final = "the request was cancelled"
 
 
 class Announcer:
-    """Hands messages about requests to the push thread. Nothing here waits or raises.
+    """Announces progress and ends of requests to their connections. It never raises.
 
-    An end is announced only when the table has it.
+    Callers announce an end only after it was written to the table.
     """
 
     def __init__(self, *, push: Push, clock: Clock) -> None:
@@ -25,6 +25,7 @@ class Announcer:
         self._clock = clock
 
     def progressed(self, request: AsyncRequest, newest: Progress) -> None:
+        """Announce progress. Without a fraction, the fraction at the claim is used."""
         self._push(
             ProgressMessage(
                 request_id=request.request_id,
@@ -49,9 +50,13 @@ class Announcer:
     async def failed_in_table(
         self, requests: RequestQueue, request_id: str, *, code: str, text: str
     ) -> None:
-        """Tell of a failure that the table has, of which no more is at hand than the id."""
+        """Announce a failure that was written for a request of which only the id is known.
+
+        Reads the request for its connection, code and text. If that fails, `code` and `text` are
+        used, and only subscribed connections get the message.
+        """
         connection_id = None
-        with suppress(StoreError):  # without its own connection those subscribed are told
+        with suppress(StoreError):
             request = await requests.get(request_id)
             connection_id = request.connection_id
             code, text = request.error_code or code, request.error or text

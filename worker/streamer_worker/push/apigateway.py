@@ -1,4 +1,4 @@
-"""API Gateway's management API: the only place that posts to connections."""
+"""Posts to connections through the management API of API Gateway."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from streamer_worker.push.errors import Gone, PushError, PushFailed
 
 _OK: Final = 200
 _GONE: Final = 410
-_MOST_ENDPOINTS: Final = 32
+# Clients that are kept open, besides those in use.
+_MAX_CLIENTS: Final = 32
 
 
 @dataclass(slots=True)
 class _Client:
-    client: Any
+    """The client of one endpoint, and how many of its calls are under way."""
+
+    api: Any
     stack: AsyncExitStack
     calls: int = 0
 
@@ -38,11 +41,11 @@ class RedirectRefused(aiohttp.ClientError):
 async def _refuse_redirect(
     _session: aiohttp.ClientSession, _context: object, redirect: aiohttp.TraceRequestRedirectParams
 ) -> None:
-    raise RedirectRefused(f"it answered with a redirect ({redirect.response.status})")
+    raise RedirectRefused(f"the endpoint answered with a redirect ({redirect.response.status})")
 
 
 class _DirectSession(AIOHTTPSession):
-    """Follows no redirect: the host that it names is on no list of those that may be called."""
+    """Refuses redirects: their target has not passed the allow-list of hosts."""
 
     async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
         session: aiohttp.ClientSession = await super()._get_session(proxy_url)  # type: ignore[misc]
@@ -55,12 +58,19 @@ class _DirectSession(AIOHTTPSession):
 
 
 class Poster:
-    """Posts, with one client for each endpoint. Those used longest ago are closed."""
+    """A Post with one client for each endpoint. The clients used least recently are closed.
+
+    It belongs to the event loop that opened it.
+    """
 
     def __init__(
         self, *, session: AioSession, config: AioConfig, region: str | None, wait: float
     ) -> None:
-        """`wait`: how long a post waits for a credential program, in seconds."""
+        """Create a poster. It opens each client when it first needs it.
+
+        region: for endpoints whose name has none.
+        wait: seconds for which a post waits for a credential program.
+        """
         self._session = session
         self._wait = wait
         self._programs: CredentialPrograms | None = None
@@ -70,43 +80,46 @@ class Poster:
         self._opening = anyio.Lock()
 
     async def __call__(self, url: str, connection_id: str, data: bytes) -> None:
-        """Post to a connection. Raises Gone; PushFailed for each other answer that does not say
-        that the message was taken.
+        """Post to a connection.
+
+        Raises Gone if API Gateway says that the connection is closed, and PushFailed for every
+        other answer that does not confirm the message.
         """
         try:
-            kept = await self._client(url)
+            client = await self._client(url)
             try:
-                answer = await kept.client.post_to_connection(ConnectionId=connection_id, Data=data)
+                answer = await client.api.post_to_connection(ConnectionId=connection_id, Data=data)
             finally:
-                kept.calls -= 1
+                client.calls -= 1
         except ClientError as error:
             raise _failure(error) from error
         except TimeoutError as error:
             raise PushFailed("timeout") from error
-        except Exception as error:  # whatever botocore meets in an answer that it cannot read
+        except Exception as error:  # botocore raises anything for a bad answer
             cause = error.__context__ if isinstance(error.__context__, RedirectRefused) else error
             raise PushFailed(type(cause).__name__, str(cause)) from error
-        if not _is_taken(answer):
-            raise PushFailed("unexpected", "something other than API Gateway answered")
+        if not _is_accepted(answer):
+            raise PushFailed("unexpected", "the answer does not come from API Gateway")
 
     async def close(self) -> None:
+        """Close all clients and end the credential programs."""
         if self._programs is not None:
             await self._programs.close()
-        for kept in self._clients.values():
-            await kept.stack.aclose()
+        for client in self._clients.values():
+            await client.stack.aclose()
         self._clients.clear()
 
     async def _client(self, url: str) -> _Client:
-        """Return the endpoint's client, with one more call of it noted."""
-        kept = self._clients.pop(url, None)
-        if kept is None:
-            async with self._opening:  # it may wait for credentials: who comes meanwhile shares it
-                kept = self._clients.pop(url, None) or await self._open(url)
-                self._clients[url] = kept
+        """Return the client of an endpoint, and count a call of it. The caller counts it off."""
+        client = self._clients.pop(url, None)
+        if client is None:
+            async with self._opening:  # opening may wait for credentials; others share it
+                client = self._clients.pop(url, None) or await self._open(url)
+                self._clients[url] = client
                 await self._close_idle()
-        self._clients[url] = kept  # the last is the one used last
-        kept.calls += 1
-        return kept
+        self._clients[url] = client  # in the order of the last use
+        client.calls += 1
+        return client
 
     async def _open(self, url: str) -> _Client:
         stack = AsyncExitStack()
@@ -123,26 +136,26 @@ class Poster:
         return _Client(await stack.enter_async_context(opened), stack)
 
     async def _close_idle(self) -> None:
-        for url, kept in list(self._clients.items())[:-_MOST_ENDPOINTS]:
-            if not kept.calls:
+        for url, client in list(self._clients.items())[:-_MAX_CLIENTS]:
+            if not client.calls:
                 del self._clients[url]
-                await kept.stack.aclose()
+                await client.stack.aclose()
 
 
 def _failure(error: ClientError) -> PushError:
     answer: dict[str, Any] = dict(error.response)
     status = _metadata(answer).get("HTTPStatusCode", 0)
     code = str(answer.get("Error", {}).get("Code") or status)
-    # A 410 of a proxy must not remove a connection: API Gateway's bears one of these.
+    # A 410 from a proxy must not delete a connection: it has neither of these.
     if code == "GoneException" or (status == _GONE and _metadata(answer).get("RequestId")):
         return Gone("the connection is closed")
     return PushFailed(str(status or code), f"{code}: {error}")
 
 
-def _is_taken(answer: dict[str, Any]) -> bool:
-    """Whether the answer is API Gateway's: it bears a request id.
+def _is_accepted(answer: dict[str, Any]) -> bool:
+    """Whether the answer comes from API Gateway: it has a request id.
 
-    Emulators send none. Their answer has no body, where a page of a proxy has one.
+    Emulators send no request id, but their answer has no body. A page of a proxy has one.
     """
     metadata = _metadata(answer)
     empty = metadata.get("HTTPHeaders", {}).get("content-length") == "0"
@@ -150,16 +163,19 @@ def _is_taken(answer: dict[str, Any]) -> bool:
 
 
 def _metadata(answer: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = answer.get("ResponseMetadata", {})
-    return found
+    metadata: dict[str, Any] = answer.get("ResponseMetadata", {})
+    return metadata
 
 
 @asynccontextmanager
 async def open_poster(
     *, region: str | None, seconds: float, max_concurrent_posts: int
 ) -> AsyncIterator[Poster]:
-    """Give a poster for as long as the context. Each post has `seconds`; `region` signs for
-    endpoints whose names tell none. Runs on asyncio only.
+    """Open a poster for as long as the context. Runs on asyncio only.
+
+    region: signs for endpoints whose name has no region.
+    seconds: limit for connecting, and for the answer.
+    max_concurrent_posts: size of each client's connection pool.
     """
     session = get_session()
     config = AioConfig(

@@ -1,4 +1,4 @@
-"""Which endpoints may be called (pure)."""
+"""The allow-list of endpoints (pure)."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ _AWS: Final = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com
 
 
 def url_of(endpoint: str, hosts: Iterable[str]) -> str:
-    """Return where to post to the connections of an endpoint: `https://host/stage`.
+    """Return the URL to post to for a connection's endpoint: `https://host/stage`.
 
-    `wss://`, `https://` and no scheme are the same. `hosts` are names, with a port where it is
-    not 443; `*` stands for one label. Raises PushRefused for all that is not on the list, or is
-    not plainly a host and a path.
+    endpoint: a host and a path, with the scheme `wss://`, `https://` or none.
+    hosts: allowed host names, with a port where it is not 443. `*` matches one label.
+
+    Raises PushRefused if the host is not allowed, or if the endpoint has more than these parts.
     """
     text = endpoint if "://" in endpoint else f"https://{endpoint}"
     try:
         parts = urlsplit(text)
     except ValueError as error:
-        raise PushRefused(f"its endpoint is no URL: {error}") from error
+        raise PushRefused(f"the endpoint is not a URL: {error}") from error
     host = parts.netloc.lower()
-    # What is parsed must be all there is: a browser and a library may read oddities otherwise.
+    # Nothing may be left out of these parts: libraries differ in how they parse the rest.
     if text.lower() != f"{parts.scheme}://{host}{parts.path}".lower():
-        raise PushRefused("its endpoint is more than a host and a path")
+        raise PushRefused("the endpoint has more than a host and a path")
     if parts.scheme not in _SCHEMES:
-        raise PushRefused(f"its endpoint has the scheme {parts.scheme!r}")
-    if not _HOST.fullmatch(host) or not any(_fits(host, each.lower()) for each in hosts):
-        raise PushRefused("its host is not on the list of those that may be called")
+        raise PushRefused(f"the endpoint has the scheme {parts.scheme!r}, not https or wss")
+    if not _HOST.fullmatch(host) or not any(_matches(host, allowed.lower()) for allowed in hosts):
+        raise PushRefused("the host of the endpoint is not in notifier.hosts")
     if not _PATH.fullmatch(parts.path) or ".." in parts.path:
-        raise PushRefused("its endpoint has an odd path")
+        raise PushRefused("the path of the endpoint has characters that are not allowed")
     return f"https://{host}{parts.path.rstrip('/')}"
 
 
 def region_of(url: str) -> str | None:
-    """Return the AWS region that the host's name has; None for a domain of one's own."""
-    found = _AWS.fullmatch(urlsplit(url).netloc)
-    return found and found.group(1)
+    """Return the AWS region in the host's name, None for a custom domain."""
+    match = _AWS.fullmatch(urlsplit(url).netloc)
+    return match and match.group(1)
 
 
-def _fits(host: str, pattern: str) -> bool:
-    labels, wanted = host.split("."), pattern.split(".")
-    if len(labels) != len(wanted):
+def _matches(host: str, pattern: str) -> bool:
+    labels, patterns = host.split("."), pattern.split(".")
+    if len(labels) != len(patterns):
         return False
     return all(
-        label == want or (want == "*" and label.isascii() and _is_label(label))
-        for label, want in zip(labels, wanted, strict=True)
+        label == wanted or (wanted == "*" and label.isascii() and _is_label(label))
+        for label, wanted in zip(labels, patterns, strict=True)
     )
 
 

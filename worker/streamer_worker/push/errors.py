@@ -1,4 +1,4 @@
-"""Why a message did not arrive."""
+"""Errors of a post to a connection."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ class PushError(Exception):
 
 
 class Gone(PushError):
-    """The connection is closed."""
+    """The connection is closed, for good."""
 
 
 class PushRefused(PushError):
-    """We do not call this endpoint."""
+    """The endpoint must not be called."""
 
 
 class PushFailed(PushError):
-    """It may work another time. `code` is a word to count by."""
+    """The post failed, and may succeed later.
+
+    `code` is the reason in one word: an HTTP status, or the name of an exception.
+    """
 
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(message or code)

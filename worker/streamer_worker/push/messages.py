@@ -1,4 +1,4 @@
-"""What a connection is told, and how it is written (pure)."""
+"""The messages that are pushed to connections, and their JSON (pure)."""
 
 from __future__ import annotations
 
@@ -15,41 +15,66 @@ from streamer_store import EventType
 # Amazon API Gateway quotas: the largest payload of a WebSocket message.
 MAX_BYTES: Final = 128 * 1024
 _PERCENT_DIGITS: Final = 2
-# A character is twelve bytes at most, as a pair of escapes.
-_MOST_CHARS: Final = MAX_BYTES // 32
+# A character takes twelve bytes at most, as a pair of escapes.
+_MAX_CHARS: Final = MAX_BYTES // 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressMessage:
-    """`connection_id` is the request's own connection, None where nobody knows it."""
+class _Message:
+    """The fields of every message.
 
-    type: ClassVar[EventType] = EventType.PROGRESS
+    request_id: the request that the message is about.
+    connection_id: the request's own connection. None: it has none, or it is unknown.
+    at: time of the message.
+    """
+
+    type: ClassVar[EventType]
 
     request_id: str
     connection_id: str | None
     at: datetime
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the request has ended."""
+        return self.type is not EventType.PROGRESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressMessage(_Message):
+    """The progress of a request.
+
+    fraction: 0 to 1.
+    message: text of the handler.
+    details: further values of the handler.
+    """
+
+    type: ClassVar[EventType] = EventType.PROGRESS
+
     fraction: float
     message: str | None
     details: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompleteMessage:
+class CompleteMessage(_Message):
+    """A request has completed, with this result."""
+
     type: ClassVar[EventType] = EventType.COMPLETE
 
-    request_id: str
-    connection_id: str | None
-    at: datetime
     result: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorMessage:
+class ErrorMessage(_Message):
+    """A request has failed or was cancelled.
+
+    code: error code, for programs.
+    text: error text, for people.
+    """
+
     type: ClassVar[EventType] = EventType.ERROR
 
-    request_id: str
-    connection_id: str | None
-    at: datetime
     code: str
     text: str
 
@@ -58,50 +83,62 @@ Message = ProgressMessage | CompleteMessage | ErrorMessage
 
 
 def encode(message: Message) -> bytes:
-    """Return the JSON that clients know. What makes it longer than 128 KB is left out, and the
-    message says so.
+    """Return the JSON that is posted, of MAX_BYTES at most.
+
+    If it would be longer, fields are removed or cut:
+
+    1. Progress loses its details, and its text is cut. `metadata_omitted` is true.
+    2. A completion loses its result. `result_omitted` is true.
+    3. The code and the text of an error are cut.
     """
     match message:
         case ProgressMessage():
-            return _progress(message)
-        case CompleteMessage(result=result):
-            whole = _json(message, success=True, result=result)
-            if len(whole) <= MAX_BYTES:
-                return whole
-            return _json(message, success=True, result=None, result_omitted=True)
-    return _error(message)
+            return _encode_progress(message)
+        case CompleteMessage():
+            return _encode_complete(message)
+        case ErrorMessage():
+            return _encode_error(message)
 
 
-def _error(told: ErrorMessage) -> bytes:
-    whole = _json(told, error={"code": told.code, "message": told.text})
-    if len(whole) <= MAX_BYTES:
-        return whole
+def _encode_progress(message: ProgressMessage) -> bytes:
+    percentage = round(100 * message.fraction, _PERCENT_DIGITS)
+    text = message.message or ""
+    data = _json(message, percentage=percentage, message=text, metadata=message.details or {})
+    if len(data) <= MAX_BYTES:
+        return data
+    text = text[:_MAX_CHARS]
+    return _json(message, percentage=percentage, message=text, metadata={}, metadata_omitted=True)
+
+
+def _encode_complete(message: CompleteMessage) -> bytes:
+    data = _json(message, success=True, result=message.result)
+    if len(data) <= MAX_BYTES:
+        return data
+    return _json(message, success=True, result=None, result_omitted=True)
+
+
+def _encode_error(message: ErrorMessage) -> bytes:
+    data = _json(message, error={"code": message.code, "message": message.text})
+    if len(data) <= MAX_BYTES:
+        return data
     # Another program may have written a text of any length into the table.
-    return _json(told, error={"code": told.code[:_MOST_CHARS], "message": told.text[:_MOST_CHARS]})
-
-
-def _progress(told: ProgressMessage) -> bytes:
-    percentage = round(100 * told.fraction, _PERCENT_DIGITS)
-    text = told.message or ""
-    whole = _json(told, percentage=percentage, message=text, metadata=told.details or {})
-    if len(whole) <= MAX_BYTES:
-        return whole
-    shorter = text[:_MOST_CHARS]
-    return _json(told, percentage=percentage, message=shorter, metadata={}, metadata_omitted=True)
+    code, text = message.code[:_MAX_CHARS], message.text[:_MAX_CHARS]
+    return _json(message, error={"code": code, "message": text})
 
 
 def _json(message: Message, /, **fields: Any) -> bytes:
-    whole = {
+    document = {
         "type": message.type.value,
         "request_id": message.request_id,
         **fields,
         "timestamp": int(message.at.timestamp()),
     }
-    text = json.dumps(whole, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(document, default=_to_json, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
 
 
-def _plain(value: object) -> Any:
+def _to_json(value: object) -> Any:
+    """Convert a value of the table that JSON does not have."""
     match value:
         case Decimal():
             return float(value)
@@ -111,4 +148,4 @@ def _plain(value: object) -> Any:
             return sorted(value)
         case Mapping():
             return dict(value)
-    raise TypeError(f"{type(value).__name__} is not what a table holds")
+    raise TypeError(f"{type(value).__name__} is not a type that a table can hold")

@@ -1,4 +1,4 @@
-"""From a message to all who want it: whom to tell, and one outbox for each connection."""
+"""Delivers each message to its recipients, with one outbox for each connection."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskGroup
 from cachetools import LRUCache
 
-from streamer_store import (
-    Clock,
-    Connection,
-    ConnectionStore,
-    EventType,
-    StoreError,
-    SubscriptionStore,
-)
+from streamer_store import Clock, Connection, ConnectionStore, StoreError, SubscriptionStore
 from streamer_worker.events import (
     ConnectionSuspended,
     EndpointRefused,
@@ -38,39 +31,64 @@ from streamer_worker.settings import NotifierSettings
 if TYPE_CHECKING:
     import random
 
-REST: Final = 30.0
+# Seconds.
+SUSPENDED_FOR: Final = 30.0
 GIVE_UP_AFTER: Final = 60.0
-_MOST: Final = 10_000
 _PROGRESS_EVERY: Final = 0.1
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
+# Requests, and connections, that may have messages waiting.
+_MOST: Final = 10_000
 
 
 class Post(Protocol):
+    """Posts to connections: the management API of API Gateway, or a test."""
+
     async def __call__(self, url: str, connection_id: str, data: bytes) -> None:
-        """Raises Gone; PushFailed."""
+        """Post `data` to a connection of the API at `url`.
+
+        Raises Gone if the connection is closed, and PushFailed if the post may succeed later.
+        """
         ...
 
 
 @dataclass(slots=True)
 class _Topic:
-    """What is to be told of one request: its newest progress, or its end. `ended` is set when
-    that is there; `rests` is whether nothing else is worth doing now.
+    """The messages of one request whose recipients are not determined yet.
+
+    next: the newest progress, or the final message.
+    ended: set once a final message was offered.
+    suspended: the task of the topic waits until it may take newer progress.
     """
 
-    progress: Message | None = None
-    end: Message | None = None
+    next: Message | None = None
     ended: anyio.Event = field(default_factory=anyio.Event)
     suspended: bool = False
 
+    def offer(self, message: Message) -> None:
+        """Replace the waiting message. Progress does not replace a final message."""
+        if message.is_final:
+            self.next = message
+            self.ended.set()
+            self.suspended = False
+        elif self.next is None or not self.next.is_final:
+            self.next = message
+
     def take(self) -> Message | None:
-        message, self.progress, self.end = self.end or self.progress, None, None
+        message, self.next = self.next, None
         return message
 
 
 class Notifier(AsyncContextManagerMixin):
-    """A context, which gives up what is under way when it ends. `offer` neither waits nor
-    raises; nothing that a connection does delays another one.
+    """Pushes the messages that are offered to it, while its context is open.
+
+    A message passes two tasks: that of its request determines the recipients and puts the message
+    into their outboxes, and that of each connection posts what is in its outbox, one message after
+    another. So a slow connection delays no other connection. A final message is tried again for
+    GIVE_UP_AFTER seconds, progress is not.
+
+    Not thread-safe: all methods are called on the event loop that entered the context. Leaving
+    the context cancels the deliveries under way: call `flush` before.
     """
 
     def __init__(
@@ -98,9 +116,10 @@ class Notifier(AsyncContextManagerMixin):
         self._rng = rng
         self._topics: dict[str, _Topic] = {}
         self._outboxes: dict[str, Outbox] = {}
-        self._records: LRUCache[str, FailureStreak] = LRUCache(_MOST)
+        # Connections whose last post has failed.
+        self._streaks: LRUCache[str, FailureStreak] = LRUCache(_MOST)
         self._posts = anyio.CapacityLimiter(settings.max_concurrent_posts)
-        # Those that failed lately wait for each other, not the others for them.
+        # Posts to those connections have their own limit, so that they do not delay others.
         self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
         self._next_progress = clock.steady()
         self._changed = anyio.Event()
@@ -113,143 +132,142 @@ class Notifier(AsyncContextManagerMixin):
             self._tasks.cancel_scope.cancel()
 
     def offer(self, message: Message) -> None:
-        """Take a message. Newer progress replaces older; an end replaces both."""
+        """Accept a message. Neither waits nor raises.
+
+        Newer progress of a request replaces older progress, a final message replaces both. A
+        message is dropped if too many requests have messages waiting.
+        """
         topic = self._topics.get(message.request_id)
         if topic is None:
-            if len(self._topics) >= _most_for(message):
-                self._tell(message, "dropped")
+            if len(self._topics) >= _capacity_for(message):
+                self._emit_tried(message, "dropped")
                 return
             topic = self._topics[message.request_id] = _Topic()
-            self._tasks.start_soon(self._follow, message.request_id, topic)
-        if message.type is EventType.PROGRESS:
-            if topic.end is not None:
-                return
-            topic.progress = message
-        else:
-            topic.progress, topic.end = None, message
-            topic.ended.set()
-            topic.suspended = False
+            self._tasks.start_soon(self._distribute, message.request_id, topic)
+        topic.offer(message)
 
     async def flush(self, seconds: float) -> None:
-        """Wait, at most so long, until all that was offered has been tried."""
+        """Wait until every message has been tried once, for `seconds` at most."""
         with anyio.move_on_after(seconds):
             while not (
-                all(each.suspended for each in self._topics.values())
-                and all(each.tried for each in self._outboxes.values())
+                all(topic.suspended for topic in self._topics.values())
+                and all(outbox.tried for outbox in self._outboxes.values())
             ):
                 changed = self._changed
                 await changed.wait()
 
-    async def _follow(self, request_id: str, topic: _Topic) -> None:
-        """Hand each message of a request to the outboxes of those who want it."""
+    async def _distribute(self, request_id: str, topic: _Topic) -> None:
+        """Put the messages of a request into the outboxes of their recipients."""
         try:
             while (message := topic.take()) is not None:
-                told = await self._hand_over(message)
-                if message.type is EventType.PROGRESS:
-                    await self._rest(topic, told)
+                recipients = await self._put_into_outboxes(message)
+                if not message.is_final:
+                    await self._pause_progress(topic, recipients)
         finally:
             del self._topics[request_id]
-            self._tell_changed()
+            self._notify_changed()
 
-    async def _hand_over(self, message: Message) -> int:
-        """Put a message into the outboxes, and return into how many."""
+    async def _put_into_outboxes(self, message: Message) -> int:
+        """Put a message into the outboxes of its recipients, and return their number."""
         try:
             data = encode(message)
             connections = await self._recipients.of(message, self._tasks)
             for connection in connections:
                 self._put(connection, message, data)
         except StoreError as error:
-            self._tell(message, "unresolved", type(error).__name__)
-        except Exception as error:  # noqa: BLE001  other requests are told all the same
+            self._emit_tried(message, "unresolved", type(error).__name__)
+        except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
             self._events.emit(StepFailed(loop="push", error=error))
         else:
             return len(connections)
         return 0
 
-    async def _rest(self, topic: _Topic, told: int) -> None:
-        """Take no newer progress until that many can have had this one, or the end has come."""
+    async def _pause_progress(self, topic: _Topic, recipients: int) -> None:
+        """Wait until the progress rate allows newer progress, or a final message was offered."""
         topic.suspended = True
-        self._tell_changed()
-        with anyio.move_on_after(max(_PROGRESS_EVERY, told / self._settings.progress_rate)):
+        self._notify_changed()
+        with anyio.move_on_after(max(_PROGRESS_EVERY, recipients / self._settings.progress_rate)):
             await topic.ended.wait()
         topic.suspended = False
 
     def _put(self, connection: Connection, message: Message, data: bytes) -> None:
         outbox = self._outboxes.get(connection.connection_id)
         if outbox is None:
-            if len(self._outboxes) >= _most_for(message):
-                self._tell(message, "dropped")
+            if len(self._outboxes) >= _capacity_for(message):
+                self._emit_tried(message, "dropped")
                 return
             outbox = self._outboxes[connection.connection_id] = Outbox(connection)
-            self._tasks.start_soon(self._empty, outbox)
-        letter = Delivery(message, data, self._clock.steady() + GIVE_UP_AFTER)
-        for each in outbox.put(letter):
-            self._tell(each.message, "dropped")
+            self._tasks.start_soon(self._deliver, outbox)
+        delivery = Delivery(message, data, self._clock.steady() + GIVE_UP_AFTER)
+        for dropped in outbox.put(delivery):
+            self._emit_tried(dropped.message, "dropped")
 
-    async def _empty(self, outbox: Outbox) -> None:
-        """Post what is in an outbox, one after the other, until nothing is."""
+    async def _deliver(self, outbox: Outbox) -> None:
+        """Post the messages of an outbox, one after another, until it is empty."""
         connection_id = outbox.connection.connection_id
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         try:
-            while (first := outbox.first()) is not None:
-                if not first.is_final:
-                    await self._keep_pace(outbox)
-                code = await self._send(outbox)
+            while (delivery := outbox.first()) is not None:
+                if not delivery.is_final:
+                    await self._await_progress_rate(outbox)
+                code = await self._post_first(outbox)
                 if code is None:
                     pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
                     continue
-                suspended = self._has_failed(connection_id, code)
+                suspended = self._count_failure(connection_id, code)
                 outbox.tried = True
-                self._tell_changed()
-                await anyio.sleep(REST if suspended else next(pauses))
-        except Exception as error:  # noqa: BLE001  other connections are told all the same
+                self._notify_changed()
+                await anyio.sleep(SUSPENDED_FOR if suspended else next(pauses))
+        except Exception as error:  # noqa: BLE001  deliveries to other connections continue
             self._events.emit(StepFailed(loop="push", error=error))
         finally:
             del self._outboxes[connection_id]
-            self._tell_changed()
+            self._notify_changed()
 
-    async def _send(self, outbox: Outbox) -> str | None:
-        """Post the first letter; return how that failed, if another time may be better."""
+    async def _post_first(self, outbox: Outbox) -> str | None:
+        """Post the first message. Return the code of a failure after which the connection needs a
+        pause, otherwise None.
+        """
         connection_id = outbox.connection.connection_id
-        degraded = connection_id in self._records
+        degraded = connection_id in self._streaks
         try:
             async with self._degraded if degraded else self._posts:
-                letter = outbox.first()  # by now it may be another
-                return None if letter is None else await self._try_post(outbox, letter)
+                delivery = outbox.first()  # a newer one may have come meanwhile
+                return None if delivery is None else await self._try_post(outbox, delivery)
         except Gone:
             # After the limiter: the removal waits for the table, and posts must not wait for it.
-            self._records.pop(connection_id, None)
-            self._give_up(outbox, "gone")
+            self._streaks.pop(connection_id, None)
+            self._give_up_all(outbox, "gone")
             await self._recipients.remove_connection(connection_id)
         return None
 
-    async def _try_post(self, outbox: Outbox, letter: Delivery) -> str | None:
-        """As `_send`. Raises Gone."""
+    async def _try_post(self, outbox: Outbox, delivery: Delivery) -> str | None:
+        """Post one message. Returns as `_post_first`. Raises Gone."""
         connection_id = outbox.connection.connection_id
         try:
-            await self._post_in_time(outbox.connection, letter.data)
+            await self._post_in_time(outbox.connection, delivery.data)
         except PushRefused as error:
             event = EndpointRefused(connection_id=connection_id, reason=str(error))
             self._events.emit(event)
-            self._give_up(outbox, "refused")
+            self._give_up_all(outbox, "refused")
         except Gone:
             if not self._recipients.is_fresh(outbox.connection.connected_at):
                 raise
-            return self._failed(outbox, letter, "410")
+            return self._post_failed(outbox, delivery, "410")
         except PushFailed as error:
-            return self._failed(outbox, letter, error.code)
+            return self._post_failed(outbox, delivery, error.code)
         except Exception as error:  # noqa: BLE001  a client may raise anything for a bad answer
             self._events.emit(StepFailed(loop="push", error=error))
-            return self._failed(outbox, letter, type(error).__name__)
+            return self._post_failed(outbox, delivery, type(error).__name__)
         else:
-            self._records.pop(connection_id, None)
-            outbox.done(letter)
-            self._tell(letter.message, "sent")
+            self._streaks.pop(connection_id, None)
+            outbox.discard(delivery)
+            self._emit_tried(delivery.message, "sent")
         return None
 
-    def _give_up(self, outbox: Outbox, outcome: str) -> None:
-        for each in outbox.empty():
-            self._tell(each.message, outcome)
+    def _give_up_all(self, outbox: Outbox, outcome: str) -> None:
+        for delivery in outbox.pop_all():
+            self._emit_tried(delivery.message, outcome)
 
     async def _post_in_time(self, connection: Connection, data: bytes) -> None:
         url = url_of(connection.endpoint, self._settings.hosts)
@@ -258,40 +276,40 @@ class Notifier(AsyncContextManagerMixin):
         if scope.cancelled_caught:
             raise PushFailed("timeout")
 
-    async def _keep_pace(self, outbox: Outbox) -> None:
-        """Wait until it is this progress's turn, or an end has come: that is not held up."""
+    async def _await_progress_rate(self, outbox: Outbox) -> None:
+        """Wait until the progress rate allows another post, or a final message was added."""
         now = self._clock.steady()
-        turn = max(now, self._next_progress)
-        self._next_progress = turn + 1 / self._settings.progress_rate
-        with anyio.move_on_after(turn - now):
+        allowed_at = max(now, self._next_progress)
+        self._next_progress = allowed_at + 1 / self._settings.progress_rate
+        with anyio.move_on_after(allowed_at - now):
             await outbox.urgent.wait()
 
-    def _failed(self, outbox: Outbox, letter: Delivery, code: str) -> str:
-        """Ends are kept, to be tried again for a while."""
-        if not letter.is_final or self._clock.steady() >= letter.until:
-            outbox.done(letter)
-        self._tell(letter.message, "failed", code)
+    def _post_failed(self, outbox: Outbox, delivery: Delivery, code: str) -> str:
+        """Drop the message, unless it is final and may be tried again. Return `code`."""
+        if not delivery.is_final or self._clock.steady() >= delivery.give_up_at:
+            outbox.discard(delivery)
+        self._emit_tried(delivery.message, "failed", code)
         return code
 
-    def _has_failed(self, connection_id: str, code: str) -> bool:
-        """Note a failure; return whether the connection rests for a while."""
-        record = self._records.setdefault(connection_id, FailureStreak())
-        rested = record.suspended
-        record.failures += 1
-        if record.suspended and not rested:
+    def _count_failure(self, connection_id: str, code: str) -> bool:
+        """Count a failure. Return whether the connection is suspended."""
+        streak = self._streaks.setdefault(connection_id, FailureStreak())
+        was_suspended = streak.suspended
+        streak.failures += 1
+        if streak.suspended and not was_suspended:
             self._events.emit(ConnectionSuspended(connection_id=connection_id, code=code))
-        return record.suspended
+        return streak.suspended
 
-    def _tell(self, message: Message, outcome: str, code: str | None = None) -> None:
+    def _emit_tried(self, message: Message, outcome: str, code: str | None = None) -> None:
         self._events.emit(PushTried(type=message.type.value, outcome=outcome, code=code))
 
-    def _tell_changed(self) -> None:
+    def _notify_changed(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
 
-def _most_for(message: Message) -> int:
-    """Return how many requests, or connections, may wait for one like this to be taken in.
-    Half of the places are kept for ends.
+def _capacity_for(message: Message) -> int:
+    """Return how many requests, or connections, may have messages waiting, for one more like this.
+    Half of the places are reserved for final messages.
     """
-    return _MOST // 2 if message.type is EventType.PROGRESS else _MOST
+    return _MOST if message.is_final else _MOST // 2

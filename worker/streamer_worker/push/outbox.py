@@ -1,101 +1,98 @@
-"""What waits for one connection."""
+"""The messages that wait for one connection, and its consecutive failures."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 
-from streamer_store import Connection, EventType
+from streamer_store import Connection
+from streamer_worker.push.message_queue import MessageQueue
 from streamer_worker.push.messages import Message
 
-MOST_FINALS: Final = 100
-MOST_PROGRESS: Final = 100
+MAX_FINALS: Final = 100
+MAX_PROGRESS: Final = 100
+# Failures in a row that suspend a connection.
 _FAILURES: Final = 3
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A message for a connection; `until` is when it is tried for the last time, by the steady
-    clock.
+    """A message for one connection.
+
+    data: the encoded message.
+    give_up_at: no try follows one that fails after this time, by the steady clock.
     """
 
     message: Message
     data: bytes
-    until: float
+    give_up_at: float
+
+    @property
+    def request_id(self) -> str:
+        return self.message.request_id
 
     @property
     def is_final(self) -> bool:
-        return self.message.type is not EventType.PROGRESS
+        return self.message.is_final
 
 
 @dataclass(slots=True)
 class FailureStreak:
-    """How posting to a connection went lately."""
+    """Counts the consecutive failures of posts to one connection."""
 
     failures: int = 0
 
     @property
     def suspended(self) -> bool:
+        """Whether posts to the connection pause."""
         return self.failures >= _FAILURES
 
 
 @dataclass(slots=True, eq=False)
 class Outbox:
-    """Ends go first, in order; of each request's progress there is the newest alone. Both are
-    bounded, and the oldest are pushed out.
+    """The deliveries that wait for one connection, in a MessageQueue with bounds.
 
-    `tried` is whether what is in it waits for another try; `urgent` is set while there are ends.
+    tried: whether a post has failed since the last `put`, so that a flush need not wait.
+    urgent: set while final messages wait.
     """
 
     connection: Connection
     tried: bool = False
     urgent: anyio.Event = field(default_factory=anyio.Event)
-    _finals: deque[Delivery] = field(default_factory=deque)
-    _progress: dict[str, Delivery] = field(default_factory=dict)
+    _queue: MessageQueue[Delivery] = field(default_factory=MessageQueue)
 
-    def put(self, letter: Delivery) -> list[Delivery]:
-        """Take it in, and return those that it pushed out."""
-        request_id = letter.message.request_id
-        replaced = self._progress.pop(request_id, None)
-        out = [] if replaced is None else [replaced]
-        if letter.is_final:
-            self._finals.append(letter)
+    def put(self, delivery: Delivery) -> list[Delivery]:
+        """Add a delivery. Return those that are dropped for it: the older progress of the same
+        request, and the oldest of its kind if there are too many.
+        """
+        replaced = self._queue.put(delivery)
+        dropped = [] if replaced is None else [replaced]
+        if delivery.is_final:
             self.urgent.set()
-            if len(self._finals) > MOST_FINALS:
-                out.append(self._finals.popleft())
-        else:
-            self._progress[request_id] = letter
-            if len(self._progress) > MOST_PROGRESS:
-                out.append(self._progress.pop(next(iter(self._progress))))
+        if self._queue.finals > MAX_FINALS:
+            dropped.append(self._queue.pop_final())
+        if self._queue.progress > MAX_PROGRESS:
+            dropped.append(self._queue.pop_progress())
         self.tried = False
-        return out
+        return dropped
 
     def first(self) -> Delivery | None:
-        """Return the one to post next; None when there is none."""
-        if self._finals:
-            return self._finals[0]
-        return next(iter(self._progress.values()), None)
+        """Return the delivery to post next, None if there is none."""
+        return self._queue.first()
 
-    def done(self, letter: Delivery) -> None:
-        """Take it out; it may have been pushed out already."""
-        if letter.is_final:
-            if letter in self._finals:
-                self._finals.remove(letter)
-            self._calm()
-        elif self._progress.get(letter.message.request_id) is letter:
-            del self._progress[letter.message.request_id]
+    def discard(self, delivery: Delivery) -> None:
+        """Remove a delivery, if it has not been dropped meanwhile."""
+        self._queue.discard(delivery)
+        self._reset_urgent()
 
-    def empty(self) -> list[Delivery]:
-        """Take out all."""
-        letters = [*self._finals, *self._progress.values()]
-        self._finals.clear()
-        self._progress.clear()
-        self._calm()
-        return letters
+    def pop_all(self) -> list[Delivery]:
+        """Remove and return all deliveries."""
+        deliveries = self._queue.pop_all()
+        self._reset_urgent()
+        return deliveries
 
-    def _calm(self) -> None:
-        if not self._finals and self.urgent.is_set():
+    def _reset_urgent(self) -> None:
+        if not self._queue.finals and self.urgent.is_set():
             self.urgent = anyio.Event()

@@ -1,14 +1,13 @@
-"""Where pushing happens: on a thread of its own, nowhere, or, for tests, on the worker's loop.
+"""The push service: on a thread of its own, on the worker's loop (for tests), or switched off.
 
-On its own thread, with its own clients, a thousand connections that are told do not slow the
-handlers, and a handler that blocks the loop does not keep others from being told.
+The thread has its own event loop and its own clients. So a thousand connections do not slow down
+the handlers, and a handler that blocks the worker's loop does not delay messages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from streamer_store import Clock, EventType, Stores
+from streamer_store import Clock, Stores
 from streamer_worker.events import Events, PushServiceFailed, PushTried
+from streamer_worker.push.message_queue import MessageQueue
 from streamer_worker.push.messages import Message
 from streamer_worker.push.notifier import Notifier, Post
 from streamer_worker.retry import backoff
@@ -26,27 +26,30 @@ from streamer_worker.settings import NotifierSettings
 if TYPE_CHECKING:
     import random
 
-# Hands a message over. Neither waits nor raises.
+# Passes a message to the push service. Neither waits nor raises.
 Push = Callable[[Message], None]
 PushOpener = Callable[[], AbstractAsyncContextManager[Push]]
 OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
 OpenPost = Callable[[], AbstractAsyncContextManager[Post]]
 
+# Seconds at the end: for messages to be tried, and then for the thread to end.
 FLUSH: Final = 3.0
 ENDS_WITHIN: Final = 1.0
+# Messages that wait for the thread.
 _MOST: Final = 10_000
+# Seconds until the service starts again after a failure.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 
 
 @asynccontextmanager
 async def push_off() -> AsyncIterator[Push]:
-    """Tell nobody."""
+    """Discard every message: the push service is switched off."""
     yield lambda _message: None
 
 
 def push_here(notifier: Notifier) -> PushOpener:
-    """Return an opener of pushing on the loop that the worker runs on."""
+    """Return an opener of the push service on the worker's own event loop."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Push]:
@@ -66,7 +69,13 @@ def push_on_thread(
     clock: Clock,
     rng: random.Random,
 ) -> PushOpener:
-    """Return an opener of pushing on a thread of its own. Entering does not wait for it."""
+    """Return an opener of the push service on a thread of its own.
+
+    Entering does not wait for the service. If it fails it starts again, while the messages wait.
+    Leaving waits until every message was tried once, for FLUSH + ENDS_WITHIN seconds at most.
+
+    open_stores, open_post: called on the push thread, at each start of the service.
+    """
 
     async def serve(mailbox: Mailbox) -> None:
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, rng)
@@ -84,7 +93,7 @@ def push_on_thread(
                             rng=rng,
                         )
                     )
-            except Exception as error:  # noqa: BLE001  the worker goes on without
+            except Exception as error:  # noqa: BLE001  the worker runs without it meanwhile
                 events.emit(PushServiceFailed(error=error))
                 await mailbox.wait_closed(next(pauses))
 
@@ -92,7 +101,7 @@ def push_on_thread(
     async def opened() -> AsyncIterator[Push]:
         mailbox = Mailbox(events)
         run = partial(anyio.run, serve, mailbox)
-        # A daemon, so that it cannot keep the process.
+        # A daemon thread cannot prevent the end of the process.
         thread = threading.Thread(target=run, name="push", daemon=True)
         thread.start()
         try:
@@ -107,82 +116,77 @@ def push_on_thread(
 
 
 class Mailbox:
-    """Messages on their way to another thread. Of each request there is the newest progress;
-    when it is full, progress goes before ends.
+    """Passes messages from the worker's threads to the push thread.
+
+    `put` and `close` may be called from any thread, the coroutines on the push thread alone. When
+    the mailbox is full, the oldest progress is dropped, and without progress the oldest message.
     """
 
     def __init__(self, events: Events) -> None:
+        # Written by the worker's loop once, under the lock. Read by the push thread without it.
         self.closed = False
         self._events = events
         self._lock = threading.Lock()
-        self._ends: deque[Message] = deque()
-        self._progress: dict[str, Message] = {}
+        # These two are written and read by both sides, under the lock alone.
+        self._queue: MessageQueue[Message] = MessageQueue()
+        # The push thread's loop, and the event that it waits for. None while it is not waiting.
         self._waiter: tuple[asyncio.AbstractEventLoop, anyio.Event] | None = None
 
     def put(self, message: Message) -> None:
-        """Take a message, from any thread."""
+        """Add a message. It replaces older progress of its request."""
         dropped: Message | None = None
         with self._lock:
-            self._progress.pop(message.request_id, None)
-            if message.type is EventType.PROGRESS:
-                self._progress[message.request_id] = message
-            else:
-                self._ends.append(message)
-            if len(self._progress) + len(self._ends) > _MOST:
-                dropped = self._oldest()
-            waiter, self._waiter = self._waiter, None
+            self._queue.put(message)
+            if len(self._queue) > _MOST:
+                dropped = self._drop_oldest()
         if dropped is not None:
             self._events.emit(PushTried(type=dropped.type.value, outcome="dropped"))
-        if waiter is not None:
-            _wake(*waiter)
+        self._wake_waiter()
 
     def close(self) -> None:
+        """End `drain_into`, once it has taken the messages that were put before."""
         with self._lock:
             self.closed = True
-            waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            _wake(*waiter)
+        self._wake_waiter()
 
     async def drain_into(self, notifier: Notifier) -> None:
-        """Hand over what comes, until this is closed; then let it be tried."""
+        """Offer each message to a notifier until the mailbox is closed. Then flush the notifier."""
         async with notifier:
             while True:
-                for message in self._taken():
-                    notifier.offer(message)
+                self._offer_all(notifier)
                 if self.closed:
                     break
                 await self._wait()
-            for message in self._taken():
-                notifier.offer(message)
+            self._offer_all(notifier)
             await notifier.flush(FLUSH)
 
     async def wait_closed(self, seconds: float) -> None:
-        """Wait so long, or until it is closed."""
+        """Wait until the mailbox is closed, for `seconds` at most."""
         with anyio.move_on_after(seconds):
             while not self.closed:
-                await self._wait(news=False)
+                await self._wait(for_messages=False)
 
-    async def _wait(self, *, news: bool = True) -> None:
+    async def _wait(self, *, for_messages: bool = True) -> None:
         event = anyio.Event()
         with self._lock:
-            if self.closed or (news and (self._ends or self._progress)):
+            if self.closed or (for_messages and len(self._queue)):
                 return
             self._waiter = asyncio.get_running_loop(), event
         await event.wait()
 
-    def _taken(self) -> list[Message]:
+    def _offer_all(self, notifier: Notifier) -> None:
         with self._lock:
-            taken = [*self._progress.values(), *self._ends]
-            self._progress.clear()
-            self._ends.clear()
-        return taken
+            messages = self._queue.pop_all()
+        for message in messages:
+            notifier.offer(message)
 
-    def _oldest(self) -> Message:
-        if self._progress:
-            return self._progress.pop(next(iter(self._progress)))
-        return self._ends.popleft()
+    def _drop_oldest(self) -> Message:
+        return self._queue.pop_progress() if self._queue.progress else self._queue.pop_final()
 
-
-def _wake(loop: asyncio.AbstractEventLoop, event: anyio.Event) -> None:
-    with suppress(RuntimeError):  # that loop is closed
-        loop.call_soon_threadsafe(event.set)
+    def _wake_waiter(self) -> None:
+        with self._lock:
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            loop, event = waiter
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(event.set)

@@ -1,4 +1,4 @@
-"""Whom to tell of a request."""
+"""The connections that want a message, and removing those that are closed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ from streamer_worker.retry import backoff
 if TYPE_CHECKING:
     import random
 
-# API Gateway answers 410 for a connection whose $connect has not returned yet.
+# Seconds. API Gateway answers 410 for a connection whose $connect has not returned yet.
 _FRESH: Final = 10.0
-_REMEMBERED_FOR: Final = 5.0
-_REMEMBERED: Final = 10_000
-_LOOKS_AT_ONCE: Final = 20
-_LOOKS: Final = 5
+# Seconds for which the recipients of progress are cached, and for how many requests.
+_CACHED_FOR: Final = 5.0
+_CACHED: Final = 10_000
+_CONCURRENT_READS: Final = 20
+# Reads for a final message, and the pauses between them in seconds.
+_TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 
 
 class Recipients:
-    """Reads who is subscribed, and removes those who are gone."""
+    """Reads the connections that are subscribed to a request. Deletes those that are closed.
+
+    Not thread-safe: used on the notifier's event loop alone.
+    """
 
     def __init__(
         self,
@@ -53,67 +58,82 @@ class Recipients:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._remembered: TTLCache[str, list[Connection]] = TTLCache(
-            _REMEMBERED, _REMEMBERED_FOR, timer=clock.steady
+        self._cached: TTLCache[str, list[Connection]] = TTLCache(
+            _CACHED, _CACHED_FOR, timer=clock.steady
         )
-        self._gone: TTLCache[str, None] = TTLCache(_REMEMBERED, _REMEMBERED_FOR, timer=clock.steady)
-        self._looks = anyio.CapacityLimiter(_LOOKS_AT_ONCE)
+        # Closed connections that may still be in the cache.
+        self._gone: TTLCache[str, None] = TTLCache(_CACHED, _CACHED_FOR, timer=clock.steady)
+        self._reads = anyio.CapacityLimiter(_CONCURRENT_READS)
 
     async def of(self, message: Message, tasks: TaskGroup) -> list[Connection]:
-        """Return who wants a message: the request's own connection, unless it is subscribed to
-        less, and those subscribed to its type. Who wants progress is remembered for a while;
-        for an end the table is asked, several times if it must be.
+        """Return the connections that want a message.
 
-        Raises what the store raises. What nobody has left is removed in `tasks`.
+        1. Those that are subscribed to the type of the message.
+        2. The request's own connection, unless it has a subscription without that type.
+
+        For progress the answer may be five seconds old. For a final message the table is read,
+        and read again if that fails. Raises the last error of the store. Subscriptions without a
+        connection are deleted by a task in `tasks`.
         """
         if message.type is EventType.PROGRESS:
-            known = self._remembered.get(message.request_id)
-            if known is None:
-                known = self._remembered[message.request_id] = await self._look(message, tasks)
-            return [each for each in known if each.connection_id not in self._gone]
+            connections = self._cached.get(message.request_id)
+            if connections is None:
+                connections = await self._read(message, tasks)
+                self._cached[message.request_id] = connections
+            return [
+                connection
+                for connection in connections
+                if connection.connection_id not in self._gone
+            ]
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
-        for _ in range(_LOOKS - 1):
+        for _ in range(_TRIES - 1):
             try:
-                return await self._look(message, tasks)
+                return await self._read(message, tasks)
             except StoreError:
                 await anyio.sleep(next(pauses))
-        return await self._look(message, tasks)
+        return await self._read(message, tasks)
 
     def is_fresh(self, since: datetime | None) -> bool:
-        """Whether a connection is so new that nothing says it is gone."""
+        """Whether a connection is so new that API Gateway may not know it yet."""
         return since is not None and (self._clock.now() - since).total_seconds() < _FRESH
 
     async def remove_connection(self, connection_id: str) -> None:
-        """Remove a connection and its subscriptions; a failure is told."""
+        """Delete a connection and its subscriptions. An error of the store is emitted."""
         self._gone[connection_id] = None
         try:
             await self._connections.delete(connection_id)
             removed = await self._subscriptions.delete_by_connection(connection_id)
-        except StoreError as error:  # whoever meets it next tries again
+        except StoreError as error:  # the next message to it tries again
             self._events.emit(StepFailed(loop="push", error=error))
         else:
             event = ConnectionGone(connection_id=connection_id, subscriptions=removed)
             self._events.emit(event)
 
-    async def _look(self, message: Message, tasks: TaskGroup) -> list[Connection]:
-        async with self._looks:
-            subscribed = await self._subscriptions.get_by_request(message.request_id)
-            wanted = {each.connection_id: message.type in each.event_types for each in subscribed}
+    async def _read(self, message: Message, tasks: TaskGroup) -> list[Connection]:
+        async with self._reads:
+            subscriptions = await self._subscriptions.get_by_request(message.request_id)
+            wants = {
+                subscription.connection_id: message.type in subscription.event_types
+                for subscription in subscriptions
+            }
             if message.connection_id:
-                wanted.setdefault(message.connection_id, True)
-            found = await self._connections.get_many(
-                connection_id for connection_id, wants in wanted.items() if wants
+                wants.setdefault(message.connection_id, True)
+            connections = await self._connections.get_many(
+                connection_id for connection_id, wanted in wants.items() if wanted
             )
-        for each in subscribed:
-            if wanted[each.connection_id] and each.connection_id not in found:
-                tasks.start_soon(self._forget, each)
-        return list(found.values())
+        for subscription in subscriptions:
+            connection_id = subscription.connection_id
+            if wants[connection_id] and connection_id not in connections:
+                tasks.start_soon(self._remove_orphan, subscription)
+        return list(connections.values())
 
-    async def _forget(self, orphan: Subscription) -> None:
-        """Remove what a connection has left; of a new one the row may be about to come."""
+    async def _remove_orphan(self, orphan: Subscription) -> None:
+        """Delete the subscriptions of a connection that has no row, unless they are so new that
+        the row may still be written.
+        """
         if self.is_fresh(orphan.created_at):
             return
-        async with self._looks:
+        async with self._reads:
             try:
                 await self._connections.get(orphan.connection_id)
             except NotFound:

@@ -1,4 +1,4 @@
-"""The one periodic loop."""
+"""The loop of the periodic services."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def run(
 
 @virtual_time
 async def test_the_pause_comes_from_the_counts() -> None:
-    """`pause` gets what the step returned, and its answer is waited for."""
+    """`pause` gets the result of the step, and the loop waits for as long as it returns."""
     steps = Steps(1.0, 7.0, 2.0)
     await run(steps, Recorder(), pause=lambda counts: float(str(counts)))
     assert steps.waits == [1.0, 7.0, 2.0]
@@ -69,8 +69,8 @@ async def test_the_pause_comes_from_the_counts() -> None:
     ids=lambda error: type(error).__name__,
 )
 @virtual_time
-async def test_a_failing_step_is_told_and_the_loop_goes_on(error: Exception) -> None:
-    """StepFailed names the loop and bears the error; the next step comes."""
+async def test_a_failing_step_is_emitted_and_the_loop_continues(error: Exception) -> None:
+    """StepFailed has the name of the loop and the error. The next step follows."""
     recorder = Recorder()
     await run(Steps(error, 1), recorder)
     assert recorder.events == [StepFailed(loop="sweep", error=error)]
@@ -78,17 +78,17 @@ async def test_a_failing_step_is_told_and_the_loop_goes_on(error: Exception) -> 
 
 @virtual_time
 async def test_a_failing_pause_is_a_failing_step() -> None:
-    """What `pause` raises does not end the loop either."""
+    """An error of `pause` does not end the loop either."""
     recorder = Recorder()
     steps = Steps("no number", "2.0")
     await run(steps, recorder, pause=lambda counts: float(str(counts)))
-    assert [type(each.error) for each in recorder.of(StepFailed)] == [ValueError]
+    assert [type(event.error) for event in recorder.of(StepFailed)] == [ValueError]
     assert steps.waits[1] == 2.0
 
 
 @virtual_time
 async def test_pauses_grow_while_steps_fail() -> None:
-    """From half a second up to half a minute, with jitter."""
+    """They grow from 0.5 s to 30 s, with jitter."""
     steps = Steps(*[ValueError(str(attempt)) for attempt in range(10)])
     await run(steps, Recorder())
     for wait, step in zip(steps.waits, [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30], strict=True):
@@ -96,8 +96,8 @@ async def test_pauses_grow_while_steps_fail() -> None:
 
 
 @virtual_time
-async def test_a_success_ends_the_backing_off() -> None:
-    """After a step that succeeds, the next failure is waited for shortly again."""
+async def test_a_success_resets_the_backoff() -> None:
+    """The pause after the next failure is short again."""
     steps = Steps(*[ValueError()] * 6, 1, ValueError())
     await run(steps, Recorder())
     assert steps.waits[6] == 3.0
@@ -105,7 +105,7 @@ async def test_a_success_ends_the_backing_off() -> None:
 
 
 async def test_cancellation_ends_the_loop_and_is_no_failure() -> None:
-    """A loop that is cancelled in its step ends at once and tells nothing."""
+    """A loop that is cancelled in its step ends at once and emits nothing."""
     recorder = Recorder()
     await run(Steps(), recorder)
     assert recorder.events == []

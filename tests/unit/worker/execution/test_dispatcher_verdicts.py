@@ -135,7 +135,7 @@ async def test_an_exception_is_readable_while_the_request_waits(world: World) ->
     assert stored.worker_id is None
     (finished,) = world.recorder.of(RequestFinished)
     assert (finished.outcome, finished.code) == ("retried", "PROCESSING_FAILED")
-    assert finished.again
+    assert finished.will_retry
 
 
 @virtual_time

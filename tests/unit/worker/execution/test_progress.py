@@ -104,7 +104,7 @@ async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
         left = await bench.writer.close()
     writes = world.recorder.of(ProgressWritten)
     assert len(writes) == 10
-    assert 80 <= 1000 - sum(each.told for each in writes) <= 100  # those of the last second
+    assert 80 <= 1000 - sum(each.reports for each in writes) <= 100  # those of the last second
     assert left == Progress(0.999, "999")
     assert 90 <= len(bench.pushed) <= 100
 

@@ -1,4 +1,4 @@
-"""Accepting connections: their number, their time, and a shortage of descriptors."""
+"""The limits on HTTP connections, and the behaviour without descriptors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Greeter(asyncio.Protocol):
 
 
 class Failing(Greeter):
-    """The first three raise in their constructor."""
+    """The first three instances raise in their constructor."""
 
-    made = 0
+    created = 0
 
     def __init__(self) -> None:
-        type(self).made += 1
-        if self.made <= 3:
+        type(self).created += 1
+        if self.created <= 3:
             raise OSError(errno.EMFILE, "Too many open files")
 
 
@@ -69,7 +69,7 @@ async def closed(peer: SocketStream) -> None:
 
 
 async def test_a_connection_is_closed_after_its_lifetime() -> None:
-    """Whatever it does, or does not."""
+    """It is closed although the peer has not ended it."""
     async with (
         accepting(Recorder(), lifetime=0.05) as address,
         await anyio.connect_tcp(*address) as peer,
@@ -78,8 +78,8 @@ async def test_a_connection_is_closed_after_its_lifetime() -> None:
         await closed(peer)
 
 
-async def test_the_oldest_is_closed_for_the_newest() -> None:
-    """Two are kept of three; one that closes makes room."""
+async def test_the_oldest_connection_is_closed_for_a_new_one() -> None:
+    """Of three connections two are kept. A connection that ends makes room for one more."""
     async with accepting(Recorder(), max_connections=2) as address:
         peers = [await anyio.connect_tcp(*address) for _ in range(3)]
         for peer in peers[1:]:
@@ -90,7 +90,7 @@ async def test_the_oldest_is_closed_for_the_newest() -> None:
 
 
 async def test_connections_beyond_a_burst_are_accepted_at_a_rate() -> None:
-    """Two at once, then twenty a second: the sixth comes 0.2 s later."""
+    """Two are accepted at once, then twenty per second: the sixth is accepted after 0.2 s."""
     async with accepting(Recorder(), burst=2, rate=20) as address:
         began = anyio.current_time()
         for _ in range(6):
@@ -99,10 +99,10 @@ async def test_connections_beyond_a_burst_are_accepted_at_a_rate() -> None:
         assert anyio.current_time() - began >= 0.15
 
 
-async def test_a_failure_is_reported_once_and_later_connections_are_accepted(
+async def test_a_failed_accept_is_emitted_once_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a pause, so that a shortage costs nothing."""
+    """A pause follows the failure, so that a shortage costs no CPU time."""
     monkeypatch.setattr("streamer_worker.monitoring.accepting._PAUSE_AFTER_FAILURE", 0.01)
     recorder = Recorder()
     async with accepting(recorder, Failing) as address:

@@ -1,4 +1,4 @@
-"""Whether a worker lives, and whether it is ready, as its events tell."""
+"""Whether a worker is alive and ready, judged from its events."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from support import ManualClock
 AWAY = StoreUnavailable("the table is away")
 STARTED = WorkerStarted(worker_id="me", actions=("echo",), concurrency=2, metrics_url=None)
 POLLED = Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0)
-BEATEN = HeartbeatTried(outcome="ok", seconds=0.1)
+HEARTBEAT_OK = HeartbeatTried(outcome="ok", seconds=0.1)
 BEAT_FAILED = HeartbeatTried(outcome="failed", seconds=0.1, error=AWAY)
 POLL_SKIPPED = Polled(outcome="skipped", seconds=0, candidates=0, claimed=0)
-TURNED = LoopLagMeasured(lag=0.01)
+LOOP_RAN = LoopLagMeasured(lag=0.01)
 POLL_FAILED = StepFailed(loop="poll", error=AWAY)
 NO_POLL = "no poll succeeded for 30 s"
 NO_BEAT = "no heartbeat succeeded for 16 s"
@@ -53,15 +53,15 @@ class Bench:
         self.health = Health(settings=settings, clock=self.time)
         self.slots = Slots(2, events=Events(self.health))
 
-    def tell(self, *events: Event) -> None:
-        for each in events:
-            self.health(each)
+    def emit(self, *events: Event) -> None:
+        for event in events:
+            self.health(event)
 
     def pass_time(self, seconds: float, *each_second: Event) -> None:
         """Let time pass, with the events of each second."""
         for _ in range(round(seconds)):
             self.time.advance(1)
-            self.tell(*each_second)
+            self.emit(*each_second)
 
     def why_not(self) -> list[str]:
         return self.health.why_not_ready()
@@ -69,10 +69,10 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Bench:
-    """Give a worker that has started, polled and beaten."""
-    made = Bench()
-    made.tell(STARTED, POLLED, BEATEN)
-    return made
+    """Return the health of a worker that has started, polled, and sent a heartbeat."""
+    bench = Bench()
+    bench.emit(STARTED, POLLED, HEARTBEAT_OK)
+    return bench
 
 
 def stuck(*, thread: bool) -> HandlerStuck:
@@ -84,178 +84,178 @@ def stuck_ended(*, thread: bool) -> StuckHandlerEnded:
 
 
 def test_a_worker_is_ready_once_it_has_started() -> None:
-    """Not while it waits for its tables or its row."""
+    """It is not ready while it waits for its tables or its row."""
     bench = Bench()
     assert bench.why_not() == ["not started yet"]
-    bench.tell(STARTED)
+    bench.emit(STARTED)
     assert bench.why_not() == []
 
 
-def test_a_worker_that_has_not_started_owes_no_polls() -> None:
+def test_before_the_start_no_polls_are_expected() -> None:
     """Only one reason is given."""
     bench = Bench()
-    bench.tell(BEATEN)
+    bench.emit(HEARTBEAT_OK)
     bench.pass_time(3600)
     assert bench.why_not() == ["not started yet"]
 
 
-def test_a_worker_that_works_stays_ready(bench: Bench) -> None:
-    """For as long as it polls and beats."""
-    bench.pass_time(3600, POLLED, BEATEN)
+def test_a_worker_is_ready_while_it_polls(bench: Bench) -> None:
+    """Polls and heartbeats that succeed keep it ready."""
+    bench.pass_time(3600, POLLED, HEARTBEAT_OK)
     assert bench.why_not() == []
 
 
 def test_a_worker_that_drains_is_not_ready(bench: Bench) -> None:
-    """It takes nothing any more, though it runs."""
-    bench.tell(WorkerDraining(worker_id="me", in_flight=1))
+    """It still runs handlers, but claims nothing."""
+    bench.emit(WorkerDraining(worker_id="me", in_flight=1))
     assert bench.why_not() == ["draining"]
     assert bench.health.why_not_alive() == []
 
 
-def test_a_worker_whose_slots_are_all_held_is_not_ready() -> None:
+def test_a_worker_whose_slots_have_stuck_threads_is_not_ready() -> None:
     """It may have more threads than slots."""
     bench = Bench(concurrency=1)
-    bench.tell(STARTED, stuck(thread=True))
-    assert bench.why_not() == ["no thread is free: 1 are held by handlers that do not end"]
+    bench.emit(STARTED, stuck(thread=True))
+    assert bench.why_not() == ["no thread is free: 1 are used by stuck handlers"]
 
 
-def test_a_worker_without_threads_is_not_ready_until_one_ends(bench: Bench) -> None:
-    """All of them held by handlers that do not end."""
-    bench.tell(stuck(thread=True))
+def test_a_worker_without_free_threads_is_not_ready(bench: Bench) -> None:
+    """It is ready again when one of its stuck handlers ends."""
+    bench.emit(stuck(thread=True))
     assert bench.why_not() == []
-    bench.tell(stuck(thread=True))
-    assert bench.why_not() == ["no thread is free: 2 are held by handlers that do not end"]
+    bench.emit(stuck(thread=True))
+    assert bench.why_not() == ["no thread is free: 2 are used by stuck handlers"]
     assert bench.health.why_not_alive() == []
-    bench.tell(stuck_ended(thread=True))
+    bench.emit(stuck_ended(thread=True))
     assert bench.why_not() == []
 
 
-def test_handlers_that_hold_no_thread_do_not_count(bench: Bench) -> None:
-    """Neither when they are stuck nor when they end."""
-    bench.tell(*[stuck(thread=False)] * 9)
+def test_stuck_handlers_without_a_thread_do_not_count(bench: Bench) -> None:
+    """The worker is ready while they are stuck, and after they have ended."""
+    bench.emit(*[stuck(thread=False)] * 9)
     assert bench.why_not() == []
-    bench.tell(*[stuck_ended(thread=False)] * 9, *[stuck(thread=True)] * 2)
+    bench.emit(*[stuck_ended(thread=False)] * 9, *[stuck(thread=True)] * 2)
     assert len(bench.why_not()) == 1
 
 
 def test_a_worker_whose_polls_fail_is_not_ready_until_one_succeeds(bench: Bench) -> None:
-    """After half a minute: one failure is no reason."""
-    bench.pass_time(30, POLL_FAILED, BEATEN)
+    """It takes 30 s without a successful poll: one failure is not enough."""
+    bench.pass_time(30, POLL_FAILED, HEARTBEAT_OK)
     assert bench.why_not() == []
-    bench.pass_time(1, POLL_FAILED, BEATEN)
+    bench.pass_time(1, POLL_FAILED, HEARTBEAT_OK)
     assert bench.why_not() == [NO_POLL]
-    bench.tell(POLLED)
+    bench.emit(POLLED)
     assert bench.why_not() == []
 
 
-def test_a_worker_that_is_to_poll_seldom_is_given_time() -> None:
-    """Three of its longest pauses."""
+def test_a_long_poll_interval_extends_the_limit() -> None:
+    """The limit is three times the longest interval."""
     bench = Bench(max_interval=60)
-    bench.tell(STARTED, POLLED)
-    bench.pass_time(180, BEATEN)
+    bench.emit(STARTED, POLLED)
+    bench.pass_time(180, HEARTBEAT_OK)
     assert bench.why_not() == []
-    bench.pass_time(1, BEATEN)
+    bench.pass_time(1, HEARTBEAT_OK)
     assert bench.why_not() == ["no poll succeeded for 180 s"]
 
 
-def test_a_worker_whose_slots_are_full_need_not_poll(bench: Bench) -> None:
-    """From the moment when one is free it is given half a minute again."""
+def test_a_worker_without_free_slots_need_not_poll(bench: Bench) -> None:
+    """The 30 s start again when a slot is free."""
     taken = [bench.slots.take("r1"), bench.slots.take("r2")]
-    bench.pass_time(3600, BEATEN)
+    bench.pass_time(3600, HEARTBEAT_OK)
     assert bench.why_not() == []
     bench.slots.give(taken[0])
-    bench.pass_time(30, BEATEN)
+    bench.pass_time(30, HEARTBEAT_OK)
     assert bench.why_not() == []
-    bench.pass_time(1, BEATEN)
+    bench.pass_time(1, HEARTBEAT_OK)
     assert bench.why_not() == [NO_POLL]
 
 
-def test_a_slot_that_a_stuck_thread_kept_may_be_given_back_late(bench: Bench) -> None:
-    """Its request was settled long before; nobody could poll meanwhile."""
+def test_a_slot_of_a_stuck_thread_may_be_freed_late(bench: Bench) -> None:
+    """No polls are expected until then, although the request was settled before."""
     bench.slots.take("r1")
     kept = bench.slots.take("r2")
     bench.slots.settle(kept)
-    bench.pass_time(3600, BEATEN)
+    bench.pass_time(3600, HEARTBEAT_OK)
     bench.slots.give(kept)
     assert bench.why_not() == []
 
 
-def test_a_worker_whose_heart_fails_is_not_ready_until_it_beats(bench: Bench) -> None:
-    """After a lease."""
+def test_a_worker_without_heartbeats_is_not_ready(bench: Bench) -> None:
+    """It is not ready after a lease without success, until a heartbeat succeeds."""
     bench.pass_time(16, POLLED, BEAT_FAILED)
     assert bench.why_not() == []
     bench.pass_time(1, POLLED, BEAT_FAILED)
     assert bench.why_not() == [NO_BEAT]
-    bench.tell(BEATEN)
+    bench.emit(HEARTBEAT_OK)
     assert bench.why_not() == []
 
 
 @pytest.mark.parametrize(
     ("succeeds", "fails", "reason"),
-    [(BEATEN, POLL_FAILED, NO_POLL), (POLLED, BEAT_FAILED, NO_BEAT)],
+    [(HEARTBEAT_OK, POLL_FAILED, NO_POLL), (POLLED, BEAT_FAILED, NO_BEAT)],
     ids=["polls", "beats"],
 )
-def test_what_never_succeeded_keeps_a_worker_from_being_ready(
+def test_calls_that_never_succeed_keep_a_worker_from_being_ready(
     succeeds: Event, fails: Event, reason: str
 ) -> None:
-    """As when its policy does not allow the call: the time counts from the start."""
+    """The time counts from the start, for example when a policy denies the call."""
     bench = Bench()
-    bench.tell(STARTED)
+    bench.emit(STARTED)
     bench.pass_time(3600, succeeds, fails)
     assert bench.why_not() == [reason]
 
 
 def test_all_reasons_are_given_together(bench: Bench) -> None:
-    """An operator sees at once all that is wrong."""
-    bench.tell(WorkerDraining(worker_id="me", in_flight=1), *[stuck(thread=True)] * 2)
+    """The page shows every reason at once."""
+    bench.emit(WorkerDraining(worker_id="me", in_flight=1), *[stuck(thread=True)] * 2)
     bench.pass_time(60)
     assert bench.why_not() == [
         "draining",
-        "no thread is free: 2 are held by handlers that do not end",
+        "no thread is free: 2 are used by stuck handlers",
         NO_POLL,
         NO_BEAT,
     ]
 
 
 def test_a_process_that_is_ending_is_not_alive(bench: Bench) -> None:
-    """Should its end fail, too, a supervisor sees why."""
+    """If ending the process fails, a supervisor sees the reason."""
     assert bench.health.why_not_alive() == []
-    bench.tell(ProcessEnding(reason="the event loop has not turned for 300 s", stacks=""))
+    bench.emit(ProcessEnding(reason="the event loop has not turned for 300 s", stacks=""))
     assert bench.health.why_not_alive() == ["the event loop has not turned for 300 s"]
 
 
 def outage(bench: Bench) -> None:
-    bench.pass_time(86400, TURNED, POLL_FAILED, BEAT_FAILED)
+    bench.pass_time(86400, LOOP_RAN, POLL_FAILED, BEAT_FAILED)
 
 
 def long_outage(bench: Bench) -> None:
-    bench.pass_time(86400, TURNED, POLL_SKIPPED, BEAT_FAILED)
+    bench.pass_time(86400, LOOP_RAN, POLL_SKIPPED, BEAT_FAILED)
 
 
 def blocked_loop(bench: Bench) -> None:
-    bench.tell(TURNED, LoopBlocked(seconds=1, stack=""))
-    bench.pass_time(310, BEATEN)
+    bench.emit(LOOP_RAN, LoopBlocked(seconds=1, stack=""))
+    bench.pass_time(310, HEARTBEAT_OK)
 
 
 def fence(bench: Bench) -> None:
-    bench.tell(TURNED, WorkerFenced(worker_id="me", reason="its row was removed", in_flight=1))
+    bench.emit(LOOP_RAN, WorkerFenced(worker_id="me", reason="its row was removed", in_flight=1))
     bench.pass_time(86400)
 
 
 def full_slots(bench: Bench) -> None:
     bench.slots.take("r1")
     slot = bench.slots.take("r2")
-    bench.pass_time(86400, TURNED, BEATEN)
+    bench.pass_time(86400, LOOP_RAN, HEARTBEAT_OK)
     bench.slots.give(slot)
 
 
 def drain(bench: Bench) -> None:
-    bench.tell(WorkerDraining(worker_id="me", in_flight=1))
-    bench.pass_time(86400, TURNED, BEATEN)
+    bench.emit(WorkerDraining(worker_id="me", in_flight=1))
+    bench.pass_time(86400, LOOP_RAN, HEARTBEAT_OK)
 
 
 @pytest.mark.parametrize("happens", [outage, long_outage, blocked_loop, fence, full_slots, drain])
-def test_what_a_restart_does_not_mend_leaves_it_alive(
+def test_a_worker_that_a_restart_would_not_help_is_alive(
     happens: Callable[[Bench], None], bench: Bench
 ) -> None:
     """An outage of DynamoDB must not make supervisors kill the fleet."""
@@ -266,24 +266,24 @@ def test_what_a_restart_does_not_mend_leaves_it_alive(
 @pytest.mark.parametrize(
     ("turning", "seconds", "reason"),
     [
-        ((POLLED, BEATEN), 310, "the event loop has not turned for 310 s"),
-        ((TURNED, POLLED), 310, "no heartbeat has come to an end for 310 s"),
-        ((TURNED, BEATEN), 910, "no poll has come to an end for 910 s"),
+        ((POLLED, HEARTBEAT_OK), 310, "the event loop has been blocked for 310 s"),
+        ((LOOP_RAN, POLLED), 310, "no heartbeat has ended for 310 s"),
+        ((LOOP_RAN, HEARTBEAT_OK), 910, "no poll has ended for 910 s"),
     ],
     ids=["loop", "heartbeat", "poll"],
 )
-def test_what_stands_for_long_is_not_alive(
+def test_a_worker_that_is_blocked_for_long_is_not_alive(
     turning: tuple[Event, ...], seconds: int, reason: str, bench: Bench
 ) -> None:
-    """Once nothing else has ended it: a restart mends that."""
-    bench.tell(TURNED)
+    """A restart helps when nothing else has ended the process."""
+    bench.emit(LOOP_RAN)
     bench.pass_time(seconds, *turning)
     assert bench.health.why_not_alive() == []
     bench.pass_time(1, *turning)
     assert bench.health.why_not_alive() == [reason]
 
 
-def test_skipped_polls_do_not_make_it_ready(bench: Bench) -> None:
-    """Nothing was asked of the table."""
-    bench.pass_time(31, POLL_SKIPPED, BEATEN)
+def test_skipped_polls_do_not_make_a_worker_ready(bench: Bench) -> None:
+    """A skipped poll makes no call to the table."""
+    bench.pass_time(31, POLL_SKIPPED, HEARTBEAT_OK)
     assert bench.why_not() == [NO_POLL]

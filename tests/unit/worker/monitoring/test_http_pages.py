@@ -1,4 +1,4 @@
-"""Which paths and methods the HTTP server answers, and what it does to unruly peers."""
+"""The paths and methods of the HTTP server, and malformed or silent peers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGES = ["/metrics", "/healthz", "/readyz"]
 
 @pytest.fixture
 def address() -> Iterator[Address]:
-    """Give host and port of a running server."""
+    """Yield host and port of a running server."""
     metrics = Metrics({}, clock=SystemClock())
     metrics(SlotsChanged(used=3, total=10))
     health = Health(settings=Settings(), clock=SystemClock())
@@ -59,13 +59,13 @@ def descriptors() -> int:
 
 @pytest.mark.parametrize("path", ["/health", "/metric", "/metrics/", "/healthz/live", "//", "/%00"])
 def test_an_unknown_path_is_404(address: Address, path: str) -> None:
-    """A probe with a typo in its path is red."""
+    """A probe with a wrong path fails."""
     response, _ = ask(address, path)
     assert (response.status, response.headers["Connection"]) == (404, "close")
 
 
 def test_the_index_names_the_pages(address: Address) -> None:
-    """`/` says which path has what."""
+    """`/` lists the paths and their content."""
     response, text = ask(address, "/")
     assert response.status == 200
     assert all(page in text for page in PAGES)
@@ -74,7 +74,7 @@ def test_the_index_names_the_pages(address: Address) -> None:
 @pytest.mark.parametrize("path", ["/", *PAGES])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_other_methods_are_405(address: Address, path: str, method: str) -> None:
-    """Nothing can be changed here; the answer says what is allowed."""
+    """The answer lists the allowed methods."""
     response, _ = ask(address, path, method)
     assert response.status == 405
     assert response.headers["Allow"] == "GET,HEAD"
@@ -82,7 +82,7 @@ def test_other_methods_are_405(address: Address, path: str, method: str) -> None
 
 @pytest.mark.parametrize("path", ["/", *PAGES])
 def test_head_is_get_without_the_body(address: Address, path: str) -> None:
-    """Status and type are those of GET."""
+    """Status and content type are those of GET."""
     (head, body), (get, _) = ask(address, path, "HEAD"), ask(address, path)
     assert body == ""
     assert head.status == get.status
@@ -90,15 +90,15 @@ def test_head_is_get_without_the_body(address: Address, path: str) -> None:
 
 
 def test_a_query_is_not_part_of_the_path(address: Address) -> None:
-    """Prometheus' `name[]` restricts the page."""
+    """The `name[]` parameter of Prometheus selects metrics."""
     _, text = ask(address, "/metrics?name[]=streamer_worker_slots")
     assert "streamer_worker_slots" in text
     assert "python_info" not in text
     assert ask(address, "/healthz?verbose=1")[0].status == 200
 
 
-def test_silent_peers_do_not_keep_out_a_probe(address: Address) -> None:
-    """The oldest connections are closed for newer ones, so the number of descriptors is bounded."""
+def test_silent_peers_do_not_block_probes(address: Address) -> None:
+    """The oldest connections are closed, so the number of descriptors is bounded."""
     before = descriptors()
     peers = [silent(address) for _ in range(3 * MAX_CONNECTIONS)]
     try:
@@ -112,7 +112,7 @@ def test_silent_peers_do_not_keep_out_a_probe(address: Address) -> None:
 
 
 def test_peers_that_send_half_a_request_are_closed_too(address: Address) -> None:
-    """A request whose headers do not end is worth no more than silence."""
+    """A peer that never ends its headers is treated as a silent one."""
     peers = [silent(address) for _ in range(2 * MAX_CONNECTIONS)]
     try:
         for peer in peers[MAX_CONNECTIONS:]:
@@ -149,4 +149,4 @@ def test_an_unruly_peer_leaves_no_traceback(
             peer.sendall(sent)
     assert ask(address, "/healthz")[0].status == 200
     assert capfd.readouterr() == ("", "")
-    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

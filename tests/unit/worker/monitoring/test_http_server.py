@@ -28,9 +28,9 @@ from streamer_worker.settings import HttpSettings, Settings
 
 @pytest.fixture
 def metrics() -> Metrics:
-    made = Metrics({}, clock=SystemClock())
-    made(SlotsChanged(used=3, total=10))
-    return made
+    metrics = Metrics({}, clock=SystemClock())
+    metrics(SlotsChanged(used=3, total=10))
+    return metrics
 
 
 def healthy() -> Health:
@@ -73,15 +73,15 @@ ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
         pytest.param("::", marks=ipv6),
     ],
 )
-def test_the_page_can_be_read_at_the_url_that_is_given(host: str, metrics: Metrics) -> None:
-    """Port 0 takes a free one; the URL works as it stands, for IPv6 too."""
+def test_the_url_of_the_page_works(host: str, metrics: Metrics) -> None:
+    """Port 0 uses any free port. The URL works for IPv6, too."""
     with http_server(HttpSettings(host=host, port=0), metrics.registry, healthy(), Events()) as url:
         assert url is not None
         assert 'streamer_worker_slots{state="used"} 3.0' in page(url)
 
 
-def test_the_page_is_alive(metrics: Metrics) -> None:
-    """Each reading shows the counts of its moment."""
+def test_each_scrape_shows_the_current_counts(metrics: Metrics) -> None:
+    """The page is not cached."""
     with http_server(
         HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
     ) as url:
@@ -91,8 +91,8 @@ def test_the_page_is_alive(metrics: Metrics) -> None:
         assert 'streamer_worker_slots{state="used"} 4.0' in page(url)
 
 
-def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
-    """As Prometheus does; to others the older text."""
+def test_clients_that_accept_openmetrics_get_it(metrics: Metrics) -> None:
+    """Prometheus accepts it. Other clients get the older text format."""
     asked = "application/openmetrics-text; version=1.0.0"
     with http_server(
         HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
@@ -106,8 +106,8 @@ def test_openmetrics_is_told_to_who_asks_for_it(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("asked", ["text/plain;version=x", "openmetrics;version=", ";;;", "\u00e9"])
-def test_an_odd_accept_header_gets_the_older_text(asked: str, metrics: Metrics) -> None:
-    """A scanner must not get an error, nor put a traceback into the log each time."""
+def test_an_invalid_accept_header_gets_the_older_text(asked: str, metrics: Metrics) -> None:
+    """A scanner gets no error, and writes no traceback to the log."""
     with http_server(
         HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
     ) as url:
@@ -117,8 +117,8 @@ def test_an_odd_accept_header_gets_the_older_text(asked: str, metrics: Metrics) 
             assert answer.status == 200
 
 
-def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
-    """The server ends with its context, and can be started again on the same port."""
+def test_the_port_is_free_after_the_context(metrics: Metrics) -> None:
+    """The server can be started again on the same port."""
     with http_server(
         HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
     ) as url:
@@ -132,15 +132,15 @@ def test_afterwards_the_port_is_free_again(metrics: Metrics) -> None:
         assert again == url
 
 
-def test_switched_off_nothing_listens(metrics: Metrics, taken: int) -> None:
-    """The port is not even tried."""
+def test_a_disabled_server_does_not_listen(metrics: Metrics, taken: int) -> None:
+    """The port is not opened."""
     settings = HttpSettings(enabled=False, host="127.0.0.1", port=taken)
     with http_server(settings, metrics.registry, healthy(), Events()) as url:
         assert url is None
 
 
-def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> None:
-    """The text names address, reason and the setting that helps."""
+def test_the_error_for_a_port_in_use_says_what_to_do(metrics: Metrics, taken: int) -> None:
+    """It has the address, the reason and the names of the settings."""
     settings = HttpSettings(host="127.0.0.1", port=taken)
     with (
         pytest.raises(StartError) as caught,
@@ -154,8 +154,8 @@ def test_a_port_in_use_is_told_with_a_way_out(metrics: Metrics, taken: int) -> N
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "x" * 70 + ".example", "\0"])
-def test_a_host_that_is_none_is_told(host: str, metrics: Metrics) -> None:
-    """A wrong address stops the start with words, not with a traceback."""
+def test_an_invalid_host_is_a_start_error(host: str, metrics: Metrics) -> None:
+    """The start fails with a message, not with a traceback."""
     settings = HttpSettings(host=host, port=0)
     with (
         pytest.raises(StartError) as caught,
@@ -175,7 +175,7 @@ def asked(url: str, path: str) -> tuple[int, Any]:
 
 
 def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
-    """200 or 503, with the reasons as JSON."""
+    """The pages answer 200 or 503, with the reasons as JSON."""
     health = healthy()
     address = HttpSettings(host="127.0.0.1", port=0)
     with http_server(address, metrics.registry, health, Events()) as url:

@@ -1,4 +1,4 @@
-"""The log's own stream."""
+"""The stream of the log."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def pipe() -> Iterator[tuple[int, int]]:
     fcntl.fcntl(writer, F_SETPIPE_SZ, SIZE)
     os.set_blocking(reader, False)
     yield reader, writer
-    for each in (reader, writer):
+    for descriptor in (reader, writer):
         with suppress(OSError):
-            os.close(each)
+            os.close(descriptor)
 
 
 def test_lines_arrive_whole(pipe: tuple[int, int]) -> None:
-    """In order, as they were written."""
+    """Lines arrive in the order of the writes. After `close` no line is written."""
     stream = LogStream(pipe[1])
     assert stream.write("one\n")
     assert stream.write("tw\u00f6\n")
@@ -43,8 +43,8 @@ def test_lines_arrive_whole(pipe: tuple[int, int]) -> None:
     assert not stream.write("three\n")
 
 
-def test_who_closes_the_original_does_not_close_the_log(pipe: tuple[int, int]) -> None:
-    """A handler that closes stderr, or its descriptor."""
+def test_closing_the_original_does_not_close_the_log(pipe: tuple[int, int]) -> None:
+    """A handler may close stderr or its descriptor."""
     stream = LogStream(pipe[1])
     os.close(pipe[1])
     assert stream.write("still here\n")
@@ -53,7 +53,7 @@ def test_who_closes_the_original_does_not_close_the_log(pipe: tuple[int, int]) -
 
 
 def test_a_descriptor_that_was_closed_is_opened_again(pipe: tuple[int, int]) -> None:
-    """os.closerange() of a library; its number may be another file's meanwhile."""
+    """A library may call os.closerange(). The number may stand for another file then."""
     stream = LogStream(pipe[1])
     other, theirs = os.pipe()
     os.dup2(theirs, stream.descriptor)
@@ -65,14 +65,14 @@ def test_a_descriptor_that_was_closed_is_opened_again(pipe: tuple[int, int]) -> 
     os.close(stream.descriptor)
     os.close(pipe[1])
     assert not stream.write("nowhere\n")
-    for each in (other, theirs):
-        os.close(each)
+    for descriptor in (other, theirs):
+        os.close(descriptor)
 
 
-def test_a_reader_that_stops_reading_blocks_nobody(
+def test_a_reader_that_stops_reading_does_not_block_the_worker(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines are dropped; when it reads again it hears how many, on a line of its own."""
+    """Lines are dropped. When the reader continues, a line has their number."""
     monkeypatch.setattr("streamer_worker.monitoring.log_stream._BLOCKS_FOR", 0.01)
     stream = LogStream(pipe[1])
     assert not stream.write("x" * 2 * SIZE + "\n")
@@ -87,8 +87,9 @@ def test_a_reader_that_stops_reading_blocks_nobody(
 
 
 def test_the_processes_of_handlers_wait_for_each_other(pipe: tuple[int, int]) -> None:
-    """While another process writes a long line, nothing gets into its middle; a process that is
-    stopped in the middle delays nobody for long.
+    """A line is written when another process has released the lock, or after 0.2 s without it.
+
+    Only the first line is delayed if a stopped process holds the lock.
     """
     stream = LogStream(pipe[1])
     locked, has_locked = os.pipe()
@@ -111,10 +112,10 @@ def test_the_processes_of_handlers_wait_for_each_other(pipe: tuple[int, int]) ->
 
 @pytest.mark.usefixtures("logging_restored")
 def test_lost_lines_are_reported(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the reader is back."""
+    """A line has the number of the lost ones when the reader reads again."""
     monkeypatch.setattr("streamer_worker.monitoring.log_stream._BLOCKS_FOR", 0.01)
-    with open(pipe[1], "w", closefd=False) as given:
-        log = configure_logging(LogSettings(), stream=given)
+    with open(pipe[1], "w", closefd=False) as stream:
+        log = configure_logging(LogSettings(), stream=stream)
     logger = logging.getLogger("some.library")
     for _ in range(30):
         logger.warning("x" * 2000)
@@ -129,7 +130,7 @@ def test_lost_lines_are_reported(pipe: tuple[int, int], monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("logging_restored")
 def test_events_never_raise(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither when the stream of the log breaks, nor when that cannot be reported either."""
+    """Emitting succeeds if the stream is broken, and if that cannot be logged either."""
     stream = io.StringIO()
     configure_logging(LogSettings(), stream=stream)
     stream.close()
@@ -143,18 +144,18 @@ def test_events_never_raise(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("logging_restored")
 def test_arguments_that_do_not_fit_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """The standard library would print them, to stderr."""
+    """The standard library would print them to stderr."""
     stream = io.StringIO()
     configure_logging(LogSettings(), stream=stream)
     logging.getLogger("some.library").warning("read %d rows", "secret")
-    found = json.loads(stream.getvalue())
-    assert (found["event"], found["log_error"]) == ("read %d rows", "TypeError")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["log_error"]) == ("read %d rows", "TypeError")
     assert "secret" not in stream.getvalue()
     assert capsys.readouterr() == ("", "")
 
 
-def test_streams_that_are_none() -> None:
-    """A process without stderr, one that is closed, and one that has no descriptor."""
+def test_streams_without_a_descriptor() -> None:
+    """stderr may be missing, closed, or without a descriptor."""
     assert stream_over(None) is None
     closed = io.StringIO()
     closed.close()

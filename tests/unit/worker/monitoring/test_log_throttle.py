@@ -1,4 +1,4 @@
-"""Which events become log lines, in an outage and of broken items."""
+"""Which events are logged in an outage, and for invalid items."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def finished(request_id: str) -> RequestFinished:
     return replace(FINISHED, request_id=request_id)
 
 
-def test_an_odd_item_is_logged_once(bench: Bench) -> None:
-    """Once for each item and reason, however often it is read; again a day later."""
+def test_an_invalid_item_is_logged_once_a_day(bench: Bench) -> None:
+    """It is logged once for each reason, however often it is read."""
     odd = ItemUndecodable(table="workers", key="w1", reason="Beat: expected a number")
     other = replace(odd, key="w2")
     worse = replace(odd, reason="Host: expected a text")
@@ -73,48 +73,48 @@ def test_an_odd_item_is_logged_once(bench: Bench) -> None:
     assert bench.emit(odd, odd, after=24 * 3600) == [odd]
 
 
-def test_settles_in_an_outage_are_a_line_a_minute(bench: Bench) -> None:
-    """One when it begins, one a minute with the number that were not logged, one at its end."""
+def test_delayed_outcomes_are_one_line_a_minute(bench: Bench) -> None:
+    """The first is logged, then one a minute with the number of the others, and the end."""
     ids = [f"r{number}" for number in range(32)]
-    first, *_ = events = [delayed(each) for each in ids]
+    first, *_ = events = [delayed(request_id) for request_id in ids]
     assert bench.emit(*events) == [first]
     assert bench.emit(*events, after=10) == []
     line = LogLinesSuppressed(kind="settle_delayed", count=63)
     assert bench.emit(*events, after=50) == [line, first]
-    ends: list[Event] = [finished(each) for each in ids]
+    ends: list[Event] = [finished(request_id) for request_id in ids]
     *early, last = ends
     assert bench.emit(*early, after=5) == early
     assert bench.emit(last) == [SettlesResumed(count=32, seconds=65.0), last]
 
 
 def test_an_outage_of_half_an_hour_is_some_thirty_lines(bench: Bench) -> None:
-    """A worker of 32 slots: not 200 lines a minute."""
+    """A worker with 32 slots would otherwise log 200 lines a minute."""
     count = 0
     for _ in range(180):
         lines = bench.emit(*(delayed(f"r{number}") for number in range(32)), after=10)
-        count += sum(isinstance(each, SettleDelayed) for each in lines)
+        count += sum(isinstance(line, SettleDelayed) for line in lines)
     assert count == 30
 
 
 def test_short_outages_that_repeat_are_bounded_too(bench: Bench) -> None:
-    """What has no line at its beginning has none at its end."""
+    """An outage whose start was not logged has no line for its end."""
     lines = []
     for number in range(120):
         lines += bench.emit(delayed(f"r{number}"), after=0.25)
         lines += bench.emit(finished(f"r{number}"), after=0.25)
-    told = [each for each in lines if not isinstance(each, RequestFinished)]
-    assert told == [delayed("r0"), SettlesResumed(count=1, seconds=0.25)]
+    logged = [line for line in lines if not isinstance(line, RequestFinished)]
+    assert logged == [delayed("r0"), SettlesResumed(count=1, seconds=0.25)]
 
 
-def test_an_outcome_that_is_given_up_resumes_nothing(bench: Bench) -> None:
-    """The table is still away when the worker's patience ends."""
+def test_an_outcome_that_is_given_up_is_no_resumption(bench: Bench) -> None:
+    """The table is still unavailable then."""
     bench.emit(delayed("r1"))
     given_up = replace(finished("r1"), outcome="unsettled")
     assert bench.emit(given_up) == [given_up]
 
 
-def test_a_request_that_never_waited_ends_nothing(bench: Bench) -> None:
-    """Others end their requests all the time."""
+def test_a_request_without_a_delay_is_no_resumption(bench: Bench) -> None:
+    """Other requests end while one is delayed."""
     bench.emit(delayed("r1"))
     assert bench.emit(finished("r2")) == [finished("r2")]
 
@@ -131,8 +131,8 @@ def test_a_request_that_never_waited_ends_nothing(bench: Bench) -> None:
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_what_an_outage_repeats_is_a_line_a_minute(event: Event, bench: Bench) -> None:
-    """Of each kind for itself."""
+def test_events_that_an_outage_repeats_are_one_line_a_minute(event: Event, bench: Bench) -> None:
+    """Each kind of event is limited on its own."""
     assert bench.emit(delayed("r1")) == [delayed("r1")]
     assert bench.emit(event, event, event) == [event]
     suppressed, again = bench.emit(event, after=60)
@@ -141,8 +141,8 @@ def test_what_an_outage_repeats_is_a_line_a_minute(event: Event, bench: Bench) -
     assert (suppressed.count, again) == (2, event)
 
 
-def test_all_else_is_passed_on(bench: Bench) -> None:
-    """Loops that fail have pauses of their own."""
+def test_other_events_are_all_logged(bench: Bench) -> None:
+    """A loop that fails has a backoff of its own."""
     failed = StepFailed(loop="poll", error=AWAY)
     sent = PushTried(type="complete", outcome="sent")
     won = ClaimTried(request_id="r", action="a", outcome="won")

@@ -1,4 +1,4 @@
-"""Structured logs."""
+"""The format of the log, and its levels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.usefixtures("logging_restored")
 FORBIDDEN = set("\x1b\x07\u202e\ud800")
 
 
-def test_away_from_a_terminal_each_line_is_json() -> None:
-    """Event name, level, logger, time and fields."""
+def test_without_a_terminal_each_line_is_json() -> None:
+    """A line has the event, level, logger, time and fields."""
     output = Output()
     output.log.info("rows_read", rows=3)
     (line,) = output.lines
@@ -25,7 +25,7 @@ def test_away_from_a_terminal_each_line_is_json() -> None:
 
 
 def test_the_standard_librarys_records_look_the_same() -> None:
-    """Libraries that know nothing of structlog are in the same stream, `extra` included."""
+    """Records of libraries are in the same stream and format, with their `extra` fields."""
     output = Output()
     logging.getLogger("some.library").warning("read %d rows", 3, extra={"table": "t"})
     (line,) = output.lines
@@ -45,7 +45,7 @@ def test_the_standard_librarys_records_look_the_same() -> None:
 def test_the_format_follows_the_terminal_unless_chosen(
     chosen: str, *, terminal: bool, is_json: bool
 ) -> None:
-    """People on a terminal get lines to read, everything else gets JSON."""
+    """A terminal gets console lines, everything else gets JSON."""
     output = Output(terminal=terminal, format=chosen)
     output.log.info("rows_read")
     assert "rows_read" in output.text
@@ -53,14 +53,14 @@ def test_the_format_follows_the_terminal_unless_chosen(
 
 
 def test_colours_are_for_terminals_only() -> None:
-    """A file that was asked for console lines holds no escape sequences."""
+    """Console lines in a file have no escape sequences."""
     output = Output(format="console")
     output.log.info("rows_read", rows=3)
     assert "\x1b" not in output.text
 
 
 def test_loggers_may_have_levels_of_their_own() -> None:
-    """Theirs and those under them; the worker's own among them."""
+    """A level applies to a logger and those below it, also to the worker's own."""
     output = Output(level="warning", levels={"my": "debug", "noisy.library": "error"})
     output.log.debug("mine")
     logging.getLogger("noisy.library.part").warning("noise")
@@ -68,8 +68,8 @@ def test_loggers_may_have_levels_of_their_own() -> None:
     assert [line["event"] for line in output.lines] == ["mine", "signal"]
 
 
-def test_what_is_below_the_level_is_left_out() -> None:
-    """For structlog and the standard library alike."""
+def test_lines_below_the_level_are_not_written() -> None:
+    """This holds for structlog and for the standard library."""
     output = Output(level="warning")
     for log in (output.log, logging.getLogger("some.library")):
         log.info("no")
@@ -78,8 +78,8 @@ def test_what_is_below_the_level_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["botocore", "aiobotocore.endpoint", "aiohttp.client"])
-def test_clients_never_tell_the_bodies_of_requests(name: str) -> None:
-    """They do so at debug level, payloads and all."""
+def test_clients_never_log_the_bodies_of_requests(name: str) -> None:
+    """At debug level AWS clients would log payloads."""
     output = Output(level="debug")
     logging.getLogger(name).debug("body: secret")
     assert output.text == ""
@@ -88,7 +88,7 @@ def test_clients_never_tell_the_bodies_of_requests(name: str) -> None:
 @pytest.mark.parametrize("chosen", ["json", "console"])
 @pytest.mark.parametrize("source", ["structlog", "standard", "field", "extra"])
 def test_control_characters_are_escaped(chosen: str, source: str) -> None:
-    """No text from elsewhere drives a terminal."""
+    """Text from other programs cannot control a terminal."""
     output = Output(format=chosen)
     standard = logging.getLogger("some.library")
     match source:
@@ -106,7 +106,7 @@ def test_control_characters_are_escaped(chosen: str, source: str) -> None:
 @pytest.mark.parametrize("chosen", ["json", "console"])
 @pytest.mark.parametrize("source", ["structlog", "standard"])
 def test_control_characters_in_exceptions_are_escaped(chosen: str, source: str) -> None:
-    """A traceback's text comes from elsewhere, too."""
+    """The text of a traceback comes from other programs, too."""
     output = Output(format=chosen)
     log = output.log if source == "structlog" else logging.getLogger("some.library")
     try:
@@ -128,7 +128,7 @@ def _assert_clean(output: Output, chosen: str) -> None:
 @pytest.mark.parametrize("chosen", ["json", "console"])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_tracebacks_show_no_local_variables(chosen: str, *, terminal: bool) -> None:
-    """They would hold payloads."""
+    """Local variables would contain payloads."""
     output = Output(format=chosen, terminal=terminal)
 
     def work(payload: dict[str, str]) -> None:
@@ -144,7 +144,7 @@ def test_tracebacks_show_no_local_variables(chosen: str, *, terminal: bool) -> N
 
 @pytest.mark.parametrize("chosen", ["json", "console"])
 def test_a_long_traceback_keeps_its_end(chosen: str) -> None:
-    """The last line says what happened."""
+    """The last line has the error."""
     output = Output(format=chosen)
 
     def dive(depth: int) -> None:

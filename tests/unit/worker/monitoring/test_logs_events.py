@@ -1,4 +1,4 @@
-"""Events in the logs, and what handlers log."""
+"""Events in the log, and the lines of handlers."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def test_the_text_of_an_error_is_cut() -> None:
-    """An error as long as a book is one line of reasonable length."""
-    (line,) = Output().tell(StepFailed(loop="poll", error=ValueError("x" * 100_000)))
+    """A very long error is one line of limited length."""
+    (line,) = Output().log_event(StepFailed(loop="poll", error=ValueError("x" * 100_000)))
     assert len(line["error"]) <= 2000
     assert line["error_type"] == "ValueError"
 
 
 def test_every_event_is_logged_under_its_name() -> None:
-    """In snake case with its fields; what happens all the time is left to the metrics."""
+    """The name is in snake case, with the fields. Frequent events are only counted as metrics."""
     output = Output(level="debug")
     listener = LogListener()
     for event in EVERY_EVENT:
@@ -162,22 +162,22 @@ def reaped(found: int, undecodable: int = 0) -> Event:
         (WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=None), "info"),
     ],
 )
-def test_levels_say_what_needs_attention(event: Event, level: str | None) -> None:
-    """Routine is debug, a request's end info, what an operator should see more."""
-    lines = Output(level="debug").tell(event)
+def test_levels_follow_the_need_for_attention(event: Event, level: str | None) -> None:
+    """Routine is debug, the end of a request info, and anything an operator should see is more."""
+    lines = Output(level="debug").log_event(event)
     assert [line["level"] for line in lines] == ([] if level is None else [level])
 
 
-def test_fields_that_are_nothing_are_left_out() -> None:
-    """No `code: null` on each line."""
-    (line,) = Output().tell(finished("completed"))
+def test_fields_that_are_none_are_left_out() -> None:
+    """A line has no `code: null`."""
+    (line,) = Output().log_event(finished("completed"))
     assert "code" not in line
     assert line["outcome"] == "completed"
 
 
 @pytest.mark.anyio
 async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
-    """With structlog and with the standard library; outside of it nothing is bound."""
+    """This holds for structlog and the standard library. Nothing is bound outside of a handler."""
     output = Output()
 
     @handler("talk")
@@ -197,7 +197,7 @@ async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
 
 @pytest.mark.anyio
 async def test_no_payload_and_no_result_is_logged(world: World) -> None:
-    """Whatever happens to a request, at whatever level."""
+    """This holds for every outcome, at every level."""
     output = Output(level="debug")
     world.events = Events(LogListener())
 

@@ -95,7 +95,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "released", "cancelled"])
 def test_requests_are_counted_by_action_and_outcome(metrics: Metrics, outcome: str) -> None:
-    """Each pair has a counter and a duration histogram of its own."""
+    """Each pair has a counter and a duration histogram."""
     metrics(finished(outcome=outcome))
     metrics(finished(outcome=outcome, seconds=40))
     metrics(finished(action="bulk", outcome=outcome))
@@ -108,7 +108,7 @@ def test_requests_are_counted_by_action_and_outcome(metrics: Metrics, outcome: s
 
 
 def test_unknown_actions_count_as_other(metrics: Metrics) -> None:
-    """Producers cannot make series without end."""
+    """Producers cannot create any number of series."""
     for number in range(1000):
         metrics(finished(action=f"made-up-{number}", outcome="failed"))
     assert value(metrics, "requests_finished_total", action="other", outcome="failed") == 1000
@@ -116,7 +116,7 @@ def test_unknown_actions_count_as_other(metrics: Metrics) -> None:
 
 
 def test_slots_are_shown_by_state(metrics: Metrics) -> None:
-    """Used and free; the last event counts."""
+    """The last event sets the used and the free slots."""
     metrics(SlotsChanged(used=3, total=10))
     metrics(SlotsChanged(used=1, total=10))
     assert value(metrics, "slots", state="used") == 1
@@ -125,20 +125,20 @@ def test_slots_are_shown_by_state(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("outcome", ["claimed", "empty"])
 def test_polls_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
-    """One for each look."""
+    """Each poll counts once."""
     metrics(Polled(outcome=outcome, seconds=0.1, candidates=3, claimed=2))
     assert value(metrics, "polls_total", outcome=outcome) == 1
 
 
 @pytest.mark.parametrize("outcome", ["won", "lost", "error"])
 def test_claims_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
-    """Lost ones show workers that fight, errors a table in trouble."""
+    """Each claim counts once."""
     metrics(ClaimTried(request_id="r", action="report", outcome=outcome))
     assert value(metrics, "claims_total", outcome=outcome) == 1
 
 
 def test_reaped_connections_are_counted_by_result(metrics: Metrics) -> None:
-    """What went, what pinged meanwhile, what could not be read."""
+    """Deleted, kept and undecodable connections are counted apart."""
     metrics(reaped())
     metrics(reaped())
     results = ("deleted", "kept", "undecodable", "dry_run")
@@ -146,15 +146,15 @@ def test_reaped_connections_are_counted_by_result(metrics: Metrics) -> None:
     assert counts == [8, 4, 2, 0]
 
 
-def test_a_dry_run_counts_what_would_go(metrics: Metrics) -> None:
-    """Under a label of its own: nothing went."""
+def test_a_dry_run_counts_under_its_own_label(metrics: Metrics) -> None:
+    """Nothing was deleted, so `deleted` does not change."""
     metrics(reaped(dry_run=True))
     assert value(metrics, "reaper_connections_total", result="dry_run") == 7
     assert value(metrics, "reaper_connections_total", result="deleted") == 0
 
 
-def test_failed_rounds_are_counted_by_loop(metrics: Metrics) -> None:
-    """A poll that failed is also a poll with the outcome error."""
+def test_failed_steps_are_counted_by_loop(metrics: Metrics) -> None:
+    """A failed poll also counts as a poll with the outcome `error`."""
     metrics(StepFailed(loop="poll", error=AWAY))
     metrics(StepFailed(loop="reap", error=AWAY))
     assert value(metrics, "loop_failures_total", loop="poll") == 1
@@ -163,7 +163,7 @@ def test_failed_rounds_are_counted_by_loop(metrics: Metrics) -> None:
 
 
 def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
-    """So that an alert can be set on them."""
+    """The label is the name of the table without its prefix."""
     metrics(ItemUndecodable(table="requests", key="r", reason="x"))
     metrics(ItemUndecodable(table="streamer_requests", key="r", reason="x"))
     assert value(metrics, "undecodable_items_total", table="requests") == 2
@@ -172,13 +172,13 @@ def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("outcome", ["ok", "failed", "gone"])
 def test_heartbeats_are_counted_by_outcome(metrics: Metrics, outcome: str) -> None:
-    """Failed ones show an outage."""
+    """Each heartbeat counts once."""
     metrics(HeartbeatTried(outcome=outcome, seconds=0.1))
     assert value(metrics, "heartbeats_total", outcome=outcome) == 1
 
 
-def test_the_fleet_is_shown_as_it_was_seen_last(metrics: Metrics) -> None:
-    """Live and dead workers, and whether this one leads."""
+def test_the_last_observation_of_the_fleet_is_shown(metrics: Metrics) -> None:
+    """It has the live and the dead workers, and whether this one leads."""
     metrics(FleetObserved(live=3, dead=2, leads=True))
     assert value(metrics, "leader") == 1
     metrics(FleetObserved(live=2, dead=1, leads=False))
@@ -188,7 +188,7 @@ def test_the_fleet_is_shown_as_it_was_seen_last(metrics: Metrics) -> None:
 
 
 def test_rescued_requests_are_counted_by_action(metrics: Metrics) -> None:
-    """One that the index does not name, or nobody registered, counts as `other`."""
+    """An action that is unknown or not registered counts as `other`."""
     for action in ("report", "made-up", None):
         metrics(rescued(action))
     assert value(metrics, "rescued_total", action="report") == 1
@@ -196,7 +196,7 @@ def test_rescued_requests_are_counted_by_action(metrics: Metrics) -> None:
 
 
 def test_stuck_handlers_are_shown_until_they_end(metrics: Metrics) -> None:
-    """Threads apart from tasks: only those keep their slots."""
+    """Threads and tasks are apart: only threads keep their slots."""
     metrics(stuck(thread=True))
     metrics(stuck(thread=True))
     metrics(stuck(thread=False))
@@ -206,7 +206,7 @@ def test_stuck_handlers_are_shown_until_they_end(metrics: Metrics) -> None:
 
 
 def test_fences_and_blocked_loops_are_counted(metrics: Metrics) -> None:
-    """Both should stay at nothing."""
+    """Each event counts once."""
     metrics(WorkerFenced(worker_id="w", reason="x", in_flight=0))
     metrics(LoopBlocked(seconds=1, stack=""))
     assert value(metrics, "fences_total") == 1
@@ -214,18 +214,19 @@ def test_fences_and_blocked_loops_are_counted(metrics: Metrics) -> None:
 
 
 def test_names_and_labels_are_as_documented_and_hold_no_ids(metrics: Metrics) -> None:
-    """Every event is taken; nothing on the page names a request or a worker."""
+    """After every kind of event, no label names a request or a worker."""
     assert {type(event) for event in EVERY_EVENT} == set(get_args(Event))
     for event in EVERY_EVENT:
         metrics(event)
-    found = {}
-    for sample in (each for family in metrics.registry.collect() for each in family.samples):
+    labels = {}
+    samples = (sample for family in metrics.registry.collect() for sample in family.samples)
+    for sample in samples:
         name = sample.name.removeprefix("streamer_worker_")
         if name != sample.name:
             for part in ("_bucket", "_count", "_sum"):
                 name = name.removesuffix(part)
-            found[name] = set(sample.labels) - {"le"}
-    assert found == LABELS
+            labels[name] = set(sample.labels) - {"le"}
+    assert labels == LABELS
     page = generate_latest(metrics.registry).decode()
     assert "r-1" not in page
     assert "w-1" not in page
@@ -233,7 +234,7 @@ def test_names_and_labels_are_as_documented_and_hold_no_ids(metrics: Metrics) ->
 
 
 def test_waits_are_observed_where_a_claim_was_won(metrics: Metrics) -> None:
-    """A lost one's wait goes on elsewhere."""
+    """A lost claim has no wait."""
     metrics(ClaimTried(request_id="r", action="report", outcome="won", waited=0.7))
     metrics(ClaimTried(request_id="r", action="report", outcome="lost"))
     metrics(ClaimTried(request_id="r", action=None, outcome="won", waited=2))
@@ -244,8 +245,8 @@ def test_waits_are_observed_where_a_claim_was_won(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "timeout"])
 def test_attempts_are_observed_at_the_end(metrics: Metrics, outcome: str) -> None:
-    """Not when another attempt follows, and not where the request is somebody else's."""
-    again = replace(finished(outcome=outcome), again=True, code="TIMEOUT")
+    """They are not if another attempt follows, or if another worker has the request."""
+    again = replace(finished(outcome=outcome), will_retry=True, code="TIMEOUT")
     metrics(again)
     metrics(finished(outcome="claim_lost"))
     metrics(replace(finished(outcome=outcome), attempt=3))
@@ -254,19 +255,19 @@ def test_attempts_are_observed_at_the_end(metrics: Metrics, outcome: str) -> Non
 
 
 def test_retries_are_counted_by_reason(metrics: Metrics) -> None:
-    """A code, SNOOZED, or WORKER_LOST for what was rescued to run again."""
+    """The reason is an error code, SNOOZED, or WORKER_LOST for a rescued request."""
     metrics(replace(RETRIED, code="PROCESSING_FAILED"))
     metrics(replace(RETRIED, outcome="snoozed"))
     metrics(rescued())
     metrics(replace(rescued(), status="FAILED"))
     reasons = ("PROCESSING_FAILED", "SNOOZED", "WORKER_LOST")
-    counts = [value(metrics, "retries_total", action="report", reason=each) for each in reasons]
+    counts = [value(metrics, "retries_total", action="report", reason=reason) for reason in reasons]
     assert counts == [1, 1, 1]
 
 
-def test_fenced_and_superseded_writes_are_told_apart(metrics: Metrics) -> None:
-    """A cancelled request's writes are refused as they should be; its outcome is lost all the
-    same.
+def test_fenced_and_superseded_writes_are_counted_apart(metrics: Metrics) -> None:
+    """Fenced: another worker has the request. Superseded: the outcome of an attempt is lost, also
+    because the request was cancelled.
     """
     write = WriteFenced(request_id="r", operation="progress", cancelled=False, settles=False)
     metrics(write)
@@ -278,11 +279,11 @@ def test_fenced_and_superseded_writes_are_told_apart(metrics: Metrics) -> None:
     assert value(metrics, "superseded_writes_total", operation="complete") == 2
 
 
-def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
-    """One write may carry many reports."""
-    metrics(ProgressWritten(request_id="r", told=40))
-    metrics(ProgressWritten(request_id="r", told=1))
-    metrics(ProgressWritten(request_id="r", told=0))
+def test_progress_is_counted_as_written_or_coalesced(metrics: Metrics) -> None:
+    """One write may have the newest of many reports."""
+    metrics(ProgressWritten(request_id="r", reports=40))
+    metrics(ProgressWritten(request_id="r", reports=1))
+    metrics(ProgressWritten(request_id="r", reports=0))
     assert value(metrics, "progress_writes_total", result="written") == 3
     assert value(metrics, "progress_writes_total", result="coalesced") == 39
 
@@ -297,7 +298,7 @@ def test_progress_is_counted_as_written_or_carried(metrics: Metrics) -> None:
     ids=lambda event: type(event).__name__,
 )
 def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event) -> None:
-    """What an old leader counted last must not stand beside the new one's."""
+    """The last counts of an old leader must not stay beside the new leader's."""
     metrics(FleetObserved(live=2, dead=0, leads=True))
     metrics(QueueMeasured(status="PENDING", count=12, more=False, oldest=4.5))
     metrics(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
@@ -313,18 +314,18 @@ def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event)
     assert value(metrics, "leader") == 0
 
 
-def test_unhandled_actions_are_ten_series_and_the_rest_at_most(metrics: Metrics) -> None:
-    """The ten with the most requests. Their names come from producers: they are cut and escaped,
-    and those that are handled again are gone.
+def test_unhandled_actions_are_eleven_series_at_most(metrics: Metrics) -> None:
+    """Ten are named, those with the most requests, the others are `other`. The names are cut and
+    escaped, because they come from producers. The series of actions that are handled end.
     """
     counts = {f"a{number}": number for number in range(1, 1000)}
     metrics(UnhandledMeasured(counts=counts | {"x\n" * 500: 5000}))
     (family,) = (
-        each
-        for each in metrics.registry.collect()
-        if each.name == "streamer_worker_unhandled_requests"
+        family
+        for family in metrics.registry.collect()
+        if family.name == "streamer_worker_unhandled_requests"
     )
-    shown = {each.labels["action"]: each.value for each in family.samples}
+    shown = {sample.labels["action"]: sample.value for sample in family.samples}
     assert len(shown) == 11
     assert shown["a999"] == 999
     assert shown["other"] == sum(counts.values()) - sum(range(991, 1000))
@@ -336,7 +337,7 @@ def test_unhandled_actions_are_ten_series_and_the_rest_at_most(metrics: Metrics)
 
 
 def test_times_of_success_begin_with_the_worker() -> None:
-    """Else an alert on their age would fire at every start, or never."""
+    """Otherwise an alert on their age would fire at every start, or never."""
     clock = ManualClock()
     metrics = Metrics({}, clock=clock)
     names = ("last_poll_success_timestamp_seconds", "reaper_last_success_timestamp_seconds")
@@ -352,7 +353,7 @@ def test_times_of_success_begin_with_the_worker() -> None:
 
 
 def test_calls_to_the_table_are_measured(metrics: Metrics) -> None:
-    """Time by operation, units by table and index, errors by code."""
+    """Duration is by operation, units are by table and index, errors are by code."""
     metrics(
         CallEnded(
             operation="Query",
@@ -372,49 +373,49 @@ def test_calls_to_the_table_are_measured(metrics: Metrics) -> None:
     assert value(metrics, "dynamodb_errors_total", **code) == 1
 
 
-def test_what_is_installed_is_shown(metrics: Metrics) -> None:
-    """The worker's version, and each handler with its package's."""
+def test_installed_versions_are_shown(metrics: Metrics) -> None:
+    """There is the worker's version, and the version of each handler's package."""
     here = version("streamer-worker")
     info = {"action": "report", "kind": "task", "distribution": "streamer-worker", "version": here}
     assert value(metrics, "handler_info", **info) == 1
     nobody = {"action": "bulk", "kind": "thread", "distribution": "", "version": "unknown"}
     assert value(metrics, "handler_info", **nobody) == 1
-    samples = [each for family in metrics.registry.collect() for each in family.samples]
-    builds = [each.labels for each in samples if each.name == "streamer_worker_build_info"]
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    builds = [sample.labels for sample in samples if sample.name == "streamer_worker_build_info"]
     assert [build["version"] for build in builds] == [here]
 
 
-def test_a_handlers_package_is_shown_as_the_registry_tells_it() -> None:
-    """A handler of an entry point has "name version"; each goes into a label of its own."""
+def test_a_handlers_package_is_shown_as_the_registry_has_it() -> None:
+    """ "name version" of an entry point is split into two labels."""
     loaded = replace(REPORT, distribution="reports 1.2.0")
     metrics = Metrics({"report": loaded}, clock=ManualClock(), reaps=False)
     info = {"action": "report", "kind": "task", "distribution": "reports", "version": "1.2.0"}
     assert value(metrics, "handler_info", **info) == 1
 
 
-def test_known_series_are_there_from_the_start(metrics: Metrics) -> None:
-    """A rate misses what a series began with."""
+def test_known_series_exist_from_the_start(metrics: Metrics) -> None:
+    """A rate would miss their first increment."""
     assert value(metrics, "requests_finished_total", action="bulk", outcome="failed") == 0
     assert value(metrics, "requests_finished_total", action="other", outcome="failed") == 0
     assert value(metrics, "fenced_writes_total", operation="progress") == 0
 
 
 def test_the_loops_lag_is_observed(metrics: Metrics) -> None:
-    """Each turn of the loop's timer."""
+    """Each timer of the loop is one observation."""
     metrics(LoopLagMeasured(lag=0.2))
     assert value(metrics, "event_loop_lag_seconds_sum") == pytest.approx(0.2)
     assert value(metrics, "event_loop_lag_seconds_count") == 1
 
 
 def test_two_workers_in_one_process_count_apart() -> None:
-    """Nothing is registered globally."""
+    """No metric is registered globally."""
     first, second = Metrics({}, clock=ManualClock()), Metrics({}, clock=ManualClock())
     first(SlotsChanged(used=1, total=1))
     assert value(second, "slots", state="used") is None
 
 
-def test_a_worker_that_must_not_reap_does_not_say_when_it_did() -> None:
-    """An alert on its age would never end."""
+def test_a_worker_that_does_not_reap_has_no_time_of_the_last_sweep() -> None:
+    """An alert on its age would fire for ever."""
     metrics = Metrics({}, clock=ManualClock(), reaps=False)
     metrics(EVERY_EVENT[0])
     metrics(reaped())

@@ -1,4 +1,4 @@
-"""What connections are told of a request, and what they are not."""
+"""Which messages about a request are pushed, and when."""
 
 from __future__ import annotations
 
@@ -18,34 +18,32 @@ from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
 pytestmark = pytest.mark.anyio
 
 
-def told(world: World) -> list[tuple[str, str, str | None]]:
-    return [(each.type, each.request_id, each.connection_id) for each in world.pushed]
+def announced(world: World) -> list[tuple[str, str, str | None]]:
+    return [(message.type, message.request_id, message.connection_id) for message in world.pushed]
 
 
 def last(world: World) -> Any:
     return world.pushed[-1]
 
 
-async def test_a_completed_request_is_told_with_its_result(world: World) -> None:
-    """To its own connection, once the table has it."""
+async def test_a_completed_request_is_announced_with_its_result(world: World) -> None:
+    """The message goes to the request's own connection, after the outcome was written."""
     claim = await world.claim(payload={"n": 1}, connection_id="c1")
     await DispatchBench(world, echo).run(claim)
-    assert told(world) == [("complete", claim.request_id, "c1")]
+    assert announced(world) == [("complete", claim.request_id, "c1")]
     assert last(world).result == {"n": 1}
 
 
-async def test_a_failed_request_is_told_with_its_code(world: World) -> None:
-    """And the text that the table has."""
+async def test_a_failed_request_is_announced_with_its_code(world: World) -> None:
+    """The message has the code and the text that were written to the table."""
     claim = await world.claim("work", connection_id="c1")
     await DispatchBench(world, Raising(Reject("no account", code="NO_ACCOUNT")).handler).run(claim)
-    assert told(world) == [("error", claim.request_id, "c1")]
+    assert announced(world) == [("error", claim.request_id, "c1")]
     assert (last(world).code, last(world).text) == ("NO_ACCOUNT", "no account")
 
 
 @pytest.mark.parametrize("error", [ValueError("broke"), RetryLater(after=5)])
-async def test_an_attempt_that_is_followed_by_another_is_not_told(
-    error: Exception, world: World
-) -> None:
+async def test_a_retried_attempt_is_not_announced(error: Exception, world: World) -> None:
     """The request has not ended."""
     claim = await world.claim("work", max_retries=3)
     await DispatchBench(world, Raising(error).handler).run(claim)
@@ -53,8 +51,8 @@ async def test_an_attempt_that_is_followed_by_another_is_not_told(
 
 
 @virtual_time
-async def test_progress_is_told_at_most_ten_times_a_second(world: World) -> None:
-    """The newest each time, and before the end."""
+async def test_progress_is_announced_at_most_ten_times_a_second(world: World) -> None:
+    """Each message has the newest progress, and none comes after the end."""
 
     @handler("steps")
     async def steps(_payload: dict[str, Any], ctx: Context) -> None:
@@ -64,16 +62,16 @@ async def test_progress_is_told_at_most_ten_times_a_second(world: World) -> None
 
     claim = await world.claim("steps", connection_id="c1")
     await DispatchBench(world, steps).run(claim)
-    progress = [each for each in world.pushed if isinstance(each, ProgressMessage)]
+    progress = [message for message in world.pushed if isinstance(message, ProgressMessage)]
     assert 19 <= len(progress) <= 22
-    numbers = [each.details["n"] for each in progress if each.details is not None]
+    numbers = [message.details["n"] for message in progress if message.details is not None]
     assert numbers == sorted(numbers)
     assert numbers[-1] >= 180
     assert last(world).type == "complete"
 
 
 async def test_the_last_progress_is_in_the_table_with_the_outcome(world: World) -> None:
-    """Although the handler ends right after it: in the same write."""
+    """Progress reported right before the end is written together with the outcome."""
 
     @handler("steps")
     async def steps(_payload: dict[str, Any], ctx: Context) -> None:
@@ -87,8 +85,8 @@ async def test_the_last_progress_is_in_the_table_with_the_outcome(world: World) 
     assert (stored.progress, stored.progress_message) == (0.99, "step 99")
 
 
-async def test_progress_that_has_no_room_does_not_cost_the_result(world: World) -> None:
-    """The outcome is written without it."""
+async def test_progress_that_does_not_fit_is_dropped_for_the_result(world: World) -> None:
+    """The outcome is written without the progress."""
 
     @handler("steps")
     async def steps(_payload: dict[str, Any], ctx: Context) -> dict[str, str]:
@@ -101,8 +99,8 @@ async def test_progress_that_has_no_room_does_not_cost_the_result(world: World) 
     assert (stored.result, stored.progress_message) == ({"r": "x" * 100_000}, None)
 
 
-async def test_a_cancelled_request_is_told_by_the_worker_that_ran_it(world: World) -> None:
-    """As an error with the code CANCELLED, whoever cancelled it."""
+async def test_a_cancelled_request_is_announced_by_the_worker_that_ran_it(world: World) -> None:
+    """The message is an error with the code CANCELLED."""
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler)
     claim = await world.claim("wait", connection_id="c1")
@@ -111,12 +109,12 @@ async def test_a_cancelled_request_is_told_by_the_worker_that_ran_it(world: Worl
         await anyio.wait_all_tasks_blocked()
         await world.stores.requests.cancel(claim.request_id)
         waiting.go.set()
-    assert told(world) == [("error", claim.request_id, "c1")]
+    assert announced(world) == [("error", claim.request_id, "c1")]
     assert last(world).code == "CANCELLED"
 
 
-async def test_what_another_worker_has_is_not_told(world: World) -> None:
-    """It will tell."""
+async def test_a_request_that_another_worker_has_is_not_announced(world: World) -> None:
+    """The other worker announces it."""
     claim = await world.claim("work")
     await world.stores.requests.delete(claim.request_id)
     await DispatchBench(world, Raising().handler).run(claim)
@@ -124,8 +122,8 @@ async def test_what_another_worker_has_is_not_told(world: World) -> None:
 
 
 @virtual_time
-async def test_nothing_is_told_that_the_table_does_not_have(world: World) -> None:
-    """While the outcome cannot be written nobody hears of it."""
+async def test_an_outcome_is_not_announced_before_it_is_written(world: World) -> None:
+    """While the outcome cannot be written, nothing is pushed."""
     fault = world.engine.hold("update", when=moves_to("COMPLETED"))
     claim = await world.claim()
     bench = DispatchBench(world, echo)
@@ -137,10 +135,10 @@ async def test_nothing_is_told_that_the_table_does_not_have(world: World) -> Non
     assert len(world.pushed) == 1
 
 
-async def test_a_request_that_cannot_be_claimed_is_told_to_those_subscribed(
+async def test_an_invalid_request_is_announced_to_subscribers(
     world: World, bench: PollBench
 ) -> None:
-    """Its own connection is as unreadable as the rest."""
+    """The request's own connection cannot be read from the item."""
     await world.put_raw(
         RequestID={"S": "r1"},
         Status={"S": "PENDING"},
@@ -150,12 +148,12 @@ async def test_a_request_that_cannot_be_claimed_is_told_to_those_subscribed(
         Payload={"S": "no map"},
     )
     await bench.poll()
-    assert told(world) == [("error", "r1", None)]
+    assert announced(world) == [("error", "r1", None)]
     assert last(world).code == "INVALID_REQUEST"
 
 
-async def test_a_payload_that_does_not_fit_fails_without_a_call(world: World) -> None:
-    """Without a retry, with the fields; logs hold their names only."""
+async def test_a_payload_that_does_not_fit_fails_the_request(world: World) -> None:
+    """The handler is not called, and no attempt follows. The event has only field paths."""
     called: list[Any] = []
 
     @handler("typed")
@@ -174,7 +172,7 @@ async def test_a_payload_that_does_not_fit_fails_without_a_call(world: World) ->
 
 
 async def test_a_checkpoint_reaches_the_next_attempt(world: World) -> None:
-    """With what else a context has."""
+    """The next attempt has the checkpoint in its context, beside the fields of the request."""
     seen: list[Context] = []
 
     @handler("steps")
@@ -192,7 +190,7 @@ async def test_a_checkpoint_reaches_the_next_attempt(world: World) -> None:
     assert (
         await bench.run(await world.stores.requests.claim(candidate, worker_id="me")) == "retried"
     )
-    assert [(each.attempt, each.last_checkpoint) for each in seen] == [(1, None), (2, {"row": 1})]
+    assert [(ctx.attempt, ctx.last_checkpoint) for ctx in seen] == [(1, None), (2, {"row": 1})]
     assert (seen[0].tenant_id, seen[0].metadata, seen[0].max_retries) == ("t", {"a": 1}, 3)
     left = seen[0].deadline - world.clock.now()
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)

@@ -1,4 +1,4 @@
-"""What waits to be pushed is bounded, and what fails keeps to itself."""
+"""Limits of waiting messages, and the isolation of failing connections."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def complete(request_id: str) -> CompleteMessage:
     return CompleteMessage(request_id=request_id, connection_id="c1", at=START, result={})
 
 
-class Kept:
-    """Stands for a notifier: what was handed over to it."""
+class FakeNotifier:
+    """A notifier that keeps the messages that are offered to it."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -50,51 +50,51 @@ class Kept:
         pass
 
     def ids(self, kind: EventType) -> list[str]:
-        return [each.request_id for each in self.messages if each.type is kind]
+        return [message.request_id for message in self.messages if message.type is kind]
 
 
-async def handed_over(mailbox: Mailbox) -> Kept:
-    kept: Any = Kept()
+async def drained(mailbox: Mailbox) -> FakeNotifier:
+    notifier: Any = FakeNotifier()
     mailbox.close()
-    await mailbox.drain_into(kept)
-    return kept  # type: ignore[no-any-return]
+    await mailbox.drain_into(notifier)
+    return notifier  # type: ignore[no-any-return]
 
 
-async def test_a_mailbox_that_is_full_drops_progress_before_ends(
+async def test_a_full_mailbox_drops_progress_before_final_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The oldest first; all that is dropped is told."""
+    """The oldest progress is dropped first, and each drop is emitted."""
     monkeypatch.setattr("streamer_worker.push.push_thread._MOST", 10)
     recorder = Recorder()
     mailbox = Mailbox(Events(recorder))
     for number in range(8):
         mailbox.put(progress(f"p{number}"))
-        mailbox.put(progress(f"p{number}", "newer"))  # takes the place of the first
+        mailbox.put(progress(f"p{number}", "newer"))  # replaces the first
     for number in range(8):
         mailbox.put(complete(f"e{number}"))
-    kept = await handed_over(mailbox)
-    assert kept.ids(EventType.PROGRESS) == ["p6", "p7"]
-    assert kept.ids(EventType.COMPLETE) == [f"e{number}" for number in range(8)]
+    notifier = await drained(mailbox)
+    assert notifier.ids(EventType.PROGRESS) == ["p6", "p7"]
+    assert notifier.ids(EventType.COMPLETE) == [f"e{number}" for number in range(8)]
     assert recorder.of(PushTried) == [PushTried(type="progress", outcome="dropped")] * 6
 
 
-async def test_a_mailbox_that_is_full_of_ends_drops_the_oldest(
+async def test_a_mailbox_full_of_final_messages_drops_the_oldest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Progress that comes then is dropped at once."""
+    """Progress that is added then is dropped at once."""
     monkeypatch.setattr("streamer_worker.push.push_thread._MOST", 10)
     recorder = Recorder()
     mailbox = Mailbox(Events(recorder))
     for number in range(12):
         mailbox.put(complete(f"e{number}"))
     mailbox.put(progress("late"))
-    kept = await handed_over(mailbox)
-    assert kept.ids(EventType.PROGRESS) == []
-    assert kept.ids(EventType.COMPLETE) == [f"e{number}" for number in range(2, 12)]
-    assert [each.type for each in recorder.of(PushTried)] == ["complete", "complete", "progress"]
+    notifier = await drained(mailbox)
+    assert notifier.ids(EventType.PROGRESS) == []
+    assert notifier.ids(EventType.COMPLETE) == [f"e{number}" for number in range(2, 12)]
+    assert [event.type for event in recorder.of(PushTried)] == ["complete", "complete", "progress"]
 
 
-def letter(message: Message) -> Delivery:
+def delivery(message: Message) -> Delivery:
     return Delivery(message, b"", 0.0)
 
 
@@ -107,31 +107,31 @@ def outbox() -> Outbox:
 
 
 def test_an_outbox_is_bounded() -> None:
-    """A hundred ends, and a hundred requests' progress: neither takes the other's place."""
+    """An outbox holds a hundred final messages, and progress of a hundred requests."""
     box = outbox()
-    out = [each for number in range(150) for each in box.put(letter(complete(f"e{number}")))]
-    assert [each.message.request_id for each in out] == [f"e{number}" for number in range(50)]
-    out = [each for number in range(150) for each in box.put(letter(progress(f"p{number}")))]
-    assert [each.message.request_id for each in out] == [f"p{number}" for number in range(50)]
-    left = Counter(each.message.type for each in box.empty())
+    dropped = [item for number in range(150) for item in box.put(delivery(complete(f"e{number}")))]
+    assert [item.request_id for item in dropped] == [f"e{number}" for number in range(50)]
+    dropped = [item for number in range(150) for item in box.put(delivery(progress(f"p{number}")))]
+    assert [item.request_id for item in dropped] == [f"p{number}" for number in range(50)]
+    left = Counter(item.message.type for item in box.pop_all())
     assert left == {EventType.COMPLETE: 100, EventType.PROGRESS: 100}
 
 
-def test_the_newest_progress_stays_in_its_place() -> None:
-    """A request that reports often does not push others out."""
+def test_newer_progress_drops_no_progress_of_other_requests() -> None:
+    """A request that reports often replaces its own progress only."""
     box = outbox()
     for number in range(100):
-        box.put(letter(progress(f"p{number}")))
-    (replaced,) = box.put(letter(progress("p0", "newer")))
+        box.put(delivery(progress(f"p{number}")))
+    (replaced,) = box.put(delivery(progress("p0", "newer")))
     assert replaced.message.request_id == "p0"
-    assert len(box.empty()) == 100
+    assert len(box.pop_all()) == 100
 
 
 @virtual_time
-async def test_ends_of_requests_have_room_where_progress_has_none(
+async def test_half_of_the_topics_are_reserved_for_final_messages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the table does not say who waits, half of the places are kept free of progress."""
+    """While recipients cannot be read, progress is dropped before final messages are."""
     monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
     async with opened(world) as bench:
         fault = world.engine.hold("query", times=10**6)
@@ -147,10 +147,10 @@ async def test_ends_of_requests_have_room_where_progress_has_none(
 
 
 @virtual_time
-async def test_ends_for_connections_have_room_where_progress_has_none(
+async def test_half_of_the_outboxes_are_reserved_for_final_messages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same while connections are slow."""
+    """While connections are slow, progress is dropped before final messages are."""
     monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
     async with opened(world, timeout=5) as bench:
         ids = [f"c{number}" for number in range(30)]
@@ -169,16 +169,16 @@ async def test_ends_for_connections_have_room_where_progress_has_none(
 
 
 @virtual_time
-async def test_connections_that_failed_lately_wait_for_each_other_alone(world: World) -> None:
-    """A tenth of the posts is theirs: however many of them hang, others are told at once."""
+async def test_failing_connections_do_not_delay_others(world: World) -> None:
+    """Posts to connections whose last post failed have a tenth of the concurrency."""
     async with opened(world, max_concurrent_posts=10, timeout=5) as bench:
         bad = [f"bad{number}" for number in range(50)]
         await bench.connect(*bad, "good")
         await bench.subscribe(*bad)
-        bench.gateway.answers = {each: [PushFailed("500")] for each in bad}
+        bench.gateway.answers = {name: [PushFailed("500")] for name in bad}
         bench.gateway.always = dict.fromkeys(bad, 60.0)
         bench.complete()
-        await anyio.sleep(10)  # all have failed by now, and each new try of them hangs
+        await anyio.sleep(10)  # all have failed by now, and their next posts hang
         assert bench.gateway.under_way == 1
         began = anyio.current_time()
         bench.complete(request_id="r2", own="good")
@@ -188,13 +188,13 @@ async def test_connections_that_failed_lately_wait_for_each_other_alone(world: W
 
 
 @virtual_time
-async def test_a_connection_that_answers_again_is_one_of_the_others(world: World) -> None:
-    """Its record is forgotten."""
+async def test_a_post_that_succeeds_ends_the_failure_streak(world: World) -> None:
+    """The connection shares the limit of the others again."""
     async with opened(world, max_concurrent_posts=10) as bench:
         ids = [f"c{number}" for number in range(10)]
         await bench.connect(*ids)
         await bench.subscribe(*ids)
-        bench.gateway.answers = {each: [PushFailed("500")] for each in ids}
+        bench.gateway.answers = {name: [PushFailed("500")] for name in ids}
         bench.complete()
         await bench.settle()
         await anyio.sleep(10)

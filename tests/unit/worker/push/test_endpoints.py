@@ -1,4 +1,4 @@
-"""Which endpoints are called, and which tricks do not work."""
+"""Which endpoints are allowed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ API = "abc123.execute-api.eu-west-1.amazonaws.com"
         (f"wss://{API}/$default", f"https://{API}/$default"),
     ],
 )
-def test_api_gateway_s_own_hosts_are_called(endpoint: str, url: str) -> None:
-    """By https, whatever the scheme says."""
+def test_the_hosts_of_api_gateway_are_allowed(endpoint: str, url: str) -> None:
+    """The URL is https for every allowed scheme."""
     assert url_of(endpoint, HOSTS) == url
 
 
@@ -74,14 +74,14 @@ def test_api_gateway_s_own_hosts_are_called(endpoint: str, url: str) -> None:
         "x" * 10_000,
     ],
 )
-def test_everything_else_is_refused(endpoint: str) -> None:
-    """However it is written."""
+def test_other_endpoints_are_refused(endpoint: str) -> None:
+    """No spelling of a host or path passes the allow-list."""
     with pytest.raises(PushRefused):
         url_of(endpoint, HOSTS)
 
 
-def test_hosts_of_one_s_own_are_listed() -> None:
-    """With their port where it is not the usual one; a star is one label."""
+def test_custom_domains_are_allowed_by_settings() -> None:
+    """A port is part of the name, unless it is 443. A star matches one label."""
     hosts = ["ws.example.com", "*.ws.example.com:8443", "localhost:5000"]
     assert url_of("wss://ws.example.com/v1", hosts) == "https://ws.example.com/v1"
     assert url_of("wss://a.ws.example.com:8443", hosts) == "https://a.ws.example.com:8443"
@@ -92,7 +92,7 @@ def test_hosts_of_one_s_own_are_listed() -> None:
 
 
 def test_the_region_is_in_the_name() -> None:
-    """A request for it is signed for that region; another domain tells none."""
+    """Requests are signed for the region in the host's name. A custom domain has none."""
     assert region_of(f"https://{API}/prod") == "eu-west-1"
     assert region_of(f"https://{API}.cn") == "eu-west-1"
     assert region_of("https://ws.example.com/v1") is None

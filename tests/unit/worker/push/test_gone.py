@@ -1,4 +1,4 @@
-"""Connections that are gone, and posts that fail in ways that nobody knows."""
+"""Connections that are closed, and posts that raise unknown errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from unit.worker.push.test_notifier import opened
 pytestmark = [pytest.mark.anyio, virtual_time]
 
 
-async def test_a_connection_that_is_gone_is_told_no_more_progress(world: World) -> None:
-    """Also while who wants progress is still remembered: it is posted to once, and removed once."""
+async def test_a_closed_connection_gets_no_more_progress(world: World) -> None:
+    """While the recipients are cached, it is posted to once and deleted once."""
     async with opened(world) as bench:
         await bench.connect("c1", "c2")
         await bench.subscribe("c1", "c2")
@@ -24,13 +24,13 @@ async def test_a_connection_that_is_gone_is_told_no_more_progress(world: World) 
             bench.progress(str(number))
             await anyio.sleep(0.1)
         await bench.settle()
-    assert [each for _, each in bench.gateway.tried].count("c1") == 1
+    assert [connection_id for _, connection_id in bench.gateway.tried].count("c1") == 1
     assert len(world.recorder.of(ConnectionGone)) == 1
     assert len(bench.gateway.received["c2"]) > 20
 
 
-async def test_removing_what_is_gone_delays_nobody(world: World) -> None:
-    """It takes no place of a post, however long the table takes."""
+async def test_deleting_closed_connections_delays_no_posts(world: World) -> None:
+    """A deletion does not use the concurrency of posts, however long it takes."""
     async with opened(world, max_concurrent_posts=2) as bench:
         await bench.connect("gone1", "gone2", "gone3", "c1")
         await bench.subscribe("gone1", "gone2", "gone3")
@@ -51,15 +51,15 @@ async def test_removing_what_is_gone_delays_nobody(world: World) -> None:
         await world.stores.connections.get("gone3")
 
 
-async def test_an_end_survives_a_failure_that_nobody_knows(world: World) -> None:
-    """A client may raise anything, for an answer that is none; each is told, and tried again."""
+async def test_a_final_message_survives_an_unknown_error(world: World) -> None:
+    """Each unknown error is emitted, and the message is tried again."""
     async with opened(world) as bench:
         await bench.connect("c1")
         bench.gateway.answers["c1"] = [KeyError("Error"), AttributeError("no body")]
         bench.complete(own="c1")
         await anyio.sleep(10)
     assert bench.gateway.types("c1") == ["complete"]
-    assert [type(each.error) for each in world.recorder.of(StepFailed)] == [
+    assert [type(event.error) for event in world.recorder.of(StepFailed)] == [
         KeyError,
         AttributeError,
     ]

@@ -1,4 +1,4 @@
-"""What clients are sent, to the letter."""
+"""The JSON of messages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ AT = datetime.fromtimestamp(1700000000, UTC)
 
 
 def progress(**fields: Any) -> ProgressMessage:
-    given: dict[str, Any] = {"fraction": 0.455, "message": "Reading", "details": {"rows": 3}}
-    return ProgressMessage(request_id="r1", connection_id="c1", at=AT, **given | fields)
+    defaults: dict[str, Any] = {"fraction": 0.455, "message": "Reading", "details": {"rows": 3}}
+    return ProgressMessage(request_id="r1", connection_id="c1", at=AT, **defaults | fields)
 
 
 def complete(result: Any) -> CompleteMessage:
@@ -69,33 +69,34 @@ def complete(result: Any) -> CompleteMessage:
         ),
     ],
 )
-def test_messages_are_those_that_clients_know(message: Any, text: str) -> None:
-    """Names, shapes and units."""
+def test_messages_have_the_documented_json(message: Any, text: str) -> None:
+    """The names, types and units of all fields are as documented."""
     assert encode(message).decode() == text
 
 
-def test_a_result_that_is_too_long_is_left_out_and_that_is_said() -> None:
-    """At 128 KB, to the byte."""
+def test_a_result_that_is_too_long_is_omitted() -> None:
+    """A message of up to 128 KB is sent whole. A longer one says that its result is omitted."""
     room = MAX_BYTES - len(encode(complete({"x": ""})))
     assert len(encode(complete({"x": "x" * room}))) == MAX_BYTES
-    told = json.loads(encode(complete({"x": "x" * (room + 1)})))
-    assert (told["success"], told["result"], told["result_omitted"]) == (True, None, True)
+    document = json.loads(encode(complete({"x": "x" * (room + 1)})))
+    omitted = (document["success"], document["result"], document["result_omitted"])
+    assert omitted == (True, None, True)
 
 
 @pytest.mark.parametrize("message", ["m", "\U0001f600" * 100_000, '"' * 300_000, "\x00" * 300_000])
 def test_progress_that_is_too_long_loses_its_details(message: str) -> None:
-    """And as much of its message as is needed."""
+    """The details are omitted, and the text is cut."""
     encoded = encode(progress(message=message, details={"x": "x" * 200_000}))
     assert len(encoded) <= MAX_BYTES
-    told = json.loads(encoded)
-    assert (told["metadata"], told["metadata_omitted"]) == ({}, True)
-    assert message.startswith(told["message"])
-    assert told["message"]
+    document = json.loads(encoded)
+    assert (document["metadata"], document["metadata_omitted"]) == ({}, True)
+    assert message.startswith(document["message"])
+    assert document["message"]
 
 
 @pytest.mark.parametrize("text", ["x" * 400_000, "\U0001f600" * 100_000, "\x00" * 300_000])
 def test_an_error_that_is_too_long_is_cut(text: str) -> None:
-    """As another program may have written it: it would never arrive."""
+    """The code and the text of an error are cut, so that the message fits."""
     encoded = encode(ErrorMessage(request_id="r1", connection_id=None, at=AT, code=text, text=text))
     assert len(encoded) <= MAX_BYTES
     error = json.loads(encoded)["error"]

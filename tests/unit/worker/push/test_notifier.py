@@ -1,4 +1,4 @@
-"""From a message to all who want it, in virtual time."""
+"""Delivery of messages to their recipients, in virtual time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OLD = timedelta(hours=1)
 
 
 class Gateway:
-    """A Post that answers as it was told to, connection by connection."""
+    """A Post with a script of answers for each connection."""
 
     def __init__(self) -> None:
         self.received: dict[str, list[dict[str, Any]]] = {}
@@ -66,10 +66,10 @@ class Gateway:
         await anyio.sleep(answer)
 
     def types(self, connection_id: str) -> list[str]:
-        return [each["type"] for each in self.received.get(connection_id, [])]
+        return [message["type"] for message in self.received.get(connection_id, [])]
 
     def messages(self, connection_id: str) -> list[str]:
-        return [each["message"] for each in self.received.get(connection_id, [])]
+        return [message["message"] for message in self.received.get(connection_id, [])]
 
 
 class Bench:
@@ -130,7 +130,7 @@ class Bench:
         await self.notifier.flush(seconds)
 
     def outcomes(self) -> Counter[tuple[str, str]]:
-        return Counter((each.type, each.outcome) for each in self.world.recorder.of(PushTried))
+        return Counter((event.type, event.outcome) for event in self.world.recorder.of(PushTried))
 
 
 @asynccontextmanager
@@ -149,8 +149,8 @@ async def opened(world: World, **settings: Any) -> AsyncIterator[Bench]:
         yield Bench(world, gateway, notifier)
 
 
-async def test_who_wants_it_is_told(world: World) -> None:
-    """The own connection of all, subscribers of what they asked for, others of nothing."""
+async def test_messages_reach_their_recipients(world: World) -> None:
+    """The own connection gets all messages, a subscriber those it subscribed to, others none."""
     async with opened(world) as bench:
         await bench.connect("own", "all", "ends", "other")
         await bench.subscribe("all")
@@ -169,9 +169,9 @@ async def test_who_wants_it_is_told(world: World) -> None:
     assert bench.gateway.urls == {"https://abc.execute-api.us-east-1.amazonaws.com/test"}
 
 
-async def test_a_connection_that_a_go_producer_has_stored_is_told(world: World) -> None:
-    """With Go's zero time for ConnectedAt, and with event types that this release does not know:
-    the known ones count, and a subscription to others alone is one to nothing.
+async def test_connections_of_a_go_producer_get_messages(world: World) -> None:
+    """Their ConnectedAt may be the zero time of Go. Event types that this release does not know
+    are ignored: a subscription to unknown types alone gets no messages.
     """
     own = {
         "ConnectionID": {"S": "own"},
@@ -182,12 +182,12 @@ async def test_a_connection_that_a_go_producer_has_stored_is_told(world: World) 
     }
     engine = world.stores.engine
     async with opened(world) as bench:
-        for each, types in {"own": ["complete", "log"], "silent": ["log"]}.items():
-            item = own | {"ConnectionID": {"S": each}}
+        for connection_id, types in {"own": ["complete", "log"], "silent": ["log"]}.items():
+            item = own | {"ConnectionID": {"S": connection_id}}
             await engine.put(Put(table=CONNECTIONS, item=item))
             subscription: dict[str, Any] = {
-                "SubscriptionID": {"S": f"{each}#r1"},
-                "ConnectionID": {"S": each},
+                "SubscriptionID": {"S": f"{connection_id}#r1"},
+                "ConnectionID": {"S": connection_id},
                 "RequestID": {"S": "r1"},
                 "EventTypes": {"SS": types},
             }
@@ -196,7 +196,7 @@ async def test_a_connection_that_a_go_producer_has_stored_is_told(world: World) 
         await bench.settle()
         bench.complete(own="own")
         await bench.settle()
-        # It is not new: a 410 removes it.
+        # The connection is not new, so a 410 deletes it.
         bench.gateway.always["own"] = Gone("the connection is closed")
         bench.complete(own="own")
         await bench.settle()
@@ -205,8 +205,8 @@ async def test_a_connection_that_a_go_producer_has_stored_is_told(world: World) 
     assert await engine.get(CONNECTIONS, "own") is None
 
 
-async def test_an_own_connection_may_ask_for_less(world: World) -> None:
-    """Its subscription says what it wants, and it is told once."""
+async def test_the_own_connection_may_subscribe_to_less(world: World) -> None:
+    """Its subscription selects its messages, and it gets each message once."""
     async with opened(world) as bench:
         await bench.connect("own")
         await bench.subscribe("own", types=[EventType.COMPLETE])
@@ -217,8 +217,8 @@ async def test_an_own_connection_may_ask_for_less(world: World) -> None:
     assert bench.gateway.types("own") == ["complete"]
 
 
-async def test_nobody_waits(world: World) -> None:
-    """Nothing is posted, and nothing stays behind."""
+async def test_a_message_without_recipients_is_not_posted(world: World) -> None:
+    """Nothing is posted or emitted."""
     async with opened(world) as bench:
         bench.progress("one", own="gone long ago")
         bench.complete()
@@ -227,8 +227,8 @@ async def test_nobody_waits(world: World) -> None:
     assert bench.outcomes() == {}
 
 
-async def test_a_slow_connection_is_sent_the_newest_progress_only(world: World) -> None:
-    """And the end after it; another one is sent all."""
+async def test_a_slow_connection_gets_only_the_newest_progress(world: World) -> None:
+    """It gets the final message, too. Another connection gets all messages."""
     async with opened(world) as bench:
         await bench.connect("slow", "quick")
         await bench.subscribe("slow", "quick")
@@ -242,8 +242,8 @@ async def test_a_slow_connection_is_sent_the_newest_progress_only(world: World) 
     assert bench.gateway.types("quick") == ["progress"] * 20 + ["complete"]
 
 
-async def test_an_end_overtakes_progress_that_waits(world: World) -> None:
-    """And progress never comes after it."""
+async def test_a_final_message_overtakes_waiting_progress(world: World) -> None:
+    """Progress of the request never comes after it."""
     async with opened(world, progress_rate=1) as bench:
         ids = [f"c{number}" for number in range(50)]
         await bench.connect(*ids)
@@ -254,12 +254,12 @@ async def test_an_end_overtakes_progress_that_waits(world: World) -> None:
         bench.complete()
         await bench.settle()
         assert anyio.current_time() - began < 1
-    assert all(bench.gateway.types(each)[-1] == "complete" for each in ids)
-    assert sum(len(bench.gateway.types(each)) for each in ids) <= 53
+    assert all(bench.gateway.types(name)[-1] == "complete" for name in ids)
+    assert sum(len(bench.gateway.types(name)) for name in ids) <= 53
 
 
-async def test_progress_keeps_its_pace(world: World) -> None:
-    """So many a second in all, however many wait."""
+async def test_progress_keeps_to_its_rate(world: World) -> None:
+    """`progress_rate` limits the posts per second of all connections together."""
     async with opened(world, progress_rate=50) as bench:
         ids = [f"c{number}" for number in range(100)]
         await bench.connect(*ids)
@@ -273,8 +273,8 @@ async def test_progress_keeps_its_pace(world: World) -> None:
     assert len(bench.gateway.tried) >= 45 * took
 
 
-async def test_only_so_many_posts_are_under_way(world: World) -> None:
-    """And all are told."""
+async def test_concurrent_posts_are_limited(world: World) -> None:
+    """All messages arrive nevertheless."""
     async with opened(world, max_concurrent_posts=7) as bench:
         ids = [f"c{number}" for number in range(100)]
         await bench.connect(*ids)
@@ -285,8 +285,8 @@ async def test_only_so_many_posts_are_under_way(world: World) -> None:
     assert len(bench.gateway.received) == 100
 
 
-async def test_an_end_is_tried_again(world: World) -> None:
-    """What failed for a moment arrives."""
+async def test_a_final_message_is_tried_again(world: World) -> None:
+    """It arrives after failures that pass."""
     async with opened(world) as bench:
         await bench.connect("c1")
         bench.gateway.answers["c1"] = [PushFailed("500"), PushFailed("timeout")]
@@ -297,7 +297,7 @@ async def test_an_end_is_tried_again(world: World) -> None:
 
 
 async def test_progress_is_not_tried_again(world: World) -> None:
-    """Newer progress will come."""
+    """Newer progress replaces it."""
     async with opened(world) as bench:
         await bench.connect("c1")
         bench.gateway.answers["c1"] = [PushFailed("429")]
@@ -308,8 +308,8 @@ async def test_progress_is_not_tried_again(world: World) -> None:
     assert bench.gateway.messages("c1") == ["two"]
 
 
-async def test_three_failures_rest_a_connection(world: World) -> None:
-    """For 30 s nothing is posted to it; the newest is kept, and told then."""
+async def test_three_failures_suspend_a_connection(world: World) -> None:
+    """Nothing is posted to it for 30 s. The newest messages are kept and posted after that."""
     async with opened(world) as bench:
         await bench.connect("c1")
         bench.gateway.answers["c1"] = [PushFailed("500")] * 3
@@ -326,12 +326,12 @@ async def test_three_failures_rest_a_connection(world: World) -> None:
         assert len(bench.gateway.tried) == tried
         await anyio.sleep(15)
     received = bench.gateway.received["c1"]
-    assert [each["type"] for each in received] == ["complete", "progress"]
+    assert [message["type"] for message in received] == ["complete", "progress"]
     assert received[1]["message"] == "newest"
 
 
-async def test_an_end_is_given_up_after_a_minute_or_so(world: World) -> None:
-    """And nothing of it stays behind."""
+async def test_a_final_message_is_given_up_after_a_minute(world: World) -> None:
+    """Its outbox is removed."""
     async with opened(world) as bench:
         await bench.connect("c1")
         bench.gateway.always["c1"] = PushFailed("500")
@@ -343,20 +343,20 @@ async def test_an_end_is_given_up_after_a_minute_or_so(world: World) -> None:
     assert len(world.recorder.of(ConnectionSuspended)) == 1
 
 
-async def test_a_post_has_its_time(world: World) -> None:
-    """Then it has failed."""
+async def test_a_post_has_a_timeout(world: World) -> None:
+    """A post that takes longer has failed."""
     async with opened(world, timeout=2) as bench:
         await bench.connect("c1")
         bench.gateway.answers["c1"] = [3600.0]
         bench.complete(own="c1")
         await anyio.sleep(10)
     assert bench.gateway.types("c1") == ["complete"]
-    failed = [each for each in world.recorder.of(PushTried) if each.outcome == "failed"]
-    assert [each.code for each in failed] == ["timeout"]
+    failed = [event for event in world.recorder.of(PushTried) if event.outcome == "failed"]
+    assert [event.code for event in failed] == ["timeout"]
 
 
-async def test_a_connection_that_is_gone_goes(world: World) -> None:
-    """With its subscriptions, and all that waited for it."""
+async def test_a_closed_connection_is_deleted(world: World) -> None:
+    """Its subscriptions and its waiting messages are removed, too."""
     async with opened(world) as bench:
         await bench.connect("c1", "c2")
         await bench.subscribe("c1", "c2")
@@ -373,8 +373,8 @@ async def test_a_connection_that_is_gone_goes(world: World) -> None:
     assert bench.outcomes() == {("complete", "gone"): 1, ("complete", "sent"): 1}
 
 
-async def test_a_connection_that_has_just_come_is_not_gone(world: World) -> None:
-    """API Gateway says so until its $connect has returned: it is tried again."""
+async def test_a_new_connection_is_not_deleted(world: World) -> None:
+    """API Gateway answers 410 until $connect has returned, so the message is tried again."""
     async with opened(world) as bench:
         await bench.connect("c1", age=timedelta(seconds=1))
         bench.gateway.answers["c1"] = [Gone("closed"), Gone("closed")]
@@ -384,8 +384,8 @@ async def test_a_connection_that_has_just_come_is_not_gone(world: World) -> None
     await world.stores.connections.get("c1")
 
 
-async def test_subscriptions_of_nobody_go(world: World) -> None:
-    """What a crash has left; a new one's connection may be about to come."""
+async def test_orphaned_subscriptions_are_deleted(world: World) -> None:
+    """A new subscription is kept, because the row of its connection may still be written."""
     async with opened(world) as bench:
         await bench.subscribe("nobody")
         await anyio.sleep(11)
@@ -394,11 +394,11 @@ async def test_subscriptions_of_nobody_go(world: World) -> None:
         await bench.settle()
         await anyio.sleep(1)
         left = await world.stores.subscriptions.get_by_request("r1")
-    assert [each.connection_id for each in left] == ["soon"]
+    assert [subscription.connection_id for subscription in left] == ["soon"]
 
 
-async def test_an_orphan_that_cannot_be_judged_is_reported(world: World) -> None:
-    """A policy without GetItem must not keep subscriptions of gone connections in silence."""
+async def test_a_failed_check_of_an_orphan_is_emitted(world: World) -> None:
+    """With a policy that lacks GetItem, orphans would otherwise remain unnoticed."""
     async with opened(world) as bench:
         await bench.subscribe("nobody")
         await anyio.sleep(11)
@@ -411,8 +411,8 @@ async def test_an_orphan_that_cannot_be_judged_is_reported(world: World) -> None
 
 
 @pytest.mark.parametrize("endpoint", ["ws://evil.example/x", "https://evil.example", "?"])
-async def test_other_endpoints_are_never_called(world: World, endpoint: str) -> None:
-    """They are counted and told; the connection stays."""
+async def test_endpoints_that_are_not_allowed_are_never_called(world: World, endpoint: str) -> None:
+    """EndpointRefused is emitted, and the connection is kept."""
     async with opened(world) as bench:
         await bench.connect("c1", endpoint=endpoint)
         bench.complete(own="c1")
@@ -423,8 +423,8 @@ async def test_other_endpoints_are_never_called(world: World, endpoint: str) -> 
     await world.stores.connections.get("c1")
 
 
-async def test_an_end_waits_for_the_table(world: World) -> None:
-    """Who wants it is asked a few times; progress is not worth that."""
+async def test_recipients_of_a_final_message_are_read_again_after_an_error(world: World) -> None:
+    """Recipients of progress are read once."""
     async with opened(world) as bench:
         await bench.connect("c1")
         world.engine.fail("query", StoreUnavailable("away"), times=3)
@@ -443,8 +443,8 @@ async def test_an_end_waits_for_the_table(world: World) -> None:
     }
 
 
-async def test_who_wants_progress_is_asked_now_and_then(world: World) -> None:
-    """Not for each report: 50 of them in five seconds are one or two questions."""
+async def test_recipients_of_progress_are_cached(world: World) -> None:
+    """50 reports in five seconds cause one or two queries."""
     async with opened(world) as bench:
         await bench.connect("c1", "c2")
         world.engine.calls.clear()
@@ -459,8 +459,8 @@ async def test_who_wants_progress_is_asked_now_and_then(world: World) -> None:
     assert bench.gateway.messages("c2") == ["late"]
 
 
-async def test_an_error_that_nobody_knows_ends_nothing(world: World) -> None:
-    """It is told, and the end tried again; others, and later messages, are told as ever."""
+async def test_an_unknown_error_of_a_post_stops_no_delivery(world: World) -> None:
+    """StepFailed is emitted, the message is tried again, and other deliveries continue."""
     async with opened(world) as bench:
         await bench.connect("c1", "c2")
         await bench.subscribe("c1", "c2")
@@ -474,8 +474,8 @@ async def test_an_error_that_nobody_knows_ends_nothing(world: World) -> None:
     assert bench.gateway.types("c1") == ["complete", "complete"]
 
 
-async def test_flushing_waits_for_what_can_be_tried(world: World) -> None:
-    """Not for a connection that rests."""
+async def test_a_flush_waits_until_each_message_was_tried(world: World) -> None:
+    """It does not wait for a connection that failed."""
     async with opened(world) as bench:
         await bench.connect("c1", "c2")
         await bench.subscribe("c1", "c2")
@@ -488,8 +488,10 @@ async def test_flushing_waits_for_what_can_be_tried(world: World) -> None:
     assert bench.gateway.types("c2") == ["complete"]
 
 
-async def test_its_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too much is dropped, and counted."""
+async def test_the_number_of_topics_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages beyond the limit are dropped, and each drop is emitted."""
     monkeypatch.setattr("streamer_worker.push.notifier._MOST", 10)
     async with opened(world) as bench:
         for number in range(30):

@@ -75,7 +75,7 @@ def url(number: int) -> str:
 
 
 async def test_a_client_is_not_closed_while_a_post_uses_it() -> None:
-    """However long ago it was used last; once the post is over it is closed as any other."""
+    """It is closed once the post has ended, if it was used least recently."""
     session = Session()
     poster = poster_on(session)
     with anyio.fail_after(PATIENCE):
@@ -96,8 +96,8 @@ async def test_a_client_is_not_closed_while_a_post_uses_it() -> None:
     assert sorted(session.closed) == sorted(url(number) for number in range(101))
 
 
-async def test_a_post_that_is_cancelled_does_not_keep_its_client() -> None:
-    """It is counted off."""
+async def test_a_cancelled_post_does_not_keep_its_client_open() -> None:
+    """The call is counted off."""
     session = Session()
     poster = poster_on(session)
     with anyio.move_on_after(0.01):

@@ -240,7 +240,7 @@ class Processes(AsyncContextManagerMixin):
                     await link.progress(told)
                 case Save(call=own) if own == call:
                     await child.send(await _saved(message, link))
-        self._events.emit(ChildEnded(pid=child.process.pid, how=child.ended))
+        self._events.emit(ChildEnded(pid=child.process.pid, reason=child.ended))
         raise WorkerCrashed(child.ended)
 
     async def _await_done(self, child: Child, call: int) -> None:

@@ -206,7 +206,7 @@ async def test_a_process_that_dies_fails_its_call_alone(bench: Bench, how: str, 
         other.draining = True
     assert done == ["drained"]
     (ended,) = bench.recorder.of(ChildEnded)
-    assert "of the handler" in ended.how
+    assert "of the handler" in ended.reason
 
 
 async def cancelled(

@@ -1,0 +1,106 @@
+"""Events about the connections that messages are pushed to.
+
+All but ConnectionsReaped are emitted on the push thread, and PushTried also on any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushTried:
+    """A message was posted to a connection, or given up. Emitted by `push.notifier` and
+    `push.push_thread`.
+
+    type: `progress`, `complete` or `error`.
+    outcome: `sent`; `gone`: the connection is closed; `failed`; `refused`: its endpoint is not
+        allowed; `dropped`: newer progress replaced it, or too many messages wait; `unresolved`:
+        its recipients could not be read from the table.
+    code: why it failed: an HTTP status, or the name of an exception. None if it did not.
+    count: number of messages.
+    """
+
+    type: str
+    outcome: str
+    code: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRefused:
+    """The endpoint of a connection is not one of `notifier.hosts`, so nothing was posted to it.
+    Emitted by `push.notifier`.
+
+    connection_id: the connection.
+    reason: why it is not allowed.
+    """
+
+    connection_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSuspended:
+    """Three posts to a connection have failed in a row, so the next one waits for 30 seconds.
+    Emitted by `push.notifier`, once until a post succeeds.
+
+    connection_id: the connection.
+    code: why the last post failed.
+    """
+
+    connection_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionGone:
+    """A closed connection was deleted from the tables. Emitted by `push.recipients`.
+
+    connection_id: the connection.
+    subscriptions: number of its subscriptions that were deleted.
+    """
+
+    connection_id: str
+    subscriptions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushServiceFailed:
+    """The push service has ended by an exception, and starts again. Emitted by
+    `push.push_thread`.
+
+    error: the exception.
+    """
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsReaped:
+    """The leader has swept the stale connections. Emitted by `maintenance.reaper`.
+
+    found: number of stale connections.
+    deleted: number of those that were deleted.
+    kept: number of those that pinged meanwhile.
+    undecodable: number of invalid items, which are kept.
+    dry_run: nothing was deleted (`reaper.dry_run`).
+    seconds: duration of the sweep.
+    """
+
+    found: int
+    deleted: int
+    kept: int
+    undecodable: int
+    dry_run: bool
+    seconds: float
+
+
+ConnectionEvent = (
+    PushTried
+    | EndpointRefused
+    | ConnectionSuspended
+    | ConnectionGone
+    | PushServiceFailed
+    | ConnectionsReaped
+)

@@ -1,0 +1,245 @@
+"""Events about the worker's process, its heartbeat, its loops and the fleet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted:
+    """A worker has written its row and begins to poll. Emitted by `app`, again after a fence.
+
+    actions: the actions it handles, sorted.
+    concurrency: number of its slots.
+    metrics_url: URL of /metrics. None: the HTTP server is off.
+    """
+
+    worker_id: str
+    actions: tuple[str, ...]
+    concurrency: int
+    metrics_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDraining:
+    """The worker stops claiming and waits for its handlers. Emitted by `incarnation`.
+
+    in_flight: number of requests that are not settled yet.
+    """
+
+    worker_id: str
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStopped:
+    """The worker has ended in order. Emitted by `app`, as its last event."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFenced:
+    """The worker fences itself, because its lease may have expired or its row was removed.
+    Emitted by `incarnation`. A new incarnation with another id follows.
+
+    reason: why, as text.
+    in_flight: number of used slots, whose handlers are cancelled.
+    paused: its process used hardly any CPU meanwhile, so no request is a suspect.
+    """
+
+    worker_id: str
+    reason: str
+    in_flight: int
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatTried:
+    """A heartbeat has ended. Emitted by `fleet.heartbeat`, on its thread.
+
+    outcome: `ok`; `failed`, with `error`; or `gone`: the row had been removed.
+    seconds: duration of the write.
+    error: why it failed, None otherwise.
+    """
+
+    outcome: str
+    seconds: float
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetObserved:
+    """The worker has read the rows of all workers. Emitted by `fleet.heartbeat`, on its thread.
+
+    live: number of live workers, with this one.
+    dead: number of workers whose lease has expired.
+    leads: this worker is the leader.
+    """
+
+    live: int
+    dead: int
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopLagMeasured:
+    """A timer of the event loop has fired. Emitted by `fleet.loop_watchdog`, four times a second.
+
+    lag: how late it fired, in seconds.
+    """
+
+    lag: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked:
+    """The event loop has run no timer for a second. Emitted once for each blockage by
+    `fleet.loop_watchdog`, on the heartbeat's thread.
+
+    seconds: how long the loop has been blocked so far.
+    stack: the stack of the loop's thread, which shows the code that blocks it.
+    """
+
+    seconds: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessEnding:
+    """The process ends at once, without its last writes. Other workers rescue its requests.
+    Emitted by `fleet.loop_watchdog` and by `streamer-worker run`.
+
+    reason: why, as text.
+    stacks: the stacks of all threads, or "".
+    """
+
+    reason: str
+    stacks: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalHandlersRestored:
+    """A plugin had replaced the worker's signal handlers. Emitted by `streamer-worker run`.
+
+    signals: names of the signals whose handlers were installed again.
+    """
+
+    signals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadWorkerRemoved:
+    """The row of a dead worker was deleted, so its requests can be rescued. Emitted by
+    `maintenance.rescuer`.
+
+    worker_id: the dead worker.
+    """
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableMismatch:
+    """A table differs from one that `tables create` makes, but can be used. Emitted by `app`.
+
+    table: name of the table.
+    text: the difference.
+    """
+
+    table: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifespanFailed:
+    """The lifespan of a handler group raised, or did not end in time. Emitted by
+    `execution.lifespans`.
+
+    actions: the actions of the group, separated by commas.
+    error: the exception, or TimeoutError.
+    """
+
+    actions: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStarted:
+    """A process for handlers was started. Emitted by `execution.processes`.
+
+    pid: its process id.
+    """
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnded:
+    """A process ended while a handler ran in it. Emitted by `execution.processes`.
+
+    pid: its process id.
+    reason: the exit code or the signal, as text.
+    """
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped:
+    """The wall clock was changed by a minute or more. Emitted by `maintenance.reaper`, which
+    pauses for `reaper.stale_after` then.
+
+    seconds: by how much it jumped, negative if backwards.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLinesSuppressed:
+    """Events of a kind repeated and were not logged. Emitted by `monitoring.log_throttle`, before
+    the next one that is logged.
+
+    kind: the event's name in the log.
+    count: how many were not logged.
+    """
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed:
+    """A step of a loop raised. The loop continues. Emitted by `concurrency.periodic`, and by
+    services that have no periodic loop.
+
+    loop: name of the loop, such as `poll`, `rescue`, `reap`, `push` or `http`.
+    error: the exception.
+    """
+
+    loop: str
+    error: Exception
+
+
+WorkerEvent = (
+    WorkerStarted
+    | WorkerDraining
+    | WorkerStopped
+    | WorkerFenced
+    | HeartbeatTried
+    | FleetObserved
+    | LoopLagMeasured
+    | LoopBlocked
+    | ProcessEnding
+    | SignalHandlersRestored
+    | DeadWorkerRemoved
+    | TableMismatch
+    | LifespanFailed
+    | ChildStarted
+    | ChildEnded
+    | ClockJumped
+    | LogLinesSuppressed
+    | StepFailed
+)

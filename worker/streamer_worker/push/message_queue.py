@@ -1,0 +1,83 @@
+"""The messages that wait for delivery, without those that newer ones replace (pure)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+
+class _Queued(Protocol):
+    """A message, or an object that holds one."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def is_final(self) -> bool: ...
+
+
+Item = TypeVar("Item", bound=_Queued)
+
+
+class MessageQueue(Generic[Item]):
+    """Holds the final messages in their order, and only the newest progress of each request.
+
+    It has no bounds of its own: the owner calls `pop_progress` and `pop_final`. It has no lock.
+    """
+
+    def __init__(self) -> None:
+        self._finals: deque[Item] = deque()
+        self._progress: dict[str, Item] = {}
+
+    @property
+    def finals(self) -> int:
+        """How many final messages wait."""
+        return len(self._finals)
+
+    @property
+    def progress(self) -> int:
+        """How many progress messages wait."""
+        return len(self._progress)
+
+    def __len__(self) -> int:
+        return self.finals + self.progress
+
+    def put(self, item: Item) -> Item | None:
+        """Add an item at the end. Return the progress of its request that it replaces, if any."""
+        replaced = self._progress.pop(item.request_id, None)
+        if item.is_final:
+            self._finals.append(item)
+        else:
+            self._progress[item.request_id] = item
+        return replaced
+
+    def first(self) -> Item | None:
+        """Return the item to deliver next: the oldest final one, else the oldest progress."""
+        if self._finals:
+            return self._finals[0]
+        return next(iter(self._progress.values()), None)
+
+    def pop_final(self) -> Item:
+        """Remove and return the oldest final item. Raises IndexError if there is none."""
+        return self._finals.popleft()
+
+    def pop_progress(self) -> Item:
+        """Remove and return the oldest progress. Raises StopIteration if there is none."""
+        return self._progress.pop(next(iter(self._progress)))
+
+    def discard(self, item: Item) -> None:
+        """Remove this very item, if it is still in the queue."""
+        if item.is_final:
+            if item in self._finals:
+                self._finals.remove(item)
+        elif self._progress.get(item.request_id) is item:
+            del self._progress[item.request_id]
+
+    def pop_all(self) -> list[Item]:
+        """Remove and return all items, progress first: it may be older than a final message of
+        its request, and must not come after it.
+        """
+        items = [*self._progress.values(), *self._finals]
+        self._progress.clear()
+        self._finals.clear()
+        return items
