@@ -306,7 +306,7 @@ class Incarnation:
 
     async def _give_back(self) -> None:
         with suppress(StoreError), ungrouped():  # what stays is rescued
-            await self._claimer.give_back_all()
+            await self._claimer.release_all_unanswered()
 
     def _worker_status(self) -> WorkerStatus:
         return WorkerStatus(

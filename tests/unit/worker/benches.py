@@ -167,7 +167,7 @@ class PollBench:
         await self.poller.step()
         found = self.assignments()
         for each in found:
-            self.slots.give(each.slot)
+            self.slots.release(each.slot)
         return [each.claim.request_id for each in found]
 
 

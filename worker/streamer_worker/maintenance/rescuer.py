@@ -136,7 +136,7 @@ class Rescuer:
     async def _rescue(self, entry: Candidate) -> bool:
         unanswered = self._claimer.unanswered(entry.seen_version)
         if unanswered is not None:
-            return await self._claimer.give_back(unanswered)
+            return await self._claimer.release_unanswered(unanswered)
         owner = f"its worker {entry.worker_id}" if entry.worker_id else "its consumer"
         text = f"{owner} is gone"
         try:

@@ -50,7 +50,7 @@ class UnhandledGauge:
         if not self._fleet().leads:
             return None
         for action in actions - counts.keys():
-            self._seen_requests.known(action)
+            self._seen_requests.forget_unknown_action(action)
         self._events.emit(UnhandledMeasured(counts=dict(counts)))
         return counts
 
@@ -63,7 +63,7 @@ class UnhandledGauge:
         found = set()
         for action, since in self._seen_requests.unknown_actions():
             if fleet.knows(action):
-                self._seen_requests.known(action)
+                self._seen_requests.forget_unknown_action(action)
             elif now - max(since, fleet.listed.get(action, since)) >= _AFTER:
                 found.add(action)
         return found

@@ -34,7 +34,7 @@ async def test_claims_under_way_at_a_stop_have_no_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever they would have had otherwise."""
-    monkeypatch.setattr("streamer_worker.intake.claimer._ANSWER_WITHIN", 600.0)
+    monkeypatch.setattr("streamer_worker.intake.claimer._ANSWER_TIMEOUT", 600.0)
     await world.enqueue()
     fault = world.engine.hold("update", when=moves_to("PROCESSING"))
     app = world.app([echo])
@@ -55,7 +55,7 @@ async def test_the_newest_hundred_unanswered_claims_go_back(world: World, bench:
         requests.append(await world.enqueue(max_retries=0))
         candidate = await world.candidate(requests[-1])
         assert await bench.claimer.claim_all([candidate], print) == 0
-    await bench.claimer.give_back_all()
+    await bench.claimer.release_all_unanswered()
     stored = [(await world.get(each)).status for each in requests]
     assert stored == [RequestStatus.PROCESSING] * 50 + [RequestStatus.PENDING] * 100
     assert len(world.recorder.of(ClaimReleased)) == 100

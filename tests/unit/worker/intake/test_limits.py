@@ -64,7 +64,7 @@ class Bench:
             )
             for number, action in enumerate(actions)
         ]
-        return [each.action for each in choose(found, self.limits.room(), lambda _tenant: 0)]
+        return [each.action for each in choose(found, self.limits.capacity(), lambda _tenant: 0)]
 
     def count(self, *actions: str | None, tenant: str | None = None) -> int:
         return len(self.takes(*actions, tenant=tenant))
@@ -93,7 +93,7 @@ def test_a_full_worker_takes_nothing() -> None:
     bench = Bench()
     taken = [bench.slots.take(f"running-{number}") for number in range(10)]
     assert bench.count("free") == 0
-    bench.slots.give(taken[0])
+    bench.slots.release(taken[0])
     assert bench.count("free", "free") == 1
 
 
@@ -111,8 +111,8 @@ def test_what_runs_of_an_action_counts() -> None:
     assert bench.count("scarce") == 0
     bench.slots.settle(first)
     assert bench.count("scarce") == 0
-    bench.slots.give(first)
-    bench.slots.give(second)
+    bench.slots.release(first)
+    bench.slots.release(second)
     assert bench.count(*["scarce"] * 5) == 2
 
 
@@ -180,11 +180,11 @@ def test_unknown_actions_are_limited_by_slots_alone() -> None:
 def test_room_is_counted_anew_each_time() -> None:
     """Slots come and go between two polls."""
     bench = Bench()
-    assert bench.limits.room().total == 10
+    assert bench.limits.capacity().total == 10
     slot = bench.slots.take("running-1", action="scarce")
-    assert bench.limits.room().total == 9
-    bench.slots.give(slot)
-    assert bench.limits.room().total == 10
+    assert bench.limits.capacity().total == 9
+    bench.slots.release(slot)
+    assert bench.limits.capacity().total == 10
 
 
 def test_threads_that_another_incarnation_lost_count() -> None:

@@ -51,7 +51,7 @@ async def test_only_free_slots_are_filled_with_the_oldest(world: World, narrow: 
     first, second = narrow.assignments()
     assert sorted([first.claim.request_id, second.claim.request_id]) == sorted(ids[:2])
     assert narrow.slots.free == 0
-    narrow.slots.give(first.slot)
+    narrow.slots.release(first.slot)
     await narrow.poller.step()
     assert narrow.handed_over() == [ids[2]]
 
@@ -65,7 +65,7 @@ async def test_without_a_free_slot_the_table_is_not_asked(world: World, narrow: 
         tasks.start_soon(narrow.poller.step)
         await anyio.wait_all_tasks_blocked()
         assert world.engine.calls == []
-        narrow.slots.give(slot)
+        narrow.slots.release(slot)
     assert world.engine.calls != []
 
 

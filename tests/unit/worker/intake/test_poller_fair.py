@@ -26,7 +26,7 @@ SLOWLY = PollSettings(min_interval=0.05, max_interval=10.0)
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a look see four requests of a page."""
-    monkeypatch.setattr("streamer_worker.intake.poller._LEAST", PAGE)
+    monkeypatch.setattr("streamer_worker.intake.poller._MIN_PAGE_SIZE", PAGE)
     monkeypatch.setattr("streamer_worker.intake.poller._PER_SLOT", 0)
 
 

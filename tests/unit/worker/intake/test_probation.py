@@ -80,7 +80,7 @@ async def test_the_next_suspect_starts_when_the_probation_is_over(
         assert await ids(bench) == ["s2"]
 
 
-@pytest.mark.parametrize("end", ["give", "settle"])
+@pytest.mark.parametrize("end", ["release", "settle"])
 async def test_the_next_suspect_starts_when_the_attempt_has_ended(end: str, world: World) -> None:
     """Also when a thread runs on: it holds its slot, not the place."""
     async with bench_of_age(world) as bench:
@@ -195,7 +195,7 @@ async def test_a_postponement_without_an_answer_is_made_up_for(world: World) -> 
         (item,) = await world.engine.inner.get_many(REQUESTS, ["s1"])
         claim = bench.claimer.unanswered(codec.candidate(item).seen_version)
         assert claim is not None
-        assert await bench.claimer.give_back(claim)
+        assert await bench.claimer.release_unanswered(claim)
         stored = await world.stores.requests.get("s1")
         assert (stored.status, stored.rescues) == (RequestStatus.PENDING, 2)
 
@@ -230,5 +230,5 @@ async def test_the_place_is_free_again_after_every_use(world: World) -> None:
         slot = slots.take("r1")
         probation.enter(slot, 2)
         assert not probation.is_free
-        slots.give(slot)
+        slots.release(slot)
         assert probation.is_free

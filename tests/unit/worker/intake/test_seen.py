@@ -62,10 +62,10 @@ def test_it_is_known_how_long_a_request_waits_in_our_sight(
 
 def test_an_unknown_action_is_new_until_it_was_seen(seen_requests: SeenRequests) -> None:
     """And again when somebody took it meanwhile."""
-    assert seen_requests.is_new("report")
-    assert not seen_requests.is_new("report")
-    seen_requests.known("report")
-    assert seen_requests.is_new("report")
+    assert seen_requests.note_unknown_action("report")
+    assert not seen_requests.note_unknown_action("report")
+    seen_requests.forget_unknown_action("report")
+    assert seen_requests.note_unknown_action("report")
 
 
 def test_retries_are_kept_until_they_are_due(
@@ -89,7 +89,7 @@ def test_what_is_due_stays_until_it_was_tried(
     clock.advance(5)
     assert names(seen_requests.due(ours)) == ["a"]
     assert names(seen_requests.due(ours)) == ["a"]
-    seen_requests.tried(later("a", 1))
+    seen_requests.mark_tried(later("a", 1))
     assert seen_requests.due(ours) == []
 
 
@@ -140,7 +140,7 @@ def test_memory_is_bounded(seen_requests: SeenRequests, clock: ManualClock) -> N
     for number in range(12_000):
         seen_requests.defer(later(str(number), number))
         seen_requests.mark_lost(replace(SEEN, request_id=str(number)))
-    assert len(seen_requests._times) == len(seen_requests._later) == 10_000
+    assert len(seen_requests._times) == len(seen_requests._deferred) == 10_000
     clock.advance(20_000)
     assert len(seen_requests.due(ours)) == 10_000
     seen_requests.defer(later("more", 30_000))

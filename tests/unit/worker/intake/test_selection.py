@@ -97,7 +97,7 @@ def test_the_turn_is_remembered_between_looks() -> None:
 
 def test_what_failed_before_goes_last_in_its_tenants_turn() -> None:
     """One that cannot be claimed does not stand before those that can."""
-    again = RankedCandidate(candidate=waiting("again", age=100), again=True)
+    again = RankedCandidate(candidate=waiting("again", age=100), previously_failed=True)
     assert chosen([again, *found(waiting("new"))], Capacity(total=1)) == ["new"]
 
 
@@ -140,7 +140,10 @@ _candidates = st.builds(
 @given(
     st.lists(
         st.builds(
-            RankedCandidate, candidate=_candidates, rank=st.integers(0, 2), again=st.booleans()
+            RankedCandidate,
+            candidate=_candidates,
+            rank=st.integers(0, 2),
+            previously_failed=st.booleans(),
         )
     ),
     st.integers(0, 10),

@@ -18,7 +18,7 @@ def test_slots_are_taken_and_given_back() -> None:
     one = slots.take("r1")
     slots.take("r2")
     assert (slots.used, slots.free) == (2, 0)
-    slots.give(one)
+    slots.release(one)
     assert (slots.used, slots.free) == (1, 1)
 
 
@@ -26,7 +26,7 @@ def test_every_change_is_told() -> None:
     """The gauges follow from the first moment on, at rest too."""
     recorder = Recorder()
     slots = Slots(2, events=Events(recorder))
-    slots.give(slots.take("r1"))
+    slots.release(slots.take("r1"))
     assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 1, 0)]
 
 
@@ -44,7 +44,7 @@ async def test_waiting_for_a_free_slot_ends_when_one_is_given() -> None:
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert not passed.is_set()
-        slots.give(one)
+        slots.release(one)
         await passed.wait()
 
 
@@ -60,7 +60,7 @@ async def test_waiting_for_rest_ends_with_the_last_one() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
-        slots.give(one)
+        slots.release(one)
         await anyio.wait_all_tasks_blocked()
         assert not passed.is_set()
         slots.settle(two)
@@ -83,8 +83,8 @@ def test_a_settled_request_may_keep_its_slot() -> None:
     slots.settle(slot)
     assert (slots.holds("r1"), slots.held, slots.free) == (False, 0, 0)
     assert (slots.of_action("thread"), slots.of_tenant("t")) == (1, 1)
-    slots.give(slot)
-    slots.give(slot)
+    slots.release(slot)
+    slots.release(slot)
     assert (slots.free, slots.of_action("thread"), slots.of_tenant("t")) == (1, 0, 0)
 
 
@@ -92,7 +92,7 @@ def test_a_request_may_be_held_twice() -> None:
     """While an earlier attempt's thread runs on: it is held until the last one is settled."""
     slots = Slots(2, events=Events())
     one, two = slots.take("r1"), slots.take("r1")
-    slots.give(one)
+    slots.release(one)
     assert slots.holds("r1")
-    slots.give(two)
+    slots.release(two)
     assert not slots.holds("r1")

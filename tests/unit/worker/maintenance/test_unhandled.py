@@ -41,7 +41,7 @@ class Bench:
     async def enqueue(self, action: str, count: int) -> None:
         for _ in range(count):
             await self.stores.requests.enqueue(AsyncRequest(action=action))
-        self.seen_requests.is_new(action)
+        self.seen_requests.note_unknown_action(action)
 
 
 @pytest.fixture
