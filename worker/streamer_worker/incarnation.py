@@ -27,7 +27,7 @@ from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Caller
 from streamer_worker.execution.settler import Settler
-from streamer_worker.fleet.heartbeat import REMOVAL, WorkerStatus
+from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
@@ -49,7 +49,7 @@ _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
 _LAST_ENDS = 1.0
 # The longest end of a life, beside its drain_timeout and its handlers' cancel_grace.
-LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVAL
+LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVE_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +301,7 @@ class Incarnation:
         if self._slots.held:
             return  # others rescue it: for that the row must be there, or be nobody's
         # Where this fails nobody renews the row, nothing bears its id, and the leader buries it.
-        with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVAL):
+        with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVE_TIMEOUT):
             await remove_row()
 
     async def _give_back(self) -> None:

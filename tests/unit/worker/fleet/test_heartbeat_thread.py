@@ -19,7 +19,7 @@ from streamer_worker.fleet.heartbeat import WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import (
     OpenStores,
     RemoveRow,
-    _PostedListener,
+    _ThreadsafeListener,
     heartbeat_on_thread,
 )
 from streamer_worker.fleet.view import FleetView
@@ -104,7 +104,7 @@ class Bench:
             clock=SystemClock(),
             rng=self.world.rng,
             cpu=float,
-            end=self.told.end,
+            end_process=self.told.end,
         )
         return heartbeat_runner(
             WorkerRow(worker_id="me", started_at=START), WorkerStatus, self.told
@@ -228,20 +228,20 @@ async def test_a_fence_that_the_loop_does_not_answer_ends_the_process(bench: Ben
         bench.told.block_until("end")
         assert bench.told.of("fence") == []
         await bench.told.wait_for("fence")
-    assert bench.told.of("end") == ["the event loop does not answer, and its row was removed"]
+    assert bench.told.of("end") == ["the event loop is blocked, and its row was removed"]
 
 
 async def test_a_fence_that_is_answered_does_not(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker ends its handlers itself, and begins anew."""
-    judge = _PostedListener._judge
+    end_unless_done = _ThreadsafeListener._end_unless_done
 
-    def tell(*arguments: Any) -> None:
-        judge(*arguments)
+    def record(*arguments: Any) -> None:
+        end_unless_done(*arguments)
         bench.told.note("judged")
 
-    monkeypatch.setattr(_PostedListener, "_judge", tell)
+    monkeypatch.setattr(_ThreadsafeListener, "_end_unless_done", record)
     bench.world.engine.fail("update", ConditionFailed(None))
     async with bench.heartbeat_runner(heartbeat=1):
         await bench.told.wait_for("judged")
@@ -252,7 +252,7 @@ async def test_a_loop_that_stays_blocked_is_ended(bench: Bench) -> None:
     """It is watched from the heartbeat's thread."""
     async with bench.heartbeat_runner(stuck_after=1):
         bench.told.block_until("end")
-    assert bench.told.of("end")[0] == "the event loop has not turned for 1 s"
+    assert bench.told.of("end")[0] == "the event loop has been blocked for 1 s"
 
 
 async def test_each_block_is_told_with_what_blocks(bench: Bench) -> None:
@@ -297,8 +297,8 @@ async def test_orders_for_a_worker_that_has_ended_go_nowhere() -> None:
     """Its loop is closed; nobody is left that must answer."""
     told = Told()
 
-    async def make() -> _PostedListener:
-        return _PostedListener(told, margin=0.001, end=told.end)
+    async def make() -> _ThreadsafeListener:
+        return _ThreadsafeListener(told, margin=0.001, end_process=told.end)
 
     posted = await anyio.to_thread.run_sync(lambda: asyncio.run(make()))
     before = threading.active_count()

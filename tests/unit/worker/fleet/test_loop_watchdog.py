@@ -15,7 +15,7 @@ from streamer_worker.fleet.loop_watchdog import (
     LoopWatch,
     all_stacks,
     stack_of,
-    telling,
+    with_report,
 )
 from support import ManualClock
 from unit.worker.harness import PATIENCE, Recorder
@@ -43,7 +43,7 @@ class Bench:
             stuck_after=STUCK_AFTER,
             events=Events(self.recorder),
             clock=self.time,
-            end=self.ended.append,
+            end_process=self.ended.append,
         )
         self.hog(made)
 
@@ -74,7 +74,7 @@ def bench() -> Iterator[Bench]:
 async def test_a_loop_that_turns_is_not_spoken_of(bench: Bench) -> None:
     """However long it is watched."""
     for _ in range(1000):
-        await bench.watch.turn()
+        await bench.watch.tick()
         await bench.check_for(TICK)
     assert (bench.told(), bench.ended) == ([], [])
 
@@ -98,7 +98,7 @@ async def test_the_stack_names_what_blocks(bench: Bench) -> None:
 async def test_the_next_block_is_told_again(bench: Bench) -> None:
     """Once the loop has turned, it is another one, counted from its own beginning."""
     await bench.check_for(5)
-    await bench.watch.turn()
+    await bench.watch.tick()
     await bench.check_for(1)
     assert bench.told() == [1.0]
     await bench.check_for(1)
@@ -110,14 +110,14 @@ async def test_a_loop_that_stays_blocked_is_ended(bench: Bench) -> None:
     await bench.check_for(STUCK_AFTER - TICK)
     assert bench.ended == []
     await bench.check_for(TICK)
-    assert bench.ended == ["the event loop has not turned for 300 s"]
+    assert bench.ended == ["the event loop has been blocked for 300 s"]
 
 
 async def test_a_loop_that_turns_now_and_then_is_not_ended(bench: Bench) -> None:
     """Each turn starts the count again."""
     for _ in range(3):
         await bench.check_for(STUCK_AFTER - 1)
-        await bench.watch.turn()
+        await bench.watch.tick()
     assert bench.ended == []
 
 
@@ -146,7 +146,7 @@ def test_all_stacks_are_named_and_the_main_one_is_last(bench: Bench) -> None:
 def test_an_end_is_told_before_it_comes(bench: Bench) -> None:
     """With the reason and all stacks: afterwards nobody can tell anything."""
     happened: list[object] = []
-    telling(Events(happened.append), happened.append)("the loop is stuck")
+    with_report(Events(happened.append), happened.append)("the loop is stuck")
     told, ended = happened
     assert isinstance(told, ProcessEnding)
     assert told.reason == ended == "the loop is stuck"
@@ -161,20 +161,20 @@ def test_an_end_comes_though_nobody_can_be_told() -> None:
         raise ValueError("no disk")
 
     ended: list[str] = []
-    telling(Events(fail), ended.append)("the loop is stuck")
+    with_report(Events(fail), ended.append)("the loop is stuck")
     assert ended == ["the loop is stuck"]
 
 
 def test_an_end_comes_though_the_report_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a log on a pipe does that nobody reads."""
-    monkeypatch.setattr("streamer_worker.fleet.loop_watchdog._REPORTS_WITHIN", 0.01)
+    monkeypatch.setattr("streamer_worker.fleet.loop_watchdog._REPORT_TIMEOUT", 0.01)
     read = threading.Event()
     ended: list[str] = []
 
     def block(_event: object) -> None:
         read.wait(PATIENCE)
 
-    telling(Events(block), ended.append)("the loop is stuck")
+    with_report(Events(block), ended.append)("the loop is stuck")
     assert ended == ["the loop is stuck"]
     read.set()
 
@@ -194,7 +194,7 @@ async def test_each_check_renews_the_watchdog_of_the_interpreter() -> None:
         stuck_after=5,
         events=Events(),
         clock=ManualClock(),
-        end=calls.append,
+        end_process=calls.append,
         watchdog=Watchdog(seconds=5, descriptor=2),
     )
     await watch.check()

@@ -16,7 +16,7 @@ from support import START
 
 LEASE = 16.0
 BEAT = 4.0
-PATIENCE = 2 * BEAT
+MAX_GAP = 2 * BEAT
 
 
 def row(name: str, *, age: float = 0, beat: int = 1, **fields: object) -> WorkerRow:
@@ -43,7 +43,7 @@ class Observer:
     def look(self, *rows: WorkerRow, lasted: float = 0.0) -> FleetView:
         began = self.now
         self.now += lasted
-        return self.fleet.observe(rows, began=began, ended=self.now, patience=PATIENCE)
+        return self.fleet.observe(rows, began=began, ended=self.now, max_gap=MAX_GAP)
 
 
 def names(rows: tuple[WorkerRow, ...]) -> list[str]:
