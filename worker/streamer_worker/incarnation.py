@@ -137,13 +137,11 @@ class Incarnation:
         )
         self._rescuer = Rescuer(
             worker_id=self.worker_id,
-            requests=parts.stores.requests,
-            workers=parts.stores.workers,
+            stores=parts.stores,
             claimer=self._claimer,
             announcer=announcer,
             slots=self._slots,
-            settings=parts.settings.presence,
-            max_rescues=parts.settings.rescue.max_rescues,
+            settings=parts.settings,
             events=parts.events,
             clock=parts.clock,
         )

@@ -51,7 +51,7 @@ class Slots:
 
     @property
     def used(self) -> int:
-        """How many slots are in use."""
+        """How many slots are in use. May be read on any thread."""
         return len(self._used)
 
     @property

@@ -25,7 +25,7 @@ from streamer_worker.intake.slots import Slots
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import ErrorMessage
-from streamer_worker.settings import PresenceSettings
+from streamer_worker.settings import PresenceSettings, RescueSettings, Settings
 from support import START, ManualClock
 from unit.worker.harness import World, virtual_time
 
@@ -58,13 +58,14 @@ class Bench:
         )
         self.rescuer = Rescuer(
             worker_id="me",
-            requests=world.stores.requests,
-            workers=world.stores.workers,
+            stores=world.stores,
             claimer=self.claimer,
             announcer=announcer,
             slots=self.slots,
-            settings=PresenceSettings(lease=LEASE, **settings),
-            max_rescues=5,
+            settings=Settings(
+                presence=PresenceSettings(lease=LEASE, **settings),
+                rescue=RescueSettings(max_rescues=5),
+            ),
             events=world.events,
             clock=world.clock if settings else self.time,
         )
@@ -101,7 +102,7 @@ async def test_the_leader_takes_what_a_dead_worker_had(bench: Bench) -> None:
     dead = await bench.row("dead")
     claim = await bench.claimed_by("dead", retry_count=1)
     counts = await bench.rescuer.step(FleetView(dead=(dead,), leads=True))
-    assert counts == RescueCounts(running=1, rescued=1, buried=1)
+    assert counts == RescueCounts(running=1, rescued=1, removed=1)
     stored = await bench.world.get(claim)
     assert (stored.status, stored.retry_count, stored.worker_id) == (RETRYING, 1, None)
     assert stored.rescues == 1
@@ -345,7 +346,7 @@ async def test_an_outage_is_raised_as_it_is(operation: str, bench: Bench) -> Non
 
 async def test_all_pages_are_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many requests are running."""
-    monkeypatch.setattr("streamer_worker.maintenance.rescuer._PAGE", 2)
+    monkeypatch.setattr("streamer_worker.maintenance.rescuer._PAGE_SIZE", 2)
     for _ in range(5):
         await bench.claimed_by("nobody")
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=5, rescued=5)
