@@ -1,4 +1,4 @@
-"""Many tenants, one of them with most of the queue: each has its turns."""
+"""Many tenants, one of them with most of the requests: all are served fairly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TENANTS = {"big": 2000} | {f"m{n}": 200 for n in range(4)} | {f"s{n}": 20 for n 
 
 
 def ends_with_true_turns() -> dict[str, float]:
-    """Return when each tenant's last request ends if each free slot goes to the next tenant."""
+    """Return when each tenant's last request ends if the free slots go to the tenants in turn."""
     left = Counter(TENANTS)
     slots = [0.0] * SLOTS
     ends: dict[str, float] = {}
@@ -55,8 +55,8 @@ class Latency:
         return await self._update(update)
 
 
-async def test_a_small_tenant_is_not_kept_waiting_by_a_large_one() -> None:
-    """Each ends within 1.5 times of what true turns would take."""
+async def test_a_small_tenant_is_not_delayed_by_a_large_one() -> None:
+    """Each tenant ends within 1.5 times the time of a perfect rotation."""
     world = make_world()
     ended: dict[str | None, float] = {}
 
