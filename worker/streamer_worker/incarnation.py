@@ -222,8 +222,7 @@ class Incarnation:
         poller = Poller(
             worker_id=self.worker_id,
             requests=parts.stores.requests,
-            claimer=self._claimer,
-            assignments=assignments,
+            claim_all=partial(self._claimer.claim_all, hand_over=assignments.send_nowait),
             seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,

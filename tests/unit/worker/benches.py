@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -134,8 +135,7 @@ class PollBench:
         self.poller = Poller(
             worker_id="me",
             requests=world.stores.requests,
-            claimer=self.claimer,
-            assignments=send,
+            claim_all=partial(self.claimer.claim_all, hand_over=send.send_nowait),
             seen_requests=seen_requests,
             slots=self.slots,
             limits=Limits(

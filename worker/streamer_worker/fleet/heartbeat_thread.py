@@ -1,6 +1,6 @@
 """Runs the heartbeat: on a thread of its own, or, for tests, on the worker's event loop.
 
-On its own thread, and with its own DynamoDB client, it goes on while a handler blocks the event
+On its own thread, and with its own DynamoDB client, it continues while a handler blocks the event
 loop. So a blocked loop does not look like a crash to the other workers.
 """
 

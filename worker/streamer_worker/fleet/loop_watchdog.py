@@ -118,7 +118,7 @@ class LoopWatch:
 
 def stack_of(thread_id: int) -> str:
     """Return the stack of a thread as text, or "" if the thread has ended."""
-    frame = sys._current_frames().get(thread_id)  # noqa: SLF001  the documented way to another's stack
+    frame = sys._current_frames().get(thread_id)  # noqa: SLF001  the documented way to a stack
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 

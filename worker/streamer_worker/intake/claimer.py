@@ -51,7 +51,7 @@ _POSTPONED: Final = (30.0, 60.0)
 class Claimer:
     """Sends claims, each under a Version that it chooses.
 
-    If a claim gets no answer, nobody knows whether it was won. The claimer remembers its Version,
+    If a claim gets no answer, it is unknown whether it was won. The claimer remembers its Version,
     by which the claim is recognised later. A request that was won in this way never ran, so it is
     released without counting an attempt.
     """
@@ -145,6 +145,16 @@ class Claimer:
                 self._slots.release(slot)
 
     async def _try_claim(self, candidate: Candidate, *, alone: bool) -> Claim | None:
+        """Send one claim, emit ClaimTried, and return the claim if it may run now.
+
+        There are four outcomes:
+
+        1. won: returned. A suspect that was not claimed `alone` is postponed instead.
+        2. lost: the request has changed. It is not tried again until its Version changes,
+           unless it was merely not due.
+        3. error, with an answer: the store has failed the request, and that is reported.
+        4. error, without an answer: the claim may have been won, so it is remembered.
+        """
         claim = None
         version = new_id(self._rng)
         outcome = "error"

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from anyio.streams.memory import MemoryObjectSendStream
 from cachetools import LRUCache
 
-from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
+from streamer_store import Candidate, Clock, RequestQueue
 from streamer_store.rescues import is_suspect
 from streamer_worker.events import ActionUnknown, Events, Polled
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
-from streamer_worker.intake.claimer import Claimer
+from streamer_worker.intake.index_reader import MAX_PAGE_SIZE, IndexReader
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.selection import RankedCandidate, choose
-from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.intake.slots import Slots
 from streamer_worker.retry import backoff
 from streamer_worker.settings import PollSettings
 
 if TYPE_CHECKING:
     import random
 
-WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
+# Claims all candidates at once, and returns how many claims were won.
+ClaimAll = Callable[[Iterable[Candidate]], Awaitable[int]]
+
 # The size of the first page, in entries: 4 for each free slot and worker, from 100 to 1,000.
 _PER_SLOT = 4
 _MIN_PAGE_SIZE = 100
-_MAX_PAGE_SIZE = 1000
-# How many entries per second the cursor covers at least, while there is work.
-_CURSOR_SPEED = 1000
 _MAX_TENANTS = 10_000
 # The highest rank that makes the wait before stealing longer.
 _MAX_RANK = 3
@@ -53,9 +51,12 @@ class PollCounts:
 class Poller:
     """Fills free slots with waiting requests.
 
-    For each status that waits, it reads the first page of StatusIndex, and one page at a cursor.
-    The cursor moves to the end of the index and starts again, so that requests at the front that
-    cannot run never hide the others. One such way from the front to the end is a pass.
+    Each poll reads StatusIndex (see `IndexReader`), adds earlier requests of the backlog and
+    deferred retries that are due, keeps those that this worker may claim now, and claims the
+    ones that `choose` selects.
+
+    `fleet` returns the last view of the fleet. `lease_is_safe` returns whether a heartbeat
+    succeeded recently enough to claim more.
     """
 
     def __init__(
@@ -63,8 +64,7 @@ class Poller:
         *,
         worker_id: str,
         requests: RequestQueue,
-        claimer: Claimer,
-        assignments: MemoryObjectSendStream[Assignment],
+        claim_all: ClaimAll,
         seen_requests: SeenRequests,
         slots: Slots,
         limits: Limits,
@@ -76,9 +76,8 @@ class Poller:
         rng: random.Random,
     ) -> None:
         self._worker_id = worker_id
-        self._requests = requests
-        self._claimer = claimer
-        self._assignments = assignments
+        self._index = IndexReader(requests=requests, clock=clock)
+        self._claim_all = claim_all
         self._seen_requests = seen_requests
         self._slots = slots
         self._limits = limits
@@ -88,11 +87,6 @@ class Poller:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._cursors: dict[RequestStatus, Any] = dict.fromkeys(WAITING)
-        self._cursor_read_at: dict[RequestStatus, float] = dict.fromkeys(WAITING, -math.inf)
-        # The statuses of which the cursor has reached the end at least once.
-        self._passed: set[RequestStatus] = set()
-        self._first_pass = True
         self._backlog = Backlog()
         # For each tenant, the number of requests that had been chosen when it was last served.
         self._served: LRUCache[str | None, int] = LRUCache(_MAX_TENANTS)
@@ -110,14 +104,14 @@ class Poller:
             self._events.emit(Polled(outcome="skipped", seconds=0.0, candidates=0, claimed=0))
             return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
-        eligible = self._eligible(self._with_backlog(await self._read_index()))
+        eligible = self._eligible(self._with_backlog(await self._read_due()))
         chosen = choose(eligible, self._limits.capacity(), self._last_served)
         self._remember(eligible)
         for candidate in chosen:
             self._chosen_count += 1
             self._served[candidate.tenant_id] = self._chosen_count
             self._backlog.discard(candidate)
-        claimed = await self._claimer.claim_all(chosen, self._assignments.send_nowait)
+        claimed = await self._claim_all(chosen)
         self._events.emit(
             Polled(
                 outcome="claimed" if claimed else "empty",
@@ -126,11 +120,8 @@ class Poller:
                 claimed=claimed,
             )
         )
-        mid_pass = any(cursor is not None for cursor in self._cursors.values())
-        self._first_pass = bool(claimed) or (self._first_pass and mid_pass)
-        return PollCounts(
-            candidates=len(eligible), claimed=claimed, first_pass=self._first_pass and mid_pass
-        )
+        first_pass = self._index.on_polled(claimed)
+        return PollCounts(candidates=len(eligible), claimed=claimed, first_pass=first_pass)
 
     def pause(self, counts: PollCounts) -> float:
         """Return the seconds until the next poll.
@@ -158,17 +149,16 @@ class Poller:
             return pause
         return min(pause, max(next_due, self._settings.min_interval / 2))
 
-    async def _read_index(self) -> list[Candidate]:
+    async def _read_due(self) -> list[Candidate]:
         """Return the due requests on the pages of this poll, and the deferred retries that are due.
 
         Each request is returned once. Retries that are not due yet are deferred.
         """
         workers = max(1, len(self._fleet().live))
-        limit = min(_MAX_PAGE_SIZE, max(_MIN_PAGE_SIZE, _PER_SLOT * workers * self._slots.free))
+        page_size = min(MAX_PAGE_SIZE, max(_MIN_PAGE_SIZE, _PER_SLOT * workers * self._slots.free))
         entries: dict[str, Candidate] = {}
-        for status in WAITING:
-            for candidate in await self._read_pages(status, limit):
-                entries.setdefault(candidate.request_id, candidate)
+        for candidate in await self._index.read(page_size):
+            entries.setdefault(candidate.request_id, candidate)
         now = self._clock.now()
         due = []
         for candidate in entries.values():
@@ -187,39 +177,6 @@ class Poller:
             and self._limits.knows(action)
             and self._fleet().is_home(self._worker_id, candidate.request_id, action)
         )
-
-    async def _read_pages(self, status: RequestStatus, limit: int) -> list[Candidate]:
-        """Return the first page and the page at the cursor, and move the cursor on."""
-        first = await self._requests.entries(status, limit=limit)
-        if first.cursor is None:
-            self._cursors[status] = None
-            return list(first.candidates)
-        cursor = self._cursors[status] or first.cursor
-        further = await self._requests.entries(
-            status, limit=self._cursor_page_size(status, limit), cursor=cursor
-        )
-        self._cursors[status] = further.cursor
-        if further.cursor is None:
-            self._passed.add(status)
-        return [*first.candidates, *further.candidates]
-
-    def _cursor_page_size(self, status: RequestStatus, limit: int) -> int:
-        """Return the size of the page at the cursor.
-
-        There are three cases:
-
-        1. The cursor has never reached the end: the largest page. Until then the tenants whose
-           requests are further on are not served.
-        2. The cursor has completed a pass since the last claim: the largest page. Polls are rare
-           then.
-        3. Otherwise: the size of the first page, or more if polls are so rare that the cursor
-           would cover less than 1,000 entries a second.
-        """
-        now = self._clock.steady()
-        since, self._cursor_read_at[status] = now - self._cursor_read_at[status], now
-        if status not in self._passed or not self._first_pass:
-            return _MAX_PAGE_SIZE
-        return min(_MAX_PAGE_SIZE, max(limit, int(min(since, 1) * _CURSOR_SPEED)))
 
     def _with_backlog(self, due: list[Candidate]) -> list[Candidate]:
         """Add requests of the backlog, first those of tenants that were served longest ago."""

@@ -31,7 +31,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """Handlers that take a second, and know how many of an action or tenant ran at once."""
+    """Handlers that take a second, and count how many of an action or tenant ran at once."""
 
     def __init__(self) -> None:
         self.order: list[str | None] = []

@@ -116,8 +116,8 @@ async def test_the_leader_rescues_the_requests_of_a_dead_worker(bench: Bench) ->
 
 @virtual_time
 async def test_a_request_that_kills_its_workers_comes_to_an_end(world: World) -> None:
-    """The sixth worker, the last four lost while it was alone in probation. Connections are
-    notified. Their workers' rows are gone already: then nobody knows when they were lost.
+    """It fails when it has lost its sixth worker, the last four in probation. Connections are
+    notified. The rows are gone already, so nobody knows when the workers were lost.
     """
     bench = Bench(world)
     claim = await bench.claimed_by("w0", max_retries=2, connection_id="c1")
@@ -352,9 +352,9 @@ async def test_all_pages_are_read(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=5, rescued=5)
 
 
-async def test_a_dead_worker_is_buried_before_it_is_robbed(bench: Bench) -> None:
-    """Whoever comes back later has no row, knows it, and stops. What a failure in between
-    leaves is nobody's, and rescued later.
+async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(bench: Bench) -> None:
+    """A worker that comes back finds no row, and stops. If the sweep fails in between, its
+    requests belong to no row, and a later sweep rescues them.
     """
     view = FleetView(dead=(await bench.row("dead"),), leads=True)
     claim = await bench.claimed_by("dead")
