@@ -111,12 +111,12 @@ def _mailbox_writes_make_rows(patch: pytest.MonkeyPatch) -> None:
 
 def _stopwatches_run_through_outages(patch: pytest.MonkeyPatch) -> None:
     observe = Fleet.observe
-    patch.setattr(Fleet, "restart", lambda _self: None)
+    patch.setattr(Fleet, "restart_timers", lambda _self: None)
     patch.setattr(
         Fleet,
         "observe",
-        lambda self, rows, *, began, ended, patience: observe(
-            self, rows, began=began, ended=ended, patience=patience * 1e9
+        lambda self, rows, *, began, ended, max_gap: observe(
+            self, rows, began=began, ended=ended, max_gap=max_gap * 1e9
         ),
     )
 

@@ -36,8 +36,8 @@ from streamer_worker.events import (
 from streamer_worker.execution.invoker import Caller
 from streamer_worker.execution.lifespans import CANCELLING, LEAVING, Lifespans
 from streamer_worker.execution.processes.pool import Processes
-from streamer_worker.fleet.heartbeat_thread import heartbeat_here, heartbeat_on_thread
-from streamer_worker.fleet.loop_watchdog import End, InterpreterWatchdog, telling
+from streamer_worker.fleet.heartbeat_thread import heartbeat_on_loop, heartbeat_on_thread
+from streamer_worker.fleet.loop_watchdog import EndProcess, InterpreterWatchdog, with_report
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.incarnation import LIFE_SECONDS, Dependencies, Incarnation
 from streamer_worker.monitoring.health import Health
@@ -220,7 +220,7 @@ async def open_app(
     registry: Registry,
     listeners: Iterable[Listener] = (),
     *,
-    end: End,
+    end: EndProcess,
     leave: Callable[[], object],
     watchdog: InterpreterWatchdog | None = None,
 ) -> AsyncIterator[App]:
@@ -263,7 +263,7 @@ async def open_app(
         clock=clock,
         rng=rng,
         cpu=time.process_time,
-        end=telling(events, end),
+        end_process=with_report(events, end),
         watchdog=watchdog,
     )
     push: PushOpener = push_off
@@ -322,7 +322,7 @@ def app_on(
     metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
     health = Health(settings=settings, clock=clock)
     events = Events(metrics, health, *listeners)
-    heartbeat_runner = heartbeat_here(
+    heartbeat_runner = heartbeat_on_loop(
         workers=stores.workers,
         settings=settings.presence,
         events=events,

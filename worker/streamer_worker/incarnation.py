@@ -27,7 +27,7 @@ from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Caller
 from streamer_worker.execution.settler import Settler
-from streamer_worker.fleet.heartbeat import REMOVAL, WorkerStatus
+from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
@@ -49,7 +49,7 @@ _LAST_CLAIMS = 5.0
 _LAST_WRITES = 8.0
 _LAST_ENDS = 1.0
 # The longest end of a life, beside its drain_timeout and its handlers' cancel_grace.
-LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVAL
+LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVE_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +137,11 @@ class Incarnation:
         )
         self._rescuer = Rescuer(
             worker_id=self.worker_id,
-            requests=parts.stores.requests,
-            workers=parts.stores.workers,
+            stores=parts.stores,
             claimer=self._claimer,
             announcer=announcer,
             slots=self._slots,
-            settings=parts.settings.presence,
-            max_rescues=parts.settings.rescue.max_rescues,
+            settings=parts.settings,
             events=parts.events,
             clock=parts.clock,
         )
@@ -224,8 +222,7 @@ class Incarnation:
         poller = Poller(
             worker_id=self.worker_id,
             requests=parts.stores.requests,
-            claimer=self._claimer,
-            assignments=assignments,
+            claim_all=partial(self._claimer.claim_all, hand_over=assignments.send_nowait),
             seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,
@@ -301,12 +298,12 @@ class Incarnation:
         if self._slots.held:
             return  # others rescue it: for that the row must be there, or be nobody's
         # Where this fails nobody renews the row, nothing bears its id, and the leader buries it.
-        with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVAL):
+        with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVE_TIMEOUT):
             await remove_row()
 
     async def _give_back(self) -> None:
         with suppress(StoreError), ungrouped():  # what stays is rescued
-            await self._claimer.give_back_all()
+            await self._claimer.release_all_unanswered()
 
     def _worker_status(self) -> WorkerStatus:
         return WorkerStatus(

@@ -1,10 +1,11 @@
-"""A dispatcher and a poller over stores, with their slots and streams."""
+"""Benches: a dispatcher or a poller over stores, with its slots and streams."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -74,20 +75,20 @@ class DispatchBench:
         return Assignment(claim, self.slots.take(claim.request_id))
 
     async def run(self, claim: Claim) -> str:
-        """Run as the dispatcher's loop does: in a task of its own, on a slot that was taken."""
-        became: list[str] = []
+        """Run the claim in a task of its own and on a slot, as the dispatcher does."""
+        outcomes: list[str] = []
 
-        async def one(tasks: TaskGroup) -> None:
-            became.append(await self.dispatcher.run_one(self.assigned(claim), tasks))
+        async def run_one(tasks: TaskGroup) -> None:
+            outcomes.append(await self.dispatcher.run_one(self.assigned(claim), tasks))
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one, tasks)
+            tasks.start_soon(run_one, tasks)
         assert self.slots.used == 0
-        return became[0]
+        return outcomes[0]
 
 
 class Raising:
-    """A handler that raises what it has, one after the other, and then returns."""
+    """A handler that raises the given errors, one at each call, and then returns."""
 
     def __init__(self, *errors: BaseException, retry: RetryPolicy | None = None) -> None:
         self.contexts: list[Context] = []
@@ -104,11 +105,11 @@ class Raising:
 
     @property
     def attempts(self) -> list[int]:
-        return [each.attempt for each in self.contexts]
+        return [context.attempt for context in self.contexts]
 
 
 class PollBench:
-    """A poller, and the claims that it handed over."""
+    """A poller, and the assignments that it handed over."""
 
     def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
         handlers = handlers or (echo,)
@@ -134,8 +135,7 @@ class PollBench:
         self.poller = Poller(
             worker_id="me",
             requests=world.stores.requests,
-            claimer=self.claimer,
-            assignments=send,
+            claim_all=partial(self.claimer.claim_all, hand_over=send.send_nowait),
             seen_requests=seen_requests,
             slots=self.slots,
             limits=Limits(
@@ -156,19 +156,19 @@ class PollBench:
         return list(drained(self.receive))
 
     def handed_over(self) -> list[str]:
-        return [each.claim.request_id for each in self.assignments()]
+        return [assignment.claim.request_id for assignment in self.assignments()]
 
     def close(self) -> None:
         self.send.close()
         self.receive.close()
 
     async def poll(self) -> list[str]:
-        """Take one step, and give the slots back as if all had been settled."""
+        """Make one step, release all slots, and return the ids of the claimed requests."""
         await self.poller.step()
-        found = self.assignments()
-        for each in found:
-            self.slots.give(each.slot)
-        return [each.claim.request_id for each in found]
+        assignments = self.assignments()
+        for assignment in assignments:
+            self.slots.release(assignment.slot)
+        return [assignment.claim.request_id for assignment in assignments]
 
 
 def drained(receive: MemoryObjectReceiveStream[Assignment]) -> Iterator[Assignment]:
@@ -179,8 +179,8 @@ def drained(receive: MemoryObjectReceiveStream[Assignment]) -> Iterator[Assignme
 async def enqueue(world: World, times: int, **fields: Any) -> list[str]:
     """Enqueue requests, each a second older than the next; return their ids, oldest first."""
     now = world.clock.now()
-    made = [
+    requests = [
         await world.enqueue(created_at=now - timedelta(seconds=times - number), **fields)
         for number in range(times)
     ]
-    return [each.request_id for each in made]
+    return [request.request_id for request in requests]

@@ -269,18 +269,18 @@ class Dispatcher:
         if running is not None:
             self._running.discard(running)
         if running not in self.stuck:
-            self._slots.give(assignment.slot)
+            self._slots.release(assignment.slot)
             return
         if running.handler.in_thread:
             self._slots.settle(assignment.slot)
         else:
-            self._slots.give(assignment.slot)
+            self._slots.release(assignment.slot)
         tasks.start_soon(self._await_stuck, assignment, running)
 
     async def _await_stuck(self, assignment: Assignment, running: Running) -> None:
         await running.wait_done()
         self.stuck.discard(running)
-        self._slots.give(assignment.slot)
+        self._slots.release(assignment.slot)
         self._events.emit(
             StuckHandlerEnded(
                 request_id=running.claim.request_id,

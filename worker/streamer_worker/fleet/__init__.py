@@ -1,1 +1,1 @@
-"""The worker's heartbeat, and who else is alive."""
+"""The heartbeat of the worker, and its view of the other workers."""

@@ -1,13 +1,13 @@
-"""The worker's row: its lease, its mailbox, and its view of the fleet.
+"""Renews the worker's lease, reads its mailbox, and observes the fleet.
 
-The worker takes itself for dead when it did not even try to beat for so long that others may
-have given it up: it was paused, or starved. When it tries and the table is away it goes on,
-because then nobody else can look either.
+The lease, the mailbox (Cancel and Drain) and what others see of the worker are one row of the
+workers table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,16 +18,21 @@ from streamer_worker.events import Events, FleetObserved, HeartbeatTried, StepFa
 from streamer_worker.fleet.view import Fleet, FleetView
 from streamer_worker.settings import PresenceSettings
 
-_ROWS_PER_LOOK: Final = 32
-# A share of one processor, since the last heartbeat.
-_PAUSED_SHARE: Final = 0.1
+# A fleet of 32 rows or more is read at every second heartbeat, of 64 at every third, and so on.
+_ROWS_PER_EXTRA_HEARTBEAT: Final = 32
+# A process that used less than this share of one CPU since its last heartbeat was paused.
+_PAUSED_CPU_SHARE: Final = 0.1
 # How long the removal of the row may take, in seconds.
-REMOVAL: Final = 4.0
+REMOVE_TIMEOUT: Final = 4.0
 
 
 @dataclass(slots=True, kw_only=True)
 class WorkerStatus:
-    """What a beat tells of the worker."""
+    """What a heartbeat writes about the worker.
+
+    `in_flight`: the slots in use. `draining`: the worker claims nothing more. `sweeps`: how many
+    sweeps it has completed as the leader.
+    """
 
     in_flight: int = 0
     draining: bool = False
@@ -35,21 +40,46 @@ class WorkerStatus:
 
 
 class HeartbeatListener(Protocol):
-    """What the row's reader has for the worker."""
+    """Receives what the heartbeat learns from the worker's row and from the fleet.
 
-    def on_heartbeat(self, began: float) -> None: ...
+    The worker implements it. All methods are called on the thread of the worker's event loop, in
+    the order of what happened: `heartbeat_on_loop` calls them from there, and
+    `heartbeat_on_thread` schedules each call there. They must return quickly.
+    """
 
-    def on_fleet_view(self, view: FleetView) -> None: ...
+    def on_heartbeat(self, began: float) -> None:
+        """Called after each heartbeat that succeeded.
 
-    def cancel(self, versions: frozenset[str]) -> None: ...
+        `began`: when it began, on the steady clock. The lease counts from then.
+        """
 
-    def drain(self) -> None: ...
+    def on_fleet_view(self, view: FleetView) -> None:
+        """Called after each read of the fleet, first during registration."""
 
-    def fence(self, reason: str, *, paused: bool) -> None: ...
+    def cancel(self, versions: frozenset[str]) -> None:
+        """Cancel the attempts whose claims have these Versions.
+
+        Called after each heartbeat that finds Versions in Cancel. Versions of which this worker
+        runs nothing are ignored, because a Version may come late or twice.
+        """
+
+    def drain(self) -> None:
+        """Stop claiming, let handlers finish, and end. Called once, when the row asks for it."""
+
+    def fence(self, reason: str, *, paused: bool) -> None:
+        """Stop all handlers and write nothing more: other workers may run the requests already.
+
+        `reason`: a clause for the log. `paused`: the process was paused, so no request of this
+        worker caused it. A second call is ignored.
+        """
 
 
 class Heartbeat:
-    """Beats, reads the mailbox and looks at the fleet; after `fence` it does nothing more."""
+    """Writes heartbeats, reads the mailbox and observes the fleet, until it fences the worker.
+
+    All methods run on one thread. `worker_status` is called on that thread, which may not be the
+    worker's: it must only read. `cpu` returns the seconds of CPU that the process has used.
+    """
 
     def __init__(
         self,
@@ -71,21 +101,27 @@ class Heartbeat:
         self._events = events
         self._clock = clock
         self._cpu = cpu
-        self._cpu_at_beat = cpu()
+        self._cpu_at_heartbeat = cpu()
         self._fleet = Fleet(worker_id=row.worker_id, lease=settings.lease)
-        self._handled: frozenset[str] = frozenset()
-        self._drain_told = False
+        # The Versions in Cancel that the listener has received: the next heartbeat removes them.
+        self._cancel_handled: frozenset[str] = frozenset()
+        self._drain_handled = False
         self._fenced = False
-        self._sign = clock.steady()
-        self._began = self._sign
-        self._last_heartbeat = self._sign
-        self._missed = False
-        self._beats_per_look = 1
-        self._beats = 0
+        # Steady times: when this code last ran, when the current heartbeat began, and when the
+        # last successful one began.
+        self._last_ran = clock.steady()
+        self._began = self._last_ran
+        self._last_heartbeat = self._last_ran
+        # Whether this code did not run for two heartbeats, since the last successful one.
+        self._had_gap = False
+        self._heartbeats_per_read = 1
+        self._heartbeats = 0
 
     async def register(self) -> None:
-        """Write the row and read the fleet once. Where DynamoDB does not answer, try again for
-        the length of a lease. Raises what the store raises.
+        """Write the row, and read the fleet once.
+
+        If DynamoDB does not answer, try again for the length of a lease. Raises StoreUnavailable
+        after that, and any other error of the store at once.
         """
         until = self._clock.steady() + self._settings.lease
         while True:
@@ -102,43 +138,45 @@ class Heartbeat:
     async def _register(self) -> None:
         began = self._clock.steady()
         await self._workers.register(self._row)
-        self._sign, self._last_heartbeat = self._clock.steady(), began
-        await self._look()
+        self._last_ran, self._last_heartbeat = self._clock.steady(), began
+        await self._read_fleet()
 
     async def step(self) -> None:
-        """Beat once, and look at the fleet when it is time to."""
+        """Write one heartbeat, and read the fleet if it is time to. Does nothing once fenced."""
         self._began = self._clock.steady()
-        if self._fenced or self._was_away():
+        if self._fenced or self._fence_after_silence():
             return
-        row = await self._beat()
-        if self._was_away():
+        row = await self._write_heartbeat()
+        if self._fence_after_silence():
             return
         if row is not None:
-            self._last_heartbeat, self._missed = self._began, False
-            self._cpu_at_beat = self._cpu()
+            self._last_heartbeat, self._had_gap = self._began, False
+            self._cpu_at_heartbeat = self._cpu()
             self._listener.on_heartbeat(self._began)
-            self._read_mail(row)
+            self._read_mailbox(row)
         else:
-            # Who cannot beat cannot tell whether others can: their silence proves nothing.
-            self._fleet.restart()
-        self._beats += 1
-        if self._beats % self._beats_per_look == 0:
-            await self._try_look()
+            # The other workers' heartbeats may fail for the same reason, and that is no sign
+            # that they are dead.
+            self._fleet.restart_timers()
+        self._heartbeats += 1
+        if self._heartbeats % self._heartbeats_per_read == 0:
+            await self._try_read_fleet()
 
     def pause(self, _: None) -> float:
-        """Return what is left of the heartbeat."""
+        """Return the seconds until the next heartbeat, counted from when the last one began."""
         return max(0.0, self._began + self._settings.heartbeat - self._clock.steady())
 
     async def remove(self) -> None:
-        """Remove the row, when nothing bears its id any more. Raises what the store raises, and
-        TimeoutError.
+        """Remove the row. Call it when no request bears this worker's id any more.
+
+        Raises TimeoutError after 4 s, and the errors of the store.
         """
-        with anyio.fail_after(REMOVAL):
+        with anyio.fail_after(REMOVE_TIMEOUT):
             await self._workers.remove(self._row.worker_id)
 
-    async def _beat(self) -> WorkerRow | None:
+    async def _write_heartbeat(self) -> WorkerRow | None:
+        """Write a heartbeat, and return the row, or None if it failed. Fence if the row is gone."""
         worker_status = self._worker_status()
-        handled, drain_told = self._handled, self._drain_told
         row = None
         outcome = "failed"
         error: Exception | None = None
@@ -149,59 +187,71 @@ class Heartbeat:
                     in_flight=worker_status.in_flight,
                     draining=worker_status.draining,
                     sweeps=worker_status.sweeps,
-                    handled=handled,
-                    drain_handled=drain_told,
+                    handled=self._cancel_handled,
+                    drain_handled=self._drain_handled,
                 )
             outcome = "ok"
         except NotFound:
             outcome = "gone"
-        except (StoreError, TimeoutError) as failed:
-            error = failed
+        except (StoreError, TimeoutError) as exception:
+            error = exception
         seconds = self._clock.steady() - self._began
         self._events.emit(HeartbeatTried(outcome=outcome, seconds=seconds, error=error))
         if outcome == "gone":
             self._fence("its row was removed")
         return row
 
-    def _read_mail(self, row: WorkerRow) -> None:
-        self._handled = row.cancel
+    def _read_mailbox(self, row: WorkerRow) -> None:
+        self._cancel_handled = row.cancel
         if row.cancel:
             self._listener.cancel(row.cancel)
-        if row.drain and not self._drain_told:
-            self._drain_told = True
+        if row.drain and not self._drain_handled:
+            self._drain_handled = True
             self._listener.drain()
 
-    async def _try_look(self) -> None:
-        try:
-            with anyio.fail_after(self._settings.heartbeat):
-                await self._look()
-        except (StoreError, TimeoutError):
-            pass  # the beat tells of outages; the stopwatches know that nobody looked
-        self._was_away()
+    async def _try_read_fleet(self) -> None:
+        """Read the fleet. A failure is ignored: the next read restarts the timers if needed.
 
-    async def _look(self) -> None:
+        An outage is reported by the heartbeats that fail.
+        """
+        with suppress(StoreError, TimeoutError), anyio.fail_after(self._settings.heartbeat):
+            await self._read_fleet()
+        self._fence_after_silence()
+
+    async def _read_fleet(self) -> None:
         began = self._clock.steady()
         rows = await self._workers.list()
         view = self._fleet.observe(
             rows,
             began=began,
             ended=self._clock.steady(),
-            patience=2 * self._settings.heartbeat * self._beats_per_look,
+            max_gap=2 * self._settings.heartbeat * self._heartbeats_per_read,
         )
-        # The cost of looking grows with the fleet's square, unless large fleets look less often.
-        # Whoever leads is one, and is waited for.
-        self._beats_per_look = 1 if view.leads else 1 + len(rows) // _ROWS_PER_LOOK
+        # All reads together cost the square of the number of workers, so large fleets read less
+        # often. The leader is only one worker, and rescues wait for its reads.
+        self._heartbeats_per_read = 1 if view.leads else 1 + len(rows) // _ROWS_PER_EXTRA_HEARTBEAT
         self._events.emit(FleetObserved(live=len(view.live), dead=len(view.dead), leads=view.leads))
         self._listener.on_fleet_view(view)
 
-    def _was_away(self) -> bool:
-        """Fence when no beat has succeeded for too long, and it did not always try."""
+    def _fence_after_silence(self) -> bool:
+        """Fence this worker if others may have declared it dead. Return whether it is fenced.
+
+        Called whenever this code runs again after a wait: it also measures how long that took.
+        There are three cases:
+
+        1. A heartbeat succeeded less than `lease - margin` seconds ago: others have seen it.
+        2. None did, and since the last one this code once did not run for two heartbeats: the
+           process was paused or starved. Others could read the table meanwhile, so fence.
+        3. None did, although this code always ran: the table does not answer. Go on, because
+           most likely no other worker can read it either. If one could, and removed this
+           worker's row, the next heartbeat that is answered finds no row, and fences.
+        """
         now = self._clock.steady()
-        away, self._sign = now - self._sign, now
-        self._missed = self._missed or away > 2 * self._settings.heartbeat
-        silent = now - self._last_heartbeat
-        if self._missed and silent > self._settings.lease - self._settings.margin:
-            self._fence(f"it did not always run, and no beat succeeded for {silent:.1f} s")
+        gap, self._last_ran = now - self._last_ran, now
+        self._had_gap = self._had_gap or gap > 2 * self._settings.heartbeat
+        silence = now - self._last_heartbeat
+        if self._had_gap and silence > self._settings.lease - self._settings.margin:
+            self._fence(f"it was paused or starved, and has had no heartbeat for {silence:.1f} s")
         return self._fenced
 
     def _fence(self, reason: str) -> None:
@@ -210,8 +260,9 @@ class Heartbeat:
             self._listener.fence(reason, paused=self._was_paused())
 
     def _was_paused(self) -> bool:
-        """Whether the process used hardly any CPU since its last heartbeat: then it was
-        paused, and none of its requests has starved it.
+        """Return whether the process used hardly any CPU since its last successful heartbeat.
+
+        If so, it was paused from outside. Otherwise one of its requests may have starved it.
         """
-        used = self._cpu() - self._cpu_at_beat
-        return used < _PAUSED_SHARE * (self._clock.steady() - self._last_heartbeat)
+        used = self._cpu() - self._cpu_at_heartbeat
+        return used < _PAUSED_CPU_SHARE * (self._clock.steady() - self._last_heartbeat)

@@ -1,4 +1,4 @@
-"""Whether the event loop turns, seen from another thread."""
+"""Watches from another thread whether the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from streamer_store import Clock
 from streamer_worker.concurrency.exits import run_within
 from streamer_worker.events import Events, LoopBlocked, LoopLagMeasured, ProcessEnding
 
+# The time between two ticks of the loop, and between two checks, in seconds.
 TICK: Final = 0.25
+# After how long a blocked loop is reported, in seconds.
 _BLOCKED_AFTER: Final = 1.0
-_REPORTS_WITHIN: Final = 2.0
+# How long the report of the process's end may take, in seconds.
+_REPORT_TIMEOUT: Final = 2.0
 
-# Ends the process at once, for the reason given.
-End = Callable[[str], None]
+# Ends the process at once, for the reason given. It may be called on any thread.
+EndProcess = Callable[[str], None]
 
 
 class InterpreterWatchdog:
-    """Ends the process with code 1 if `renew` is not called for `seconds`: no thread of Python
-    runs, because an extension holds the interpreter's lock. Nothing but a thread of C can do
-    that; it writes the stacks of all threads to `descriptor`. A process that was paused for so
-    long ends in the same way when it goes on.
+    """Ends the process with code 1 unless `renew` is called every `seconds`.
+
+    Without `renew` no Python thread runs, because an extension holds the interpreter's lock. Only
+    a thread in C can notice that. It writes the stacks of all threads to `descriptor` first. A
+    process that was paused for that long ends in the same way when it continues.
+
+    Both methods are called on the heartbeat's thread.
     """
 
     def __init__(self, *, seconds: float, descriptor: int) -> None:
@@ -34,15 +40,22 @@ class InterpreterWatchdog:
         self._descriptor = descriptor
 
     def renew(self) -> None:
+        """Start the countdown again."""
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._descriptor)
 
     def stop(self) -> None:
+        """Stop the countdown."""
         faulthandler.cancel_dump_traceback_later()
 
 
 class LoopWatch:
-    """Made on the thread that it watches. `turn` is called there, `check` on another, which also
-    renews the watchdog of the interpreter.
+    """Reports an event loop that is blocked, and ends the process if it stays blocked.
+
+    Made on the thread of the loop, which calls `tick`. Another thread calls `check` and `stop`.
+    `stuck_after`: after how many seconds the process ends. `watchdog` is renewed by each check.
+
+    The threads share one field: `_ticks` is written by the loop's thread and read by the checking
+    thread. Every other field that changes is used by one of the two threads only.
     """
 
     def __init__(
@@ -51,44 +64,50 @@ class LoopWatch:
         stuck_after: float,
         events: Events,
         clock: Clock,
-        end: End,
+        end_process: EndProcess,
         watchdog: InterpreterWatchdog | None = None,
     ) -> None:
         self._thread = threading.get_ident()
         self._stuck_after = stuck_after
         self._events = events
         self._clock = clock
-        self._end = end
+        self._end_process = end_process
         self._watchdog = watchdog
-        self._turns = 0
-        self._turned: float | None = None
-        self._seen = 0
-        self._checked = clock.steady()
+        # Written by the loop's thread.
+        self._ticks = 0
+        self._last_tick: float | None = None
+        # Written and read by the checking thread.
+        self._ticks_seen = 0
+        self._last_check = clock.steady()
         self._blocked = 0.0
-        self._told = False
+        self._reported = False
 
-    async def turn(self) -> None:
+    async def tick(self) -> None:
+        """Record that the loop runs, and report by how much this tick is late."""
         now = self._clock.steady()
-        if self._turned is not None:
-            self._events.emit(LoopLagMeasured(lag=max(0.0, now - self._turned - TICK)))
-        self._turned = now
-        self._turns += 1
+        if self._last_tick is not None:
+            self._events.emit(LoopLagMeasured(lag=max(0.0, now - self._last_tick - TICK)))
+        self._last_tick = now
+        self._ticks += 1
 
     async def check(self) -> None:
-        """Count how long the loop has stood still, while we looked; tell it, or end it all."""
+        """Add up for how long the loop has not ticked. Report it, or end the process.
+
+        A block is reported once. Between two checks at most two ticks are added, because the
+        whole process may have been paused, which is not a fault of the loop.
+        """
         if self._watchdog is not None:
             self._watchdog.renew()
         now = self._clock.steady()
-        # A pause of the whole process is no fault of the loop's.
-        passed, self._checked = min(now - self._checked, 2 * TICK), now
-        if self._turns != self._seen:
-            self._seen, self._blocked, self._told = self._turns, 0.0, False
+        passed, self._last_check = min(now - self._last_check, 2 * TICK), now
+        if self._ticks != self._ticks_seen:
+            self._ticks_seen, self._blocked, self._reported = self._ticks, 0.0, False
             return
         self._blocked += passed
         if self._blocked >= self._stuck_after:
-            self._end(f"the event loop has not turned for {self._blocked:.0f} s")
-        elif self._blocked >= _BLOCKED_AFTER and not self._told:
-            self._told = True
+            self._end_process(f"the event loop has been blocked for {self._blocked:.0f} s")
+        elif self._blocked >= _BLOCKED_AFTER and not self._reported:
+            self._reported = True
             self._events.emit(LoopBlocked(seconds=self._blocked, stack=stack_of(self._thread)))
 
     def stop(self) -> None:
@@ -97,28 +116,29 @@ class LoopWatch:
             self._watchdog.stop()
 
 
-def stack_of(thread: int) -> str:
-    frame = sys._current_frames().get(thread)  # noqa: SLF001  the documented way to another's stack
+def stack_of(thread_id: int) -> str:
+    """Return the stack of a thread as text, or "" if the thread has ended."""
+    frame = sys._current_frames().get(thread_id)  # noqa: SLF001  the documented way to a stack
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 
 def all_stacks() -> str:
-    """Return the stacks of all threads, the main one's at the end, where logs do not cut."""
-    threads = sorted(threading.enumerate(), key=lambda each: each is threading.main_thread())
-    return "\n".join(f"Thread {each.name}:\n{stack_of(each.ident or 0)}" for each in threads)
+    """Return the stacks of all threads. The main thread is last, where logs are not cut."""
+    threads = sorted(threading.enumerate(), key=lambda thread: thread is threading.main_thread())
+    return "\n".join(f"Thread {thread.name}:\n{stack_of(thread.ident or 0)}" for thread in threads)
 
 
-def telling(events: Events, end: End) -> End:
-    """Return an `end` that first reports the reason, with the stacks of all threads.
+def with_report(events: Events, end_process: EndProcess) -> EndProcess:
+    """Return an `end_process` that first emits ProcessEnding, with the stacks of all threads.
 
-    It ends the process also when the report blocks, as a full pipe does, or fails.
+    It also ends the process if the report fails, or blocks for 2 s, as a full pipe does.
     """
 
-    def tell(reason: str) -> None:
+    def report_and_end(reason: str) -> None:
         try:
             ending = ProcessEnding(reason=reason, stacks=all_stacks())
-            run_within(_REPORTS_WITHIN, partial(events.emit, ending))
+            run_within(_REPORT_TIMEOUT, partial(events.emit, ending))
         finally:
-            end(reason)
+            end_process(reason)
 
-    return tell
+    return report_and_end

@@ -1,7 +1,7 @@
-"""Who is alive, who leads, and whose a waiting request is (pure).
+"""Judges which workers are alive, which one leads, and which one a request belongs to (pure).
 
-No clock of another host is ever compared: a worker is judged by whether its Beat changes while
-we look, on our own steady clock.
+Clocks of other hosts are never compared. A worker is alive as long as its Beat changes within a
+lease, measured on our own steady clock.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from cachetools import LRUCache
 
 from streamer_store import WorkerRow
 
-_ORDER = attrgetter("started_at", "worker_id")
-_ACTIONS: Final = 10_000
+_BY_AGE = attrgetter("started_at", "worker_id")
+_MAX_ACTIONS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """The fleet as one worker saw it last. `leads`: whether that worker does the sweeps;
-    `listed`: when, on its steady clock, it last saw an action listed by a live worker.
+    """The fleet as one worker saw it last.
+
+    `live`, `dead`: the rows of the workers, the live ones in order of their start. `leads`:
+    whether the worker that saw this is the leader. `listed`: for each action, the time on that
+    worker's steady clock when it last saw a live worker list the action.
     """
 
     live: tuple[WorkerRow, ...] = ()
@@ -32,77 +35,84 @@ class FleetView:
     listed: Mapping[str, float] = field(default_factory=dict)
 
     def knows(self, action: str) -> bool:
-        """Whether a live worker lists the action."""
+        """Return whether a live worker lists the action."""
         return any(action in row.actions for row in self.live)
 
     def rank(self, worker_id: str, request_id: str, action: str | None) -> int:
-        """Return the worker's place among those that may run the request: 0 is its home.
+        """Return how many live workers come before this one for the request. 0: it is its home.
 
-        Rendezvous hashing: when a worker comes or goes, only its own requests move.
+        This is rendezvous hashing: if a worker joins or leaves, only its own requests move.
+        Workers that drain, or that do not list the action, are not counted.
         """
-        return sum(1 for _ in self._before(worker_id, request_id, action))
+        return sum(1 for _ in self._preceding(worker_id, request_id, action))
 
     def is_home(self, worker_id: str, request_id: str, action: str | None) -> bool:
-        """Whether `rank` is 0, which is sooner known."""
-        return next(self._before(worker_id, request_id, action), None) is None
+        """Return whether `rank` is 0. Faster than `rank`."""
+        return next(self._preceding(worker_id, request_id, action), None) is None
 
-    def _before(self, worker_id: str, request_id: str, action: str | None) -> Iterator[WorkerRow]:
-        mine = _weight(worker_id, request_id)
+    def _preceding(
+        self, worker_id: str, request_id: str, action: str | None
+    ) -> Iterator[WorkerRow]:
+        own_weight = _weight(worker_id, request_id)
         for row in self.live:
-            rival = row.worker_id != worker_id and not row.draining and action in row.actions
-            if rival and _weight(row.worker_id, request_id) > mine:
+            eligible = row.worker_id != worker_id and not row.draining and action in row.actions
+            if eligible and _weight(row.worker_id, request_id) > own_weight:
                 yield row
 
 
 @dataclass(slots=True)
 class _Watched:
+    """A row, and the steady times since which its Beat and its Sweeps have not changed."""
+
     row: WorkerRow
     beat_since: float
     sweeps_since: float
 
 
 class Fleet:
-    """What one worker learns by looking at all rows again and again."""
+    """Compares successive reads of all rows, and derives a FleetView from them."""
 
     def __init__(self, *, worker_id: str, lease: float) -> None:
         self._worker_id = worker_id
         self._lease = lease
         self._watched: dict[str, _Watched] = {}
-        self._looked: float | None = None
+        self._last_read: float | None = None
         self._leader: str | None = None
         self._leader_since = 0.0
         self._failed_to_lead: set[str] = set()
-        self._listed: LRUCache[str, float] = LRUCache(_ACTIONS)
+        self._listed: LRUCache[str, float] = LRUCache(_MAX_ACTIONS)
 
-    def restart(self) -> None:
-        """Start all stopwatches again with the next read."""
-        self._looked = None
+    def restart_timers(self) -> None:
+        """Restart the timers of all workers at the next read, so that none of them is dead."""
+        self._last_read = None
 
     def observe(
-        self, rows: Iterable[WorkerRow], *, began: float, ended: float, patience: float
+        self, rows: Iterable[WorkerRow], *, began: float, ended: float, max_gap: float
     ) -> FleetView:
-        """Take in a read of all rows that lasted from `began` to `ended`, on a steady clock.
+        """Return the view that follows from a read of all rows.
 
-        After a gap of more than `patience` seconds since the last read all stopwatches start
-        again: a time in which nobody could look proves nothing.
+        `began`, `ended`: when the read began and ended, on the steady clock. `max_gap`: if the
+        last read ended more than this many seconds before, all timers restart. In such a gap a
+        worker may have been alive although this one did not see it.
         """
         rows = list(rows)
-        if self._looked is None or began - self._looked > patience:
+        if self._last_read is None or began - self._last_read > max_gap:
             self._watched.clear()
             self._leader_since = ended
-        self._looked = ended
+        self._last_read = ended
         self._watched = {row.worker_id: self._watch(row, ended) for row in rows}
-        dead = [row for row in rows if self._stands_still(row, began)]
-        live = sorted((row for row in rows if row not in dead), key=_ORDER)
+        dead = [row for row in rows if self._is_dead(row, began)]
+        live = sorted((row for row in rows if row not in dead), key=_BY_AGE)
         self._listed.update((action, ended) for row in live for action in row.actions)
         return FleetView(
             live=tuple(live),
             dead=tuple(dead),
-            leads=self._choose_leader(live, began, ended),
+            leads=self._choose_leader(live, began, ended) == self._worker_id,
             listed=dict(self._listed),
         )
 
     def _watch(self, row: WorkerRow, now: float) -> _Watched:
+        """Return the row with its timers. A timer restarts if its counter has changed."""
         seen = self._watched.get(row.worker_id)
         if seen is None:
             return _Watched(row, now, now)
@@ -112,26 +122,46 @@ class Fleet:
             seen.sweeps_since if seen.row.sweeps == row.sweeps else now,
         )
 
-    def _stands_still(self, row: WorkerRow, now: float) -> bool:
-        # Our own row is judged by our own beats, which know more.
+    def _is_dead(self, row: WorkerRow, now: float) -> bool:
+        """Return whether the row's Beat has not changed for a lease.
+
+        The worker's own row is never dead here: its heartbeat judges that with more knowledge.
+        """
         if row.worker_id == self._worker_id:
             return False
         return now - self._watched[row.worker_id].beat_since >= self._lease
 
-    def _choose_leader(self, live: list[WorkerRow], began: float, ended: float) -> bool:
-        able = [row.worker_id for row in live if not row.draining]
-        self._failed_to_lead &= {each for each in able if not self._sweeps(each, began)}
-        if self._leader in able and not self._sweeps(self._leader, began):
+    def _choose_leader(self, live: list[WorkerRow], began: float, ended: float) -> str | None:
+        """Return the id of the leader, or None if every live worker drains.
+
+        The leader is the oldest live worker that does not drain, with three exceptions:
+
+        1. The leader's Sweeps has not changed for a lease, counted from when it became the
+           leader at the earliest: it has failed to lead, and the next oldest worker leads.
+        2. A worker that has failed is passed over until its Sweeps changes. It is also
+           forgiven when it drains or dies, and when all timers restart.
+        3. Every candidate has failed: all are forgiven, and the oldest leads again.
+        """
+        candidates = [row.worker_id for row in live if not row.draining]
+        self._failed_to_lead &= {
+            worker_id for worker_id in candidates if not self._sweeps(worker_id, began)
+        }
+        if self._leader in candidates and not self._sweeps(self._leader, began):
             self._failed_to_lead.add(self._leader)
-        if self._failed_to_lead.issuperset(able):
+        if self._failed_to_lead.issuperset(candidates):
             self._failed_to_lead.clear()
-        leader = next((each for each in able if each not in self._failed_to_lead), None)
+        leader = next(
+            (worker_id for worker_id in candidates if worker_id not in self._failed_to_lead), None
+        )
         if leader != self._leader:
             self._leader, self._leader_since = leader, ended
-        return leader == self._worker_id
+        return leader
 
     def _sweeps(self, worker_id: str, now: float) -> bool:
-        """Whether it swept, or was not yet asked to for as long as that may take."""
+        """Return whether the worker's Sweeps changed within the last lease.
+
+        A leader also has a whole lease from when it became the leader.
+        """
         since = self._watched[worker_id].sweeps_since
         if worker_id == self._leader:
             since = max(since, self._leader_since)

@@ -1,1 +1,1 @@
-"""Finding requests that wait, choosing which fit, and claiming them."""
+"""Finds waiting requests, chooses which of them fit, and claims them."""

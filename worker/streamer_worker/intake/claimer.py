@@ -1,4 +1,4 @@
-"""Claiming, and handing over what was won."""
+"""Claims requests, and hands the claims that were won to the dispatcher."""
 
 from __future__ import annotations
 
@@ -39,15 +39,21 @@ from streamer_worker.sanitize import sanitized
 if TYPE_CHECKING:
     import random
 
-_ANSWER_WITHIN: Final = 5.0
-_REMEMBERED: Final = 1000
-_LAST: Final = 100
+# How long a claim that was sent waits for its answer, in seconds.
+_ANSWER_TIMEOUT: Final = 5.0
+_MAX_UNANSWERED: Final = 1000
+# How many unanswered claims are released when the worker ends. The rescuer released older ones.
+_MAX_RELEASED_AT_END: Final = 100
+# The range of the delay after which a suspect without a free place runs again, in seconds.
 _POSTPONED: Final = (30.0, 60.0)
 
 
 class Claimer:
-    """Claims under Versions that it chooses, and remembers those of which nobody answered
-    whether they were won: such a request is ours, was never run, and goes back as it was.
+    """Sends claims, each under a Version that it chooses.
+
+    If a claim gets no answer, it is unknown whether it was won. The claimer remembers its Version,
+    by which the claim is recognised later. A request that was won in this way never ran, so it is
+    released without counting an attempt.
     """
 
     def __init__(
@@ -72,30 +78,33 @@ class Claimer:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._patience = ShieldedDeadline(_ANSWER_WITHIN)
-        self._unanswered: LRUCache[str, Claim] = LRUCache(_REMEMBERED)
+        self._deadline = ShieldedDeadline(_ANSWER_TIMEOUT)
+        self._unanswered: LRUCache[str, Claim] = LRUCache(_MAX_UNANSWERED)
 
     async def claim_all(
         self, candidates: Iterable[Candidate], hand_over: Callable[[Assignment], object]
     ) -> int:
-        """Claim each, hand over what was won, and return how many that are."""
+        """Claim all candidates at once, and return how many claims were won.
+
+        `hand_over` is called with each claim that was won, as soon as it is.
+        """
         won: list[Assignment] = []
         async with anyio.create_task_group() as tasks:
             for candidate in candidates:
-                self._seen_requests.tried(candidate)
+                self._seen_requests.mark_tried(candidate)
                 tasks.start_soon(self._claim_one, candidate, hand_over, won)
         return len(won)
 
     def tighten(self, seconds: float) -> None:
-        """Give the claims under way this long at most."""
-        self._patience.tighten(seconds)
+        """Limit the claims in flight, and later ones, to this many seconds from now."""
+        self._deadline.tighten(seconds)
 
     def unanswered(self, version: AttributeValue | None) -> Claim | None:
-        """Return the claim that this Version is of, when it was never answered."""
+        """Return the unanswered claim that set this Version, or None."""
         return self._unanswered.get((version or {}).get("S", ""))
 
-    async def give_back(self, claim: Claim) -> bool:
-        """Release a claim that was not answered; whether it had been won."""
+    async def release_unanswered(self, claim: Claim) -> bool:
+        """Release an unanswered claim. Return whether it had been won."""
         try:
             await self._requests.release(claim)
         except ClaimLost:
@@ -103,13 +112,14 @@ class Claimer:
         self._events.emit(ClaimReleased(request_id=claim.request_id))
         return True
 
-    async def give_back_all(self) -> None:
-        """Release what may have been won lately; of older ones the sweeps have taken care.
-        Raises what the store raises.
+    async def release_all_unanswered(self) -> None:
+        """Release the newest 100 unanswered claims: the rescuer has released the older ones.
+
+        Raises an exception group if the store fails.
         """
         async with anyio.create_task_group() as tasks:
-            for claim in list(self._unanswered.values())[-_LAST:]:
-                tasks.start_soon(self.give_back, claim)
+            for claim in list(self._unanswered.values())[-_MAX_RELEASED_AT_END:]:
+                tasks.start_soon(self.release_unanswered, claim)
 
     async def _claim_one(
         self,
@@ -132,9 +142,19 @@ class Claimer:
                 handed_over = True
         finally:
             if not handed_over:
-                self._slots.give(slot)
+                self._slots.release(slot)
 
     async def _try_claim(self, candidate: Candidate, *, alone: bool) -> Claim | None:
+        """Send one claim, emit ClaimTried, and return the claim if it may run now.
+
+        There are four outcomes:
+
+        1. won: returned. A suspect that was not claimed `alone` is postponed instead.
+        2. lost: the request has changed. It is not tried again until its Version changes,
+           unless it was merely not due.
+        3. error, with an answer: the store has failed the request, and that is reported.
+        4. error, without an answer: the claim may have been won, so it is remembered.
+        """
         claim = None
         version = new_id(self._rng)
         outcome = "error"
@@ -142,30 +162,30 @@ class Claimer:
         error: StoreError | None = None
         answered = False
         try:
-            # Once sent, a claim is awaited: cancelled, it would be one more without an answer.
-            with self._patience.scope():
+            # Not cancelled once it is sent: its answer would be lost.
+            with self._deadline.scope():
                 won = await self._requests.claim(
                     candidate, worker_id=self._worker_id, version=version, alone=alone
                 )
-                if await self._postponed(won, alone=alone):
+                if await self._postpone_suspect(won, alone=alone):
                     outcome = "postponed"
                 else:
-                    claim, outcome, waited = won, "won", self._waited(candidate)
+                    claim, outcome, waited = won, "won", self._seconds_waited(candidate)
                 answered = True
         except (RequestNotPending, ConcurrentModification, NotFound):
             outcome, answered = "lost", True
             if candidate.due(self._clock.now()):
                 self._seen_requests.mark_lost(candidate)
-        except (Undecodable, ItemTooLarge) as refused:
-            error, answered = refused, True
+        except (Undecodable, ItemTooLarge) as exception:
+            error, answered = exception, True
             self._seen_requests.mark_lost(candidate)
-            await self._tell_refused(candidate, refused)
-        except StoreError as failed:
-            error = failed
+            await self._announce_failure(candidate, exception)
+        except StoreError as exception:
+            error = exception
             self._seen_requests.mark_failed(candidate)
         finally:
             if not answered:
-                self._unanswered[version] = _handle(candidate, version)
+                self._unanswered[version] = _unanswered_claim(candidate, version)
         self._events.emit(
             ClaimTried(
                 request_id=candidate.request_id,
@@ -177,9 +197,12 @@ class Claimer:
         )
         return claim
 
-    async def _postponed(self, claim: Claim, *, alone: bool) -> bool:
-        """Give back a suspect that only its claim has shown to be one: StatusIndex does not
-        project Rescues. It comes back at once when it can be in probation, and later otherwise.
+    async def _postpone_suspect(self, claim: Claim, *, alone: bool) -> bool:
+        """Put a claimed request back if it is a suspect and was not claimed as one (`alone`).
+
+        That happens because StatusIndex does not project Rescues: only the claim shows them. The
+        request may run again at once if the probation is free, otherwise after 30 to 60 s.
+        Returns whether the request was put back.
         """
         rescues = claim.request.rescues
         self._seen_requests.note_rescues(claim.request_id, rescues)
@@ -189,20 +212,26 @@ class Claimer:
         await self._requests.retry(claim, timedelta(seconds=wait), counts=False)
         return True
 
-    def _waited(self, candidate: Candidate) -> float | None:
-        """Return for how long it could have been claimed, by this machine's clock."""
-        times = [each for each in (candidate.created_at, candidate.retry_after) if each is not None]
+    def _seconds_waited(self, candidate: Candidate) -> float | None:
+        """Return the seconds since the request could first run, or None if that is unknown.
+
+        The time was written by another machine's clock, so the result is at least 0.
+        """
+        times = [time for time in (candidate.created_at, candidate.retry_after) if time is not None]
         if not times:
             return None
         return max(0.0, (self._clock.now() - max(times)).total_seconds())
 
-    async def _tell_refused(self, candidate: Candidate, error: Undecodable | ItemTooLarge) -> None:
-        broken = isinstance(error, Undecodable)
+    async def _announce_failure(
+        self, candidate: Candidate, error: Undecodable | ItemTooLarge
+    ) -> None:
+        """Report a request that the store has failed instead of claiming it."""
+        undecodable = isinstance(error, Undecodable)
         reason = error.reason if isinstance(error, Undecodable) else error.message
         await self._announcer.failed_in_table(
             self._requests,
             candidate.request_id,
-            code=INVALID_REQUEST if broken else ITEM_TOO_LARGE,
+            code=INVALID_REQUEST if undecodable else ITEM_TOO_LARGE,
             text=sanitized(str(error)),
         )
         self._events.emit(
@@ -210,7 +239,7 @@ class Claimer:
         )
 
 
-def _handle(candidate: Candidate, version: str) -> Claim:
-    """Return what releases the request, if the claim was won."""
+def _unanswered_claim(candidate: Candidate, version: str) -> Claim:
+    """Return a claim that can be released. The request's other attributes are not known."""
     request = AsyncRequest(action=candidate.action or "unknown", request_id=candidate.request_id)
     return Claim(request=request, version=version)

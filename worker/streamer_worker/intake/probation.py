@@ -1,4 +1,4 @@
-"""The one place in which a worker runs a suspect: a request that may have ended other workers."""
+"""The one place in which a worker runs a suspect: a request that may have killed its workers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from streamer_worker.intake.slots import Slot
 
 
 class Probation:
-    """A worker runs one suspect in probation at a time, beside its other work.
+    """Lets a worker run one suspect in probation at a time, beside its other requests.
 
-    The place is free when nobody is in it, or the attempt in it has ended or outlived its
-    probation. It is closed until `free_from`, on the steady clock: a young worker runs no
-    suspect, so that a crash loop with another cause does not count against any.
+    The place is free in three cases:
+
+    1. It was never used, and the steady clock has reached `free_from`. A young worker runs no
+       suspect, so that a crash loop with another cause does not count against the request.
+    2. The attempt in it has been settled.
+    3. The attempt in it has run for longer than its probation.
     """
 
     def __init__(self, *, free_from: float, clock: Clock) -> None:
@@ -22,12 +25,13 @@ class Probation:
 
     @property
     def is_free(self) -> bool:
-        ended = self._slot is not None and not self._slot.held
-        return ended or self._clock.steady() >= self._free_from
+        settled = self._slot is not None and not self._slot.held
+        return settled or self._clock.steady() >= self._free_from
 
     def enter(self, slot: Slot, rescues: int) -> None:
-        """Put the attempt of this slot into the place, if a request with so many rescues is a
-        suspect. Otherwise take it out.
+        """Put the slot into the place if its request is a suspect, otherwise remove it.
+
+        `rescues`: how often the request lost its worker.
         """
         if is_suspect(rescues):
             self._slot = slot

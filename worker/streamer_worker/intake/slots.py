@@ -1,4 +1,4 @@
-"""What a worker has at once: the count that limits it, and its memory of what it holds."""
+"""The slots of a worker: they limit how many requests it runs, and record which it holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = TypeVar("Key")
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One request, from the sending of its claim. `held`: until it is settled."""
+    """One request, from the moment its claim is sent. `held`: the request is not settled yet."""
 
     request_id: str
     action: str | None
@@ -26,33 +26,37 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claim on its way from the poller to the dispatcher, with its slot."""
+    """A claim that the poller hands to the dispatcher, with its slot."""
 
     claim: Claim
     slot: Slot
 
 
 class Slots:
-    """Counts slots, from the sending of a claim until the request is settled, or until the
-    thread of a synchronous handler ends.
+    """Counts the slots in use, by action and by tenant.
+
+    A slot is in use from the moment a claim is sent until the request is settled. The slot of a
+    synchronous handler stays in use until the handler's thread ends.
     """
 
     def __init__(self, total: int, *, events: Events) -> None:
         self.total = total
-        self._taken: set[Slot] = set()
+        self._used: set[Slot] = set()
         self._held: Counter[str] = Counter()
         self._actions: Counter[str | None] = Counter()
         self._tenants: Counter[str | None] = Counter()
         self._events = events
         self._changed = anyio.Event()
-        self._tell()
+        self._notify()
 
     @property
     def used(self) -> int:
-        return len(self._taken)
+        """How many slots are in use. May be read on any thread."""
+        return len(self._used)
 
     @property
     def free(self) -> int:
+        """How many more slots can be taken."""
         return self.total - self.used
 
     @property
@@ -61,43 +65,47 @@ class Slots:
         return self._held.total()
 
     def of_action(self, action: str | None) -> int:
+        """Return how many slots the action uses."""
         return self._actions[action]
 
     def of_tenant(self, tenant_id: str | None) -> int:
+        """Return how many slots the tenant uses."""
         return self._tenants[tenant_id]
 
     def holds(self, request_id: str) -> bool:
-        """Whether this worker may have a claim on the request."""
+        """Return whether this worker may have a claim on the request."""
         return self._held[request_id] > 0
 
     def take(
         self, request_id: str, *, action: str | None = None, tenant_id: str | None = None
     ) -> Slot:
+        """Take a slot for the request. The caller checks `free` first."""
         slot = Slot(request_id, action, tenant_id)
-        self._taken.add(slot)
+        self._used.add(slot)
         self._held[request_id] += 1
         self._actions[action] += 1
         self._tenants[tenant_id] += 1
-        self._tell()
+        self._notify()
         return slot
 
     def settle(self, slot: Slot) -> None:
-        """Forget the request; its slot is not free yet."""
+        """Record that the request is settled. The slot stays in use until `release`."""
         if slot.held:
             slot.held = False
-            _less(self._held, slot.request_id)
-            self._tell()
+            _decrement(self._held, slot.request_id)
+            self._notify()
 
-    def give(self, slot: Slot) -> None:
-        """Free the slot, and forget its request."""
+    def release(self, slot: Slot) -> None:
+        """Settle the request and free its slot. Does nothing if that was done before."""
         self.settle(slot)
-        if slot in self._taken:
-            self._taken.remove(slot)
-            _less(self._actions, slot.action)
-            _less(self._tenants, slot.tenant_id)
-            self._tell()
+        if slot in self._used:
+            self._used.remove(slot)
+            _decrement(self._actions, slot.action)
+            _decrement(self._tenants, slot.tenant_id)
+            self._notify()
 
     async def wait_free(self) -> None:
+        """Wait until a slot is free."""
         while self.free <= 0:
             await self._changed.wait()
 
@@ -106,13 +114,13 @@ class Slots:
         while self.held:
             await self._changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
         self._events.emit(SlotsChanged(used=self.used, total=self.total))
 
 
-def _less(counter: Counter[Key], key: Key) -> None:
+def _decrement(counter: Counter[Key], key: Key) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]

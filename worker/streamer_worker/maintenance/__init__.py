@@ -1,1 +1,1 @@
-"""What one worker of the fleet does for all: rescues, reaping, counting."""
+"""Services that the leader runs for the whole fleet: rescues, removals and counts."""

@@ -1,4 +1,4 @@
-"""How much waits and runs, counted by the leader."""
+"""Counts the requests that wait and that run. Only the leader does."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from streamer_store import Clock, Depth, RequestQueue, RequestStatus
 from streamer_worker.events import Events, QueueMeasured
 from streamer_worker.settings import DepthSettings
 
-_ASK_AGAIN: Final = 5.0
+# How soon a worker that does not lead checks again whether it does, in seconds.
+_LEADER_CHECK: Final = 5.0
 _COUNTED: Final = (RequestStatus.PENDING, RequestStatus.RETRYING, RequestStatus.PROCESSING)
 
 
 class DepthGauge:
-    """Measures StatusIndex. One worker does it for all: reading costs, whoever reads."""
+    """Measures StatusIndex. Only the leader does, because each count costs read units.
+
+    `leads` returns whether this worker is the leader.
+    """
 
     def __init__(
         self,
@@ -32,26 +36,32 @@ class DepthGauge:
         self._clock = clock
 
     async def step(self) -> dict[RequestStatus, Depth] | None:
-        """Count each status and return the counts; None when it is not our turn."""
+        """Count each status, emit QueueMeasured for it, and return the counts.
+
+        Returns None if this worker does not lead, or stops leading while it counts. A count that
+        is emitted after that would never be replaced.
+        """
         if not self._leads():
             return None
-        found = {}
+        depths = {}
         for status in _COUNTED:
             depth = await self._requests.depth(status, limit=self._settings.limit)
-            if not self._leads():  # what somebody counted who leads no more would stand for ever
+            if not self._leads():
                 return None
-            found[status] = depth
+            depths[status] = depth
             self._events.emit(
                 QueueMeasured(
                     status=status, count=depth.count, more=depth.more, oldest=self._age(depth)
                 )
             )
-        return found
+        return depths
 
     def pause(self, counts: dict[RequestStatus, Depth] | None) -> float:
-        return self._settings.interval if counts else min(self._settings.interval, _ASK_AGAIN)
+        """Return the seconds until the next step."""
+        return self._settings.interval if counts else min(self._settings.interval, _LEADER_CHECK)
 
     def _age(self, depth: Depth) -> float | None:
+        """Return the age of the oldest request in seconds, or None if there is none."""
         if depth.oldest is None:
             return None
         return max(0.0, (self._clock.now() - depth.oldest).total_seconds())

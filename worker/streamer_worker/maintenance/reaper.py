@@ -1,4 +1,4 @@
-"""Removing the connections that went silent."""
+"""Deletes connections that have not pinged for a long time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from streamer_store import Clock, ConnectionStore, StaleSweep
 from streamer_worker.events import ClockJumped, ConnectionsReaped, Events
 from streamer_worker.settings import ReaperSettings
 
-_ASK_AGAIN: Final = 10.0
+# How soon a worker that does not lead checks again whether it does, in seconds.
+_LEADER_CHECK: Final = 10.0
+# By how much the wall clock must depart from the steady clock to count as a jump, in seconds.
 _JUMP: Final = 60.0
 
 
 class Reaper:
-    """The leader sweeps. Every deletion is conditional, so that two leaders do no harm."""
+    """Deletes stale connections. Only the leader does.
+
+    Each deletion is conditional on the LastPing that was read, so two leaders at once are safe.
+    `leads` returns whether this worker is the leader.
+    """
 
     def __init__(
         self,
@@ -32,11 +38,15 @@ class Reaper:
         self._leads = leads
         self._events = events
         self._clock = clock
-        self._clocks: tuple[datetime, float] | None = None
+        self._last_times: tuple[datetime, float] | None = None
         self._trusted_from = -math.inf
 
     async def step(self) -> StaleSweep | None:
-        """Sweep once and return the counts; None when it is not our turn."""
+        """Delete stale connections, emit ConnectionsReaped, and return the counts.
+
+        Returns None if this worker does not lead, or its wall clock has jumped. Raises what the
+        store raises.
+        """
         if not self._leads() or self._clock_jumped():
             return None
         began = self._clock.steady()
@@ -55,16 +65,19 @@ class Reaper:
         return sweep
 
     def pause(self, sweep: StaleSweep | None) -> float:
-        return self._settings.interval if sweep else min(self._settings.interval, _ASK_AGAIN)
+        """Return the seconds until the next step."""
+        return self._settings.interval if sweep else min(self._settings.interval, _LEADER_CHECK)
 
     def _clock_jumped(self) -> bool:
-        """Whether the wall clock went its own way, now or within the last `stale_after`: nobody
-        can say which time was right, and the connections that live have not pinged since.
+        """Return whether the wall clock has jumped within the last `stale_after` seconds.
+
+        After a jump it is unknown which time was right, and live connections may look stale
+        until they have pinged again.
         """
         now, steady = self._clock.now(), self._clock.steady()
-        before, self._clocks = self._clocks, (now, steady)
-        if before is not None:
-            jump = (now - before[0]).total_seconds() - (steady - before[1])
+        previous, self._last_times = self._last_times, (now, steady)
+        if previous is not None:
+            jump = (now - previous[0]).total_seconds() - (steady - previous[1])
             if abs(jump) >= _JUMP:
                 self._trusted_from = steady + self._settings.stale_after
                 self._events.emit(ClockJumped(seconds=jump))

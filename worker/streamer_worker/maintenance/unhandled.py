@@ -1,4 +1,4 @@
-"""Waiting requests whose action no live worker handles, counted by the leader."""
+"""Counts waiting requests whose action no live worker handles. Only the leader does."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from streamer_store import Clock, RequestQueue, RequestStatus
+from streamer_store import Clock, RequestQueue
 from streamer_worker.events import Events, UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
+from streamer_worker.intake.index_reader import WAITING
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.settings import DepthSettings
 
-_AFTER: Final = 60.0
-_PAGE: Final = 1000
-_WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
+# After how long without a worker that lists it an action is unhandled, in seconds.
+_UNHANDLED_AFTER: Final = 60.0
+_PAGE_SIZE: Final = 1000
 
 
 class UnhandledGauge:
-    """Counts what waits for each action that nobody has listed for a minute.
+    """Counts the waiting requests of each action that no live worker has listed for a minute.
 
     The poller finds such actions. StatusIndex is read only while there are any, up to
     `depth.limit` entries of each status.
@@ -42,7 +43,10 @@ class UnhandledGauge:
         self._clock = clock
 
     async def step(self) -> Mapping[str, int] | None:
-        """Count, and return the waiting requests by action; None when this worker does not lead."""
+        """Count the waiting requests, emit UnhandledMeasured, and return the counts by action.
+
+        Returns None if this worker does not lead, or stops leading while it counts.
+        """
         if not self._fleet().leads:
             return None
         actions = self._unhandled()
@@ -50,7 +54,7 @@ class UnhandledGauge:
         if not self._fleet().leads:
             return None
         for action in actions - counts.keys():
-            self._seen_requests.known(action)
+            self._seen_requests.forget_unknown_action(action)
         self._events.emit(UnhandledMeasured(counts=dict(counts)))
         return counts
 
@@ -59,25 +63,29 @@ class UnhandledGauge:
         return self._settings.interval
 
     def _unhandled(self) -> set[str]:
+        """Return the actions that no live worker has listed for a minute."""
         fleet, now = self._fleet(), self._clock.steady()
-        found = set()
+        unhandled = set()
         for action, since in self._seen_requests.unknown_actions():
             if fleet.knows(action):
-                self._seen_requests.known(action)
-            elif now - max(since, fleet.listed.get(action, since)) >= _AFTER:
-                found.add(action)
-        return found
+                self._seen_requests.forget_unknown_action(action)
+            elif now - max(since, fleet.listed.get(action, since)) >= _UNHANDLED_AFTER:
+                unhandled.add(action)
+        return unhandled
 
     async def _count(self, actions: Collection[str]) -> Counter[str]:
+        """Return how many requests of each of the actions wait, up to the limit."""
         counts: Counter[str] = Counter()
-        for status in _WAITING:
+        for status in WAITING:
             cursor, left = None, self._settings.limit
             while left > 0:
-                page = await self._requests.entries(status, limit=min(left, _PAGE), cursor=cursor)
+                page = await self._requests.entries(
+                    status, limit=min(left, _PAGE_SIZE), cursor=cursor
+                )
                 counts.update(
-                    each.action
-                    for each in page.candidates
-                    if each.action is not None and each.action in actions
+                    candidate.action
+                    for candidate in page.candidates
+                    if candidate.action is not None and candidate.action in actions
                 )
                 cursor, left = page.cursor, left - len(page.candidates)
                 if cursor is None:

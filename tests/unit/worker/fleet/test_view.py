@@ -1,4 +1,4 @@
-"""Who is alive, who leads, and whose a waiting request is."""
+"""Which workers are alive, which one leads, and which one a request belongs to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streamer_worker.fleet.view import Fleet, FleetView
 from support import START
 
 LEASE = 16.0
-BEAT = 4.0
-PATIENCE = 2 * BEAT
+HEARTBEAT = 4.0
+MAX_GAP = 2 * HEARTBEAT
 
 
 def row(name: str, *, age: float = 0, beat: int = 1, **fields: object) -> WorkerRow:
-    made = WorkerRow(
+    worker_row = WorkerRow(
         worker_id=name,
         started_at=START - timedelta(seconds=age),
         host="h",
@@ -30,7 +30,7 @@ def row(name: str, *, age: float = 0, beat: int = 1, **fields: object) -> Worker
         concurrency=4,
         beat=beat,
     )
-    return replace(made, **fields)  # type: ignore[arg-type]
+    return replace(worker_row, **fields)  # type: ignore[arg-type]
 
 
 class Observer:
@@ -40,83 +40,83 @@ class Observer:
         self.fleet = Fleet(worker_id="me", lease=LEASE)
         self.now = 100.0
 
-    def look(self, *rows: WorkerRow, lasted: float = 0.0) -> FleetView:
+    def read(self, *rows: WorkerRow, lasted: float = 0.0) -> FleetView:
         began = self.now
         self.now += lasted
-        return self.fleet.observe(rows, began=began, ended=self.now, patience=PATIENCE)
+        return self.fleet.observe(rows, began=began, ended=self.now, max_gap=MAX_GAP)
 
 
 def names(rows: tuple[WorkerRow, ...]) -> list[str]:
-    return [each.worker_id for each in rows]
+    return [row.worker_id for row in rows]
 
 
 def watch_for(observer: Observer, seconds: float, *rows: WorkerRow) -> FleetView:
-    """Look each heartbeat; `me` beats and sweeps, the rows given stay as they are."""
+    """Read at each heartbeat. `me` has heartbeats and sweeps, and the given rows do not change."""
     view = FleetView()
     until = observer.now + seconds
     count = 1
     while observer.now < until:
-        observer.now += BEAT
+        observer.now += HEARTBEAT
         count += 1
-        view = observer.look(row("me", beat=count, sweeps=count), *rows)
+        view = observer.read(row("me", beat=count, sweeps=count), *rows)
     return view
 
 
-def test_a_row_that_stands_still_for_the_lease_is_dead() -> None:
-    """Not before; and whatever its own times say."""
+def test_a_row_that_does_not_change_for_a_lease_is_dead() -> None:
+    """Not before, whatever its own times say."""
     observer = Observer()
     silent = row("other", age=-1e6)
-    observer.look(row("me"), silent)
-    assert names(watch_for(observer, LEASE - BEAT, silent).dead) == []
-    assert names(watch_for(observer, BEAT, silent).dead) == ["other"]
+    observer.read(row("me"), silent)
+    assert names(watch_for(observer, LEASE - HEARTBEAT, silent).dead) == []
+    assert names(watch_for(observer, HEARTBEAT, silent).dead) == ["other"]
 
 
-def test_each_beat_starts_its_stopwatch_again() -> None:
-    """A worker that beats slowly is alive."""
+def test_each_heartbeat_restarts_its_timer() -> None:
+    """A worker with slow heartbeats is alive."""
     observer = Observer()
     for beat in range(20):
-        view = watch_for(observer, LEASE - BEAT, row("other", beat=beat))
+        view = watch_for(observer, LEASE - HEARTBEAT, row("other", beat=beat))
         assert names(view.dead) == []
 
 
-def test_a_time_in_which_nobody_looked_proves_nothing() -> None:
-    """After a gap all begin anew: an outage declares nobody dead."""
+def test_a_gap_between_reads_restarts_all_timers() -> None:
+    """So an outage declares no worker dead."""
     observer = Observer()
     silent = row("other")
-    watch_for(observer, LEASE - BEAT, silent)
+    watch_for(observer, LEASE - HEARTBEAT, silent)
     observer.now += 3600
-    assert names(observer.look(row("me"), silent).dead) == []
-    assert names(watch_for(observer, LEASE - BEAT, silent).dead) == []
-    assert names(watch_for(observer, BEAT, silent).dead) == ["other"]
+    assert names(observer.read(row("me"), silent).dead) == []
+    assert names(watch_for(observer, LEASE - HEARTBEAT, silent).dead) == []
+    assert names(watch_for(observer, HEARTBEAT, silent).dead) == ["other"]
 
 
-def test_a_look_that_takes_long_does_not_shorten_the_lease() -> None:
-    """What it saw may be as old as its beginning, and as young as its end."""
+def test_a_slow_read_does_not_shorten_the_lease() -> None:
+    """The rows may be from any moment between its beginning and its end."""
     observer = Observer()
     silent = row("other")
-    observer.look(row("me"), silent, lasted=6)
+    observer.read(row("me"), silent, lasted=6)
     seen = observer.now
     observer.now = seen + 6
-    assert names(observer.look(row("me"), silent, lasted=6).dead) == []
+    assert names(observer.read(row("me"), silent, lasted=6).dead) == []
     observer.now = seen + LEASE - 1
-    assert names(observer.look(row("me"), silent, lasted=6).dead) == []
+    assert names(observer.read(row("me"), silent, lasted=6).dead) == []
 
 
-def test_our_own_row_is_never_dead_to_us() -> None:
-    """Our own beats tell more than our look at them."""
+def test_the_workers_own_row_is_never_dead() -> None:
+    """Its heartbeat judges that with more knowledge."""
     observer = Observer()
     for _ in range(20):
-        observer.now += BEAT
-        view = observer.look(row("me"))
+        observer.now += HEARTBEAT
+        view = observer.read(row("me"))
     assert names(view.live) == ["me"]
 
 
 def test_the_oldest_leads() -> None:
-    """By its start, then by its id; nobody votes."""
+    """By its start, then by its id, without a vote."""
     observer = Observer()
-    assert not observer.look(row("me"), row("older", age=1)).leads
-    assert observer.look(row("me"), row("younger", age=-1)).leads
-    assert not observer.look(row("me"), row("a-twin")).leads
+    assert not observer.read(row("me"), row("older", age=1)).leads
+    assert observer.read(row("me"), row("younger", age=-1)).leads
+    assert not observer.read(row("me"), row("a-twin")).leads
 
 
 @pytest.mark.parametrize(
@@ -135,72 +135,72 @@ def test_the_oldest_leads() -> None:
 def test_a_row_whose_start_cannot_be_read_does_not_lead(
     name: str, started_at: dict[str, Any]
 ) -> None:
-    """Its worker reads another time there than we do: both of us would lead, or neither. It is
-    alive, and has its share of the requests.
+    """Its worker knows another start time than we do, so both or neither would lead. It is alive
+    all the same.
     """
     odd = worker({"WorkerID": {"S": name}, "StartedAt": started_at, "Actions": {"SS": ["echo"]}})
-    view = Observer().look(odd, row("me", age=-1e9))
+    view = Observer().read(odd, row("me", age=-1e9))
     assert view.leads
     assert set(names(view.live)) == {"me", name}
     shares = Counter(view.rank("me", f"r{number}", "echo") for number in range(100))
     assert min(shares[0], shares[1]) > 10
 
 
-def test_one_that_drains_does_not_lead() -> None:
-    """It goes soon."""
+def test_a_worker_that_drains_does_not_lead() -> None:
+    """It will end soon."""
     observer = Observer()
-    assert observer.look(row("me"), row("older", age=1, draining=True)).leads
-    assert not observer.look(row("me", draining=True), row("younger", age=-1)).leads
+    assert observer.read(row("me"), row("older", age=1, draining=True)).leads
+    assert not observer.read(row("me", draining=True), row("younger", age=-1)).leads
 
 
 def test_nobody_leads_a_fleet_that_drains() -> None:
-    """Then nothing is rescued: others will come."""
-    assert not Observer().look(row("me", draining=True)).leads
+    """Nothing is rescued until a new worker starts."""
+    assert not Observer().read(row("me", draining=True)).leads
 
 
-def test_a_leader_that_beats_and_does_not_sweep_is_passed_over() -> None:
-    """For as long as it does not; it leads again once it sweeps."""
+def test_a_leader_that_does_not_sweep_is_passed_over() -> None:
+    """Although it has heartbeats. It leads again once it sweeps."""
     observer = Observer()
     lazy = [row("lazy", age=9, beat=beat) for beat in range(100)]
     taken_over = None
     for beat in range(8):
-        view = watch_for(observer, BEAT, lazy[beat])
+        view = watch_for(observer, HEARTBEAT, lazy[beat])
         if view.leads and taken_over is None:
-            taken_over = beat * BEAT
+            taken_over = beat * HEARTBEAT
     assert view.leads
     assert taken_over is not None
-    assert LEASE - BEAT <= taken_over <= LEASE + BEAT
+    assert LEASE - HEARTBEAT <= taken_over <= LEASE + HEARTBEAT
     recovered = replace(lazy[50], sweeps=1)
-    assert not watch_for(observer, BEAT, recovered).leads
+    assert not watch_for(observer, HEARTBEAT, recovered).leads
 
 
-def test_when_no_leader_sweeps_the_oldest_stays() -> None:
-    """Passing the lead on for ever would help nobody."""
+def test_when_every_worker_failed_to_lead_the_oldest_leads() -> None:
+    """Changing the leader again and again would not help."""
     observer = Observer()
     for beat in range(50):
-        observer.now += BEAT
-        view = observer.look(row("me", beat=beat), row("younger", age=-1, beat=beat))
+        observer.now += HEARTBEAT
+        view = observer.read(row("me", beat=beat), row("younger", age=-1, beat=beat))
     assert any(
-        observer.look(row("me", beat=beat), row("younger", age=-1, beat=beat)).leads
+        observer.read(row("me", beat=beat), row("younger", age=-1, beat=beat)).leads
         for beat in range(100, 110)
     )
     assert names(view.dead) == []
 
 
 def test_it_is_known_when_an_action_was_last_listed() -> None:
-    """By a live worker, on our own clock; what nobody ever listed is not there."""
+    """By a live worker, on our own steady clock. An action that was never listed is absent."""
     observer = Observer()
     both = (row("me"), row("other", actions=frozenset({"report"})))
     began = observer.now
-    assert observer.look(*both).listed["report"] == began
-    observer.now += BEAT
-    view = observer.look(row("me", beat=1))
+    assert observer.read(*both).listed["report"] == began
+    observer.now += HEARTBEAT
+    view = observer.read(row("me", beat=1))
     assert view.listed["report"] == began
     assert "nothing" not in view.listed
 
 
 def test_an_action_is_known_while_a_live_worker_lists_it() -> None:
-    """The dead take nothing any more."""
+    """Dead workers do not count."""
     view = FleetView(
         live=(row("me"), row("new", actions=frozenset({"report"}))),
         dead=(row("old", actions=frozenset({"legacy"})),),
@@ -211,37 +211,41 @@ def test_an_action_is_known_while_a_live_worker_lists_it() -> None:
 
 def homes(view: FleetView, requests: list[str]) -> dict[str, str]:
     return {
-        request: next(each for each in names(view.live) if view.rank(each, request, "echo") == 0)
+        request: next(
+            worker_id
+            for worker_id in names(view.live)
+            if view.rank(worker_id, request, "echo") == 0
+        )
         for request in requests
     }
 
 
 def test_homes_are_spread_and_move_only_with_their_worker() -> None:
-    """Rendezvous hashing: every request has one home, about as many for each worker."""
+    """Rendezvous hashing: each request has one home, and workers have about equally many."""
     requests = [f"r-{number}" for number in range(3000)]
     five = FleetView(live=tuple(row(f"w{number}") for number in range(5)))
     four = FleetView(live=five.live[:4])
     before, after = homes(five, requests), homes(four, requests)
     assert all(500 < count < 700 for count in Counter(before.values()).values())
-    moved = {each for each in requests if before[each] != after[each]}
-    assert moved == {each for each in requests if before[each] == "w4"}
+    moved = {request for request in requests if before[request] != after[request]}
+    assert moved == {request for request in requests if before[request] == "w4"}
 
 
 def test_every_worker_has_a_rank_of_its_own() -> None:
-    """So that those next in line wait differently long."""
+    """So workers that steal wait for different times."""
     view = FleetView(live=tuple(row(f"w{number}") for number in range(5)))
-    ranks = [view.rank(each, "r", "echo") for each in names(view.live)]
+    ranks = [view.rank(worker_id, "r", "echo") for worker_id in names(view.live)]
     assert sorted(ranks) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("fields", [{"draining": True}, {"actions": frozenset({"report"})}])
-def test_those_that_cannot_run_it_are_not_in_line(fields: dict[str, Any]) -> None:
-    """One that drains, or does not list the action, keeps nothing from others."""
+def test_workers_that_cannot_run_a_request_have_no_rank(fields: dict[str, Any]) -> None:
+    """A worker that drains, or does not list the action, does not raise the rank of others."""
     unable = tuple(row(f"w{number}", **fields) for number in range(20))
     view = FleetView(live=(row("me"), *unable))
     assert {view.rank("me", f"r{number}", "echo") for number in range(50)} == {0}
 
 
-def test_a_worker_that_is_not_in_its_own_view_has_a_rank_all_the_same() -> None:
-    """Before its first look it takes everything for its own."""
+def test_a_worker_that_is_not_in_its_own_view_has_a_rank() -> None:
+    """Before the first read it is the home of all requests."""
     assert FleetView().rank("me", "r", "echo") == 0

@@ -1,4 +1,4 @@
-"""A few waiting requests of each tenant and action are remembered."""
+"""The backlog of a few waiting requests of each tenant and action."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ def candidate(name: str, tenant: str | None = "t", action: str = "a") -> Candida
 
 def filled(*candidates: Candidate) -> Backlog:
     backlog = Backlog()
-    for each in candidates:
-        backlog.add(each)
+    for candidate in candidates:
+        backlog.add(candidate)
     return backlog
 
 
 def heads(backlog: Backlog, at_most: int, served: dict[str | None, int] | None = None) -> list[str]:
     turns = served or {}
-    found = backlog.heads(at_most, lambda tenant: turns.get(tenant, 0))
-    return [each.request_id for each in found]
+    candidates = backlog.heads(at_most, lambda tenant: turns.get(tenant, 0))
+    return [candidate.request_id for candidate in candidates]
 
 
 def test_each_lane_has_its_share() -> None:
-    """A tenant with many requests does not crowd out one with few, nor an action another."""
+    """A tenant with many requests does not displace a small one, nor one action another."""
     big = [candidate(f"big{number}", "big") for number in range(60)]
     backlog = filled(*big, candidate("s1", "small"), candidate("o1", "big", "other"))
     assert heads(backlog, 6) == ["big0", "big1", "s1", "o1"]
 
 
 def test_tenants_served_longest_ago_come_first() -> None:
-    """Where there are more lanes than are asked for."""
+    """If there are more lanes than requested."""
     backlog = filled(*(candidate(tenant, tenant) for tenant in "abcd"))
     assert heads(backlog, 2, {"a": 9, "b": 2, "c": 7, "d": 1}) == ["d", "b"]
 
 
-def test_a_lane_is_bounded_and_so_are_the_lanes() -> None:
-    """64 of a lane, a thousand lanes: those added to longest ago are forgotten."""
+def test_lanes_are_bounded_in_size_and_number() -> None:
+    """At most 64 requests a lane and 1,000 lanes: the lane added to longest ago is forgotten."""
     backlog = filled(*(candidate(f"r{number}") for number in range(1000)))
     assert len(heads(backlog, 5000)) == 64
     for number in range(1000):
         backlog.add(candidate(f"n{number}", f"tenant{number}"))
-    found = heads(backlog, 5000)
-    assert len(found) == 1000
-    assert "r0" not in found
+    request_ids = heads(backlog, 5000)
+    assert len(request_ids) == 1000
+    assert "r0" not in request_ids
 
 
-def test_what_was_tried_is_forgotten() -> None:
-    """Also the last of its lane, and what was never there."""
+def test_a_discarded_request_is_forgotten() -> None:
+    """Also the last one of its lane. An unknown one is ignored."""
     one, two = candidate("r1"), candidate("r2")
     backlog = filled(one, two)
     backlog.discard(one)
@@ -59,7 +59,7 @@ def test_what_was_tried_is_forgotten() -> None:
 
 
 def test_a_newer_state_replaces_an_older_one() -> None:
-    """A claim is for a state: an old one would fail."""
+    """A claim is conditional on the state, so one for an old state would fail."""
     newer = Candidate(
         request_id="r1",
         status=RequestStatus.RETRYING,

@@ -1,4 +1,4 @@
-"""What happens at a stop to claims under way, to those never answered, and to the row."""
+"""The end of a worker: claims in flight, unanswered claims, and its row."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
 pytestmark = [pytest.mark.anyio, virtual_time]
 
 
-async def test_claims_under_way_at_a_stop_have_five_seconds(world: World) -> None:
-    """An answer within them is taken, and the request released by its holder."""
+async def test_claims_in_flight_at_a_stop_have_five_seconds(world: World) -> None:
+    """A claim that is answered within them is released by its worker."""
     request = await world.enqueue(max_retries=0)
     fault = world.engine.hold("update", when=moves_to("PROCESSING"))
     app = world.app([echo])
@@ -24,17 +24,17 @@ async def test_claims_under_way_at_a_stop_have_five_seconds(world: World) -> Non
         app.stop()
         await anyio.sleep(4.5)
         fault.let_go()
-    assert [each.outcome for each in world.recorder.of(RequestFinished)] == ["released"]
+    assert [event.outcome for event in world.recorder.of(RequestFinished)] == ["released"]
     assert world.recorder.of(ClaimReleased) == []
     stored = await world.get(request)
     assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
 
 
-async def test_claims_under_way_at_a_stop_have_no_more(
+async def test_claims_in_flight_at_a_stop_have_no_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever they would have had otherwise."""
-    monkeypatch.setattr("streamer_worker.intake.claimer._ANSWER_WITHIN", 600.0)
+    """Even if their own time limit is longer."""
+    monkeypatch.setattr("streamer_worker.intake.claimer._ANSWER_TIMEOUT", 600.0)
     await world.enqueue()
     fault = world.engine.hold("update", when=moves_to("PROCESSING"))
     app = world.app([echo])
@@ -47,32 +47,34 @@ async def test_claims_under_way_at_a_stop_have_no_more(
     assert len(world.recorder.of(WorkerStopped)) == 1
 
 
-async def test_the_newest_hundred_unanswered_claims_go_back(world: World, bench: PollBench) -> None:
-    """Of older ones the sweeps have taken care; each that was not won is left alone."""
+async def test_the_newest_hundred_unanswered_claims_are_released(
+    world: World, bench: PollBench
+) -> None:
+    """Older ones are left to the rescuer. Claims that were not won are left alone."""
     world.engine.fail("update", when=moves_to("PROCESSING"), times=150, lands=True)
     requests = []
     for _ in range(150):
         requests.append(await world.enqueue(max_retries=0))
         candidate = await world.candidate(requests[-1])
         assert await bench.claimer.claim_all([candidate], print) == 0
-    await bench.claimer.give_back_all()
-    stored = [(await world.get(each)).status for each in requests]
+    await bench.claimer.release_all_unanswered()
+    stored = [(await world.get(request)).status for request in requests]
     assert stored == [RequestStatus.PROCESSING] * 50 + [RequestStatus.PENDING] * 100
     assert len(world.recorder.of(ClaimReleased)) == 100
 
 
-async def test_the_row_stays_while_requests_are_held(
+async def test_the_row_is_kept_while_requests_are_held(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that does not end may land yet: others find the row, see it silent, and rescue."""
+    """A late write may still succeed. Others find the row, see no heartbeat, and rescue."""
     waiting = Waiting()
     await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=1.0)
-    go = anyio.Event()
+    landed = anyio.Event()
 
     async def endless(_claim: Claim, **_: object) -> None:
         with anyio.CancelScope(shield=True):
-            await go.wait()
+            await landed.wait()
 
     monkeypatch.setattr(world.stores.requests, "release", endless)
     async with anyio.create_task_group() as tasks:
@@ -81,13 +83,13 @@ async def test_the_row_stays_while_requests_are_held(
         app.stop()
         await anyio.sleep(600)
         held = await world.stores.workers.list()
-        go.set()
+        landed.set()
     assert len(held) == 1
-    assert [each.worker_id for each in await world.stores.workers.list()] == [held[0].worker_id]
+    assert [row.worker_id for row in await world.stores.workers.list()] == [held[0].worker_id]
 
 
-async def test_the_row_goes_when_nothing_is_held(world: World) -> None:
-    """The other way round: nobody has to see it silent."""
+async def test_the_row_is_removed_when_nothing_is_held(world: World) -> None:
+    """Nobody has to wait for a lease."""
     waiting = Waiting()
     await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=1.0)

@@ -1,4 +1,4 @@
-"""How much more a worker may run."""
+"""How many more requests a worker may run."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from support import START, ManualClock
 
 @handler("free")
 async def free(_payload: dict[str, Any], _ctx: Context) -> None:
-    """Run as often as there are slots."""
+    """A handler without a limit of its own."""
 
 
 @handler("scarce", max_concurrency=2)
 async def scarce(_payload: dict[str, Any], _ctx: Context) -> None:
-    """Run twice at once."""
+    """A handler that runs at most twice at once."""
 
 
 @handler("thread")
 def thread(_payload: dict[str, Any], _ctx: SyncContext) -> None:
-    """Run in a thread."""
+    """A handler that runs in a thread."""
 
 
 @handler("scarce_thread", max_concurrency=1)
 def scarce_thread(_payload: dict[str, Any], _ctx: SyncContext) -> None:
-    """Run in a thread, once at a time."""
+    """A handler that runs in a thread, once at a time."""
 
 
 class Bench:
@@ -52,7 +52,7 @@ class Bench:
 
     def takes(self, *actions: str | None, tenant: str | None = None) -> list[str | None]:
         """Return what is chosen of one waiting request for each of `actions`, oldest first."""
-        found = [
+        candidates = [
             RankedCandidate(
                 candidate=Candidate(
                     request_id=f"r{number}",
@@ -64,14 +64,17 @@ class Bench:
             )
             for number, action in enumerate(actions)
         ]
-        return [each.action for each in choose(found, self.limits.room(), lambda _tenant: 0)]
+        return [
+            candidate.action
+            for candidate in choose(candidates, self.limits.capacity(), lambda _tenant: 0)
+        ]
 
     def count(self, *actions: str | None, tenant: str | None = None) -> int:
         return len(self.takes(*actions, tenant=tenant))
 
 
 def test_a_worker_knows_the_actions_of_its_handlers() -> None:
-    """By their exact names, and no others."""
+    """Only their exact names."""
     limits = Bench().limits
     assert limits.knows("free")
     assert limits.knows("thread")
@@ -80,7 +83,7 @@ def test_a_worker_knows_the_actions_of_its_handlers() -> None:
 
 
 def test_no_more_run_than_there_are_slots() -> None:
-    """What runs already is counted, whatever it is."""
+    """Every running request is counted, whatever its action."""
     bench = Bench()
     assert bench.count(*["free"] * 20) == 10
     for number in range(7):
@@ -88,22 +91,22 @@ def test_no_more_run_than_there_are_slots() -> None:
     assert bench.count(*["free"] * 20) == 3
 
 
-def test_a_full_worker_takes_nothing() -> None:
-    """Until a slot is given back."""
+def test_a_full_worker_claims_nothing() -> None:
+    """Until a slot is released."""
     bench = Bench()
     taken = [bench.slots.take(f"running-{number}") for number in range(10)]
     assert bench.count("free") == 0
-    bench.slots.give(taken[0])
+    bench.slots.release(taken[0])
     assert bench.count("free", "free") == 1
 
 
 def test_an_action_runs_as_often_as_its_handler_says() -> None:
-    """The others are chosen in its place."""
+    """Other actions are chosen instead."""
     assert Bench().takes(*["scarce"] * 5, "free") == ["scarce", "scarce", "free"]
 
 
-def test_what_runs_of_an_action_counts() -> None:
-    """Until its slot is given back: a stuck thread holds its place longer than its request."""
+def test_running_requests_of_an_action_count() -> None:
+    """Until the slot is released: a stuck thread keeps it longer than its request is held."""
     bench = Bench()
     first = bench.slots.take("running-1", action="scarce")
     assert bench.count("scarce", "scarce") == 1
@@ -111,21 +114,21 @@ def test_what_runs_of_an_action_counts() -> None:
     assert bench.count("scarce") == 0
     bench.slots.settle(first)
     assert bench.count("scarce") == 0
-    bench.slots.give(first)
-    bench.slots.give(second)
+    bench.slots.release(first)
+    bench.slots.release(second)
     assert bench.count(*["scarce"] * 5) == 2
 
 
 def test_actions_do_not_count_for_each_other() -> None:
-    """Each has its own limit."""
+    """Each action has its own limit."""
     bench = Bench()
     for number in range(2):
         bench.slots.take(f"running-{number}", action="free")
     assert bench.count("scarce", "scarce", "scarce") == 2
 
 
-def test_all_that_runs_in_threads_shares_them() -> None:
-    """A request that would wait for a thread is better left to another worker."""
+def test_handlers_in_threads_share_one_limit() -> None:
+    """A request that would have to wait for a thread is left to other workers."""
     bench = Bench()
     assert bench.count(*["thread"] * 5) == 3
     assert bench.takes(*["scarce_thread", "thread"] * 3, "free") == [
@@ -139,8 +142,8 @@ def test_all_that_runs_in_threads_shares_them() -> None:
     assert bench.takes(*["thread", "scarce_thread"] * 3) == ["thread"]
 
 
-def test_what_runs_in_no_thread_takes_none() -> None:
-    """Neither while it runs nor when it is chosen."""
+def test_other_handlers_use_no_threads() -> None:
+    """Neither while they run nor when they are chosen."""
     bench = Bench()
     for number in range(4):
         bench.slots.take(f"running-{number}", action="free")
@@ -148,7 +151,7 @@ def test_what_runs_in_no_thread_takes_none() -> None:
 
 
 def test_a_tenant_runs_as_often_as_is_set() -> None:
-    """Over all actions; what runs already counts."""
+    """Over all actions, running requests included."""
     bench = Bench(tenant_concurrency=3)
     assert bench.count(*["free", "thread"] * 5, tenant="t") == 3
     bench.slots.take("running-1", action="thread", tenant_id="t")
@@ -158,13 +161,13 @@ def test_a_tenant_runs_as_often_as_is_set() -> None:
 
 
 def test_requests_of_no_tenant_are_not_limited_as_one() -> None:
-    """They may be anybody's."""
+    """They may belong to anyone."""
     bench = Bench(tenant_concurrency=1)
     bench.slots.take("running-1", action="free")
     assert bench.count(*["free"] * 5) == 5
 
 
-def test_unless_it_is_set_tenants_have_no_limit() -> None:
+def test_tenants_have_no_limit_by_default() -> None:
     """One tenant alone may use the whole worker."""
     bench = Bench()
     bench.slots.take("running-1", action="free", tenant_id="t")
@@ -172,22 +175,22 @@ def test_unless_it_is_set_tenants_have_no_limit() -> None:
 
 
 def test_unknown_actions_are_limited_by_slots_alone() -> None:
-    """Whether they may be taken at all is not decided here."""
+    """The poller decides whether they may be claimed at all."""
     bench = Bench(tenant_concurrency=20)
     assert bench.count(*["unknown", None] * 10) == 10
 
 
-def test_room_is_counted_anew_each_time() -> None:
-    """Slots come and go between two polls."""
+def test_capacity_is_computed_at_each_call() -> None:
+    """Slots are taken and released between two polls."""
     bench = Bench()
-    assert bench.limits.room().total == 10
+    assert bench.limits.capacity().total == 10
     slot = bench.slots.take("running-1", action="scarce")
-    assert bench.limits.room().total == 9
-    bench.slots.give(slot)
-    assert bench.limits.room().total == 10
+    assert bench.limits.capacity().total == 9
+    bench.slots.release(slot)
+    assert bench.limits.capacity().total == 10
 
 
 def test_threads_that_another_incarnation_lost_count() -> None:
-    """They still run in the one pool that the process has."""
+    """They still run in the one pool of the process."""
     taken = Bench(lost_threads=2).takes("thread", "thread", "scarce_thread", "free")
     assert taken == ["thread", "free"]

@@ -1,4 +1,4 @@
-"""Whose turn it is: limits, tenants and pages hide nobody for long, and retries start on time."""
+"""Limits, tenants and pages: no request is hidden for long, and retries start on time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SLOWLY = PollSettings(min_interval=0.05, max_interval=10.0)
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a look see four requests of a page."""
-    monkeypatch.setattr("streamer_worker.intake.poller._LEAST", PAGE)
+    """Limit the first page of a poll to four requests."""
+    monkeypatch.setattr("streamer_worker.intake.poller._MIN_PAGE_SIZE", PAGE)
     monkeypatch.setattr("streamer_worker.intake.poller._PER_SLOT", 0)
 
 
 class Watched:
-    """Handlers that take a second, and know how many of an action or tenant ran at once."""
+    """Handlers that take a second, and count how many of an action or tenant ran at once."""
 
     def __init__(self) -> None:
         self.order: list[str | None] = []
@@ -54,9 +54,9 @@ class Watched:
         self._now[name] -= 1
 
 
-async def reached(bench: PollBench, request_id: str, *, looks: int) -> bool:
-    """Whether the request is claimed within so many looks; what is claimed keeps its slot."""
-    for _ in range(looks):
+async def claimed_within(bench: PollBench, request_id: str, *, polls: int) -> bool:
+    """Return whether the request is claimed within this many polls. Claims keep their slots."""
+    for _ in range(polls):
         await bench.poller.step()
         if request_id in bench.handed_over():
             return True
@@ -64,21 +64,21 @@ async def reached(bench: PollBench, request_id: str, *, looks: int) -> bool:
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_a_saturated_action_does_not_hide_what_is_behind_it(world: World) -> None:
-    """The cursor goes on by a page with each look, and comes by again when it met the end."""
+async def test_a_saturated_action_does_not_hide_other_requests(world: World) -> None:
+    """The cursor moves on by a page at each poll, and starts again at the end."""
     bench = PollBench(world, handler("slow", max_concurrency=1)(echo.function), echo)
     head = await enqueue(world, 10 * PAGE, action="slow")
-    assert await reached(bench, head[0], looks=1)
+    assert await claimed_within(bench, head[0], polls=1)
     for _ in range(3):
         behind = await world.enqueue()
-        assert await reached(bench, behind.request_id, looks=12)
+        assert await claimed_within(bench, behind.request_id, polls=12)
     assert bench.slots.of_action("slow") == 1
     bench.close()
 
 
 @pytest.mark.usefixtures("small_pages")
 async def test_a_saturated_action_delays_others_by_seconds_at_most(world: World) -> None:
-    """A whole worker gets behind a long head soon, also when it polls slowly while idle."""
+    """A whole worker soon finds requests behind it, even if it polls slowly while idle."""
     waiting = Waiting("slow")
     slow = handler("slow", max_concurrency=2)(waiting.handler.function)
     await enqueue(world, 20 * PAGE, action="slow")
@@ -95,7 +95,7 @@ async def test_a_saturated_action_delays_others_by_seconds_at_most(world: World)
 
 
 async def test_no_more_of_an_action_run_than_it_allows(world: World) -> None:
-    """And no fewer than could: its limit is used, and others run beside it."""
+    """Its limit is used fully, and other actions run beside it."""
     watched = Watched()
     for _ in range(12):
         await world.enqueue("limited")
@@ -108,7 +108,7 @@ async def test_no_more_of_an_action_run_than_it_allows(world: World) -> None:
 
 
 async def test_no_more_of_a_tenant_run_than_allowed(world: World) -> None:
-    """Across its actions; requests without a tenant are not limited."""
+    """The limit counts all actions of a tenant. Requests without a tenant are not limited."""
     watched = Watched()
     for number in range(36):
         tenant = ("a", "b", None)[number % 3]
@@ -122,7 +122,7 @@ async def test_no_more_of_a_tenant_run_than_allowed(world: World) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
 async def test_a_small_tenant_does_not_wait_for_a_large_one(concurrency: int, world: World) -> None:
-    """With fifty of another's before it, its two are among the first."""
+    """Its two requests are among the first, although fifty of another tenant are older."""
     watched = Watched()
     await enqueue(world, 50, action="work", tenant_id="large")
     await enqueue(world, 2, action="work", tenant_id="small")
@@ -133,7 +133,7 @@ async def test_a_small_tenant_does_not_wait_for_a_large_one(concurrency: int, wo
 
 @pytest.mark.usefixtures("small_pages")
 async def test_a_small_tenant_behind_many_pages_is_found(world: World) -> None:
-    """Each look goes a page further than its claims, so that its turn comes well before the end."""
+    """The cursor moves a page further at each poll, so the tenant is served long before the end."""
     watched = Watched()
     await enqueue(world, 30 * PAGE, action="work", tenant_id="large")
     small = await world.enqueue("work", tenant_id="small")
@@ -165,7 +165,7 @@ class Again:
 
 @pytest.mark.parametrize("after", [0.0, 0.5, 7.3, 60.0, 3000.0])
 async def test_a_retry_starts_on_time(after: float, world: World) -> None:
-    """A lone worker that polls every ten seconds when idle is there within one of its time."""
+    """A lone worker that polls every 10 s when idle starts it within a second of its time."""
     again = Again(after)
     await world.enqueue("again")
     async with running(world.app([again.handler()], poll=SLOWLY)):
@@ -174,7 +174,7 @@ async def test_a_retry_starts_on_time(after: float, world: World) -> None:
 
 
 async def snooze(world: World, times: int, *, hours: float) -> None:
-    """Make requests that are older than all others, and RETRYING for long."""
+    """Make requests that are older than all others and RETRYING for hours."""
     for number in range(times):
         created = world.clock.now() - timedelta(days=1, seconds=-number)
         claim = await world.claim("again", created_at=created)
@@ -183,7 +183,7 @@ async def snooze(world: World, times: int, *, hours: float) -> None:
 
 @pytest.mark.usefixtures("small_pages")
 async def test_a_retry_behind_many_others_starts_on_time(world: World) -> None:
-    """Ten pages that are not due for a day hide it from the first look; the cursor found it."""
+    """Ten pages that are due in a day hide it from the first page, and the cursor finds it."""
     again = Again(60.0)
     await snooze(world, 10 * PAGE, hours=24)
     await world.enqueue("again")
@@ -194,7 +194,7 @@ async def test_a_retry_behind_many_others_starts_on_time(world: World) -> None:
 
 @pytest.mark.usefixtures("small_pages")
 async def test_a_retry_is_not_hidden_by_a_saturated_action(world: World) -> None:
-    """What waits for room is passed over, whichever status it waits in."""
+    """Requests that meet a limit are skipped, PENDING or RETRYING."""
     waiting = Waiting("slow")
     slow = handler("slow", max_concurrency=1)(waiting.handler.function)
     again = Again(60.0)
@@ -206,8 +206,8 @@ async def test_a_retry_is_not_hidden_by_a_saturated_action(world: World) -> None
     assert 0 <= again.late() < 1
 
 
-async def test_retries_that_fall_due_together_start_together(world: World) -> None:
-    """All that fit, at the same look."""
+async def test_retries_that_are_due_together_start_together(world: World) -> None:
+    """All that fit start at the same poll."""
     starts: list[float] = []
 
     @handler("again")

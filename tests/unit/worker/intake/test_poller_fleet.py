@@ -1,4 +1,4 @@
-"""Which waiting requests a worker leaves to the others of its fleet, and for how long."""
+"""Which waiting requests a worker leaves to other workers, and for how long."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fleet(*others: WorkerRow) -> FleetView:
 
 
 async def ranked(world: World, view: FleetView, rank: int) -> str:
-    """Enqueue a request in which this worker has that place; return its id."""
+    """Enqueue a request for which this worker has the given rank, and return its id."""
     name = next(
         name
         for name in (f"request-{number}" for number in range(1000))
@@ -42,17 +42,17 @@ async def ranked(world: World, view: FleetView, rank: int) -> str:
 
 
 async def polled_for(bench: PollBench, seconds: float, every: float = 10.0) -> list[str]:
-    """Poll again and again; return what was claimed."""
+    """Poll for this many seconds, and return what was claimed."""
     until = anyio.current_time() + seconds
-    found = await bench.poll()
+    claimed = await bench.poll()
     while anyio.current_time() + every <= until:
         await anyio.sleep(every)
-        found += await bench.poll()
-    return found
+        claimed += await bench.poll()
+    return claimed
 
 
 async def test_an_action_that_another_lists_is_left_to_it(world: World, bench: PollBench) -> None:
-    """However long the request waits: its worker may be busy."""
+    """It is left however long the request waits, because that worker may be busy."""
     bench.fleet = fleet(member("other", "theirs"))
     request = await world.enqueue("theirs")
     assert await polled_for(bench, 100 * UNKNOWN_ACTION_TIMEOUT, every=60.0) == []
@@ -64,7 +64,7 @@ async def test_an_action_that_another_lists_is_left_to_it(world: World, bench: P
 async def test_an_action_that_nobody_lists_is_claimed_in_the_end(
     world: World, bench: PollBench
 ) -> None:
-    """Not before its time, so that a rolling deploy may still bring its worker."""
+    """Not before `unknown_action_timeout`: a rolling deploy may still start its worker."""
     bench.fleet = fleet(member("other"))
     request = await world.enqueue("nobody_knows")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
@@ -72,19 +72,19 @@ async def test_an_action_that_nobody_lists_is_claimed_in_the_end(
     assert await bench.poll() == [request.request_id]
 
 
-async def test_an_unknown_action_is_told_once(world: World, bench: PollBench) -> None:
-    """Once for the action: not for each look, and not for each of its requests."""
+async def test_an_unknown_action_is_reported_once(world: World, bench: PollBench) -> None:
+    """It is reported once for the action, not for each poll or each request."""
     await enqueue(world, 3, action="nobody_knows")
     await enqueue(world, 1, action="nor_this")
     await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1)
-    told = sorted(each.action for each in world.recorder.of(ActionUnknown))
-    assert told == ["nobody_knows", "nor_this"]
+    actions = sorted(event.action for event in world.recorder.of(ActionUnknown))
+    assert actions == ["nobody_knows", "nor_this"]
 
 
 async def test_a_worker_that_came_and_went_gives_an_action_more_time(
     world: World, bench: PollBench
 ) -> None:
-    """The time counts from when the last one that lists it was seen to be gone."""
+    """The time counts from when the last worker that lists the action was last seen alive."""
     request = await world.enqueue("theirs")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 10) == []
     bench.fleet = fleet(member("other", "theirs"))
@@ -95,10 +95,10 @@ async def test_a_worker_that_came_and_went_gives_an_action_more_time(
     assert await bench.poll() == [request.request_id]
 
 
-async def test_an_action_that_was_unknown_long_ago_has_its_time_anew(
+async def test_an_action_that_was_unknown_before_has_its_full_time_again(
     world: World, bench: PollBench
 ) -> None:
-    """Its worker took all requests since, unseen by us, and is being replaced just now."""
+    """Its worker may have run all requests since then, and be restarting now."""
     await world.enqueue("theirs")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1) == []
     await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
@@ -108,7 +108,7 @@ async def test_an_action_that_was_unknown_long_ago_has_its_time_anew(
 
 
 async def test_an_unknown_action_fails_under_its_own_code(world: World) -> None:
-    """By a whole worker: told, left for its time, then FAILED with INVALID_ACTION."""
+    """A whole worker reports it, waits, and then fails the request with INVALID_ACTION."""
     request = await world.enqueue("nobody_knows", max_retries=5)
     poll = PollSettings(
         min_interval=0.5, max_interval=2.0, unknown_action_timeout=UNKNOWN_ACTION_TIMEOUT
@@ -124,8 +124,8 @@ async def test_an_unknown_action_fails_under_its_own_code(world: World) -> None:
     assert world.recorder.of(ActionUnknown) == [ActionUnknown(action="nobody_knows")]
 
 
-async def test_a_whole_worker_leaves_what_a_row_lists(world: World) -> None:
-    """As long as that row's Beat moves; when it stands still, its action has nobody."""
+async def test_a_whole_worker_leaves_an_action_that_a_row_lists(world: World) -> None:
+    """Only as long as the Beat of that row changes."""
     request = await world.enqueue("theirs")
     await world.stores.workers.register(member("other", "theirs"))
 
@@ -150,10 +150,10 @@ async def test_a_whole_worker_leaves_what_a_row_lists(world: World) -> None:
 
 
 @pytest.mark.parametrize(("rank", "waits"), [(1, 1), (2, 2), (3, 3), (4, 3)])
-async def test_what_is_at_home_elsewhere_is_stolen_in_turn(
+async def test_requests_homed_elsewhere_are_stolen_by_rank(
     rank: int, waits: int, world: World, bench: PollBench
 ) -> None:
-    """Each place further from home waits a step longer, up to three, counted from its sighting."""
+    """A worker of rank 1 waits one `steal_delay`, of rank 2 two, of higher ranks three."""
     bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
     await anyio.sleep(1000)
     name = await ranked(world, bench.fleet, rank)
@@ -164,14 +164,16 @@ async def test_what_is_at_home_elsewhere_is_stolen_in_turn(
 
 
 async def test_own_requests_are_claimed_at_once(world: World, bench: PollBench) -> None:
-    """They wait for nobody, however many others there are."""
+    """They are claimed without a delay, however many other workers there are."""
     bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
     name = await ranked(world, bench.fleet, 0)
     assert await bench.poll() == [name]
 
 
-async def test_what_came_back_is_left_to_its_home_anew(world: World, bench: PollBench) -> None:
-    """A request that moved on is another sighting: its home gets the first chance again."""
+async def test_a_request_that_came_back_is_left_to_its_home_again(
+    world: World, bench: PollBench
+) -> None:
+    """A new Version counts as not seen before, so its home has the first chance again."""
     bench.fleet = fleet(member("other"))
     name = await ranked(world, bench.fleet, 1)
     assert await polled_for(bench, STEAL_DELAY - 0.1, every=0.1) == []
@@ -183,16 +185,16 @@ async def test_what_came_back_is_left_to_its_home_anew(world: World, bench: Poll
 
 
 @pytest.mark.parametrize("other", [member("other", draining=True), member("other", "other_work")])
-async def test_who_cannot_take_it_is_no_home(
+async def test_a_worker_that_cannot_run_a_request_is_not_its_home(
     other: WorkerRow, world: World, bench: PollBench
 ) -> None:
-    """A member that drains, or does not list the action, is not waited for."""
+    """A worker that drains, or does not list the action, is not waited for."""
     name = await ranked(world, fleet(member("other")), 1)
     bench.fleet = fleet(other)
     assert await bench.poll() == [name]
 
 
-async def test_a_request_without_an_action_is_taken_by_anybody(
+async def test_a_request_without_an_action_is_claimed_by_any_worker(
     world: World, bench: PollBench
 ) -> None:
     """It has no home, and fails when it is claimed."""
@@ -206,10 +208,10 @@ async def test_a_request_without_an_action_is_taken_by_anybody(
     assert (item["Status"], item["ErrorCode"]) == ({"S": "FAILED"}, {"S": "INVALID_REQUEST"})
 
 
-async def test_a_broken_request_is_taken_whosever_its_action_is(
+async def test_a_broken_request_is_claimed_whatever_its_action(
     world: World, bench: PollBench
 ) -> None:
-    """No worker can run it; whoever sees it long enough fails it."""
+    """No worker can run it, so any worker that has seen it long enough fails it."""
     bench.fleet = fleet(*(member(f"other-{number}", "theirs") for number in range(4)))
     await world.put_raw(
         RequestID={"S": "odd"},
@@ -225,11 +227,11 @@ async def test_a_broken_request_is_taken_whosever_its_action_is(
 
 
 async def test_two_workers_do_not_meet_at_a_claim(world: World) -> None:
-    """Once each knows of the other, each takes its own, and no claim is lost."""
+    """Once they know of each other, each claims its own requests, and no claim is lost."""
     async with running(world.app([echo])), running(world.app([echo])):
         await world.recorder.wait_for(HeartbeatTried, 4)
         requests = [await world.enqueue() for _ in range(60)]
         await world.recorder.wait_for(RequestFinished, 60)
-    assert {each.outcome for each in world.recorder.of(ClaimTried)} == {"won"}
-    stored = await world.stores.requests.get_many(each.request_id for each in requests)
-    assert len({each.worker_id for each in stored.values()}) == 2
+    assert {event.outcome for event in world.recorder.of(ClaimTried)} == {"won"}
+    stored = await world.stores.requests.get_many(request.request_id for request in requests)
+    assert len({request.worker_id for request in stored.values()}) == 2

@@ -1,4 +1,4 @@
-"""Many tenants, one of them with most of the queue: each has its turns."""
+"""Many tenants, one of them with most of the requests: all are served fairly."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SECONDS = 0.3
 TENANTS = {"big": 2000} | {f"m{n}": 200 for n in range(4)} | {f"s{n}": 20 for n in range(15)}
 
 
-def ends_with_true_turns() -> dict[str, float]:
-    """Return when each tenant's last request ends if each free slot goes to the next tenant."""
+def ends_with_perfect_rotation() -> dict[str, float]:
+    """Return when each tenant's last request ends if the free slots go to the tenants in turn."""
     left = Counter(TENANTS)
     slots = [0.0] * SLOTS
     ends: dict[str, float] = {}
@@ -38,10 +38,10 @@ def ends_with_true_turns() -> dict[str, float]:
 
 
 class Latency:
-    """A network: each read takes 10 ms and brings up to 5,000 entries, each write takes 5 ms."""
+    """A network: a read takes 10 ms and returns up to 5,000 entries, a write takes 5 ms."""
 
     def __init__(self, world: World) -> None:
-        world.engine.inner._page = 5000  # a megabyte, as DynamoDB gives
+        world.engine.inner._page = 5000  # about 1 MB, the most that DynamoDB returns
         self._query, self._update = world.engine.inner.query, world.engine.inner.update
         world.engine.inner.query = self.query  # type: ignore[method-assign]
         world.engine.inner.update = self.update  # type: ignore[method-assign]
@@ -55,8 +55,8 @@ class Latency:
         return await self._update(update)
 
 
-async def test_a_small_tenant_is_not_kept_waiting_by_a_large_one() -> None:
-    """Each ends within 1.5 times of what true turns would take."""
+async def test_a_small_tenant_is_not_delayed_by_a_large_one() -> None:
+    """Each tenant ends within 1.5 times the time of a perfect rotation."""
     world = make_world()
     ended: dict[str | None, float] = {}
 
@@ -74,6 +74,6 @@ async def test_a_small_tenant_is_not_kept_waiting_by_a_large_one() -> None:
     began = anyio.current_time()
     async with running(world.app([work], concurrency=SLOTS)):
         await world.recorder.wait_for(RequestFinished, sum(TENANTS.values()), within=300)
-    ideal = ends_with_true_turns()
+    ideal = ends_with_perfect_rotation()
     ratios = {tenant: ended[tenant] / ideal[tenant] for tenant in TENANTS}
     assert max(ratios.values()) <= 1.5

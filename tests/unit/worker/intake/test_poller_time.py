@@ -1,4 +1,4 @@
-"""The poller's pauses, and its claims under cancellation."""
+"""The pauses between polls, and claims under cancellation."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ LOST = PollCounts(candidates=5, claimed=0)
 
 
 def test_pauses_grow_while_there_is_nothing_to_do(bench: PollBench) -> None:
-    """From the fastest to the slowest, with jitter."""
+    """They grow from `min_interval` to `max_interval`, with jitter."""
     steps = [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
     for step in steps:
         assert step / 2 <= bench.poller.pause(EMPTY) <= step
 
 
-def test_work_is_followed_by_the_next_look_at_once(bench: PollBench) -> None:
-    """And the pauses begin anew after it."""
+def test_a_claim_is_followed_by_the_next_poll_at_once(bench: PollBench) -> None:
+    """After it the pauses start at `min_interval` again."""
     for _ in range(10):
         bench.poller.pause(EMPTY)
     assert bench.poller.pause(WORK) == 0
     assert bench.poller.pause(EMPTY) <= 0.05
 
 
-def test_candidates_that_all_went_to_others_are_no_work(bench: PollBench) -> None:
-    """Workers that fight for the same few requests back off."""
+def test_lost_candidates_do_not_reset_the_pauses(bench: PollBench) -> None:
+    """Workers that compete for the same few requests back off."""
     assert bench.poller.pause(LOST) > 0
     for _ in range(10):
         bench.poller.pause(LOST)
@@ -56,7 +56,7 @@ def test_candidates_that_all_went_to_others_are_no_work(bench: PollBench) -> Non
 
 
 def test_pauses_have_jitter(bench: PollBench, narrow: PollBench) -> None:
-    """Two workers do not poll in step."""
+    """Two workers do not poll at the same moments."""
     assert bench.poller.pause(EMPTY) != narrow.poller.pause(EMPTY)
 
 
@@ -64,7 +64,7 @@ def test_pauses_have_jitter(bench: PollBench, narrow: PollBench) -> None:
 async def test_cancellation_does_not_lose_a_claim(
     world: World, bench: PollBench, *, lands: bool
 ) -> None:
-    """A claim that was sent is awaited and handed over, its slot taken."""
+    """A claim that was sent is awaited and handed over, with its slot."""
     ids = await enqueue(world, 3)
     fault = world.engine.hold("update", when=moves_to("PROCESSING"), times=3, lands=lands)
     scope = anyio.CancelScope()
@@ -84,10 +84,10 @@ async def test_cancellation_does_not_lose_a_claim(
     assert sorted(bench.handed_over()) == sorted(ids)
 
 
-async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
+async def test_cancellation_before_a_claim_is_sent_changes_nothing(
     world: World, bench: PollBench
 ) -> None:
-    """Whatever is PROCESSING afterwards was handed over, and holds a slot: nothing is lost."""
+    """Every request that is PROCESSING afterwards was handed over, with its slot."""
     ids = await enqueue(world, 5)
     async with anyio.create_task_group() as tasks:
         fault = world.engine.hold("query")
@@ -97,14 +97,14 @@ async def test_cancellation_before_a_claim_is_sent_leaves_all_as_it_was(
         fault.let_go()
     handed_over = bench.handed_over()
     stored = await world.stores.requests.get_many(ids)
-    running = [key for key, each in stored.items() if each.status is RequestStatus.PROCESSING]
+    running = [key for key, request in stored.items() if request.status is RequestStatus.PROCESSING]
     assert sorted(running) == sorted(handed_over)
     assert bench.slots.used == len(handed_over)
 
 
 @virtual_time
 async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollBench) -> None:
-    """After seconds; its slot is free again and others were claimed meanwhile."""
+    """After 5 s its slot is free again. Other requests were claimed meanwhile."""
     ids = await enqueue(world, 2)
     world.engine.hold("update", when=lambda update: update.key == ids[0])
     began = anyio.current_time()
@@ -112,15 +112,13 @@ async def test_a_claim_that_never_answers_is_given_up(world: World, bench: PollB
     assert anyio.current_time() - began == pytest.approx(5)
     assert bench.slots.used == 1
     assert bench.handed_over() == [ids[1]]
-    outcomes = {each.request_id: each.outcome for each in world.recorder.of(ClaimTried)}
+    outcomes = {event.request_id: event.outcome for event in world.recorder.of(ClaimTried)}
     assert outcomes == {ids[0]: "error", ids[1]: "won"}
 
 
 @virtual_time
-async def test_a_worker_in_a_hurry_waits_no_longer_than_it_may(
-    world: World, bench: PollBench
-) -> None:
-    """The claims under way get the time that is left, also when the poller is cancelled."""
+async def test_tighten_shortens_the_wait_for_claims(world: World, bench: PollBench) -> None:
+    """Claims in flight get the time that is left, even if the poller is cancelled."""
     (request_id,) = await enqueue(world, 1)
     fault = world.engine.hold("update", when=lambda update: update.key == request_id)
     began = anyio.current_time()
@@ -138,9 +136,7 @@ async def test_a_worker_in_a_hurry_waits_no_longer_than_it_may(
 async def test_an_outage_does_not_end_polling(
     world: World, bench: PollBench, kind: type[StoreError]
 ) -> None:
-    """In its loop the poller comes back by itself, and takes up the work; so it does when an
-    index or a permission was taken away and is there again.
-    """
+    """The loop polls again after an outage, or after an index or a permission was missing."""
     ids = await enqueue(world, 1)
     world.engine.fail("query", kind("not now"), times=20)
 
@@ -158,13 +154,11 @@ async def test_an_outage_does_not_end_polling(
 
 
 @virtual_time
-async def test_polling_keeps_up_with_a_backlog_without_waiting(
-    world: World, narrow: PollBench
-) -> None:
-    """As long as each look finds work there is no pause between them."""
+async def test_polling_does_not_pause_while_there_is_work(world: World, narrow: PollBench) -> None:
+    """As long as each poll claims something, there is no pause between polls."""
     ids = await enqueue(world, 30)
     began = anyio.current_time()
-    found: list[str] = []
+    claimed: list[str] = []
 
     async def loop() -> None:
         await run_every(
@@ -174,28 +168,28 @@ async def test_polling_keeps_up_with_a_backlog_without_waiting(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(loop)
         async for assignment in narrow.receive:
-            found.append(assignment.claim.request_id)
-            narrow.slots.give(assignment.slot)
-            if len(found) == len(ids):
+            claimed.append(assignment.claim.request_id)
+            narrow.slots.release(assignment.slot)
+            if len(claimed) == len(ids):
                 break
         tasks.cancel_scope.cancel()
     assert anyio.current_time() == began
-    assert sorted(found) == sorted(ids)
+    assert sorted(claimed) == sorted(ids)
     assert list(drained(narrow.receive)) == []
 
 
 @virtual_time
-async def test_a_queue_that_only_waits_is_looked_through_once(world: World) -> None:
-    """Five pages of retries that are not due are read once; then the pauses are long ones."""
+async def test_a_queue_of_deferred_retries_is_read_once(world: World) -> None:
+    """Five pages of retries that are not due are read once. Then the pauses grow."""
     bench = PollBench(world)
     for _ in range(500):
         claim = await world.claim(max_retries=3)
         await world.stores.requests.retry(claim, timedelta(days=1))
-    looks = 0
+    reads = 0
 
     async def step() -> PollCounts:
-        nonlocal looks
-        looks += 1
+        nonlocal reads
+        reads += 1
         return await bench.poller.step()
 
     async with anyio.create_task_group() as tasks:
@@ -212,11 +206,11 @@ async def test_a_queue_that_only_waits_is_looked_through_once(world: World) -> N
         await anyio.sleep(60)
         tasks.cancel_scope.cancel()
     bench.close()
-    assert 110 <= looks <= 280  # pauses of 0.25 to 0.5 s, and a few short ones
+    assert 110 <= reads <= 280  # pauses of 0.25 to 0.5 s, and a few short ones
 
 
 async def test_a_clock_that_steps_back_loses_no_retry(world: World) -> None:
-    """Due at the look, not due at the claim: it is claimed when it is due again."""
+    """A retry is due at the poll and not at the claim: it is claimed when it is due again."""
     clock = ManualClock()
     stores = stores_over(world.engine, clock=clock, rng=world.rng, report=lambda _: None)
     bench = PollBench(replace(world, clock=clock, stores=stores))

@@ -1,4 +1,4 @@
-"""Requests that may have ended their workers: found, put in probation, one at a time."""
+"""Suspects, which may have killed their workers: found, and run one at a time in probation."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ async def enqueue(world: World, *names: str, **fields: Any) -> None:
 
 async def ids(bench: PollBench) -> list[str]:
     await bench.poller.step()
-    return sorted(each.claim.request_id for each in bench.assignments())
+    return sorted(assignment.claim.request_id for assignment in bench.assignments())
 
 
-async def test_one_suspect_runs_beside_other_work(world: World) -> None:
-    """The oldest first; its claim says that it is alone. Others wait for the place."""
+async def test_one_suspect_runs_beside_other_requests(world: World) -> None:
+    """The oldest one first. Its claim says that it is alone. Other suspects wait."""
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", "s2", rescues=2)
         await enqueue(world, "r1", rescues=1)
@@ -57,7 +57,7 @@ async def test_one_suspect_runs_beside_other_work(world: World) -> None:
 
 
 async def test_a_young_worker_runs_no_suspect(world: World) -> None:
-    """Whatever ends workers soon after their start is then not counted against any."""
+    """So a crash soon after the start does not count against a request."""
     async with bench_of_age(world, MIN_AGE - 1) as bench:
         await enqueue(world, "s1", rescues=2)
         assert await ids(bench) == []
@@ -69,7 +69,7 @@ async def test_a_young_worker_runs_no_suspect(world: World) -> None:
 async def test_the_next_suspect_starts_when_the_probation_is_over(
     rescues: int, seconds: float, world: World
 ) -> None:
-    """One that runs for hours does not hold up the others."""
+    """A suspect that runs for hours does not delay the others."""
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", rescues=rescues)
         await enqueue(world, "s2", rescues=rescues)
@@ -80,9 +80,9 @@ async def test_the_next_suspect_starts_when_the_probation_is_over(
         assert await ids(bench) == ["s2"]
 
 
-@pytest.mark.parametrize("end", ["give", "settle"])
+@pytest.mark.parametrize("end", ["release", "settle"])
 async def test_the_next_suspect_starts_when_the_attempt_has_ended(end: str, world: World) -> None:
-    """Also when a thread runs on: it holds its slot, not the place."""
+    """Even if its thread still runs: that keeps its slot, not the probation."""
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", "s2", rescues=4)
         await bench.poller.step()
@@ -91,8 +91,8 @@ async def test_the_next_suspect_starts_when_the_attempt_has_ended(end: str, worl
         assert await ids(bench) == ["s2"]
 
 
-async def test_a_lost_claim_frees_the_place(world: World) -> None:
-    """Another worker has the suspect; the next one is ours to take."""
+async def test_a_lost_claim_frees_the_probation(world: World) -> None:
+    """Another worker has the suspect, and this one may run the next suspect."""
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", "s2", rescues=2)
         fault = world.engine.hold("update")
@@ -105,8 +105,8 @@ async def test_a_lost_claim_frees_the_place(world: World) -> None:
         assert await ids(bench) == ["s2"]
 
 
-async def test_a_suspect_runs_in_any_free_place(world: World) -> None:
-    """Its home has a head start of `steal_delay`, also over workers with work of their own."""
+async def test_a_suspect_runs_in_any_free_probation(world: World) -> None:
+    """Its home has one `steal_delay` more time, even over workers with requests of their own."""
     async with bench_of_age(world) as bench:
         other = WorkerRow(worker_id="other", started_at=START, actions=frozenset({"echo"}))
         me = WorkerRow(worker_id="me", started_at=START, actions=frozenset({"echo"}))
@@ -137,7 +137,7 @@ class SlimIndex:
 
 
 async def test_a_claim_shows_a_suspect_where_the_index_does_not(world: World) -> None:
-    """It comes back at once when the place is free, then alone; no attempt is used."""
+    """It may run again at once if the probation is free, then alone. No attempt is used."""
     SlimIndex(world)
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", rescues=2, solo=1)
@@ -150,11 +150,11 @@ async def test_a_claim_shows_a_suspect_where_the_index_does_not(world: World) ->
         assert await ids(bench) == ["s1"]
         stored = await world.stores.requests.get("s1")
         assert stored.alone == stored.version
-        assert [each.outcome for each in world.recorder.of(ClaimTried)] == ["postponed", "won"]
+        assert [event.outcome for event in world.recorder.of(ClaimTried)] == ["postponed", "won"]
 
 
-async def test_without_a_place_such_a_suspect_is_passed_over(world: World) -> None:
-    """It waits 30 to 60 s, and its id is remembered until the place is free."""
+async def test_without_a_free_probation_such_a_suspect_is_skipped(world: World) -> None:
+    """It waits 30 to 60 s. Its Rescues are remembered until the probation is free."""
     SlimIndex(world)
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", rescues=3)
@@ -174,7 +174,7 @@ async def test_without_a_place_such_a_suspect_is_passed_over(world: World) -> No
 
 
 async def test_a_redriven_request_is_no_suspect_any_more(world: World) -> None:
-    """What the claim shows counts, not what was remembered of the id."""
+    """The Rescues that the claim shows count, not the remembered ones."""
     SlimIndex(world)
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", "s2", rescues=2)
@@ -185,8 +185,8 @@ async def test_a_redriven_request_is_no_suspect_any_more(world: World) -> None:
         assert await ids(bench) == ["s2"]
 
 
-async def test_a_postponement_without_an_answer_is_made_up_for(world: World) -> None:
-    """The claim was won and not run: it goes back uncounted with the next sweep."""
+async def test_a_postponement_without_an_answer_is_repaired(world: World) -> None:
+    """The claim was won and the request did not run: the next sweep releases it uncounted."""
     SlimIndex(world)
     async with bench_of_age(world) as bench:
         await enqueue(world, "s1", rescues=2)
@@ -195,7 +195,7 @@ async def test_a_postponement_without_an_answer_is_made_up_for(world: World) -> 
         (item,) = await world.engine.inner.get_many(REQUESTS, ["s1"])
         claim = bench.claimer.unanswered(codec.candidate(item).seen_version)
         assert claim is not None
-        assert await bench.claimer.give_back(claim)
+        assert await bench.claimer.release_unanswered(claim)
         stored = await world.stores.requests.get("s1")
         assert (stored.status, stored.rescues) == (RequestStatus.PENDING, 2)
 
@@ -204,7 +204,7 @@ async def test_a_postponement_without_an_answer_is_made_up_for(world: World) -> 
 async def test_an_odd_count_of_rescues_fails_its_request_and_holds_no_slot(
     rescues: str, world: World
 ) -> None:
-    """An item that another program has written must not stop the worker."""
+    """An item written by another program must not stop the worker."""
     async with bench_of_age(world) as bench:
         await world.put_raw(
             RequestID={"S": "odd"},
@@ -221,8 +221,8 @@ async def test_an_odd_count_of_rescues_fails_its_request_and_holds_no_slot(
         assert bench.slots.used == 1
 
 
-async def test_the_place_is_free_again_after_every_use(world: World) -> None:
-    """Used twice, it is taken and freed twice."""
+async def test_the_probation_is_free_again_after_every_use(world: World) -> None:
+    """It is used and freed twice."""
     slots = Slots(3, events=world.events)
     probation = Probation(free_from=0, clock=world.clock)
     for _ in range(2):
@@ -230,5 +230,5 @@ async def test_the_place_is_free_again_after_every_use(world: World) -> None:
         slot = slots.take("r1")
         probation.enter(slot, 2)
         assert not probation.is_free
-        slots.give(slot)
+        slots.release(slot)
         assert probation.is_free

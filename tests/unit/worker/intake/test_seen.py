@@ -31,47 +31,47 @@ def ours(_candidate: Candidate) -> bool:
 
 
 def names(candidates: list[Candidate]) -> list[str]:
-    return [each.request_id for each in candidates]
+    return [candidate.request_id for candidate in candidates]
 
 
-def test_what_was_lost_is_lost_until_it_moves_on(seen_requests: SeenRequests) -> None:
-    """Another Version is another chance."""
+def test_a_lost_request_is_excluded_until_its_version_changes(seen_requests: SeenRequests) -> None:
+    """Another Version may be claimed."""
     assert not seen_requests.is_lost(SEEN)
     seen_requests.mark_lost(SEEN)
     assert seen_requests.is_lost(SEEN)
     assert not seen_requests.is_lost(MOVED_ON)
 
 
-def test_what_failed_is_remembered_by_its_version(seen_requests: SeenRequests) -> None:
-    """It is tried again, only later."""
+def test_a_failed_claim_is_remembered_by_its_version(seen_requests: SeenRequests) -> None:
+    """It is tried again, after others."""
     seen_requests.mark_failed(SEEN)
     assert seen_requests.has_failed(SEEN)
     assert not seen_requests.has_failed(MOVED_ON)
     assert not seen_requests.is_lost(SEEN)
 
 
-def test_it_is_known_how_long_a_request_waits_in_our_sight(
+def test_seen_for_counts_from_when_a_version_was_first_seen(
     seen_requests: SeenRequests, clock: ManualClock
 ) -> None:
-    """From its first sighting as it is now, on our own steady clock."""
+    """On the worker's own steady clock."""
     assert seen_requests.seen_for(SEEN) == 0
     clock.advance(3)
     assert seen_requests.seen_for(SEEN) == 3
     assert seen_requests.seen_for(MOVED_ON) == 0
 
 
-def test_an_unknown_action_is_new_until_it_was_seen(seen_requests: SeenRequests) -> None:
-    """And again when somebody took it meanwhile."""
-    assert seen_requests.is_new("report")
-    assert not seen_requests.is_new("report")
-    seen_requests.known("report")
-    assert seen_requests.is_new("report")
+def test_an_unknown_action_is_new_once(seen_requests: SeenRequests) -> None:
+    """And again after it was forgotten."""
+    assert seen_requests.note_unknown_action("report")
+    assert not seen_requests.note_unknown_action("report")
+    seen_requests.forget_unknown_action("report")
+    assert seen_requests.note_unknown_action("report")
 
 
-def test_retries_are_kept_until_they_are_due(
+def test_retries_are_deferred_until_they_are_due(
     seen_requests: SeenRequests, clock: ManualClock
 ) -> None:
-    """Each at its own time, however they were found."""
+    """Each is returned at its own time, whatever the order in which they were found."""
     for name, seconds in [("c", 30), ("a", 10), ("b", 20)]:
         seen_requests.defer(later(name, seconds))
     assert seen_requests.next_due() == pytest.approx(10)
@@ -81,31 +81,31 @@ def test_retries_are_kept_until_they_are_due(
     assert seen_requests.next_due() == pytest.approx(10)
 
 
-def test_what_is_due_stays_until_it_was_tried(
+def test_a_due_retry_is_returned_until_it_was_tried(
     seen_requests: SeenRequests, clock: ManualClock
 ) -> None:
-    """A look without a free slot forgets nothing."""
+    """A poll without a free slot forgets nothing."""
     seen_requests.defer(later("a", 1))
     clock.advance(5)
     assert names(seen_requests.due(ours)) == ["a"]
     assert names(seen_requests.due(ours)) == ["a"]
-    seen_requests.tried(later("a", 1))
+    seen_requests.mark_tried(later("a", 1))
     assert seen_requests.due(ours) == []
 
 
-def test_what_is_not_ours_any_more_is_forgotten(
+def test_retries_of_other_homes_are_forgotten(
     seen_requests: SeenRequests, clock: ManualClock
 ) -> None:
-    """Its new home has seen it, too; we would only meet it at a claim that is lost."""
+    """Their new home has seen them too. A claim by this worker would be lost."""
     seen_requests.defer(later("a", 1))
     seen_requests.defer(later("b", 1))
     clock.advance(5)
-    assert names(seen_requests.due(lambda each: each.request_id == "b")) == ["b"]
+    assert names(seen_requests.due(lambda candidate: candidate.request_id == "b")) == ["b"]
     assert names(seen_requests.due(ours)) == ["b"]
 
 
-def test_a_retry_is_kept_once(seen_requests: SeenRequests, clock: ManualClock) -> None:
-    """Though every look shows it again."""
+def test_a_retry_is_deferred_once(seen_requests: SeenRequests, clock: ManualClock) -> None:
+    """Although every poll shows it again."""
     for _ in range(100):
         seen_requests.defer(later("a", 1))
     clock.advance(1)
@@ -113,20 +113,20 @@ def test_a_retry_is_kept_once(seen_requests: SeenRequests, clock: ManualClock) -
     assert seen_requests.next_due() is None
 
 
-def test_two_retries_of_one_time_are_both_kept(
+def test_two_retries_of_one_time_are_both_deferred(
     seen_requests: SeenRequests, clock: ManualClock
 ) -> None:
-    """Equal times are ordered, too."""
+    """Equal times are ordered too."""
     seen_requests.defer(later("a", 1))
     seen_requests.defer(later("b", 1))
     clock.advance(1)
     assert sorted(names(seen_requests.due(ours))) == ["a", "b"]
 
 
-def test_what_is_due_soon_is_kept_before_what_is_due_late(
+def test_the_retry_that_is_due_last_is_forgotten_first(
     seen_requests: SeenRequests, clock: ManualClock
 ) -> None:
-    """Ten thousand that sleep for a month do not make one that is due in seconds late."""
+    """10,000 retries that wait for a month do not displace one that is due in seconds."""
     for number in range(10_000):
         seen_requests.defer(later(str(number), 30 * 86400 + number))
     seen_requests.defer(later("soon", 5))
@@ -136,11 +136,11 @@ def test_what_is_due_soon_is_kept_before_what_is_due_late(
 
 
 def test_memory_is_bounded(seen_requests: SeenRequests, clock: ManualClock) -> None:
-    """A table with a hundred thousand retries does not fill the worker."""
+    """A table with 100,000 retries does not fill the worker's memory."""
     for number in range(12_000):
         seen_requests.defer(later(str(number), number))
         seen_requests.mark_lost(replace(SEEN, request_id=str(number)))
-    assert len(seen_requests._times) == len(seen_requests._later) == 10_000
+    assert len(seen_requests._times) == len(seen_requests._deferred) == 10_000
     clock.advance(20_000)
     assert len(seen_requests.due(ours)) == 10_000
     seen_requests.defer(later("more", 30_000))

@@ -12,26 +12,26 @@ from unit.worker.harness import Recorder
 pytestmark = pytest.mark.anyio
 
 
-def test_slots_are_taken_and_given_back() -> None:
-    """Used and free always add up to the total."""
+def test_slots_are_taken_and_released() -> None:
+    """Used and free slots always add up to the total."""
     slots = Slots(2, events=Events())
     one = slots.take("r1")
     slots.take("r2")
     assert (slots.used, slots.free) == (2, 0)
-    slots.give(one)
+    slots.release(one)
     assert (slots.used, slots.free) == (1, 1)
 
 
-def test_every_change_is_told() -> None:
-    """The gauges follow from the first moment on, at rest too."""
+def test_every_change_is_emitted() -> None:
+    """The gauges are right from the start, even if nothing happens."""
     recorder = Recorder()
     slots = Slots(2, events=Events(recorder))
-    slots.give(slots.take("r1"))
+    slots.release(slots.take("r1"))
     assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 1, 0)]
 
 
-async def test_waiting_for_a_free_slot_ends_when_one_is_given() -> None:
-    """Whoever waits goes on once there is a free slot, and not before."""
+async def test_waiting_for_a_free_slot_ends_when_one_is_released() -> None:
+    """Not before."""
     slots = Slots(1, events=Events())
     one = slots.take("r1")
     passed = anyio.Event()
@@ -44,12 +44,12 @@ async def test_waiting_for_a_free_slot_ends_when_one_is_given() -> None:
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert not passed.is_set()
-        slots.give(one)
+        slots.release(one)
         await passed.wait()
 
 
-async def test_waiting_for_rest_ends_with_the_last_one() -> None:
-    """One of two given back is not yet rest."""
+async def test_waiting_until_all_are_settled_ends_with_the_last_one() -> None:
+    """One of two settled requests is not enough."""
     slots = Slots(3, events=Events())
     one, two = slots.take("r1"), slots.take("r2")
     passed = anyio.Event()
@@ -60,15 +60,15 @@ async def test_waiting_for_rest_ends_with_the_last_one() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
-        slots.give(one)
+        slots.release(one)
         await anyio.wait_all_tasks_blocked()
         assert not passed.is_set()
         slots.settle(two)
         await passed.wait()
 
 
-async def test_nothing_is_waited_for_when_there_is_nothing_to_wait_for() -> None:
-    """A free slot and rest are there at once."""
+async def test_both_waits_return_at_once_when_nothing_is_held() -> None:
+    """A slot is free, and no request is held."""
     slots = Slots(1, events=Events())
     with anyio.fail_after(1):
         await slots.wait_free()
@@ -76,23 +76,23 @@ async def test_nothing_is_waited_for_when_there_is_nothing_to_wait_for() -> None
 
 
 def test_a_settled_request_may_keep_its_slot() -> None:
-    """As a thread that runs on does: nothing is held, and nothing is free."""
+    """As when its thread still runs: no request is held, and no slot is free."""
     slots = Slots(1, events=Events())
     slot = slots.take("r1", action="thread", tenant_id="t")
     assert slots.holds("r1")
     slots.settle(slot)
     assert (slots.holds("r1"), slots.held, slots.free) == (False, 0, 0)
     assert (slots.of_action("thread"), slots.of_tenant("t")) == (1, 1)
-    slots.give(slot)
-    slots.give(slot)
+    slots.release(slot)
+    slots.release(slot)
     assert (slots.free, slots.of_action("thread"), slots.of_tenant("t")) == (1, 0, 0)
 
 
 def test_a_request_may_be_held_twice() -> None:
-    """While an earlier attempt's thread runs on: it is held until the last one is settled."""
+    """While the thread of an earlier attempt still runs. It is held until both are settled."""
     slots = Slots(2, events=Events())
     one, two = slots.take("r1"), slots.take("r1")
-    slots.give(one)
+    slots.release(one)
     assert slots.holds("r1")
-    slots.give(two)
+    slots.release(two)
     assert not slots.holds("r1")

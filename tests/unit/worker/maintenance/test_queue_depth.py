@@ -1,4 +1,4 @@
-"""How the leader counts what waits and runs."""
+"""How the leader counts requests that wait and that run."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Bench:
-    """A gauge on stores in memory; `turns` says for how many more questions it leads."""
+    """A gauge on stores in memory. `leads_for`: how many more times it is the leader when asked."""
 
     clock: ManualClock
     stores: Stores
-    turns: int = 1000
-    told: list[Event] = field(default_factory=list)
+    leads_for: int = 1000
+    emitted: list[Event] = field(default_factory=list)
 
     def gauge(self, *, limit: int = 10_000) -> DepthGauge:
         return DepthGauge(
             requests=self.stores.requests,
             settings=DepthSettings(interval=15, limit=limit),
             leads=self._leads,
-            events=Events(self.told.append),
+            events=Events(self.emitted.append),
             clock=self.clock,
         )
 
     def _leads(self) -> bool:
-        self.turns -= 1
-        return self.turns >= 0
+        self.leads_for -= 1
+        return self.leads_for >= 0
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ async def _enqueue(bench: Bench, count: int) -> None:
 
 
 async def test_each_status_is_counted_with_the_age_of_its_oldest(bench: Bench) -> None:
-    """Empty ones, too: a graph shall go down to nothing."""
+    """Statuses without requests too, so that a graph returns to 0."""
     await _enqueue(bench, 3)
     await bench.stores.requests.dequeue(1)
     gauge = bench.gauge()
     counts = await gauge.step()
-    assert bench.told == [
+    assert bench.emitted == [
         QueueMeasured(status="PENDING", count=2, more=False, oldest=2.0),
         QueueMeasured(status="RETRYING", count=0, more=False, oldest=None),
         QueueMeasured(status="PROCESSING", count=1, more=False, oldest=3.0),
@@ -65,26 +65,26 @@ async def test_each_status_is_counted_with_the_age_of_its_oldest(bench: Bench) -
 
 
 async def test_counting_ends_at_the_limit(bench: Bench) -> None:
-    """A backlog of millions is not read through every few seconds."""
+    """A backlog of millions is not read every few seconds."""
     await _enqueue(bench, 5)
     await bench.gauge(limit=4).step()
-    assert bench.told[0] == QueueMeasured(status="PENDING", count=4, more=True, oldest=5.0)
+    assert bench.emitted[0] == QueueMeasured(status="PENDING", count=4, more=True, oldest=5.0)
 
 
 async def test_only_the_leader_counts(bench: Bench) -> None:
-    """The others ask again soon: one of them may lead then."""
-    bench.turns = 0
+    """The others check again soon, because one of them may lead then."""
+    bench.leads_for = 0
     gauge = bench.gauge()
     counts = await gauge.step()
     assert counts is None
-    assert bench.told == []
+    assert bench.emitted == []
     assert gauge.pause(counts) == 5
 
 
-async def test_who_stops_leading_meanwhile_tells_nothing_more(bench: Bench) -> None:
-    """Its series are gone already, and would come back for ever."""
-    bench.turns = 2
+async def test_a_worker_that_stops_leading_emits_nothing_more(bench: Bench) -> None:
+    """Its metrics are gone already, and would come back for ever."""
+    bench.leads_for = 2
     assert await bench.gauge().step() is None
-    assert [each.status for each in bench.told if isinstance(each, QueueMeasured)] == [
+    assert [event.status for event in bench.emitted if isinstance(event, QueueMeasured)] == [
         RequestStatus.PENDING
     ]

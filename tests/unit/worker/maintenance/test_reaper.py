@@ -1,4 +1,4 @@
-"""Removing the connections that went silent."""
+"""Deleting connections that have not pinged for a long time."""
 
 from __future__ import annotations
 
@@ -51,40 +51,43 @@ async def connect(world: World, name: str, *, silent: float) -> None:
     )
 
 
-async def left(world: World) -> list[str]:
-    return sorted(each.connection_id for each in await world.stores.connections.list_by_user("u"))
+async def kept_connections(world: World) -> list[str]:
+    connections = await world.stores.connections.list_by_user("u")
+    return sorted(connection.connection_id for connection in connections)
 
 
-async def test_silent_connections_go_and_others_stay(world: World, reaper: Reaper) -> None:
-    """The silence is measured by the worker's own clock against `stale_after`."""
+async def test_stale_connections_are_deleted_and_others_kept(world: World, reaper: Reaper) -> None:
+    """LastPing is compared with `stale_after` by the worker's own clock."""
     await connect(world, "old", silent=SILENCE + 60)
     await connect(world, "young", silent=SILENCE - 60)
     counts = await reaper.step()
-    assert await left(world) == ["young"]
+    assert await kept_connections(world) == ["young"]
     assert counts == StaleSweep(found=1, deleted=1)
 
 
-async def test_subscriptions_go_with_their_connection(world: World, reaper: Reaper) -> None:
-    """Nothing is left that would be pushed to nobody."""
+async def test_subscriptions_are_deleted_with_their_connection(
+    world: World, reaper: Reaper
+) -> None:
+    """Nothing is pushed to them any more."""
     await connect(world, "old", silent=SILENCE + 60)
     await world.stores.subscriptions.subscribe("old", "r1")
     await reaper.step()
     assert await world.stores.subscriptions.get_by_request("r1") == []
 
 
-async def test_a_sweep_is_told_with_its_counts(world: World, reaper: Reaper) -> None:
-    """The event has what was found, deleted and kept."""
+async def test_a_sweep_is_reported_with_its_counts(world: World, reaper: Reaper) -> None:
+    """The event says how many were found, deleted and kept."""
     for number in range(5):
         await connect(world, f"old{number}", silent=SILENCE + 60)
     await reaper.step()
-    (told,) = world.recorder.of(ConnectionsReaped)
-    assert (told.found, told.deleted, told.kept, told.undecodable) == (5, 5, 0, 0)
-    assert told.dry_run is False
-    assert told.seconds >= 0
+    (event,) = world.recorder.of(ConnectionsReaped)
+    assert (event.found, event.deleted, event.kept, event.undecodable) == (5, 5, 0, 0)
+    assert event.dry_run is False
+    assert event.seconds >= 0
 
 
-async def test_a_connection_that_pings_meanwhile_stays(world: World, reaper: Reaper) -> None:
-    """The deletion holds only for the ping that was seen."""
+async def test_a_connection_that_pings_meanwhile_is_kept(world: World, reaper: Reaper) -> None:
+    """The deletion is conditional on the LastPing that was read."""
     await connect(world, "old", silent=SILENCE + 60)
     fault = world.engine.hold("delete")
     async with anyio.create_task_group() as tasks:
@@ -92,34 +95,34 @@ async def test_a_connection_that_pings_meanwhile_stays(world: World, reaper: Rea
         await fault.wait_reached()
         await world.stores.connections.update_last_ping("old")
         fault.let_go()
-    assert await left(world) == ["old"]
-    (told,) = world.recorder.of(ConnectionsReaped)
-    assert (told.found, told.deleted, told.kept) == (1, 0, 1)
+    assert await kept_connections(world) == ["old"]
+    (event,) = world.recorder.of(ConnectionsReaped)
+    assert (event.found, event.deleted, event.kept) == (1, 0, 1)
 
 
 async def test_a_dry_run_only_counts(world: World) -> None:
-    """An operator can look first."""
+    """So an operator can check first."""
     await connect(world, "old", silent=SILENCE + 60)
     counts = await reaper_of(world, dry_run=True).step()
-    assert await left(world) == ["old"]
+    assert await kept_connections(world) == ["old"]
     assert counts == StaleSweep(found=1)
-    (told,) = world.recorder.of(ConnectionsReaped)
-    assert told.dry_run is True
+    (event,) = world.recorder.of(ConnectionsReaped)
+    assert event.dry_run is True
 
 
-async def test_what_cannot_be_read_is_told_and_left(world: World, reaper: Reaper) -> None:
-    """One broken row neither stops the sweep nor goes unseen."""
+async def test_an_undecodable_connection_is_reported_and_kept(world: World, reaper: Reaper) -> None:
+    """It does not stop the sweep."""
     await world.engine.inner.put(
         Put(table=CONNECTIONS, item={"ConnectionID": {"S": "odd"}, "LastPing": {"S": "0 o'clock"}})
     )
     await connect(world, "old", silent=SILENCE + 60)
     assert await reaper.step() == StaleSweep(found=1, deleted=1, undecodable=1)
-    (told,) = world.recorder.of(ItemUndecodable)
-    assert told.key == "odd"
+    (event,) = world.recorder.of(ItemUndecodable)
+    assert event.key == "odd"
 
 
 async def test_an_outage_is_raised_to_the_loop(world: World, reaper: Reaper) -> None:
-    """The loop tells it and comes again; nothing is told as swept."""
+    """The loop reports it and tries again. No sweep is reported."""
     world.engine.fail("scan")
     with pytest.raises(StoreUnavailable):
         await reaper.step()
@@ -127,12 +130,12 @@ async def test_an_outage_is_raised_to_the_loop(world: World, reaper: Reaper) -> 
 
 
 def test_the_pause_is_the_interval(world: World) -> None:
-    """However much was found."""
+    """However many were found."""
     assert reaper_of(world, interval="10m").pause(StaleSweep(found=9)) == 600
 
 
-def test_one_that_may_not_sweep_asks_again_soon(world: World) -> None:
-    """A new leader does not let an interval pass before its first sweep."""
+def test_a_worker_that_does_not_lead_checks_again_soon(world: World) -> None:
+    """A new leader does not wait for an interval before its first sweep."""
     assert reaper_of(world, interval="10m").pause(None) == 10
     assert reaper_of(world, interval="5s").pause(None) == 5
 
@@ -143,11 +146,11 @@ async def test_only_the_leader_sweeps(world: World) -> None:
     world.engine.calls.clear()
     assert await reaper_of(world, leads=False).step() is None
     assert world.engine.calls == []
-    assert await left(world) == ["old"]
+    assert await kept_connections(world) == ["old"]
 
 
 class SteppedClock:
-    """A wall clock and a steady one that are set apart."""
+    """A wall clock and a steady clock that are set separately."""
 
     def __init__(self) -> None:
         self.wall = START
@@ -165,8 +168,8 @@ class SteppedClock:
 
 
 @pytest.mark.parametrize("jump", [86400.0, -86400.0])
-async def test_a_clock_that_jumps_removes_nobody(world: World, jump: float) -> None:
-    """Sweeps are left out until what lives has surely pinged by the clock that is right."""
+async def test_a_clock_that_jumps_deletes_nothing(world: World, jump: float) -> None:
+    """Sweeps are skipped until every live connection has pinged by the corrected clock."""
     await connect(world, "fresh", silent=60)
     clock = SteppedClock()
     reaper = Reaper(
@@ -182,12 +185,12 @@ async def test_a_clock_that_jumps_removes_nobody(world: World, jump: float) -> N
         assert await reaper.step() is None
         clock.advance(300)
     assert world.recorder.of(ClockJumped) == [ClockJumped(seconds=jump)]
-    assert await left(world) == ["fresh"]
+    assert await kept_connections(world) == ["fresh"]
     assert await reaper.step() is not None
 
 
-async def test_a_clock_that_is_corrected_a_little_is_no_matter(world: World) -> None:
-    """As time daemons do all the time."""
+async def test_a_small_correction_of_the_clock_is_ignored(world: World) -> None:
+    """Time daemons make them all the time."""
     clock = SteppedClock()
     reaper = Reaper(
         connections=world.stores.connections,

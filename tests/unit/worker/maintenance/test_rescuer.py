@@ -1,4 +1,4 @@
-"""Taking requests from workers that are gone."""
+"""Rescuing requests whose workers are gone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streamer_worker.intake.slots import Slots
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import ErrorMessage
-from streamer_worker.settings import PresenceSettings
+from streamer_worker.settings import PresenceSettings, RescueSettings, Settings
 from support import START, ManualClock
 from unit.worker.harness import World, virtual_time
 
@@ -58,19 +58,20 @@ class Bench:
         )
         self.rescuer = Rescuer(
             worker_id="me",
-            requests=world.stores.requests,
-            workers=world.stores.workers,
+            stores=world.stores,
             claimer=self.claimer,
             announcer=announcer,
             slots=self.slots,
-            settings=PresenceSettings(lease=LEASE, **settings),
-            max_rescues=5,
+            settings=Settings(
+                presence=PresenceSettings(lease=LEASE, **settings),
+                rescue=RescueSettings(max_rescues=5),
+            ),
             events=world.events,
             clock=world.clock if settings else self.time,
         )
 
     async def claimed_by(self, worker_id: str | None, **fields: Any) -> Claim:
-        """Return a request that has attempts left, claimed by that worker."""
+        """Return the claim of a request with attempts left, by that worker."""
         request = await self.world.enqueue(**{"max_retries": 3} | fields)
         candidate = await self.world.candidate(request)
         return await self.world.stores.requests.claim(candidate, worker_id=worker_id)
@@ -81,13 +82,13 @@ class Bench:
         return row
 
     async def rows(self) -> list[str]:
-        return [each.worker_id for each in await self.world.stores.workers.list()]
+        return [row.worker_id for row in await self.world.stores.workers.list()]
 
     async def status(self, claim: Claim) -> RequestStatus:
         return (await self.world.get(claim)).status
 
     async def step(self, view: FleetView = LEADER) -> int:
-        """Sweep; return how many were rescued."""
+        """Sweep once, and return how many requests were rescued."""
         return (await self.rescuer.step(view)).rescued
 
 
@@ -96,27 +97,27 @@ def bench(world: World) -> Bench:
     return Bench(world)
 
 
-async def test_the_leader_takes_what_a_dead_worker_had(bench: Bench) -> None:
-    """It runs again after a short wait, with as many attempts as before, and says why."""
+async def test_the_leader_rescues_the_requests_of_a_dead_worker(bench: Bench) -> None:
+    """They run again after a short wait, with as many attempts as before, and say why."""
     dead = await bench.row("dead")
     claim = await bench.claimed_by("dead", retry_count=1)
     counts = await bench.rescuer.step(FleetView(dead=(dead,), leads=True))
-    assert counts == RescueCounts(running=1, rescued=1, buried=1)
+    assert counts == RescueCounts(running=1, rescued=1, removed=1)
     stored = await bench.world.get(claim)
     assert (stored.status, stored.retry_count, stored.worker_id) == (RETRYING, 1, None)
     assert stored.rescues == 1
     assert (stored.error, stored.error_code) == ("its worker dead is gone", "WORKER_LOST")
     assert stored.retry_after is not None
     assert stored.retry_after <= bench.world.clock.now() + timedelta(seconds=2)
-    (told,) = bench.world.recorder.of(RequestRescued)
-    assert (told.request_id, told.action) == (claim.request_id, "echo")
-    assert (told.worker_id, told.status) == ("dead", "RETRYING")
+    (event,) = bench.world.recorder.of(RequestRescued)
+    assert (event.request_id, event.action) == (claim.request_id, "echo")
+    assert (event.worker_id, event.status) == ("dead", "RETRYING")
 
 
 @virtual_time
 async def test_a_request_that_kills_its_workers_comes_to_an_end(world: World) -> None:
-    """The sixth worker, the last four lost while it was alone in probation. Connections are
-    notified. Their workers' rows are gone already: then nobody knows when they were lost.
+    """It fails when it has lost its sixth worker, the last four in probation. Connections are
+    notified. The rows are gone already, so nobody knows when the workers were lost.
     """
     bench = Bench(world)
     claim = await bench.claimed_by("w0", max_retries=2, connection_id="c1")
@@ -130,8 +131,8 @@ async def test_a_request_that_kills_its_workers_comes_to_an_end(world: World) ->
     await bench.step()
     stored = await bench.world.get(claim)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
-    told = bench.world.recorder.of(RequestRescued)
-    assert [each.status for each in told] == [*["RETRYING"] * 5, "FAILED"]
+    events = bench.world.recorder.of(RequestRescued)
+    assert [event.status for event in events] == [*["RETRYING"] * 5, "FAILED"]
     (message,) = bench.world.pushed
     assert isinstance(message, ErrorMessage)
     assert (message.request_id, message.connection_id) == (claim.request_id, "c1")
@@ -140,10 +141,10 @@ async def test_a_request_that_kills_its_workers_comes_to_an_end(world: World) ->
 
 @virtual_time
 @pytest.mark.parametrize(("seen_after", "solo"), [(59.0, 3), (61.0, 0)])
-async def test_the_last_heartbeat_tells_whether_the_probation_was_over(
+async def test_the_last_heartbeat_shows_whether_the_probation_was_over(
     seen_after: float, solo: int, world: World
 ) -> None:
-    """Also when the row was removed by an earlier sweep, which then broke off."""
+    """Even if an earlier sweep removed the row and then failed."""
     bench = Bench(world)
     await bench.row("w1")
     request = await world.enqueue(max_retries=3, rescues=2, solo=2)
@@ -161,25 +162,25 @@ async def test_the_last_heartbeat_tells_whether_the_probation_was_over(
     assert (stored.status, stored.rescues, stored.solo) == (RETRYING, 3, solo)
 
 
-async def test_others_do_not_touch_what_is_not_theirs(bench: Bench) -> None:
-    """Neither requests nor rows, whatever they see."""
+async def test_a_follower_rescues_only_its_own_requests(bench: Bench) -> None:
+    """It writes neither requests nor rows of others."""
     dead = await bench.row("dead")
-    claims = [await bench.claimed_by(each) for each in ("dead", "nobody", None)]
+    claims = [await bench.claimed_by(worker_id) for worker_id in ("dead", "nobody", None)]
     assert await bench.step(FleetView(dead=(dead,))) == 0
-    assert {await bench.status(each) for each in claims} == {PROCESSING}
+    assert {await bench.status(claim) for claim in claims} == {PROCESSING}
     assert await bench.rows() == ["dead"]
 
 
-async def test_what_a_live_worker_has_is_left(bench: Bench) -> None:
-    """Also while it drains."""
+async def test_requests_of_a_live_worker_are_left(bench: Bench) -> None:
+    """Even while it drains."""
     live = await bench.row("live")
     claim = await bench.claimed_by("live")
     assert await bench.step(FleetView(live=(live,), leads=True)) == 0
     assert await bench.status(claim) is PROCESSING
 
 
-async def test_a_worker_that_beats_again_is_left_alone(bench: Bench) -> None:
-    """What counts is its row now; neither its requests nor its row go."""
+async def test_a_worker_with_a_new_heartbeat_is_left_alone(bench: Bench) -> None:
+    """Its row has changed since it was declared dead, so the row and its requests are kept."""
     slow, idle = await bench.row("slow"), await bench.row("idle")
     claim = await bench.claimed_by("slow")
     for name in ("slow", "idle"):
@@ -191,8 +192,8 @@ async def test_a_worker_that_beats_again_is_left_alone(bench: Bench) -> None:
     assert bench.world.recorder.of(DeadWorkerRemoved) == []
 
 
-async def test_a_worker_that_comes_while_we_look_is_left(bench: Bench) -> None:
-    """Requests are read before rows: whose claim is in the first has its row in the second."""
+async def test_a_worker_that_starts_during_the_sweep_is_left(bench: Bench) -> None:
+    """Requests are read before rows, so a worker whose claim was read has its row in the list."""
     fault = bench.world.engine.hold("query")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.step)
@@ -206,10 +207,10 @@ async def test_a_worker_that_comes_while_we_look_is_left(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("view", [FOLLOWER, LEADER], ids=["follower", "leader"])
-async def test_what_bears_our_id_and_is_not_in_our_memory_is_rescued(
+async def test_a_request_with_our_id_that_we_do_not_hold_is_rescued(
     view: FleetView, bench: Bench
 ) -> None:
-    """A claim whose answer was lost; what is in a slot runs on."""
+    """The answer to its claim was lost. A request in a slot is left alone."""
     lost, held = await bench.claimed_by("me"), await bench.claimed_by("me")
     bench.slots.take(held.request_id)
     assert await bench.step(view) == 1
@@ -218,8 +219,8 @@ async def test_what_bears_our_id_and_is_not_in_our_memory_is_rescued(
     assert (stored.retry_count, stored.rescues) == (1, 0)  # no worker was lost
 
 
-async def test_others_look_for_their_own_once_in_a_lease(bench: Bench) -> None:
-    """It costs two reads, for what hardly ever happens. A look that failed is made again."""
+async def test_a_follower_sweeps_once_in_a_lease(bench: Bench) -> None:
+    """A sweep costs two reads and rarely finds anything. A sweep that failed is repeated."""
     assert await bench.step(FOLLOWER) == 0
     claim = await bench.claimed_by("me")
     bench.world.engine.calls.clear()
@@ -236,7 +237,7 @@ async def test_others_look_for_their_own_once_in_a_lease(bench: Bench) -> None:
 
 @virtual_time
 async def test_another_consumers_requests_are_left(world: World) -> None:
-    """Unless `foreign_claim_timeout` is set, for ever."""
+    """For ever, unless `foreign_claim_timeout` is set."""
     bench = Bench(world)
     claim = await bench.claimed_by(None)
     await anyio.sleep(365 * 86400)
@@ -246,7 +247,7 @@ async def test_another_consumers_requests_are_left(world: World) -> None:
 
 @virtual_time
 async def test_another_consumers_requests_are_rescued_after_their_time(world: World) -> None:
-    """By the leader, counted from ProcessingStarted, however long they had waited before."""
+    """By the leader. The time counts from ProcessingStarted, not from CreatedAt."""
     bench = Bench(world, foreign_claim_timeout=600.0)
     request = await world.enqueue(max_retries=3)
     await anyio.sleep(3600)
@@ -271,16 +272,16 @@ def running_item(name: str, **attributes: Any) -> dict[str, Any]:
     } | attributes
 
 
-async def test_a_consumer_that_writes_no_time_has_had_its_request_for_long(world: World) -> None:
+async def test_created_at_counts_for_a_consumer_that_writes_no_time(world: World) -> None:
     """Without ProcessingStarted, CreatedAt decides."""
     bench = Bench(world, foreign_claim_timeout=600.0)
-    await world.put_raw(**running_item("go"))
+    await world.put_raw(**running_item("old"))
     assert await bench.step() == 1
-    assert (await world.stores.requests.get("go")).status is RETRYING
+    assert (await world.stores.requests.get("old")).status is RETRYING
 
 
-async def test_what_cannot_be_read_does_not_stop_the_sweep(world: World) -> None:
-    """A dead worker's is failed, saying so; another consumer's is left; the rest is rescued."""
+async def test_an_undecodable_request_does_not_stop_the_sweep(world: World) -> None:
+    """A dead worker's one is failed, another consumer's one is left, and the others are rescued."""
     bench = Bench(world, foreign_claim_timeout=600.0)
     odd = {"RetryCount": {"S": "many"}}
     await world.put_raw(**running_item("lost", WorkerID={"S": "nobody"}, **odd))
@@ -290,11 +291,11 @@ async def test_what_cannot_be_read_does_not_stop_the_sweep(world: World) -> None
     assert await bench.step() == 2
     assert await bench.status(claim) is RETRYING
     items = await world.engine.inner.get_many(REQUESTS, ["lost", "foreign", "broken"])
-    assert [each["Status"]["S"] for each in items] == ["FAILED", "PROCESSING", "PROCESSING"]
+    assert [item["Status"]["S"] for item in items] == ["FAILED", "PROCESSING", "PROCESSING"]
 
 
 async def test_a_write_that_dynamodb_refuses_does_not_stop_the_sweep(bench: Bench) -> None:
-    """It is reported; the others are rescued."""
+    """It is reported, and the other requests are rescued."""
     odd, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
     refused = InvalidInput("refused")
     bench.world.engine.fail(
@@ -302,17 +303,17 @@ async def test_a_write_that_dynamodb_refuses_does_not_stop_the_sweep(bench: Benc
     )
     assert await bench.step() == 1
     assert (await bench.status(odd), await bench.status(other)) == (PROCESSING, RETRYING)
-    (told,) = bench.world.recorder.of(ItemUndecodable)
-    assert (told.key, told.reason) == (odd.request_id, "refused")
+    (event,) = bench.world.recorder.of(ItemUndecodable)
+    assert (event.key, event.reason) == (odd.request_id, "refused")
 
 
 @pytest.mark.parametrize("happens", ["complete", "delete"])
 @pytest.mark.parametrize("before", ["get", "update"])
 async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, bench: Bench) -> None:
-    """Whoever wrote first has won; the others are rescued all the same."""
+    """The first write wins, and the other requests are rescued."""
     claim, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
     fault = bench.world.engine.hold(
-        before, when=lambda each: getattr(each, "key", each) == claim.request_id
+        before, when=lambda call: getattr(call, "key", call) == claim.request_id
     )
     counts: list[int] = []
 
@@ -326,13 +327,13 @@ async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, ben
         await getattr(bench.world.stores.requests, happens)(subject)
         fault.let_go()
     assert counts == [1]
-    (told,) = bench.world.recorder.of(RequestRescued)
-    assert told.request_id == other.request_id
+    (event,) = bench.world.recorder.of(RequestRescued)
+    assert event.request_id == other.request_id
 
 
 @pytest.mark.parametrize("operation", ["query", "scan", "get", "update"])
 async def test_an_outage_is_raised_as_it_is(operation: str, bench: Bench) -> None:
-    """As the store's error, not a group of them; the sweep does not count."""
+    """As the store's error, not an exception group. The sweep is not counted."""
     for _ in range(30):
         await bench.claimed_by("nobody")
     bench.world.engine.fail(operation, times=1000)
@@ -345,15 +346,15 @@ async def test_an_outage_is_raised_as_it_is(operation: str, bench: Bench) -> Non
 
 async def test_all_pages_are_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many requests are running."""
-    monkeypatch.setattr("streamer_worker.maintenance.rescuer._PAGE", 2)
+    monkeypatch.setattr("streamer_worker.maintenance.rescuer._PAGE_SIZE", 2)
     for _ in range(5):
         await bench.claimed_by("nobody")
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=5, rescued=5)
 
 
-async def test_a_dead_worker_is_buried_before_it_is_robbed(bench: Bench) -> None:
-    """Whoever comes back later has no row, knows it, and stops. What a failure in between
-    leaves is nobody's, and rescued later.
+async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(bench: Bench) -> None:
+    """A worker that comes back finds no row, and stops. If the sweep fails in between, its
+    requests belong to no row, and a later sweep rescues them.
     """
     view = FleetView(dead=(await bench.row("dead"),), leads=True)
     claim = await bench.claimed_by("dead")
@@ -368,8 +369,8 @@ async def test_a_dead_worker_is_buried_before_it_is_robbed(bench: Bench) -> None
     assert bench.world.recorder.of(DeadWorkerRemoved) == [DeadWorkerRemoved(worker_id="dead")]
 
 
-async def test_a_claim_that_was_won_unheard_goes_back_as_it_was(bench: Bench) -> None:
-    """Nobody ran it: no attempt is used, though it has none left."""
+async def test_an_unanswered_claim_that_was_won_is_released(bench: Bench) -> None:
+    """It never ran, so no attempt is used, even if none is left."""
     request = await bench.world.enqueue(max_retries=0)
     bench.world.engine.fail("update", lands=True)
     assert await bench.claimer.claim_all([await bench.world.candidate(request)], print) == 0
@@ -377,11 +378,11 @@ async def test_a_claim_that_was_won_unheard_goes_back_as_it_was(bench: Bench) ->
     assert await bench.step(FOLLOWER) == 1
     stored = await bench.world.get(request)
     assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
-    told = bench.world.recorder.of(ClaimReleased)
-    assert [each.request_id for each in told] == [request.request_id]
+    events = bench.world.recorder.of(ClaimReleased)
+    assert [event.request_id for event in events] == [request.request_id]
 
 
-async def test_a_live_worker_whose_row_is_odd_is_not_robbed(bench: Bench) -> None:
+async def test_a_live_worker_with_an_odd_row_keeps_its_requests(bench: Bench) -> None:
     """Another release may write its row in another way."""
     await bench.row("odd")
     claim = await bench.claimed_by("odd")
@@ -392,7 +393,7 @@ async def test_a_live_worker_whose_row_is_odd_is_not_robbed(bench: Bench) -> Non
 
 
 async def test_only_a_leaders_sweeps_are_counted(bench: Bench) -> None:
-    """By them the others see that the leader leads."""
+    """Other workers judge the leader by this count."""
     for view in (LEADER, FOLLOWER, LEADER):
         bench.time.advance(LEASE)
         await bench.step(view)

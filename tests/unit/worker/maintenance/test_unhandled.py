@@ -1,4 +1,4 @@
-"""What waits for actions that no live worker handles."""
+"""Counting waiting requests whose action no live worker handles."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bench:
     async def enqueue(self, action: str, count: int) -> None:
         for _ in range(count):
             await self.stores.requests.enqueue(AsyncRequest(action=action))
-        self.seen_requests.is_new(action)
+        self.seen_requests.note_unknown_action(action)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def bench(clock: ManualClock, rng: random.Random) -> Bench:
 
 
 async def test_an_action_is_counted_after_a_minute(bench: Bench) -> None:
-    """A deploy is no alarm. Actions that somebody takes are not counted."""
+    """A deploy causes no alarm. Actions that a live worker lists are not counted."""
     await bench.enqueue("invoice", 2)
     await bench.stores.requests.enqueue(AsyncRequest(action="echo"))
     bench.clock.advance(59)
@@ -64,7 +64,7 @@ async def test_an_action_is_counted_after_a_minute(bench: Bench) -> None:
 
 
 async def test_a_minute_is_counted_from_the_last_worker_that_listed_it(bench: Bench) -> None:
-    """However long ago the leader has seen a request of it."""
+    """However long ago the leader first saw a request of it."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(3600)
     bench.view = FleetView(leads=True, listed={"invoice": bench.clock.steady() - 30})
@@ -74,7 +74,7 @@ async def test_a_minute_is_counted_from_the_last_worker_that_listed_it(bench: Be
 
 
 async def test_an_action_that_is_listed_again_is_not_counted(bench: Bench) -> None:
-    """Its worker is back; the poller need not meet the action to notice."""
+    """Even if the poller has not met the action since."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(60)
     row = WorkerRow(worker_id="w2", started_at=START, actions=frozenset({"invoice"}))
@@ -84,7 +84,7 @@ async def test_an_action_that_is_listed_again_is_not_counted(bench: Bench) -> No
 
 
 async def test_an_action_without_requests_is_forgotten(bench: Bench) -> None:
-    """They were cancelled, or failed: the index is not read for it any more."""
+    """They were cancelled or failed. The index is not read for it any more."""
     await bench.enqueue("invoice", 0)
     bench.clock.advance(60)
     assert await bench.gauge.step() == {}
@@ -92,14 +92,14 @@ async def test_an_action_without_requests_is_forgotten(bench: Bench) -> None:
 
 
 async def test_the_count_is_bounded(bench: Bench) -> None:
-    """`depth.limit` entries of a status are read at most."""
+    """At most `depth.limit` entries of each status are read."""
     await bench.enqueue("invoice", 5)
     bench.clock.advance(60)
     assert await bench.gauge.step() == {"invoice": 3}
 
 
 async def test_only_the_leader_counts(bench: Bench) -> None:
-    """Reading costs, whoever reads."""
+    """Because each count costs read units."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(60)
     bench.view = FleetView()

@@ -163,7 +163,7 @@ def test_a_worker_without_free_slots_need_not_poll(bench: Bench) -> None:
     taken = [bench.slots.take("r1"), bench.slots.take("r2")]
     bench.pass_time(3600, HEARTBEAT_OK)
     assert bench.why_not() == []
-    bench.slots.give(taken[0])
+    bench.slots.release(taken[0])
     bench.pass_time(30, HEARTBEAT_OK)
     assert bench.why_not() == []
     bench.pass_time(1, HEARTBEAT_OK)
@@ -176,7 +176,7 @@ def test_a_slot_of_a_stuck_thread_may_be_freed_late(bench: Bench) -> None:
     kept = bench.slots.take("r2")
     bench.slots.settle(kept)
     bench.pass_time(3600, HEARTBEAT_OK)
-    bench.slots.give(kept)
+    bench.slots.release(kept)
     assert bench.why_not() == []
 
 
@@ -246,7 +246,7 @@ def full_slots(bench: Bench) -> None:
     bench.slots.take("r1")
     slot = bench.slots.take("r2")
     bench.pass_time(86400, LOOP_RAN, HEARTBEAT_OK)
-    bench.slots.give(slot)
+    bench.slots.release(slot)
 
 
 def drain(bench: Bench) -> None:
