@@ -95,7 +95,7 @@ def test_an_id_can_be_redriven_though_it_is_odd(hostile: Desk) -> None:
     """What a table shows of it is escaped; JSON has it as it is."""
     assert "r2\nforged" in hostile.json("redrive", "--since", "1h", "--dry-run")["redriven"]
     said = hostile.run("redrive", "r2\nforged")
-    assert said.stdout == "r2\\nforged waits again\n"
+    assert said.stdout == "r2\\nforged is PENDING again\n"
 
 
 def test_an_item_that_cannot_be_read_is_a_line_on_stderr(hostile: Desk) -> None:

@@ -48,7 +48,7 @@ def test_requests_are_chosen_by_action_tenant_and_time(desk: Desk) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     assert sorted(desk.ids("--since", f"{hour_ago:%Y-%m-%dT%H:%M:%S}")) == ["2", "3"]
     assert desk.ids("--since", "2001-02-03", "--action", "nothing") == []
-    assert desk.run("list", "--action", "nothing").stdout == "no such requests\n"
+    assert desk.run("list", "--action", "nothing").stdout == "no matching requests\n"
 
 
 def test_a_time_is_a_moment_whatever_offset_a_producer_writes(desk: Desk) -> None:
@@ -101,7 +101,7 @@ def test_a_list_as_json_leaves_out_what_is_large(desk: Desk) -> None:
 def test_a_time_that_is_none_is_refused(since: str, desk: Desk) -> None:
     """With exit code 2, as all that is wrong with a call."""
     ended = desk.run("list", "--since", since, code=2)
-    assert "neither 90m" in ended.stderr
+    assert "neither a duration (90m" in ended.stderr
 
 
 def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> None:
@@ -150,7 +150,7 @@ def test_one_request_is_redriven(desk: Desk) -> None:
     """What failed waits again; what waits is refused."""
     desk.enqueue("1")
     desk.fail("1")
-    assert desk.run("redrive", "1").stdout == "1 waits again\n"
+    assert desk.run("redrive", "1").stdout == "1 is PENDING again\n"
     assert status(desk, "1") == "PENDING"
     ended = command("redrive", "1", **desk.settings)
     assert ended.returncode == 1
@@ -169,9 +169,9 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     choice = ("redrive", "--action", "a", "--since", "1h")
     dry = desk.run(*choice, "--dry-run")
     assert sorted(dry.stdout.split()) == ["1", "2"]
-    assert dry.stderr == "would be redriven: 2\n"
+    assert dry.stderr == "would redrive 2 requests\n"
     assert status(desk, "1") == "FAILED"
-    assert desk.run(*choice, "--yes").stdout == "redriven: 2\n"
+    assert desk.run(*choice, "--yes").stdout == "2 requests redriven\n"
     statuses = {each: status(desk, each) for each in ("1", "2", "old", "other", "gone")}
     assert statuses == {
         "1": "PENDING",
@@ -236,7 +236,7 @@ def test_connections_are_listed(connected: Desk) -> None:
     assert len(listed("--limit", "4")) == 4
     said = connected.run("connections", "list", "--user", "u0").stdout
     assert "execute-api" in said
-    assert connected.run("connections", "list", "--user", "x").stdout == "no such connections\n"
+    assert connected.run("connections", "list", "--user", "x").stdout == "no matching connections\n"
 
 
 def test_silent_connections_are_reaped(connected: Desk) -> None:
@@ -244,8 +244,8 @@ def test_silent_connections_are_reaped(connected: Desk) -> None:
     dry = connected.json("connections", "reap", "--dry-run")
     assert (dry["dry_run"], dry["found"], dry["deleted"]) == (True, 2, 0)
     longer = connected.run("connections", "reap", "--stale-after", "5h", "--dry-run")
-    assert longer.stdout == "0 would go\n"
-    assert connected.run("connections", "reap", "--yes").stdout == "2 went, 0 stayed\n"
+    assert longer.stdout == "would delete 0 stale connections\n"
+    assert connected.run("connections", "reap", "--yes").stdout == "deleted 2 connections\n"
     assert len(connected.json("connections", "list")) == 4
     connected.run("connections", "reap", "--stale-after", "long", code=2)
 
@@ -254,7 +254,7 @@ def test_a_worker_is_ordered_to_drain(desk: Desk) -> None:
     """The order stands in its row."""
     row = WorkerRow(worker_id="w1", started_at=datetime.now(UTC), concurrency=4)
     desk.do(lambda stores: stores.workers.register(row))
-    assert desk.json("drain", "w1") == {"worker_id": "w1", "ordered": "drain"}
+    assert desk.json("drain", "w1") == {"worker_id": "w1", "drain_requested": True}
     (found,) = desk.json("workers")
     assert (found["worker_id"], found["drain"]) == ("w1", True)
     assert "draining" in desk.run("workers").stdout
@@ -264,7 +264,7 @@ def test_cancelling_tells_json(desk: Desk) -> None:
     """For scripts."""
     desk.enqueue("1")
     said = desk.json("cancel", "1")
-    assert said == {"request_id": "1", "status": "CANCELLED", "connections_told": 0}
+    assert said == {"request_id": "1", "status": "CANCELLED", "connections_notified": 0}
 
 
 @pytest.mark.parametrize(
