@@ -109,6 +109,6 @@ def test_checking_does_not_send_to_a_command_that_does_not_help(other: Desk) -> 
     said = json.loads(other.run("check", "--json", code=1).stdout)
     of_tables = [each for each in said if each["subject"] == "tables"]
     todo = {"missing;" in each["text"]: each["todo"] for each in of_tables}
-    assert todo == {True: "streamer-worker tables create", False: ""}
+    assert todo == {True: "run `streamer-worker tables create`", False: ""}
     listed = other.json("tables", "check", code=1)
     assert [each["creatable"] for each in listed] == [True, False, True, True]

@@ -22,7 +22,6 @@ from streamer_store import (
 )
 from streamer_store.schema import REQUESTS
 from streamer_worker import Context, handler
-from streamer_worker.app import open_app, store_arguments
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import (
     ConnectionsReaped,
@@ -37,6 +36,7 @@ from streamer_worker.events import (
     WorkerStopped,
 )
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
+from streamer_worker.wiring import open_app, store_arguments
 from unit.worker.harness import Recorder, Waiting, World, echo, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -255,7 +255,7 @@ async def test_what_the_stores_cannot_decode_is_told(monkeypatch: pytest.MonkeyP
         given.update(arguments)
         yield memory_stores()
 
-    monkeypatch.setattr("streamer_worker.app.open_stores", open_stores)
+    monkeypatch.setattr("streamer_worker.wiring.open_stores", open_stores)
     recorder = Recorder()
     opened = open_app(
         Settings(concurrency=50), {"echo": echo}, [recorder], end=unwanted, leave=unwanted

@@ -21,13 +21,13 @@ from streamer_store.clock import new_id
 from streamer_store.dynamo.opening import found_credentials
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from streamer_worker.app import store_arguments
 from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
 from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import print_json, print_styled
 from streamer_worker.errors import StartError
 from streamer_worker.handlers.registry import load_handlers
 from streamer_worker.settings import Settings, load_settings
+from streamer_worker.wiring import store_arguments
 
 _ATTEMPTS: Final = 2
 _CALL_TIMEOUT: Final = 3.0

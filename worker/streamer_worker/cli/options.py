@@ -11,9 +11,9 @@ import anyio
 import typer
 
 from streamer_store import Stores, SystemClock, Undecodable, open_stores
-from streamer_worker.app import store_arguments
 from streamer_worker.cli.output import print_line
 from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
+from streamer_worker.wiring import store_arguments
 
 Result = TypeVar("Result")
 _CLOCK: Final = SystemClock()

@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from streamer_store import StoreError, SystemClock
-from streamer_worker.app import LAST_SECONDS, App, open_app
+from streamer_worker.app import App
 from streamer_worker.cli import faults
 from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
 from streamer_worker.cli.init import serve_as_init
@@ -31,6 +31,7 @@ from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_lo
 from streamer_worker.monitoring.worker_log import hold_sensitive_loggers
 from streamer_worker.sanitize import message_of
 from streamer_worker.settings import Settings, load_settings
+from streamer_worker.wiring import SHUTDOWN_SECONDS, open_app
 
 _LOOP_FAILED: Final = 70  # sysexits.h: EX_SOFTWARE
 _THREAD_TIMEOUT: Final = 1.0
@@ -167,7 +168,7 @@ class _Worker:
                     if restored := signals.restore():
                         self._listener(SignalHandlersRestored(signals=tuple(restored)))
         except BaseException:
-            seconds = self._settings.handler.cancel_grace + LAST_SECONDS
+            seconds = self._settings.handler.cancel_grace + SHUTDOWN_SECONDS
             reason = f"the event loop was ended, and its tasks did not end within {seconds:g} s"
             report = partial(self._emit_ending, reason, "")
             self._exit.after_hooks_in(seconds, _LOOP_FAILED, report=report)

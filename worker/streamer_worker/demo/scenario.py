@@ -13,12 +13,12 @@ from rich.console import Console
 
 from streamer_store import AsyncRequest, RequestStatus, Stores
 from streamer_store.transitions import TERMINAL
-from streamer_worker.app import open_app
 from streamer_worker.demo.handlers import HANDLERS
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.view import View
 from streamer_worker.handlers.registry import registry
 from streamer_worker.settings import HttpSettings, Settings
+from streamer_worker.wiring import open_app
 
 PATIENCE: Final = 60.0
 _FRAME = 0.2
