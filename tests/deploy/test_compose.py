@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from processes import ROOT
-from streamer_worker.app import longest_end
 from streamer_worker.settings import Settings, seconds, setting_names, variable_of
+from streamer_worker.wiring import longest_shutdown
 
 DEPLOY = ROOT / "deploy"
 SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
@@ -31,7 +31,8 @@ def test_the_worker_is_closed_in(name: str) -> None:
 
 def test_it_is_given_the_time_to_drain() -> None:
     """Else a deploy would cost attempts."""
-    assert float(str(seconds(SERVICES["worker"]["stop_grace_period"]))) > longest_end(Settings())
+    grace_period = float(str(seconds(SERVICES["worker"]["stop_grace_period"])))
+    assert grace_period > longest_shutdown(Settings())
 
 
 def test_what_is_mounted_and_built_exists() -> None:

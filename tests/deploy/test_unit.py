@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processes import ROOT
-from streamer_worker.app import LAST_SECONDS, longest_end
 from streamer_worker.settings import Settings
+from streamer_worker.wiring import SHUTDOWN_SECONDS, longest_shutdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +73,8 @@ def test_it_starts_the_worker_and_again_when_it_ends(service: configparser.Secti
 
 def test_it_waits_for_the_drain(service: configparser.SectionProxy) -> None:
     """The drain time, the handlers' grace and the last writes; the page on failures says so."""
-    longest = longest_end(Settings())
+    longest = longest_shutdown(Settings())
     assert int(service["TimeoutStopSec"]) >= max(longest + 5, Settings().drain_timeout + 15)
     page = " ".join((ROOT / "docs" / "failures.md").read_text().split())
-    assert f"{LAST_SECONDS:g} s (claims" in page
+    assert f"{SHUTDOWN_SECONDS:g} s (claims" in page
     assert f"{longest:g} s with the default settings" in page

@@ -23,44 +23,47 @@ def settings(moto_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture
 def tables(settings: dict[str, str]) -> dict[str, str]:
-    """Make the tables, and give the settings that name them."""
+    """Create the tables; return the settings that name them."""
     assert command("tables", "create", **settings).returncode == 0
     return settings
 
 
-def test_tables_are_checked_and_made(settings: dict[str, str]) -> None:
-    """Missing ones are told with exit code 1; made, they are well; made again, too."""
+def test_tables_are_checked_and_created(settings: dict[str, str]) -> None:
+    """Missing tables are reported with exit code 1. Creating them twice succeeds both times."""
     before = command("tables", "check", **settings)
     assert before.returncode == 1
     assert before.stdout.count("missing; `streamer-worker tables create` makes it") == 4
     for _ in range(2):
-        made = command("tables", "create", **settings)
-        assert (made.returncode, made.stdout) == (0, "tables are ready\n")
+        created = command("tables", "create", **settings)
+        assert (created.returncode, created.stdout) == (0, "tables are ready\n")
     after = command("tables", "check", **settings)
-    assert (after.returncode, after.stdout) == (0, "tables are as the worker needs them\n")
+    assert (after.returncode, after.stdout) == (
+        0,
+        "tables have the keys and indexes that the worker needs\n",
+    )
 
 
 def test_a_request_is_enqueued_and_shown(tables: dict[str, str]) -> None:
-    """The id is all that enqueue prints; show tells the rest, for people and for programs."""
+    """`enqueue` prints the id alone. `show` prints all fields, as text or as JSON."""
     options = ("--connection", "c1", "--user", "u1", "--tenant", "t1")
-    made = command("enqueue", "echo", "--payload", '{"n": 1.5}', *options, **tables)
-    assert made.returncode == 0
-    (request_id,) = made.stdout.split()
+    enqueued = command("enqueue", "echo", "--payload", '{"n": 1.5}', *options, **tables)
+    assert enqueued.returncode == 0
+    (request_id,) = enqueued.stdout.split()
     shown = json.loads(command("show", request_id, "--json", **tables).stdout)
     assert shown["request_id"] == request_id
     assert (shown["status"], shown["payload"]) == ("PENDING", {"n": 1.5})
     assert (shown["connection_id"], shown["user_id"], shown["tenant_id"]) == ("c1", "u1", "t1")
     assert shown["created_at"].endswith("Z")
-    told = command("show", request_id, **tables).stdout
-    assert "status" in told
-    assert "PENDING" in told
-    assert '{"n": 1.5}' in told
+    text = command("show", request_id, **tables).stdout
+    assert "status" in text
+    assert "PENDING" in text
+    assert '{"n": 1.5}' in text
 
 
 def test_a_payload_comes_from_standard_input(tables: dict[str, str]) -> None:
-    """`-` reads it; no payload is an empty one."""
-    made = command("enqueue", "echo", "--payload", "-", stdin='{"from": "stdin"}', **tables)
-    shown = json.loads(command("show", made.stdout.strip(), "--json", **tables).stdout)
+    """`--payload -` reads it. Without --payload it is an empty object."""
+    piped = command("enqueue", "echo", "--payload", "-", stdin='{"from": "stdin"}', **tables)
+    shown = json.loads(command("show", piped.stdout.strip(), "--json", **tables).stdout)
     assert shown["payload"] == {"from": "stdin"}
     plain = command("enqueue", "echo", **tables)
     assert (
@@ -81,8 +84,8 @@ def test_a_payload_comes_from_standard_input(tables: dict[str, str]) -> None:
     ],
     ids=["cut", "list", "nan", "empty-key", "long-number", "deep"],
 )
-def test_a_wrong_payload_is_told(tables: dict[str, str], payload: str, reason: str) -> None:
-    """In one line, with exit code 1."""
+def test_a_wrong_payload_is_refused(tables: dict[str, str], payload: str, reason: str) -> None:
+    """The error is one line on stderr, with exit code 1."""
     ended = command("enqueue", "echo", "--payload", payload, **tables)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("error: payload")
@@ -90,37 +93,38 @@ def test_a_wrong_payload_is_told(tables: dict[str, str], payload: str, reason: s
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_request_that_does_not_exist_is_told(tables: dict[str, str]) -> None:
-    """With its id, and exit code 1."""
+def test_showing_a_request_that_does_not_exist_fails(tables: dict[str, str]) -> None:
+    """The error names its id. The exit code is 1."""
     ended = command("show", "nobody", **tables)
     assert ended.returncode == 1
     assert "no such request" in ended.stderr
     assert "nobody" in ended.stderr
 
 
-def test_waiting_tells_the_end() -> None:
-    """The demo's worker answers: 0 when completed, 1 when failed, with what became of it."""
+def test_enqueue_waits_for_the_end() -> None:
+    """With --wait it prints the ended request, and exits with 0 if COMPLETED, 1 if FAILED."""
     with Process("demo", "--keep-running") as demo:
         url = demo.found(r"STREAMER_ENDPOINT_URL=(\S+)")
-        there = {"STREAMER_ENDPOINT_URL": url}
-        well = command("enqueue", "echo", "--payload", '{"n": 1}', "--wait", **there)
-        assert well.returncode == 0
-        assert "COMPLETED" in well.stdout
-        assert '{"n": 1}' in well.stdout
-        badly = command("enqueue", "charge_card", "--payload", '{"card": "1"}', "--wait", **there)
-        assert badly.returncode == 1
-        assert "card 1 was declined" in badly.stdout
+        demo_settings = {"STREAMER_ENDPOINT_URL": url}
+        completed = command("enqueue", "echo", "--payload", '{"n": 1}', "--wait", **demo_settings)
+        assert completed.returncode == 0
+        assert "COMPLETED" in completed.stdout
+        assert '{"n": 1}' in completed.stdout
+        options = ("--payload", '{"card": "1"}', "--wait")
+        failed = command("enqueue", "charge_card", *options, **demo_settings)
+        assert failed.returncode == 1
+        assert "card 1 was declined" in failed.stdout
 
 
 def test_settings_come_from_a_file(settings: dict[str, str], tmp_path: Path) -> None:
-    """By --config or STREAMER_CONFIG; the environment goes before it; faults are listed."""
+    """--config or STREAMER_CONFIG names it. The environment overrides it. Faults are listed."""
     file = tmp_path / "worker.toml"
     file.write_text('table_prefix = "from-file-"\n')
     url = {"STREAMER_ENDPOINT_URL": settings["STREAMER_ENDPOINT_URL"]}
     assert "from-file-" in command("tables", "check", "--config", str(file), **url).stdout
     assert "from-file-" in command("tables", "check", STREAMER_CONFIG=str(file), **url).stdout
-    over = command("tables", "check", "--config", str(file), **settings)
-    assert settings["STREAMER_TABLE_PREFIX"] in over.stdout
+    overridden = command("tables", "check", "--config", str(file), **settings)
+    assert settings["STREAMER_TABLE_PREFIX"] in overridden.stdout
     file.write_text("concurrency = 0\n[reaper]\nintervall = 5\n")
     wrong = command("tables", "check", "--config", str(file), **url)
     assert wrong.returncode == 2
@@ -128,8 +132,8 @@ def test_settings_come_from_a_file(settings: dict[str, str], tmp_path: Path) -> 
     assert "the nearest is reaper.interval" in wrong.stderr
 
 
-def test_missing_credentials_are_told(tables: dict[str, str]) -> None:
-    """In one line, without a traceback."""
+def test_missing_credentials_are_reported(tables: dict[str, str]) -> None:
+    """The command prints an error without a traceback, and exits with 1."""
     empty = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     ended = command("show", "r1", **(tables | empty))
     assert ended.returncode == 1
@@ -145,12 +149,12 @@ def test_missing_credentials_are_told(tables: dict[str, str]) -> None:
         (("enqueue",), ["--payload", "--wait", "--connection", "Example"]),
         (("show",), ["--json", "request_id"]),
         (("tables",), ["create", "check"]),
-        (("tables", "check"), ["exit 1"]),
+        (("tables", "check"), ["exits with 1"]),
         (("demo",), ["--keep-running", "no AWS"]),
     ],
 )
-def test_help_says_what_matters(arguments: tuple[str, ...], words: list[str]) -> None:
-    """Every command has it, and leaves with 0."""
+def test_help_names_the_important_options(arguments: tuple[str, ...], words: list[str]) -> None:
+    """Every command has --help, which exits with 0."""
     ended = CliRunner().invoke(cli, [*arguments, "--help"], env={"COLUMNS": "120"})
     assert ended.exit_code == 0
     text = ended.stdout.lower()
@@ -158,12 +162,12 @@ def test_help_says_what_matters(arguments: tuple[str, ...], words: list[str]) ->
 
 
 def test_the_version_is_printed() -> None:
-    """Alone on its line."""
+    """--version prints the version alone."""
     assert command("--version").stdout == "0.1.0\n"
 
 
 def test_an_unknown_command_is_refused() -> None:
-    """With the name, and exit code 2."""
+    """The error names it. The exit code is 2."""
     ended = command("works")
     assert ended.returncode == 2
     assert "works" in ended.stderr

@@ -1,4 +1,4 @@
-"""Commands that change many things ask first."""
+"""Commands that change several items ask for confirmation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ended = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def failed(desk: Desk) -> Desk:
-    """Add two requests that have failed, and two connections that went silent."""
+    """Add two FAILED requests and two stale connections."""
     desk.enqueue("r1", "r2")
     desk.fail("r1", "r2")
     silent = datetime.now(UTC) - timedelta(hours=5)
@@ -45,14 +45,14 @@ def failed(desk: Desk) -> Desk:
     return desk
 
 
-def left(desk: Desk) -> tuple[int, int]:
-    """Return how many requests are FAILED, and how many connections there are."""
+def remaining(desk: Desk) -> tuple[int, int]:
+    """Return the number of FAILED requests, and the number of connections."""
     failed = desk.json("list", "--status", "FAILED")
     return len(failed), len(desk.json("connections", "list"))
 
 
 def answered(desk: Desk, answer: str, *arguments: str) -> Ended:
-    """Run a command at a terminal at which somebody types the answer."""
+    """Run a command on a terminal on which the answer is typed."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, answer.encode())
@@ -72,18 +72,18 @@ def answered(desk: Desk, answer: str, *arguments: str) -> Ended:
 
 @pytest.mark.parametrize("arguments", [REDRIVE, REAP, (*REDRIVE, "--json"), (*REAP, "--json")])
 def test_without_a_terminal_many_are_not_changed(arguments: tuple[str, ...], failed: Desk) -> None:
-    """Exit code 2, and a line that says how many it would be and what to do."""
+    """The command exits with 2, and prints the number of items and the option to give."""
     said = failed.run(*arguments, code=2)
     assert said.stdout == ""
     (line,) = said.stderr.splitlines()
     assert " 2 " in line
     assert "--yes" in line
     assert "--dry-run" in line
-    assert left(failed) == (2, 2)
+    assert remaining(failed) == (2, 2)
 
 
-def test_a_closed_stdin_is_no_terminal(failed: Desk) -> None:
-    """As a service manager or cron may leave it."""
+def test_a_closed_stdin_is_not_a_terminal(failed: Desk) -> None:
+    """A service manager or cron may start the command so."""
     script = f"{shlex.join([*COMMAND, *REDRIVE])} <&-"
     said = subprocess.run(  # noqa: S603
         ["sh", "-c", script],  # noqa: S607
@@ -95,32 +95,32 @@ def test_a_closed_stdin_is_no_terminal(failed: Desk) -> None:
     )
     assert (said.returncode, said.stdout) == (2, "")
     assert "--yes" in said.stderr
-    assert left(failed) == (2, 2)
+    assert remaining(failed) == (2, 2)
 
 
 @pytest.mark.parametrize(("arguments", "after"), [(REDRIVE, (0, 2)), (REAP, (2, 0))])
-def test_yes_is_the_answer(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
-    """Given in advance, for scripts."""
+def test_yes_skips_the_question(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
+    """With --yes the items are changed without a terminal."""
     failed.run(*arguments, "--yes")
-    assert left(failed) == after
+    assert remaining(failed) == after
 
 
 def test_one_is_changed_without_a_question(failed: Desk) -> None:
-    """By id, or because the choice finds one alone; none at all is no question either."""
+    """There is no question for one id, for one selected request, or for none."""
     failed.run("redrive", "r1")
     failed.run(*REDRIVE)
     failed.run(*REDRIVE)
-    assert left(failed) == (0, 2)
+    assert remaining(failed) == (0, 2)
 
 
 @pytest.mark.parametrize(("arguments", "after"), [(REDRIVE, (0, 2)), (REAP, (2, 0))])
-def test_at_a_terminal_it_is_asked(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
-    """No, and an empty answer, change nothing; yes does."""
+def test_on_a_terminal_it_asks(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
+    """`n` and an empty answer change nothing. `y` changes the items."""
     for answer in ("n\n", "\n"):
         refused = answered(failed, answer, *arguments)
         assert refused.returncode == 1
         assert refused.stdout == ""
         assert "2 " in refused.stderr
-        assert left(failed) == (2, 2)
+        assert remaining(failed) == (2, 2)
     assert answered(failed, "y\n", *arguments).returncode == 0
-    assert left(failed) == after
+    assert remaining(failed) == after

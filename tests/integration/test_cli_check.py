@@ -1,4 +1,4 @@
-"""What an operator is told before a worker runs: `check` and `config`."""
+"""The commands `check` and `config`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["desk"]
 
 
 def findings(said: str) -> dict[str, list[str]]:
-    """Return the levels of what was checked, by subject."""
+    """Return the levels of the findings, by subject."""
     found: dict[str, list[str]] = {}
     for line in json.loads(said):
         found.setdefault(line["subject"], []).append(line["level"])
@@ -39,13 +39,13 @@ WELL = {
 
 @pytest.fixture
 def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
-    """Give the settings of a worker with a handler."""
+    """Return the settings of a worker that has a handler."""
     path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
     return desk.settings | {"PYTHONPATH": str(path)}
 
 
-def test_a_worker_that_can_work_is_checked_with_0(equipped: dict[str, str]) -> None:
-    """A line for each subject, and nothing to do."""
+def test_check_exits_with_0_if_a_worker_can_run(equipped: dict[str, str]) -> None:
+    """There is one line for each subject, and nothing to fix."""
     said = command("check", "--json", **equipped)
     assert (said.returncode, findings(said.stdout)) == (0, WELL)
     told = command("check", **equipped)
@@ -55,7 +55,7 @@ def test_a_worker_that_can_work_is_checked_with_0(equipped: dict[str, str]) -> N
 
 
 def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
-    """Though it tries to write."""
+    """The writes of the check store no item."""
     assert command("check", **equipped).returncode == 0
 
     async def look(stores: Stores) -> tuple[int, int, int]:
@@ -80,10 +80,10 @@ def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
         ({"STREAMER_ENDPOINT_URL": "http://127.0.0.1:9"}, "tables", "network"),
     ],
 )
-def test_what_keeps_a_worker_from_working_is_told_with_what_to_do(
+def test_each_problem_is_reported_with_its_fix(
     changed: dict[str, str], subject: str, todo: str, equipped: dict[str, str]
 ) -> None:
-    """And exit code 1."""
+    """The exit code is 1."""
     said = command("check", "--json", **(equipped | changed))
     assert said.returncode == 1, said.stderr
     wrong = [each for each in json.loads(said.stdout) if each["level"] == "error"]
@@ -91,8 +91,8 @@ def test_what_keeps_a_worker_from_working_is_told_with_what_to_do(
     assert todo in " ".join(each["todo"] for each in wrong)
 
 
-def test_calls_that_are_denied_are_named(equipped: dict[str, str]) -> None:
-    """Each with what to allow, and where."""
+def test_denied_calls_are_reported(equipped: dict[str, str]) -> None:
+    """Each finding names the IAM action to allow, and its resource."""
     with proxy_to(equipped["STREAMER_ENDPOINT_URL"]) as proxy:
         deny = answering(400, "AccessDeniedException")
 
@@ -109,8 +109,8 @@ def test_calls_that_are_denied_are_named(equipped: dict[str, str]) -> None:
     assert said.stdout.count("permissions") == 2
 
 
-def test_the_settings_in_force_are_shown(tmp_path: Any) -> None:
-    """Where each comes from; what could be a password is masked."""
+def test_config_prints_values_and_sources(tmp_path: Any) -> None:
+    """Passwords in URLs are masked."""
     file = tmp_path / "worker.toml"
     file.write_text("concurrency = 5\n[reaper]\ninterval = '90m'\n")
     url = "http://user:s3cret@127.0.0.1:9"
@@ -127,8 +127,8 @@ def test_the_settings_in_force_are_shown(tmp_path: Any) -> None:
     assert "s3cret" not in told + said.stdout
 
 
-def test_settings_that_are_wrong_are_not_shown_as_if_they_held() -> None:
-    """The faults are, with exit code 2."""
+def test_config_refuses_wrong_settings() -> None:
+    """It prints the faults instead, and exits with 2."""
     ended = command("config", STREAMER_CONCURRENCY="none")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "STREAMER_CONCURRENCY" in ended.stderr

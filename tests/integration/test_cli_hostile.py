@@ -1,4 +1,4 @@
-"""Commands on tables into which somebody has written forged lines and endless texts."""
+"""Commands on tables that hold forged lines and very long texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = "x" * 100_000
 
 
 async def fill(stores: Stores) -> None:
-    """Write a request, a connection and a worker of hostile texts, and one plain request."""
+    """Write a request, a connection and a worker with hostile texts, and one plain request."""
     now = datetime.now(UTC)
     for request_id, action in (("r1", FORGED), ("r2\nforged", LONG), ("r3", "plain")):
         item: dict[str, Any] = {
@@ -82,7 +82,7 @@ def hostile(desk: Desk) -> Desk:
     ],
 )
 def test_no_line_is_forged(command: tuple[str, ...], code: int, hostile: Desk) -> None:
-    """No line begins with what somebody has written, none has a control character."""
+    """No printed line begins with text of an item, and none has a control character."""
     said = hostile.run(*command, code=code)
     for line in (said.stdout + said.stderr).split("\n"):
         assert line.isprintable()
@@ -91,15 +91,15 @@ def test_no_line_is_forged(command: tuple[str, ...], code: int, hostile: Desk) -
         assert len(said.stdout) < 40_000
 
 
-def test_an_id_can_be_redriven_though_it_is_odd(hostile: Desk) -> None:
-    """What a table shows of it is escaped; JSON has it as it is."""
+def test_an_id_with_a_line_break_can_be_redriven(hostile: Desk) -> None:
+    """The id is escaped in text, and unchanged in JSON."""
     assert "r2\nforged" in hostile.json("redrive", "--since", "1h", "--dry-run")["redriven"]
     said = hostile.run("redrive", "r2\nforged")
-    assert said.stdout == "r2\\nforged waits again\n"
+    assert said.stdout == "r2\\nforged is PENDING again\n"
 
 
-def test_an_item_that_cannot_be_read_is_a_line_on_stderr(hostile: Desk) -> None:
-    """Once, escaped; stdout is the answer alone."""
+def test_an_undecodable_item_is_a_warning_on_stderr(hostile: Desk) -> None:
+    """The warning is printed once, with the id escaped. stdout has the other items only."""
 
     async def spoil(stores: Stores) -> None:
         item: dict[str, Any] = {

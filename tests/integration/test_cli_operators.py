@@ -1,4 +1,4 @@
-"""What operators do at a terminal: look, follow, run again, reap, check."""
+"""The commands for operators: list, watch, redrive, reap, drain."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from streamer_worker.cli.main import cli
 __all__ = ["desk"]
 
 
-def test_requests_are_listed_the_newest_first(desk: Desk) -> None:
-    """Over all statuses, up to a limit."""
+def test_requests_are_listed_newest_first(desk: Desk) -> None:
+    """All statuses are listed unless --status selects some. --limit is the maximum."""
     desk.enqueue("failed", ago=30)
     desk.fail("failed")
     desk.enqueue("old", ago=20)
@@ -37,8 +37,8 @@ def test_requests_are_listed_the_newest_first(desk: Desk) -> None:
     assert desk.ids("--status", "FAILED", "--status", "COMPLETED") == ["failed"]
 
 
-def test_requests_are_chosen_by_action_tenant_and_time(desk: Desk) -> None:
-    """All of what is given must hold; times are in UTC unless they say otherwise."""
+def test_requests_are_selected_by_action_tenant_and_time(desk: Desk) -> None:
+    """A request must match all options. Times are in UTC by default."""
     desk.enqueue("1", ago=7200, tenant_id="t1")
     desk.enqueue("2", ago=60, tenant_id="t1", action="b")
     desk.enqueue("3", ago=60, tenant_id="t2")
@@ -48,11 +48,11 @@ def test_requests_are_chosen_by_action_tenant_and_time(desk: Desk) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     assert sorted(desk.ids("--since", f"{hour_ago:%Y-%m-%dT%H:%M:%S}")) == ["2", "3"]
     assert desk.ids("--since", "2001-02-03", "--action", "nothing") == []
-    assert desk.run("list", "--action", "nothing").stdout == "no such requests\n"
+    assert desk.run("list", "--action", "nothing").stdout == "no matching requests\n"
 
 
-def test_a_time_is_a_moment_whatever_offset_a_producer_writes(desk: Desk) -> None:
-    """Text of New York sorts before text of London that is an hour older."""
+def test_times_with_different_offsets_are_compared_as_moments(desk: Desk) -> None:
+    """New York's text sorts before Tokyo's text, though its moment is later."""
     now = datetime.now(UTC).replace(microsecond=0)
     west, east = (timezone(timedelta(hours=hours)) for hours in (-5, 9))
     texts = {
@@ -80,7 +80,7 @@ async def _put(put: Put, stores: Stores) -> None:
 
 
 def test_a_list_is_a_table_without_control_characters(desk: Desk) -> None:
-    """What went wrong is there in short; ids can be copied whole."""
+    """It has the error in short form, and the whole id."""
     desk.enqueue("x" * 50, tenant_id="t1")
     desk.fail("x" * 50)
     said = desk.run("list").stdout
@@ -90,22 +90,22 @@ def test_a_list_is_a_table_without_control_characters(desk: Desk) -> None:
     assert "\x1b" not in said
 
 
-def test_a_list_as_json_leaves_out_what_is_large(desk: Desk) -> None:
-    """Payloads may be secrets, too."""
+def test_a_list_as_json_omits_payloads(desk: Desk) -> None:
+    """Payloads may be large, and may be secret."""
     desk.enqueue("1", payload={"secret": "s3cret"})
     assert "s3cret" not in desk.run("list", "--json").stdout
     assert desk.json("show", "1")["payload"] == {"secret": "s3cret"}
 
 
 @pytest.mark.parametrize("since", ["soon", "25:00", "-1h"])
-def test_a_time_that_is_none_is_refused(since: str, desk: Desk) -> None:
-    """With exit code 2, as all that is wrong with a call."""
+def test_an_invalid_time_is_refused(since: str, desk: Desk) -> None:
+    """The exit code is 2."""
     ended = desk.run("list", "--since", since, code=2)
-    assert "neither 90m" in ended.stderr
+    assert "neither a duration (90m" in ended.stderr
 
 
 def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> None:
-    """Where nobody sees a bar, a line for each change; 0 when it has COMPLETED."""
+    """Without a terminal each change is a line. The exit code is 0 for COMPLETED."""
     path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
     more = {"PYTHONPATH": str(path), "STREAMER_HTTP_PORT": "0"}
     with Process("run", **(desk.settings | more)) as worker:
@@ -123,8 +123,8 @@ def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> Non
         assert changes[-1]["status"] == "COMPLETED"
 
 
-def test_watching_what_failed_exits_with_1(desk: Desk) -> None:
-    """And says why."""
+def test_watching_a_failed_request_exits_with_1(desk: Desk) -> None:
+    """The line has the error and its code."""
     desk.enqueue("1")
     desk.fail("1")
     assert "FAILED 0% BROKEN: it broke" in desk.run("watch", "1", code=1).stdout
@@ -134,8 +134,8 @@ def test_watching_what_failed_exits_with_1(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("name", ["show", "watch", "cancel", "redrive", "drain"])
-def test_what_does_not_exist_is_told(name: str, desk: Desk) -> None:
-    """In one line, with the id, and exit code 1."""
+def test_an_unknown_id_is_an_error(name: str, desk: Desk) -> None:
+    """The error is one line with the id, and the exit code is 1."""
     ended = command(name, "nobody", **desk.settings)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.count("\n") == 1
@@ -147,10 +147,10 @@ def status(desk: Desk, request_id: str) -> str:
 
 
 def test_one_request_is_redriven(desk: Desk) -> None:
-    """What failed waits again; what waits is refused."""
+    """A FAILED request is PENDING again. A PENDING one is refused."""
     desk.enqueue("1")
     desk.fail("1")
-    assert desk.run("redrive", "1").stdout == "1 waits again\n"
+    assert desk.run("redrive", "1").stdout == "1 is PENDING again\n"
     assert status(desk, "1") == "PENDING"
     ended = command("redrive", "1", **desk.settings)
     assert ended.returncode == 1
@@ -158,7 +158,7 @@ def test_one_request_is_redriven(desk: Desk) -> None:
 
 
 def test_many_requests_are_redriven(desk: Desk) -> None:
-    """Failed ones of an action, since a time; cancelled ones where asked for."""
+    """FAILED requests are selected by action and time. --cancelled adds CANCELLED ones."""
     desk.enqueue("old", ago=7200)
     desk.enqueue("1", "2")
     desk.fail("old", "1", "2")
@@ -169,9 +169,9 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     choice = ("redrive", "--action", "a", "--since", "1h")
     dry = desk.run(*choice, "--dry-run")
     assert sorted(dry.stdout.split()) == ["1", "2"]
-    assert dry.stderr == "would be redriven: 2\n"
+    assert dry.stderr == "would redrive 2 requests\n"
     assert status(desk, "1") == "FAILED"
-    assert desk.run(*choice, "--yes").stdout == "redriven: 2\n"
+    assert desk.run(*choice, "--yes").stdout == "2 requests redriven\n"
     statuses = {each: status(desk, each) for each in ("1", "2", "old", "other", "gone")}
     assert statuses == {
         "1": "PENDING",
@@ -189,8 +189,8 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     "arguments",
     [(), ("--dry-run",), ("r1", "--dry-run"), ("r1", "--action", "a"), ("--limit", "9")],
 )
-def test_a_redrive_says_what_it_means(arguments: tuple[str, ...], desk: Desk) -> None:
-    """Neither everything by accident, nor an id with a choice that would not count."""
+def test_a_redrive_needs_an_id_or_a_selection(arguments: tuple[str, ...], desk: Desk) -> None:
+    """Without either it is refused, and so is an id together with a selection."""
     desk.enqueue("r1")
     desk.fail("r1")
     desk.run("redrive", *arguments, code=2)
@@ -210,7 +210,7 @@ def connection(number: int, **more: Any) -> Connection:
 
 @pytest.fixture
 def connected(desk: Desk) -> Desk:
-    """Add six connections; the first two have been silent for three hours."""
+    """Add six connections. The last pings of the first two are three hours old."""
     now = datetime.now(UTC)
 
     async def work(stores: Stores) -> None:
@@ -223,7 +223,7 @@ def connected(desk: Desk) -> Desk:
 
 
 def test_connections_are_listed(connected: Desk) -> None:
-    """All, or a user's or a tenant's, or those of both."""
+    """They can be selected by user, by tenant, or by both."""
 
     def listed(*arguments: str) -> list[str]:
         found = connected.json("connections", "list", *arguments)
@@ -236,35 +236,35 @@ def test_connections_are_listed(connected: Desk) -> None:
     assert len(listed("--limit", "4")) == 4
     said = connected.run("connections", "list", "--user", "u0").stdout
     assert "execute-api" in said
-    assert connected.run("connections", "list", "--user", "x").stdout == "no such connections\n"
+    assert connected.run("connections", "list", "--user", "x").stdout == "no matching connections\n"
 
 
-def test_silent_connections_are_reaped(connected: Desk) -> None:
-    """First counted, then removed; how long is silent can be said."""
+def test_stale_connections_are_deleted(connected: Desk) -> None:
+    """--dry-run only counts. --stale-after sets the age."""
     dry = connected.json("connections", "reap", "--dry-run")
     assert (dry["dry_run"], dry["found"], dry["deleted"]) == (True, 2, 0)
     longer = connected.run("connections", "reap", "--stale-after", "5h", "--dry-run")
-    assert longer.stdout == "0 would go\n"
-    assert connected.run("connections", "reap", "--yes").stdout == "2 went, 0 stayed\n"
+    assert longer.stdout == "would delete 0 stale connections\n"
+    assert connected.run("connections", "reap", "--yes").stdout == "deleted 2 connections\n"
     assert len(connected.json("connections", "list")) == 4
     connected.run("connections", "reap", "--stale-after", "long", code=2)
 
 
-def test_a_worker_is_ordered_to_drain(desk: Desk) -> None:
-    """The order stands in its row."""
+def test_drain_writes_the_worker_s_row(desk: Desk) -> None:
+    """The row has the drain request, and `workers` shows the worker as draining."""
     row = WorkerRow(worker_id="w1", started_at=datetime.now(UTC), concurrency=4)
     desk.do(lambda stores: stores.workers.register(row))
-    assert desk.json("drain", "w1") == {"worker_id": "w1", "ordered": "drain"}
+    assert desk.json("drain", "w1") == {"worker_id": "w1", "drain_requested": True}
     (found,) = desk.json("workers")
     assert (found["worker_id"], found["drain"]) == ("w1", True)
     assert "draining" in desk.run("workers").stdout
 
 
-def test_cancelling_tells_json(desk: Desk) -> None:
-    """For scripts."""
+def test_cancel_prints_json(desk: Desk) -> None:
+    """It has the id, the status and the number of notified connections."""
     desk.enqueue("1")
     said = desk.json("cancel", "1")
-    assert said == {"request_id": "1", "status": "CANCELLED", "connections_told": 0}
+    assert said == {"request_id": "1", "status": "CANCELLED", "connections_notified": 0}
 
 
 @pytest.mark.parametrize(
@@ -275,31 +275,31 @@ def test_cancelling_tells_json(desk: Desk) -> None:
     ],
 )
 def test_help_has_an_example_and_json(name: str) -> None:
-    """Of every command for operators."""
+    """Every command for operators has an example and --json."""
     said = CliRunner().invoke(cli, [*name.split(), "--help"], env={"COLUMNS": "200"}).output
     assert "Example" in said
     assert f"streamer-worker {name}" in said
     assert "--json" in said
 
 
-def test_silence_is_judged_as_the_setting_is(connected: Desk) -> None:
-    """A second would remove all who live, and nothing must not mean the default."""
+def test_stale_after_has_the_limits_of_the_setting(connected: Desk) -> None:
+    """A second would delete live connections, and 0 must not mean the default."""
     for text in ("1s", "0s", "-5h", "nan", "inf", "400d"):
         connected.run("connections", "reap", "--stale-after", text, code=2)
     assert len(connected.json("connections", "list")) == 6
 
 
 @pytest.mark.parametrize("since", ["99999999999d", "800000d", "0001-01-01T00:00:00+23:00"])
-def test_a_time_before_all_times_is_refused_or_finds_all(since: str, desk: Desk) -> None:
-    """Not a traceback."""
+def test_a_time_out_of_range_is_refused_or_selects_all(since: str, desk: Desk) -> None:
+    """There is no traceback."""
     desk.enqueue("1")
     ended = command("list", "--since", since, "--json", **desk.settings)
     assert ended.returncode == 2 or json.loads(ended.stdout)
     assert "Traceback" not in ended.stderr
 
 
-def test_a_table_that_goes_away_under_a_redrive_is_told_in_a_line(desk: Desk) -> None:
-    """Though ten of them fail at once."""
+def test_a_table_that_fails_during_a_redrive_is_one_error(desk: Desk) -> None:
+    """Ten writes fail at once, and one error is printed."""
     ids = [f"r{number}" for number in range(10)]
     desk.enqueue(*ids)
     desk.fail(*ids)

@@ -1,4 +1,4 @@
-"""What `tables create`, `tables check`, `check` and a start say of tables that differ."""
+"""What `tables create`, `tables check`, `check` and `run` report about differing tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPLICAS = [{"RegionName": "eu-west-1", "ReplicaStatus": "ACTIVE"}]
 
 
 async def global_tables(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """Answer as DynamoDB does for a global table; no emulator has them."""
+    """Answer as DynamoDB does for a global table. No emulator has global tables."""
     answer = await forward()
     if not request.headers["X-Amz-Target"].endswith(".DescribeTable") or answer.status != 200:
         return answer
@@ -38,7 +38,7 @@ async def global_tables(request: web.Request, forward: Forward) -> web.StreamRes
 
 @pytest.fixture
 def replicated(desk: Desk, tmp_path: Any) -> Iterator[dict[str, str]]:
-    """Give the settings of a worker, with a handler, on tables that are global."""
+    """Yield the settings of a worker, with a handler, whose tables are global."""
     path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
     with proxy_to(desk.settings["STREAMER_ENDPOINT_URL"]) as proxy:
         proxy.fault = global_tables
@@ -50,8 +50,8 @@ def replicated(desk: Desk, tmp_path: Any) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def other(desk: Desk) -> Desk:
-    """Give tables of which one has another key, as later releases of the Go store made it."""
+def other_key(desk: Desk) -> Desk:
+    """Create a table whose key is that of later releases of the Go store."""
     desk.settings["STREAMER_TABLE_PREFIX"] = prefix = unique_prefix()
 
     async def work(stores: Stores) -> None:
@@ -75,7 +75,7 @@ def other(desk: Desk) -> Desk:
 
 @pytest.mark.parametrize("name", ["tables check", "tables create", "check"])
 def test_a_global_table_is_a_warning(name: str, replicated: dict[str, str]) -> None:
-    """The worker can work, in one Region; nothing else is wrong."""
+    """The worker can run in one Region, so the exit code is 0."""
     said = command(*name.split(), **replicated)
     assert said.returncode == 0
     warnings = [line for line in said.stdout.splitlines() if line.startswith("warning")]
@@ -85,16 +85,16 @@ def test_a_global_table_is_a_warning(name: str, replicated: dict[str, str]) -> N
 
 
 def test_a_start_warns_of_global_tables(replicated: dict[str, str]) -> None:
-    """And works on."""
+    """The worker emits `table_mismatch`, and runs."""
     with Process("run", **replicated) as worker:
         text = worker.event("table_mismatch")["text"]
         assert "exclusive only inside one Region" in text
         worker.event("worker_started")
 
 
-def test_making_tables_does_not_hide_another_key(other: Desk) -> None:
-    """The missing ones are made; of the other it says what is wrong, with exit code 1."""
-    said = other.run("tables", "create", code=1)
+def test_create_reports_another_key(other_key: Desk) -> None:
+    """The missing tables are created, the wrong key is reported, and the exit code is 1."""
+    said = other_key.run("tables", "create", code=1)
     assert "tables are ready" not in said.stdout
     of_key = [line for line in said.stdout.splitlines() if ": key is PK (HASH)" in line]
     assert len(of_key) == 1
@@ -104,11 +104,11 @@ def test_making_tables_does_not_hide_another_key(other: Desk) -> None:
     assert "cannot be changed in place" in of_key[0]
 
 
-def test_checking_does_not_send_to_a_command_that_does_not_help(other: Desk) -> None:
-    """`tables create` is named for what is missing alone."""
-    said = json.loads(other.run("check", "--json", code=1).stdout)
+def test_check_suggests_create_for_missing_tables_only(other_key: Desk) -> None:
+    """`tables create` cannot fix another key."""
+    said = json.loads(other_key.run("check", "--json", code=1).stdout)
     of_tables = [each for each in said if each["subject"] == "tables"]
     todo = {"missing;" in each["text"]: each["todo"] for each in of_tables}
-    assert todo == {True: "streamer-worker tables create", False: ""}
-    listed = other.json("tables", "check", code=1)
+    assert todo == {True: "run `streamer-worker tables create`", False: ""}
+    listed = other_key.json("tables", "check", code=1)
     assert [each["creatable"] for each in listed] == [True, False, True, True]

@@ -12,11 +12,11 @@ import pytest
 
 from streamer_store import AsyncRequest, Stores, SystemClock, open_stores
 from streamer_worker import Context, handler
-from streamer_worker.app import app_on
 from streamer_worker.events import ClaimTried, Event, RequestFinished
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
+from streamer_worker.wiring import app_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

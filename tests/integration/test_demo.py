@@ -1,4 +1,4 @@
-"""The demo, as a stranger runs it."""
+"""The `demo` command."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 from typing import Any
 
-SUMMARY = r"Read back from the table: (\d+) completed, (\d+) failed"
+SUMMARY = r"In the table: (\d+) completed, (\d+) failed"
 
 
 def test_plain_lines_and_a_summary() -> None:
-    """Not on a terminal each change is a line; the counts agree with the lines; exit code 0."""
+    """Without a terminal each change is a line, the summary agrees with them, and it exits 0."""
     ended = command("demo")
     assert ended.returncode == 0, ended.stderr
-    found = re.search(SUMMARY, ended.stdout)
-    assert found is not None
-    completed, failed = map(int, found.groups())
+    summary = re.search(SUMMARY, ended.stdout)
+    assert summary is not None
+    completed, failed = map(int, summary.groups())
     assert ended.stdout.count(" COMPLETED") == completed
     assert ended.stdout.count(" FAILED") == failed
     assert f"{completed + failed} requests in" in ended.stdout
     assert completed + failed >= 24
-    assert "Every request ended as it should" in ended.stdout
+    assert "Every request ended as expected" in ended.stdout
     assert "\x1b[" not in ended.stdout
     assert ended.stderr == ""
 
 
 def test_a_live_table_on_a_terminal() -> None:
-    """Progress bars move in place; the summary stands at the end."""
+    """A terminal gets a table with progress bars, and then the summary."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(  # noqa: S603
         [*COMMAND, "demo"],
@@ -50,27 +50,29 @@ def test_a_live_table_on_a_terminal() -> None:
         env=environment(TERM="xterm-256color", COLUMNS="110", LINES="30"),
     )
     os.close(theirs)
-    shown = _all_of(ours)
+    shown = _read_all(ours)
     assert process.wait(PATIENCE) == 0
     assert "generate_report" in shown
     assert "━" in shown
     assert re.search(SUMMARY, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
 
 
-def test_it_stays_up_when_asked() -> None:
-    """/metrics is there, and Ctrl-C ends it without a traceback."""
+def test_keep_running_serves_metrics_until_ctrl_c() -> None:
+    """With --keep-running it serves /metrics. Ctrl-C ends it without a traceback."""
     with Process("demo", "--keep-running") as demo:
-        metrics = page(demo.found(r"/metrics was at (\S+)"))
+        metrics = page(demo.found(r"metrics at (\S+)"))
         assert 'streamer_worker_requests_finished_total{action="echo"' in metrics
-        demo.found("Ctrl-C ends it")
+        demo.found("Ctrl-C to stop it")
         demo.signal(signal.SIGINT)
         assert demo.ended() == 0
         assert not any("Traceback" in line for line in demo.lines)
 
 
 @pytest.mark.anyio
-async def test_a_request_that_ends_otherwise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo says which, and that it did not go well."""
+async def test_a_request_in_an_unexpected_status_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The summary names the request and both statuses, and the demo returns False."""
 
     @handler(HANDLERS[0].action)
     async def broken(_payload: dict[str, Any], _ctx: Context) -> None:
@@ -80,11 +82,11 @@ async def test_a_request_that_ends_otherwise_is_told(monkeypatch: pytest.MonkeyP
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123, ASYNC230
     with console.file:
         assert not await scenario.run_demo(console, keep_running=False)
-    assert "NOT as it should be" in console.export_text()
+    assert "is FAILED, expected COMPLETED" in console.export_text()
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    """In words, not with a traceback."""
+    """The error has the pip command, and no traceback."""
     (tmp_path / "moto.py").write_text('raise ModuleNotFoundError("No module named moto")')
     ended = command("demo", PYTHONPATH=str(tmp_path))
     assert ended.returncode == 2
@@ -92,8 +94,8 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_the_caller_s_settings_do_not_matter() -> None:
-    """Its own AWS, proxy and STREAMER_ variables: the demo talks to its embedded engine alone."""
+def test_the_caller_s_settings_are_ignored() -> None:
+    """AWS, proxy and STREAMER_ variables of the caller do not affect the demo."""
     ended = command(
         "demo",
         AWS_PROFILE="no_such_profile",
@@ -103,11 +105,11 @@ def test_the_caller_s_settings_do_not_matter() -> None:
         STREAMER_CONCURRENCY="none",
     )
     assert ended.returncode == 0, ended.stderr
-    assert "/metrics was at http://" in ended.stdout
+    assert "metrics at http://" in ended.stdout
 
 
-def test_nobody_reads_on() -> None:
-    """As in `demo | head -1`: it ends with 1, and prints no traceback."""
+def test_a_closed_pipe_ends_the_demo() -> None:
+    """After `demo | head -1` it exits with 1, and prints no traceback."""
     with subprocess.Popen(  # noqa: S603
         [*COMMAND, "demo"],
         stdout=subprocess.PIPE,
@@ -119,13 +121,13 @@ def test_nobody_reads_on() -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        told = process.stderr.read()
+        stderr = process.stderr.read()
         assert process.wait(PATIENCE) == 1
-    assert told == ""
+    assert stderr == ""
 
 
-def _all_of(terminal: int) -> str:
-    found: list[bytes] = []
+def _read_all(terminal: int) -> str:
+    chunks: list[bytes] = []
     while True:
         try:
             chunk = os.read(terminal, 65536)
@@ -133,5 +135,5 @@ def _all_of(terminal: int) -> str:
             chunk = b""
         if not chunk:
             os.close(terminal)
-            return b"".join(found).decode(errors="replace")
-        found.append(chunk)
+            return b"".join(chunks).decode(errors="replace")
+        chunks.append(chunk)

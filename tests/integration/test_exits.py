@@ -1,4 +1,4 @@
-"""However a worker ends, it ends, and its exit code says why."""
+"""Every worker process ends, and its exit code says why."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def done(stores: Stores, action: str = "do", **payload: object) -> None:
 async def test_a_handler_that_ends_the_event_loop(
     real: tuple[Stores, dict[str, str]], path: str, how: str, reason: str
 ) -> None:
-    """An event names the reason, and the code makes every supervisor start it again."""
+    """An event has the reason, and with this exit code every supervisor starts it again."""
     with started(real, path) as worker:
         await put(real[0], "do", how=how, wait=True)
         assert reason in worker.event("process_ending")["reason"]
@@ -164,7 +164,7 @@ async def test_a_handler_that_ends_the_event_loop(
 
 
 async def test_a_handler_that_exits_at_once(real: tuple[Stores, dict[str, str]], path: str) -> None:
-    """The code is the handler's and does not tell whether to restart: the unit always does."""
+    """The exit code is the handler's. The systemd unit restarts the worker after any exit code."""
     with started(real, path) as worker:
         await put(real[0], "do", how="exit_at_once")
         assert worker.ended() == 0
@@ -174,7 +174,7 @@ async def test_a_handler_that_exits_at_once(real: tuple[Stores, dict[str, str]],
 async def test_a_handler_that_swallows_cancellations_does_not_keep_a_broken_loop(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
-    """Closing the loop waits for its tasks: not for longer than a stop may take."""
+    """A loop that broke waits for its tasks no longer than a stop may take."""
     with started(real, path, STREAMER_HANDLER_CANCEL_GRACE="100ms") as worker:
         await put(real[0], "swallow")
         await _taken(real[0])
@@ -187,7 +187,7 @@ async def test_a_handler_that_swallows_cancellations_does_not_keep_a_broken_loop
 async def test_replaced_signal_handlers_are_restored(
     real: tuple[Stores, dict[str, str]], path: str, how: str
 ) -> None:
-    """After a second at most SIGTERM means what it meant, and the log says so."""
+    """They are restored within a second, with an event, and SIGTERM drains the worker."""
     with started(real, path) as worker:
         await done(real[0], how=how)
         worker.event("signal_handlers_restored", signals=["SIGTERM"])
@@ -197,7 +197,7 @@ async def test_replaced_signal_handlers_are_restored(
 
 
 async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: str) -> None:
-    """A terminal that goes away, or a supervisor that sends it."""
+    """SIGHUP, from a closed terminal or a supervisor, drains the worker."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     try:
         worker = Process("run", PYTHONPATH=path, **(FAST | real[1]))
@@ -213,7 +213,7 @@ async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: s
 async def test_a_blocked_sigterm_is_unblocked(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
-    """A supervisor may start the worker with signals blocked; it would never drain."""
+    """A worker that a supervisor starts with SIGTERM blocked drains on SIGTERM."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         worker = Process("run", PYTHONPATH=path, **(FAST | real[1]))
@@ -228,7 +228,7 @@ async def test_a_blocked_sigterm_is_unblocked(
 async def test_an_ignored_sighup_stays_ignored(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
-    """As nohup(1) wants it."""
+    """A worker under nohup(1) does not react to SIGHUP."""
     script = 'trap "" HUP; exec "$0" run'
     env = FAST | real[1] | {"PYTHONPATH": path}
     with Process("-c", script, *COMMAND, executable="/bin/bash", **env) as worker:
@@ -250,7 +250,7 @@ async def test_an_ignored_sighup_stays_ignored(
 async def test_a_handler_that_closes_streams(
     real: tuple[Stores, dict[str, str]], path: str, how: str
 ) -> None:
-    """The worker goes on, logs, and drains with 0."""
+    """The worker continues, logs, and drains with exit code 0."""
     with started(real, path) as worker:
         await done(real[0], how=how)
         after = await put(real[0], "leave_thread")
@@ -264,7 +264,7 @@ async def test_a_handler_that_closes_streams(
     "streams", [">&-", ">/dev/full", "> >(exit 0)", "2>&-", "2>/dev/full", "2> >(exit 0)"]
 )
 async def test_broken_streams(real: tuple[Stores, dict[str, str]], path: str, streams: str) -> None:
-    """What is printed or logged is lost; a drain ends with 0, not with 120."""
+    """Output to them is lost. A drain exits with 0, and not with Python's 120."""
     with redirected(streams, FAST | real[1] | {"PYTHONPATH": path}) as worker:
         # Whether print() raises is between the handler and its stdout.
         await ended(real[0], await put(real[0], "do", how="print"))
@@ -275,7 +275,7 @@ async def test_broken_streams(real: tuple[Stores, dict[str, str]], path: str, st
 async def test_a_start_that_fails_with_broken_streams(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
-    """The code is 2, though a plugin printed what nobody can take."""
+    """The exit code is 2, even if a plugin printed to a broken stream."""
     bad = plugin(tmp_path, "bad", 'print("hello"); raise ValueError', 'x = "bad:x"')
     env = real[1] | {"PYTHONPATH": str(bad)}
     for streams in (">/dev/full", ">/dev/full 2>&1", ">&- 2>&-"):
@@ -284,10 +284,10 @@ async def test_a_start_that_fails_with_broken_streams(
 
 
 @pytest.mark.parametrize("leaves", ["nothing", "leave_thread", "swallow"])
-async def test_exit_hooks_have_their_time(
+async def test_exit_hooks_run(
     real: tuple[Stores, dict[str, str]], path: str, tmp_path: Path, leaves: str
 ) -> None:
-    """Sentry and the like send what they have, also when handlers have left threads or tasks."""
+    """atexit hooks run, even if handlers left threads or tasks behind."""
     file = tmp_path / "hook"
     more = {"HOOK_FILE": str(file), "HOOK_SECONDS": "2"}
     more |= {"STREAMER_DRAIN_TIMEOUT": "100ms", "STREAMER_HANDLER_CANCEL_GRACE": "100ms"}
@@ -303,7 +303,7 @@ async def test_exit_hooks_have_their_time(
 async def test_exit_hooks_that_hang_are_cut_off(
     real: tuple[Stores, dict[str, str]], path: str, tmp_path: Path
 ) -> None:
-    """After `exit_timeout`; the code stays the same."""
+    """The process ends after `exit_timeout` with the same exit code."""
     file = tmp_path / "hook"
     more = {"HOOK_FILE": str(file), "HOOK_SECONDS": "600", "STREAMER_EXIT_TIMEOUT": "500ms"}
     with started(real, path, **more) as worker:
@@ -315,7 +315,7 @@ async def test_exit_hooks_that_hang_are_cut_off(
 async def test_a_handler_that_holds_the_interpreter(
     real: tuple[Stores, dict[str, str]], path: str
 ) -> None:
-    """No thread of Python goes on, so none can end it: a thread of C does, and prints stacks."""
+    """If a C extension holds the GIL, a thread of C prints all stacks and ends the process."""
     with started(real, path, STREAMER_PRESENCE_STUCK_AFTER=scaled(1)) as worker:
         await put(real[0], "hold")
         worker.found(r"Timeout \(0:00:0\d")
@@ -324,10 +324,10 @@ async def test_a_handler_that_holds_the_interpreter(
 
 
 @pytest.mark.parametrize(("action", "code"), [("block", 70), ("leave_thread", 0)])
-async def test_it_ends_though_nobody_reads_its_log(
+async def test_a_full_log_pipe_blocks_nothing(
     real: tuple[Stores, dict[str, str]], path: str, action: str, code: int
 ) -> None:
-    """A pipe that is full blocks neither the work nor the watchdog nor a drain."""
+    """Neither the work nor the watchdog nor a drain waits for a pipe that is full."""
     env = FAST | real[1] | {"PYTHONPATH": path, "SMALL_PIPE": "1", "STREAMER_LOG_LEVEL": "debug"}
     env |= {"STREAMER_PRESENCE_STUCK_AFTER": scaled(3)}
     with redirected("2> >(exec tail --pid=$$ -f /dev/null)", env) as worker:
@@ -341,12 +341,12 @@ async def test_it_ends_though_nobody_reads_its_log(
 
 
 def redirected(streams: str, env: dict[str, str]) -> Process:
-    """Start a worker with other streams than a test has."""
+    """Start a worker with other standard streams than the test has."""
     return Process("-c", f'exec "$0" run {streams}', *COMMAND, executable="/bin/bash", **env)
 
 
 async def _taken(stores: Stores) -> None:
-    """Wait until no request is waiting."""
+    """Wait until no request is PENDING."""
     with anyio.fail_after(60):
         while True:
             if not (await stores.requests.depth(RequestStatus.PENDING, limit=1)).count:

@@ -156,7 +156,7 @@ async def test_a_running_request_is_cancelled(
     request_id = await _enqueued(stores, "wait", seconds=60)
     await _running(stores, request_id)
     ended = command("cancel", request_id, **settings)
-    assert (ended.returncode, ended.stdout) == (0, f"{request_id} is cancelled\n")
+    assert (ended.returncode, ended.stdout) == (0, f"cancelled {request_id}\n")
     told = worker.event("request_finished", request_id=request_id)
     assert told["outcome"] == "cancelled"
     assert (await stores.requests.get(request_id)).status is RequestStatus.CANCELLED
@@ -180,10 +180,13 @@ async def test_a_worker_drains_by_order(
     request_id = await _enqueued(stores, "wait", seconds=1)
     await _running(stores, request_id)
     ended = command("drain", worker_id, **settings)
-    assert (ended.returncode, ended.stdout) == (0, f"{worker_id} is ordered to drain\n")
+    assert (ended.returncode, ended.stdout) == (
+        0,
+        f"{worker_id} will drain at its next heartbeat\n",
+    )
     assert worker.ended() == 0
     assert (await stores.requests.get(request_id)).status is RequestStatus.COMPLETED
-    assert command("workers", **settings).stdout == "no worker has a row\n"
+    assert command("workers", **settings).stdout == "no workers\n"
     ended = command("drain", worker_id, **settings)
     assert (ended.returncode, "no worker has this id" in ended.stderr) == (1, True)
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 async def _until(
     stores: Stores, request_id: str, holds: Callable[[AsyncRequest], bool]
 ) -> AsyncRequest:
-    """Look at a request until something holds of it."""
+    """Read the request until the condition holds."""
     with anyio.fail_after(30):
         while True:
             request = await stores.requests.get(request_id)
@@ -49,7 +49,7 @@ async def _enqueued(stores: Stores, action: str, **payload: object) -> str:
 async def test_the_example_plugin_answers_requests(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """Found through its entry points alone; results, progress and metrics are there."""
+    """Its handlers are found through entry points. Results, progress and metrics are there."""
     stores, settings = real
     settings["STREAMER_POLL_UNKNOWN_ACTION_TIMEOUT"] = "1s"
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
@@ -80,7 +80,7 @@ async def test_the_example_plugin_answers_requests(
 async def test_a_signal_lets_handlers_finish(
     real: tuple[Stores, dict[str, str]], plugins: str, number: signal.Signals
 ) -> None:
-    """What runs is completed, what waits stays waiting, and the exit code is 0."""
+    """The running request completes, the waiting one remains PENDING, and the exit code is 0."""
     stores, settings = real
     with Process("run", PYTHONPATH=plugins, STREAMER_CONCURRENCY="1", **settings) as worker:
         worker.event("worker_started")
@@ -96,7 +96,7 @@ async def test_a_signal_lets_handlers_finish(
 async def test_a_second_signal_does_not_wait(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """The handler is cancelled; its request is PENDING again and no attempt is used."""
+    """The handler is cancelled. Its request is PENDING again, and no attempt is used."""
     stores, settings = real
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         worker.event("worker_started")
@@ -111,8 +111,10 @@ async def test_a_second_signal_does_not_wait(
     assert request.worker_id is None
 
 
-async def test_the_drain_time_ends(real: tuple[Stores, dict[str, str]], plugins: str) -> None:
-    """Then the handler is cancelled and its request released."""
+async def test_the_drain_timeout_cancels_handlers(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """After it the handler is cancelled and its request is released."""
     stores, settings = real
     with Process("run", PYTHONPATH=plugins, STREAMER_DRAIN_TIMEOUT="200ms", **settings) as worker:
         worker.event("worker_started")
@@ -126,7 +128,7 @@ async def test_the_drain_time_ends(real: tuple[Stores, dict[str, str]], plugins:
 async def test_a_handler_that_exits_fails_alone(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """The worker goes on with the next request."""
+    """The worker continues with the next request."""
     stores, settings = real
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         left = await _ended(stores, await _enqueued(stores, "leave"))
@@ -137,8 +139,10 @@ async def test_a_handler_that_exits_fails_alone(
         assert worker.ended() == 0
 
 
-async def test_stale_connections_go(real: tuple[Stores, dict[str, str]], plugins: str) -> None:
-    """The reaper runs in the process: a silent connection goes, a fresh one stays."""
+async def test_stale_connections_are_deleted(
+    real: tuple[Stores, dict[str, str]], plugins: str
+) -> None:
+    """The reaper deletes a stale connection, and keeps one that has pinged."""
     stores, settings = real
     now = datetime.now(UTC)
     for name, ping in (("silent", now - timedelta(hours=3)), ("fresh", now)):
@@ -162,7 +166,7 @@ async def test_stale_connections_go(real: tuple[Stores, dict[str, str]], plugins
 async def test_a_signal_while_idle_ends_it_at_once(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """Nothing runs, so nothing is waited for: far less than the drain time."""
+    """It ends long before the drain timeout, because no handler runs."""
     _, settings = real
     with Process("run", PYTHONPATH=plugins, STREAMER_DRAIN_TIMEOUT="1h", **settings) as worker:
         worker.event("worker_started")
@@ -174,7 +178,7 @@ async def test_a_signal_while_idle_ends_it_at_once(
 async def test_a_handler_may_signal_its_own_worker(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """It drains as for any SIGTERM: that handler finishes, and the exit code is 0."""
+    """SIGTERM from a handler drains the worker: that handler finishes, and the exit code is 0."""
     stores, settings = real
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         worker.event("worker_started")
@@ -186,7 +190,7 @@ async def test_a_handler_may_signal_its_own_worker(
 async def test_a_handler_that_interrupts_fails_alone(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """KeyboardInterrupt raised by a handler is an error of that handler, not a Ctrl-C."""
+    """KeyboardInterrupt from a handler is that handler's error, and does not stop the worker."""
     stores, settings = real
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         ended = await _ended(stores, await _enqueued(stores, "interrupt"))

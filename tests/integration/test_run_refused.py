@@ -1,4 +1,4 @@
-"""What keeps `streamer-worker run` from starting: one clear message, no traceback."""
+"""Errors that stop `streamer-worker run` from starting are printed without a traceback."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _refused(expected: str, settings: dict[str, str], *, code: int = 2) -> None:
 
 
 async def test_no_handlers(real: tuple[Stores, dict[str, str]]) -> None:
-    """It says where handlers come from."""
+    """The error names the group of the entry points."""
     _refused("streamer_worker.handlers", real[1])
 
 
 async def test_broken_plugins(
     real: tuple[Stores, dict[str, str]], plugins: str, tmp_path: Path
 ) -> None:
-    """An import that fails and an action claimed twice: each named, all at once."""
+    """Import errors and actions that are claimed twice are all reported at once."""
     broken = plugin(tmp_path, "broken", "import nothing_of_that_name", 'x = "broken:x"')
     twice = plugin(tmp_path, "twice", SLOW_PLUGIN, 'wait = "twice:wait"')
     ended = command("run", PYTHONPATH=f"{plugins}:{broken}:{twice}", **real[1])
@@ -63,11 +63,11 @@ async def test_a_wrong_environment(
     expected: str,
     code: int,
 ) -> None:
-    """The message names what is wrong; the code tells the call's fault from the work's."""
+    """The message names the fault. The exit code is 2 for wrong input, and 1 for failed calls."""
     _refused(expected, real[1] | {"PYTHONPATH": plugins} | fault, code=code)
 
 
 async def test_a_port_in_use(real: tuple[Stores, dict[str, str]], plugins: str) -> None:
-    """The store's own port is taken, surely."""
+    """The error suggests another port. The engine of the test holds this one."""
     port = real[1]["STREAMER_ENDPOINT_URL"].rpartition(":")[2]
     _refused("choose another", real[1] | {"PYTHONPATH": plugins, "STREAMER_HTTP_PORT": port})

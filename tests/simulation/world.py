@@ -21,7 +21,6 @@ from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
 from streamer_worker import RetryLater, RetryPolicy, handler
-from streamer_worker.app import app_on
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import (
@@ -31,6 +30,7 @@ from streamer_worker.settings import (
     ReaperSettings,
     Settings,
 )
+from streamer_worker.wiring import app_on
 from unit.worker.harness import LoopClock
 
 RESTART = 1.0

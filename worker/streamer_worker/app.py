@@ -1,102 +1,80 @@
-"""The only place where a worker's objects are built."""
+"""A worker: it runs one incarnation after another, until shutdown."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from streamer_store import (
-    Clock,
-    Difference,
-    StoreError,
-    Stores,
-    SystemClock,
-    Undecodable,
-    open_stores,
-)
+from streamer_store import Difference, StoreError
 from streamer_store.errors import ungrouped
 from streamer_worker.concurrency.shutdown import Shutdown, then_cancel
 from streamer_worker.errors import StartError, TablesError
-from streamer_worker.events import (
-    Events,
-    ItemUndecodable,
-    Listener,
-    StepFailed,
-    TableMismatch,
-    WorkerStarted,
-    WorkerStopped,
-)
+from streamer_worker.events import Events, StepFailed, TableMismatch, WorkerStarted, WorkerStopped
 from streamer_worker.execution.invoker import Caller
-from streamer_worker.execution.lifespans import CANCELLING, LEAVING, Lifespans
+from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.processes.pool import Processes
-from streamer_worker.fleet.heartbeat_thread import heartbeat_on_loop, heartbeat_on_thread
-from streamer_worker.fleet.loop_watchdog import EndProcess, InterpreterWatchdog, with_report
-from streamer_worker.handlers.registry import Registry
-from streamer_worker.incarnation import LIFE_SECONDS, Dependencies, Incarnation
+from streamer_worker.incarnation import Dependencies, Incarnation
 from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.http_server import http_server
 from streamer_worker.monitoring.metrics import Metrics
-from streamer_worker.monitoring.systemd import Systemd
 from streamer_worker.push.announcer import Announcer
-from streamer_worker.push.apigateway import open_poster
-from streamer_worker.push.push_thread import (
-    ENDS_WITHIN,
-    FLUSH,
-    PushOpener,
-    push_off,
-    push_on_thread,
-)
 from streamer_worker.retry import backoff
-from streamer_worker.settings import Settings
 
 Result = TypeVar("Result")
 
-_SPARE_CONNECTIONS = 10
-# The longest end of a worker, beside its drain_timeout, cancel_grace and exit_timeout.
-LAST_SECONDS = LIFE_SECONDS + LEAVING + CANCELLING + FLUSH + ENDS_WITHIN
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+# Pauses before the row of a later incarnation is written again, in seconds.
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
 
 
 class App:
-    """A worker, through all its incarnations: `run` it once, `stop` it from anywhere in its
-    loop. `leave` ends the process when handlers run on that nothing can end.
+    """A worker, through all its incarnations. `run` may be called once.
+
+    `leave` is called at the end if handlers still run that did not end after their cancellation.
+    It ends the process.
     """
 
     def __init__(
-        self, parts: Dependencies, *, metrics: Metrics, health: Health, leave: Callable[[], object]
+        self,
+        dependencies: Dependencies,
+        *,
+        metrics: Metrics,
+        health: Health,
+        leave: Callable[[], object],
     ) -> None:
-        self._parts = parts
+        self._dependencies = dependencies
         self._metrics = metrics
         self._health = health
         self._leave = leave
         self._shutdown = Shutdown()
-        self._lives: list[Incarnation] = []
-        self._threads = anyio.CapacityLimiter(parts.settings.handler.threads)
-        self._begun = False
-        self.stores = parts.stores
+        # The current one is the last. Earlier ones are kept while their handlers still run.
+        self._incarnations: list[Incarnation] = []
+        self._threads = anyio.CapacityLimiter(dependencies.settings.handler.threads)
+        self._started = False
+        self.stores = dependencies.stores
 
     @property
     def stopping(self) -> bool:
+        """Whether shutdown was requested."""
         return self._shutdown.requested.is_set()
 
     def stop(self) -> None:
-        """Drain and end; asked again, wait for no handler."""
+        """Drain and end. A second call skips waiting for handlers.
+
+        Call it on the worker's event loop.
+        """
         self._shutdown.signal()
 
     async def run(self, *, task_status: TaskStatus[str | None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Work until stopped. Once polling, the status is started with the URL of /metrics.
+        """Work until stopped. `task_status` gets the URL of /metrics once the worker has its row.
 
         Raises StartError and StoreError before any work is done, and LifespanError after it.
         """
-        http = self._parts.settings.http
+        http = self._dependencies.settings.http
         with (
             ungrouped(StartError),
             http_server(http, self._metrics.registry, self._health, self._events) as metrics_url,
@@ -104,76 +82,80 @@ class App:
             differences = await self._unless_stopped(self.stores.check_tables)
             if differences is None:
                 return
-            self._judge(differences)
+            self._check(differences)
 
-            def started(worker_id: str) -> None:
-                self._tell_started(worker_id, metrics_url)
-                if not self._begun:
-                    self._begun = True
+            def on_started(worker_id: str) -> None:
+                self._emit_started(worker_id, metrics_url)
+                if not self._started:
+                    self._started = True
                     task_status.started(metrics_url)
 
             async with anyio.create_task_group() as handlers:
                 try:
-                    await self._equipped(handlers, started)
+                    await self._run_all(handlers, on_started)
                 finally:
-                    if any(life.has_stuck for life in self._lives):
+                    if any(incarnation.has_stuck for incarnation in self._incarnations):
                         self._leave()
                 handlers.cancel_scope.cancel()
 
-    async def _equipped(self, handlers: TaskGroup, started: Callable[[str], None]) -> None:
-        """Open what handlers need beside the stores, and work through all incarnations."""
-        parts = self._parts
-        rules = parts.settings.handler
+    async def _run_all(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> None:
+        """Open push, processes and lifespans, and run incarnations until shutdown."""
+        dependencies = self._dependencies
+        settings = dependencies.settings
         lifespans = Lifespans(
-            on_failed=self._shutdown.request, abandon=self._leave, events=parts.events
+            on_failed=self._shutdown.request, abandon=self._leave, events=self._events
         )
         async with (
-            parts.push() as push,
+            dependencies.push() as push,
             Processes(
-                limit=rules.processes,
-                log=parts.settings.log,
-                events=parts.events,
-                grace=rules.cancel_grace / 2,
+                limit=settings.handler.processes,
+                log=settings.log,
+                events=self._events,
+                grace=settings.handler.cancel_grace / 2,
             ) as processes,
-            lifespans.open(parts.registry.values(), unless=self._shutdown.requested) as states,
+            lifespans.open(
+                dependencies.registry.values(), unless=self._shutdown.requested
+            ) as states,
         ):
             if states is None:
                 return
             caller = Caller(threads=self._threads, processes=processes, states=states)
-            announcer = Announcer(push=push, clock=parts.clock)
-            while await self._live(caller, announcer, handlers, started):
+            announcer = Announcer(push=push, clock=dependencies.clock)
+            while await self._run_one(caller, announcer, handlers, on_started):
                 pass
-            self._events.emit(WorkerStopped(worker_id=self._lives[-1].worker_id))
+            self._events.emit(WorkerStopped(worker_id=self._incarnations[-1].worker_id))
 
     @property
     def _events(self) -> Events:
-        return self._parts.events
+        return self._dependencies.events
 
-    async def _live(
+    async def _run_one(
         self,
         caller: Caller,
         announcer: Announcer,
         handlers: TaskGroup,
-        started: Callable[[str], None],
+        on_started: Callable[[str], None],
     ) -> bool:
-        """Run one incarnation; return whether another shall follow.
+        """Run one incarnation; return whether it was fenced, so that another must follow.
 
-        Only the first may fail to begin: later ones wait until the table takes their row.
+        Raises StoreError if the row of the first incarnation cannot be registered. For later
+        ones the registration is repeated until it succeeds or shutdown is requested.
         """
-        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._parts.rng)
-        first = not self._lives
+        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._dependencies.rng)
+        first = not self._incarnations
         while True:
-            life = Incarnation(
-                self._parts,
+            incarnation = Incarnation(
+                self._dependencies,
                 self._shutdown,
                 caller=caller,
                 announcer=announcer,
                 lost_threads=self._lost_threads,
             )
-            self._lives = [each for each in self._lives if each.has_stuck] + [life]
+            with_stuck = [earlier for earlier in self._incarnations if earlier.has_stuck]
+            self._incarnations = [*with_stuck, incarnation]
             try:
                 with ungrouped():
-                    fenced = await life.run(handlers, started)
+                    fenced = await incarnation.run(handlers, on_started)
             except StoreError as error:
                 if first:
                     raise
@@ -185,10 +167,11 @@ class App:
             return fenced and not self.stopping
 
     def _lost_threads(self) -> int:
-        return sum(life.stuck_threads for life in self._lives[:-1])
+        """Return the number of threads that handlers of earlier incarnations still hold."""
+        return sum(earlier.stuck_threads for earlier in self._incarnations[:-1])
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
-        """Do the work and return its result; None when we were stopped before it was done."""
+        """Do the work and return its result, or None if shutdown was requested before its end."""
         result = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(then_cancel, self._shutdown.requested, tasks.cancel_scope)
@@ -196,157 +179,20 @@ class App:
             tasks.cancel_scope.cancel()
         return result
 
-    def _judge(self, differences: list[Difference]) -> None:
-        faults = [str(each) for each in differences if each.blocking]
+    def _check(self, differences: list[Difference]) -> None:
+        """Raise TablesError for blocking differences, and emit an event for each other one."""
+        faults = [str(difference) for difference in differences if difference.blocking]
         if faults:
-            raise TablesError("the tables are not as the worker needs them:", faults)
-        for each in differences:
-            self._events.emit(TableMismatch(table=each.table, text=each.text))
+            raise TablesError("the worker cannot work with these tables:", faults)
+        for difference in differences:
+            self._events.emit(TableMismatch(table=difference.table, text=difference.text))
 
-    def _tell_started(self, worker_id: str, metrics_url: str | None) -> None:
+    def _emit_started(self, worker_id: str, metrics_url: str | None) -> None:
         self._events.emit(
             WorkerStarted(
                 worker_id=worker_id,
-                actions=tuple(sorted(self._parts.registry)),
-                concurrency=self._parts.settings.concurrency,
+                actions=tuple(sorted(self._dependencies.registry)),
+                concurrency=self._dependencies.settings.concurrency,
                 metrics_url=metrics_url,
             )
         )
-
-
-@asynccontextmanager
-async def open_app(
-    settings: Settings,
-    registry: Registry,
-    listeners: Iterable[Listener] = (),
-    *,
-    end: EndProcess,
-    leave: Callable[[], object],
-    watchdog: InterpreterWatchdog | None = None,
-) -> AsyncIterator[App]:
-    """Build a worker on DynamoDB, its clients open for as long as the context.
-
-    `end` ends the process at once, for a reason; `leave` ends it when the work is done but
-    handlers run on; `watchdog` ends it if an extension holds the interpreter's lock.
-    """
-    clock = SystemClock()
-    rng = random.SystemRandom()
-    metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
-    health = Health(settings=settings, clock=clock)
-    systemd = Systemd(health=health, ends_within=longest_end(settings))
-    events = Events(metrics, health, systemd, *listeners)
-
-    def report(error: Undecodable) -> None:
-        events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
-
-    opened = partial(
-        open_stores,
-        **store_arguments(settings),
-        clock=clock,
-        rng=rng,
-        report=report,
-        observe=events.emit,
-    )
-    beat = settings.presence.heartbeat
-    heartbeat_runner = heartbeat_on_thread(
-        # A beat that is not answered soon is better tried again by the next one.
-        open_stores=partial(
-            opened,
-            max_connections=4,
-            connect_timeout=beat / 2,
-            read_timeout=beat / 2,
-            attempts=2,
-            call_timeout=beat,
-        ),
-        settings=settings.presence,
-        events=events,
-        clock=clock,
-        rng=rng,
-        cpu=time.process_time,
-        end_process=with_report(events, end),
-        watchdog=watchdog,
-    )
-    push: PushOpener = push_off
-    if settings.push == "apigateway":
-        rules = settings.notifier
-        push = push_on_thread(
-            open_stores=partial(opened, max_connections=_SPARE_CONNECTIONS),
-            open_post=partial(
-                open_poster,
-                region=settings.region,
-                seconds=rules.timeout,
-                max_concurrent_posts=rules.max_concurrent_posts,
-            ),
-            settings=rules,
-            events=events,
-            clock=clock,
-            rng=rng,
-        )
-    async with opened(max_connections=settings.concurrency + _SPARE_CONNECTIONS) as stores:
-        parts = Dependencies(
-            settings=settings,
-            stores=stores,
-            registry=registry,
-            heartbeat_runner=heartbeat_runner,
-            push=push,
-            events=events,
-            clock=clock,
-            rng=rng,
-        )
-        with systemd:
-            yield App(parts, metrics=metrics, health=health, leave=leave)
-
-
-def longest_end(settings: Settings) -> float:
-    """Return the seconds that a worker may take from being told to stop until it is gone."""
-    own = settings.drain_timeout + settings.handler.cancel_grace + settings.exit_timeout
-    return own + LAST_SECONDS
-
-
-def app_on(
-    stores: Stores,
-    *,
-    settings: Settings,
-    registry: Registry,
-    push: PushOpener,
-    listeners: Iterable[Listener] = (),
-    leave: Callable[[], object] = int,
-    clock: Clock,
-    rng: random.Random,
-    cpu: Callable[[], float] = float,
-) -> App:
-    """Build a worker on these stores, its pulse on its own loop: for tests, and in memory.
-
-    `cpu` gives the seconds of CPU that the worker has used: without it, none.
-    """
-    metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
-    health = Health(settings=settings, clock=clock)
-    events = Events(metrics, health, *listeners)
-    heartbeat_runner = heartbeat_on_loop(
-        workers=stores.workers,
-        settings=settings.presence,
-        events=events,
-        clock=clock,
-        rng=rng,
-        cpu=cpu,
-    )
-    parts = Dependencies(
-        settings=settings,
-        stores=stores,
-        registry=registry,
-        heartbeat_runner=heartbeat_runner,
-        push=push,
-        events=events,
-        clock=clock,
-        rng=rng,
-    )
-    return App(parts, metrics=metrics, health=health, leave=leave)
-
-
-def store_arguments(settings: Settings) -> dict[str, Any]:
-    """Return what `open_stores` is told of these settings."""
-    return {
-        "endpoint_url": settings.endpoint_url,
-        "region": settings.region,
-        "prefix": settings.table_prefix,
-    }

@@ -1,4 +1,4 @@
-"""One incarnation of a worker: from the writing of its row to the last write."""
+"""One incarnation of a worker: from registering its row to its last write."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -45,16 +46,17 @@ from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.push_thread import PushOpener
 from streamer_worker.settings import Settings
 
-_LAST_CLAIMS = 5.0
-_LAST_WRITES = 8.0
-_LAST_ENDS = 1.0
-# The longest end of a life, beside its drain_timeout and its handlers' cancel_grace.
-LIFE_SECONDS = _LAST_CLAIMS + _LAST_WRITES + _LAST_ENDS + REMOVE_TIMEOUT
+# Limits on the steps of the end, in seconds.
+_CLAIM_TIMEOUT: Final = 5.0
+_WRITE_TIMEOUT: Final = 8.0
+_SETTLE_MARGIN: Final = 1.0
+# The longest end of an incarnation, without drain_timeout and cancel_grace, in seconds.
+MAX_END_SECONDS: Final = _CLAIM_TIMEOUT + _WRITE_TIMEOUT + _SETTLE_MARGIN + REMOVE_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """What every incarnation of a worker is built from."""
+    """The objects that all incarnations of a worker share. `push` opens the push service."""
 
     settings: Settings
     stores: Stores
@@ -67,216 +69,218 @@ class Dependencies:
 
 
 class Incarnation:
-    """Runs once. What its row tells reaches it through the methods of Orders. `caller` has the
-    process's threads; `lost_threads` counts those that other lives have left in it.
+    """Polls, runs requests and rescues under one worker id. `run` may be called once.
+
+    It is the HeartbeatListener of its own heartbeat, which calls it on the worker's event loop.
+    `caller` has the threads for handlers, which all incarnations share. `lost_threads` returns
+    the number of those that handlers of earlier incarnations still hold.
     """
 
     def __init__(
         self,
-        parts: Dependencies,
-        stop: Shutdown,
+        dependencies: Dependencies,
+        shutdown: Shutdown,
         *,
         caller: Caller,
         announcer: Announcer,
         lost_threads: Callable[[], int],
     ) -> None:
-        started = parts.clock.now()
-        self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(parts.rng)[:13]}"
-        self._parts = parts
-        self._settings = parts.settings
-        self._events = parts.events
-        self._shutdown = stop
+        settings, stores = dependencies.settings, dependencies.stores
+        events, clock, rng = dependencies.events, dependencies.clock, dependencies.rng
+        started = clock.now()
+        self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(rng)[:13]}"
+        self._dependencies = dependencies
+        self._settings = settings
+        self._events = events
+        self._shutdown = shutdown
         self._row = self._make_row(started)
         self._view = FleetView(live=(self._row,))
-        self._looked = anyio.Event()
+        self._view_changed = anyio.Event()
         self._fenced = anyio.Event()
         self._draining = False
-        self._last_heartbeat = parts.clock.steady()
-        self._slots = Slots(parts.settings.concurrency, events=parts.events)
+        self._last_heartbeat = clock.steady()
+        self._slots = Slots(settings.concurrency, events=events)
         probation = Probation(
-            free_from=parts.clock.steady() + parts.settings.rescue.min_worker_age,
-            clock=parts.clock,
+            free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
         )
         self._limits = Limits(
-            registry=parts.registry,
+            registry=dependencies.registry,
             slots=self._slots,
             probation=probation,
-            settings=parts.settings,
+            settings=settings,
             lost_threads=lost_threads,
         )
         self._settler = Settler(
-            requests=parts.stores.requests,
-            announcer=announcer,
-            events=parts.events,
-            rng=parts.rng,
+            requests=stores.requests, announcer=announcer, events=events, rng=rng
         )
         self._dispatcher = Dispatcher(
-            registry=parts.registry,
-            requests=parts.stores.requests,
+            registry=dependencies.registry,
+            requests=stores.requests,
             settler=self._settler,
             slots=self._slots,
             caller=caller,
             announcer=announcer,
-            settings=parts.settings.handler,
-            max_rescues=parts.settings.rescue.max_rescues,
-            events=parts.events,
-            clock=parts.clock,
-            rng=parts.rng,
+            settings=settings.handler,
+            max_rescues=settings.rescue.max_rescues,
+            events=events,
+            clock=clock,
+            rng=rng,
         )
-        self._seen_requests = SeenRequests(clock=parts.clock)
+        self._seen_requests = SeenRequests(clock=clock)
         self._claimer = Claimer(
             worker_id=self.worker_id,
-            requests=parts.stores.requests,
+            requests=stores.requests,
             slots=self._slots,
             seen_requests=self._seen_requests,
             probation=probation,
             announcer=announcer,
-            events=parts.events,
-            clock=parts.clock,
-            rng=parts.rng,
+            events=events,
+            clock=clock,
+            rng=rng,
         )
         self._rescuer = Rescuer(
             worker_id=self.worker_id,
-            stores=parts.stores,
+            stores=stores,
             claimer=self._claimer,
             announcer=announcer,
             slots=self._slots,
-            settings=parts.settings,
-            events=parts.events,
-            clock=parts.clock,
+            settings=settings,
+            events=events,
+            clock=clock,
         )
 
     def on_heartbeat(self, began: float) -> None:
+        """Note a heartbeat that succeeded, and began at this time of the steady clock."""
         self._last_heartbeat = began
 
     def on_fleet_view(self, view: FleetView) -> None:
+        """Replace the view of the fleet, and start a rescue sweep."""
         self._view = view
-        looked, self._looked = self._looked, anyio.Event()
-        looked.set()
+        changed, self._view_changed = self._view_changed, anyio.Event()
+        changed.set()
 
     def cancel(self, versions: frozenset[str]) -> None:
+        """Cancel the handlers of the claims that have these versions."""
         self._dispatcher.cancel(versions)
 
     def drain(self) -> None:
+        """Request the shutdown of the whole worker, not of this incarnation alone."""
         self._shutdown.request()
 
     def fence(self, reason: str, *, paused: bool) -> None:
+        """Stop claiming and interrupt all handlers. `paused`: the process was suspended."""
         if self._fenced.is_set():
             return
         self._fenced.set()
         self._events.emit(
             WorkerFenced(
-                worker_id=self.worker_id,
-                reason=reason,
-                in_flight=self._slots.used,
-                paused=paused,
+                worker_id=self.worker_id, reason=reason, in_flight=self._slots.used, paused=paused
             )
         )
         self._dispatcher.end(Interruption.PAUSED if paused else Interruption.FENCED)
 
     @property
     def has_stuck(self) -> bool:
-        """Whether handlers run on that did not end when they were told to."""
+        """Whether handlers still run that did not end after their cancellation."""
         return bool(self._dispatcher.stuck)
 
     @property
     def stuck_threads(self) -> int:
-        return sum(each.handler.in_thread for each in self._dispatcher.stuck)
+        """The number of those handlers that run in threads."""
+        return sum(attempt.handler.in_thread for attempt in self._dispatcher.stuck)
 
-    async def run(self, handlers: TaskGroup, started: Callable[[str], None]) -> bool:
-        """Work until stopped or fenced, with `handlers` as the tasks of the claims; return
-        whether it was fenced. `started` is told the worker's id when it has its row.
+    async def run(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> bool:
+        """Work until shutdown is requested or the worker is fenced; return whether it was fenced.
 
-        Raises what the store raises when the row cannot be written.
+        Tasks that run claimed requests are started in `handlers`. `on_started` is called with
+        the worker id once the row is registered. Raises StoreError if it cannot be registered.
         """
-        async with self._parts.heartbeat_runner(self._row, self._worker_status, self) as remove_row:
+        heartbeat = self._dependencies.heartbeat_runner(self._row, self._worker_status, self)
+        async with heartbeat as remove_row:
             try:
-                await self._work(handlers, started)
+                await self._serve(handlers, on_started)
                 if not self._fenced.is_set():
-                    await self._let_finish()
+                    await self._wait_for_handlers()
             finally:
-                # Also when we are cancelled: the last writes must not take their hour.
+                # Shielded, because requests must be settled even if this task was cancelled.
                 with anyio.CancelScope(shield=True):
                     await self._end(remove_row)
         return self._fenced.is_set()
 
-    async def _work(self, handlers: TaskGroup, started: Callable[[str], None]) -> None:
+    async def _serve(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> None:
+        """Run all loops until shutdown is requested or the worker is fenced."""
         send, receive = anyio.create_memory_object_stream[Assignment](math.inf)
         handlers.start_soon(self._dispatcher.run, receive, handlers)
         with send:
             async with anyio.create_task_group() as loops:
                 self._start_loops(loops, send)
-                started(self.worker_id)
+                on_started(self.worker_id)
                 try:
                     await first_of(self._shutdown.requested, self._fenced)
                 finally:
                     self._draining = True
                     self._dispatcher.drain()
-                    self._claimer.tighten(_LAST_CLAIMS)
+                    self._claimer.tighten(_CLAIM_TIMEOUT)
                 loops.cancel_scope.cancel()
 
-    def _start_loops(
-        self, tasks: TaskGroup, assignments: MemoryObjectSendStream[Assignment]
-    ) -> None:
-        parts = self._parts
+    def _start_loops(self, tasks: TaskGroup, send: MemoryObjectSendStream[Assignment]) -> None:
+        dependencies = self._dependencies
         poller = Poller(
             worker_id=self.worker_id,
-            requests=parts.stores.requests,
-            claim_all=partial(self._claimer.claim_all, hand_over=assignments.send_nowait),
+            requests=dependencies.stores.requests,
+            claim_all=partial(self._claimer.claim_all, hand_over=send.send_nowait),
             seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,
             fleet=lambda: self._view,
             lease_is_safe=self._lease_is_safe,
             settings=self._settings.poll,
-            events=parts.events,
-            clock=parts.clock,
-            rng=parts.rng,
+            events=dependencies.events,
+            clock=dependencies.clock,
+            rng=dependencies.rng,
         )
-        every = partial(run_every, events=parts.events, rng=parts.rng)
+        every = partial(run_every, events=dependencies.events, rng=dependencies.rng)
         tasks.start_soon(partial(every, poller.pause, poller.step, name="poll"))
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(
-                connections=parts.stores.connections,
+                connections=dependencies.stores.connections,
                 settings=self._settings.reaper,
                 leads=lambda: self._view.leads,
-                events=parts.events,
-                clock=parts.clock,
+                events=dependencies.events,
+                clock=dependencies.clock,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
         depth = DepthGauge(
-            requests=parts.stores.requests,
+            requests=dependencies.stores.requests,
             settings=self._settings.depth,
             leads=lambda: self._view.leads,
-            events=parts.events,
-            clock=parts.clock,
+            events=dependencies.events,
+            clock=dependencies.clock,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
         unhandled = UnhandledGauge(
-            requests=parts.stores.requests,
+            requests=dependencies.stores.requests,
             seen_requests=self._seen_requests,
             fleet=lambda: self._view,
             settings=self._settings.depth,
-            events=parts.events,
-            clock=parts.clock,
+            events=dependencies.events,
+            clock=dependencies.clock,
         )
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
 
     def _lease_is_safe(self) -> bool:
-        """Whether the others are sure to see us alive for a while yet."""
-        age = self._parts.clock.steady() - self._last_heartbeat
+        """Return whether the last heartbeat is younger than half of the lease."""
+        age = self._dependencies.clock.steady() - self._last_heartbeat
         return age < self._settings.presence.lease / 2
 
     async def _rescue(self) -> RescueCounts:
-        """Sweep after each look at the fleet, while our own beats succeed."""
-        await self._looked.wait()
-        if not self._lease_is_safe():
-            return RescueCounts()
-        return await self._rescuer.step(self._view)
+        """Wait for the next view of the fleet. Then sweep, if our own lease is safe."""
+        await self._view_changed.wait()
+        return await self._rescuer.step(self._view) if self._lease_is_safe() else RescueCounts()
 
-    async def _let_finish(self) -> None:
-        """Let handlers finish for a while."""
+    async def _wait_for_handlers(self) -> None:
+        """Wait for all handlers, up to `drain_timeout`, a forced shutdown or a fence."""
         self._events.emit(WorkerDraining(worker_id=self.worker_id, in_flight=self._slots.held))
         with anyio.move_on_after(self._settings.drain_timeout):
             async with anyio.create_task_group() as waiting:
@@ -286,23 +290,24 @@ class Incarnation:
                 waiting.cancel_scope.cancel()
 
     async def _end(self, remove_row: RemoveRow) -> None:
-        """Interrupt what still runs, write what became of it, and go."""
-        latest = self._settings.handler.cancel_grace + _LAST_WRITES
-        self._settler.tighten(latest)
+        """Interrupt the handlers that still run, settle their requests and remove the row."""
+        seconds = self._settings.handler.cancel_grace + _WRITE_TIMEOUT
+        self._settler.tighten(seconds)
         fenced = self._fenced.is_set()
         self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
-        with anyio.move_on_after(latest + _LAST_ENDS):
-            async with anyio.create_task_group() as last:
-                last.start_soon(self._give_back)
+        with anyio.move_on_after(seconds + _SETTLE_MARGIN):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._release_claims)
                 await self._slots.wait_settled()
         if self._slots.held:
-            return  # others rescue it: for that the row must be there, or be nobody's
-        # Where this fails nobody renews the row, nothing bears its id, and the leader buries it.
+            return  # the row remains, so that other workers see it expire and rescue the requests
+        # If the removal fails the lease expires, and the leader removes the row.
         with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVE_TIMEOUT):
             await remove_row()
 
-    async def _give_back(self) -> None:
-        with suppress(StoreError), ungrouped():  # what stays is rescued
+    async def _release_claims(self) -> None:
+        """Release the claims whose writes had no answer. Other workers rescue the remaining."""
+        with suppress(StoreError), ungrouped():
             await self._claimer.release_all_unanswered()
 
     def _worker_status(self) -> WorkerStatus:
@@ -317,6 +322,6 @@ class Incarnation:
             host=socket.gethostname(),
             pid=os.getpid(),
             release=package_version("streamer-worker"),
-            actions=frozenset(self._parts.registry),
+            actions=frozenset(self._dependencies.registry),
             concurrency=self._settings.concurrency,
         )

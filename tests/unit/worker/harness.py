@@ -28,7 +28,7 @@ from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Table
 from streamer_store.stores import stores_over
 from streamer_store.values import Item
-from streamer_worker.app import App, app_on
+from streamer_worker.app import App
 from streamer_worker.events import Event, Events, ItemUndecodable
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware, handler
@@ -36,6 +36,7 @@ from streamer_worker.handlers.registry import registry
 from streamer_worker.push.messages import Message
 from streamer_worker.push.push_thread import Push, PushOpener
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
+from streamer_worker.wiring import app_on
 from support import START
 
 PATIENCE = 20.0

@@ -1,4 +1,4 @@
-"""A whole worker over stores in memory."""
+"""A whole worker on stores in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from streamer_store import (
 )
 from streamer_store.schema import REQUESTS
 from streamer_worker import Context, handler
-from streamer_worker.app import open_app, store_arguments
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import (
     ConnectionsReaped,
@@ -37,6 +36,7 @@ from streamer_worker.events import (
     WorkerStopped,
 )
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
+from streamer_worker.wiring import open_app, store_arguments
 from unit.worker.harness import Recorder, Waiting, World, echo, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -47,8 +47,8 @@ async def statuses(world: World, requests: Iterable[AsyncRequest]) -> set[Reques
     return {each.status for each in found.values()}
 
 
-async def test_a_whole_life(world: World) -> None:
-    """Requests that wait, and those that come later, end as their handlers say."""
+async def test_requests_run_to_their_ends(world: World) -> None:
+    """Requests that waited before the start, and later ones, end as their handlers decide."""
 
     @handler("steps")
     async def steps(_payload: dict[str, Any], ctx: Context) -> dict[str, int]:
@@ -74,7 +74,7 @@ async def test_a_whole_life(world: World) -> None:
 
 
 async def test_many_requests_run_within_the_concurrency(world: World) -> None:
-    """All are done, never more at once than there are slots."""
+    """60 requests complete with 4 slots, and never more than 4 run at once."""
     requests = [await world.enqueue() for _ in range(60)]
     async with running(world.app([echo], concurrency=4)):
         await world.recorder.wait_for(RequestFinished, 60)
@@ -83,8 +83,8 @@ async def test_many_requests_run_within_the_concurrency(world: World) -> None:
     assert (max(used), used[-1]) == (4, 0)
 
 
-async def test_a_life_is_told(world: World) -> None:
-    """Started with its actions, draining, stopped: under one worker id, and in this order."""
+async def test_start_drain_and_stop_are_events(world: World) -> None:
+    """WorkerStarted, WorkerDraining and WorkerStopped have one worker id, in this order."""
     async with running(world.app([echo])):
         pass
     started, draining, stopped = [
@@ -100,7 +100,7 @@ async def test_a_life_is_told(world: World) -> None:
 
 
 async def test_worker_ids_begin_with_the_time_and_differ(world: World) -> None:
-    """Each incarnation has its own; it is never configured."""
+    """Two incarnations have different ids, which begin with their start time."""
     for _ in range(2):
         async with running(world.app()):
             pass
@@ -110,7 +110,7 @@ async def test_worker_ids_begin_with_the_time_and_differ(world: World) -> None:
 
 
 async def test_a_running_request_names_its_worker(world: World) -> None:
-    """The claim bears the worker's id."""
+    """A claimed request has the worker's id."""
     waiting = Waiting()
     app = world.app([waiting.handler])
     request = await world.enqueue("wait")
@@ -136,8 +136,8 @@ async def silent_connection(world: World, name: str) -> None:
 
 
 @pytest.mark.parametrize(("dry_run", "left"), [(False, 0), (True, 1)])
-async def test_silent_connections_are_reaped(world: World, *, dry_run: bool, left: int) -> None:
-    """From the start on, beside the work; a dry run only counts."""
+async def test_stale_connections_are_deleted(world: World, *, dry_run: bool, left: int) -> None:
+    """The first sweep runs at the start. A dry run only counts."""
     await silent_connection(world, "old")
     async with running(world.app(reaper=ReaperSettings(dry_run=dry_run))):
         (told,) = await world.recorder.wait_for(ConnectionsReaped)
@@ -146,8 +146,8 @@ async def test_silent_connections_are_reaped(world: World, *, dry_run: bool, lef
 
 
 @virtual_time
-async def test_reaping_comes_again_after_its_interval(world: World) -> None:
-    """Hours pass, and what went silent meanwhile is found."""
+async def test_the_reaper_runs_again_after_its_interval(world: World) -> None:
+    """A connection that became stale meanwhile is deleted by the second sweep."""
     rarely = PollSettings(min_interval=60.0, max_interval=60.0)
     async with running(world.app(reaper=ReaperSettings(interval=600.0), poll=rarely)):
         await world.recorder.wait_for(ConnectionsReaped)
@@ -158,8 +158,8 @@ async def test_reaping_comes_again_after_its_interval(world: World) -> None:
     assert await world.stores.connections.list_by_user("u") == []
 
 
-async def test_without_the_reaper_connections_are_not_looked_at(world: World) -> None:
-    """Off means off."""
+async def test_a_disabled_reaper_does_not_run(world: World) -> None:
+    """With reaper.enabled = false no connections are deleted."""
     await silent_connection(world, "old")
     await world.enqueue()
     async with running(world.app([echo], reaper=ReaperSettings(enabled=False))):
@@ -169,7 +169,7 @@ async def test_without_the_reaper_connections_are_not_looked_at(world: World) ->
 
 @virtual_time
 async def test_an_outage_of_the_table_does_not_end_the_worker(world: World) -> None:
-    """Loops fail, are told, and take the work up again."""
+    """Loops emit StepFailed during the outage, and continue after it."""
     app = world.app([echo], reaper=ReaperSettings())
     async with running(app):
         world.engine.fail("query", times=10)
@@ -181,7 +181,7 @@ async def test_an_outage_of_the_table_does_not_end_the_worker(world: World) -> N
 
 
 async def test_metrics_can_be_read_while_it_works(world: World) -> None:
-    """At the URL that is told; finished requests and slots are there."""
+    """The URL in WorkerStarted serves the counters of finished requests and slots."""
     await world.enqueue()
     app = world.app([echo], http=HttpSettings(host="127.0.0.1", port=0))
     async with running(app) as url:
@@ -197,7 +197,7 @@ async def test_metrics_can_be_read_while_it_works(world: World) -> None:
 
 
 async def test_slots_are_on_the_page_before_the_first_request(world: World) -> None:
-    """An idle worker shows its free slots."""
+    """An idle worker shows its used slots as 0."""
     async with running(world.app(http=HttpSettings(host="127.0.0.1", port=0))) as url:
         assert url is not None
         with urlopen(url, timeout=5) as answer:  # noqa: S310, ASYNC210  our own, on a thread
@@ -205,7 +205,7 @@ async def test_slots_are_on_the_page_before_the_first_request(world: World) -> N
 
 
 async def test_wrong_tables_stop_the_start(world: World) -> None:
-    """All that is wrong is told, and nothing was run, served or told before."""
+    """TablesError lists every blocking difference, and no request is claimed."""
     request = await world.enqueue()
     world.engine.differences = [
         Difference("streamer_requests", "does not exist", blocking=True),
@@ -220,8 +220,8 @@ async def test_wrong_tables_stop_the_start(world: World) -> None:
     assert world.recorder.of(WorkerStarted) == []
 
 
-async def test_tables_that_are_only_different_are_told(world: World) -> None:
-    """Tables made elsewhere work; what they cost is a warning."""
+async def test_harmless_differences_of_tables_are_events(world: World) -> None:
+    """A difference that is not blocking emits TableMismatch, and the worker runs."""
     world.engine.differences = [Difference("streamer_requests", "costs more", blocking=False)]
     async with running(world.app([echo])):
         pass
@@ -231,7 +231,7 @@ async def test_tables_that_are_only_different_are_told(world: World) -> None:
 
 
 async def test_a_port_in_use_stops_the_start(world: World) -> None:
-    """Before any request is claimed."""
+    """StartError is raised before any request is claimed."""
     request = await world.enqueue()
     async with running(world.app(http=HttpSettings(host="127.0.0.1", port=0))) as url:
         assert url is not None
@@ -246,8 +246,8 @@ def unwanted(*arguments: Any) -> None:
     raise AssertionError(f"the process would be ended: {arguments}")
 
 
-async def test_what_the_stores_cannot_decode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`open_app` makes an event of each such item, for metrics and listeners."""
+async def test_undecodable_items_are_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`open_app` emits ItemUndecodable for each item that the stores report."""
     given: dict[str, Any] = {}
 
     @asynccontextmanager
@@ -255,7 +255,7 @@ async def test_what_the_stores_cannot_decode_is_told(monkeypatch: pytest.MonkeyP
         given.update(arguments)
         yield memory_stores()
 
-    monkeypatch.setattr("streamer_worker.app.open_stores", open_stores)
+    monkeypatch.setattr("streamer_worker.wiring.open_stores", open_stores)
     recorder = Recorder()
     opened = open_app(
         Settings(concurrency=50), {"echo": echo}, [recorder], end=unwanted, leave=unwanted
@@ -270,7 +270,7 @@ async def test_what_the_stores_cannot_decode_is_told(monkeypatch: pytest.MonkeyP
 
 @on_asyncio
 async def test_an_app_on_dynamodb_has_its_own_stores() -> None:
-    """`open_app` builds all from settings; listeners hear its events."""
+    """`open_app` opens stores with the table prefix of the settings."""
     settings = Settings(
         table_prefix="other_", endpoint_url="http://127.0.0.1:9", region="eu-west-1"
     )
@@ -278,8 +278,8 @@ async def test_an_app_on_dynamodb_has_its_own_stores() -> None:
         assert app.stores.engine.table_name(REQUESTS) == "other_requests"
 
 
-def test_what_the_stores_are_told_comes_from_the_settings() -> None:
-    """Endpoint, region and prefix."""
+def test_store_arguments_come_from_the_settings() -> None:
+    """They are the endpoint, the region and the prefix."""
     settings = Settings(table_prefix="p_", endpoint_url="http://x", region="r")
     assert store_arguments(settings) == {
         "endpoint_url": "http://x",

@@ -1,4 +1,4 @@
-"""How a worker ends."""
+"""How a worker shuts down."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_stop_lets_running_handlers_finish(world: World) -> None:
-    """Their results are stored, and no new work is taken meanwhile."""
+    """Their results are stored, and no new request is claimed meanwhile."""
     waiting = Waiting()
     request = await world.enqueue("wait")
     app = world.app([waiting.handler, echo])
@@ -50,7 +50,7 @@ async def test_stop_lets_running_handlers_finish(world: World) -> None:
 
 
 async def test_an_idle_worker_ends_at_once(world: World) -> None:
-    """It does not wait for the drain timeout when there is nothing to wait for."""
+    """It does not wait for the drain timeout if no handler runs."""
     app = world.app([echo], drain_timeout=3600.0)
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
@@ -60,7 +60,7 @@ async def test_an_idle_worker_ends_at_once(world: World) -> None:
 
 
 async def test_stopped_before_it_runs_it_ends_at_once(world: World) -> None:
-    """A signal that comes early is not forgotten."""
+    """`run` returns at once if `stop` was called before it."""
     request = await world.enqueue()
     app = world.app([echo])
     app.stop()
@@ -71,7 +71,7 @@ async def test_stopped_before_it_runs_it_ends_at_once(world: World) -> None:
 
 @virtual_time
 async def test_the_drain_timeout_releases_the_rest(world: World) -> None:
-    """What has not finished by then goes back unharmed; what has is stored."""
+    """After it, unfinished requests are PENDING again without a used attempt."""
     waiting = Waiting()
 
     @handler("slow")
@@ -95,8 +95,8 @@ async def test_the_drain_timeout_releases_the_rest(world: World) -> None:
 
 
 @virtual_time
-async def test_a_handler_that_breaks_at_the_end_of_the_drain_is_released(world: World) -> None:
-    """An error that our cancellation caused costs the request nothing."""
+async def test_a_handler_that_fails_on_cancellation_is_released(world: World) -> None:
+    """An exception that our cancellation caused does not use an attempt."""
 
     @handler("clumsy")
     async def clumsy(_payload: dict[str, Any], _ctx: Context) -> None:
@@ -115,7 +115,7 @@ async def test_a_handler_that_breaks_at_the_end_of_the_drain_is_released(world: 
 
 
 async def test_a_second_stop_skips_the_wait(world: World) -> None:
-    """Handlers are cancelled at once, and their requests released."""
+    """Handlers are cancelled at once, and their requests are released."""
     waiting = Waiting()
     request = await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=3600.0)
@@ -133,8 +133,8 @@ async def test_a_second_stop_skips_the_wait(world: World) -> None:
 
 
 @virtual_time
-async def test_a_signal_after_an_order_is_the_first(world: World) -> None:
-    """As when a supervisor stops what an operator has ordered to drain: handlers may finish."""
+async def test_a_signal_after_a_drain_request_is_the_first(world: World) -> None:
+    """A supervisor's signal after `drain` does not skip waiting for handlers."""
     waiting = Waiting()
     request = await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=3600.0)
@@ -151,8 +151,8 @@ async def test_a_signal_after_an_order_is_the_first(world: World) -> None:
 
 
 @virtual_time
-async def test_a_claim_without_an_answer_goes_back_at_the_end(world: World) -> None:
-    """It may have been won: a deploy costs no attempt, whatever the network does."""
+async def test_a_claim_without_an_answer_is_released_at_the_end(world: World) -> None:
+    """The claim may have succeeded, so it is released without a used attempt."""
     request = await world.enqueue(max_retries=0)
     fault = world.engine.hold("update", when=moves_to("PROCESSING"), lands=True)
     app = world.app([echo])
@@ -166,8 +166,8 @@ async def test_a_claim_without_an_answer_goes_back_at_the_end(world: World) -> N
 
 
 @pytest.mark.parametrize("stops", [1, 2])
-async def test_claims_under_way_are_given_back(world: World, stops: int) -> None:
-    """What was won after the stop is neither run nor lost, however hurried the end."""
+async def test_claims_under_way_are_released(world: World, stops: int) -> None:
+    """Requests that are claimed after the stop are released, even after a second stop."""
     requests = [await world.enqueue() for _ in range(20)]
     fault = world.engine.hold("update", when=moves_to("PROCESSING"), times=20)
     app = world.app([echo])
@@ -186,8 +186,8 @@ async def test_claims_under_way_are_given_back(world: World, stops: int) -> None
 
 
 @virtual_time
-async def test_an_outage_while_ending_is_waited_out_for_seconds(world: World) -> None:
-    """A short one loses nothing."""
+async def test_a_short_outage_during_the_end_loses_nothing(world: World) -> None:
+    """Failed writes are repeated for some seconds, and the request is released."""
     waiting = Waiting()
     request = await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=1.0)
@@ -201,8 +201,8 @@ async def test_an_outage_while_ending_is_waited_out_for_seconds(world: World) ->
 
 
 @virtual_time
-async def test_an_outage_while_ending_does_not_keep_the_worker(world: World) -> None:
-    """A long one ends with the worker; the request is then rescued by others."""
+async def test_a_long_outage_does_not_delay_the_end(world: World) -> None:
+    """The worker ends within 15 s, and leaves the request unsettled for a rescue."""
     waiting = Waiting()
     await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=1.0)
@@ -230,8 +230,8 @@ async def cancel_from_outside(world: World, app: App) -> None:
         scope.cancel()
 
 
-async def test_cancelled_from_outside_it_releases_what_runs(world: World) -> None:
-    """Whoever embeds a worker may end it by cancellation."""
+async def test_cancelling_run_releases_requests(world: World) -> None:
+    """A program that embeds a worker may end it by cancelling `run`."""
     waiting = Waiting()
     request = await world.enqueue("wait")
     await cancel_from_outside(world, world.app([waiting.handler]))
@@ -239,8 +239,8 @@ async def test_cancelled_from_outside_it_releases_what_runs(world: World) -> Non
 
 
 @virtual_time
-async def test_cancelled_from_outside_it_ends_in_seconds(world: World) -> None:
-    """Also while the table is away."""
+async def test_cancelling_run_ends_within_seconds(world: World) -> None:
+    """This holds during an outage of the table too."""
     waiting = Waiting()
     await world.enqueue("wait")
     world.engine.fail("update", when=moves_to("PENDING"), times=10**6)

@@ -1,4 +1,4 @@
-"""A worker that must take itself for dead starts anew under another id."""
+"""A fenced worker continues as a new incarnation with another id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from unit.worker.harness import Waiting, World, echo, running, virtual_time
 pytestmark = [pytest.mark.anyio, virtual_time]
 
 
-async def _fenced(world: World) -> str:
-    """Remove the worker's row, wait until it has noticed, and return its id."""
+async def _fence(world: World) -> str:
+    """Remove the worker's row, wait until the worker is fenced, and return its id."""
     (row,) = await world.stores.workers.list()
     await world.stores.workers.remove(row.worker_id)
     (told,) = await world.recorder.wait_for(WorkerFenced)
@@ -29,13 +29,13 @@ async def _fenced(world: World) -> str:
     return row.worker_id
 
 
-async def test_a_worker_whose_row_is_gone_starts_anew(world: World) -> None:
-    """It was cut off and idle: what it ran is released and runs again; both ids are logged."""
+async def test_a_worker_without_a_row_starts_a_new_incarnation(world: World) -> None:
+    """Its request is released and runs again. Both worker ids are in the events."""
     waiting = Waiting()
     async with running(world.app([waiting.handler, echo])):
         request = await world.enqueue("wait", max_retries=1)
         await world.recorder.wait_for(RequestStarted)
-        first = await _fenced(world)
+        first = await _fence(world)
         await world.recorder.wait_for(RequestStarted, 2)
         waiting.go.set()
         await world.recorder.wait_for(RequestFinished, 2)
@@ -50,27 +50,27 @@ async def test_a_worker_whose_row_is_gone_starts_anew(world: World) -> None:
     assert [each.worker_id for each in world.recorder.of(WorkerStopped)] == [started[1]]
 
 
-async def test_a_request_that_starves_its_worker_comes_to_an_end(world: World) -> None:
-    """Without retries it fails, with the code of a lost worker."""
+async def test_a_request_that_starves_its_worker_fails(world: World) -> None:
+    """Without retries it fails with WORKER_LOST."""
     waiting = Waiting()
     world.cpu = anyio.current_time
     async with running(world.app([waiting.handler])):
         request = await world.enqueue("wait", max_retries=0)
         await world.recorder.wait_for(RequestStarted)
-        await _fenced(world)
+        await _fence(world)
         await world.recorder.wait_for(RequestFinished)
     stored = await world.get(request)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
 
 
-async def test_a_worker_that_was_starved_suspects_its_requests(world: World) -> None:
-    """The loss is counted as a rescue, and no attempt is used, be it the last one."""
+async def test_starvation_counts_as_a_rescue(world: World) -> None:
+    """The loss is counted as a rescue, and no attempt is used, not even the last one."""
     waiting = Waiting()
     world.cpu = anyio.current_time
     async with running(world.app([waiting.handler])):
         request = await world.enqueue("wait", max_retries=1, retry_count=1)
         await world.recorder.wait_for(RequestStarted)
-        await _fenced(world)
+        await _fence(world)
         (finished,) = await world.recorder.wait_for(RequestFinished)
         stored = await world.get(request)
         waiting.go.set()
@@ -86,8 +86,8 @@ async def test_a_worker_that_was_starved_suspects_its_requests(world: World) -> 
     assert not told.paused
 
 
-async def test_what_was_rescued_meanwhile_is_not_written_to(world: World) -> None:
-    """The fence decides: another has had the request since."""
+async def test_a_rescued_request_is_not_written_by_the_fenced_worker(world: World) -> None:
+    """The outcome of the old claim is `claim_lost`, and the new claim is unchanged."""
     waiting = Waiting()
     async with running(world.app([waiting.handler])):
         request = await world.enqueue("wait", max_retries=5)
@@ -97,18 +97,18 @@ async def test_what_was_rescued_meanwhile_is_not_written_to(world: World) -> Non
         stolen = await world.stores.requests.claim(
             await world.candidate(request, RequestStatus.RETRYING), worker_id="other"
         )
-        await _fenced(world)
+        await _fence(world)
         (finished,) = await world.recorder.wait_for(RequestFinished)
         assert finished.outcome == "claim_lost"
         assert (await world.get(request)).version == stolen.version
 
 
-async def test_the_next_life_waits_until_the_table_takes_its_row(world: World) -> None:
-    """Each failure is told; it works again when the table is back."""
+async def test_the_next_incarnation_waits_for_the_table(world: World) -> None:
+    """Each failed registration emits StepFailed. The worker runs again after the outage."""
     async with running(world.app([echo])):
         await anyio.sleep(1)
         world.engine.fail("put", when=lambda put: put.table is WORKERS, times=3)
-        await _fenced(world)
+        await _fence(world)
         await world.recorder.wait_for(WorkerStarted, 2)
         await world.enqueue("echo")
         (finished,) = await world.recorder.wait_for(RequestFinished)
@@ -117,12 +117,12 @@ async def test_the_next_life_waits_until_the_table_takes_its_row(world: World) -
     assert failed.count("register") == 3
 
 
-async def test_a_stop_while_the_table_refuses_the_row_ends_it(world: World) -> None:
-    """There is nothing to wait for."""
+async def test_a_stop_during_registration_ends_the_worker(world: World) -> None:
+    """A worker that cannot register its row stops at once."""
     app = world.app([echo])
     with anyio.fail_after(60):
         async with running(app):
             await anyio.sleep(1)
             world.engine.fail("put", when=lambda put: put.table is WORKERS, times=10**6)
-            await _fenced(world)
+            await _fence(world)
             await world.recorder.wait_for(StepFailed)

@@ -21,18 +21,19 @@ from streamer_store.clock import new_id
 from streamer_store.dynamo.opening import found_credentials
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from streamer_worker.app import store_arguments
+from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
 from streamer_worker.cli.options import ConfigOption, JsonOption
-from streamer_worker.cli.output import say_in_style, tell_json
+from streamer_worker.cli.output import print_json, print_styled
 from streamer_worker.errors import StartError
-from streamer_worker.handlers.registry import GROUP, load_handlers
+from streamer_worker.handlers.registry import load_handlers
 from streamer_worker.settings import Settings, load_settings
+from streamer_worker.wiring import store_arguments
 
 _ATTEMPTS: Final = 2
-_CALL_WITHIN: Final = 3.0
-# What a worker calls, a query with its index; check_tables has tried DescribeTable and
-# DescribeTimeToLive. deploy/iam/ allows the same, and
-# tests/integration/test_policy.py sees workers make each of these calls.
+_CALL_TIMEOUT: Final = 3.0
+# The DynamoDB operations that a worker calls on each table. A Query names its index. check_tables
+# calls DescribeTable and DescribeTimeToLive. The policies in deploy/iam/ allow the same
+# operations, and tests/integration/test_policy.py observes workers calling each of them.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
     REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex"),
     CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
@@ -40,12 +41,13 @@ CALLS: Final[dict[Table, tuple[str, ...]]] = {
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
-_WIDTH: Final = 12
+_LEVEL_WIDTH: Final = 8
+_SUBJECT_WIDTH: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`todo`: what mends it."""
+    """The result of one check. `todo` says how to fix it, if that is known."""
 
     level: Literal["ok", "warning", "error"]
     subject: str
@@ -54,28 +56,26 @@ class Finding:
 
 
 def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Check settings, handlers, credentials, tables and permissions: a line each, and what to do.
+    """Check the settings, handlers, credentials, tables and permissions of a worker.
 
-    It tries every call that the worker makes, so that each is refused or finds nothing; nothing
-    is changed. Exits with 1 when the worker could not do its work.
+    Prints one line for each check, and how to fix what is wrong. It makes every DynamoDB call
+    that a worker makes. Writes go to keys that do not exist, under conditions that fail, so
+    nothing is changed. Exits with 1 if a worker could not run.
 
     Example: `streamer-worker check --config /etc/streamer-worker/config.toml`
     """
     findings: list[Finding] = []
 
-    def tell(finding: Finding) -> None:
-        findings.append(finding)
-        if not as_json:
-            _print(finding)
-
     async def main() -> None:
         async for finding in _findings(config):
-            tell(finding)
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
 
     anyio.run(main)
     if as_json:
-        tell_json([asdict(each) for each in findings])
-    if any(each.level == "error" for each in findings):
+        print_json([asdict(finding) for finding in findings])
+    if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
 
 
@@ -86,9 +86,9 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
         for fault in error.faults:
             yield Finding("error", "settings", fault, "see docs/settings.md")
         return
-    where = settings.endpoint_url or f"AWS, region {settings.region or 'of the environment'}"
-    prefix = settings.table_prefix
-    yield Finding("ok", "settings", f"{settings.concurrency} slots; tables {prefix}… at {where}")
+    where = settings.endpoint_url or f"AWS, region {settings.region or 'from the environment'}"
+    tables = f"tables {settings.table_prefix}… at {where}"
+    yield Finding("ok", "settings", f"concurrency {settings.concurrency}, {tables}")
     for finding in _handlers():
         yield finding
     credentials = await _credentials()
@@ -99,8 +99,8 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
         async with open_stores(
             **store_arguments(settings),
             attempts=_ATTEMPTS,
-            connect_timeout=_CALL_WITHIN,
-            read_timeout=_CALL_WITHIN,
+            connect_timeout=_CALL_TIMEOUT,
+            read_timeout=_CALL_TIMEOUT,
         ) as stores:
             async for finding in _tables(stores):
                 yield finding
@@ -113,14 +113,14 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
 
 
 async def _credentials() -> Finding:
-    todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give it a role"
+    todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role"
     try:
-        found = await found_credentials()
-    except StoreError as error:  # a part of them, or a profile that does not exist
+        method = await found_credentials()
+    except StoreError as error:  # half of a key pair, or a profile that does not exist
         return Finding("error", "credentials", error.message, todo)
-    if found is None:
-        return Finding("error", "credentials", "there are none", todo)
-    return Finding("ok", "credentials", f"found by: {found}")
+    if method is None:
+        return Finding("error", "credentials", "no AWS credentials found", todo)
+    return Finding("ok", "credentials", f"found by {method}")
 
 
 def _handlers() -> Iterator[Finding]:
@@ -128,13 +128,12 @@ def _handlers() -> Iterator[Finding]:
         registry = load_handlers()
     except StartError as error:
         for fault in error.faults:
-            yield Finding("error", "handlers", fault, "mend or remove that package")
+            yield Finding("error", "handlers", fault, "fix or uninstall that package")
         return
     if registry:
         yield Finding("ok", "handlers", f"{len(registry)}: {', '.join(sorted(registry))}")
     else:
-        todo = f"install a package with entry points of group {GROUP}"
-        yield Finding("error", "handlers", "there are none", todo)
+        yield Finding("error", "handlers", NO_HANDLERS, INSTALL_HANDLERS)
 
 
 async def _tables(stores: Stores) -> AsyncIterator[Finding]:
@@ -143,11 +142,12 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
     except StoreError as error:
         yield _failed("tables", error)
         return
-    for each in differences:
-        todo = "streamer-worker tables create" if each.creatable else ""
-        yield Finding("error" if each.blocking else "warning", "tables", str(each), todo)
-    if not any(each.blocking for each in differences):
-        yield Finding("ok", "tables", "keys and indexes are as the worker needs them")
+    for difference in differences:
+        level: Literal["error", "warning"] = "error" if difference.blocking else "warning"
+        todo = "run `streamer-worker tables create`" if difference.creatable else ""
+        yield Finding(level, "tables", str(difference), todo)
+    if not any(difference.blocking for difference in differences):
+        yield Finding("ok", "tables", "the tables have the keys and indexes that a worker needs")
 
 
 async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
@@ -158,9 +158,9 @@ async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
             try:
                 await _try(engine, call, table)
             except ConditionFailed:
-                pass  # so it was allowed
+                pass  # the call is allowed
             except TableMissing:
-                refused = True  # told above
+                refused = True  # _tables has reported it
             except AccessDenied as error:
                 refused = True
                 operation, _, index = call.partition(" ")
@@ -172,56 +172,58 @@ async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
                 return
     if not refused:
         count = sum(map(len, CALLS.values()))
-        yield Finding("ok", "permissions", f"all {count} kinds of calls to the tables are allowed")
+        yield Finding("ok", "permissions", f"all {count} operations on the tables are allowed")
 
 
 async def _try(engine: Engine, call: str, table: Table) -> None:
-    """Make a call in a way that changes nothing."""
-    nobody = new_id(random.SystemRandom())
-    never = (Present("NeverThere"),)
+    """Make a call that changes nothing. Raises ConditionFailed, and all that the engine raises."""
+    absent_key = new_id(random.SystemRandom())
+    impossible = (Present("NeverThere"),)
     match call:
         case "GetItem":
-            await engine.get(table, nobody)
+            await engine.get(table, absent_key)
         case "BatchGetItem":
-            await engine.get_many(table, [nobody])
+            await engine.get_many(table, [absent_key])
         case "PutItem":
-            item = {table.hash_key: {"S": nobody}}
-            await engine.put(Put(table=table, item=item, conditions=never))
+            item = {table.hash_key: {"S": absent_key}}
+            await engine.put(Put(table=table, item=item, conditions=impossible))
         case "UpdateItem":
             sets = {"NeverThere": {"BOOL": True}}
-            await engine.update(Update(table=table, key=nobody, sets=sets, conditions=never))
+            await engine.update(
+                Update(table=table, key=absent_key, sets=sets, conditions=impossible)
+            )
         case "DeleteItem":
-            await engine.delete(Delete(table=table, key=nobody, conditions=never))
+            await engine.delete(Delete(table=table, key=absent_key, conditions=impossible))
         case "BatchWriteItem":
-            await engine.delete_many(table, [nobody])
+            await engine.delete_many(table, [absent_key])
         case "Scan":
             await engine.scan(Scan(table=table))
         case _:
             index = table.index(call.partition(" ")[2])
-            await engine.query(Query(table=table, index=index, value=nobody, limit=1))
+            await engine.query(Query(table=table, index=index, value=absent_key, limit=1))
 
 
 def _push(settings: Settings) -> Finding:
     if settings.push == "off":
-        return Finding("ok", "push", "off: nobody is told")
+        return Finding("ok", "push", "off: connections are not notified")
     hosts = ", ".join(settings.notifier.hosts)
-    text = f"posts to {hosts} need execute-api:ManageConnections, which cannot be tried here"
+    text = f"posts to {hosts} need execute-api:ManageConnections, which this command cannot check"
     return Finding("ok", "push", text)
 
 
 def _failed(subject: str, error: StoreError) -> Finding:
     match error:
         case AccessDenied():
-            todo = "look at the credentials and the policy of this worker"
+            todo = "check the credentials and the IAM policy of this worker"
         case StoreUnavailable():
-            todo = "look at region, endpoint and network, then check again"
+            todo = "check the region, the endpoint and the network, then try again"
         case _:
             todo = ""
     return Finding("error", subject, str(error), todo)
 
 
 def _print(finding: Finding) -> None:
-    level = (f"{finding.level:<8}", _STYLES[finding.level])
-    say_in_style(level, (f"{finding.subject:<{_WIDTH}} {finding.text}", ""))
+    level = (f"{finding.level:<{_LEVEL_WIDTH}}", _STYLES[finding.level])
+    print_styled(level, (f"{finding.subject:<{_SUBJECT_WIDTH}} {finding.text}", ""))
     if finding.todo:
-        say_in_style((f"{'':<8}{'':<{_WIDTH}} → {finding.todo}", "dim"))
+        print_styled((f"{'':<{_LEVEL_WIDTH + _SUBJECT_WIDTH}} → {finding.todo}", "dim"))

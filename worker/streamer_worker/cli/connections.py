@@ -7,123 +7,132 @@ import typer
 from pydantic import ValidationError
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
-from streamer_worker.cli.options import (
-    ConfigOption,
-    JsonOption,
-    YesOption,
-    age,
-    plain_fields,
-    with_stores,
-)
-from streamer_worker.cli.output import confirm_many, print_table, say, status, tell_json
+from streamer_worker.cli.formatting import age, counted, json_fields
+from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
+from streamer_worker.cli.output import confirm_many, print_json, print_line, print_table, spinner
 from streamer_worker.settings import ReaperSettings, load_settings
 
-cli = typer.Typer(help="List connections, and remove those that went silent.", no_args_is_help=True)
+cli = typer.Typer(help="List connections, and delete stale ones.", no_args_is_help=True)
+
+_WITHOUT_TERMINAL: Final = "give --yes to delete them, or --dry-run to count them"
+_COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
 
 
-def _stale_after(text: str) -> float:
-    """Read it as the setting is read: a second would remove all who live."""
+def _parse_stale_after(text: str) -> float:
+    """Return the seconds, within the limits of the setting: 1 s would delete live connections."""
     try:
         return ReaperSettings.model_validate({"stale_after": text}).stale_after
     except ValidationError as error:
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 
 
-_INSTEAD: Final = "give --yes to remove them, or --dry-run to count them"
-_COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
-
-
 @cli.command("list")
 def list_connections(
     *,
-    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    user: Annotated[str | None, typer.Option(help="Only connections of this user.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only connections of this tenant.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Maximum number of connections.")
+    ] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List open connections, in no order; without a user or a tenant the table is read.
+    """List open connections, in no particular order.
+
+    Without --user and --tenant it scans the connections table.
 
     Example: `streamer-worker connections list --user u-17`
     """
 
     async def work(stores: Stores) -> list[Connection]:
         if user is not None:
-            found = await stores.connections.list_by_user(user)
+            listed = await stores.connections.list_by_user(user)
         elif tenant is not None:
-            found = await stores.connections.list_by_tenant(tenant)
+            listed = await stores.connections.list_by_tenant(tenant)
         else:
-            found = [each async for each in stores.connections.list_all(limit=limit)]
-        return [each for each in found if tenant in {None, each.tenant_id}][:limit]
+            scan = stores.connections.list_all(limit=limit)
+            listed = [connection async for connection in scan]
+        return [connection for connection in listed if tenant in {None, connection.tenant_id}][
+            :limit
+        ]
 
-    found = with_stores(config, work)
+    connections = with_stores(config, work)
     clock = SystemClock()
     if as_json:
-        tell_json([plain_fields(each) for each in found])
-    elif found:
-        print_table(
-            _COLUMNS,
-            (
-                (
-                    each.connection_id,
-                    each.user_id,
-                    each.tenant_id,
-                    age(each.connected_at, clock),
-                    age(each.last_ping, clock),
-                    each.endpoint,
-                )
-                for each in found
-            ),
-        )
+        print_json([json_fields(connection) for connection in connections])
+    elif connections:
+        print_table(_COLUMNS, (_cells(connection, clock) for connection in connections))
     else:
-        say("no such connections")
+        print_line("no matching connections")
 
 
 @cli.command()
 def reap(
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count them, and remove nothing.")
+        bool, typer.Option("--dry-run", help="Count the stale connections, and delete none.")
     ] = False,
     stale_after: Annotated[
         float | None,
         typer.Option(
-            parser=_stale_after,
+            parser=_parse_stale_after,
             metavar="TIME",
-            help="Silence after which one is stale; as `reaper.stale_after` says, unless given.",
+            help="Time since the last ping after which a connection is stale. Default: the"
+            " setting `reaper.stale_after`.",
         ),
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Remove the connections that went silent, with their subscriptions, as the leader does
-    every few minutes. One that pings meanwhile stays.
+    """Delete stale connections and their subscriptions, as the leader's reaper does.
 
-    More than one is removed only after a question, or with --yes. Exits with 2 when there is no
-    terminal to ask.
+    A connection that pings in the meantime is kept. The command asks for confirmation if more
+    than one connection is stale. Exits with 1 if the answer is no, and with 2 if there is no
+    terminal to ask on.
 
     Example: `streamer-worker connections reap --stale-after 1d --dry-run`
     """
-    silence = stale_after or load_settings(config).reaper.stale_after
+    seconds = stale_after or load_settings(config).reaper.stale_after
 
     async def work(stores: Stores) -> StaleSweep:
-        before = SystemClock().now() - timedelta(seconds=silence)
+        before = SystemClock().now() - timedelta(seconds=seconds)
         if not dry_run and not yes:
             count = (await sweep(stores, before, dry_run=True)).found
             if count > 1:
-                question = f"Remove {count} stale connections and their subscriptions?"
-                confirm_many(question, yes=yes, instead=_INSTEAD)
+                question = f"Delete {count} stale connections and their subscriptions?"
+                confirm_many(question, yes=yes, without_terminal=_WITHOUT_TERMINAL)
         return await sweep(stores, before, dry_run=dry_run)
 
     async def sweep(stores: Stores, before: datetime, *, dry_run: bool) -> StaleSweep:
-        with status("Reading the connections"):
+        with spinner("Reading the connections"):
             return await stores.connections.sweep_stale(before, dry_run=dry_run)
 
     swept = with_stores(config, work)
     if as_json:
-        tell_json({"dry_run": dry_run, **plain_fields(swept)})
-        return
-    what = f"{swept.found} would go" if dry_run else f"{swept.deleted} went, {swept.kept} stayed"
-    broken = f"; {swept.undecodable} cannot be read" if swept.undecodable else ""
-    say(what + broken)
+        print_json({"dry_run": dry_run, **json_fields(swept)})
+    else:
+        print_line(_sweep_text(swept, dry_run=dry_run))
+
+
+def _sweep_text(swept: StaleSweep, *, dry_run: bool) -> str:
+    if dry_run:
+        text = f"would delete {counted(swept.found, 'stale connection')}"
+    else:
+        text = f"deleted {counted(swept.deleted, 'connection')}"
+        if swept.kept:
+            text += f", kept {swept.kept} that pinged meanwhile"
+    if swept.undecodable:
+        text += f", skipped {swept.undecodable} that cannot be decoded"
+    return text
+
+
+def _cells(connection: Connection, clock: SystemClock) -> tuple[str, ...]:
+    return (
+        connection.connection_id,
+        connection.user_id,
+        connection.tenant_id,
+        age(connection.connected_at, clock),
+        age(connection.last_ping, clock),
+        connection.endpoint,
+    )

@@ -13,15 +13,18 @@ from streamer_worker.errors import StartError
 def demo(
     *,
     keep_running: Annotated[
-        bool, typer.Option("--keep-running", help="Stay up afterwards, until Ctrl-C.")
+        bool, typer.Option("--keep-running", help="Keep the worker running until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Watch real requests go through a worker on an embedded DynamoDB. Needs no AWS."""
+    """Run some requests through a worker on an embedded DynamoDB. Needs no AWS account.
+
+    Exits with 1 if a request ends in an unexpected status.
+    """
     try:
         from streamer_worker.demo.scenario import run_demo  # noqa: PLC0415  an optional extra
     except ImportError as error:
         raise StartError(
-            "the demo is not installed:", ["pip install 'streamer-worker[demo]'"]
+            "the demo is not installed:", ["run pip install 'streamer-worker[demo]'"]
         ) from error
     if not anyio.run(partial(run_demo, Console(), keep_running=keep_running)):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""What is said on stderr when a command fails, and the exit code."""
+"""Error messages on stderr when a command fails, and its exit code."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from streamer_store import StoreError
 from streamer_worker.cli import output
 from streamer_worker.errors import StartError
 
-WORK_FAILED: Final = 1
-CALL_FAILED: Final = 2
+_STORE_FAILED: Final = 1
+_CANNOT_START: Final = 2
 
 
-def only(error: BaseException) -> BaseException:
-    """Return the one error inside groups of one, as task groups wrap it."""
+def unwrap(error: BaseException) -> BaseException:
+    """Return the error inside groups that have one member each, as task groups raise them."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
-def code_of(error: BaseException) -> int | None:
-    """Return the exit code for an error that needs no traceback; None for any other."""
-    match only(error):
+def exit_code_of(error: BaseException) -> int | None:
+    """Return the exit code of an error that is reported in a line; None needs a traceback."""
+    match unwrap(error):
         case StartError():
-            return CALL_FAILED
+            return _CANNOT_START
         case StoreError():
-            return WORK_FAILED
+            return _STORE_FAILED
     return None
 
 
 def report(error: BaseException) -> None:
-    """Print what is wrong, if there is a stderr to print to."""
-    # Rich raises SystemExit when nobody reads.
+    """Print the error on stderr. Does nothing if stderr is closed."""
+    # Rich raises SystemExit when the other end of a pipe is closed.
     with suppress(OSError, ValueError, SystemExit):
-        match only(error):
+        match unwrap(error):
             case StartError() as fault:
-                output.fail(fault.headline, fault.faults)
+                output.print_error(fault.headline, fault.faults)
             case fault:
-                output.fail(str(fault))
+                output.print_error(str(fault))

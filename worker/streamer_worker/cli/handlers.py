@@ -1,55 +1,69 @@
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic.errors import PydanticUserError
 
 from streamer_worker.cli.options import ConfigOption, JsonOption
-from streamer_worker.cli.output import print_table, say, tell_json
+from streamer_worker.cli.output import print_json, print_line, print_table
 from streamer_worker.errors import StartError
 from streamer_worker.handlers.definition import Handler, Kind
 from streamer_worker.handlers.registry import GROUP, load_handlers
 from streamer_worker.settings import Settings, load_settings
 
-_COLUMNS = ("action", "payload", "runs in", "timeout", "retries", "at once", "installed by")
+NO_HANDLERS: Final = "no handlers are installed"
+INSTALL_HANDLERS: Final = f"install a package that has entry points in the group {GROUP}"
+_COLUMNS = (
+    "action",
+    "payload",
+    "runs in",
+    "timeout",
+    "retry delay",
+    "concurrency",
+    "installed by",
+)
 
 
 def handlers(
-    action: Annotated[str | None, typer.Argument(help="Only this action.")] = None,
+    action: Annotated[str | None, typer.Argument(help="Only the handler of this action.")] = None,
     *,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print each payload's JSON Schema, by action.")
+        bool, typer.Option("--schema", help="Print the JSON Schema of each payload, by action.")
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List the installed handlers, and check them as `run` does.
+    """List the installed handlers, after the checks that `run` makes when it loads them.
 
     Example: `streamer-worker handlers generate_report --schema`
     """
     settings = load_settings(config)
-    found = _chosen(action)
+    selected = _select(action)
     if schema:
-        tell_json({each.action: _schema(each) for each in found})
+        print_json({handler.action: _json_schema(handler) for handler in selected})
     elif as_json:
-        tell_json([_fields(each, settings) for each in found])
-    elif found:
-        print_table(_COLUMNS, (_row(_fields(each, settings)) for each in found))
+        print_json([_fields(handler, settings) for handler in selected])
+    elif selected:
+        print_table(_COLUMNS, (_cells(_fields(handler, settings)) for handler in selected))
     else:
-        say(f"no handlers: install a package with entry points of group {GROUP}")
+        print_line(f"{NO_HANDLERS}: {INSTALL_HANDLERS}")
 
 
-def _chosen(action: str | None) -> list[Handler]:
+def _select(action: str | None) -> list[Handler]:
     registry = load_handlers()
     if action is None:
-        return [registry[each] for each in sorted(registry)]
+        return [registry[name] for name in sorted(registry)]
     if action not in registry:
-        raise StartError("there is no such handler:", [f"action {action!r} is not installed"])
+        installed = ", ".join(sorted(registry)) or "none"
+        raise StartError(
+            "there is no such handler:",
+            [f"action {action!r} is not installed; installed actions: {installed}"],
+        )
     return [registry[action]]
 
 
-def _schema(handler: Handler) -> dict[str, Any]:
+def _json_schema(handler: Handler) -> dict[str, Any]:
     try:
         return handler.schema.json_schema()
     except PydanticUserError as error:
@@ -69,13 +83,13 @@ def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
         "retry_first": handler.retry.first,
         "retry_longest": handler.retry.longest,
         "max_concurrency": handler.max_concurrency,
-        "at_once": _at_once(handler, settings),
-        "schema": _schema(handler),
+        "effective_concurrency": _effective_concurrency(handler, settings),
+        "schema": _json_schema(handler),
     }
 
 
-def _at_once(handler: Handler, settings: Settings) -> int:
-    """Return how many of its requests one worker runs at once, whatever else it runs."""
+def _effective_concurrency(handler: Handler, settings: Settings) -> int:
+    """Return how many requests of this action an otherwise idle worker runs at once."""
     limits = [settings.concurrency, handler.max_concurrency or settings.concurrency]
     if handler.kind is Kind.THREAD:
         limits.append(settings.handler.threads)
@@ -84,13 +98,13 @@ def _at_once(handler: Handler, settings: Settings) -> int:
     return min(limits)
 
 
-def _row(found: dict[str, Any]) -> tuple[str, ...]:
+def _cells(fields: dict[str, Any]) -> tuple[str, ...]:
     return (
-        found["action"],
-        found["payload"],
-        found["runs_in"],
-        f"{found['timeout']:g} s",
-        f"{found['retry_first']:g}-{found['retry_longest']:g} s",
-        str(found["at_once"]),
-        f"{found['distribution'] or 'unknown'} ({found['module']}:{found['function']})",
+        fields["action"],
+        fields["payload"],
+        fields["runs_in"],
+        f"{fields['timeout']:g} s",
+        f"{fields['retry_first']:g}-{fields['retry_longest']:g} s",
+        str(fields["effective_concurrency"]),
+        f"{fields['distribution'] or 'unknown'} ({fields['module']}:{fields['function']})",
     )

@@ -14,67 +14,75 @@ from streamer_store import (
     Stores,
     SystemClock,
 )
+from streamer_worker.cli.formatting import age, status_message, summary_fields
 from streamer_worker.cli.options import (
+    ActionOption,
     ConfigOption,
     JsonOption,
     SinceOption,
-    age,
-    brief,
-    says,
+    TenantOption,
     with_stores,
 )
-from streamer_worker.cli.output import print_table, say, tell_json
-from streamer_worker.cli.output import status as status_line
+from streamer_worker.cli.output import print_json, print_line, print_table, spinner
 
 _PAGE: Final = 500
-_COLUMNS: Final = ("request", "status", "action", "tenant", "age", "retries", "progress", "says")
-
-ActionOption = Annotated[str | None, typer.Option("--action", help="Only this action.")]
-TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")]
+_COLUMNS: Final = (
+    "request",
+    "status",
+    "action",
+    "tenant",
+    "age",
+    "retries",
+    "progress",
+    "message",
+)
 
 
 def list_requests(
     *,
     status: Annotated[
         list[RequestStatus] | None,
-        typer.Option("--status", help="Only this status; may be given again. All, unless given."),
+        typer.Option("--status", help="Only requests in this status. Repeat it for several."),
     ] = None,
     action: ActionOption = None,
     tenant: TenantOption = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of requests.")] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List requests, the newest first.
+    """List requests, newest first.
 
-    JSON leaves out payloads and results; `show` has them.
+    JSON omits payloads, results, checkpoints and progress details; `show` prints them.
 
     Example: `streamer-worker list --status FAILED --action generate_report --since 2h`
     """
     clock = SystemClock()
-    wanted = Wanted(action=action, tenant=tenant, since=since)
+    selection = RequestFilter(action=action, tenant=tenant, since=since)
 
     async def work(stores: Stores) -> list[AsyncRequest]:
-        found: list[Candidate] = []
-        with status_line("Reading the index"):
-            for each in status or RequestStatus:
-                found += [entry async for entry in wanted.entries(stores.requests, each, limit)]
-        found.sort(key=lambda each: (each.created_at is not None, each.created_at), reverse=True)
-        ids = [each.request_id for each in found[:limit]]
+        entries: list[Candidate] = []
+        with spinner("Reading the index"):
+            for each_status in status or RequestStatus:
+                pages = selection.entries(stores.requests, each_status, limit)
+                entries += [entry async for entry in pages]
+        entries.sort(
+            key=lambda entry: (entry.created_at is not None, entry.created_at), reverse=True
+        )
+        ids = [entry.request_id for entry in entries[:limit]]
         return list((await stores.requests.get_many(ids)).values())
 
-    found = with_stores(config, work)
+    requests = with_stores(config, work)
     if as_json:
-        tell_json([brief(request) for request in found])
-    elif found:
-        print_table(_COLUMNS, (_row(request, clock) for request in found))
+        print_json([summary_fields(request) for request in requests])
+    elif requests:
+        print_table(_COLUMNS, (_cells(request, clock) for request in requests))
     else:
-        say("no such requests")
+        print_line("no matching requests")
 
 
-class Wanted:
-    """Which requests an operator means."""
+class RequestFilter:
+    """Selects requests by action, tenant and creation time. None selects all."""
 
     def __init__(
         self, *, action: str | None = None, tenant: str | None = None, since: datetime | None = None
@@ -86,7 +94,7 @@ class Wanted:
     async def entries(
         self, requests: RequestQueue, status: RequestStatus, limit: int
     ) -> AsyncIterator[Candidate]:
-        """Yield up to `limit` of a status, the newest first, as the index shows them."""
+        """Yield up to `limit` matching requests in `status`, newest first, from StatusIndex."""
         cursor: Any = None
         while True:
             page = await requests.entries(
@@ -95,18 +103,18 @@ class Wanted:
             for entry in page.candidates:
                 if limit == 0:
                     return
-                if self._is_one(entry):
+                if self._matches(entry):
                     yield entry
                     limit -= 1
             cursor = page.cursor
             if cursor is None:
                 return
 
-    def _is_one(self, entry: Candidate) -> bool:
+    def _matches(self, entry: Candidate) -> bool:
         return self._action in {None, entry.action} and self._tenant in {None, entry.tenant_id}
 
 
-def _row(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:
+def _cells(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:
     return (
         request.request_id,
         request.status,
@@ -115,5 +123,5 @@ def _row(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:
         age(request.created_at, clock),
         f"{request.retry_count}/{request.max_retries}",
         f"{request.progress:.0%}",
-        says(request),
+        status_message(request),
     )

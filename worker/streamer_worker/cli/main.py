@@ -50,9 +50,9 @@ cli.command("config")(config.config)
 cli.command("demo")(demo.demo)
 
 
-def _tell_version(asked: bool | None) -> None:  # noqa: FBT001  typer's callback
-    if asked:
-        output.say(version("streamer-worker"))
+def _print_version(requested: bool | None) -> None:  # noqa: FBT001  typer's callback
+    if requested:
+        output.print_line(version("streamer-worker"))
         raise typer.Exit
 
 
@@ -61,22 +61,26 @@ def _options(
     *,
     _version: Annotated[
         bool | None,
-        typer.Option("--version", help="Print the version.", callback=_tell_version),
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version),
     ] = None,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run a command. What goes wrong is a line on stderr; 1 is the work's fault, 2 the call's."""
-    output.print_any_text()
+    """Run a command.
+
+    Errors are printed on stderr in one line. The exit code is 1 if the work failed, and 2 if the
+    command line, the settings or the handlers are wrong.
+    """
+    output.accept_any_character()
     try:
         cli()
     except (StartError, StoreError, BaseExceptionGroup) as error:
-        code = faults.code_of(error)
+        code = faults.exit_code_of(error)
         if code is not None:
             faults.report(error)
             sys.exit(code)
-        if isinstance(left := faults.only(error), SystemExit):
-            sys.exit(left.code)  # rich leaves so when nobody reads on
+        if isinstance(cause := faults.unwrap(error), SystemExit):
+            sys.exit(cause.code)  # rich raises it when the other end of a pipe is closed
         raise

@@ -1,7 +1,8 @@
 """The only module of the CLI that prints.
 
-Requests, connections and workers are written by others, so every text passes through `one_line`
-or `json_text` here: a control character cannot forge a line, and a long text cannot fill screens.
+Requests, connections and workers contain text from outside. Every text passes through `one_line`
+or `json_text` here, so that a control character cannot forge a line and a long text cannot fill
+screens.
 """
 
 from __future__ import annotations
@@ -20,45 +21,45 @@ from rich.text import Text
 
 from streamer_worker.sanitize import ERROR_CHARS, one_line
 
-# The longest text of a cell. The first cell of a row is its id, there to be copied.
+# The longest text of a cell, except in the first column.
 CELL_CHARS: Final = 200
-# An id has up to 2,048 bytes, and a line of ids is there to be copied, too.
+# An id has up to 2,048 bytes. A line or a first cell that is an id must be whole, to be copied.
 _LINE_CHARS: Final = 3_000
 _ID_CHARS: Final = 300
 
-Part = tuple[str, str]
+StyledText = tuple[str, str]
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print one line."""
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print one line, on stderr if `err`."""
     typer.echo(one_line(text, _LINE_CHARS), err=err)
 
 
-def say_in_style(*parts: Part, err: bool = False) -> None:
-    """Print one line of parts, each a text and its rich style."""
+def print_styled(*parts: StyledText, err: bool = False) -> None:
+    """Print one line made of parts. Each part is a text and its rich style."""
     styled = Text.assemble(*((one_line(text), style) for text, style in parts))
     Console(stderr=err, soft_wrap=True).print(styled)
 
 
-def fail(headline: str, details: Iterable[str] = ()) -> None:
-    """Print an error on stderr, each detail on a line of its own."""
-    say_in_style(("error: ", "bold red"), (headline, ""), err=True)
+def print_error(headline: str, details: Iterable[str] = ()) -> None:
+    """Print an error on stderr, with one indented line for each detail."""
+    print_styled(("error: ", "bold red"), (headline, ""), err=True)
     for detail in details:
-        say(f"  {detail}", err=True)
+        print_line(f"  {detail}", err=True)
 
 
-def tell_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print JSON: over several lines, or on one with `indent=None`."""
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON. `indent=None` prints it on one line."""
     typer.echo(json_text(value, indent=indent))
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return JSON in which every character that cannot be printed is escaped.
 
-    Letters of all languages stay as they are. Nothing is cut.
+    Letters of all languages are not escaped. Nothing is truncated.
     """
     text = json.dumps(value, indent=indent, default=str, ensure_ascii=False)
-    # A line break is never inside a string here: json escapes those.
+    # json escapes line breaks inside strings, so a line break here is layout.
     return "".join(
         char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
     )
@@ -67,9 +68,10 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 def print_table(
     names: Iterable[str], rows: Iterable[Iterable[str]], *, cell_chars: int = CELL_CHARS
 ) -> None:
-    """Print rows of text under their names.
+    """Print a table with the column names as its first line.
 
-    The first column is there to be copied: in a narrow terminal the others wrap, it does not.
+    The first column holds ids to be copied, so it never wraps. The other columns wrap in a
+    narrow terminal. Their cells are truncated at `cell_chars` characters.
     """
     first, *rest = names
     cells = [_cells(row, cell_chars) for row in rows]
@@ -83,47 +85,47 @@ def print_table(
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print each name and its text, which is cut at 2,000 characters."""
+    """Print one line for each name and its text. Texts are truncated at 2,000 characters."""
     table = Table.grid(padding=(0, 2))
     for name, text in fields:
         table.add_row(Text(name, style="bold"), Text(one_line(text, ERROR_CHARS)))
     Console(soft_wrap=True).print(table)
 
 
-def status(text: str) -> AbstractContextManager[Any]:
-    """Show on stderr, where it is a terminal, what the command is doing."""
+def spinner(text: str) -> AbstractContextManager[Any]:
+    """Show `text` on stderr while the command works, if stderr is a terminal."""
     return Console(stderr=True).status(Text(one_line(text)))
 
 
 def progress_bar(*columns: ProgressColumn, err: bool = False, transient: bool = False) -> Progress:
-    """Return a bar. A text of its fields has to pass through `one_line`."""
+    """Return a progress bar. The caller passes each text of its fields through `one_line`."""
     return Progress(*columns, console=Console(stderr=err), transient=transient)
 
 
 def is_terminal() -> bool:
-    """Return whether somebody sees a bar on stdout."""
+    """Return whether stdout can show a progress bar."""
     return Console().is_terminal
 
 
-def confirm_many(question: str, *, yes: bool, instead: str) -> None:
-    """Ask before many things are changed; `yes` is the answer given in advance.
+def confirm_many(question: str, *, yes: bool, without_terminal: str) -> None:
+    """Ask the question on the terminal, unless `yes` is set.
 
-    Leaves with 1 when the answer is no, and with 2 when there is nobody to ask: `instead` then
-    says what to do.
+    Exits with 1 if the answer is no. Exits with 2 if there is no terminal, after printing the
+    question and `without_terminal`, which says what to do instead.
     """
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        fail(f"{question} There is no terminal to ask: {instead}")
+        print_error(f"{question} There is no terminal to ask on: {without_terminal}")
         raise typer.Exit(2)
     typer.echo(f"{one_line(question)} [y/N]: ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        fail("nothing was changed")
+        print_error("nothing was changed")
         raise typer.Exit(1)
 
 
-def print_any_text() -> None:
-    """Let stdout take every character, also where its encoding lacks some."""
+def accept_any_character() -> None:
+    """Let stdout escape the characters that its encoding lacks, instead of raising."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -16,93 +16,108 @@ from streamer_store import (
     Undecodable,
 )
 from streamer_store.errors import ungrouped
-from streamer_worker.cli.listing import ActionOption, TenantOption, Wanted
+from streamer_worker.cli.formatting import counted
+from streamer_worker.cli.listing import RequestFilter
 from streamer_worker.cli.options import (
+    ActionOption,
     ConfigOption,
     JsonOption,
     SinceOption,
+    TenantOption,
     YesOption,
     with_stores,
 )
-from streamer_worker.cli.output import confirm_many, progress_bar, say, tell_json
+from streamer_worker.cli.output import confirm_many, print_json, print_line, progress_bar
 
-_AT_ONCE: Final = 10
-_INSTEAD: Final = "give --yes to redrive them, or --dry-run to list them"
+_MAX_CONCURRENT_WRITES: Final = 10
+_WITHOUT_TERMINAL: Final = "give --yes to redrive them, or --dry-run to list them"
 
 
 def redrive(
     request_id: Annotated[
-        str | None, typer.Argument(help="One request: FAILED or CANCELLED.")
+        str | None, typer.Argument(help="Id of a FAILED or CANCELLED request.")
     ] = None,
     *,
     action: ActionOption = None,
     tenant: TenantOption = None,
     since: SinceOption = None,
     cancelled: Annotated[
-        bool, typer.Option("--cancelled", help="CANCELLED requests, too, not only FAILED ones.")
+        bool, typer.Option("--cancelled", help="Select CANCELLED requests too, not only FAILED.")
     ] = False,
     limit: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="At most so many, the newest first.")
+        int,
+        typer.Option(min=1, max=1_000_000, help="Maximum number of requests, the newest first."),
     ] = 1000,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which would run again, and change nothing.")
+        bool, typer.Option("--dry-run", help="List the selected requests, and change nothing.")
     ] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Make a FAILED or CANCELLED request wait again, with all its attempts and its checkpoint.
+    """Set FAILED or CANCELLED requests back to PENDING, so that a worker runs them again.
 
-    Without an id: all failed ones of an action, since a time, or both. More than one is changed
-    only after a question, or with --yes. Exits with 1 when the one that is named cannot run
-    again, and with 2 when there is no terminal to ask.
+    A redriven request has all its retries again and keeps its checkpoint. Name one request by
+    its id, or select FAILED ones by --action, --tenant, --since, or several of these. The
+    command asks for confirmation if more than one request is selected. Exits with 1 if the
+    named request cannot be redriven or the answer is no, and with 2 if there is no terminal to
+    ask on.
 
     Examples: `streamer-worker redrive 3f6c…`,
     `streamer-worker redrive --action generate_report --since 2h --dry-run`
     """
     if request_id is not None:
         if action or tenant or since or cancelled or dry_run:
-            raise typer.BadParameter("an id stands alone: what else is given chooses among many")
+            raise typer.BadParameter(
+                "a request id cannot be combined with --action, --tenant, --since, --cancelled"
+                " or --dry-run, which select several requests"
+            )
         _redrive_one(request_id, config, as_json=as_json)
         return
     if action is None and tenant is None and since is None:
-        raise typer.BadParameter("name a request, or choose some with --action, --tenant, --since")
-    wanted = Wanted(action=action, tenant=tenant, since=since)
+        raise typer.BadParameter("give a request id, --action, --tenant or --since")
+    selection = RequestFilter(action=action, tenant=tenant, since=since)
     statuses = [RequestStatus.FAILED, *([RequestStatus.CANCELLED] if cancelled else [])]
 
     async def work(stores: Stores) -> tuple[list[str], list[str]]:
-        ids = await _ids(stores, wanted, statuses, limit)
+        ids = await _select_ids(stores, selection, statuses, limit)
         if dry_run:
             return ids, []
         if len(ids) > 1:
-            confirm_many(f"Redrive {len(ids)} requests?", yes=yes, instead=_INSTEAD)
+            question = f"Redrive {len(ids)} requests?"
+            confirm_many(question, yes=yes, without_terminal=_WITHOUT_TERMINAL)
         return await _redrive_all(stores, ids)
 
     redriven, skipped = with_stores(config, work)
     if as_json:
-        tell_json({"dry_run": dry_run, "redriven": redriven, "skipped": skipped})
+        print_json({"dry_run": dry_run, "redriven": redriven, "skipped": skipped})
     else:
-        _say_redriven(redriven, skipped, dry_run=dry_run, limit=limit)
+        _print_result(redriven, skipped, dry_run=dry_run)
+        if len(redriven) + len(skipped) == limit:
+            print_line(f"reached --limit {limit}: there may be more requests", err=True)
 
 
-def _say_redriven(redriven: list[str], skipped: list[str], *, dry_run: bool, limit: int) -> None:
-    for each in redriven if dry_run else ():
-        say(each)
-    say(f"{'would be redriven' if dry_run else 'redriven'}: {len(redriven)}", err=dry_run)
+def _print_result(redriven: list[str], skipped: list[str], *, dry_run: bool) -> None:
+    if dry_run:
+        for request_id in redriven:
+            print_line(request_id)
+        print_line(f"would redrive {counted(len(redriven), 'request')}", err=True)
+        return
+    text = f"{counted(len(redriven), 'request')} redriven"
     if skipped:
-        say(f"have moved on meanwhile: {len(skipped)}", err=dry_run)
-    if len(redriven) + len(skipped) == limit:
-        say("that is the limit; there may be more: see --limit", err=True)
+        text += f", {len(skipped)} skipped because they changed meanwhile"
+    print_line(text)
 
 
-async def _ids(
-    stores: Stores, wanted: Wanted, statuses: list[RequestStatus], limit: int
+async def _select_ids(
+    stores: Stores, selection: RequestFilter, statuses: list[RequestStatus], limit: int
 ) -> list[str]:
-    found: list[Candidate] = []
+    entries: list[Candidate] = []
     for status in statuses:
-        left = limit - len(found)
-        found += [each async for each in wanted.entries(stores.requests, status, left)]
-    return [each.request_id for each in found]
+        remaining = limit - len(entries)
+        pages = selection.entries(stores.requests, status, remaining)
+        entries += [entry async for entry in pages]
+    return [entry.request_id for entry in entries]
 
 
 def _redrive_one(request_id: str, config: ConfigOption, *, as_json: bool) -> None:
@@ -111,22 +126,23 @@ def _redrive_one(request_id: str, config: ConfigOption, *, as_json: bool) -> Non
 
     status = with_stores(config, work)
     if as_json:
-        tell_json({"dry_run": False, "redriven": [request_id], "skipped": []})
+        print_json({"dry_run": False, "redriven": [request_id], "skipped": []})
     elif status is RequestStatus.PENDING:
-        say(f"{request_id} waits again")
+        print_line(f"{request_id} is PENDING again")
     else:
-        say(f"{request_id} is {status}: somebody has been faster")
+        print_line(f"{request_id} was redriven, and is {status} now")
 
 
 async def _redrive_all(stores: Stores, ids: list[str]) -> tuple[list[str], list[str]]:
+    """Redrive the requests; return the ids that were redriven, and those that were skipped."""
     redriven: set[str] = set()
-    limiter = anyio.CapacityLimiter(_AT_ONCE)
+    limiter = anyio.CapacityLimiter(_MAX_CONCURRENT_WRITES)
     with progress_bar(err=True, transient=True) as bar:
         task = bar.add_task("redriving", total=len(ids))
 
-        async def one(request_id: str) -> None:
+        async def redrive_one(request_id: str) -> None:
             async with limiter:
-                # What has moved on meanwhile is somebody else's wish.
+                # A request that changed since it was selected is skipped.
                 with suppress(RequestNotPending, NotFound, ConcurrentModification, Undecodable):
                     await stores.requests.redrive(request_id)
                     redriven.add(request_id)
@@ -134,7 +150,7 @@ async def _redrive_all(stores: Stores, ids: list[str]) -> tuple[list[str], list[
 
         with ungrouped():
             async with anyio.create_task_group() as tasks:
-                for each in ids:
-                    tasks.start_soon(one, each)
-    skipped = [each for each in ids if each not in redriven]
-    return [each for each in ids if each in redriven], skipped
+                for request_id in ids:
+                    tasks.start_soon(redrive_one, request_id)
+    skipped = [request_id for request_id in ids if request_id not in redriven]
+    return [request_id for request_id in ids if request_id in redriven], skipped

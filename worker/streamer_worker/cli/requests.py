@@ -8,46 +8,48 @@ from typing import Annotated, Any
 import typer
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock, ValidationError
+from streamer_worker.cli.formatting import counted, json_fields
 from streamer_worker.cli.options import (
     ConfigOption,
     JsonOption,
     RequestArgument,
-    plain_fields,
     with_stores,
 )
-from streamer_worker.cli.output import json_text, print_fields, say, tell_json
-from streamer_worker.cli.watching import changes_of
+from streamer_worker.cli.output import json_text, print_fields, print_json, print_line
+from streamer_worker.cli.watching import follow
 from streamer_worker.events import Event, Events, PushTried
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.apigateway import open_poster
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.settings import Settings, load_settings
 
-_TELLING = 10.0
+_PUSH_TIMEOUT = 10.0
 
 
 def enqueue(
-    action: Annotated[str, typer.Argument(help="The action, as handlers name it.")],
+    action: Annotated[
+        str, typer.Argument(help="Action to run; `streamer-worker handlers` lists them.")
+    ],
     *,
     payload: Annotated[
-        str, typer.Option(help="A JSON object, or - to read it from standard input.")
+        str, typer.Option(help="Payload, a JSON object. `-` reads it from standard input.")
     ] = "{}",
-    connection: Annotated[str | None, typer.Option(help="Connection that asks.")] = None,
-    user: Annotated[str | None, typer.Option(help="User that asks.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Tenant that asks.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Id of the connection to notify.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id of the user who sends it.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Id of the tenant.")] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end; exit 1 unless COMPLETED.")
+        bool, typer.Option("--wait", help="Wait for the end. Exit with 1 unless COMPLETED.")
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Put a request into the queue and print its id.
+    """Add a request to the queue, and print its id.
 
     Example: `streamer-worker enqueue echo --payload '{"n": 1}' --wait`
     """
     request = AsyncRequest(
         action=action,
-        payload=_parsed(payload),
+        payload=_parse_payload(payload),
         connection_id=connection,
         user_id=user,
         tenant_id=tenant,
@@ -56,15 +58,15 @@ def enqueue(
     async def work(stores: Stores) -> AsyncRequest:
         stored = await stores.requests.enqueue(request)
         if not as_json:
-            say(stored.request_id)
-        return await _ended(stores, stored.request_id) if wait else stored
+            print_line(stored.request_id)
+        return await follow(stores, stored.request_id, _show_nothing) if wait else stored
 
-    last = with_stores(config, work)
+    latest = with_stores(config, work)
     if as_json:
-        tell_json(plain_fields(last))
+        print_json(json_fields(latest))
     elif wait:
-        _print(last)
-    if wait and last.status is not RequestStatus.COMPLETED:
+        _print(latest)
+    if wait and latest.status is not RequestStatus.COMPLETED:
         raise typer.Exit(1)
 
 
@@ -74,9 +76,9 @@ def show(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print all that the table knows of a request.
+    """Print every field of a request.
 
-    Exits with 1 when there is none.
+    Exits with 1 if the request does not exist.
 
     Example: `streamer-worker show 3f6c… --json`
     """
@@ -86,7 +88,7 @@ def show(
 
     request = with_stores(config, work)
     if as_json:
-        tell_json(plain_fields(request))
+        print_json(json_fields(request))
     else:
         _print(request)
 
@@ -97,10 +99,11 @@ def cancel(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Cancel a waiting or running request; a running handler is stopped within a heartbeat.
+    """Cancel a waiting or running request.
 
-    Connections that wait are told: by its worker, or, of a request that nobody runs, by this
-    command. Exits with 1 when there is no such request, or it has completed or failed.
+    A running handler is cancelled at its worker's next heartbeat, and the worker notifies the
+    connections. This command notifies them if no worker runs the request. Exits with 1 if the
+    request does not exist, or is COMPLETED or FAILED.
 
     Example: `streamer-worker cancel 3f6c…`
     """
@@ -108,26 +111,28 @@ def cancel(
 
     async def work(stores: Stores) -> int:
         request = await stores.requests.cancel(request_id)
-        # A claim names its worker, which tells by itself.
+        # A claimed request names its worker, which notifies the connections itself.
         if request.worker_id is not None or settings.push == "off":
             return 0
-        return await _tell_cancelled(stores, request, settings)
+        return await _notify_cancelled(stores, request, settings)
 
-    told = with_stores(config, work)
+    notified = with_stores(config, work)
     if as_json:
-        tell_json({"request_id": request_id, "status": "CANCELLED", "connections_told": told})
+        status = RequestStatus.CANCELLED
+        print_json({"request_id": request_id, "status": status, "connections_notified": notified})
     else:
-        say(f"{request_id} is cancelled" + (f"; connections told: {told}" if told else ""))
+        also = f", and notified {counted(notified, 'connection')}" if notified else ""
+        print_line(f"cancelled {request_id}{also}")
 
 
-async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
-    """Return how many connections have taken the message."""
-    told: list[PushTried] = []
+async def _notify_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
+    """Push the cancellation, within 10 s; return the number of connections that received it."""
+    sent: list[PushTried] = []
     clock, rng, rules = SystemClock(), random.SystemRandom(), settings.notifier
 
-    def hear(event: Event) -> None:
+    def collect(event: Event) -> None:
         if isinstance(event, PushTried) and event.outcome == "sent":
-            told.append(event)
+            sent.append(event)
 
     async with (
         open_poster(
@@ -140,25 +145,21 @@ async def _tell_cancelled(stores: Stores, request: AsyncRequest, settings: Setti
             subscriptions=stores.subscriptions,
             post=post,
             settings=rules,
-            events=Events(hear),
+            events=Events(collect),
             clock=clock,
             rng=rng,
         ) as notifier,
     ):
         Announcer(push=notifier.offer, clock=clock).cancelled(request)
-        await notifier.flush(_TELLING)
-    return len(told)
+        await notifier.flush(_PUSH_TIMEOUT)
+    return len(sent)
 
 
-async def _ended(stores: Stores, request_id: str) -> AsyncRequest:
-    last: AsyncRequest | None = None
-    async for request in changes_of(stores, request_id):
-        last = request
-    assert last is not None  # noqa: S101  there is at least one, or NotFound
-    return last
+def _show_nothing(request: AsyncRequest) -> None:
+    del request
 
 
-def _parsed(payload: str) -> dict[str, Any]:
+def _parse_payload(payload: str) -> dict[str, Any]:
     try:
         parsed = json.loads(sys.stdin.read() if payload == "-" else payload)
     except RecursionError as error:
@@ -173,5 +174,5 @@ def _parsed(payload: str) -> dict[str, Any]:
 def _print(request: AsyncRequest) -> None:
     print_fields(
         (name, value if isinstance(value, str) else json_text(value))
-        for name, value in plain_fields(request).items()
+        for name, value in json_fields(request).items()
     )

@@ -11,8 +11,9 @@ import anyio
 from anyio.abc import TaskStatus
 
 from streamer_store import StoreError, SystemClock
-from streamer_worker.app import LAST_SECONDS, App, open_app
+from streamer_worker.app import App
 from streamer_worker.cli import faults
+from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
 from streamer_worker.cli.init import serve_as_init
 from streamer_worker.cli.options import ConfigOption
 from streamer_worker.concurrency.exits import Exit, open_standard_descriptors
@@ -24,24 +25,29 @@ from streamer_worker.execution.processes.forks import (
     reset_signals_in_forked_children,
 )
 from streamer_worker.fleet.loop_watchdog import InterpreterWatchdog
-from streamer_worker.handlers.registry import GROUP, Registry, load_handlers
+from streamer_worker.handlers.registry import Registry, load_handlers
 from streamer_worker.monitoring.log_throttle import LogThrottle
 from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
 from streamer_worker.monitoring.worker_log import hold_sensitive_loggers
 from streamer_worker.sanitize import message_of
 from streamer_worker.settings import Settings, load_settings
+from streamer_worker.wiring import SHUTDOWN_SECONDS, open_app
 
-_ENDED: Final = 70  # sysexits.h: EX_SOFTWARE
-_THREADS_END_WITHIN: Final = 1.0
+_LOOP_FAILED: Final = 70  # sysexits.h: EX_SOFTWARE
+_THREAD_TIMEOUT: Final = 1.0
 _SPARE_THREADS: Final = 10
-_CHECK_SIGNALS_EVERY: Final = 1.0
+_SIGNAL_CHECK_INTERVAL: Final = 1.0
 
 
 def run(config: ConfigOption = None) -> None:
-    """Work on waiting requests until SIGTERM, SIGINT or SIGHUP; then finish what runs, and exit 0.
+    """Run a worker until SIGTERM, SIGINT or SIGHUP.
 
-    A second signal waits for no handler. Settings come from `STREAMER_…` variables, handlers
-    from the installed packages' entry points.
+    After the signal it claims no more requests, lets handlers finish for up to `drain_timeout`,
+    releases the requests whose handlers have not finished, and exits with 0. After a second
+    signal it does not let handlers finish. Settings come from STREAMER_… variables and --config.
+    Handlers come from the entry points of installed packages.
+
+    Example: `streamer-worker run --config /etc/streamer-worker/config.toml`
     """
     serve_as_init()
     reset_signals_in_forked_children()
@@ -51,23 +57,23 @@ def run(config: ConfigOption = None) -> None:
     worker = _Worker(settings, log)
     try:
         registry = _load_handlers()
-        log.take_over()  # plugins configure logging when they are imported
+        log.take_over()  # importing a plugin may have configured logging
         code = anyio.run(worker.run, registry)
     except BaseException as error:  # noqa: BLE001  a handler can raise anything out of the loop
-        code = worker.code_after(error)
+        code = worker.exit_code_after(error)
     worker.end(code)
 
 
 def _load_handlers() -> Registry:
     registry = load_handlers()
     if not registry:
-        raise HandlerLoadError(
-            "there are no handlers:", [f"install a package with entry points of group {GROUP}"]
-        )
+        raise HandlerLoadError(f"{NO_HANDLERS}:", [INSTALL_HANDLERS])
     return registry
 
 
 class _Worker:
+    """Runs the app, and decides the exit code of the process."""
+
     def __init__(self, settings: Settings, log: WorkerLog) -> None:
         self._settings = settings
         self._log = log
@@ -77,11 +83,12 @@ class _Worker:
         self._signals: StopSignals | None = None
 
     async def run(self, registry: Registry) -> int:
-        """Work until the end, and return the exit code.
+        """Work until stopped, and return the exit code.
 
-        Raises what handlers raise out of the event loop, and KeyboardInterrupt before the start.
+        Raises exceptions that handlers raise out of the event loop, and KeyboardInterrupt before
+        the start.
         """
-        # Names are resolved in this pool, too: handlers must not fill it.
+        # asyncio resolves host names in this pool, so handlers must not be able to fill it.
         pool = ThreadPoolExecutor(self._settings.concurrency + _SPARE_THREADS)
         loop = asyncio.get_running_loop()
         loop.set_default_executor(pool)
@@ -89,38 +96,41 @@ class _Worker:
         try:
             await self._work(registry)
         except (StartError, StoreError, BaseExceptionGroup) as error:
-            if faults.code_of(error) is None:
+            if faults.exit_code_of(error) is None:
                 raise
-            code = self.code_after(error)
+            code = self.exit_code_after(error)
         else:
-            code = self._code()
-        # Closing the loop waits for the threads and tasks that handlers have left.
-        self._exit.after_hooks_in(_THREADS_END_WITHIN, code)
+            code = self._exit_code()
+        # Closing the loop waits for the threads and tasks that handlers left behind.
+        self._exit.after_hooks_in(_THREAD_TIMEOUT, code)
         return code
 
-    def code_after(self, error: BaseException) -> int:
-        """Report what ended the work, and return the exit code.
+    def exit_code_after(self, error: BaseException) -> int:
+        """Report the error that ended the work, and return the exit code.
+
+        There are three cases:
 
         1. The worker could not start, or a lifespan has failed: a message without a traceback.
-        2. Ctrl-C before the start: it is raised again.
+        2. Ctrl-C before the start: KeyboardInterrupt is raised again.
         3. Code of a handler ended the event loop, by sys.exit(), KeyboardInterrupt, loop.stop()
-           or the cancellation of all tasks: an event, and 70.
+           or the cancellation of all tasks: the event ProcessEnding, and 70.
         """
-        code = faults.code_of(error)
+        code = faults.exit_code_of(error)
         if code is not None:
             faults.report(error)
             return code
         if self._app is None and isinstance(error, KeyboardInterrupt):
             raise error
-        self._tell_ending(
+        self._emit_ending(
             f"the event loop was ended by {type(error).__name__}: {message_of(error)}",
             "".join(traceback.format_exception(error)),
         )
-        return _ENDED
+        return _LOOP_FAILED
 
     def end(self, code: int) -> None:
+        """Run the exit hooks and end the process."""
         if self._signals is not None:
-            self._signals.install()  # closing the loop may have removed them
+            self._signals.install()  # closing the loop may have removed the signal handlers
         self._exit.after_hooks(code)
 
     async def _work(self, registry: Registry) -> None:
@@ -128,13 +138,13 @@ class _Worker:
             self._settings,
             registry,
             [self._listener],
-            end=lambda _reason: self._exit.at_once(_ENDED),
+            end=lambda _reason: self._exit.at_once(_LOOP_FAILED),
             leave=self._leave,
             watchdog=self._watchdog(),
         ) as app:
             self._app = app
-            hold_sensitive_loggers()  # opening a client has made more
-            # They stay installed: a signal must not kill the process while it ends.
+            hold_sensitive_loggers()  # opening a client has created more loggers
+            # The handlers remain installed, so that a signal cannot kill the process as it ends.
             self._signals = StopSignals(app.stop, loop=asyncio.get_running_loop())
             self._signals.install()
             async with anyio.create_task_group() as tasks:
@@ -145,22 +155,23 @@ class _Worker:
     async def _watch(
         self, signals: StopSignals, *, task_status: TaskStatus[anyio.CancelScope]
     ) -> None:
-        """Restore the handlers of signals that a plugin has replaced.
+        """Restore, each second, the signal handlers that a plugin has replaced.
 
-        If this task is cancelled with all others, limit how long they may take to end.
+        If this task is cancelled together with all others, end the process when they have not
+        ended within their time limits.
         """
         try:
             with anyio.CancelScope() as scope:
                 task_status.started(scope)
                 while True:
-                    await anyio.sleep(_CHECK_SIGNALS_EVERY)
+                    await anyio.sleep(_SIGNAL_CHECK_INTERVAL)
                     if restored := signals.restore():
                         self._listener(SignalHandlersRestored(signals=tuple(restored)))
         except BaseException:
-            seconds = self._settings.handler.cancel_grace + LAST_SECONDS
+            seconds = self._settings.handler.cancel_grace + SHUTDOWN_SECONDS
             reason = f"the event loop was ended, and its tasks did not end within {seconds:g} s"
-            report = partial(self._tell_ending, reason, "")
-            self._exit.after_hooks_in(seconds, _ENDED, report=report)
+            report = partial(self._emit_ending, reason, "")
+            self._exit.after_hooks_in(seconds, _LOOP_FAILED, report=report)
             raise
 
     def _watchdog(self) -> InterpreterWatchdog | None:
@@ -170,16 +181,16 @@ class _Worker:
         return InterpreterWatchdog(seconds=stuck_after, descriptor=self._log.descriptor)
 
     def _leave(self) -> None:
-        """End though handlers run on, which nothing can end."""
-        error = sys.exception()  # what is being raised through our caller
-        self._exit.after_hooks(self._code() if error is None else self.code_after(error))
+        """End the process while handlers still run that did not react to cancellation."""
+        error = sys.exception()  # the exception that our caller is handling
+        self._exit.after_hooks(self._exit_code() if error is None else self.exit_code_after(error))
 
-    def _code(self) -> int:
+    def _exit_code(self) -> int:
         if self._app is not None and self._app.stopping:
             return 0
-        # A supervisor shall start it again.
-        self._tell_ending("the worker ended, and nobody has asked for it", "")
-        return _ENDED
+        # The code is not 0, so that a supervisor starts the worker again.
+        self._emit_ending("the worker ended without a shutdown request", "")
+        return _LOOP_FAILED
 
-    def _tell_ending(self, reason: str, stacks: str) -> None:
+    def _emit_ending(self, reason: str, stacks: str) -> None:
         self._listener(ProcessEnding(reason=reason, stacks=stacks))

@@ -6,30 +6,34 @@ import typer
 
 from streamer_store import Difference, Stores
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
-from streamer_worker.cli.output import say, status, tell_json
+from streamer_worker.cli.output import print_json, print_line, spinner
 
-cli = typer.Typer(help="Make and check the tables.", no_args_is_help=True)
+cli = typer.Typer(help="Create and check the DynamoDB tables.", no_args_is_help=True)
 
 
 @cli.command()
 def create(config: ConfigOption = None) -> None:
-    """Make the tables that are missing, and wait until they can be used.
+    """Create the missing tables, and wait until they are active.
 
-    Tables that exist keep their keys and indexes. How they differ is printed, as by
-    `tables check`; exit 1 when the worker could not work with them.
+    The keys and indexes of existing tables are not changed. Differences from what the worker
+    expects are printed, as by `tables check`. Exits with 1 if the worker cannot work with them.
+
+    Example: `streamer-worker tables create`
     """
 
     async def work(stores: Stores) -> list[Difference]:
-        with status("Making tables"):
+        with spinner("Creating tables"):
             await stores.create_tables()
             return await stores.check_tables()
 
-    _judge(with_stores(config, work), well="tables are ready")
+    _report(with_stores(config, work), success="tables are ready")
 
 
 @cli.command()
 def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Compare the tables with what the worker expects; exit 1 when it could not work.
+    """Compare the tables with what the worker expects, and print each difference.
+
+    Exits with 1 if the worker cannot work with the tables.
 
     Example: `streamer-worker tables check --json`
     """
@@ -39,19 +43,19 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     differences = with_stores(config, work)
     if as_json:
-        tell_json([asdict(each) for each in differences])
+        print_json([asdict(difference) for difference in differences])
         _exit_if_blocking(differences)
     else:
-        _judge(differences, well="tables are as the worker needs them")
+        _report(differences, success="tables have the keys and indexes that the worker needs")
 
 
-def _judge(differences: list[Difference], *, well: str) -> None:
-    for each in differences:
-        say(f"{'error' if each.blocking else 'warning'}: {each}")
+def _report(differences: list[Difference], *, success: str) -> None:
+    for difference in differences:
+        print_line(f"{'error' if difference.blocking else 'warning'}: {difference}")
     _exit_if_blocking(differences)
-    say(well)
+    print_line(success)
 
 
 def _exit_if_blocking(differences: list[Difference]) -> None:
-    if any(each.blocking for each in differences):
+    if any(difference.blocking for difference in differences):
         raise typer.Exit(1)

@@ -1,76 +1,72 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final
 
 import anyio
 import typer
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from streamer_store import AsyncRequest, RequestStatus, Stores
 from streamer_store.transitions import TERMINAL
-from streamer_worker.cli.options import (
-    ConfigOption,
-    JsonOption,
-    RequestArgument,
-    brief,
-    says,
-    with_stores,
-)
-from streamer_worker.cli.output import is_terminal, progress_bar, say, tell_json
+from streamer_worker.cli.formatting import status_message, summary_fields
+from streamer_worker.cli.options import ConfigOption, JsonOption, RequestArgument, with_stores
+from streamer_worker.cli.output import is_terminal, print_json, print_line, progress_bar
 
-_LOOK_AGAIN: Final = 0.5
+_READ_EVERY: Final = 0.5
 
 
 def watch(
     request_id: RequestArgument,
     *,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = _LOOK_AGAIN,
+    every: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two reads of the request.")
+    ] = _READ_EVERY,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Follow a request until it ends: a bar on a terminal, else a line for each change.
+    """Follow a request until it ends.
 
-    Exits with 0 when it has COMPLETED, with 1 when it ended otherwise or there is none.
+    On a terminal it shows a progress bar. Otherwise it prints one line for each change. Exits
+    with 0 if the request is COMPLETED, and with 1 if it ended otherwise or does not exist.
 
     Example: `streamer-worker watch 3f6c… --json`
     """
 
     async def work(stores: Stores) -> AsyncRequest:
-        changes = changes_of(stores, request_id, every)
         if is_terminal() and not as_json:
-            return await _draw(changes)
-        last: AsyncRequest | None = None
-        async for request in changes:
-            last = request
-            if as_json:
-                tell_json(brief(request), indent=None)
-            else:
-                say(_line(request))
-        assert last is not None  # noqa: S101  there is at least one, or NotFound
-        return last
+            return await _draw(stores, request_id, every)
+        return await follow(stores, request_id, _print_json if as_json else _print, every=every)
 
-    last = with_stores(config, work)
-    if last.status is not RequestStatus.COMPLETED:
+    request = with_stores(config, work)
+    if request.status is not RequestStatus.COMPLETED:
         raise typer.Exit(1)
 
 
-async def changes_of(
-    stores: Stores, request_id: str, every: float = _LOOK_AGAIN
-) -> AsyncIterator[AsyncRequest]:
-    """Yield the request as it is, and after each change, to its end. Raises NotFound."""
-    last = None
+async def follow(
+    stores: Stores,
+    request_id: str,
+    show: Callable[[AsyncRequest], object],
+    *,
+    every: float = _READ_EVERY,
+) -> AsyncRequest:
+    """Call `show` with the request as it is, and after each change. Return it once it has ended.
+
+    It is read each `every` seconds. Raises NotFound.
+    """
+    shown: dict[str, Any] | None = None
     while True:
         request = await stores.requests.get(request_id)
-        if last is None or brief(request) != brief(last):
-            yield request
+        if summary_fields(request) != shown:
+            shown = summary_fields(request)
+            show(request)
         if request.status in TERMINAL:
-            return
-        last = request
+            return request
         await anyio.sleep(every)
 
 
-async def _draw(changes: AsyncIterator[AsyncRequest]) -> AsyncRequest:
+async def _draw(stores: Stores, request_id: str, every: float) -> AsyncRequest:
     columns = (
         TextColumn("{task.fields[status]:<10}"),
         BarColumn(),
@@ -78,20 +74,24 @@ async def _draw(changes: AsyncIterator[AsyncRequest]) -> AsyncRequest:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    last: AsyncRequest | None = None
     with progress_bar(*columns) as bar:
         task = bar.add_task("", total=1.0, status="")
-        async for request in changes:
-            last = request
-            bar.update(
-                task,
-                completed=request.progress,
-                status=str(request.status),
-                description=says(request),
-            )
-    assert last is not None  # noqa: S101  as above
-    return last
+        return await follow(stores, request_id, partial(_update, bar, task), every=every)
 
 
-def _line(request: AsyncRequest) -> str:
-    return f"{request.status} {request.progress:.0%} {says(request)}".rstrip()
+def _update(bar: Progress, task: Any, request: AsyncRequest) -> None:
+    bar.update(
+        task,
+        completed=request.progress,
+        status=str(request.status),
+        description=status_message(request),
+    )
+
+
+def _print(request: AsyncRequest) -> None:
+    line = f"{request.status} {request.progress:.0%} {status_message(request)}"
+    print_line(line.rstrip())
+
+
+def _print_json(request: AsyncRequest) -> None:
+    print_json(summary_fields(request), indent=None)

@@ -5,22 +5,17 @@ from typing import Annotated, Final
 import typer
 
 from streamer_store import NotFound, Stores, SystemClock, WorkerRow
-from streamer_worker.cli.options import (
-    ConfigOption,
-    JsonOption,
-    age,
-    plain_fields,
-    with_stores,
-)
-from streamer_worker.cli.output import print_table, say, tell_json
+from streamer_worker.cli.formatting import age, json_fields
+from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
+from streamer_worker.cli.output import print_json, print_line, print_table
 
 _COLUMNS = (
     "worker",
     "host",
     "pid",
     "release",
-    "since",
-    "last beat",
+    "started",
+    "heartbeat",
     "slots",
     "state",
     "actions",
@@ -29,10 +24,10 @@ _CELL_CHARS: Final = 1000  # a worker may have many actions
 
 
 def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """List the fleet: every worker that has a row in the table.
+    """List the workers that have a row in the workers table.
 
-    The age of a beat is by this machine's clock; a worker is taken for dead when its row has
-    stood still for the lease (16 s, unless set otherwise).
+    The time since a worker's last heartbeat is measured by this machine's clock. The fleet
+    declares a worker dead when its row has not changed for `presence.lease` (16 s by default).
 
     Example: `streamer-worker workers --json`
     """
@@ -42,23 +37,25 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
 
     rows = sorted(with_stores(config, work), key=lambda row: (row.started_at, row.worker_id))
     if as_json:
-        tell_json([plain_fields(row) for row in rows])
+        print_json([json_fields(row) for row in rows])
     elif rows:
         clock = SystemClock()
-        print_table(_COLUMNS, (_row(row, clock) for row in rows), cell_chars=_CELL_CHARS)
+        print_table(_COLUMNS, (_cells(row, clock) for row in rows), cell_chars=_CELL_CHARS)
     else:
-        say("no worker has a row")
+        print_line("no workers")
 
 
 def drain(
-    worker_id: Annotated[str, typer.Argument(help="The worker's id, as `workers` lists it.")],
+    worker_id: Annotated[
+        str, typer.Argument(help="Id of the worker; `streamer-worker workers` lists them.")
+    ],
     *,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Order a worker to finish what runs and to go, as SIGTERM does.
+    """Ask a worker to drain: it finishes its running requests and exits, as on SIGTERM.
 
-    It reads the order with its next heartbeat. Exits with 1 when no worker has this id.
+    The worker starts to drain at its next heartbeat. Exits with 1 if no worker has this id.
 
     Example: `streamer-worker drain 20260131T120000Z-0c2f8d10-4b7a`
     """
@@ -69,12 +66,12 @@ def drain(
     if not with_stores(config, work):
         raise NotFound("no worker has this id", operation="drain", key=worker_id)
     if as_json:
-        tell_json({"worker_id": worker_id, "ordered": "drain"})
+        print_json({"worker_id": worker_id, "drain_requested": True})
     else:
-        say(f"{worker_id} is ordered to drain")
+        print_line(f"{worker_id} will drain at its next heartbeat")
 
 
-def _row(row: WorkerRow, clock: SystemClock) -> tuple[str, ...]:
+def _cells(row: WorkerRow, clock: SystemClock) -> tuple[str, ...]:
     return (
         row.worker_id,
         row.host,

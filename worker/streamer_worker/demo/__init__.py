@@ -1,1 +1,1 @@
-"""A worker on an embedded DynamoDB, to look at. Needs the extra `demo`."""
+"""A demonstration of a worker on an embedded DynamoDB. Needs the extra `demo`."""

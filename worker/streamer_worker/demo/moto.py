@@ -1,7 +1,7 @@
-"""An embedded DynamoDB: moto's server on loopback, one write at a time.
+"""An embedded DynamoDB: moto's server on the loopback interface, one call at a time.
 
-Moto's conditional writes are not atomic across threads (two of 32 racing claimers win now
-and then), so one lock stands around the whole of it. Never prove a race with it.
+Conditional writes of moto are not atomic across threads: sometimes two of 32 racing claimers
+win. One lock therefore serializes all calls. Tests of races must not use it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from werkzeug.serving import make_server
 
 @contextmanager
 def embedded_dynamodb() -> Iterator[str]:
-    """Serve a fresh DynamoDB on a free port and give its URL."""
+    """Serve an empty DynamoDB on a free port, and yield its URL."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     app = DomainDispatcherApplication(create_backend_app)
     lock = Lock()
 
-    def one_at_a_time(environ: Any, start_response: Any) -> list[bytes]:
+    def serialized(environ: Any, start_response: Any) -> list[bytes]:
         with lock:
             return list(app(environ, start_response))
 
     server = make_server(
-        "127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=MotoRequestHandler
+        "127.0.0.1", 0, serialized, threaded=True, request_handler=MotoRequestHandler
     )
     thread = Thread(target=server.serve_forever, name="embedded-dynamodb", daemon=True)
     thread.start()

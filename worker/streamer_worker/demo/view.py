@@ -1,4 +1,4 @@
-"""The demo's requests, as a live table or as plain lines."""
+"""Shows the demo's requests, as a live table or as plain lines."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ _STYLES = {
     RequestStatus.COMPLETED: "green",
     RequestStatus.FAILED: "red",
 }
-_FIRST = (RequestStatus.PROCESSING, RequestStatus.FAILED, RequestStatus.PENDING)
-_FRAME_LINES = 6
+_ORDER = (RequestStatus.PROCESSING, RequestStatus.FAILED, RequestStatus.PENDING)
+_MIN_ROWS = 5
+# Lines of the terminal that are not rows of the table.
+_OTHER_LINES = 6
 
 
 class View:
-    """Shows the requests each time that it is told of them."""
+    """Shows requests: as a live table on a terminal, otherwise as one line for each change."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -48,27 +50,29 @@ class View:
             self._live.stop()
 
     def show(self, requests: Sequence[AsyncRequest]) -> None:
+        """Redraw the table, or print a line for each request that has changed."""
         if self._live is not None:
             self._live.update(_frame(requests, self._console.height), refresh=True)
             return
         for request in requests:
             line = _line(request)
-            if self._told.get(request.request_id) != line:
-                self._told[request.request_id] = line
+            if self._printed.get(request.request_id) != line:
+                self._printed[request.request_id] = line
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def summary(self, counts: Mapping[str, int], lines: Sequence[str]) -> None:
-        told = ", ".join(f"{count} {status.lower()}" for status, count in sorted(counts.items()))
-        self._console.print(f"Read back from the table: {told}", highlight=False)
+        """Print the number of requests by status, and then the lines."""
+        text = ", ".join(f"{count} {status.lower()}" for status, count in sorted(counts.items()))
+        self._console.print(f"In the table: {text}", highlight=False)
         for line in lines:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(request: AsyncRequest) -> str:
-    what = f"{request.request_id[:8]} {request.action:<16} {request.user_id:<6}"
+    prefix = f"{request.request_id[:8]} {request.action:<16} {request.user_id:<6}"
     if request.status is RequestStatus.PROCESSING:
-        return f"{what} {request.status} {request.progress:4.0%} {request.progress_message or ''}"
-    return f"{what} {request.status} {request.error or ''}".rstrip()
+        return f"{prefix} {request.status} {request.progress:4.0%} {request.progress_message or ''}"
+    return f"{prefix} {request.status} {request.error or ''}".rstrip()
 
 
 def _frame(requests: Sequence[AsyncRequest], height: int) -> Group:
@@ -79,10 +83,10 @@ def _frame(requests: Sequence[AsyncRequest], height: int) -> Group:
     table = Table(box=None, padding=(0, 1), expand=False)
     for column in ("request", "action", "user", "tenant", "status", "progress", ""):
         table.add_column(column, no_wrap=True)
-    rank = {status: place for place, status in enumerate(_FIRST)}
-    ordered = sorted(requests, key=lambda each: rank.get(each.status, len(rank)))
-    room = max(5, height - _FRAME_LINES)
-    for request in ordered[:room]:
+    rank = {status: place for place, status in enumerate(_ORDER)}
+    ordered = sorted(requests, key=lambda request: rank.get(request.status, len(rank)))
+    shown = max(_MIN_ROWS, height - _OTHER_LINES)
+    for request in ordered[:shown]:
         table.add_row(
             request.request_id[:8],
             request.action,
@@ -92,6 +96,6 @@ def _frame(requests: Sequence[AsyncRequest], height: int) -> Group:
             ProgressBar(total=1.0, completed=request.progress, width=20),
             Text(request.error or request.progress_message or "", style="dim"),
         )
-    hidden = len(ordered) - room
+    hidden = len(ordered) - shown
     more = Text(f"  and {hidden} more" if hidden > 0 else "", style="dim")
     return Group(head, table, more)

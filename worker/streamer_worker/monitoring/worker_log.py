@@ -15,7 +15,7 @@ from typing_extensions import override
 from streamer_worker.monitoring.log_stream import LogStream, TextStream, stream_over
 from streamer_worker.monitoring.log_text import INDENT, add_extra, escape
 from streamer_worker.own_logger import set_logger_factory
-from streamer_worker.settings import QUIET, LogSettings
+from streamer_worker.settings import SENSITIVE_LOGGERS, LogSettings
 
 # The number of shared processors, from the end, that need no logger: time, exception, escape.
 _PLAIN: Final = 3
@@ -193,7 +193,7 @@ def _renderer(*, console: bool, colors: bool) -> Any:
 
 
 def _is_sensitive(name: str) -> bool:
-    return name.partition(".")[0] in QUIET
+    return name.partition(".")[0] in SENSITIVE_LOGGERS
 
 
 def _is_not_sensitive(record: logging.LogRecord) -> bool:
@@ -214,7 +214,7 @@ def hold_sensitive_loggers(level: int = logging.WARNING) -> None:
     This holds if a plugin lowers their levels later. Loggers created after this call are not
     included.
     """
-    for name in (*QUIET, *list(logging.root.manager.loggerDict)):
+    for name in (*SENSITIVE_LOGGERS, *list(logging.root.manager.loggerDict)):
         if _is_sensitive(name):
             logger = logging.getLogger(name)
             logger.setLevel(max(logging.WARNING, level))

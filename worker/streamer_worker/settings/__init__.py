@@ -1,7 +1,7 @@
 """Settings: one frozen model per component, read once from the environment and a TOML file.
 
-A field `interval` of the component `reaper` is `STREAMER_REAPER_INTERVAL` in the environment
-and `interval` under `[reaper]` in the file. The environment wins.
+The field `interval` of the component `reaper` is `STREAMER_REAPER_INTERVAL` in the environment
+and `interval` under `[reaper]` in the file. The environment overrides the file.
 """
 
 from streamer_worker.settings.environment import CONFIG_VARIABLE, variable_of
@@ -12,7 +12,7 @@ from streamer_worker.settings.loading import (
     setting_names,
 )
 from streamer_worker.settings.models import (
-    QUIET,
+    SENSITIVE_LOGGERS,
     DepthSettings,
     HandlerSettings,
     HttpSettings,
@@ -28,7 +28,7 @@ from streamer_worker.settings.parsing import seconds, value_text
 
 __all__ = [
     "CONFIG_VARIABLE",
-    "QUIET",
+    "SENSITIVE_LOGGERS",
     "DepthSettings",
     "Effective",
     "HandlerSettings",

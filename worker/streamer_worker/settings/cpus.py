@@ -1,4 +1,4 @@
-"""How many CPUs this process may use."""
+"""The number of CPUs that this process may use."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ _ROOT = Path("/")
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
-    """Return the number of CPUs that the process may run on, or fewer if a cgroup's quota, of
-    version 1 or 2, allows less. Part of a CPU counts as one.
+    """Return the number of CPUs in the process's affinity mask, limited by its cgroup quotas.
+
+    Reads cgroups of version 1 and 2. A quota is rounded up to whole CPUs. `root` is the root of
+    the file system.
     """
     available = len(os.sched_getaffinity(0))
-    return max(1, min([available, *(math.ceil(each) for each in _quotas(root))]))
+    return max(1, min([available, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the quotas of our cgroups and of those above them, in CPUs."""
+    """Yield the quotas of this process's cgroups and of their parents, in CPUs."""
     for folder in _cgroups(root):
-        # Neither file is there, or is a number, where there is no quota.
+        # Without a quota the file is missing or holds no number ("max").
         with suppress(OSError, ValueError):
             limit, period = (folder / "cpu.max").read_text().split()
             yield int(limit) / int(period)
@@ -49,6 +51,6 @@ def _cgroups(root: Path) -> Iterator[Path]:
             bases = [mounted / "cpu", mounted / controllers]
         else:
             continue
-        # In a container the path is the host's, and only its end, or nothing, is mounted.
-        for each in (path, *path.parents):
-            yield from (base / each for base in bases)
+        # In a container the path is the host's. Only its last part is mounted, or nothing.
+        for cgroup in (path, *path.parents):
+            yield from (base / cgroup for base in bases)

@@ -1,4 +1,4 @@
-"""What of the environment is meant as settings."""
+"""The names of settings, and the environment variables that set them."""
 
 from __future__ import annotations
 
@@ -16,40 +16,45 @@ _SERVICE_LINK = re.compile(
     r"STREAMER_(?:\w+_)?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR))"
 )
-# These names are links only when their value is one: STREAMER_HTTP_PORT is also a setting.
+# Such a name is a link only if its value is a URL: STREAMER_HTTP_PORT is also a setting.
 _PORT_LINK = re.compile(r"STREAMER_(?:\w+_)?PORT(?:_\d+_(?:TCP|UDP|SCTP))?")
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 
 
 class FilteredEnvironment(EnvSettingsSource):
-    """The settings that the environment holds. What it holds beside them is refused elsewhere."""
+    """Reads the known settings from the environment. `load_settings` refuses unknown names."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        known = {variable_of(each) for each in names_of(self.settings_cls)}
+        known = {variable_of(name) for name in names_of(self.settings_cls)}
         return {
             name.lower(): value
-            for name, value in meant_as_settings(os.environ)
+            for name, value in settings_variables(os.environ)
             if name in known and value
         }
 
 
-def names_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
-    """Yield every setting as `concurrency` or `reaper.interval`."""
+def names_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the name of every setting, such as `concurrency` or `reaper.interval`."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from names_of(field.annotation, f"{name}.")
         else:
-            yield before + name
+            yield prefix + name
 
 
 def variable_of(name: str) -> str:
+    """Return the environment variable of a setting: STREAMER_REAPER_INTERVAL."""
     return PREFIX + name.replace(".", "_").upper()
 
 
-def meant_as_settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield what is not there for another purpose, under its name in upper case."""
-    for given, value in environment.items():
-        name = given.upper()
+def settings_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the STREAMER_ variables that must be settings, with their names in upper case.
+
+    Left out are STREAMER_TEST_ variables, STREAMER_CONFIG, and the links that Kubernetes and
+    Docker set for a service whose name begins with `streamer`.
+    """
+    for variable, value in environment.items():
+        name = variable.upper()
         if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_"):
             continue
         if name != CONFIG_VARIABLE and not _is_service_link(name, value):

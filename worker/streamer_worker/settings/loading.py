@@ -1,4 +1,4 @@
-"""Reading the settings: all faults are told at once."""
+"""Reads the settings from a file and the environment, and reports all faults at once."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamer_worker.errors import SettingsError
-from streamer_worker.settings.environment import meant_as_settings, names_of, variable_of
+from streamer_worker.settings.environment import names_of, settings_variables, variable_of
 from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import value_text
 
 _CREDENTIALS = re.compile(r"//[^/@]*@")
-_SHOWN_CHARS = 100
+_VALUE_CHARS = 100
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Read the settings. Raises SettingsError with every fault, the nearest names included."""
+    """Read the settings from the environment and the TOML file at `path`.
+
+    Raises SettingsError with every fault. An unknown name is reported with the nearest known one.
+    """
     file, faults = ({}, []) if path is None else _read_file(path)
     faults += _unknown_variables()
-    # The base class takes arguments of its own, whose names begin with an underscore.
-    faults += [_unknown(name, setting_names()) for name in file if name.startswith("_")]
+    # BaseSettings has parameters of its own, whose names begin with an underscore.
+    faults += [_unknown_fault(name, setting_names()) for name in file if name.startswith("_")]
     try:
         settings = Settings(**{name: file[name] for name in file if not name.startswith("_")})
     except ValidationError as error:
-        faults += [_words(each) for each in error.errors()]
+        faults += [_fault_text(fault) for fault in error.errors()]
     if faults:
         raise SettingsError("the settings are not valid:", faults)
     return settings
 
 
 def setting_names() -> list[str]:
-    """Return every setting as `concurrency` or `reaper.interval`."""
+    """Return the name of every setting, such as `concurrency` or `reaper.interval`."""
     return list(names_of(Settings))
 
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """A setting in force; `source`: default, environment or file. Passwords are masked."""
+    """The value of a setting. `source` is default, environment or file. Passwords are masked."""
 
     name: str
     value: Any
@@ -51,15 +54,16 @@ class Effective:
 
     @property
     def text(self) -> str:
+        """The value as text that the setting accepts."""
         return value_text(self.value)
 
 
 def effective_settings(path: Path | None = None) -> list[Effective]:
-    """Return all settings, in order. Raises SettingsError."""
+    """Return the value and the source of every setting. Raises SettingsError."""
     settings = load_settings(path)
     file = {} if path is None else _read_file(path)[0]
-    given = {name for name, value in meant_as_settings(os.environ) if value}
-    found = []
+    variables = {name for name, value in settings_variables(os.environ) if value}
+    effective = []
     for name in setting_names():
         value: Any = settings
         in_file: Any = file
@@ -67,17 +71,21 @@ def effective_settings(path: Path | None = None) -> list[Effective]:
             value = getattr(value, part)
             in_file = in_file.get(part) if isinstance(in_file, dict) else None
         source = "default" if in_file is None else "file"
-        if variable_of(name) in given:
+        if variable_of(name) in variables:
             source = "environment"
         if isinstance(value, str):
             value = _CREDENTIALS.sub("//***@", value)
-        found.append(Effective(name, value, source))
-    return found
+        effective.append(Effective(name, value, source))
+    return effective
 
 
 def _unknown_variables() -> list[str]:
-    known = [variable_of(each) for each in setting_names()]
-    return [_unknown(name, known) for name, _ in meant_as_settings(os.environ) if name not in known]
+    known = [variable_of(name) for name in setting_names()]
+    return [
+        _unknown_fault(name, known)
+        for name, _ in settings_variables(os.environ)
+        if name not in known
+    ]
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -89,25 +97,26 @@ def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{path}: not TOML: {error}"]
 
 
-def _words(fault: Any) -> str:
+def _fault_text(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return _unknown(name, setting_names())
-    # A fault inside of a list or a mapping is the setting's.
-    name = next((each for each in setting_names() if name.startswith(f"{each}.")), name)
-    if fault["type"] == "value_error":  # a contradiction between two settings
+        return _unknown_fault(name, setting_names())
+    # The location of a fault in a list or a mapping goes on after the name of the setting.
+    name = next((known for known in setting_names() if name.startswith(f"{known}.")), name)
+    if fault["type"] == "value_error":  # raised by a validator in models.py
         return str(fault["ctx"]["error"])
-    return f"{name} ({variable_of(name)}): {fault['msg']}, not {_shown(fault['input'])}"
+    return f"{name} ({variable_of(name)}): {fault['msg']}, not {_value_excerpt(fault['input'])}"
 
 
-def _shown(value: object) -> str:
+def _value_excerpt(value: object) -> str:
     text = _CREDENTIALS.sub("//***@", repr(value))
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+    return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 1] + "…"
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    by_letters = {each.lower(): each for each in known}
-    # A component's name alone is nearest to its own settings.
-    begun = [each for each in by_letters if each.startswith(name.lower())]
-    nearest = difflib.get_close_matches(name.lower(), begun or by_letters, n=1, cutoff=0.0)
-    return f"{name}: no such setting; the nearest is {by_letters[nearest[0]]}"
+def _unknown_fault(name: str, known: list[str]) -> str:
+    by_lower_case = {known_name.lower(): known_name for known_name in known}
+    # The nearest to the name of a component is one of its own settings.
+    same_prefix = [lower for lower in by_lower_case if lower.startswith(name.lower())]
+    candidates = same_prefix or by_lower_case
+    nearest = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.0)
+    return f"{name}: no such setting; the nearest is {by_lower_case[nearest[0]]}"

@@ -1,4 +1,7 @@
-"""What there is to set: one frozen model per component."""
+"""The settings of a worker: one frozen model for each component.
+
+docs/settings.md is generated from the descriptions. Durations are in seconds here.
+"""
 
 from __future__ import annotations
 
@@ -26,26 +29,22 @@ from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.parsing import as_levels, as_list, seconds
 
 _DAY = 86400.0
-_BEATS_PER_LEASE = 3
+_MIN_HEARTBEATS_PER_LEASE = 3
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
-
-
 HostPattern = Annotated[
     str, Field(pattern=r"^(\*|[A-Za-z0-9-]+)(\.(\*|[A-Za-z0-9-]+))*(:[0-9]{1,5})?$")
 ]
-
-
 Level = Literal["debug", "info", "warning", "error"]
-# At lower levels these tell what is sent, credentials among it.
-QUIET = ("aiobotocore", "aiohttp", "botocore", "urllib3")
+# Below the level warning these loggers log requests, with credentials in them.
+SENSITIVE_LOGGERS = ("aiobotocore", "aiohttp", "botocore", "urllib3")
 
 
-def _not_too_loud(levels: Mapping[str, str]) -> Mapping[str, str]:
+def _without_sensitive_levels(levels: Mapping[str, str]) -> Mapping[str, str]:
     for name, level in levels.items():
-        if name.partition(".")[0] in QUIET and level in {"debug", "info"}:
+        if name.partition(".")[0] in SENSITIVE_LOGGERS and level in {"debug", "info"}:
             raise ValueError(
-                f"log.levels (STREAMER_LOG_LEVELS): {name} tells what it sends at level {level};"
-                " warning is the least"
+                f"log.levels (STREAMER_LOG_LEVELS): {name} logs credentials at level {level};"
+                " set it to warning or error"
             )
     return levels
 
@@ -55,19 +54,25 @@ class _Component(BaseModel):
 
 
 class PollSettings(_Component):
-    """How often StatusIndex is asked when there is nothing to do."""
+    """How often the worker reads StatusIndex, and how long a request is left to other workers."""
 
     min_interval: Duration = Field(
-        default=0.05, le=60, description="First pause after an empty poll"
+        default=0.05,
+        le=60,
+        description="First pause after a poll that finds nothing; later pauses are longer",
     )
-    max_interval: Duration = Field(default=0.5, le=600, description="Longest pause between polls")
+    max_interval: Duration = Field(
+        default=0.5, le=600, description="Longest pause between two polls"
+    )
     steal_delay: Duration = Field(
-        default=0.6, le=60, description="How long another worker's own request is left to it"
+        default=0.6,
+        le=60,
+        description="Time that a request is left to each worker that ranks before this one for it",
     )
     unknown_action_timeout: Duration = Field(
         default=1800.0,
         le=30 * _DAY,
-        description="How long an action that no live worker lists may wait before it fails",
+        description="Time after which a request fails if no live worker handles its action",
     )
 
     @model_validator(mode="after")
@@ -78,42 +83,57 @@ class PollSettings(_Component):
 
 
 class HandlerSettings(_Component):
-    """What handlers may take; `@handler` can say otherwise."""
+    """Limits of handlers. `@handler(timeout=...)` overrides `timeout`."""
 
-    timeout: Duration = Field(default=900.0, le=30 * _DAY, description="Longest attempt")
-    cancel_grace: Duration = Field(
-        default=5.0, le=3600, description="How long a handler that is told to end may take"
+    timeout: Duration = Field(
+        default=900.0, le=30 * _DAY, description="Longest time that an attempt may take"
     )
-    threads: int = Field(default=32, ge=1, le=1000, description="Synchronous handlers run at once")
+    cancel_grace: Duration = Field(
+        default=5.0, le=3600, description="Time that a cancelled handler may take to end"
+    )
+    threads: int = Field(
+        default=32,
+        ge=1,
+        le=1000,
+        description="Maximum number of synchronous handlers that run at once",
+    )
     processes: int = Field(
         default_factory=usable_cpus,
         ge=1,
         le=1000,
-        description="Handlers with process=True run at once; as many as CPUs may be used",
+        description="Maximum number of handlers with `process=True` that run at once; by default"
+        " the number of CPUs that the worker may use",
     )
 
 
 class PresenceSettings(_Component):
-    """The worker's row in the fleet."""
+    """The worker's heartbeat, and when a worker is declared dead."""
 
-    heartbeat: Duration = Field(default=4.0, ge=0.1, le=600, description="Time between beats")
+    heartbeat: Duration = Field(
+        default=4.0, ge=0.1, le=600, description="Time between two heartbeats"
+    )
     lease: Duration = Field(
         default=16.0,
         le=_DAY,
-        description="Silence after which a worker is taken for dead; at least three heartbeats",
+        description="Time without a heartbeat after which a worker is declared dead and its"
+        " requests are rescued; at least three times `heartbeat`",
     )
     foreign_claim_timeout: Duration | None = Field(
         default=None,
         le=365 * _DAY,
-        description="When to rescue what a consumer without a row has had; never, unless set",
+        description="Time after which a request is rescued from a consumer that has no worker row;"
+        " never by default",
     )
     stuck_after: Duration = Field(
-        default=300.0, ge=1, le=_DAY, description="When an event loop that is blocked is ended"
+        default=300.0,
+        ge=1,
+        le=_DAY,
+        description="Time after which a worker ends itself if its event loop is blocked",
     )
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
-        if self.lease < _BEATS_PER_LEASE * self.heartbeat:
+        if self.lease < _MIN_HEARTBEATS_PER_LEASE * self.heartbeat:
             raise ValueError(
                 f"presence.lease ({self.lease:g} s) is shorter than three times"
                 f" presence.heartbeat ({self.heartbeat:g} s)"
@@ -122,81 +142,96 @@ class PresenceSettings(_Component):
 
     @property
     def margin(self) -> float:
-        """How long before the lease's end a worker gives itself up, in seconds."""
+        """How long before the end of its lease a worker fences itself, in seconds."""
         return self.heartbeat / 2
 
 
 class RescueSettings(_Component):
-    """Requests whose workers were lost."""
+    """How requests are treated whose workers died."""
 
     max_rescues: int = Field(
         default=MAX_RESCUES,
         ge=3,
         le=1000,
-        description="Lost workers that a request may survive; it fails after more, if the last"
-        " four were lost while it was in probation",
+        description="Number of lost workers that a request survives; it fails after one more, if"
+        " the last four were lost while it was in probation",
     )
     min_worker_age: Duration = Field(
         default=45.0,
         le=3600,
-        description="Age from which a worker runs requests whose workers were lost twice",
+        description="Age from which a worker runs requests that have lost two or more workers",
     )
 
 
 class ReaperSettings(_Component):
-    """Removal of connections that went silent."""
+    """How the leader deletes stale connections."""
 
-    enabled: bool = Field(default=True, description="Whether stale connections are removed")
+    enabled: bool = Field(default=True, description="Whether stale connections are deleted")
     interval: Duration = Field(default=300.0, le=_DAY, description="Pause between two sweeps")
     stale_after: Duration = Field(
         default=7800.0,
         ge=60,
         le=365 * _DAY,
-        description="Silence after which a connection is stale (API Gateway ends one after 2 h)",
+        description="Time since the last ping after which a connection is stale (API Gateway closes"
+        " connections after 2 h)",
     )
-    dry_run: bool = Field(default=False, description="Count stale connections, remove none")
+    dry_run: bool = Field(default=False, description="Count stale connections, and delete none")
 
 
 class DepthSettings(_Component):
-    """How the leader counts what waits, for the metrics."""
+    """How the leader counts waiting requests, for the metrics."""
 
     interval: Duration = Field(default=15.0, ge=1, le=_DAY, description="Pause between two counts")
     limit: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Most requests counted of a status"
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of requests that are counted per status",
     )
 
 
 class NotifierSettings(_Component):
-    """How connections are told of their requests."""
+    """How connections are notified through API Gateway."""
 
     hosts: Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)] = Field(
         default=("*.execute-api.*.amazonaws.com", "*.execute-api.*.amazonaws.com.cn"),
-        description="Hosts that may be called; a * is one label of the name",
+        description="Hosts that may be posted to; `*` stands for one label of the name",
     )
-    timeout: Duration = Field(default=3.0, le=60, description="How long a post may take")
-    max_concurrent_posts: int = Field(default=100, ge=1, le=1000, description="Posts at once")
+    timeout: Duration = Field(default=3.0, le=60, description="Longest time that a post may take")
+    max_concurrent_posts: int = Field(
+        default=100, ge=1, le=1000, description="Maximum number of posts at the same time"
+    )
     progress_rate: int = Field(
-        default=200, ge=1, le=100_000, description="Progress messages a second, in all"
+        default=200,
+        ge=1,
+        le=100_000,
+        description="Maximum number of progress messages per second, over all connections",
     )
 
 
 class HttpSettings(_Component):
-    """Where Prometheus scrapes and orchestrators probe."""
+    """The HTTP server for metrics and health probes."""
 
-    enabled: bool = Field(default=True, description="Whether there is an HTTP server")
+    enabled: bool = Field(default=True, description="Whether the HTTP server runs")
     host: str = Field(default="0.0.0.0", description="Address to listen on")  # noqa: S104
-    port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 takes a free one")
+    port: int = Field(
+        default=9464, ge=0, le=65535, description="Port to listen on; 0 takes a free one"
+    )
 
 
 class LogSettings(_Component):
-    """What is logged, and how."""
+    """What the worker logs, and in which format."""
 
-    level: Level = Field(default="info", description="Least level that is logged")
+    level: Level = Field(default="info", description="Lowest level that is logged")
     levels: Annotated[
-        Mapping[str, Level], NoDecode, BeforeValidator(as_levels), AfterValidator(_not_too_loud)
-    ] = Field(default={}, description="Least levels of loggers by name: `my.plugin=debug`")
+        Mapping[str, Level],
+        NoDecode,
+        BeforeValidator(as_levels),
+        AfterValidator(_without_sensitive_levels),
+    ] = Field(default={}, description="Lowest level of single loggers, by name: `my.plugin=debug`")
     format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="auto: console on a terminal, else JSON"
+        default="auto",
+        description="Format of log lines; `auto` is `console` on a terminal and `json` elsewhere",
     )
 
 
@@ -212,28 +247,37 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    concurrency: int = Field(default=32, ge=1, le=10_000, description="Requests run at once")
+    concurrency: int = Field(
+        default=32, ge=1, le=10_000, description="Maximum number of requests that run at once"
+    )
     table_prefix: str = Field(
         default="streamer_",
         max_length=200,
         pattern=r"^[A-Za-z0-9_.-]*$",
-        description="What the tables' names begin with",
+        description="Prefix of the names of the tables",
     )
     endpoint_url: str | None = Field(
-        default=None, pattern=r"^https?://", description="DynamoDB's URL, when not AWS's own"
+        default=None, pattern=r"^https?://", description="URL of DynamoDB, if it is not AWS's own"
     )
-    region: str | None = Field(default=None, min_length=1, description="AWS region")
+    region: str | None = Field(
+        default=None, min_length=1, description="AWS region; by default the AWS SDK's"
+    )
     drain_timeout: Duration = Field(
-        default=25.0, le=_DAY, description="How long running handlers may go on after SIGTERM"
+        default=25.0, le=_DAY, description="Time that running handlers have to finish after SIGTERM"
     )
     exit_timeout: Duration = Field(
-        default=5.0, le=3600, description="How long exit hooks (`atexit`) may take at the end"
+        default=5.0, le=3600, description="Time that exit hooks (`atexit`) may take at the end"
     )
     tenant_concurrency: int | None = Field(
-        default=None, ge=1, description="Requests of one tenant run at once by a worker"
+        default=None,
+        ge=1,
+        description="Maximum number of requests of one tenant that run at once; by default there"
+        " is no maximum",
     )
     push: Literal["apigateway", "off"] = Field(
-        default="apigateway", description="How connections are told: through API Gateway, or not"
+        default="apigateway",
+        description="Whether connections are notified: `apigateway` posts through API Gateway,"
+        " `off` sends nothing",
     )
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()
@@ -255,5 +299,5 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del env_settings, dotenv_settings, file_secret_settings
-        # What the file says is handed in as arguments, and the environment goes before it.
+        # load_settings passes the values of the file as arguments. The environment overrides them.
         return FilteredEnvironment(settings_cls), init_settings

@@ -1,4 +1,4 @@
-"""Values of settings, from the words that people write, and back."""
+"""Conversion of setting values from text and to text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
 
 
 def seconds(value: object) -> object:
-    """Read `90`, `"90"`, `"90s"`, `"1.5h"` or `"2h10m"` as seconds; pydantic judges the rest."""
+    """Return a text such as `90s`, `1.5h` or `2h10m` in seconds. Other values are returned as is.
+
+    pydantic converts `90` and `"90"`, and refuses the rest.
+    """
     if isinstance(value, str):
         text = value.strip().lower()
         if _DURATION.fullmatch(text):
@@ -19,37 +22,40 @@ def seconds(value: object) -> object:
     return value
 
 
-def _parts(text: str) -> list[str]:
-    return [each for part in text.split(",") if (each := part.strip())]
-
-
 def as_list(value: object) -> object:
-    """Read `a.example, b.example` as a list; pydantic judges the rest."""
-    return _parts(value) if isinstance(value, str) else value
+    """Return a text such as `a.example, b.example` as a list. Other values are returned as is."""
+    return _split(value) if isinstance(value, str) else value
 
 
 def as_levels(value: object) -> object:
-    """Read `my.plugin=debug, asyncio=error` as a mapping; pydantic judges the rest."""
+    """Return a text such as `my.plugin=debug, asyncio=error` as a mapping of names to levels.
+
+    Other values are returned as is.
+    """
     if isinstance(value, str):
-        pairs = (each.partition("=") for each in _parts(value))
+        pairs = (entry.partition("=") for entry in _split(value))
         return {name.strip(): level.strip().lower() for name, _, level in pairs}
     return value
 
 
 def value_text(value: object) -> str:
-    """Return a setting's value in words that the setting takes; nothing for None."""
+    """Return a setting's value as text that the setting accepts; empty for None."""
     match value:
         case None:
             return ""
         case bool():
             return str(value).lower()
         case float():
-            return _duration_text(value)  # all that are not whole numbers are durations
+            return _duration_text(value)  # every float setting is a duration
         case Mapping():
-            return ", ".join(f"{key}={each}" for key, each in value.items())
+            return ", ".join(f"{key}={item}" for key, item in value.items())
         case tuple():
             return ", ".join(map(str, value))
     return str(value)
+
+
+def _split(text: str) -> list[str]:
+    return [stripped for part in text.split(",") if (stripped := part.strip())]
 
 
 def _duration_text(value: float) -> str:

@@ -14,7 +14,6 @@ import anyio
 
 from streamer_store import AsyncRequest, Connection, Stores, SystemClock, memory_stores
 from streamer_store.transitions import TERMINAL
-from streamer_worker.app import app_on
 from streamer_worker.events import Event, Events, RequestFinished
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware
 from streamer_worker.handlers.registry import registry
@@ -22,6 +21,7 @@ from streamer_worker.push.notifier import Notifier
 from streamer_worker.push.push_thread import push_here
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
+from streamer_worker.wiring import app_on
 
 _AT_ONCE = RetryPolicy(first=0, longest=0)
 _LOOK_AGAIN = 0.1

@@ -32,8 +32,8 @@ def count(_payload: dict[str, Any], _ctx: SyncContext) -> None: ...
 
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = registry([report, count])
-    monkeypatch.setattr("streamer_worker.cli.handlers.load_handlers", lambda: found)
+    installed = registry([report, count])
+    monkeypatch.setattr("streamer_worker.cli.handlers.load_handlers", lambda: installed)
 
 
 def run(*arguments: str) -> Result:
@@ -41,7 +41,7 @@ def run(*arguments: str) -> Result:
 
 
 def test_every_handler_has_its_line() -> None:
-    """With where it runs, what it takes, and its rules."""
+    """The line has the payload's type, where it runs, its timeout, retries and concurrency."""
     lines = run().output.splitlines()
     assert lines[0].split()[:2] == ["action", "payload"]
     assert [line.split()[0] for line in lines[1:]] == ["count", "report"]
@@ -50,24 +50,25 @@ def test_every_handler_has_its_line() -> None:
     assert "thread" in lines[1]
 
 
-def test_the_schema_is_there_for_producers() -> None:
-    """Of all, or of one."""
-    told = json.loads(run("report", "--schema").output)
-    assert set(told) == {"report"}
-    assert told["report"]["properties"]["rows"]["type"] == "integer"
+def test_the_schema_is_printed_for_producers() -> None:
+    """--schema prints the JSON Schemas of all payloads, or of one action's."""
+    schemas = json.loads(run("report", "--schema").output)
+    assert set(schemas) == {"report"}
+    assert schemas["report"]["properties"]["rows"]["type"] == "integer"
     assert set(json.loads(run("--schema").output)) == {"count", "report"}
 
 
 def test_programs_read_json() -> None:
-    """All that the table has, and the schema."""
-    found = {each["action"]: each for each in json.loads(run("--json").output)}
-    assert found["report"]["max_concurrency"] == 4
-    assert (found["count"]["runs_in"], found["count"]["at_once"]) == ("thread", 32)
-    assert found["count"]["schema"]["type"] == "object"
+    """--json prints the columns of the table, and the schema."""
+    listed = {fields["action"]: fields for fields in json.loads(run("--json").output)}
+    assert listed["report"]["max_concurrency"] == 4
+    assert listed["count"]["runs_in"] == "thread"
+    assert listed["count"]["effective_concurrency"] == 32
+    assert listed["count"]["schema"]["type"] == "object"
 
 
-def test_an_action_that_is_not_installed_is_told() -> None:
-    """As an error of the call."""
-    done = run("nobody")
-    assert isinstance(done.exception, StartError)
-    assert "'nobody' is not installed" in str(done.exception)
+def test_an_action_that_is_not_installed_is_an_error() -> None:
+    """The error names the action and those that are installed."""
+    ended = run("unknown")
+    assert isinstance(ended.exception, StartError)
+    assert "'unknown' is not installed; installed actions: count, report" in str(ended.exception)

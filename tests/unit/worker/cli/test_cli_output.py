@@ -1,4 +1,4 @@
-"""What the CLI prints: one line for each thing, whatever others have written into the tables."""
+"""What the CLI prints: one line for each item, even if the tables hold hostile text."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ def called(path: Path) -> set[str]:
     """Return the names of the functions that a module calls."""
     nodes = ast.walk(ast.parse(path.read_text()))
     functions = [node.func for node in nodes if isinstance(node, ast.Call)]
-    return {getattr(each, "id", getattr(each, "attr", "")) for each in functions}
+    return {getattr(function, "id", getattr(function, "attr", "")) for function in functions}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_one_module_prints(path: Path) -> None:
-    """So a new command cannot forget to escape; the demo's texts are its own."""
+    """Only output.py prints, so a new command cannot forget to escape. The demo is exempt."""
     if path.name not in {"output.py", "demo.py"}:
         assert called(path) & _CALLS == set()
 
 
 @pytest.mark.parametrize("err", [False, True])
 def test_a_message_is_one_line(capsys: pytest.CaptureFixture[str], *, err: bool) -> None:
-    """On stdout and on stderr."""
-    output.say(HOSTILE, err=err)
-    out, said = capsys.readouterr()
-    text = said if err else out
+    """A text with line breaks is printed as one line, on stdout and on stderr."""
+    output.print_line(HOSTILE, err=err)
+    stdout, stderr = capsys.readouterr()
+    text = stderr if err else stdout
     assert text.count("\n") == 1
     assert text[:-1].isprintable()
     assert r"a\nfailed  b\r\x1b[31mred\x9b2J" in text
 
 
 def test_an_error_is_a_line_for_each_detail(capsys: pytest.CaptureFixture[str]) -> None:
-    """The headline first; markup of rich is text."""
-    output.fail(f"[bold]{HOSTILE}", [HOSTILE, "second"])
+    """The headline is the first line. Rich's markup is not interpreted."""
+    output.print_error(f"[bold]{HOSTILE}", [HOSTILE, "second"])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("error: [bold]a")
@@ -53,7 +53,7 @@ def test_an_error_is_a_line_for_each_detail(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_is_printable_and_whole(indent: int | None) -> None:
-    """It reads back as what it was; letters are letters."""
+    """The printed JSON parses to the original value. Letters are not escaped."""
     value = {HOSTILE: [HOSTILE, "Größe 数 😀"], "long": "x" * 200_000, "n": 1.5}
     text = output.json_text(value, indent=indent)
     assert all(line.isprintable() for line in text.split("\n"))
@@ -65,7 +65,7 @@ def test_json_is_printable_and_whole(indent: int | None) -> None:
 def test_a_row_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In every column."""
+    """Line breaks in any column are escaped."""
     monkeypatch.setenv("COLUMNS", "600")
     output.print_table(("id", "host"), [(HOSTILE, HOSTILE), ("second", "b")])
     lines = capsys.readouterr().out.splitlines()
@@ -77,13 +77,13 @@ def test_a_row_is_one_line(
 def test_a_long_text_fills_no_screens(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """200 KB in each cell are a few lines; an id of a usual length is whole."""
+    """Cells of 200 KB are truncated to a few lines. An id of 128 characters is not truncated."""
     monkeypatch.setenv("COLUMNS", "120")
     long = "x" * 200_000
     output.print_table(("id", "action", "host"), [(long, long, long), ("i" * 128, "a", "b")])
     output.print_fields([("action", long)])
-    output.say(long)
-    output.fail(long, [long])
+    output.print_line(long)
+    output.print_error(long, [long])
     out, err = capsys.readouterr()
     assert "i" * 128 in out
     assert len(out + err) < 20_000
@@ -91,19 +91,19 @@ def test_a_long_text_fills_no_screens(
 
 
 def test_fields_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line break in a value starts no field."""
+    """A line break in a value does not start a new field."""
     output.print_fields([("error", "it broke\nstatus  COMPLETED"), ("status", "FAILED")])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["error", "status"]
 
 
 def test_a_character_that_stdout_lacks_is_escaped(tmp_path: Any) -> None:
-    """A terminal in another encoding gets an escape, and no traceback."""
+    """A terminal in another encoding gets an escape instead of a traceback."""
     with (
         (tmp_path / "out").open("w", encoding="latin-1") as stream,
-        pytest.MonkeyPatch.context() as m,
+        pytest.MonkeyPatch.context() as patch,
     ):
-        m.setattr("sys.stdout", stream)
-        output.print_any_text()
-        output.say("Größe 数")
+        patch.setattr("sys.stdout", stream)
+        output.accept_any_character()
+        output.print_line("Größe 数")
     assert (tmp_path / "out").read_text("latin-1") == "Größe \\u6570\n"

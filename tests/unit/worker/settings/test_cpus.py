@@ -1,4 +1,4 @@
-"""How many CPUs there are for the processes of handlers."""
+"""The number of CPUs that the process may use."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ GROUP = "sys/fs/cgroup"
     ],
 )
 def test_the_quota_of_a_cgroup_counts(tmp_path: Path, files: dict[str, str], count: int) -> None:
-    """Of version 1 and 2, at any level, rounded up; never more than there are, never none."""
+    """Quotas of cgroups 1 and 2, at any level, limit the number, rounded up, to between 1 and 8."""
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +80,6 @@ def test_the_quota_of_a_cgroup_counts(tmp_path: Path, files: dict[str, str], cou
     assert usable_cpus(tmp_path) == count
 
 
-def test_here_there_is_at_least_one() -> None:
-    """With the files of this machine."""
+def test_this_machine_has_at_least_one() -> None:
+    """The cgroup files of this machine are read without an error."""
     assert 1 <= usable_cpus() <= 8

@@ -39,7 +39,7 @@ def faults(path: Path | None = None) -> list[str]:
 
 
 def test_everything_has_a_default() -> None:
-    """Without a variable and a file there are the documented values."""
+    """Without variables and a file the settings have their documented defaults."""
     settings = load_settings()
     assert settings == Settings()
     assert settings.concurrency == 32
@@ -106,8 +106,8 @@ def value_of(settings: Any, name: str) -> Any:
     return settings
 
 
-def test_every_setting_is_tried_here() -> None:
-    """A new setting gets its line in the table above."""
+def test_every_setting_is_in_the_table() -> None:
+    """VALUES has a line for every setting, so that each is tested."""
     assert set(VALUES) == set(setting_names())
 
 
@@ -131,7 +131,7 @@ def test_the_file_sets_it(name: str, toml: Any) -> None:
 
 
 def test_the_environment_wins_over_the_file(env: Any, toml: Any) -> None:
-    """A variable replaces its own setting only; the rest of the file's table stays."""
+    """A variable overrides its own setting only, not the rest of the file's table."""
     path = toml("concurrency = 5\n[reaper]\ninterval = 60\nstale_after = '3h'")
     env(STREAMER_REAPER_INTERVAL="30")
     settings = load_settings(path)
@@ -141,21 +141,21 @@ def test_the_environment_wins_over_the_file(env: Any, toml: Any) -> None:
 
 
 def test_names_of_variables_may_be_lower_case(env: Any) -> None:
-    """Some tools write them so."""
+    """Variables in lower or mixed case set the same settings."""
     env(streamer_concurrency="9", streamer_Log_Level="debug")
     settings = load_settings()
     assert (settings.concurrency, settings.log.level) == (9, "debug")
 
 
-def test_an_empty_variable_is_none(env: Any, toml: Any) -> None:
-    """An empty variable is as good as unset: the file or the default holds."""
+def test_an_empty_variable_is_ignored(env: Any, toml: Any) -> None:
+    """An empty variable counts as unset: the file's value or the default is used."""
     env(STREAMER_CONCURRENCY="", STREAMER_REGION="", STREAMER_HTTP_PORT="")
     settings = load_settings(toml("concurrency = 5"))
     assert (settings.concurrency, settings.region, settings.http.port) == (5, None, 9464)
 
 
-def test_settings_do_not_change() -> None:
-    """They are read once and frozen."""
+def test_settings_are_frozen() -> None:
+    """A setting cannot be assigned."""
     with pytest.raises(ValidationError, match="frozen"):
         load_settings().concurrency = 5
 
@@ -175,15 +175,15 @@ def test_settings_do_not_change() -> None:
         ("10M", 600.0),
     ],
 )
-def test_durations_are_read_as_people_write_them(text: str, value: float, env: Any) -> None:
-    """Seconds, or numbers with units, one after another."""
+def test_durations_have_units(text: str, value: float, env: Any) -> None:
+    """A duration is a number of seconds, or numbers with units one after another."""
     env(STREAMER_DRAIN_TIMEOUT=text)
     assert load_settings().drain_timeout == pytest.approx(value)
 
 
 @pytest.mark.parametrize("literal", ["90", "90.0", '"90s"', '"1m30s"'])
 def test_a_duration_in_the_file_may_be_a_number(literal: str, toml: Any) -> None:
-    """TOML's numbers are seconds."""
+    """A number in the file is in seconds."""
     assert load_settings(toml(f"drain_timeout = {literal}")).drain_timeout == 90
 
 
@@ -213,7 +213,7 @@ def test_a_duration_in_the_file_may_be_a_number(literal: str, toml: Any) -> None
     ],
 )
 def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
-    """Nothing that is no positive time within bounds gets through; the fault names the variable."""
+    """A text that is not a positive duration within bounds is a fault that names the variable."""
     env(STREAMER_DRAIN_TIMEOUT=text)
     (fault,) = faults()
     assert fault.startswith("drain_timeout (STREAMER_DRAIN_TIMEOUT): ")
@@ -249,7 +249,7 @@ def test_an_absurd_duration_is_refused(text: str, env: Any) -> None:
     ],
 )
 def test_an_absurd_value_is_refused(name: str, text: str, env: Any) -> None:
-    """One fault, that names the variable."""
+    """There is one fault, and it names the variable."""
     env(**{f"STREAMER_{name}": text})
     (fault,) = faults()
     assert f"(STREAMER_{name}): " in fault
@@ -270,13 +270,13 @@ def test_an_absurd_value_is_refused(name: str, text: str, env: Any) -> None:
     ],
 )
 def test_an_absurd_value_in_the_file_is_refused(line: str, toml: Any) -> None:
-    """One fault, that names the setting."""
+    """There is one fault, and it names the setting."""
     (fault,) = faults(toml(line))
     assert fault.startswith(line.partition(" ")[0])
 
 
-def test_a_first_pause_above_the_longest_is_refused(env: Any) -> None:
-    """The two settings contradict each other."""
+def test_a_min_interval_above_the_max_interval_is_refused(env: Any) -> None:
+    """poll.min_interval must not be longer than poll.max_interval."""
     env(STREAMER_POLL_MIN_INTERVAL="2s", STREAMER_POLL_MAX_INTERVAL="1s")
     assert faults() == ["poll.min_interval is longer than poll.max_interval"]
 
@@ -285,25 +285,25 @@ def test_a_first_pause_above_the_longest_is_refused(env: Any) -> None:
 def test_a_lease_shorter_than_three_heartbeats_is_refused(
     heartbeat: str, lease: str, env: Any
 ) -> None:
-    """One lost beat must not look like a death."""
+    """Otherwise one lost heartbeat could end a lease."""
     env(STREAMER_PRESENCE_HEARTBEAT=heartbeat, STREAMER_PRESENCE_LEASE=lease)
     (fault,) = faults()
     assert fault.startswith("presence.lease (")
     assert "three times presence.heartbeat" in fault
 
 
-def test_a_lease_of_three_heartbeats_will_do(env: Any) -> None:
-    """That is the least."""
+def test_a_lease_of_three_heartbeats_is_accepted(env: Any) -> None:
+    """Three heartbeats are the shortest lease."""
     env(STREAMER_PRESENCE_HEARTBEAT="1s", STREAMER_PRESENCE_LEASE="3s")
     assert load_settings().presence.lease == 3
 
 
-def test_all_faults_are_told_together(env: Any, toml: Any) -> None:
-    """Values, names, environment and file: one start shows everything that is wrong."""
+def test_all_faults_are_reported_together(env: Any, toml: Any) -> None:
+    """Wrong values and unknown names, in the environment and the file, are in one error."""
     env(STREAMER_CONCURENCY="5", STREAMER_HTTP_PORT="x", STREAMER_LOG_LEVEL="loud")
-    found = faults(toml("drain_timeout = -1\nregoin = 'x'\n[reaper]\nintervall = 5"))
-    assert len(found) == 6
-    for told in (
+    reported = faults(toml("drain_timeout = -1\nregoin = 'x'\n[reaper]\nintervall = 5"))
+    assert len(reported) == 6
+    for name in (
         "STREAMER_CONCURENCY",
         "STREAMER_HTTP_PORT",
         "STREAMER_LOG_LEVEL",
@@ -311,10 +311,10 @@ def test_all_faults_are_told_together(env: Any, toml: Any) -> None:
         "regoin",
         "reaper.intervall",
     ):
-        assert any(told in fault for fault in found)
+        assert any(name in fault for fault in reported)
 
 
-def test_a_contradiction_is_told_beside_other_faults(env: Any) -> None:
+def test_a_contradiction_is_reported_beside_other_faults(env: Any) -> None:
     """An unknown name does not hide that two settings contradict each other."""
     env(STREAMER_POLL_MIN_INTERVAL="2s", STREAMER_CONCURENCY="5")
     assert len(faults()) == 2

@@ -1,4 +1,4 @@
-"""Names that are no settings, and files that are no settings files."""
+"""Unknown names of settings, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def faults(path: Path | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_what_kubernetes_puts_there_is_passed_over(
+def test_service_links_of_kubernetes_are_ignored(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service called `streamer…` in the namespace stops no worker."""
+    """A service named `streamer…` in the namespace does not stop a worker from starting."""
     monkeypatch.setenv(name, LINKS[name])
     assert load_settings() == Settings()
     assert load_settings().http.port == 9464
@@ -63,7 +63,7 @@ def test_what_kubernetes_puts_there_is_passed_over(
 def test_an_unknown_variable_is_refused_with_the_nearest(
     name: str, nearest: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its value: a setting that is not read is never accepted in silence."""
+    """It is refused whatever its value is, so that no setting is ignored silently."""
     monkeypatch.setenv(name, value)
     (fault,) = faults()
     assert fault.startswith(name.upper())
@@ -85,55 +85,55 @@ def test_an_unknown_variable_is_refused_with_the_nearest(
 def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(
     text: str, name: str, nearest: str, tmp_path: Path
 ) -> None:
-    """Names of the library underneath are unknown names, too."""
+    """Parameters of pydantic-settings are refused as unknown names too."""
     path = tmp_path / "worker.toml"
     path.write_text(text)
     (fault,) = faults(path)
     assert fault.startswith(f"{name}: no such setting; the nearest is {nearest}")
 
 
-def test_other_peoples_variables_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only names that begin with STREAMER_ are looked at."""
+def test_variables_without_the_prefix_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only variables that begin with STREAMER_ are read."""
     for name in ("CONCURRENCY", "MY_STREAMER_X", "STREAMERX_CONCURRENCY", "HTTP_PORT"):
         monkeypatch.setenv(name, "x")
     assert load_settings() == Settings()
 
 
-def test_the_value_of_an_unknown_variable_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be a secret, and its name is what is wrong."""
+def test_the_value_of_an_unknown_variable_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value may be a secret."""
     monkeypatch.setenv("STREAMER_API_TOKEN", "s3cret")
     assert "s3cret" not in " ".join(faults())
 
 
-def test_the_value_of_an_unknown_name_in_the_file_is_not_told(tmp_path: Path) -> None:
-    """The same for a file."""
+def test_the_value_of_an_unknown_name_in_the_file_is_not_printed(tmp_path: Path) -> None:
+    """The value may be a secret."""
     path = tmp_path / "worker.toml"
     path.write_text("[database]\npassword = 's3cret'")
     assert "s3cret" not in " ".join(faults(path))
 
 
-def test_credentials_in_a_wrong_url_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands before the host stays out of logs; the rest helps to find the mistake."""
+def test_credentials_in_a_wrong_url_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """User and password are masked. The rest of the URL is printed."""
     monkeypatch.setenv("STREAMER_ENDPOINT_URL", "ftp://user:s3cret@db.example:21")
     (fault,) = faults()
     assert "s3cret" not in fault
     assert "db.example" in fault
 
 
-def test_a_wrong_value_is_told_in_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole file in a variable does not fill the terminal."""
+def test_a_long_wrong_value_is_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value of 100 KB does not fill the terminal."""
     monkeypatch.setenv("STREAMER_CONCURRENCY", "x" * 100_000)
     (fault,) = faults()
     assert len(fault) < 500
 
 
 def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
-    """A file that is named must be there."""
+    """A file that --config names must exist."""
     (fault,) = faults(tmp_path / "none.toml")
     assert "none.toml: No such file" in fault
 
 
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
+def test_a_directory_is_a_fault(tmp_path: Path) -> None:
     """The fault names the path."""
     (fault,) = faults(tmp_path)
     assert str(tmp_path) in fault
@@ -154,20 +154,20 @@ def test_a_broken_file_is_a_fault(content: bytes, tmp_path: Path) -> None:
 def test_a_broken_file_does_not_hide_wrong_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment is judged all the same."""
+    """The environment is checked even if the file cannot be read."""
     monkeypatch.setenv("STREAMER_HTTP_PORT", "x")
     assert len(faults(tmp_path / "none.toml")) == 2
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
-    """A file of comments only is well."""
+    """A file that has only comments is valid."""
     path = tmp_path / "worker.toml"
     path.write_text("# nothing yet\n")
     assert load_settings(path) == Settings()
 
 
 def test_a_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
-    """TOML says so."""
+    """The file is decoded as UTF-8, as TOML requires."""
     path = tmp_path / "worker.toml"
     path.write_bytes("# für später\nregion = 'eu-zürich-1'".encode())
     assert load_settings(path).region == "eu-zürich-1"

@@ -1,0 +1,201 @@
+"""The only place where a worker's objects are built and connected."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from streamer_store import Clock, Stores, SystemClock, Undecodable, open_stores
+from streamer_worker.app import App
+from streamer_worker.events import Events, ItemUndecodable, Listener
+from streamer_worker.execution.lifespans import CANCELLING, LEAVING
+from streamer_worker.fleet.heartbeat_thread import (
+    HeartbeatRunner,
+    heartbeat_on_loop,
+    heartbeat_on_thread,
+)
+from streamer_worker.fleet.loop_watchdog import EndProcess, InterpreterWatchdog, with_report
+from streamer_worker.handlers.registry import Registry
+from streamer_worker.incarnation import MAX_END_SECONDS, Dependencies
+from streamer_worker.monitoring.health import Health
+from streamer_worker.monitoring.metrics import Metrics
+from streamer_worker.monitoring.systemd import Systemd
+from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.push_thread import (
+    ENDS_WITHIN,
+    FLUSH,
+    PushOpener,
+    push_off,
+    push_on_thread,
+)
+from streamer_worker.settings import Settings
+
+# Connections to DynamoDB for calls that hold no slot.
+_SPARE_CONNECTIONS: Final = 10
+_HEARTBEAT_CONNECTIONS: Final = 4
+_HEARTBEAT_ATTEMPTS: Final = 2
+# The longest end of a worker, without drain_timeout, cancel_grace and exit_timeout, in seconds.
+SHUTDOWN_SECONDS: Final = MAX_END_SECONDS + LEAVING + CANCELLING + FLUSH + ENDS_WITHIN
+
+
+class _Builder:
+    """Builds the objects that a worker has on DynamoDB as well as in memory."""
+
+    def __init__(
+        self, settings: Settings, registry: Registry, *, clock: Clock, rng: random.Random
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._clock = clock
+        self._rng = rng
+        self._metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
+        self.health = Health(settings=settings, clock=clock)
+
+    def events(self, *listeners: Listener) -> Events:
+        """Return events that reach the metrics, health and these listeners, in this order."""
+        return Events(self._metrics, self.health, *listeners)
+
+    def app(
+        self,
+        stores: Stores,
+        *,
+        events: Events,
+        heartbeat_runner: HeartbeatRunner,
+        push: PushOpener,
+        leave: Callable[[], object],
+    ) -> App:
+        dependencies = Dependencies(
+            settings=self._settings,
+            stores=stores,
+            registry=self._registry,
+            heartbeat_runner=heartbeat_runner,
+            push=push,
+            events=events,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings,
+    registry: Registry,
+    listeners: Iterable[Listener] = (),
+    *,
+    end: EndProcess,
+    leave: Callable[[], object],
+    watchdog: InterpreterWatchdog | None = None,
+) -> AsyncIterator[App]:
+    """Build a worker on DynamoDB. Its clients are open until the context ends.
+
+    end: ends the process at once, and gets the reason.
+    leave: ends the process after the work is done, if handlers still run.
+    watchdog: ends the process if an extension module does not release the interpreter's lock.
+    """
+    clock, rng = SystemClock(), random.SystemRandom()
+    builder = _Builder(settings, registry, clock=clock, rng=rng)
+    systemd = Systemd(health=builder.health, ends_within=longest_shutdown(settings))
+    events = builder.events(systemd, *listeners)
+
+    def report(error: Undecodable) -> None:
+        events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
+
+    opener = partial(
+        open_stores,
+        **store_arguments(settings),
+        clock=clock,
+        rng=rng,
+        report=report,
+        observe=events.emit,
+    )
+    interval = settings.presence.heartbeat
+    heartbeat_runner = heartbeat_on_thread(
+        # A heartbeat without an answer is given up before the next one begins.
+        open_stores=partial(
+            opener,
+            max_connections=_HEARTBEAT_CONNECTIONS,
+            connect_timeout=interval / 2,
+            read_timeout=interval / 2,
+            attempts=_HEARTBEAT_ATTEMPTS,
+            call_timeout=interval,
+        ),
+        settings=settings.presence,
+        events=events,
+        clock=clock,
+        rng=rng,
+        cpu=time.process_time,
+        end_process=with_report(events, end),
+        watchdog=watchdog,
+    )
+    push: PushOpener = push_off
+    if settings.push == "apigateway":
+        push = push_on_thread(
+            open_stores=partial(opener, max_connections=_SPARE_CONNECTIONS),
+            open_post=partial(
+                open_poster,
+                region=settings.region,
+                seconds=settings.notifier.timeout,
+                max_concurrent_posts=settings.notifier.max_concurrent_posts,
+            ),
+            settings=settings.notifier,
+            events=events,
+            clock=clock,
+            rng=rng,
+        )
+    async with opener(max_connections=settings.concurrency + _SPARE_CONNECTIONS) as stores:
+        app = builder.app(
+            stores, events=events, heartbeat_runner=heartbeat_runner, push=push, leave=leave
+        )
+        with systemd:
+            yield app
+
+
+def app_on(
+    stores: Stores,
+    *,
+    settings: Settings,
+    registry: Registry,
+    push: PushOpener,
+    listeners: Iterable[Listener] = (),
+    leave: Callable[[], object] = int,
+    clock: Clock,
+    rng: random.Random,
+    cpu: Callable[[], float] = float,
+) -> App:
+    """Build a worker on these stores, for tests and in memory. Its heartbeat is on its own loop.
+
+    cpu: returns the CPU seconds that the process has used. By default it always returns 0.
+    """
+    builder = _Builder(settings, registry, clock=clock, rng=rng)
+    events = builder.events(*listeners)
+    heartbeat_runner = heartbeat_on_loop(
+        workers=stores.workers,
+        settings=settings.presence,
+        events=events,
+        clock=clock,
+        rng=rng,
+        cpu=cpu,
+    )
+    return builder.app(
+        stores, events=events, heartbeat_runner=heartbeat_runner, push=push, leave=leave
+    )
+
+
+def longest_shutdown(settings: Settings) -> float:
+    """Return the longest time from the shutdown request to the end of the process, in seconds."""
+    configured = settings.drain_timeout + settings.handler.cancel_grace + settings.exit_timeout
+    return configured + SHUTDOWN_SECONDS
+
+
+def store_arguments(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `open_stores` that come from the settings."""
+    return {
+        "endpoint_url": settings.endpoint_url,
+        "region": settings.region,
+        "prefix": settings.table_prefix,
+    }
