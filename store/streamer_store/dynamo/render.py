@@ -90,7 +90,7 @@ def update(write: Update) -> dict[str, Any]:
         + [
             f"{expression.name(name)} = "
             f"if_not_exists({expression.name(name)}, {expression.value(value)})"
-            for name, value in write.initial.items()
+            for name, value in write.if_not_exists.items()
         ],
         "REMOVE": [expression.name(name) for name in write.removes],
         "ADD": _pairs(expression, write.adds),
@@ -116,15 +116,15 @@ def query(read: Query) -> dict[str, Any]:
         "KeyConditionExpression": key,
         "ScanIndexForward": read.ascending,
     }
-    if read.counts:
+    if read.count_only:
         arguments["Select"] = "COUNT"
     elif read.attributes:
         names = [expression.name(name) for name in read.attributes]
         arguments["ProjectionExpression"] = ", ".join(names)
     if read.limit is not None:
         arguments["Limit"] = read.limit
-    if read.after is not None:
-        arguments["ExclusiveStartKey"] = read.after
+    if read.exclusive_start_key is not None:
+        arguments["ExclusiveStartKey"] = read.exclusive_start_key
     return arguments | expression.attributes()
 
 
@@ -136,15 +136,15 @@ def scan(read: Scan) -> dict[str, Any]:
     if read.attributes:
         names = [expression.name(name) for name in read.attributes]
         arguments["ProjectionExpression"] = ", ".join(names)
-    if read.unless_between is not None:
-        attribute, low, high = read.unless_between
+    if read.not_between is not None:
+        attribute, low, high = read.not_between
         name = expression.name(attribute)
         is_text = f"attribute_type({name}, {expression.value({'S': 'S'})})"
         bounds = f"{expression.value({'S': low})} AND {expression.value({'S': high})}"
         # DynamoDB never finds a number between texts; moto fails unless it is asked first.
         arguments["FilterExpression"] = f"NOT ({is_text} AND {name} BETWEEN {bounds})"
-    if read.after is not None:
-        arguments["ExclusiveStartKey"] = read.after
+    if read.exclusive_start_key is not None:
+        arguments["ExclusiveStartKey"] = read.exclusive_start_key
     return arguments | expression.attributes()
 
 

@@ -80,8 +80,8 @@ async def test_what_was_put_or_read_is_not_shared() -> None:
     [
         ({"sets": {"Name": {"S": "b"}}}, {"Name": {"S": "b"}}),
         ({"sets": {"New": {"S": "b"}}}, {"New": {"S": "b"}}),
-        ({"initial": {"Name": {"S": "b"}}}, {}),
-        ({"initial": {"New": {"S": "b"}}}, {"New": {"S": "b"}}),
+        ({"if_not_exists": {"Name": {"S": "b"}}}, {}),
+        ({"if_not_exists": {"New": {"S": "b"}}}, {"New": {"S": "b"}}),
         ({"removes": ("Name", "Nothing")}, {"Name": None}),
         ({"adds": {"Beat": {"N": "1"}}}, {"Beat": {"N": "4"}}),
         ({"adds": {"Beat": {"N": "-3"}}}, {"Beat": {"N": "0"}}),

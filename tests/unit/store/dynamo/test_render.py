@@ -42,7 +42,7 @@ WHOLE: dict[str, dict[str, Any]] = {
             table=REQUESTS,
             key="r1",
             sets={"Status": {"S": "FAILED"}, "TTL": {"N": "5"}},
-            initial={"Action": {"S": "echo"}},
+            if_not_exists={"Action": {"S": "echo"}},
             removes=("Result", "Error"),
             adds={"Beat": {"N": "1"}},
             deletes={"Cancel": {"SS": ["v1"]}},
@@ -63,7 +63,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         Scan(
             table=CONNECTIONS,
             attributes=("ConnectionID", "TTL"),
-            unless_between=("LastPing", "2026", "3"),
+            not_between=("LastPing", "2026", "3"),
         )
     ),
 }
@@ -136,9 +136,9 @@ def test_conditions_must_all_hold() -> None:
     ("parts", "text"),
     [
         ({"sets": {"A": {"S": "x"}, "B": {"N": "1"}}}, "SET A = x, B = 1"),
-        ({"initial": {"A": {"S": "x"}}}, "SET A = if_not_exists(A, x)"),
+        ({"if_not_exists": {"A": {"S": "x"}}}, "SET A = if_not_exists(A, x)"),
         (
-            {"sets": {"B": {"S": "y"}}, "initial": {"A": {"S": "x"}}},
+            {"sets": {"B": {"S": "y"}}, "if_not_exists": {"A": {"S": "x"}}},
             "SET B = y, A = if_not_exists(A, x)",
         ),
         ({"removes": ("A", "B")}, "REMOVE A, B"),
@@ -195,7 +195,12 @@ def test_a_query_goes_on_where_it_was_told() -> None:
     """Order, page size and cursor are passed on."""
     cursor = {"RequestID": {"S": "r1"}}
     query = Query(
-        table=REQUESTS, index=BY_STATUS, value="PENDING", ascending=False, limit=5, after=cursor
+        table=REQUESTS,
+        index=BY_STATUS,
+        value="PENDING",
+        ascending=False,
+        limit=5,
+        exclusive_start_key=cursor,
     )
     arguments = render.query(query)
     assert arguments["ScanIndexForward"] is False
@@ -214,7 +219,7 @@ def test_a_scan_asks_for_attributes_and_leaves_out_what_is_between() -> None:
 def test_a_scan_of_one_segment_goes_on_where_it_was_told() -> None:
     """Segment and cursor are passed on; one segment alone is not named."""
     cursor = {"RequestID": {"S": "r1"}}
-    arguments = render.scan(Scan(table=REQUESTS, segment=2, segments=4, after=cursor))
+    arguments = render.scan(Scan(table=REQUESTS, segment=2, segments=4, exclusive_start_key=cursor))
     assert arguments == {
         "ConsistentRead": True,
         "Segment": 2,

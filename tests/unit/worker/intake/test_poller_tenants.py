@@ -41,7 +41,7 @@ class Latency:
     """A network: each read takes 10 ms and brings up to 5,000 entries, each write takes 5 ms."""
 
     def __init__(self, world: World) -> None:
-        world.engine.inner._page = 5000  # a megabyte, as DynamoDB gives
+        world.engine.inner._page_items = 5000  # a megabyte, as DynamoDB gives
         self._query, self._update = world.engine.inner.query, world.engine.inner.update
         world.engine.inner.query = self.query  # type: ignore[method-assign]
         world.engine.inner.update = self.update  # type: ignore[method-assign]
