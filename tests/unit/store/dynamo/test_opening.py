@@ -295,7 +295,7 @@ async def test_a_cancelled_block_closes_the_client_to_the_end(recorder: Recorder
 
 async def test_a_closing_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shield around the closing has a time limit."""
-    monkeypatch.setattr("streamer_store.dynamo.opening._CLOSING", 0.01)
+    monkeypatch.setattr("streamer_store.dynamo.opening._CLOSE_TIMEOUT", 0.01)
     async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
         http_session = client_of(stores)._endpoint.http_session
 
