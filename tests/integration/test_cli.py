@@ -32,7 +32,7 @@ def test_tables_are_checked_and_made(settings: dict[str, str]) -> None:
     """Missing ones are told with exit code 1; made, they are well; made again, too."""
     before = command("tables", "check", **settings)
     assert before.returncode == 1
-    assert before.stdout.count("missing; `streamer-worker tables create` makes it") == 4
+    assert before.stdout.count("missing; `streamer-worker tables create` creates it") == 4
     for _ in range(2):
         made = command("tables", "create", **settings)
         assert (made.returncode, made.stdout) == (0, "tables are ready\n")
