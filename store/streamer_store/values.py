@@ -99,7 +99,7 @@ def decode(value: AttributeValue) -> Any:
     raise ValueError(f"unknown attribute type {sorted(value)}")
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return `value` as an error may show it: never long, and whatever its repr does."""
     try:
         return repr(value)[:_SHOWN_CHARS]
@@ -188,7 +188,7 @@ def _encode_mapping(value: Mapping[Any, Any], field: str, depth: int) -> dict[st
     encoded = {}
     for key, each in value.items():
         if not isinstance(key, str):
-            raise ValidationError(field, f"key {shown(key)} is not text")
+            raise ValidationError(field, f"key {short_repr(key)} is not text")
         if not key:
             raise ValidationError(field, "a key is empty")
         name = _text(key, field)

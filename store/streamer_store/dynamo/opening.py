@@ -17,7 +17,7 @@ from streamer_store.clock import Clock, SystemClock
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.engine import DynamoEngine
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.faults import translate_errors
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput, StoreError
 from streamer_store.release import package_version
@@ -100,12 +100,12 @@ async def open_stores(
         attempts=attempts,
         validate_parameters=validate_parameters,
     )
-    with translated("open"):
+    with translate_errors("open"):
         region = region or _region(session, endpoint_url)
     programs = await _load_credentials(session, region)
     # A call may wait twice: for its endpoint, and for its signature.
     programs.wait_seconds = call_timeout / 4
-    with translated("open"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
+    with translate_errors("open"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
         client_context = session.create_client(
             "dynamodb",
             endpoint_url=endpoint_url,
@@ -164,7 +164,7 @@ async def credentials_method() -> str | None:
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
     session = get_session()
-    with translated("credentials"):
+    with translate_errors("credentials"):
         region = default_region(session)
     await (await _load_credentials(session, region)).close()
     credentials = await session.get_credentials()
@@ -176,7 +176,7 @@ async def _load_credentials(session: AioSession, region: str | None) -> Credenti
 
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
-    with translated("credentials"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
+    with translate_errors("credentials"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
         programs = CredentialPrograms(session, region)
         try:
             await session.get_credentials()

@@ -82,10 +82,10 @@ def test_an_answer_of_dynamodbs_has_no_problem(
         (200, HEADERS, b"null", "is not a JSON object"),
         (400, HEADERS, b"[1]", "is not a JSON object"),
         (200, HEADERS | {"content-type": "application/json"}, b"{}", "is not of type"),
-        (400, HEADERS, b"{}", "not an error of DynamoDB's"),
-        (400, HEADERS, b'{"__type": 5}', "not an error of DynamoDB's"),
-        (400, HEADERS, b'{"__type": "ValidationException"}', "not an error of DynamoDB's"),
-        (500, HEADERS, b'{"__type": "com.amazonaws.kinesis#No"}', "not an error of DynamoDB's"),
+        (400, HEADERS, b"{}", "not an error from DynamoDB"),
+        (400, HEADERS, b'{"__type": 5}', "not an error from DynamoDB"),
+        (400, HEADERS, b'{"__type": "ValidationException"}', "not an error from DynamoDB"),
+        (500, HEADERS, b'{"__type": "com.amazonaws.kinesis#No"}', "not an error from DynamoDB"),
     ],
 )
 def test_what_another_peer_answers_has_a_problem(

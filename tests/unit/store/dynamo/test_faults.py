@@ -18,7 +18,7 @@ from streamer_store import (
     StoreUnavailable,
     TableMissing,
 )
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.faults import translate_errors
 from streamer_store.engine import ConditionFailed
 
 URL = "https://dynamodb.eu-west-1.amazonaws.com"
@@ -80,7 +80,7 @@ def named(cause: BaseException) -> str:
 
 
 def caught(cause: BaseException) -> StoreError:
-    with pytest.raises(StoreError) as found, translated("GetItem", table="t", key="k"):
+    with pytest.raises(StoreError) as found, translate_errors("GetItem", table="t", key="k"):
         raise cause
     assert found.value.__cause__ is cause
     return found.value
@@ -195,7 +195,7 @@ def test_each_error_says_which_call_failed(cause: BaseException, kind: type[Stor
 def test_a_failed_condition_brings_the_old_item(item: Any) -> None:
     """None where there was no item: the stores decide on what stood there."""
     cause = answer("ConditionalCheckFailedException", item=item)
-    with pytest.raises(ConditionFailed) as found, translated("UpdateItem"):
+    with pytest.raises(ConditionFailed) as found, translate_errors("UpdateItem"):
         raise cause
     assert found.value.old == item
     assert found.value.__cause__ is cause
@@ -226,14 +226,14 @@ def test_a_missing_region_tells_what_to_do() -> None:
 
 def test_what_succeeds_is_left_alone() -> None:
     """Without an error nothing is raised."""
-    with translated("GetItem"):
+    with translate_errors("GetItem"):
         pass
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
 def test_an_interruption_passes_through(error: BaseException) -> None:
     """An exception that ends a task or the process is not translated."""
-    with pytest.raises(type(error)) as found, translated("GetItem"):
+    with pytest.raises(type(error)) as found, translate_errors("GetItem"):
         raise error
     assert found.value is error
 
@@ -241,7 +241,7 @@ def test_an_interruption_passes_through(error: BaseException) -> None:
 def test_an_error_of_ours_is_not_translated_again() -> None:
     """What is a StoreError already keeps its kind and its place."""
     error = TableMissing("gone", operation="Query")
-    with pytest.raises(TableMissing) as found, translated("GetItem", table="t"):
+    with pytest.raises(TableMissing) as found, translate_errors("GetItem", table="t"):
         raise error
     assert found.value is error
     assert found.value.operation == "Query"
