@@ -28,7 +28,7 @@ from streamer_store.errors import NotFound, Undecodable, located, ungrouped
 from streamer_store.models import Connection, require_limit, require_text, require_time
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
-from streamer_store.times import OFFSETS, epoch, format_time
+from streamer_store.times import MAX_OFFSET, epoch, format_time
 from streamer_store.values import Item
 
 _SEGMENTS = 4
@@ -222,6 +222,6 @@ class _Counts:
 
 def _sooner(before: datetime) -> datetime:
     try:
-        return before + OFFSETS
+        return before + MAX_OFFSET
     except OverflowError:
         return before
