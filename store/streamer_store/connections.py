@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -20,14 +21,14 @@ from streamer_store.engine import (
     Query,
     Scan,
     Update,
-    pages,
+    paginate,
 )
 from streamer_store.engine import equals as equal_to
 from streamer_store.errors import NotFound, Undecodable, located, ungrouped
 from streamer_store.models import Connection, require_limit, require_text, require_time
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
-from streamer_store.times import OFFSETS, epoch, format_time
+from streamer_store.times import MAX_OFFSET, epoch, format_time
 from streamer_store.values import Item
 
 _SEGMENTS = 4
@@ -75,10 +76,8 @@ class ConnectionTable:
         keys = list(dict.fromkeys(connection_ids))
         for key in keys:
             require_text("connection_id", key)
-        found = {}
-        for page in pages(keys):
-            for record in self._decoded(await self._engine.get_many(CONNECTIONS, page)):
-                found[record.connection_id] = record
+        items = await self._engine.get_many(CONNECTIONS, keys)
+        found = {record.connection_id: record for record in self._decoded(items)}
         return {key: found[key] for key in keys if key in found}
 
     async def delete(self, connection_id: str) -> None:
@@ -95,17 +94,13 @@ class ConnectionTable:
 
     async def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:
         left = None if limit is None else require_limit(limit)
-        after = None
-        while True:
-            page = await self._engine.scan(Scan(table=CONNECTIONS, after=after))
-            for record in self._decoded(page.items):
-                yield record
-                left = None if left is None else left - 1
-                if left == 0:
-                    return
-            after = page.after
-            if after is None:
-                return
+        async with aclosing(paginate(self._engine.scan, Scan(table=CONNECTIONS))) as pages:
+            async for page in pages:
+                for record in self._decoded(page.items):
+                    yield record
+                    left = None if left is None else left - 1
+                    if left == 0:
+                        return
 
     async def update_last_ping(self, connection_id: str) -> None:
         require_text("connection_id", connection_id)
@@ -151,28 +146,22 @@ class ConnectionTable:
         counts: _Counts,
         limiter: anyio.CapacityLimiter,
     ) -> None:
-        after = None
-        while True:
-            page = await self._engine.scan(
-                Scan(
-                    table=CONNECTIONS,
-                    segment=segment,
-                    segments=_SEGMENTS,
-                    attributes=("ConnectionID", "ConnectedAt", "LastPing"),
-                    unless_between=("LastPing", format_time(_sooner(before)), _PAST_DIGITS),
-                    after=after,
-                )
-            )
-            async with anyio.create_task_group() as tasks:
-                for item in page.items:
-                    if not self._is_stale(item, before, counts):
-                        continue
-                    counts.found += 1
-                    if not dry_run:
-                        tasks.start_soon(self._delete_if_silent, item, counts, limiter)
-            after = page.after
-            if after is None:
-                return
+        scan = Scan(
+            table=CONNECTIONS,
+            segment=segment,
+            segments=_SEGMENTS,
+            attributes=("ConnectionID", "ConnectedAt", "LastPing"),
+            not_between=("LastPing", format_time(_sooner(before)), _PAST_DIGITS),
+        )
+        async with aclosing(paginate(self._engine.scan, scan)) as pages:
+            async for page in pages:
+                async with anyio.create_task_group() as tasks:
+                    for item in page.items:
+                        if not self._is_stale(item, before, counts):
+                            continue
+                        counts.found += 1
+                        if not dry_run:
+                            tasks.start_soon(self._delete_if_silent, item, counts, limiter)
 
     def _is_stale(self, item: Item, before: datetime, counts: _Counts) -> bool:
         try:
@@ -204,15 +193,10 @@ class ConnectionTable:
 
     async def _listed(self, index: Index, value: str) -> list[Connection]:
         found: list[Connection] = []
-        after = None
-        while True:
-            page = await self._engine.query(
-                Query(table=CONNECTIONS, index=index, value=value, after=after)
-            )
+        query = Query(table=CONNECTIONS, index=index, value=value)
+        async for page in paginate(self._engine.query, query):
             found += self._decoded(page.items)
-            after = page.after
-            if after is None:
-                return found
+        return found
 
     def _decoded(self, items: Iterable[Item]) -> list[Connection]:
         found = []
@@ -238,6 +222,6 @@ class _Counts:
 
 def _sooner(before: datetime) -> datetime:
     try:
-        return before + OFFSETS
+        return before + MAX_OFFSET
     except OverflowError:
         return before

@@ -1,40 +1,47 @@
-"""What the stores need of a database: DynamoDB's own operations, as data.
+"""The interface between the stores and a database: DynamoDB's operations, as data.
 
-Two engines do the same: `dynamo` (I/O) and `memory`. The stores above them are written once.
+`DynamoEngine` calls DynamoDB. `MemoryEngine` does the same on dictionaries, for tests. The
+stores are written once, over either of them.
+
+Limits: DynamoDB Developer Guide, "Service, account, and table quotas", and the API Reference of
+each operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from streamer_store.schema import Index, Table
 from streamer_store.values import AttributeValue, Item
 
-_GETS_AT_ONCE: Final = 100  # BatchGetItem takes no more
-
 
 @dataclass(frozen=True, slots=True)
 class Absent:
+    """The item has no such attribute (`attribute_not_exists`)."""
+
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
+    """The item has this attribute (`attribute_exists`)."""
+
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
+    """The attribute has one of these values, 100 at most (`IN`)."""
+
     name: str
     values: tuple[AttributeValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """The number stored is smaller; false when there is none."""
+    """The attribute is a number smaller than `value` (`<`). False for an absent attribute."""
 
     name: str
     value: AttributeValue
@@ -44,32 +51,44 @@ Condition = Absent | Present | OneOf | Below
 
 
 def equals(name: str, value: AttributeValue | None) -> Condition:
-    """The attribute is exactly `value`, or absent when that is None."""
+    """Return the condition that the attribute is `value`, or absent where `value` is None."""
     return Absent(name) if value is None else OneOf(name, (value,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
+    """A PutItem: replaces the whole item, if all conditions hold."""
+
     table: Table
     item: Item
     conditions: tuple[Condition, ...] = ()
 
     @property
     def key(self) -> str:
+        """The hash key of the item."""
         return str(self.item[self.table.hash_key]["S"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """One UpdateItem. `initial` sets only what is absent; `adds` and `deletes` work on
-    numbers and sets as DynamoDB's ADD and DELETE do. An attribute stands in one part only.
-    `returning`: whether the caller wants the item back, which may be large.
+    """An UpdateItem: changes attributes of one item, if all conditions hold.
+
+    It creates the item where there is none, unless a condition requires one. An attribute may
+    be in one of the five parts only.
+
+    - `sets` replaces attributes.
+    - `if_not_exists` sets attributes that are absent.
+    - `removes` deletes attributes.
+    - `adds` adds to numbers, and adds members to sets. An absent number counts as 0.
+    - `deletes` deletes members of sets.
+
+    `returning`: whether `Engine.update` returns the item, which may be large.
     """
 
     table: Table
     key: str
     sets: Mapping[str, AttributeValue] = field(default_factory=dict)
-    initial: Mapping[str, AttributeValue] = field(default_factory=dict)
+    if_not_exists: Mapping[str, AttributeValue] = field(default_factory=dict)
     removes: tuple[str, ...] = ()
     adds: Mapping[str, AttributeValue] = field(default_factory=dict)
     deletes: Mapping[str, AttributeValue] = field(default_factory=dict)
@@ -79,6 +98,8 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
+    """A DeleteItem, if all conditions hold. Without conditions, an absent item is no error."""
+
     table: Table
     key: str
     conditions: tuple[Condition, ...] = ()
@@ -86,50 +107,64 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One page of an index, in the order of its range key, from `at_least` on where that is
-    given. `counts`: only how many there are is wanted. `attributes`: only these, or all that the
-    index carries.
+    """A Query for one page of a global secondary index, in the order of its range key.
+
+    - `value`: the value of the index's hash key.
+    - `at_least`: the smallest value of the range key. None starts with the first item.
+    - `count_only`: return how many items there are, and no items.
+    - `attributes`: the attributes to return. Empty returns all that the index projects.
+    - `limit`: the most items of the page. None reads up to 1 MB, DynamoDB's own limit.
+    - `exclusive_start_key`: the `last_evaluated_key` of the previous page.
     """
 
     table: Table
     index: Index
     value: str
     at_least: AttributeValue | None = None
-    counts: bool = False
+    count_only: bool = False
     attributes: tuple[str, ...] = ()
     ascending: bool = True
     limit: int | None = None
-    after: Item | None = None
+    exclusive_start_key: Item | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """One page of one segment of a table, consistent. `unless_between` leaves out items whose
-    attribute is text that sorts from the one given to the other.
+    """A consistent Scan for one page, up to 1 MB, of one segment of a table.
+
+    - `segment`: which of the `segments` to read, from 0. Segments may be read in parallel.
+    - `attributes`: the attributes to return. Empty returns all.
+    - `not_between`: an attribute, and two texts. Leaves out the items whose attribute is text
+      between them, both included.
+    - `exclusive_start_key`: the `last_evaluated_key` of the previous page.
     """
 
     table: Table
     segment: int = 0
     segments: int = 1
     attributes: tuple[str, ...] = ()
-    unless_between: tuple[str, str, str] | None = None
-    after: Item | None = None
+    not_between: tuple[str, str, str] | None = None
+    exclusive_start_key: Item | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some items, or how many there are, and where to go on: None at the end."""
+    """A page of a Query or a Scan.
+
+    `items` may be empty although more pages follow. `last_evaluated_key` is None on the last
+    page. `count` is the number of items, also for a query that is `count_only`.
+    """
 
     items: Sequence[Item]
-    after: Item | None = None
+    last_evaluated_key: Item | None = None
     count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a table is not as expected.
+    """A difference between a table and its schema.
 
-    `blocking`: the worker cannot do its work like this. `creatable`: `create_tables` mends it.
+    `blocking`: the worker cannot work with it. `creatable`: `create_tables` repairs it.
     """
 
     table: str
@@ -142,9 +177,10 @@ class Difference:
 
 
 class ConditionFailed(Exception):
-    """A conditional write did not happen. `old` is the item as it was, None when absent.
+    """A condition of a write did not hold, so the write had no effect.
 
-    Internal to this package: the stores turn it into their own errors.
+    `old` is the item in the table, or None where there is none. Internal to this package: the
+    stores raise errors of their own instead.
     """
 
     def __init__(self, old: Item | None) -> None:
@@ -153,45 +189,96 @@ class ConditionFailed(Exception):
 
 
 class Engine(Protocol):
-    """Every method raises StoreUnavailable, AccessDenied, TableMissing or StoreError;
-    conditional writes raise ConditionFailed; writes raise ItemTooLarge past 400 KB.
+    """DynamoDB's operations on the four tables.
+
+    Every asynchronous method raises StoreUnavailable when the call failed and may succeed
+    later, AccessDenied, TableMissing, or InvalidInput. After StoreUnavailable a write may have
+    taken effect. The client may also send one write twice: the second copy of a conditional
+    write then raises ConditionFailed although the first took effect.
     """
 
-    def table_name(self, table: Table) -> str: ...
+    def table_name(self, table: Table) -> str:
+        """Return the full name of a table: the prefix and its own name."""
+        ...
 
     async def get(self, table: Table, key: str) -> Item | None:
-        """Return the item, read consistently."""
+        """Return the item with this hash key, read consistently, or None (GetItem)."""
         ...
 
     async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
-        """Return those that exist, of 100 at most, read consistently, in no order."""
+        """Return the items that exist, read consistently, in no order (BatchGetItem).
+
+        `keys` may be any number. DynamoDB takes 100 per call, so a longer list is several
+        calls, and the items are not a snapshot of one moment. A repeated key counts once.
+        """
         ...
 
-    async def put(self, put: Put) -> None: ...
+    async def put(self, put: Put) -> None:
+        """Write a whole item (PutItem).
+
+        Raises ConditionFailed, and ItemTooLarge for an item of more than 400 KB.
+        """
+        ...
 
     async def update(self, update: Update) -> Item:
-        """Return the whole item as it is after the update; empty unless it is `returning`."""
+        """Change attributes of an item (UpdateItem).
+
+        Returns the whole item after the update, or an empty one unless it is `returning`.
+        Raises ConditionFailed, and ItemTooLarge where the item would exceed 400 KB.
+        """
         ...
 
-    async def delete(self, delete: Delete) -> None: ...
+    async def delete(self, delete: Delete) -> None:
+        """Delete an item (DeleteItem). Raises ConditionFailed."""
+        ...
 
-    async def delete_many(self, table: Table, keys: Sequence[str]) -> None: ...
+    async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
+        """Delete the items with these hash keys (BatchWriteItem). Absent items are no error.
 
-    async def query(self, query: Query) -> Page: ...
+        `keys` may be any number. DynamoDB takes 25 per call, so a longer list is several
+        calls: after an error, some items may be deleted and others not.
+        """
+        ...
 
-    async def scan(self, scan: Scan) -> Page: ...
+    async def query(self, query: Query) -> Page:
+        """Return one page of an index (Query).
+
+        An index lags behind its table, usually by less than a second: an item may be missing,
+        or have attributes that the table no longer has.
+        """
+        ...
+
+    async def scan(self, scan: Scan) -> Page:
+        """Return one page of a table (Scan)."""
+        ...
 
     async def create_tables(self) -> None:
-        """Make what is missing and wait until it can be used; TTL is on afterwards."""
+        """Create the tables that are missing, wait until all are ACTIVE, and enable TTL.
+
+        Existing tables keep their keys and indexes. Raises StoreUnavailable for a table that is
+        not ACTIVE after 300 seconds.
+        """
         ...
 
     async def check_tables(self) -> list[Difference]:
-        """Return every difference from the schema; none when all is well."""
+        """Return every difference between the tables and the schema."""
         ...
 
 
-def pages(keys: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the keys in parts that `get_many` takes."""
-    rest = iter(keys)
-    while page := list(islice(rest, _GETS_AT_ONCE)):
+_PagedRequest = TypeVar("_PagedRequest", Query, Scan)
+
+
+async def paginate(
+    read: Callable[[_PagedRequest], Awaitable[Page]], request: _PagedRequest
+) -> AsyncGenerator[Page, None]:
+    """Yield each page of a query or scan, from `request` to the last one.
+
+    `read` is `Engine.query` or `Engine.scan`. Use `contextlib.aclosing` where the loop may end
+    before the last page.
+    """
+    while True:
+        page = await read(request)
         yield page
+        if page.last_evaluated_key is None:
+            return
+        request = replace(request, exclusive_start_key=page.last_evaluated_key)

@@ -10,7 +10,7 @@ from typing import Any
 
 from streamer_store.errors import ValidationError
 from streamer_store.transitions import RequestStatus
-from streamer_store.values import shown
+from streamer_store.values import short_repr
 
 DEFAULT_MAX_RETRIES = 3
 # A larger one could not be counted up: DynamoDB keeps 38 digits, and JSON's readers fewer.
@@ -99,7 +99,7 @@ class AsyncRequest:
             if getattr(self, name) is not None:
                 _any_text(name, getattr(self, name))
         if not isinstance(self.status, RequestStatus):
-            raise ValidationError("status", f"{shown(self.status)} is not a request status")
+            raise ValidationError("status", f"{short_repr(self.status)} is not a request status")
         require_fraction("progress", self.progress)
         for name in ("retry_count", "max_retries", "write_seq", "ttl", "rescues", "solo"):
             _whole(name, getattr(self, name))
@@ -160,7 +160,7 @@ class Subscription:
             raise ValidationError("event_types", "must name at least one event type")
         for each in self.event_types:
             if not isinstance(each, EventType):
-                raise ValidationError("event_types", f"{shown(each)} is not an event type")
+                raise ValidationError("event_types", f"{short_repr(each)} is not an event type")
         optional_time("created_at", self.created_at)
         _whole("ttl", self.ttl)
 
@@ -263,20 +263,24 @@ def known_status(value: object) -> RequestStatus:
     try:
         return RequestStatus(value)  # type: ignore[arg-type]
     except ValueError as error:
-        raise ValidationError("status", f"{shown(value)} is not a request status") from error
+        raise ValidationError("status", f"{short_repr(value)} is not a request status") from error
 
 
 def require_limit(value: object) -> int:
     """Return a limit, which is a whole number from 1 on. Raises ValidationError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValidationError("limit", f"must be a whole number, 1 or more, not {shown(value)}")
+        raise ValidationError(
+            "limit", f"must be a whole number, 1 or more, not {short_repr(value)}"
+        )
     return value
 
 
 def require_fraction(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= 1:  # type: ignore[operator]
-        raise ValidationError(name, f"must be a finite fraction from 0 to 1, not {shown(value)}")
+        raise ValidationError(
+            name, f"must be a finite fraction from 0 to 1, not {short_repr(value)}"
+        )
 
 
 def require_time(name: str, value: object) -> None:
@@ -304,7 +308,7 @@ def _whole(name: str, value: object) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or not 0 <= value <= LARGEST_COUNT:  # type: ignore[operator]
         raise ValidationError(
-            name, f"must be a whole number from 0 to {LARGEST_COUNT}, not {shown(value)}"
+            name, f"must be a whole number from 0 to {LARGEST_COUNT}, not {short_repr(value)}"
         )
 
 
@@ -313,4 +317,4 @@ def _text_mapping(name: str, value: object) -> None:
         raise ValidationError(name, "must be a mapping of text to text")
     for key, each in value.items():
         if not isinstance(key, str) or not isinstance(each, str):
-            raise ValidationError(name, f"{shown(key)} must map text to text")
+            raise ValidationError(name, f"{short_repr(key)} must map text to text")

@@ -1,3 +1,5 @@
+"""The versions of installed packages."""
+
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
@@ -7,5 +9,5 @@ def package_version(distribution: str) -> str:
     """Return the version of an installed distribution, or `unknown`."""
     try:
         return version(distribution)
-    except (PackageNotFoundError, ValueError):  # ValueError: no name at all
+    except (PackageNotFoundError, ValueError):  # ValueError: an empty name
         return "unknown"

@@ -12,7 +12,7 @@ import anyio
 from streamer_store import codec, writes
 from streamer_store.claims import carries
 from streamer_store.clock import Clock, new_id
-from streamer_store.engine import ConditionFailed, Engine, Query, pages
+from streamer_store.engine import ConditionFailed, Engine, Query
 from streamer_store.errors import (
     AlreadyExists,
     ConcurrentModification,
@@ -113,11 +113,10 @@ class RequestStore(Moves):
         for key in keys:
             require_text("request_id", key)
         found = {}
-        for page in pages(keys):
-            for item in await self._engine.get_many(REQUESTS, page):
-                record = self._decoded(item)
-                if record is not None:
-                    found[record.request_id] = record
+        for item in await self._engine.get_many(REQUESTS, keys):
+            record = self._decoded(item)
+            if record is not None:
+                found[record.request_id] = record
         return {key: found[key] for key in keys if key in found}
 
     async def delete(self, request_id: str) -> None:
@@ -143,13 +142,13 @@ class RequestStore(Moves):
                 at_least=None if since is None else {"S": text_before(since)},
                 ascending=not newest_first,
                 limit=require_limit(limit),
-                after=cursor,
+                exclusive_start_key=cursor,
             )
         )
         found = [codec.candidate(item) for item in page.items]
         if since is not None:
             found = [each for each in found if each.created_at is None or each.created_at >= since]
-        return CandidatePage(candidates=found, cursor=page.after)
+        return CandidatePage(candidates=found, cursor=page.last_evaluated_key)
 
     async def depth(self, status: RequestStatus, *, limit: int) -> Depth:
         value = known_status(status).value
@@ -162,14 +161,14 @@ class RequestStore(Moves):
                     table=REQUESTS,
                     index=_BY_STATUS,
                     value=value,
-                    counts=oldest.is_final,
+                    count_only=oldest.is_final,
                     attributes=() if oldest.is_final else ("CreatedAt",),
                     limit=limit - count,
-                    after=cursor,
+                    exclusive_start_key=cursor,
                 )
             )
             oldest.add(page.items)
-            count, cursor = count + page.count, page.after
+            count, cursor = count + page.count, page.last_evaluated_key
             if cursor is None or count >= limit:
                 break
         return Depth(count=count, more=cursor is not None, oldest=oldest.moment)
@@ -242,7 +241,7 @@ class RequestStore(Moves):
                 value=value,
                 ascending=ascending,
                 limit=size,
-                after=after,
+                exclusive_start_key=after,
             )
             page = await self._engine.query(query)
             keys = [codec.raw_text(item, "RequestID") for item in page.items]
@@ -251,7 +250,7 @@ class RequestStore(Moves):
                     continue
                 yield record
                 left = None if left is None else left - 1
-            after = page.after
+            after = page.last_evaluated_key
             if after is None:
                 return
 

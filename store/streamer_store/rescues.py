@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from streamer_store.backoff import full_jitter
 from streamer_store.models import AsyncRequest
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ def after_loss(request: AsyncRequest, loss: WorkerLoss, rng: random.Random) -> R
     rescues = request.rescues + 1
     solo = request.solo + 1 if _was_in_probation(request, loss.last_seen) else 0
     ends = request.max_retries == 0 or (rescues > loss.max_rescues and solo >= _SOLO_TO_FAIL)
-    after = None if ends else timedelta(seconds=rng.uniform(0, _longest_wait(rescues)))
-    return Rescued(rescues=rescues, solo=solo, after=after)
+    if ends:
+        return Rescued(rescues=rescues, solo=solo, after=None)
+    wait = full_jitter(rng, rescues, first=_FIRST_WAIT, longest=_LONGEST_WAIT)
+    return Rescued(rescues=rescues, solo=solo, after=timedelta(seconds=wait))
 
 
 def _was_in_probation(request: AsyncRequest, last_seen: datetime | None) -> bool:
@@ -84,7 +87,3 @@ def _was_in_probation(request: AsyncRequest, last_seen: datetime | None) -> bool
     if last_seen is None or request.processing_started is None:
         return True
     return last_seen - request.processing_started < probation_of(request.rescues)
-
-
-def _longest_wait(rescues: int) -> float:
-    return min(_LONGEST_WAIT, _FIRST_WAIT * (1 << min(rescues - 1, _MOST_DOUBLINGS)))

@@ -17,18 +17,21 @@ OTHER_TTL: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A global secondary index. `carries` are extra attributes; None projects all."""
+    """A global secondary index.
+
+    `non_key_attributes`: the attributes it projects besides the keys. None projects all.
+    """
 
     name: str
     hash_key: str
     range_key: str | None = None
-    carries: tuple[str, ...] | None = None
+    non_key_attributes: tuple[str, ...] | None = None
 
     @property
-    def projection(self) -> str:
-        if self.carries is None:
+    def projection_type(self) -> str:
+        if self.non_key_attributes is None:
             return "ALL"
-        return "INCLUDE" if self.carries else "KEYS_ONLY"
+        return "INCLUDE" if self.non_key_attributes else "KEYS_ONLY"
 
 
 @dataclass(frozen=True, slots=True)

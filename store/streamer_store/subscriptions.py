@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from streamer_store import codec
 from streamer_store.clock import Clock
-from streamer_store.engine import Delete, Engine, Query, Update
+from streamer_store.engine import Delete, Engine, Query, Update, paginate
 from streamer_store.errors import Undecodable, ValidationError, located
 from streamer_store.models import EventType, Subscription, require_text
 from streamer_store.schema import OTHER_TTL, SUBSCRIPTIONS, Index
@@ -48,7 +48,7 @@ class SubscriptionTable:
             table=SUBSCRIPTIONS,
             key=record.subscription_id,
             sets=item,
-            initial={"CreatedAt": created},
+            if_not_exists={"CreatedAt": created},
         )
         stored = await self._engine.update(update)
         with located("subscribe", self._engine.table_name(SUBSCRIPTIONS)):
@@ -76,15 +76,10 @@ class SubscriptionTable:
 
     async def _items(self, index: Index, value: str) -> list[Item]:
         items: list[Item] = []
-        after = None
-        while True:
-            page = await self._engine.query(
-                Query(table=SUBSCRIPTIONS, index=index, value=value, after=after)
-            )
+        query = Query(table=SUBSCRIPTIONS, index=index, value=value)
+        async for page in paginate(self._engine.query, query):
             items.extend(page.items)
-            after = page.after
-            if after is None:
-                return items
+        return items
 
     def _decoded(self, items: list[Item]) -> list[Subscription]:
         found = []

@@ -1,46 +1,50 @@
-"""RFC 3339 times as the tables hold them (pure)."""
+"""RFC 3339 times, as the tables store them (pure).
+
+The tables are sorted by the text of a time, so the order of texts matters here.
+"""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 
-_SHAPE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-# Go's zero time, which stands for "absent".
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+# Go's zero time. The Go store writes it for an absent time.
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
-# Text with an offset sorts up to a day away from where the text of the same moment in UTC sorts.
-OFFSETS = timedelta(days=1)
+# The text of a time with a UTC offset sorts up to a day away from that of the same time in UTC.
+MAX_OFFSET = timedelta(days=1)
 
 
 def format_time(moment: datetime) -> str:
-    """Return `moment` in UTC with exactly six fractional digits and `Z`, so that text sorts."""
+    """Return `moment` in UTC, with six fractional digits and `Z`. Such texts sort by time."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def format_second(moment: datetime) -> str:
-    """Return what sorts before every time of the moment's second, whatever its digits."""
+    """Return a text that sorts before every UTC time within the second of `moment`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def text_before(moment: datetime) -> str:
-    """Return what sorts before the text of every time from `moment` on, whatever its offset."""
+    """Return a text that sorts before every time from `moment` on, with any UTC offset."""
     earliest = datetime.min.replace(tzinfo=UTC)
-    return format_second(moment - OFFSETS if moment - earliest > OFFSETS else earliest)
+    return format_second(moment - MAX_OFFSET if moment - earliest > MAX_OFFSET else earliest)
 
 
 def text_after(moment: datetime) -> str:
-    """Return what sorts after the text of every time up to `moment`, whatever its offset."""
+    """Return a text that sorts after every time up to `moment`, with any UTC offset."""
     latest = datetime.max.replace(tzinfo=UTC)
-    distance = OFFSETS + timedelta(seconds=1)
+    distance = MAX_OFFSET + timedelta(seconds=1)
     return format_second(moment + distance if latest - moment > distance else latest)
 
 
 def parse_time(text: str) -> datetime | None:
-    """Read what Go's RFC3339Nano writes; digits past microseconds are dropped.
+    """Return the time of an RFC 3339 text, such as Go's RFC3339Nano writes, in UTC.
 
-    Go's zero time means "absent" and gives None. Raises ValueError for anything else.
+    Digits after the microseconds are dropped. Returns None for Go's zero time. Raises ValueError
+    for other text, and for a time that is before the year 1 or after 9999 in UTC.
     """
-    if not _SHAPE.fullmatch(text):
+    if not _RFC_3339.fullmatch(text):
         raise ValueError(f"not an RFC 3339 time: {text[:40]!r}")
     try:
         moment = datetime.fromisoformat(text).astimezone(UTC)
@@ -50,5 +54,5 @@ def parse_time(text: str) -> datetime | None:
 
 
 def epoch(moment: datetime, plus: timedelta = timedelta()) -> int:
-    """Return whole seconds since 1970, the form of the TTL attribute."""
+    """Return `moment` plus `plus` as whole seconds since 1970, the form of the TTL attribute."""
     return int((moment + plus).timestamp())

@@ -1,4 +1,4 @@
-"""Python values <-> DynamoDB attribute values, and their size (pure).
+"""Convert Python values to DynamoDB attribute values and back, and measure them (pure).
 
 Limits: DynamoDB Developer Guide, "Service, account, and table quotas" and "Item sizes and
 formats"; the size rules were checked to the byte against DynamoDB Local
@@ -25,7 +25,7 @@ MAX_KEY_BYTES = 65_535
 _PATH_CHARS = 200
 _SHOWN_CHARS = 40
 
-# Rounded is no trap: it is raised for zeros at the end, which are no digits.
+# Rounded is not trapped: it is also raised for trailing zeros, which do not count as digits.
 _EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, InvalidOperation, Overflow])
 _LARGEST = Decimal("9." + "9" * 37 + "E125")
 _SMALLEST = Decimal("1E-130")
@@ -34,10 +34,11 @@ _SMALLEST = Decimal("1E-130")
 def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
     """Return `value` as an attribute value.
 
-    Takes None, bool, int, float, Decimal, str, bytes, mappings with text keys, lists, tuples
-    and non-empty sets of one kind. Raises ValidationError, naming the path, for the rest.
+    Accepts None, bool, int, float, Decimal, str, bytes, mappings with text keys, lists, tuples,
+    and non-empty sets of text, of numbers or of bytes. Raises ValidationError for other values.
+    `field` is the path that the error names, `depth` the level of nesting, from 1.
     """
-    # A container is a level above whatever it holds, even when it holds nothing.
+    # DynamoDB counts a container as one more level, even an empty one.
     if depth + isinstance(value, Mapping | list | tuple) > MAX_DEPTH:
         raise ValidationError(field, f"nested deeper than {MAX_DEPTH} levels")
     match value:
@@ -46,9 +47,9 @@ def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
         case bool():
             return {"BOOL": value}
         case str():
-            return {"S": _text(value, field)}
+            return {"S": _encode_text(value, field)}
         case int() | float() | Decimal():
-            return {"N": _number(value, field)}
+            return {"N": _encode_number(value, field)}
         case bytes() | bytearray():
             return {"B": bytes(value)}
         case Mapping():
@@ -56,8 +57,8 @@ def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
         case list() | tuple():
             return {
                 "L": [
-                    encode(each, _inside(field, f"[{i}]"), depth + 1)
-                    for i, each in enumerate(value)
+                    encode(element, _path(field, f"[{i}]"), depth + 1)
+                    for i, element in enumerate(value)
                 ]
             }
         case AbstractSet():
@@ -73,9 +74,10 @@ def encode_document(value: Mapping[str, Any], field: str) -> AttributeValue:
 
 
 def decode(value: AttributeValue) -> Any:
-    """Return the Python value: numbers as int, or float where that is exact, else Decimal.
+    """Return the Python value of an attribute value.
 
-    Raises ValueError when the attribute value has no known type.
+    A whole number becomes an int, another number a float where that is exact, else a Decimal.
+    Raises ValueError for an unknown type.
     """
     match dict(value):
         case {"S": str() as text}:
@@ -87,71 +89,76 @@ def decode(value: AttributeValue) -> Any:
         case {"NULL": _}:
             return None
         case {"M": Mapping() as entries}:
-            return {key: decode(each) for key, each in entries.items()}
+            return {key: decode(entry) for key, entry in entries.items()}
         case {"L": list() | tuple() as entries}:
-            return [decode(each) for each in entries]
+            return [decode(entry) for entry in entries]
         case {"B": bytes() | bytearray() as blob}:
             return bytes(blob)
         case {"SS": entries} | {"BS": entries}:
             return set(entries)
         case {"NS": entries}:
-            return {_decode_number(each) for each in entries}
+            return {_decode_number(entry) for entry in entries}
     raise ValueError(f"unknown attribute type {sorted(value)}")
 
 
-def shown(value: Any) -> str:
-    """Return `value` as an error may show it: never long, and whatever its repr does."""
+def short_repr(value: Any) -> str:
+    """Return at most 40 characters of the repr of `value`, or its type where repr fails."""
     try:
         return repr(value)[:_SHOWN_CHARS]
-    except Exception:  # noqa: BLE001  it is the caller's; a very long int has none, either
+    except Exception:  # noqa: BLE001  any value; repr also fails for a very long int
         return f"of type {type(value).__name__}"
 
 
 def item_size(item: Item) -> int:
-    """Return the bytes that DynamoDB counts for `item`, attribute names included."""
-    return sum(_utf8(name) + value_size(value) for name, value in item.items())
+    """Return the size of `item` in bytes, as DynamoDB counts it, with the attribute names."""
+    return sum(_utf8_size(name) + value_size(value) for name, value in item.items())
 
 
 def value_size(value: AttributeValue) -> int:
-    ((kind, content),) = value.items()
-    match kind:
+    """Return the size of an attribute value in bytes, as DynamoDB counts it."""
+    ((type_name, content),) = value.items()
+    match type_name:
         case "S":
-            return _utf8(content)
+            return _utf8_size(content)
         case "N":
             return _number_size(content)
         case "B":
             return len(content)
         case "M":
-            return 3 + sum(1 + _utf8(key) + value_size(each) for key, each in content.items())
+            return 3 + sum(
+                1 + _utf8_size(key) + value_size(entry) for key, entry in content.items()
+            )
         case "L":
-            return 3 + sum(1 + value_size(each) for each in content)
+            return 3 + sum(1 + value_size(entry) for entry in content)
         case "SS":
-            return sum(_utf8(each) for each in content)
+            return sum(_utf8_size(member) for member in content)
         case "NS":
-            return sum(_number_size(each) for each in content)
+            return sum(_number_size(member) for member in content)
         case "BS":
-            return sum(len(each) for each in content)
+            return sum(len(member) for member in content)
     return 1
 
 
-def _utf8(text: str) -> int:
+def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _text(value: str, field: str) -> str:
+def _encode_text(value: str, field: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValidationError(field, "text with a lone surrogate is not UTF-8") from error
+        raise ValidationError(
+            field, "text with a lone surrogate cannot be encoded as UTF-8"
+        ) from error
     return value
 
 
-def _number(value: float | Decimal, field: str) -> str:
+def _encode_number(value: float | Decimal, field: str) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValidationError(field, f"{value} is not a number DynamoDB can hold")
     if isinstance(value, int) and abs(value) > int(_LARGEST):
         raise ValidationError(field, "number is larger than 9.99E+125")
-    # Subclasses of float (numpy's, for one) have a repr of their own.
+    # Subclasses of float, such as numpy's, may have another repr.
     number = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     if not number.is_finite():
         raise ValidationError(field, f"{value} is not a number DynamoDB can hold")
@@ -161,7 +168,7 @@ def _number(value: float | Decimal, field: str) -> str:
         raise ValidationError(field, f"number has more than {MAX_DIGITS} digits") from error
     if exact and not _SMALLEST <= exact.copy_abs() <= _LARGEST:
         raise ValidationError(field, "number is outside 1E-130 to 9.99E+125")
-    # Plain digits: Go parses no `1E+2` as an int.
+    # Without an exponent: Go does not parse `1E+2` as an int.
     return format(exact, "f") if exact else "0"
 
 
@@ -176,44 +183,47 @@ def _decode_number(text: str) -> int | float | Decimal:
 
 
 def _number_size(text: str) -> int:
-    # Two digits a byte, aligned at the decimal point, one byte for the exponent, one for a sign.
+    # Two digits per byte, aligned at the decimal point. One more byte for the exponent, and one
+    # for a minus sign.
     sign, digits, exponent = _EXACT.normalize(Decimal(text)).as_tuple()
     if digits == (0,):
         return 1
-    odd = int(exponent) % 2
-    return (len(digits) + odd + 1) // 2 + 1 + sign
+    padding = int(exponent) % 2
+    return (len(digits) + padding + 1) // 2 + 1 + sign
 
 
 def _encode_mapping(value: Mapping[Any, Any], field: str, depth: int) -> dict[str, AttributeValue]:
     encoded = {}
-    for key, each in value.items():
+    for key, entry in value.items():
         if not isinstance(key, str):
-            raise ValidationError(field, f"key {shown(key)} is not text")
+            raise ValidationError(field, f"key {short_repr(key)} is not text")
         if not key:
             raise ValidationError(field, "a key is empty")
-        name = _text(key, field)
-        inside = _inside(field, f".{name}")
-        if _utf8(name) > MAX_KEY_BYTES:
-            raise ValidationError(inside, f"a key is longer than {MAX_KEY_BYTES:,} bytes")
-        encoded[name] = encode(each, inside, depth + 1)
+        name = _encode_text(key, field)
+        path = _path(field, f".{name}")
+        if _utf8_size(name) > MAX_KEY_BYTES:
+            raise ValidationError(path, f"a key is longer than {MAX_KEY_BYTES:,} bytes")
+        encoded[name] = encode(entry, path, depth + 1)
     return encoded
 
 
-def _inside(field: str, step: str) -> str:
+def _path(field: str, step: str) -> str:
+    """Return the path one step further, cut to 200 characters."""
     path = field + step
     return path if len(path) <= _PATH_CHARS else f"{path[: _PATH_CHARS - 1]}…"
 
 
 def _encode_set(value: AbstractSet[Any], field: str) -> AttributeValue:
     if not value:
-        raise ValidationError(field, "DynamoDB holds no empty sets")
-    if all(isinstance(each, str) for each in value):
-        return {"SS": sorted(_text(each, field) for each in value)}
-    if all(isinstance(each, bytes) for each in value):
+        raise ValidationError(field, "DynamoDB does not store empty sets")
+    if all(isinstance(member, str) for member in value):
+        return {"SS": sorted(_encode_text(member, field) for member in value)}
+    if all(isinstance(member, bytes) for member in value):
         return {"BS": sorted(value)}
     if all(
-        isinstance(each, int | float | Decimal) and not isinstance(each, bool) for each in value
+        isinstance(member, int | float | Decimal) and not isinstance(member, bool)
+        for member in value
     ):
-        # A float and a Decimal that differ in Python may be one number in the table.
-        return {"NS": sorted({_number(each, field) for each in value})}
+        # A float and a Decimal that differ in Python may be the same number in DynamoDB.
+        return {"NS": sorted({_encode_number(member, field) for member in value})}
     raise ValidationError(field, "a set must hold only text, only numbers or only bytes")

@@ -18,6 +18,7 @@ from streamer_store.engine import (
     Scan,
     Update,
     equals,
+    paginate,
 )
 from streamer_store.errors import AlreadyExists, NotFound, Undecodable, located
 from streamer_store.models import WorkerRow, require_text
@@ -87,9 +88,7 @@ class WorkerTable:
 
     async def list(self) -> list[WorkerRow]:
         found = []
-        after = None
-        while True:
-            page = await self._engine.scan(Scan(table=WORKERS, after=after))
+        async for page in paginate(self._engine.scan, Scan(table=WORKERS)):
             for item in page.items:
                 try:
                     row = codec.worker(item)
@@ -99,9 +98,7 @@ class WorkerTable:
                 if row.broken is not None:
                     self._tell(Undecodable(row.broken, key=row.worker_id))
                 found.append(row)
-            after = page.after
-            if after is None:
-                return found
+        return found
 
     def _tell(self, error: Undecodable) -> None:
         error.table = self._table

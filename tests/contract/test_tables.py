@@ -184,8 +184,8 @@ async def test_what_is_there_in_addition_is_told(url: str) -> None:
         )
         assert await _told(stores, blocking=True) == []
         told = " ".join(await _told(stores, blocking=False))
-        assert "index StatusIndex: projection carries Progress too" in told
-        assert "index HostIndex is not ours" in told
+        assert "index StatusIndex: projection has attributes that are not used: Progress" in told
+        assert "index HostIndex is not used by the worker" in told
 
 
 async def test_wrong_keys_are_told(url: str) -> None:

@@ -32,7 +32,7 @@ def test_tables_are_checked_and_created(settings: dict[str, str]) -> None:
     """Missing tables are reported with exit code 1. Creating them twice succeeds both times."""
     before = command("tables", "check", **settings)
     assert before.returncode == 1
-    assert before.stdout.count("missing; `streamer-worker tables create` makes it") == 4
+    assert before.stdout.count("missing; `streamer-worker tables create` creates it") == 4
     for _ in range(2):
         created = command("tables", "create", **settings)
         assert (created.returncode, created.stdout) == (0, "tables are ready\n")

@@ -21,6 +21,7 @@ from streamer_store import (
     Undecodable,
     ValidationError,
     WorkerRow,
+    attributes,
     codec,
 )
 from streamer_store.values import Item, encode
@@ -127,7 +128,12 @@ def test_a_record_that_cannot_be_stored_names_the_field(value: Any, field: str) 
     assert raised.value.field.startswith(field)
 
 
-KNOWN = sorted({each.name for each in (*codec.REQUEST, *codec.CONNECTION, *codec.WORKER)})
+KNOWN = sorted(
+    {
+        attribute.name
+        for attribute in (*attributes.REQUEST, *attributes.CONNECTION, *attributes.WORKER)
+    }
+)
 # Text that is a time, a status or an id gets further into the decoder than other text.
 likely = st.one_of(
     values, st.sampled_from([*RequestStatus, *EventType, "2026-03-14T15:09:26Z", "r1", "9999-99"])

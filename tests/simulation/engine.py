@@ -171,7 +171,7 @@ class WorkerEngine:
         await self._call(lambda: self._inner.delete_many(table, keys))
 
     async def query(self, query: Query) -> Page:
-        stale = query.after is None and self._happens(self.faults.stale)
+        stale = query.exclusive_start_key is None and self._happens(self.faults.stale)
         engine = self._shared.stale(self._rng) if stale else self._inner
         return await self._call(lambda: engine.query(query))
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from streamer_store.backoff import full_jitter
+
 if TYPE_CHECKING:
     import random
 
@@ -31,9 +33,7 @@ class RetryPolicy:
 
     def delay(self, attempt: int, rng: random.Random) -> float:
         """Return the seconds to wait after attempt `attempt`, which counts from 1."""
-        return rng.uniform(
-            0, min(self.longest, self.first * 2 ** min(attempt - 1, _MOST_DOUBLINGS))
-        )
+        return full_jitter(rng, attempt, first=self.first, longest=self.longest)
 
 
 DEFAULT_RETRY: Final = RetryPolicy()

@@ -1,4 +1,4 @@
-"""What to do about a table that differs, and about one that is replicated (pure)."""
+"""What to do about a table that differs from the schema (pure)."""
 
 from __future__ import annotations
 
@@ -12,42 +12,47 @@ _OTHER_PREFIX: Final = (
     " (STREAMER_TABLE_PREFIX), or delete this table with all its items, and then run"
     " `streamer-worker tables create`"
 )
-_GO: Final = (
+_GO_LAYOUT: Final = (
     "this is the layout of a later release of the Go implementation, whose items cannot be read"
     " here (v1.0.0 has the same layout as this worker)"
 )
 
 
-def about_key(found: Iterable[Any], expected: str) -> str:
-    """Return what to do about a table that has another key than `expected`, a hash key."""
-    names = [part["AttributeName"] for part in found]
-    return f"{_GO}; {_OTHER_PREFIX}" if _is_of_go(names, expected) else _OTHER_PREFIX
+def about_key(key: Iterable[Any], expected: str) -> str:
+    """Return what to do about a table with the wrong key.
+
+    `key` is its KeySchema, `expected` the name of the hash key that it must have.
+    """
+    names = [part["AttributeName"] for part in key]
+    return f"{_GO_LAYOUT}; {_OTHER_PREFIX}" if _is_go_key(names, expected) else _OTHER_PREFIX
 
 
 def about_missing_index(index: Index) -> str:
+    """Return what to do about a table without this index."""
     return (
         f"`tables create` does not change a table that exists: add the index with UpdateTable,"
-        f" {_described(index)}"
+        f" {_definition(index)}"
     )
 
 
 def about_other_index(index: Index) -> str:
+    """Return what to do about an index with another key or projection."""
     return (
         "an index cannot be changed in place: delete it with UpdateTable, then add it again,"
-        f" {_described(index)}"
+        f" {_definition(index)}"
     )
 
 
-def about_replicas(found: dict[str, Any]) -> str | None:
-    """Return a warning when the table, as DescribeTable has it, is a global one.
+def about_replicas(description: dict[str, Any]) -> str | None:
+    """Return a warning about a global table, or None for other tables.
 
-    Its writes in two Regions do not see each other's conditions, unless it is strongly
-    consistent over all of them.
+    `description` is the answer of DescribeTable. A conditional write in one Region does not see
+    the writes in another, unless the table has multi-Region strong consistency.
     """
-    regions = sorted(each.get("RegionName", "?") for each in found.get("Replicas", ()))
-    if not (regions or "GlobalTableVersion" in found):
+    regions = sorted(replica.get("RegionName", "?") for replica in description.get("Replicas", ()))
+    if not (regions or "GlobalTableVersion" in description):
         return None
-    if found.get("MultiRegionConsistency") == "STRONG":
+    if description.get("MultiRegionConsistency") == "STRONG":
         return None
     where = f" (replicas: {', '.join(regions)})" if regions else ""
     return (
@@ -56,15 +61,15 @@ def about_replicas(found: dict[str, Any]) -> str | None:
     )
 
 
-def _is_of_go(names: list[str], expected: str) -> bool:
-    """Return whether the key is PK and SK, or our own in snake_case."""
-    plain = [name.replace("_", "").lower() for name in names]
-    return plain[0] == "pk" or (names[0] != expected and plain[0] == expected.lower())
+def _is_go_key(names: list[str], expected: str) -> bool:
+    """Whether the key is PK and SK, or the expected key in snake_case."""
+    first = names[0].replace("_", "").lower()
+    return first == "pk" or (names[0] != expected and first == expected.lower())
 
 
-def _described(index: Index) -> str:
+def _definition(index: Index) -> str:
     key = f"key {index.hash_key} (HASH)"
     if index.range_key is not None:
         key += f", {index.range_key} (RANGE)"
-    carried = f" {', '.join(index.carries)}" if index.carries else ""
-    return f"{key}, projection {index.projection}{carried}"
+    attributes = f" {', '.join(index.non_key_attributes)}" if index.non_key_attributes else ""
+    return f"{key}, projection {index.projection_type}{attributes}"

@@ -1,4 +1,4 @@
-"""What the calls of a client cost: their time, their errors, and the capacity they consumed."""
+"""Observe the calls of a client: their duration, errors, and consumed capacity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Units that DynamoDB charged on a table, or on one of its indexes (else empty)."""
+    """The capacity units that a call consumed on a table, or on one of its indexes.
+
+    `table` is the full name. `index` is empty for the table itself.
+    """
 
     table: str
     index: str
@@ -22,8 +25,10 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded:
-    """A call was answered, or given up: all its tries, in seconds. Where it failed, or a
-    condition did, DynamoDB does not say what it charged.
+    """A call has ended, with or without an error.
+
+    `seconds` is the time of all its attempts. `capacity` is empty where the call or a condition
+    failed: DynamoDB does not report it then.
     """
 
     operation: str
@@ -33,8 +38,10 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryFailed:
-    """One try of a call failed; the client may try again. `code` is DynamoDB's, or the name of
-    the exception that the network raised. A condition that was not met is no failure.
+    """One attempt of a call failed. The client may try again.
+
+    `code` is DynamoDB's error code, or the name of the network's exception. `throttled`: more
+    capacity would help. A condition that does not hold is not a failure.
     """
 
     operation: str
@@ -44,7 +51,8 @@ class TryFailed:
 
 Observe = Callable[[CallEnded | TryFailed], object]
 
-_BEGAN: Final = "streamer_began"
+_STARTED_AT: Final = "streamer_started_at"
+# The operations that report their capacity.
 _CHARGED: Final = (
     "BatchGetItem",
     "BatchWriteItem",
@@ -55,7 +63,7 @@ _CHARGED: Final = (
     "Scan",
     "UpdateItem",
 )
-# Among DynamoDB's errors, those that more capacity would mend (Developer Guide, "Error handling").
+# Errors that more capacity would prevent (Developer Guide, "Error handling with DynamoDB").
 _THROTTLES: Final = frozenset(
     {
         "ProvisionedThroughputExceededException",
@@ -64,47 +72,51 @@ _THROTTLES: Final = frozenset(
         "ThrottlingException",
     }
 )
-_NO_FAILURE: Final = "ConditionalCheckFailedException"
+_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 
 
 def observe_calls(client: DynamoDBClient, observe: Observe) -> None:
-    """Have every call of the client told to `observe`, on the client's own loop."""
+    """Call `observe` for every call and failed attempt of the client, in its event loop.
 
-    def ask(params: dict[str, Any], **_: Any) -> None:
+    `observe` must not block.
+    """
+
+    def request_capacity(params: dict[str, Any], **_: Any) -> None:
         params.setdefault("ReturnConsumedCapacity", "INDEXES")
 
-    def begin(context: dict[str, Any], **_: Any) -> None:
-        context[_BEGAN] = time.perf_counter()
+    def start_timer(context: dict[str, Any], **_: Any) -> None:
+        context[_STARTED_AT] = time.perf_counter()
 
-    def end(context: dict[str, Any], event_name: str, **given: Any) -> None:
-        told = CallEnded(
+    def report_call(context: dict[str, Any], event_name: str, **details: Any) -> None:
+        ended_at = time.perf_counter()
+        call = CallEnded(
             operation=_operation(event_name),
-            seconds=time.perf_counter() - context.get(_BEGAN, time.perf_counter()),
-            capacity=tuple(_capacity(given.get("parsed") or {})),
+            seconds=ended_at - context.get(_STARTED_AT, ended_at),
+            capacity=tuple(_capacity(details.get("parsed") or {})),
         )
-        observe(told)
+        observe(call)
 
-    def judge(event_name: str, response: Any, caught_exception: Any, **_: Any) -> None:
-        code = _code(response, caught_exception)
-        if code and code != _NO_FAILURE:
+    def report_failure(event_name: str, response: Any, caught_exception: Any, **_: Any) -> None:
+        code = _error_code(response, caught_exception)
+        if code and code != _CONDITION_FAILED:
             throttled = code in _THROTTLES
             observe(TryFailed(operation=_operation(event_name), code=code, throttled=throttled))
 
     events = client.meta.events
     for operation in _CHARGED:
-        events.register(f"before-parameter-build.dynamodb.{operation}", ask)
-    events.register("before-call.dynamodb", begin)
-    events.register("after-call.dynamodb", end)
-    events.register("after-call-error.dynamodb", end)
-    # First of all: the client's own answer to this event ends the round of those who are asked.
-    events.register_first("needs-retry.dynamodb", judge)
+        events.register(f"before-parameter-build.dynamodb.{operation}", request_capacity)
+    events.register("before-call.dynamodb", start_timer)
+    events.register("after-call.dynamodb", report_call)
+    events.register("after-call-error.dynamodb", report_call)
+    # Registered first: botocore's own handler answers this event, and ends its propagation.
+    events.register_first("needs-retry.dynamodb", report_failure)
 
 
 def _operation(event_name: str) -> str:
     return event_name.rpartition(".")[2]
 
 
-def _code(response: Any, caught: BaseException | None) -> str | None:
+def _error_code(response: Any, caught: BaseException | None) -> str | None:
     if caught is not None:
         return type(caught).__name__
     code = response[1].get("Error", {}).get("Code") if response is not None else None
@@ -112,16 +124,16 @@ def _code(response: Any, caught: BaseException | None) -> str | None:
 
 
 def _capacity(answer: dict[str, Any]) -> Iterable[Capacity]:
-    """Yield what the answer says was charged. A part that does not read is left out."""
-    charged = answer.get("ConsumedCapacity") or ()
-    for each in [charged] if isinstance(charged, dict) else charged:
-        name = each.get("TableName")
-        parts = {"": each.get("Table")} if "Table" in each else {}
-        for kind in ("LocalSecondaryIndexes", "GlobalSecondaryIndexes"):
-            parts |= each.get(kind) or {}
+    """Yield the capacity that an answer reports. Malformed parts are left out."""
+    consumed = answer.get("ConsumedCapacity") or ()
+    for entry in [consumed] if isinstance(consumed, dict) else consumed:
+        table = entry.get("TableName")
+        parts = {"": entry.get("Table")} if "Table" in entry else {}
+        for field in ("LocalSecondaryIndexes", "GlobalSecondaryIndexes"):
+            parts |= entry.get(field) or {}
         if not parts:
-            parts = {"": each}
+            parts = {"": entry}
         for index, part in parts.items():
             units = (part or {}).get("CapacityUnits")
-            if units and isinstance(name, str) and isinstance(units, int | float):
-                yield Capacity(name, index, float(units))
+            if units and isinstance(table, str) and isinstance(units, int | float):
+                yield Capacity(table, index, float(units))

@@ -1,4 +1,4 @@
-"""One call to DynamoDB: within a time limit, answered as its operation is, or an error of ours."""
+"""Calls to DynamoDB with a time limit, checked answers, and the store's own errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from botocore import xform_name
 
 from streamer_store.dynamo.answers import problem_with_answer
 from streamer_store.dynamo.calls import CallEnded, Observe, TryFailed
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.faults import translate_errors
 from streamer_store.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class CheckedClient:
-    """Calls DynamoDB.
+    """Calls DynamoDB and checks the answers.
 
-    `timeout` is in seconds, for a whole call: credentials, all attempts and the pauses between
-    them. `require_open` raises when the client cannot be used any more, or not here.
+    - `timeout`: seconds for a whole call: credentials, all attempts, and the pauses between them.
+    - `require_open`: called before each call. It raises where the client cannot be used.
+    - `observe`: called with a TryFailed and a CallEnded for a call that exceeds `timeout`.
     """
 
     def __init__(
@@ -41,25 +42,26 @@ class CheckedClient:
     async def call(
         self, operation: str, *, table: str = "", key: str = "", **arguments: Any
     ) -> dict[str, Any]:
-        """Return the answer, which has the fields that the stores read.
+        """Call an operation with its arguments, and return its answer.
 
-        Raises StoreUnavailable for each answer that is not DynamoDB's; ConditionFailed;
-        ItemTooLarge; InvalidInput; AccessDenied; TableMissing.
+        The answer has all fields that the stores read. `table` and `key` are for errors only.
+        Raises StoreUnavailable, also for an answer that is not from DynamoDB, ConditionFailed,
+        ItemTooLarge, InvalidInput, AccessDenied or TableMissing.
         """
         self._require_open()
         method = getattr(self._client, xform_name(operation))
-        with translated(operation, table=table, key=key):
+        with translate_errors(operation, table=table, key=key):
             with anyio.move_on_after(self._timeout) as limit:
                 answer: dict[str, Any] = await method(**arguments)
             if limit.cancelled_caught:
-                self._tell_timeout(operation)
+                self._report_timeout(operation)
                 raise TimeoutError(f"no answer within {self._timeout:g} s")
             problem = problem_with_answer(operation, arguments, answer)
         if problem is not None:
             raise StoreUnavailable(problem, operation=operation, table=table, key=key)
         return answer
 
-    def _tell_timeout(self, operation: str) -> None:
+    def _report_timeout(self, operation: str) -> None:
         if self._observe is not None:
             self._observe(TryFailed(operation=operation, code="CallTimeout", throttled=False))
             self._observe(CallEnded(operation=operation, seconds=self._timeout))

@@ -1,14 +1,14 @@
-"""DynamoDB's operations, through one aiobotocore client."""
+"""The engine on DynamoDB itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from streamer_store.backoff import full_jitter
 from streamer_store.dynamo import render, tables
 from streamer_store.dynamo.calls import Observe
 from streamer_store.dynamo.client import CheckedClient
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
 # DynamoDB API Reference: BatchWriteItem, BatchGetItem.
-_WRITES_PER_BATCH = 25
-_READS_PER_BATCH = 100
-_BATCH_ATTEMPTS = 10
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 5.0
+_WRITES_PER_BATCH: Final = 25
+_READS_PER_BATCH: Final = 100
+_BATCH_ATTEMPTS: Final = 10
+# Seconds between the attempts of one batch.
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 5.0
 
 
 class DynamoEngine:
+    """Implements Engine on one aiobotocore client. Use it in the client's event loop only."""
+
     def __init__(
         self,
         *,
@@ -41,7 +44,11 @@ class DynamoEngine:
         require_open: Callable[[], object] = int,
         observe: Observe | None = None,
     ) -> None:
-        """`timeout`, `require_open`, `observe`: see CheckedClient."""
+        """Build the engine on an open client.
+
+        `rng` draws the pauses between the attempts of a batch. For `timeout`, `require_open`
+        and `observe` see CheckedClient.
+        """
         self._client = client
         self._calls = CheckedClient(
             client, timeout=timeout, require_open=require_open, observe=observe
@@ -60,7 +67,7 @@ class DynamoEngine:
 
     async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
         name = self.table_name(table)
-        found: list[Item] = []
+        items: list[Item] = []
 
         async def read(batch: list[Any]) -> list[Any]:
             answer = await self._calls.call(
@@ -68,13 +75,13 @@ class DynamoEngine:
                 table=name,
                 RequestItems={name: {"Keys": batch, "ConsistentRead": True}},
             )
-            found.extend(answer["Responses"].get(name, []))
-            left = answer["UnprocessedKeys"].get(name)
-            return list(left["Keys"]) if left else []
+            items.extend(answer["Responses"].get(name, []))
+            unprocessed = answer["UnprocessedKeys"].get(name)
+            return list(unprocessed["Keys"]) if unprocessed else []
 
-        wanted = [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
-        await self._in_batches("BatchGetItem", name, wanted, _READS_PER_BATCH, read)
-        return found
+        item_keys = _unique_keys(table, keys)
+        await self._in_batches("BatchGetItem", name, item_keys, _READS_PER_BATCH, read)
+        return items
 
     async def put(self, put: Put) -> None:
         await self._call("PutItem", put.table, put.key, render.put(put))
@@ -89,8 +96,6 @@ class DynamoEngine:
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         name = self.table_name(table)
-        # DynamoDB refuses a batch that names a key twice.
-        once = [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
 
         async def write(batch: list[Any]) -> list[Any]:
             answer = await self._calls.call(
@@ -98,7 +103,7 @@ class DynamoEngine:
             )
             return list(answer["UnprocessedItems"].get(name, []))
 
-        writes = [{"DeleteRequest": {"Key": key}} for key in once]
+        writes = [{"DeleteRequest": {"Key": key}} for key in _unique_keys(table, keys)]
         await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
 
     async def query(self, query: Query) -> Page:
@@ -127,19 +132,30 @@ class DynamoEngine:
         size: int,
         send: Callable[[list[Any]], Awaitable[list[Any]]],
     ) -> None:
-        """Send all; what DynamoDB leaves unprocessed goes again, after a growing pause."""
-        rest = iter(entries)
-        while batch := list(islice(rest, size)):
+        """Send all entries, `size` per call. `send` returns the entries that DynamoDB left
+        unprocessed: they are sent again, after a growing pause.
+
+        Raises StoreUnavailable after ten attempts of one batch.
+        """
+        for start in range(0, len(entries), size):
+            batch = list(entries[start : start + size])
             for attempt in range(_BATCH_ATTEMPTS):
                 if attempt:
-                    pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1))
-                    await anyio.sleep(self._rng.uniform(0, pause))
+                    pause = full_jitter(
+                        self._rng, attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE
+                    )
+                    await anyio.sleep(pause)
                 batch = await send(batch)
                 if not batch:
                     break
             else:
                 message = f"{len(batch)} entries left after {_BATCH_ATTEMPTS} attempts"
                 raise StoreUnavailable(message, operation=operation, table=name)
+
+
+def _unique_keys(table: Table, keys: Sequence[str]) -> list[Item]:
+    """Return the keys as items, each once: DynamoDB refuses a batch with a repeated key."""
+    return [{table.hash_key: {"S": key}} for key in dict.fromkeys(keys)]
 
 
 def _page(answer: Any) -> Page:

@@ -1,4 +1,4 @@
-"""Botocore's and aiohttp's exceptions, translated."""
+"""Translate the exceptions of botocore and aiohttp to the store's errors."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from streamer_store.errors import (
 )
 
 # DynamoDB API Reference, "Common Errors" and the errors of each operation. Expired credentials
-# pass once they are renewed, so they count as an outage.
-_PASSING = frozenset(
+# count as an outage: it ends when they are renewed.
+_TEMPORARY = frozenset(
     {
         "ExpiredToken",
         "ExpiredTokenException",
@@ -93,8 +93,8 @@ _NETWORK = (
     TimeoutError,
 )
 _SERVER_ERROR = 500
-# Calls to STS and IAM Identity Center, by which credentials are fetched within a call of ours:
-# their errors are no words of DynamoDB's.
+# Calls to STS and IAM Identity Center, with which botocore fetches credentials within a call to
+# DynamoDB. Their error codes have other meanings.
 _CREDENTIAL_OPERATIONS = frozenset(
     {
         "AssumeRole",
@@ -109,11 +109,11 @@ _CREDENTIAL_OPERATIONS = frozenset(
 
 
 @contextmanager
-def translated(operation: str, *, table: str = "", key: str = "") -> Iterator[None]:
-    """Raise the store's errors in place of the vendor's, which stay as their cause.
+def translate_errors(operation: str, *, table: str = "", key: str = "") -> Iterator[None]:
+    """Raise the store's errors instead of botocore's and aiohttp's, which become their cause.
 
-    Wraps one call of the vendor's client: any other exception in it is StoreUnavailable, since
-    nobody knows whether the call took effect.
+    Wraps one call of the AWS client. An unknown exception becomes StoreUnavailable, as the call
+    may or may not have taken effect. `operation`, `table` and `key` are for the error.
     """
     where: dict[str, Any] = {"operation": operation, "table": table, "key": key}
     try:
@@ -128,11 +128,11 @@ def translated(operation: str, *, table: str = "", key: str = "") -> Iterator[No
     except _CONFIGURATION as error:
         raise InvalidInput(f"AWS settings: {error}", **where) from error
     except _NETWORK as error:
-        raise StoreUnavailable(f"DynamoDB did not answer: {_text(error)}", **where) from error
+        raise StoreUnavailable(f"DynamoDB did not answer: {_error_text(error)}", **where) from error
     except (StoreError, ConditionFailed):
         raise
     except Exception as error:
-        # Whatever botocore met in an answer that it cannot read, or a credential program wrote.
+        # For example, botocore cannot parse an answer or the output of a credential program.
         message = f"the AWS client failed: {type(error).__name__}: {error}"
         raise StoreUnavailable(message, **where) from error
 
@@ -142,8 +142,8 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
     code = str(answer.get("Error", {}).get("Code") or "")
     message = str(answer.get("Error", {}).get("Message") or "")
     if error.operation_name in _CREDENTIAL_OPERATIONS:
-        kind = AccessDenied if code in _DENIED else StoreUnavailable
-        return kind(f"no credentials: {error.operation_name}: {code}: {message}", **where)
+        error_type = AccessDenied if code in _DENIED else StoreUnavailable
+        return error_type(f"no credentials: {error.operation_name}: {code}: {message}", **where)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
         old = answer.get("Item")
@@ -152,8 +152,8 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return StoreUnavailable("the old item of a failed condition is wrong", **where)
     if code == "RequestEntityTooLarge" or status == BODY_TOO_LARGE:
         return ItemTooLarge("item", message or "the request is too large", **where)
-    # Without a code of its own, or with the status for one, it is not DynamoDB that answers.
-    if code in _PASSING or status >= _SERVER_ERROR or not code or code.isdigit():
+    # DynamoDB's errors have a code that is not a number. Without one, something else answered.
+    if code in _TEMPORARY or status >= _SERVER_ERROR or not code or code.isdigit():
         return StoreUnavailable(f"{code or status}: {message}", **where)
     if code in _DENIED:
         return AccessDenied(f"{code}: {message}", **where)
@@ -163,9 +163,9 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return ItemTooLarge("item", message, **where)
     if code == "ValidationException":
         return InvalidInput(message, **where)
-    # An error that is not known says nothing of the call.
+    # After an unknown error, the call may or may not have taken effect.
     return StoreUnavailable(f"{code}: {message}", **where)
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Opening the stores on DynamoDB: session, client, settings."""
+"""Open the stores on DynamoDB: session, credentials, client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from aiobotocore.config import AioConfig
@@ -17,18 +17,19 @@ from streamer_store.clock import Clock, SystemClock
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.engine import DynamoEngine
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.faults import translate_errors
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput, StoreError
 from streamer_store.release import package_version
 from streamer_store.stores import Report, Stores, log_undecodable, stores_over
 
 if TYPE_CHECKING:
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
 
-_LOCAL_REGION = "us-east-1"
-_CLOSING = 5.0
-_CREDENTIALS_WITHIN = PROGRAM_SECONDS + 5
+_LOCAL_REGION: Final = "us-east-1"
+_CLOSE_TIMEOUT: Final = 5.0
+_CREDENTIALS_TIMEOUT: Final = PROGRAM_SECONDS + 5
 
 
 @asynccontextmanager
@@ -48,37 +49,63 @@ async def open_stores(
     report: Report = log_undecodable,
     observe: Observe | None = None,
 ) -> AsyncIterator[Stores]:
-    """Open the four stores on one client, for as long as the process needs them.
+    """Open the four stores on DynamoDB, with one client that is closed with the context.
 
-    Where `endpoint_url` and `region` are None, the AWS environment variables and profiles
-    decide, AWS_ENDPOINT_URL_DYNAMODB among them; an explicit endpoint needs no region.
-    `connect_timeout` and `read_timeout` are in seconds, for each of a call's `attempts`.
-    `call_timeout` is for the whole call: fetching credentials, all attempts, the pauses between
-    them. `observe` is told how long each call took and
-    what it consumed (see `dynamo.calls`).
+    Open them once per process: opening fetches credentials, and the client pools connections.
+    The stores run on asyncio only, in the event loop that opened them. In another event loop,
+    or after the context has ended, each call raises StoreError.
 
-    Runs on asyncio only. The stores work in the event loop that opened them, until the context
-    is left; elsewhere each call raises StoreError. Raises InvalidInput when no region is known
-    or the settings are wrong, AccessDenied when only a part of the credentials is given,
-    StoreUnavailable when the credentials do not come.
+    >>> import anyio
+    >>> from streamer_store import AsyncRequest, open_stores
+    >>> async def main() -> None:
+    ...     async with open_stores(region="eu-west-1", prefix="example_") as stores:
+    ...         await stores.create_tables()
+    ...         request = await stores.requests.enqueue(AsyncRequest(action="echo"))
+    ...         print((await stores.requests.get(request.request_id)).status)
+    >>> anyio.run(main)
+    PENDING
+
+    Parameters:
+    - `endpoint_url`: the address to call, for example that of DynamoDB Local. By default the
+      AWS settings (environment and profile) decide, AWS_ENDPOINT_URL_DYNAMODB among them.
+    - `region`: the AWS region. By default the AWS settings decide. With an `endpoint_url`,
+      and without a region in the settings, it is us-east-1.
+    - `prefix`: the prefix of the four table names. Default `streamer_`.
+    - `max_connections`: the most HTTP connections at a time. More calls wait. Default 50.
+    - `connect_timeout`: seconds to connect, for each attempt. Default 3.
+    - `read_timeout`: seconds to wait for data, for each attempt. Default 10.
+    - `attempts`: how often a call is tried in all. Pauses of at most 1, 2, 4, 8 ... 20 seconds
+      are between the attempts (botocore's retry mode "standard"). Default 5.
+    - `call_timeout`: seconds for a whole call: credentials, all attempts, and the pauses
+      between them. Default 30.
+    - `validate_parameters`: whether botocore validates the arguments of each call. Costs time,
+      and is of use in tests. Default False.
+    - `clock`: the source of the times that are stored. Default SystemClock.
+    - `rng`: the source of request ids, versions and pauses. Default random.SystemRandom.
+    - `report`: called with each Undecodable item that a read leaves out. Logs by default.
+    - `observe`: called with a TryFailed for each failed attempt, and with a CallEnded for each
+      call. Runs in the event loop and must not block. By default there are no such events.
+
+    Raises InvalidInput where no region is known or an AWS setting is wrong, AccessDenied where
+    the credentials are incomplete, StoreUnavailable where they do not come within 35 seconds.
+    Without any credentials, the first call raises AccessDenied.
     """
     rng = rng or random.SystemRandom()
     session = get_session()
-    config = AioConfig(
+    config = client_config(
+        CheckedSession,
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
-        max_pool_connections=max_connections,
-        parameter_validation=validate_parameters,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        user_agent=user_agent(),
-        http_session_cls=CheckedSession,
+        max_connections=max_connections,
+        attempts=attempts,
+        validate_parameters=validate_parameters,
     )
-    with translated("open"):
+    with translate_errors("open"):
         region = region or _region(session, endpoint_url)
     programs = await _load_credentials(session, region)
-    # A call may wait twice: when its endpoint is resolved, and when it is signed.
-    programs.wait = call_timeout / 4
-    with translated("open"), anyio.fail_after(_CREDENTIALS_WITHIN):
+    # A call may wait twice: for its endpoint, and for its signature.
+    programs.wait_seconds = call_timeout / 4
+    with translate_errors("open"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
         client_context = session.create_client(
             "dynamodb",
             endpoint_url=endpoint_url,
@@ -87,9 +114,9 @@ async def open_stores(
         )
         try:
             client = await client_context.__aenter__()
-        except ValueError as error:  # an endpoint that is no URL
+        except ValueError as error:  # botocore raises it for an endpoint that is not a URL
             raise InvalidInput(f"AWS settings: {error}", operation="open") from error
-    home = _Home()
+    owner = _OwnerLoop()
     try:
         if observe is not None:
             observe_calls(client, observe)
@@ -98,26 +125,26 @@ async def open_stores(
             prefix=prefix,
             rng=rng,
             timeout=call_timeout,
-            require_open=home.require,
+            require_open=owner.require,
             observe=observe,
         )
         yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
     finally:
-        home.closed = True
-        with anyio.move_on_after(_CLOSING, shield=True):
+        owner.closed = True
+        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
             await programs.close()
             await client_context.__aexit__(None, None, None)
 
 
-class _Home:
-    """Where a client may be used: in the event loop that opened it, until it is closed."""
+class _OwnerLoop:
+    """The event loop in which a client may be used, until the client is closed."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.closed = False
 
     def require(self) -> None:
-        """Raise StoreError where the client cannot be used."""
+        """Raise StoreError where the client is closed, or belongs to another event loop."""
         if self.closed or self._loop.is_closed():
             state = "are closed"
         elif asyncio.get_running_loop() is not self._loop:
@@ -131,10 +158,13 @@ class _Home:
         )
 
 
-async def found_credentials() -> str | None:
-    """Return how AWS credentials were found, None where there are none; raises AccessDenied."""
+async def credentials_method() -> str | None:
+    """Return botocore's name for the source of the AWS credentials, or None without credentials.
+
+    Raises AccessDenied; InvalidInput; StoreUnavailable.
+    """
     session = get_session()
-    with translated("credentials"):
+    with translate_errors("credentials"):
         region = default_region(session)
     await (await _load_credentials(session, region)).close()
     credentials = await session.get_credentials()
@@ -142,11 +172,11 @@ async def found_credentials() -> str | None:
 
 
 async def _load_credentials(session: AioSession, region: str | None) -> CredentialPrograms:
-    """Have the session find its credentials, if there are any.
+    """Load the session's credentials, if there are any, and return its credential programs.
 
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
-    with translated("credentials"), anyio.fail_after(_CREDENTIALS_WITHIN):
+    with translate_errors("credentials"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
         programs = CredentialPrograms(session, region)
         try:
             await session.get_credentials()
@@ -157,15 +187,33 @@ async def _load_credentials(session: AioSession, region: str | None) -> Credenti
 
 
 def default_region(session: AioSession) -> str | None:
-    """Return the region to name where botocore finds none by itself."""
+    """Return AWS_REGION, or None where botocore's own settings name a region."""
     if session.get_config_variable("region"):
         return None
-    # The other AWS SDKs, and whatever runs containers for AWS, go by this one; botocore does not.
+    # Other AWS SDKs and AWS's container services use AWS_REGION. botocore does not read it.
     return os.environ.get("AWS_REGION")
 
 
-def user_agent() -> str:
-    return f"streamer-worker/{package_version('streamer-worker')}"
+def client_config(
+    http_session: type[AIOHTTPSession],
+    *,
+    connect_timeout: float,
+    read_timeout: float,
+    max_connections: int,
+    attempts: int = 1,
+    validate_parameters: bool = False,
+) -> AioConfig:
+    """Return the configuration of an AWS client. The parameters are those of `open_stores`."""
+    return AioConfig(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        max_pool_connections=max_connections,
+        parameter_validation=validate_parameters,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        # Fixed: botocore would compose one for each call.
+        user_agent=f"streamer-worker/{package_version('streamer-worker')}",
+        http_session_cls=http_session,
+    )
 
 
 def _region(session: AioSession, endpoint_url: str | None) -> str | None:

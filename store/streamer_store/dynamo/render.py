@@ -1,4 +1,7 @@
-"""Writes as data -> the arguments of DynamoDB's calls (pure). Every name is a `#` name."""
+"""Convert the engine's operations to the arguments of DynamoDB's calls (pure).
+
+Every attribute is named by a placeholder (`#Status`), as many names are reserved words.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from streamer_store.values import AttributeValue
 
 
 class _Expression:
-    """Collects names and values as they are used."""
+    """Collects the names and values that expressions use, with their placeholders."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -54,33 +57,36 @@ class _Expression:
         if not conditions:
             return {}
         return {
-            "ConditionExpression": " AND ".join(self.condition(each) for each in conditions),
+            "ConditionExpression": " AND ".join(map(self.condition, conditions)),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
-    def attributes(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def placeholders(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
         if self.names:
-            found["ExpressionAttributeNames"] = self.names
+            arguments["ExpressionAttributeNames"] = self.names
         if self.values:
-            found["ExpressionAttributeValues"] = self.values
-        return found
+            arguments["ExpressionAttributeValues"] = self.values
+        return arguments
 
 
 def put(write: Put) -> dict[str, Any]:
+    """Return the arguments of PutItem, except TableName."""
     expression = _Expression()
     conditions = expression.conditions(write.conditions)
-    return {"Item": write.item} | conditions | expression.attributes()
+    return {"Item": write.item} | conditions | expression.placeholders()
 
 
 def delete(write: Delete) -> dict[str, Any]:
+    """Return the arguments of DeleteItem, except TableName."""
     expression = _Expression()
     conditions = expression.conditions(write.conditions)
     key = {write.table.hash_key: {"S": write.key}}
-    return {"Key": key} | conditions | expression.attributes()
+    return {"Key": key} | conditions | expression.placeholders()
 
 
 def update(write: Update) -> dict[str, Any]:
+    """Return the arguments of UpdateItem, except TableName."""
     expression = _Expression()
     clauses = {
         "SET": [
@@ -90,23 +96,26 @@ def update(write: Update) -> dict[str, Any]:
         + [
             f"{expression.name(name)} = "
             f"if_not_exists({expression.name(name)}, {expression.value(value)})"
-            for name, value in write.initial.items()
+            for name, value in write.if_not_exists.items()
         ],
         "REMOVE": [expression.name(name) for name in write.removes],
         "ADD": _pairs(expression, write.adds),
         "DELETE": _pairs(expression, write.deletes),
     }
-    text = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts)
+    update_expression = " ".join(
+        f"{keyword} {', '.join(parts)}" for keyword, parts in clauses.items() if parts
+    )
     return {
         "Key": {write.table.hash_key: {"S": write.key}},
-        "UpdateExpression": text,
+        "UpdateExpression": update_expression,
         "ReturnValues": "ALL_NEW" if write.returning else "NONE",
         **expression.conditions(write.conditions),
-        **expression.attributes(),
+        **expression.placeholders(),
     }
 
 
 def query(read: Query) -> dict[str, Any]:
+    """Return the arguments of Query, except TableName."""
     expression = _Expression()
     key = f"{expression.name(read.index.hash_key)} = {expression.value({'S': read.value})}"
     if read.at_least is not None and read.index.range_key is not None:
@@ -116,19 +125,20 @@ def query(read: Query) -> dict[str, Any]:
         "KeyConditionExpression": key,
         "ScanIndexForward": read.ascending,
     }
-    if read.counts:
+    if read.count_only:
         arguments["Select"] = "COUNT"
     elif read.attributes:
         names = [expression.name(name) for name in read.attributes]
         arguments["ProjectionExpression"] = ", ".join(names)
     if read.limit is not None:
         arguments["Limit"] = read.limit
-    if read.after is not None:
-        arguments["ExclusiveStartKey"] = read.after
-    return arguments | expression.attributes()
+    if read.exclusive_start_key is not None:
+        arguments["ExclusiveStartKey"] = read.exclusive_start_key
+    return arguments | expression.placeholders()
 
 
 def scan(read: Scan) -> dict[str, Any]:
+    """Return the arguments of Scan, except TableName."""
     expression = _Expression()
     arguments: dict[str, Any] = {"ConsistentRead": True}
     if read.segments > 1:
@@ -136,16 +146,16 @@ def scan(read: Scan) -> dict[str, Any]:
     if read.attributes:
         names = [expression.name(name) for name in read.attributes]
         arguments["ProjectionExpression"] = ", ".join(names)
-    if read.unless_between is not None:
-        attribute, low, high = read.unless_between
+    if read.not_between is not None:
+        attribute, low, high = read.not_between
         name = expression.name(attribute)
         is_text = f"attribute_type({name}, {expression.value({'S': 'S'})})"
         bounds = f"{expression.value({'S': low})} AND {expression.value({'S': high})}"
-        # DynamoDB never finds a number between texts; moto fails unless it is asked first.
+        # The type is checked for moto, which fails where it compares a number with text.
         arguments["FilterExpression"] = f"NOT ({is_text} AND {name} BETWEEN {bounds})"
-    if read.after is not None:
-        arguments["ExclusiveStartKey"] = read.after
-    return arguments | expression.attributes()
+    if read.exclusive_start_key is not None:
+        arguments["ExclusiveStartKey"] = read.exclusive_start_key
+    return arguments | expression.placeholders()
 
 
 def _pairs(expression: _Expression, parts: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The HTTP session of the client: it takes only DynamoDB's answers for answers."""
+"""The HTTP session of the client: it accepts only answers from DynamoDB."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from streamer_store.dynamo.answers import problem_with_response
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# BatchGetItem returns 16 MB at most (API Reference). JSON writes one byte as up to six.
-_LARGEST_BODY: Final = 128 * 1024 * 1024
+# BatchGetItem returns at most 16 MB (API Reference). JSON needs up to six bytes for one.
+_MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 
 
 class UnexpectedAnswerError(HTTPClientError):
-    """Something other than DynamoDB answered. botocore tries again, as after a lost connection."""
+    """Something other than DynamoDB answered. botocore retries, as after a lost connection."""
 
     fmt = "{error}"
 
 
 class CheckedSession(AIOHTTPSession):
+    """An HTTP session that raises UnexpectedAnswerError for answers not from DynamoDB."""
+
     async def send(self, request: Any) -> Any:
         """Send the request and return the response. Raises HTTPClientError."""
-        request.stream_output = True  # the body is read here, where it has a limit
+        request.stream_output = True  # so that the body is read here, up to a limit
         response: Any = await super().send(request)
         body = None
         try:
@@ -43,14 +45,14 @@ class CheckedSession(AIOHTTPSession):
         problem = problem_with_response(response.status_code, response.headers, body)
         if problem is not None:
             raise UnexpectedAnswerError(error=problem)
-        vars(response)["_content"] = body  # where botocore itself keeps what it has read
+        vars(response)["_content"] = body  # where botocore caches the body
         return response
 
 
 async def _read(chunks: AsyncIterator[bytes]) -> bytes:
-    found = bytearray()
+    body = bytearray()
     async for chunk in chunks:
-        found += chunk
-        if len(found) > _LARGEST_BODY:
-            raise UnexpectedAnswerError(error=f"an answer of more than {_LARGEST_BODY} bytes")
-    return bytes(found)
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raise UnexpectedAnswerError(error=f"an answer of more than {_MAX_BODY_BYTES} bytes")
+    return bytes(body)

@@ -1,8 +1,8 @@
-"""Making the tables, and comparing them with what is expected."""
+"""Create the tables, and compare them with the schema."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from botocore.exceptions import ClientError
@@ -13,190 +13,204 @@ from streamer_store.engine import Difference
 from streamer_store.errors import InvalidInput, StoreError, StoreUnavailable, TableMissing
 from streamer_store.schema import OPTIONAL_ATTRIBUTES, TABLES, TTL_ATTRIBUTE, Index, Table
 
-_POLL = 0.5
-_PATIENCE = 300.0
+# Seconds.
+_POLL_INTERVAL: Final = 0.5
+_ACTIVE_TIMEOUT: Final = 300.0
 
 
 async def create(calls: CheckedClient, prefix: str) -> None:
-    """Make what is missing, wait until all are ACTIVE, switch TTL on.
+    """Create the missing tables, wait until all tables are ACTIVE, and enable TTL.
 
-    Tables that exist keep their keys and indexes: `check` tells how they differ.
+    Existing tables keep their keys and indexes: `check` reports how they differ. TTL stays off
+    for a table whose key is not ours, as it would delete items that belong to someone else.
+    Raises StoreUnavailable for a table that is not ACTIVE within 300 seconds.
     """
     for table in TABLES:
-        if await _described(calls, prefix + table.name) is None:
+        if await _describe(calls, prefix + table.name) is None:
             await _create(calls, prefix, table)
     for table in TABLES:
-        await _until_active(calls, prefix + table.name)
+        await _wait_until_active(calls, prefix + table.name)
         if await _has_our_key(calls, prefix, table):
             await _enable_ttl(calls, prefix + table.name)
 
 
 async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
+    """Return every difference between the tables and the schema."""
     differences: list[Difference] = []
     for table in TABLES:
         name = prefix + table.name
-        found = await _described(calls, name)
-        if found is None:
-            text = "missing; `streamer-worker tables create` makes it"
+        description = await _describe(calls, name)
+        if description is None:
+            text = "missing; `streamer-worker tables create` creates it"
             differences.append(Difference(name, text, blocking=True, creatable=True))
             continue
-        other_key = _other_key(table, found)
-        if other_key is not None:  # then it is not ours: nothing else of it matters
-            differences.append(Difference(name, other_key, blocking=True))
+        wrong_key = _wrong_key(table, description)
+        if wrong_key is not None:  # The table is not ours: its other properties do not matter.
+            differences.append(Difference(name, wrong_key, blocking=True))
             continue
-        differences += [Difference(name, text, blocking=True) for text in _faults(table, found)]
-        differences += [Difference(name, text, blocking=False) for text in _costs(table, found)]
+        differences += [
+            Difference(name, text, blocking=True) for text in _blocking_faults(table, description)
+        ]
+        differences += [
+            Difference(name, text, blocking=False) for text in _extra_costs(table, description)
+        ]
         status = await _ttl_status(calls, name)
         if not status.startswith("ENABL"):
-            text = f"TTL on attribute {TTL_ATTRIBUTE} is {status}: nothing is cleaned up"
+            text = f"TTL on attribute {TTL_ATTRIBUTE} is {status}: old items are not deleted"
             creatable = status == "DISABLED"
             differences.append(Difference(name, text, blocking=False, creatable=creatable))
-        replicated = advice.about_replicas(found)
-        if replicated is not None:
-            differences.append(Difference(name, replicated, blocking=False))
+        replica_warning = advice.about_replicas(description)
+        if replica_warning is not None:
+            differences.append(Difference(name, replica_warning, blocking=False))
     return differences
 
 
-def _faults(table: Table, found: dict[str, Any]) -> list[str]:
-    """Tell what keeps the worker from working."""
-    types = _types(found)
-    told = _status_faults("", found["TableStatus"])
-    indexes = _indexes(found)
+def _blocking_faults(table: Table, description: dict[str, Any]) -> list[str]:
+    """Return the differences with which the worker cannot work."""
+    types = _attribute_types(description)
+    faults = _status_faults("", description["TableStatus"])
+    indexes = _indexes_by_name(description)
     for index in table.indexes:
-        there = indexes.get(index.name)
+        described = indexes.get(index.name)
         where = f"index {index.name}"
-        if there is None:
-            told.append(f"{where} is missing; {advice.about_missing_index(index)}")
+        if described is None:
+            faults.append(f"{where} is missing; {advice.about_missing_index(index)}")
             continue
-        expected = _key(index.hash_key, index.range_key)
-        told += _status_faults(f"{where}: ", there.get("IndexStatus", "ACTIVE"))
-        make_again = advice.about_other_index(index)
-        told += [
-            f"{text}; {make_again}"
-            for text in _key_faults(f"{where}: ", there["KeySchema"], expected, types)
+        expected_key = _key_schema(index.hash_key, index.range_key)
+        faults += _status_faults(f"{where}: ", described.get("IndexStatus", "ACTIVE"))
+        todo = advice.about_other_index(index)
+        faults += [
+            f"{text}; {todo}"
+            for text in _key_faults(f"{where}: ", described["KeySchema"], expected_key, types)
         ]
-        carried = there["Projection"]
-        if carried["ProjectionType"] == "ALL":
+        projection = described["Projection"]
+        if projection["ProjectionType"] == "ALL":
             continue
-        if index.carries is None:
-            text = f"projection is {carried['ProjectionType']}, expected ALL"
-            told.append(f"{where}: {text}; {make_again}")
-        elif missing := _missing(index, carried) - OPTIONAL_ATTRIBUTES:
+        if index.non_key_attributes is None:
+            text = f"projection is {projection['ProjectionType']}, expected ALL"
+            faults.append(f"{where}: {text}; {todo}")
+        elif missing := _missing_attributes(index, projection) - OPTIONAL_ATTRIBUTES:
             text = f"projection lacks {', '.join(sorted(missing))}"
-            told.append(f"{where}: {text}; {make_again}")
-    return told
+            faults.append(f"{where}: {text}; {todo}")
+    return faults
 
 
-def _costs(table: Table, found: dict[str, Any]) -> list[str]:
-    """Tell what works and costs more than it should."""
-    told = []
-    for name, there in _indexes(found).items():
-        index = next((each for each in table.indexes if each.name == name), None)
+def _extra_costs(table: Table, description: dict[str, Any]) -> list[str]:
+    """Return the differences that work but cost more than necessary."""
+    costs = []
+    for name, described in _indexes_by_name(description).items():
+        index = next((index for index in table.indexes if index.name == name), None)
         if index is None:
-            told.append(f"index {name} is not ours: writes to what it carries cost more")
-        elif index.carries is not None:
-            projection = there["Projection"]
-            extra = set(projection.get("NonKeyAttributes", ())) - set(index.carries)
+            costs.append(f"index {name} is not used by the worker: it makes writes more expensive")
+        elif index.non_key_attributes is not None:
+            projection = described["Projection"]
+            extra = set(projection.get("NonKeyAttributes", ())) - set(index.non_key_attributes)
             if projection["ProjectionType"] == "ALL":
-                told.append(
-                    f"index {name}: projection is ALL, expected {index.projection}:"
-                    " every progress write is paid for once more"
+                costs.append(
+                    f"index {name}: projection is ALL, expected {index.projection_type}:"
+                    " every progress write also writes to the index"
                 )
             elif extra:
-                told.append(f"index {name}: projection carries {', '.join(sorted(extra))} too")
-            if missing := _missing(index, projection) & OPTIONAL_ATTRIBUTES:
-                told.append(
+                costs.append(
+                    f"index {name}: projection has attributes that are not used:"
+                    f" {', '.join(sorted(extra))}"
+                )
+            if missing := _missing_attributes(index, projection) & OPTIONAL_ATTRIBUTES:
+                costs.append(
                     f"index {name}: projection lacks {', '.join(sorted(missing))}:"
                     " a request that may have ended its workers costs one more claim"
                 )
-    return told
+    return costs
 
 
-def _missing(index: Index, projection: dict[str, Any]) -> set[str]:
-    """Return the attributes of ours that the projection does not have."""
+def _missing_attributes(index: Index, projection: dict[str, Any]) -> set[str]:
+    """Return the attributes of the schema that the projection lacks."""
     if projection["ProjectionType"] == "ALL":
         return set()
-    return set(index.carries or ()) - set(projection.get("NonKeyAttributes", ()))
+    return set(index.non_key_attributes or ()) - set(projection.get("NonKeyAttributes", ()))
 
 
 def _status_faults(where: str, status: str) -> list[str]:
-    # While it changes its capacity, or an index is built beside, it serves as before.
+    # A table serves while its capacity changes or an index is added (UPDATING).
     return [] if status in {"ACTIVE", "UPDATING"} else [f"{where}status is {status}, not ACTIVE"]
 
 
 def _key_faults(
-    where: str, found: list[Any], expected: list[dict[str, str]], types: dict[str, str]
+    where: str, key: list[Any], expected: list[dict[str, str]], types: dict[str, str]
 ) -> list[str]:
-    if found != expected:
-        return [f"{where}key is {_key_words(found)}, expected {_key_words(expected)}"]
+    if key != expected:
+        return [f"{where}key is {_key_text(key)}, expected {_key_text(expected)}"]
     names = [part["AttributeName"] for part in expected]
     return [
         f"{where}key attribute {name} has type {types[name]}, not S"
         for name in names
-        # Of an index that is being deleted the attributes are no longer defined.
+        # The attributes of an index that is being deleted are no longer defined.
         if types.get(name, "S") != "S"
     ]
 
 
-def _other_key(table: Table, found: dict[str, Any]) -> str | None:
-    """Return what is wrong with the table's own key, and what to do; None when it is ours."""
-    key = found["KeySchema"]
-    for text in _key_faults("", key, _key(table.hash_key, None), _types(found)):
+def _wrong_key(table: Table, description: dict[str, Any]) -> str | None:
+    """Return what is wrong with the table's own key, and what to do, or None."""
+    key = description["KeySchema"]
+    expected = _key_schema(table.hash_key, None)
+    for text in _key_faults("", key, expected, _attribute_types(description)):
         return f"{text}; {advice.about_key(key, table.hash_key)}"
     return None
 
 
-def _types(found: dict[str, Any]) -> dict[str, str]:
-    return {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
+def _attribute_types(description: dict[str, Any]) -> dict[str, str]:
+    return {
+        definition["AttributeName"]: definition["AttributeType"]
+        for definition in description["AttributeDefinitions"]
+    }
 
 
-def _indexes(found: dict[str, Any]) -> dict[str, Any]:
-    return {each["IndexName"]: each for each in found.get("GlobalSecondaryIndexes", ())}
+def _indexes_by_name(description: dict[str, Any]) -> dict[str, Any]:
+    return {index["IndexName"]: index for index in description.get("GlobalSecondaryIndexes", ())}
 
 
 async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
     name = prefix + table.name
-    keys = {table.hash_key}
+    key_names = {table.hash_key}
     for index in table.indexes:
-        keys |= {index.hash_key, *([index.range_key] if index.range_key else [])}
+        key_names |= {index.hash_key, *([index.range_key] if index.range_key else [])}
     arguments: dict[str, Any] = {
         "TableName": name,
         "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": _key(table.hash_key, None),
+        "KeySchema": _key_schema(table.hash_key, None),
         "AttributeDefinitions": [
-            {"AttributeName": key, "AttributeType": "S"} for key in sorted(keys)
+            {"AttributeName": key_name, "AttributeType": "S"} for key_name in sorted(key_names)
         ],
     }
     if table.indexes:
-        arguments["GlobalSecondaryIndexes"] = [_index(index) for index in table.indexes]
+        arguments["GlobalSecondaryIndexes"] = [_index_definition(index) for index in table.indexes]
     try:
         await calls.call("CreateTable", table=name, **arguments)
     except StoreError as error:
-        if _code(error) != "ResourceInUseException":  # another process has created the table
+        if _error_code(error) != "ResourceInUseException":  # Another process has created it.
             raise
 
 
-async def _until_active(calls: CheckedClient, name: str) -> None:
-    with anyio.move_on_after(_PATIENCE):
+async def _wait_until_active(calls: CheckedClient, name: str) -> None:
+    with anyio.move_on_after(_ACTIVE_TIMEOUT):
         while True:
-            found = await _described(calls, name)
-            if found is not None and _is_active(found):
+            description = await _describe(calls, name)
+            if description is not None and _is_active(description):
                 return
-            await anyio.sleep(_POLL)
-    raise StoreUnavailable(f"not ACTIVE within {_PATIENCE:.0f} s", table=name)
+            await anyio.sleep(_POLL_INTERVAL)
+    raise StoreUnavailable(f"not ACTIVE within {_ACTIVE_TIMEOUT:.0f} s", table=name)
 
 
-def _is_active(found: dict[str, Any]) -> bool:
-    indexes = found.get("GlobalSecondaryIndexes", ())
-    return found["TableStatus"] == "ACTIVE" and all(
-        each.get("IndexStatus", "ACTIVE") == "ACTIVE" for each in indexes
+def _is_active(description: dict[str, Any]) -> bool:
+    indexes = description.get("GlobalSecondaryIndexes", ())
+    return description["TableStatus"] == "ACTIVE" and all(
+        index.get("IndexStatus", "ACTIVE") == "ACTIVE" for index in indexes
     )
 
 
 async def _has_our_key(calls: CheckedClient, prefix: str, table: Table) -> bool:
-    """Return whether the table can be ours: TTL on somebody else's would delete their items."""
-    found = await _described(calls, prefix + table.name)
-    return found is not None and _other_key(table, found) is None
+    description = await _describe(calls, prefix + table.name)
+    return description is not None and _wrong_key(table, description) is None
 
 
 async def _enable_ttl(calls: CheckedClient, name: str) -> None:
@@ -210,12 +224,13 @@ async def _enable_ttl(calls: CheckedClient, name: str) -> None:
             TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
         )
     except InvalidInput as error:
-        # Another process has enabled it since our DescribeTimeToLive.
+        # Another process has enabled it after our DescribeTimeToLive.
         if "already enabled" not in error.message:
             raise
 
 
-async def _described(calls: CheckedClient, name: str) -> dict[str, Any] | None:
+async def _describe(calls: CheckedClient, name: str) -> dict[str, Any] | None:
+    """Return DynamoDB's description of a table, or None where there is no such table."""
     try:
         answer = await calls.call("DescribeTable", table=name, TableName=name)
     except TableMissing:
@@ -224,36 +239,37 @@ async def _described(calls: CheckedClient, name: str) -> dict[str, Any] | None:
 
 
 async def _ttl_status(calls: CheckedClient, name: str) -> str:
+    """Return DynamoDB's status of TTL; with the attribute where that is not ours."""
     answer = await calls.call("DescribeTimeToLive", table=name, TableName=name)
-    found = answer["TimeToLiveDescription"]
-    status = found.get("TimeToLiveStatus", "DISABLED")
-    attribute = found.get("AttributeName", TTL_ATTRIBUTE)
+    description = answer["TimeToLiveDescription"]
+    status = description.get("TimeToLiveStatus", "DISABLED")
+    attribute = description.get("AttributeName", TTL_ATTRIBUTE)
     return status if attribute == TTL_ATTRIBUTE else f"on attribute {attribute} ({status})"
 
 
-def _code(error: StoreError) -> str:
-    """Return DynamoDB's code of the error, or an empty text."""
+def _error_code(error: StoreError) -> str:
+    """Return DynamoDB's error code, or an empty text."""
     cause = error.__cause__
     return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
 
 
-def _index(index: Index) -> dict[str, Any]:
-    projection: dict[str, Any] = {"ProjectionType": index.projection}
-    if index.carries:
-        projection["NonKeyAttributes"] = list(index.carries)
+def _index_definition(index: Index) -> dict[str, Any]:
+    projection: dict[str, Any] = {"ProjectionType": index.projection_type}
+    if index.non_key_attributes:
+        projection["NonKeyAttributes"] = list(index.non_key_attributes)
     return {
         "IndexName": index.name,
-        "KeySchema": _key(index.hash_key, index.range_key),
+        "KeySchema": _key_schema(index.hash_key, index.range_key),
         "Projection": projection,
     }
 
 
-def _key(hash_key: str, range_key: str | None) -> list[dict[str, str]]:
+def _key_schema(hash_key: str, range_key: str | None) -> list[dict[str, str]]:
     key = [{"AttributeName": hash_key, "KeyType": "HASH"}]
     if range_key is not None:
         key.append({"AttributeName": range_key, "KeyType": "RANGE"})
     return key
 
 
-def _key_words(key: list[Any]) -> str:
+def _key_text(key: list[Any]) -> str:
     return ", ".join(f"{part['AttributeName']} ({part['KeyType']})" for part in key)

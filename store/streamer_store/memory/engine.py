@@ -1,11 +1,11 @@
-"""DynamoDB's operations on dictionaries, each of them atomic."""
+"""The engine on dictionaries. Every operation is atomic."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 import anyio.lowlevel
 
@@ -28,16 +28,21 @@ from streamer_store.errors import ItemTooLarge
 from streamer_store.schema import TABLES, Index, Table
 from streamer_store.values import MAX_ITEM_BYTES, AttributeValue, Item, item_size
 
-Copied = TypeVar("Copied")
-_PAGE = 100
+_Value = TypeVar("_Value")
+_SortKey = Callable[[Item], tuple[bytes, str]]
+_PAGE_ITEMS: Final = 100
 
 
 class MemoryEngine:
-    """Holds the items as DynamoDB would. Every call yields to other tasks once, before it acts."""
+    """Implements Engine in memory. Every call yields to other tasks once, before it acts.
 
-    def __init__(self, *, prefix: str = "streamer_", page: int = _PAGE) -> None:
+    Indexes do not lag behind their tables, and TTL deletes nothing.
+    """
+
+    def __init__(self, *, prefix: str = "streamer_", page_items: int = _PAGE_ITEMS) -> None:
+        """Build an engine with empty tables. `page_items`: the most items of one page."""
         self._prefix = prefix
-        self._page = page
+        self._page_items = page_items
         self._tables: dict[str, dict[str, Item]] = {table.name: {} for table in TABLES}
 
     def table_name(self, table: Table) -> str:
@@ -62,12 +67,12 @@ class MemoryEngine:
         self._require(update.table, update.key, update.conditions)
         item = dict(self._rows(update.table).get(update.key, {}))
         item[update.table.hash_key] = {"S": update.key}
-        item.update({name: item.get(name, value) for name, value in update.initial.items()})
+        item.update({name: item.get(name, value) for name, value in update.if_not_exists.items()})
         item.update(update.sets)
         for name, amount in update.adds.items():
             item[name] = _added(item.get(name), amount)
-        for name, gone in update.deletes.items():
-            _delete_from_set(item, name, gone)
+        for name, members in update.deletes.items():
+            _delete_from_set(item, name, members)
         for name in update.removes:
             item.pop(name, None)
         self._store(update.table, update.key, item)
@@ -86,31 +91,34 @@ class MemoryEngine:
     async def query(self, query: Query) -> Page:
         await anyio.lowlevel.checkpoint()
         index = query.index
-        found = [
+        matches = [
             item
             for item in self._rows(query.table).values()
             if item.get(index.hash_key) == {"S": query.value}
             and (index.range_key is None or index.range_key in item)
-            and _reaches(item, index, query.at_least)
+            and _is_in_range(item, index, query.at_least)
         ]
-        ordered = sorted(found, key=_order(query.table, index), reverse=not query.ascending)
-        rest = _rest(ordered, query, _order(query.table, index))
-        size = self._page if query.limit is None else min(self._page, query.limit)
-        keys = (query.table.hash_key, index.hash_key, index.range_key or "")
-        page = _page(rest, size, keys, lambda item: _projected(item, query))
-        return Page((), page.after, page.count) if query.counts else page
+        sort_key = _sort_key(query.table, index)
+        matches.sort(key=sort_key, reverse=not query.ascending)
+        remaining = _after_start_key(matches, query, sort_key)
+        limit = self._page_items if query.limit is None else min(self._page_items, query.limit)
+        key_names = (query.table.hash_key, index.hash_key, index.range_key or "")
+        page = _page(remaining, limit, key_names, lambda item: _projected(item, query))
+        return Page((), page.last_evaluated_key, page.count) if query.count_only else page
 
     async def scan(self, scan: Scan) -> Page:
         await anyio.lowlevel.checkpoint()
         rows = self._rows(scan.table)
+        hash_key = scan.table.hash_key
         keys = sorted(
             key for key in rows if zlib.crc32(key.encode()) % scan.segments == scan.segment
         )
-        after = scan.after[scan.table.hash_key]["S"] if scan.after else ""
-        chosen = [rows[key] for key in keys if key > after]
-        page = _page(chosen, self._page, (scan.table.hash_key,), lambda item: item)
-        found = [item for item in page.items if not _between(item, scan.unless_between)]
-        return Page([_picked(item, scan.attributes) for item in found], page.after)
+        start = scan.exclusive_start_key[hash_key]["S"] if scan.exclusive_start_key else ""
+        remaining = [rows[key] for key in keys if key > start]
+        page = _page(remaining, self._page_items, (hash_key,), lambda item: item)
+        # As in DynamoDB, the filter comes after the page's limit: a page may be empty.
+        items = [item for item in page.items if not _is_between(item, scan.not_between)]
+        return Page([_picked(item, scan.attributes) for item in items], page.last_evaluated_key)
 
     async def create_tables(self) -> None:
         await anyio.lowlevel.checkpoint()
@@ -134,91 +142,103 @@ class MemoryEngine:
             raise ConditionFailed(_copied(old))
 
 
-def _copied(item: Copied) -> Copied:
-    """Return a copy that its owner may change. Faster than copy.deepcopy, which looks for
-    cycles: an item has none.
+def _copied(value: _Value) -> _Value:
+    """Return a copy that the caller may change.
+
+    Faster than copy.deepcopy, which checks for cycles. An item has none.
     """
-    if isinstance(item, dict):
-        return {name: _copied(value) for name, value in item.items()}  # type: ignore[return-value]
-    if isinstance(item, list):
-        return [_copied(value) for value in item]  # type: ignore[return-value]
-    return item
+    if isinstance(value, dict):
+        return {name: _copied(part) for name, part in value.items()}  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [_copied(part) for part in value]  # type: ignore[return-value]
+    return value
 
 
 def _holds(condition: Condition, item: Item) -> bool:
-    found = item.get(condition.name)
+    stored = item.get(condition.name)
     match condition:
         case Absent():
-            return found is None
+            return stored is None
         case Present():
-            return found is not None
+            return stored is not None
         case OneOf(values=values):
-            return found in values
+            return stored in values
         case Below(value=value):
-            return found is not None and "N" in found and _n(found) < _n(value)
+            return stored is not None and "N" in stored and _number(stored) < _number(value)
 
 
-def _n(value: AttributeValue) -> Decimal:
+def _number(value: AttributeValue) -> Decimal:
     return Decimal(value["N"])
 
 
-def _added(old: AttributeValue | None, amount: AttributeValue) -> AttributeValue:
+def _added(stored: AttributeValue | None, amount: AttributeValue) -> AttributeValue:
     if "N" in amount:
-        return {"N": str((_n(old) if old else Decimal()) + _n(amount))}
-    return {"SS": sorted({*(old or {"SS": ()})["SS"], *amount["SS"]})}
+        return {"N": str((_number(stored) if stored else Decimal()) + _number(amount))}
+    return {"SS": sorted({*(stored or {"SS": ()})["SS"], *amount["SS"]})}
 
 
-def _delete_from_set(item: dict[str, AttributeValue], name: str, gone: AttributeValue) -> None:
-    left = sorted({*item.get(name, {"SS": ()})["SS"]} - {*gone["SS"]})
-    if left:
-        item[name] = {"SS": left}
+def _delete_from_set(item: dict[str, AttributeValue], name: str, members: AttributeValue) -> None:
+    """Delete members of a set. DynamoDB removes an attribute whose set becomes empty."""
+    remaining = sorted({*item.get(name, {"SS": ()})["SS"]} - {*members["SS"]})
+    if remaining:
+        item[name] = {"SS": remaining}
     else:
         item.pop(name, None)
 
 
-def _order(table: Table, index: Index) -> Any:
-    def order(item: Item) -> tuple[bytes, str]:
-        ranged = item[index.range_key]["S"].encode() if index.range_key else b""
-        return ranged, item[table.hash_key]["S"]
+def _sort_key(table: Table, index: Index) -> _SortKey:
+    """Return the function that orders the items of an index: by range key, then by hash key.
 
-    return order
+    DynamoDB sorts text by its UTF-8 bytes.
+    """
+
+    def sort_key(item: Item) -> tuple[bytes, str]:
+        range_value = item[index.range_key]["S"].encode() if index.range_key else b""
+        return range_value, item[table.hash_key]["S"]
+
+    return sort_key
 
 
-def _reaches(item: Item, index: Index, bound: AttributeValue | None) -> bool:
-    if bound is None or index.range_key is None:
+def _is_in_range(item: Item, index: Index, at_least: AttributeValue | None) -> bool:
+    if at_least is None or index.range_key is None:
         return True
-    return bool(item[index.range_key]["S"].encode() >= bound["S"].encode())
+    return bool(item[index.range_key]["S"].encode() >= at_least["S"].encode())
 
 
-def _rest(ordered: list[Item], query: Query, order: Any) -> list[Item]:
-    if query.after is None:
-        return ordered
-    mark = order(query.after)
-    return [
-        item for item in ordered if (order(item) > mark if query.ascending else order(item) < mark)
-    ]
+def _after_start_key(items: list[Item], query: Query, sort_key: _SortKey) -> list[Item]:
+    """Return the sorted items that follow the query's `exclusive_start_key`."""
+    if query.exclusive_start_key is None:
+        return items
+    start = sort_key(query.exclusive_start_key)
+    if query.ascending:
+        return [item for item in items if sort_key(item) > start]
+    return [item for item in items if sort_key(item) < start]
 
 
-def _page(items: list[Item], size: int, keys: Sequence[str], project: Any) -> Page:
-    chosen = items[:size]
-    after = _picked(chosen[-1], keys) if len(items) > size else None
-    found = [_copied(project(item)) for item in chosen]
-    return Page(found, _copied(after), len(found))
+def _page(
+    items: list[Item], limit: int, key_names: Sequence[str], project: Callable[[Item], Item]
+) -> Page:
+    """Return the first `limit` items as `project` makes them, and the key of the last one."""
+    page_items = items[:limit]
+    last_key = _picked(page_items[-1], key_names) if len(items) > limit else None
+    projected = [_copied(project(item)) for item in page_items]
+    return Page(projected, _copied(last_key), len(projected))
 
 
 def _projected(item: Item, query: Query) -> Item:
     index = query.index
-    if index.carries is not None:
-        keys = (query.table.hash_key, index.hash_key, index.range_key or "")
-        item = _picked(item, (*keys, *index.carries))
+    if index.non_key_attributes is not None:
+        key_names = (query.table.hash_key, index.hash_key, index.range_key or "")
+        item = _picked(item, (*key_names, *index.non_key_attributes))
     return _picked(item, query.attributes)
 
 
 def _picked(item: Item, names: Sequence[str]) -> Item:
+    """Return only these attributes of the item, or the item itself where there are no names."""
     return {name: item[name] for name in names if name in item} if names else item
 
 
-def _between(item: Item, bounds: tuple[str, str, str] | None) -> bool:
+def _is_between(item: Item, bounds: tuple[str, str, str] | None) -> bool:
     if bounds is None:
         return False
     name, low, high = bounds

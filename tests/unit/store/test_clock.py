@@ -1,4 +1,4 @@
-"""Where time and chance come from."""
+"""The sources of time and of ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamer_store.clock import new_id
 
 
 def test_the_wall_clock_is_in_utc() -> None:
-    """What it gives lies between two looks at the host's clock, and bears the zone."""
+    """It returns the host's time, with the time zone UTC."""
     before = datetime.now(UTC)
     now = SystemClock().now()
     assert now.tzinfo is UTC
@@ -19,14 +19,14 @@ def test_the_wall_clock_is_in_utc() -> None:
 
 
 def test_the_steady_clock_never_goes_back() -> None:
-    """Later looks give no smaller number."""
+    """Later readings are never smaller."""
     clock = SystemClock()
-    looks = [clock.steady() for _ in range(100)]
-    assert looks == sorted(looks)
+    readings = [clock.steady() for _ in range(100)]
+    assert readings == sorted(readings)
 
 
-def test_ids_are_random_uuids_drawn_from_what_is_handed_in() -> None:
-    """The same seed gives the same id, the next draw another one."""
+def test_ids_are_random_uuids_from_the_generator() -> None:
+    """The same seed gives the same id, and the next id is different."""
     rng = random.Random(1)
     first, second = new_id(rng), new_id(rng)
     assert uuid.UUID(first).version == 4

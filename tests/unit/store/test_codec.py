@@ -1,4 +1,4 @@
-"""Records <-> items: the wire format shared with the Go store."""
+"""Records as items, in the format shared with the Go store."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ NAMES = {
 
 
 def item(**attributes: Any) -> Any:
-    """Return the least that reads as a request, with some attributes changed or (None) gone."""
+    """Return a minimal request item with some attributes changed, or removed (None)."""
     whole = {"RequestID": {"S": "r1"}, "Status": {"S": "PENDING"}, "Action": {"S": "echo"}}
     return {name: value for name, value in (whole | attributes).items() if value is not None}
 
 
 @pytest.mark.parametrize(("record", "write", "read"), RECORDS, ids=list(NAMES))
-def test_a_record_with_every_field_set_comes_back(record: Any, write: Any, read: Any) -> None:
-    """Nothing is lost on the way into the table and out again."""
+def test_a_record_with_every_field_set_is_read_back(record: Any, write: Any, read: Any) -> None:
+    """Converting a record to an item and back loses nothing."""
     assert read(write(record)) == record
 
 
@@ -123,12 +123,12 @@ def test_a_record_with_every_field_set_comes_back(record: Any, write: Any, read:
     ids=list(NAMES),
 )
 def test_attributes_have_exactly_the_shared_names(made: Any, names: str) -> None:
-    """Go code reads the same tables: no name may differ, none may be added unseen."""
+    """The Go store reads the same tables, so the names must not change."""
     assert set(made) == set(names.split())
 
 
-def test_the_types_on_the_wire() -> None:
-    """Times are text, counts are numbers, event types a string set, documents maps."""
+def test_attributes_have_the_shared_types() -> None:
+    """Times are text, counts are numbers, event types are a string set, and documents are maps."""
     written = codec.request_item(REQUEST)
     assert written["CreatedAt"] == {"S": "2026-03-14T12:00:00.000000Z"}
     assert written["Status"] == {"S": "PROCESSING"}
@@ -139,7 +139,7 @@ def test_the_types_on_the_wire() -> None:
 
 
 def test_absent_values_are_not_written() -> None:
-    """Neither nulls nor empty text nor empty sets; zeros and empty maps are values."""
+    """None, empty text and empty sets are not written, but zeros and empty maps are."""
     bare = codec.request_item(AsyncRequest(action="echo", request_id="r1", payload={}))
     assert set(bare) == {
         *("RequestID", "Status", "Action", "Payload", "Progress"),
@@ -150,42 +150,42 @@ def test_absent_values_are_not_written() -> None:
 
 
 def test_a_payload_that_cannot_be_stored_is_refused_with_its_path() -> None:
-    """The error names the field of the record and the way into it."""
+    """The error names the field of the record, and the path inside it."""
     with pytest.raises(ValidationError) as caught:
         codec.request_item(AsyncRequest(action="echo", payload={"a": [object()]}))
     assert caught.value.field == "payload.a[0]"
 
 
 def test_unknown_attributes_are_ignored() -> None:
-    """What later or other writers add does not stop us."""
+    """Later releases and other programs may add attributes."""
     assert codec.request(item(Later={"S": "x"})) == codec.request(item())
 
 
-def test_what_go_leaves_out_has_its_default() -> None:
-    """No payload, no connection, no Version; an absent MaxRetries is 3."""
+def test_absent_attributes_have_defaults() -> None:
+    """Go writes no Version, for example. An absent MaxRetries is 3."""
     read = codec.request(item())
     assert (read.payload, read.connection_id, read.version) == (None, None, None)
     assert read.max_retries == 3
 
 
 def test_max_retries_of_zero_is_kept() -> None:
-    """0 means none; it is not taken for absent."""
+    """0 means no retries. It differs from absent."""
     assert codec.request(item(MaxRetries={"N": "0"})).max_retries == 0
 
 
 @pytest.mark.parametrize("absent", [{"NULL": True}, {"S": ""}, {"S": "0001-01-01T00:00:00Z"}])
-def test_all_ways_to_say_no_time(absent: Any) -> None:
-    """Null, empty text and Go's zero time read as absent."""
+def test_null_empty_text_and_zero_time_are_no_time(absent: Any) -> None:
+    """All three are read as an absent time."""
     assert codec.request(item(RetryAfter=absent)).retry_after is None
 
 
-def test_exact_decimals_are_read_as_floats_where_a_number_is_wanted() -> None:
-    """A progress with more digits than a float has is no reason to fail."""
+def test_a_decimal_is_read_as_a_float() -> None:
+    """A progress with more digits than a float has can be read."""
     assert codec.request(item(Progress={"N": "0.33333333333333333333"})).progress == 1 / 3
 
 
 def test_event_types_in_a_list_are_read() -> None:
-    """Go may write a list of text where we write a set."""
+    """Go may write a list of text instead of a set."""
     read = codec.subscription(
         {
             "SubscriptionID": {"S": "c1#r1"},
@@ -221,30 +221,30 @@ def test_event_types_in_a_list_are_read() -> None:
         ({"Result": {"X": 1}}, "Result: unknown attribute type"),
     ],
 )
-def test_what_cannot_be_read_says_why(attributes: Any, reason: str) -> None:
-    """A wrong attribute is named, together with what was expected."""
+def test_a_wrong_attribute_is_undecodable(attributes: Any, reason: str) -> None:
+    """The reason names the attribute and what was expected."""
     with pytest.raises(Undecodable) as caught:
         codec.request(item(**attributes))
     assert reason in caught.value.reason
 
 
-def test_everything_that_is_missing_is_named() -> None:
-    """As the table calls it."""
+def test_every_missing_attribute_is_named() -> None:
+    """The reason has the attribute names of the table."""
     with pytest.raises(Undecodable) as caught:
         codec.connection({"ConnectionID": {"S": "c1"}, "UserID": {"S": "u1"}})
     assert caught.value.reason == "TenantID and Endpoint and ConnectedAt are missing"
 
 
 def test_a_reason_is_short() -> None:
-    """It is stored as an error, and logged: a wrong value may be 400 KB."""
+    """It is stored as the error and logged, although the value may be 400 KB."""
     with pytest.raises(Undecodable) as caught:
         codec.request(item(Status={"S": "x" * 100_000}))
     assert len(caught.value.reason) < 250
 
 
 @pytest.mark.parametrize("checkpoint", ["", 0, 0.0, False, [], {}, b"", "page 3", [None]])
-def test_any_checkpoint_comes_back(checkpoint: Any) -> None:
-    """Whatever a handler saved; only None is none."""
+def test_any_checkpoint_is_read_back(checkpoint: Any) -> None:
+    """Only None is read as no checkpoint."""
     record = AsyncRequest(action="echo", request_id="r1", checkpoint=checkpoint)
     assert codec.request(codec.request_item(record)) == record
 
@@ -259,8 +259,8 @@ def test_any_checkpoint_comes_back(checkpoint: Any) -> None:
         (codec.last_heard, "ConnectionID"),
     ],
 )
-def test_an_undecodable_item_keeps_its_key(read: Any, name: str) -> None:
-    """Whoever reads the log finds the item, wherever the fault lies."""
+def test_an_undecodable_error_has_the_key_of_the_item(read: Any, name: str) -> None:
+    """With the key, an operator finds the item."""
     key = {name: {"S": "k1"}}
     for wrong in ({}, {"ConnectedAt": {"N": "5"}, "TTL": {"S": "x"}, "LastPing": {"N": "1"}}):
         with pytest.raises(Undecodable) as caught:
@@ -269,8 +269,8 @@ def test_an_undecodable_item_keeps_its_key(read: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"S": "echo"}, {"N": "5"}, {"M": {}}])
-def test_a_set_of_text_is_not_made_of_anything_else(wrong: Any) -> None:
-    """A text is no set of its letters."""
+def test_only_sets_and_lists_are_read_as_sets(wrong: Any) -> None:
+    """A text is not read as the set of its letters."""
     row = {"WorkerID": {"S": "w1"}, "StartedAt": {"S": "2026-03-14T12:00:00Z"}}
     read = codec.worker(row | {"Actions": wrong})
     assert read.actions == frozenset()
@@ -280,7 +280,7 @@ def test_a_set_of_text_is_not_made_of_anything_else(wrong: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [True, None, "yes"])
 def test_a_flag_is_true_or_false(wrong: Any) -> None:
-    """Null is absent, other types are refused."""
+    """Null is read as absent, and other types are undecodable."""
     row: dict[str, Any] = {"WorkerID": {"S": "w1"}, "StartedAt": {"S": "2026-03-14T12:00:00Z"}}
     row["Drain"] = encode(wrong)
     read = codec.worker(row)

@@ -1,4 +1,4 @@
-"""What an index entry or a part of an item tells, when it cannot all be read."""
+"""Index entries and items that can be read only in part."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ENTRY = {
 }
 
 
-def test_a_candidate_holds_what_the_index_carries() -> None:
-    """Each projected attribute has its field; the Version stays as the index held it."""
+def test_a_candidate_has_the_attributes_of_the_index() -> None:
+    """Every projected attribute has a field, and the Version is kept as an attribute value."""
     assert codec.candidate(ENTRY) == Candidate(
         request_id="r1",
         status=RequestStatus.RETRYING,
@@ -37,11 +37,11 @@ def test_a_candidate_holds_what_the_index_carries() -> None:
 
 
 def test_an_entry_by_go_has_no_version() -> None:
-    """The claim then asks that there is still none."""
+    """The condition of the claim is then that there is still no Version."""
     entry = {name: value for name, value in ENTRY.items() if name != "Version"}
-    found = codec.candidate(entry)
-    assert found.seen_version is None
-    assert found.broken is None
+    candidate = codec.candidate(entry)
+    assert candidate.seen_version is None
+    assert candidate.broken is None
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,23 @@ def test_an_entry_by_go_has_no_version() -> None:
         ("Version", {"N": "1"}, "Version: expected text, found type N"),
     ],
 )
-def test_a_wrong_entry_is_broken_and_not_lost(name: str, wrong: Any, broken: str) -> None:
-    """It stays a candidate that can be claimed, and says what is wrong with it."""
-    found = codec.candidate(ENTRY | {name: wrong})
-    assert found.request_id == "r1"
-    assert found.broken is not None
-    assert broken in found.broken
+def test_an_entry_with_a_wrong_attribute_is_a_broken_candidate(
+    name: str, wrong: Any, broken: str
+) -> None:
+    """It can be claimed, and `broken` describes the attribute."""
+    candidate = codec.candidate(ENTRY | {name: wrong})
+    assert candidate.request_id == "r1"
+    assert candidate.broken is not None
+    assert broken in candidate.broken
 
 
-def test_a_version_that_is_no_text_is_kept_for_the_condition() -> None:
-    """The claim compares with what the index held, of whatever type."""
+def test_a_version_of_another_type_is_kept_for_the_condition() -> None:
+    """The claim compares the Version with that of the index, of any type."""
     assert codec.candidate(ENTRY | {"Version": {"N": "1"}}).seen_version == {"N": "1"}
 
 
-def test_a_retry_with_a_time_that_cannot_be_read_is_due() -> None:
-    """It is claimed and fails, rather than wait for ever."""
+def test_a_retry_with_a_wrong_time_is_due() -> None:
+    """It is claimed and fails. Otherwise it would wait forever."""
     assert codec.candidate(ENTRY | {"RetryAfter": {"S": "soon"}}).due(NOON)
 
 
@@ -97,12 +99,12 @@ def test_a_retry_with_a_time_that_cannot_be_read_is_due() -> None:
 def test_a_connection_was_last_heard_at_its_ping_or_its_start(
     attributes: Any, expected: datetime
 ) -> None:
-    """Nothing else of the connection needs to be readable for that."""
+    """ConnectedAt counts where there is no LastPing. Other attributes may be absent."""
     assert codec.last_heard({"ConnectionID": {"S": "c1"}} | attributes) == expected
 
 
-def test_a_connection_never_heard_of_is_undecodable() -> None:
-    """Without any time there is no saying whether it is stale."""
+def test_a_connection_without_a_time_is_undecodable() -> None:
+    """Without a time, nobody knows whether it is stale."""
     with pytest.raises(Undecodable, match="LastPing and ConnectedAt are missing"):
         codec.last_heard({"ConnectionID": {"S": "c1"}})
 
@@ -111,6 +113,6 @@ def test_a_connection_never_heard_of_is_undecodable() -> None:
     ("item", "expected"),
     [({}, ""), ({"A": {"N": "5"}}, ""), ({"A": {"S": "x"}}, "x"), ({"A": {"S": 5}}, "")],
 )
-def test_raw_text_judges_nothing(item: Any, expected: str) -> None:
-    """The text of one attribute, or nothing, whatever the rest of the item is."""
+def test_raw_text_returns_text_or_an_empty_text(item: Any, expected: str) -> None:
+    """An attribute that is absent or of another type gives an empty text."""
     assert codec.raw_text(item, "A") == expected

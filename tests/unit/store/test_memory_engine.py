@@ -1,4 +1,4 @@
-"""The engine in memory does to dictionaries what DynamoDB does to items."""
+"""The engine in memory behaves as DynamoDB does."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ OLD: dict[str, Any] = {
 
 @pytest.fixture
 async def engine() -> MemoryEngine:
-    """Give an engine that holds OLD in the workers' table."""
-    made = MemoryEngine()
-    await made.put(Put(table=WORKERS, item=OLD))
-    return made
+    """Return an engine with the item OLD in the table of workers."""
+    engine = MemoryEngine()
+    await engine.put(Put(table=WORKERS, item=OLD))
+    return engine
 
 
 def row(key: str, **attributes: Any) -> dict[str, Any]:
@@ -58,13 +58,13 @@ async def test_an_item_is_read_as_it_was_put(engine: MemoryEngine) -> None:
 
 
 async def test_a_put_replaces_the_whole_item(engine: MemoryEngine) -> None:
-    """Attributes of the old item do not survive a put."""
+    """Attributes of the old item are removed."""
     await engine.put(Put(table=WORKERS, item=row("w1")))
     assert await engine.get(WORKERS, "w1") == row("w1")
 
 
-async def test_what_was_put_or_read_is_not_shared() -> None:
-    """Changing an item outside changes nothing inside."""
+async def test_items_are_copied() -> None:
+    """Changing an item outside the engine does not change the stored item."""
     engine = MemoryEngine()
     item = row("w1", Deep={"L": [{"S": "a"}]})
     await engine.put(Put(table=WORKERS, item=item))
@@ -80,8 +80,8 @@ async def test_what_was_put_or_read_is_not_shared() -> None:
     [
         ({"sets": {"Name": {"S": "b"}}}, {"Name": {"S": "b"}}),
         ({"sets": {"New": {"S": "b"}}}, {"New": {"S": "b"}}),
-        ({"initial": {"Name": {"S": "b"}}}, {}),
-        ({"initial": {"New": {"S": "b"}}}, {"New": {"S": "b"}}),
+        ({"if_not_exists": {"Name": {"S": "b"}}}, {}),
+        ({"if_not_exists": {"New": {"S": "b"}}}, {"New": {"S": "b"}}),
         ({"removes": ("Name", "Nothing")}, {"Name": None}),
         ({"adds": {"Beat": {"N": "1"}}}, {"Beat": {"N": "4"}}),
         ({"adds": {"Beat": {"N": "-3"}}}, {"Beat": {"N": "0"}}),
@@ -94,22 +94,22 @@ async def test_what_was_put_or_read_is_not_shared() -> None:
     ],
 )
 async def test_each_part_of_an_update(engine: MemoryEngine, parts: Any, changed: Any) -> None:
-    """The update returns the item as it is afterwards; the rest of it stays."""
+    """The update returns the item after the update, and other attributes are unchanged."""
     expected = {name: value for name, value in (OLD | changed).items() if value is not None}
     assert await updated(engine, **parts) == expected
     assert await engine.get(WORKERS, "w1") == expected
 
 
-async def test_an_update_that_need_not_return_the_item_returns_an_empty_one(
+async def test_an_update_that_is_not_returning_returns_an_empty_item(
     engine: MemoryEngine,
 ) -> None:
-    """The write happens; whoever relied on the answer would notice here."""
+    """The item is changed nevertheless."""
     assert await updated(engine, sets={"Name": {"S": "b"}}, returning=False) == {}
     assert await engine.get(WORKERS, "w1") == OLD | {"Name": {"S": "b"}}
 
 
-async def test_an_update_makes_the_item_that_is_not_there() -> None:
-    """As UpdateItem does, where no condition forbids it."""
+async def test_an_update_creates_an_absent_item() -> None:
+    """UpdateItem does the same, unless a condition requires an item."""
     engine = MemoryEngine()
     assert await updated(engine, sets={"Name": {"S": "a"}}) == row("w1", Name={"S": "a"})
 
@@ -136,7 +136,7 @@ async def test_an_update_makes_the_item_that_is_not_there() -> None:
     ],
 )
 async def test_each_condition(engine: MemoryEngine, condition: Condition, *, holds: bool) -> None:
-    """A write happens if its condition holds, and else fails with the old item."""
+    """The write happens if the condition holds. Otherwise it raises ConditionFailed."""
     writes: list[Callable[[], Awaitable[object]]] = [
         lambda: updated(engine, conditions=(condition,)),
         lambda: engine.put(Put(table=WORKERS, item=OLD, conditions=(condition,))),
@@ -152,34 +152,34 @@ async def test_each_condition(engine: MemoryEngine, condition: Condition, *, hol
 
 
 async def test_all_conditions_must_hold(engine: MemoryEngine) -> None:
-    """One that fails is enough, and then nothing is written."""
+    """If one condition fails, nothing is written."""
     conditions = (Present("Name"), Absent("Beat"))
     with pytest.raises(ConditionFailed):
         await updated(engine, sets={"Name": {"S": "b"}}, conditions=conditions)
     assert await engine.get(WORKERS, "w1") == OLD
 
 
-async def test_a_condition_on_nothing_tells_that_there_was_nothing() -> None:
-    """The old item is None where there is no item."""
+async def test_a_failed_condition_on_an_absent_item_has_no_old_item() -> None:
+    """`old` is None where there is no item."""
     with pytest.raises(ConditionFailed) as caught:
         await updated(MemoryEngine(), conditions=(Present("Name"),))
     assert caught.value.old is None
 
 
-async def test_deleting_what_is_not_there_is_no_error(engine: MemoryEngine) -> None:
-    """As DeleteItem, which is idempotent."""
+async def test_deleting_an_absent_item_is_no_error(engine: MemoryEngine) -> None:
+    """DeleteItem is idempotent."""
     for _ in range(2):
         await engine.delete(Delete(table=WORKERS, key="w1"))
     assert await engine.get(WORKERS, "w1") is None
 
 
-async def test_many_are_read_once_each_and_absent_ones_left_out(engine: MemoryEngine) -> None:
-    """Keys may repeat; those without an item are not in the answer."""
+async def test_get_many_returns_existing_items_once(engine: MemoryEngine) -> None:
+    """Keys may repeat, and absent items are left out."""
     assert await engine.get_many(WORKERS, ["w1", "w2", "w1"]) == [OLD]
 
 
-async def test_many_are_deleted() -> None:
-    """Deleting what is gone is no error."""
+async def test_delete_many_deletes_existing_items() -> None:
+    """Absent items are no error."""
     engine = MemoryEngine()
     for key in ("a", "b"):
         await engine.put(Put(table=WORKERS, item=row(key)))
@@ -188,7 +188,7 @@ async def test_many_are_deleted() -> None:
 
 
 async def test_an_item_of_400_kb_is_stored_and_one_byte_more_is_not(engine: MemoryEngine) -> None:
-    """The limit is DynamoDB's; the old item stays when an update would pass it."""
+    """After a refused update, the old item is unchanged."""
     empty = row("w1", Pad={"S": ""})
     full = row("w1", Pad={"S": "x" * (MAX_ITEM_BYTES - item_size(empty))})
     await engine.put(Put(table=WORKERS, item=full))
@@ -198,19 +198,19 @@ async def test_an_item_of_400_kb_is_stored_and_one_byte_more_is_not(engine: Memo
 
 
 async def test_tables_are_named_with_the_prefix() -> None:
-    """Errors name the table as DynamoDB would."""
+    """Errors have the full name of the table, as with DynamoDB."""
     assert MemoryEngine(prefix="x_").table_name(WORKERS) == "x_workers"
 
 
-async def test_there_is_nothing_to_make_or_to_miss(engine: MemoryEngine) -> None:
-    """Tables in memory are always there and always right."""
+async def test_tables_always_exist(engine: MemoryEngine) -> None:
+    """Creating does nothing, and checking returns no difference."""
     await engine.create_tables()
     assert await engine.check_tables() == []
     assert await engine.get(WORKERS, "w1") == OLD
 
 
-async def test_every_call_lets_others_run_before_it_acts(engine: MemoryEngine) -> None:
-    """Tests of races depend on it: a call that is cancelled first has done nothing."""
+async def test_every_call_yields_before_it_acts(engine: MemoryEngine) -> None:
+    """A call that is cancelled at that point has no effect. Tests of races depend on it."""
     with anyio.CancelScope() as scope:
         scope.cancel()
         await engine.delete(Delete(table=WORKERS, key="w1"))

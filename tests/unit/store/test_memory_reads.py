@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store.engine import Put, Query, Scan
+from streamer_store.engine import Put, Query, Scan, paginate
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import CONNECTIONS, REQUESTS
 from streamer_store.values import Item
@@ -23,25 +23,20 @@ def request(key: str, created: str | None, status: str = "PENDING", **more: Any)
     return item if created is None else item | {"CreatedAt": {"S": created}}
 
 
-async def filled(*items: Item, page: int = 100) -> MemoryEngine:
-    engine = MemoryEngine(page=page)
+async def filled(*items: Item, page_items: int = 100) -> MemoryEngine:
+    engine = MemoryEngine(page_items=page_items)
     for item in items:
         await engine.put(Put(table=REQUESTS, item=item))
     return engine
 
 
-async def pages(engine: MemoryEngine, **query: Any) -> list[list[str]]:
+async def pages(engine: MemoryEngine, **arguments: Any) -> list[list[str]]:
     """Return the keys of all pages of a query for PENDING."""
-    found = []
-    after = None
-    while True:
-        page = await engine.query(
-            Query(table=REQUESTS, index=BY_STATUS, value="PENDING", after=after, **query)
-        )
-        found.append([item["RequestID"]["S"] for item in page.items])
-        after = page.after
-        if after is None:
-            return found
+    query = Query(table=REQUESTS, index=BY_STATUS, value="PENDING", **arguments)
+    return [
+        [item["RequestID"]["S"] for item in page.items]
+        async for page in paginate(engine.query, query)
+    ]
 
 
 THREE = (request("b", "1"), request("c", "2"), request("a", "3"))
@@ -54,7 +49,7 @@ async def test_a_query_is_in_the_order_of_the_range_key() -> None:
     assert await pages(engine, ascending=False) == [["a", "c", "b"]]
 
 
-async def test_a_query_finds_only_its_value() -> None:
+async def test_a_query_returns_only_items_with_its_value() -> None:
     """Items with another value, or without the index's key, are not in the index."""
     engine = await filled(
         *THREE, request("d", "4", "FAILED"), request("e", None), {"RequestID": {"S": "f"}}
@@ -62,50 +57,56 @@ async def test_a_query_finds_only_its_value() -> None:
     assert await pages(engine) == [["b", "c", "a"]]
 
 
-@pytest.mark.parametrize(("limit", "page"), [(2, 100), (None, 2), (5, 2)])
+@pytest.mark.parametrize(("limit", "page_items"), [(2, 100), (None, 2), (5, 2)])
 @pytest.mark.parametrize("ascending", [True, False])
 async def test_pages_follow_one_another_without_gap_or_repetition(
-    limit: int | None, page: int, *, ascending: bool
+    limit: int | None, page_items: int, *, ascending: bool
 ) -> None:
-    """A page holds as many as asked, and no more than the engine gives at a time."""
-    engine = await filled(*THREE, page=page)
+    """A page has at most `limit` items, and at most the engine's own page size."""
+    engine = await filled(*THREE, page_items=page_items)
     expected = ["b", "c", "a"] if ascending else ["a", "c", "b"]
-    found = await pages(engine, limit=limit, ascending=ascending)
-    assert found == [expected[:2], expected[2:]]
+    keys = await pages(engine, limit=limit, ascending=ascending)
+    assert keys == [expected[:2], expected[2:]]
 
 
-async def test_equal_range_keys_are_told_apart_by_the_key() -> None:
+async def test_items_with_equal_range_keys_are_paged_by_hash_key() -> None:
     """Requests of one moment are neither lost nor repeated between pages."""
     engine = await filled(*(request(key, "1") for key in "cab"))
     assert await pages(engine, limit=1) == [["a"], ["b"], ["c"]]
 
 
-async def test_a_cursor_is_made_of_keys() -> None:
-    """Those of the table and of the index, as DynamoDB's are; no payload is kept in it."""
+async def test_a_last_evaluated_key_has_key_attributes_only() -> None:
+    """It has the keys of the table and of the index, as in DynamoDB, and no payload."""
     engine = await filled(
-        *(request(key, "1", ConnectionID={"S": "c"}, Payload={"M": {}}) for key in "ab"), page=1
+        *(request(key, "1", ConnectionID={"S": "c"}, Payload={"M": {}}) for key in "ab"),
+        page_items=1,
     )
     by_status = await engine.query(Query(table=REQUESTS, index=BY_STATUS, value="PENDING"))
-    assert set(by_status.after or ()) == {"RequestID", "Status", "CreatedAt"}
+    assert set(by_status.last_evaluated_key or ()) == {"RequestID", "Status", "CreatedAt"}
     by_connection = await engine.query(Query(table=REQUESTS, index=BY_CONNECTION, value="c"))
-    assert set(by_connection.after or ()) == {"RequestID", "ConnectionID", "CreatedAt"}
+    assert set(by_connection.last_evaluated_key or ()) == {"RequestID", "ConnectionID", "CreatedAt"}
     scanned = await engine.scan(Scan(table=REQUESTS))
-    assert set(scanned.after or ()) == {"RequestID"}
+    assert set(scanned.last_evaluated_key or ()) == {"RequestID"}
 
 
-async def test_a_cursor_holds_when_its_item_is_gone() -> None:
-    """The next page begins where the item stood."""
+async def test_a_start_key_works_after_its_item_was_deleted() -> None:
+    """The next page starts at the next item."""
     engine = await filled(*THREE)
     first = await engine.query(Query(table=REQUESTS, index=BY_STATUS, value="PENDING", limit=1))
     await engine.delete_many(REQUESTS, ["b"])
     rest = await engine.query(
-        Query(table=REQUESTS, index=BY_STATUS, value="PENDING", after=first.after)
+        Query(
+            table=REQUESTS,
+            index=BY_STATUS,
+            value="PENDING",
+            exclusive_start_key=first.last_evaluated_key,
+        )
     )
     assert [item["RequestID"]["S"] for item in rest.items] == ["c", "a"]
 
 
-async def test_a_slim_index_gives_only_what_it_carries() -> None:
-    """As in DynamoDB, the rest must be read from the table."""
+async def test_an_index_returns_only_the_attributes_it_projects() -> None:
+    """As in DynamoDB, other attributes must be read from the table."""
     item = request("a", "1", Action={"S": "echo"}, Payload={"M": {}}, ConnectionID={"S": "c"})
     engine = await filled(item)
     by_status = await engine.query(Query(table=REQUESTS, index=BY_STATUS, value="PENDING"))
@@ -114,8 +115,8 @@ async def test_a_slim_index_gives_only_what_it_carries() -> None:
     assert set(by_connection.items[0]) == {"RequestID", "ConnectionID", "CreatedAt"}
 
 
-async def test_a_full_index_gives_the_whole_item() -> None:
-    """An index without a range key, that projects all."""
+async def test_an_index_that_projects_all_returns_the_whole_item() -> None:
+    """UserIndex projects all attributes and has no range key."""
     engine = MemoryEngine()
     item = {"ConnectionID": {"S": "c"}, "UserID": {"S": "u"}, "Endpoint": {"S": "x"}}
     await engine.put(Put(table=CONNECTIONS, item=item))
@@ -124,26 +125,20 @@ async def test_a_full_index_gives_the_whole_item() -> None:
 
 
 @pytest.mark.parametrize("segments", [1, 2, 5])
-async def test_segments_together_are_the_whole_table(segments: int) -> None:
+async def test_segments_together_cover_the_whole_table(segments: int) -> None:
     """Each item is in exactly one segment, over all pages."""
     keys = [f"r{n:02}" for n in range(30)]
-    engine = await filled(*(request(key, "1") for key in keys), page=4)
-    found = []
+    engine = await filled(*(request(key, "1") for key in keys), page_items=4)
+    scanned_keys = []
     for segment in range(segments):
-        after = None
-        while True:
-            page = await engine.scan(
-                Scan(table=REQUESTS, segment=segment, segments=segments, after=after)
-            )
-            found += [item["RequestID"]["S"] for item in page.items]
-            after = page.after
-            if after is None:
-                break
-    assert sorted(found) == keys
+        scan = Scan(table=REQUESTS, segment=segment, segments=segments)
+        async for page in paginate(engine.scan, scan):
+            scanned_keys += [item["RequestID"]["S"] for item in page.items]
+    assert sorted(scanned_keys) == keys
 
 
-async def test_a_scan_gives_the_attributes_that_were_asked_for() -> None:
-    """And only those that the item has."""
+async def test_a_scan_returns_the_requested_attributes() -> None:
+    """Attributes that an item does not have are left out."""
     engine = await filled(request("a", "1"), request("b", None))
     page = await engine.scan(Scan(table=REQUESTS, attributes=("RequestID", "CreatedAt")))
     assert page.items == [
@@ -153,30 +148,30 @@ async def test_a_scan_gives_the_attributes_that_were_asked_for() -> None:
 
 
 async def test_a_scan_leaves_out_text_between_the_bounds() -> None:
-    """Text outside, other types and absent attributes stay: the code decides on those."""
+    """Items with other text, with another type, or without the attribute are returned."""
     engine = await filled(
         *(request("below", "1"), request("equal", "2"), request("above", "3")),
         request("outside", "yesterday"),
         request("absent", None),
         request("number", None, CreatedAt={"N": "3"}),
     )
-    page = await engine.scan(Scan(table=REQUESTS, unless_between=("CreatedAt", "2", ":")))
-    found = {item["RequestID"]["S"] for item in page.items}
-    assert found == {"below", "absent", "number", "outside"}
+    page = await engine.scan(Scan(table=REQUESTS, not_between=("CreatedAt", "2", ":")))
+    keys = {item["RequestID"]["S"] for item in page.items}
+    assert keys == {"below", "absent", "number", "outside"}
 
 
 async def test_a_filtered_page_may_be_empty_and_not_the_last() -> None:
-    """As in DynamoDB, the filter works on a page once it is read."""
-    engine = await filled(request("a", "3"), request("b", "1"), page=1)
-    page = await engine.scan(Scan(table=REQUESTS, unless_between=("CreatedAt", "2", ":")))
+    """As in DynamoDB, a page is read first and filtered afterwards."""
+    engine = await filled(request("a", "3"), request("b", "1"), page_items=1)
+    page = await engine.scan(Scan(table=REQUESTS, not_between=("CreatedAt", "2", ":")))
     assert page.items == []
-    assert page.after is not None
+    assert page.last_evaluated_key is not None
 
 
-async def test_a_filter_may_ask_for_what_the_scan_does_not_return() -> None:
+async def test_a_filter_may_use_an_attribute_that_is_not_returned() -> None:
     """As in DynamoDB, the filter sees the whole item."""
     engine = await filled(request("a", "3"), request("b", "1"))
     page = await engine.scan(
-        Scan(table=REQUESTS, attributes=("RequestID",), unless_between=("CreatedAt", "2", ":"))
+        Scan(table=REQUESTS, attributes=("RequestID",), not_between=("CreatedAt", "2", ":"))
     )
     assert page.items == [{"RequestID": {"S": "b"}}]

@@ -18,7 +18,7 @@ from streamer_store import (
     ValidationError,
     WorkerRow,
 )
-from streamer_store.values import shown
+from streamer_store.values import short_repr
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 NAIVE = datetime(2026, 3, 14, 12)  # noqa: DTZ001  naive on purpose
@@ -88,7 +88,7 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (WorkerRow, "ttl", [-1, True]),
 ]
 CASES = [
-    pytest.param(record, name, value, id=f"{record.__name__}.{name}={shown(value)}")
+    pytest.param(record, name, value, id=f"{record.__name__}.{name}={short_repr(value)}")
     for record, name, values in WRONG
     for value in values
 ]

@@ -1,4 +1,4 @@
-"""RFC 3339 times: ours, and those of the Go store."""
+"""RFC 3339 times, of this store and of the Go store."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ MOMENTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.j
     ],
 )
 def test_times_are_written_in_utc_with_six_digits(moment: datetime, text: str) -> None:
-    """One shape for every time, whatever its zone."""
+    """All times have the same form, whatever their time zone."""
     assert format_time(moment) == text
 
 
 @settings(derandomize=True, deadline=None)
 @given(MOMENTS, MOMENTS)
-def test_written_times_sort_as_the_moments_do(one: datetime, other: datetime) -> None:
-    """Text order is the order in time: the indexes sort by it."""
+def test_written_times_sort_by_time(one: datetime, other: datetime) -> None:
+    """The indexes sort by this text."""
     assert (format_time(one) < format_time(other)) == (one < other)
 
 
 @settings(derandomize=True, deadline=None)
 @given(MOMENTS)
-def test_what_is_written_is_read_back(moment: datetime) -> None:
+def test_a_written_time_is_read_back(moment: datetime) -> None:
     """Writing and reading a time loses nothing."""
     assert parse_time(format_time(moment)) == moment
 
 
 @pytest.mark.parametrize("digits", range(1, 10))
 def test_any_fraction_that_go_writes_is_read(digits: int) -> None:
-    """One to nine digits; what lies past the microseconds is dropped."""
+    """A fraction has one to nine digits. Digits after the microseconds are dropped."""
     fraction = "123456789"[:digits]
     expected = NOON.replace(microsecond=int(fraction.ljust(6, "0")[:6]))
     assert parse_time(f"2026-03-14T12:00:00.{fraction}Z") == expected
@@ -60,16 +60,16 @@ def test_any_fraction_that_go_writes_is_read(digits: int) -> None:
     ],
 )
 def test_offsets_are_read_as_utc(text: str) -> None:
-    """A time with an offset is the same moment, and comes back in UTC."""
-    found = parse_time(text)
-    assert found == NOON
-    assert found is not None
-    assert found.tzinfo is UTC
+    """A time with an offset becomes the same moment in UTC."""
+    moment = parse_time(text)
+    assert moment == NOON
+    assert moment is not None
+    assert moment.tzinfo is UTC
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000000Z"])
 def test_the_zero_time_of_go_means_absent(text: str) -> None:
-    """Go writes its zero time where it means none."""
+    """It is read as None."""
     assert parse_time(text) is None
 
 
@@ -99,24 +99,24 @@ def test_the_zero_time_of_go_means_absent(text: str) -> None:
     ],
 )
 def test_anything_else_is_a_value_error(text: str) -> None:
-    """No guessing: what is not RFC 3339, or no moment that exists, is refused."""
+    """Text that is not RFC 3339, or not a possible time, is refused."""
     with pytest.raises(ValueError, match=r".+"):
         parse_time(text)
 
 
 def test_a_long_wrong_time_is_cut_in_the_error() -> None:
-    """The error quotes at most 40 characters of what stood there."""
+    """The error quotes at most 40 characters."""
     with pytest.raises(ValueError, match="not an RFC 3339 time") as caught:
         parse_time("x" * 10_000)
     assert len(str(caught.value)) < 100
 
 
 def test_epoch_is_in_whole_seconds() -> None:
-    """TTL counts whole seconds since 1970; fractions are dropped."""
+    """Fractions of a second are dropped."""
     assert epoch(datetime(1970, 1, 2, 0, 0, 0, 999_999, tzinfo=UTC)) == 86_400
 
 
 def test_epoch_adds_the_time_to_live() -> None:
-    """The time to live is added to the moment."""
+    """The second argument is added to the moment."""
     moment = datetime(1970, 1, 1, tzinfo=UTC)
     assert epoch(moment, timedelta(days=7)) == 7 * 86_400

@@ -1,4 +1,4 @@
-"""What may be stored, how it looks in DynamoDB, and what is refused by name."""
+"""Conversion of values to attribute values, their limits, and their sizes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ VALUES = st.recursive(
     ],
 )
 def test_every_kind_of_value_has_its_attribute_type(value: Any, expected: Any) -> None:
-    """Each Python type is written as the attribute type that DynamoDB has for it."""
+    """Every Python type becomes DynamoDB's type for it."""
     assert encode(value) == expected
 
 
@@ -119,8 +119,8 @@ def test_every_kind_of_value_has_its_attribute_type(value: Any, expected: Any) -
         ({"a": {"": "x"}}, "it.a", "a key is empty"),
         ({"\udfff": "x"}, "it", "lone surrogate"),
         ({"\udfff": object()}, "it", "lone surrogate"),
-        (set(), "it", "no empty sets"),
-        ([frozenset()], "it[0]", "no empty sets"),
+        (set(), "it", "empty sets"),
+        ([frozenset()], "it[0]", "empty sets"),
         ({"a", 1}, "it", "only text, only numbers or only bytes"),
         ({"a", b"a"}, "it", "only text, only numbers or only bytes"),
         ({2, True}, "it", "only text, only numbers or only bytes"),
@@ -135,10 +135,8 @@ def test_every_kind_of_value_has_its_attribute_type(value: Any, expected: Any) -
         ({"a": [0, {"b": object()}]}, "it.a[1].b", "object cannot be stored"),
     ],
 )
-def test_what_dynamodb_cannot_hold_is_refused_with_its_path(
-    value: Any, path: str, reason: str
-) -> None:
-    """The error names the place inside the value, and what is wrong with it."""
+def test_an_invalid_value_is_refused_with_its_path(value: Any, path: str, reason: str) -> None:
+    """The error names the path inside the value, and what is wrong."""
     with pytest.raises(ValidationError, match=reason.replace("+", r"\+")) as caught:
         encode(value, "it")
     assert caught.value.field == path
@@ -158,13 +156,13 @@ def test_what_dynamodb_cannot_hold_is_refused_with_its_path(
     ],
 )
 def test_numbers_at_the_limits_are_stored_exactly(number: Any) -> None:
-    """38 digits, and the largest and smallest magnitudes, come back as they went."""
-    found = decode(encode(number))
-    assert Decimal(repr(found)) == number
+    """Numbers with 38 digits, and of the largest and smallest magnitude, are read back."""
+    decoded = decode(encode(number))
+    assert Decimal(repr(decoded)) == number
 
 
 def test_a_callers_decimal_context_changes_nothing() -> None:
-    """A handler may compute with few digits and strict traps; storing does not care."""
+    """A handler may have set another precision and other traps."""
     with localcontext(Context(prec=3, traps=[Inexact, Rounded])):
         number = Decimal("1.23456")
         assert encode(number) == {"N": "1.23456"}
@@ -172,20 +170,20 @@ def test_a_callers_decimal_context_changes_nothing() -> None:
         assert item_size({"ab": {"N": "1.23456"}}) == 7
 
 
-def test_trailing_zeros_are_no_digits() -> None:
-    """A long round number has few significant digits, and may be stored."""
+def test_trailing_zeros_do_not_count_as_digits() -> None:
+    """A long round number has few significant digits, and can be stored."""
     assert decode(encode(10**100)) == 10**100
 
 
 def test_numbers_that_are_equal_in_the_table_are_one_member_of_a_set() -> None:
-    """A float and a Decimal that Python tells apart are not written twice, which is refused."""
+    """DynamoDB refuses a set with equal numbers, such as a float and a Decimal."""
     assert encode({0.1, Decimal("0.1")}) == {"NS": ["0.1"]}
 
 
 @pytest.mark.parametrize("nested", [nested_maps, nested_lists])
 @pytest.mark.parametrize("inside", [1, "text", {"a", "b"}])
 def test_a_scalar_inside_31_containers_is_the_deepest(nested: Any, inside: Any) -> None:
-    """32 levels in all are stored; DynamoDB refuses one more."""
+    """DynamoDB stores 32 levels, and refuses one more."""
     encode(nested(MAX_DEPTH - 1, inside))
     with pytest.raises(ValidationError, match="nested deeper than 32 levels"):
         encode(nested(MAX_DEPTH, inside))
@@ -193,8 +191,8 @@ def test_a_scalar_inside_31_containers_is_the_deepest(nested: Any, inside: Any) 
 
 @pytest.mark.parametrize("nested", [nested_maps, nested_lists])
 @pytest.mark.parametrize("inside", [{}, [], ()])
-def test_an_empty_container_counts_as_if_it_held_something(nested: Any, inside: Any) -> None:
-    """30 containers around an empty one are stored, 31 are refused: as DynamoDB counts them."""
+def test_an_empty_container_counts_as_two_levels(nested: Any, inside: Any) -> None:
+    """DynamoDB stores an empty container inside 30 others, and refuses it inside 31."""
     encode(nested(MAX_DEPTH - 2, inside))
     with pytest.raises(ValidationError, match="nested deeper than 32 levels"):
         encode(nested(MAX_DEPTH - 1, inside))
@@ -202,13 +200,13 @@ def test_an_empty_container_counts_as_if_it_held_something(nested: Any, inside: 
 
 @pytest.mark.parametrize("nested", [nested_maps, nested_lists])
 def test_very_deep_nesting_is_a_validation_error(nested: Any) -> None:
-    """Ten thousand levels end in a refusal, not in the interpreter's recursion limit."""
+    """Ten thousand levels raise ValidationError, not RecursionError."""
     with pytest.raises(ValidationError, match="nested deeper"):
         encode(nested(10_000, 1))
 
 
 def test_a_value_that_contains_itself_is_a_validation_error() -> None:
-    """A cycle is nesting without end, and is refused as such."""
+    """A cycle is refused as too deep nesting."""
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(ValidationError, match="nested deeper"):
@@ -233,8 +231,8 @@ LONG = "k" * 1000
     ],
     ids=range(9),
 )
-def test_an_error_is_short_however_long_the_keys_are(value: Any) -> None:
-    """Long keys do not make an error of many kilobytes."""
+def test_an_error_with_long_keys_is_short(value: Any) -> None:
+    """The path in the error is cut."""
     with pytest.raises(ValidationError) as caught:
         encode(value)
     assert len(caught.value.field) <= 200
@@ -247,15 +245,15 @@ class Unprintable:
 
 
 @pytest.mark.parametrize("key", [10**5000, Unprintable()], ids=["long int", "raises"])
-def test_a_key_that_cannot_be_shown_is_told_by_its_type(key: Any) -> None:
-    """The refusal is a ValidationError, whatever the key's repr does."""
+def test_a_key_without_a_repr_is_named_by_its_type(key: Any) -> None:
+    """The error is a ValidationError although the repr of the key fails."""
     with pytest.raises(ValidationError, match=f"key of type {type(key).__name__} is not text"):
         encode({key: 1})
 
 
 @pytest.mark.parametrize("key", ["k" * MAX_KEY_BYTES, "é" * (MAX_KEY_BYTES // 2)])
-def test_a_key_has_a_limit_of_its_own(key: str) -> None:
-    """It is measured in UTF-8; one more is refused, as DynamoDB does."""
+def test_a_key_has_a_maximum_length(key: str) -> None:
+    """The length is measured in UTF-8 bytes."""
     assert encode({"a": {key: 1}}) == {"M": {"a": {"M": {key: {"N": "1"}}}}}
     with pytest.raises(ValidationError, match="a key is longer than 65,535 bytes") as caught:
         encode({"a": {key + key[0]: 1}})
@@ -264,7 +262,7 @@ def test_a_key_has_a_limit_of_its_own(key: str) -> None:
 
 @pytest.mark.parametrize("value", [[1], "text", 5, {"a"}])
 def test_a_document_must_be_a_mapping(value: Any) -> None:
-    """Payloads, results and details are maps; the error names the field."""
+    """Payloads, results and details are maps, and the error names the field."""
     with pytest.raises(ValidationError, match="must be a mapping") as caught:
         encode_document(value, "payload")
     assert caught.value.field == "payload"
@@ -277,15 +275,15 @@ def test_a_document_is_a_map() -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(VALUES)
-def test_what_is_stored_comes_back(value: Any) -> None:
-    """JSON-like values and bytes survive the way into the table and out again."""
+def test_stored_values_are_read_back(value: Any) -> None:
+    """JSON-like values and bytes are read as they were written."""
     assert decode(encode(value)) == value
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.one_of(st.frozensets(TEXT, min_size=1), st.frozensets(NUMBERS, min_size=1)))
-def test_sets_come_back(value: Any) -> None:
-    """Sets of text and of numbers survive the way into the table and out again."""
+def test_stored_sets_are_read_back(value: Any) -> None:
+    """Sets of text and of numbers are read as they were written."""
     assert decode(encode(value)) == value
 
 
@@ -301,10 +299,10 @@ def test_sets_come_back(value: Any) -> None:
     ],
 )
 def test_numbers_are_read_as_the_plainest_exact_type(number: str, expected: Any) -> None:
-    """Whole numbers are int, others float where that loses nothing, else Decimal."""
-    found = decode({"N": number})
-    assert found == expected
-    assert type(found) is type(expected)
+    """A whole number is an int, another a float where that is exact, else a Decimal."""
+    decoded = decode({"N": number})
+    assert decoded == expected
+    assert type(decoded) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +315,7 @@ def test_sets_of_other_writers_are_read(value: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("value", [{}, {"X": "?"}, {"S": 5}, {"N": "NaN"}, {"N": "Infinity"}])
 def test_unknown_attribute_values_are_refused(value: Any) -> None:
-    """What DynamoDB never answers is a ValueError, not a guess."""
+    """An attribute value of no known type raises ValueError."""
     with pytest.raises(ValueError, match=r"unknown attribute type|not a number"):
         decode(value)
 
@@ -347,5 +345,5 @@ def test_unknown_attribute_values_are_refused(value: Any) -> None:
     ],
 )
 def test_sizes_count_names_and_contents(value: Any, size: int) -> None:
-    """The expected sizes are those that DynamoDB Local counts (see test_item_size)."""
+    """The expected sizes are those of DynamoDB Local (see test_item_size)."""
     assert item_size({"ab": value}) == 2 + size

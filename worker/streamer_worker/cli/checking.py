@@ -18,7 +18,7 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.clock import new_id
-from streamer_store.dynamo.opening import found_credentials
+from streamer_store.dynamo.opening import credentials_method
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
 from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
@@ -115,7 +115,7 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
 async def _credentials() -> Finding:
     todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role"
     try:
-        method = await found_credentials()
+        method = await credentials_method()
     except StoreError as error:  # half of a key pair, or a profile that does not exist
         return Finding("error", "credentials", error.message, todo)
     if method is None:

@@ -12,7 +12,7 @@ import structlog
 from typing_extensions import TypeVar as DefaultedTypeVar
 
 from streamer_store import ValidationError
-from streamer_store.values import shown
+from streamer_store.values import short_repr
 from streamer_worker.own_logger import get_logger
 
 State = DefaultedTypeVar("State", default=Any)
@@ -242,11 +242,12 @@ def fraction_of(done: float | None, total: float | None) -> float | None:
     for name, value in told:
         # NaN is in no range; a bool is a mistake.
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise ValidationError(name, f"must be a number, 0 or more, not {shown(value)}")
+            raise ValidationError(name, f"must be a number, 0 or more, not {short_repr(value)}")
     if total is None:
         if done > 1 + _ROUNDING:
             raise ValidationError(
-                "progress", f"must be a fraction from 0 to 1, or have a total, not {shown(done)}"
+                "progress",
+                f"must be a fraction from 0 to 1, or have a total, not {short_repr(done)}",
             )
         return min(1.0, float(done))
     return 1.0 if done >= total else done / total

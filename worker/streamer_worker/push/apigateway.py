@@ -15,7 +15,7 @@ from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError
 
 from streamer_store.dynamo.credentials import CredentialPrograms
-from streamer_store.dynamo.opening import default_region, user_agent
+from streamer_store.dynamo.opening import client_config, default_region
 from streamer_worker.push.endpoints import region_of
 from streamer_worker.push.errors import Gone, PushError, PushFailed
 
@@ -126,7 +126,7 @@ class Poster:
         region = region_of(url) or self._region
         if self._programs is None:
             self._programs = CredentialPrograms(self._session, region)
-            self._programs.wait = self._wait
+            self._programs.wait_seconds = self._wait
         opened = self._session.create_client(
             "apigatewaymanagementapi",
             endpoint_url=url,
@@ -178,14 +178,11 @@ async def open_poster(
     max_concurrent_posts: size of each client's connection pool.
     """
     session = get_session()
-    config = AioConfig(
+    config = client_config(
+        _DirectSession,
         connect_timeout=seconds,
         read_timeout=seconds,
-        max_pool_connections=max_concurrent_posts,
-        parameter_validation=False,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        user_agent=user_agent(),
-        http_session_cls=_DirectSession,
+        max_connections=max_concurrent_posts,
     )
     poster = Poster(
         session=session,

@@ -1,4 +1,4 @@
-"""Which tables are global, and which key is of another layout."""
+"""Advice about global tables, and about keys of another layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REPLICAS = [{"RegionName": "us-east-1"}, {"RegionName": "eu-west-1"}]
 
 
 @pytest.mark.parametrize(
-    "found",
+    "description",
     [
         {"Replicas": REPLICAS},
         {"Replicas": REPLICAS, "MultiRegionConsistency": "EVENTUAL"},
@@ -21,21 +21,21 @@ REPLICAS = [{"RegionName": "us-east-1"}, {"RegionName": "eu-west-1"}]
         {"Replicas": [{}]},
     ],
 )
-def test_a_global_table_is_warned_of(found: dict[str, Any]) -> None:
-    """By its replicas, or by the version of global tables that it has."""
-    warning = about_replicas(found)
+def test_a_global_table_has_a_warning(description: dict[str, Any]) -> None:
+    """A table is global if it has replicas, or a version of global tables."""
+    warning = about_replicas(description)
     assert warning is not None
     assert "exclusive only inside one Region" in warning
-    assert found.get("Replicas") != REPLICAS or "eu-west-1, us-east-1" in warning
+    assert description.get("Replicas") != REPLICAS or "eu-west-1, us-east-1" in warning
 
 
 @pytest.mark.parametrize(
-    "found",
+    "description",
     [{}, {"Replicas": []}, {"Replicas": REPLICAS, "MultiRegionConsistency": "STRONG"}],
 )
-def test_other_tables_are_not(found: dict[str, Any]) -> None:
-    """With strong consistency over Regions a condition holds in all of them."""
-    assert about_replicas(found) is None
+def test_other_tables_have_no_warning(description: dict[str, Any]) -> None:
+    """Conditions hold in all Regions of a table with strong consistency."""
+    assert about_replicas(description) is None
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_other_tables_are_not(found: dict[str, Any]) -> None:
         (["RequestID", "CreatedAt"], False),
     ],
 )
-def test_the_layout_of_go_is_told_from_others(names: list[str], of_go: bool) -> None:  # noqa: FBT001
-    """By the name of its first key attribute."""
+def test_the_layout_of_go_is_recognised(names: list[str], of_go: bool) -> None:  # noqa: FBT001
+    """The name of the first key attribute decides."""
     text = about_key([{"AttributeName": name} for name in names], "RequestID")
     assert ("Go implementation" in text) is of_go
     assert "cannot be changed in place" in text

@@ -1,4 +1,4 @@
-"""Which answers are DynamoDB's, and which fields each operation must have."""
+"""Checks of answers: do they come from DynamoDB, with the fields of their operation?"""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ WRONG: Final[list[Any]] = [
         (413, HEADERS, b"HTTP content length exceeded 16777216 bytes."),
     ],
 )
-def test_an_answer_of_dynamodbs_has_no_problem(
+def test_an_answer_from_dynamodb_has_no_problem(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    """A result, an error, and a refusal of the body, which has no type."""
+    """Results and errors pass, and so does status 413, which has no error type."""
     assert problem_with_response(status, headers, body) is None
 
 
@@ -82,21 +82,21 @@ def test_an_answer_of_dynamodbs_has_no_problem(
         (200, HEADERS, b"null", "is not a JSON object"),
         (400, HEADERS, b"[1]", "is not a JSON object"),
         (200, HEADERS | {"content-type": "application/json"}, b"{}", "is not of type"),
-        (400, HEADERS, b"{}", "not an error of DynamoDB's"),
-        (400, HEADERS, b'{"__type": 5}', "not an error of DynamoDB's"),
-        (400, HEADERS, b'{"__type": "ValidationException"}', "not an error of DynamoDB's"),
-        (500, HEADERS, b'{"__type": "com.amazonaws.kinesis#No"}', "not an error of DynamoDB's"),
+        (400, HEADERS, b"{}", "not an error from DynamoDB"),
+        (400, HEADERS, b'{"__type": 5}', "not an error from DynamoDB"),
+        (400, HEADERS, b'{"__type": "ValidationException"}', "not an error from DynamoDB"),
+        (500, HEADERS, b'{"__type": "com.amazonaws.kinesis#No"}', "not an error from DynamoDB"),
     ],
 )
-def test_what_another_peer_answers_has_a_problem(
+def test_an_answer_from_another_server_has_a_problem(
     status: int, headers: dict[str, str], body: bytes, problem: str
 ) -> None:
-    """The problem says what was seen, stays short, and shows nothing of the body."""
-    found = problem_with_response(status, headers, body)
-    assert found is not None
-    assert problem in found
-    assert len(found) < 200
-    assert "html>" not in found
+    """The problem summarises the answer in under 200 characters, without the body."""
+    message = problem_with_response(status, headers, body)
+    assert message is not None
+    assert problem in message
+    assert len(message) < 200
+    assert "html>" not in message
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_what_another_peer_answers_has_a_problem(
         ("DescribeTable", {}, {"Table": {}}),
     ],
 )
-def test_a_good_answer_has_its_operations_fields(
+def test_an_answer_with_the_fields_of_its_operation_is_valid(
     operation: str, arguments: dict[str, Any], answer: dict[str, Any]
 ) -> None:
-    """Every type of attribute is known."""
+    """Items may have attributes of every type."""
     assert problem_with_answer(operation, arguments, answer) is None
 
 
@@ -154,20 +154,20 @@ def test_a_good_answer_has_its_operations_fields(
 def test_a_field_that_is_missing_or_wrong_is_named(
     operation: str, answer: dict[str, Any], field: str
 ) -> None:
-    """Whoever reads the error knows what answered, and how."""
-    found = problem_with_answer(operation, {"ReturnValues": "ALL_NEW"}, answer)
-    assert found is not None
-    assert operation in found
-    assert field in found
+    """The error names the operation and the field."""
+    message = problem_with_answer(operation, {"ReturnValues": "ALL_NEW"}, answer)
+    assert message is not None
+    assert operation in message
+    assert field in message
 
 
 @pytest.mark.parametrize(
     ("operation", "field"), [("GetItem", "Item"), ("UpdateItem", "Attributes")]
 )
-def test_an_item_of_another_key_is_no_answer(operation: str, field: str) -> None:
-    """A proxy that answers from a cache may mix calls up."""
+def test_an_item_with_another_key_is_not_accepted(operation: str, field: str) -> None:
+    """A caching proxy may return the answer to another call."""
     arguments = {"Key": {"RequestID": {"S": "r1"}}, "ReturnValues": "ALL_NEW"}
-    own, other = ({"RequestID": {"S": each}, "Status": {"S": "PENDING"}} for each in ("r1", "r2"))
+    own, other = ({"RequestID": {"S": key}, "Status": {"S": "PENDING"}} for key in ("r1", "r2"))
     assert problem_with_answer(operation, arguments, {field: own}) is None
     assert problem_with_answer(operation, arguments, {field: other}) is not None
 
@@ -182,8 +182,8 @@ def test_an_item_of_another_key_is_no_answer(operation: str, field: str) -> None
         ("BatchGetItem", lambda item: {"Responses": {"t": [item]}, "UnprocessedKeys": {}}),
     ],
 )
-def test_an_item_of_wrong_types_is_no_item(operation: str, answer: Any, item: Any) -> None:
-    """It must not be taken for a request that cannot be decoded, which would be failed."""
-    found = problem_with_answer(operation, {"ReturnValues": "ALL_NEW"}, answer(item))
-    assert found is not None
-    assert "wrong" in found
+def test_an_item_with_wrong_types_is_not_accepted(operation: str, answer: Any, item: Any) -> None:
+    """Otherwise the worker would fail the request as undecodable."""
+    message = problem_with_answer(operation, {"ReturnValues": "ALL_NEW"}, answer(item))
+    assert message is not None
+    assert "wrong" in message

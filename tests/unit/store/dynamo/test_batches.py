@@ -1,6 +1,6 @@
-"""What DynamoDB leaves unprocessed goes again. Neither moto nor DynamoDB Local leaves any.
+"""Unprocessed entries of batches are sent again. moto and DynamoDB Local process all entries.
 
-These run on trio's virtual clock: the pauses are real to the engine and take no time.
+The tests run on trio's virtual clock, so the pauses take no time.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def everything(_: int, entries: list[Any]) -> int:
 
 
 def first_calls(calls: int, entries: int) -> Leave:
-    """Leave so many entries unprocessed in each of the first calls."""
+    """Leave `entries` entries of each of the first `calls` calls unprocessed."""
     return lambda call, batch: min(entries, len(batch)) if call < calls else 0
 
 
 class Client:
-    """Takes batches and leaves the last entries of some unprocessed."""
+    """A client that leaves the last entries of some batches unprocessed."""
 
     def __init__(self, leave: Leave) -> None:
         self._leave = leave
@@ -56,10 +56,10 @@ class Client:
         return {"UnprocessedItems": {TABLE: left} if left else {}}
 
     async def batch_get_item(self, *, RequestItems: dict[str, Any]) -> Any:  # noqa: N803
-        asked = RequestItems[TABLE]
-        self.consistent.append(asked["ConsistentRead"])
+        table_request = RequestItems[TABLE]
+        self.consistent.append(table_request["ConsistentRead"])
         before = len(self.done)
-        left = await self._take(asked["Keys"])
+        left = await self._take(table_request["Keys"])
         answer: dict[str, Any] = {"Responses": {TABLE: self.done[before:]}, "UnprocessedKeys": {}}
         if left:
             answer["UnprocessedKeys"] = {TABLE: {"Keys": left, "ConsistentRead": True}}
@@ -96,8 +96,10 @@ async def get_many(engine: DynamoEngine, keys: list[str]) -> None:
 
 
 def entries_of(call: Any, keys: list[str]) -> list[Any]:
-    named = [{"RequestID": {"S": key}} for key in keys]
-    return named if call is get_many else [{"DeleteRequest": {"Key": key}} for key in named]
+    item_keys = [{"RequestID": {"S": key}} for key in keys]
+    if call is get_many:
+        return item_keys
+    return [{"DeleteRequest": {"Key": key}} for key in item_keys]
 
 
 CALLS = pytest.mark.parametrize("call", [delete_many, get_many])
@@ -105,7 +107,7 @@ CALLS = pytest.mark.parametrize("call", [delete_many, get_many])
 
 @CALLS
 async def test_everything_is_sent_once_in_batches_of_the_allowed_size(call: Any) -> None:
-    """25 writes or 100 reads to a call; nothing waits while nothing is left over."""
+    """A call has at most 25 writes or 100 reads, and there are no pauses between the calls."""
     client = Client(nothing)
     await call(engine_on(client), MANY)
     assert client.done == entries_of(call, MANY)
@@ -115,25 +117,25 @@ async def test_everything_is_sent_once_in_batches_of_the_allowed_size(call: Any)
 
 
 @CALLS
-async def test_what_is_left_over_goes_again_until_all_is_done(call: Any) -> None:
-    """Only the entries left unprocessed are sent again, and each is done once in the end."""
+async def test_unprocessed_entries_are_sent_again_until_none_is_left(call: Any) -> None:
+    """Only unprocessed entries are sent again, and every entry is processed once."""
     client = Client(first_calls(3, 7))
     await call(engine_on(client), MANY[:20])
     assert sorted(map(str, client.done)) == sorted(map(str, entries_of(call, MANY[:20])))
     assert [len(batch) for batch in client.batches] == [20, 7, 7, 7]
 
 
-async def test_reads_give_everything_that_was_found_on_the_way() -> None:
-    """The answers of all attempts are put together, each of them read consistently."""
+async def test_reads_return_the_items_of_all_attempts() -> None:
+    """Every attempt is a consistent read."""
     client = Client(first_calls(4, 60))
-    found = await engine_on(client).get_many(REQUESTS, MANY)
-    assert sorted(item["RequestID"]["S"] for item in found) == MANY
+    items = await engine_on(client).get_many(REQUESTS, MANY)
+    assert sorted(item["RequestID"]["S"] for item in items) == MANY
     assert client.consistent == [True] * len(client.batches)
 
 
 @CALLS
-async def test_after_the_last_attempt_the_store_is_unavailable(call: Any) -> None:
-    """Ten attempts, then an error that says what was to be done and how much is left."""
+async def test_ten_attempts_in_vain_raise_store_unavailable(call: Any) -> None:
+    """The error names the operation, the table, and the number of unprocessed entries."""
     client = Client(everything)
     with pytest.raises(StoreUnavailable, match="5 entries left after 10 attempts") as caught:
         await call(engine_on(client), MANY[:5])
@@ -144,7 +146,7 @@ async def test_after_the_last_attempt_the_store_is_unavailable(call: Any) -> Non
 
 @CALLS
 async def test_later_batches_are_not_sent_after_a_failure(call: Any) -> None:
-    """A table that takes nothing is left in peace."""
+    """The first batch that fails ends the call."""
     client = Client(everything)
     with pytest.raises(StoreUnavailable):
         await call(engine_on(client), MANY)
@@ -152,8 +154,8 @@ async def test_later_batches_are_not_sent_after_a_failure(call: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_pauses_grow_and_have_a_bound(seed: int) -> None:
-    """Each pause is drawn from 0 to a bound that doubles, up to five seconds."""
+async def test_pauses_grow_up_to_a_limit(seed: int) -> None:
+    """A pause is between 0 and a limit that doubles, up to five seconds."""
     client = Client(everything)
     with pytest.raises(StoreUnavailable):
         await delete_many(engine_on(client, seed), MANY[:5])
@@ -161,19 +163,19 @@ async def test_pauses_grow_and_have_a_bound(seed: int) -> None:
     assert all(0 < pause <= bound for pause, bound in zip(client.pauses, BOUNDS, strict=True))
 
 
-async def test_pauses_come_close_to_their_bounds() -> None:
-    """Over many runs the drawn pauses fill the range they are drawn from."""
+async def test_pauses_fill_their_range() -> None:
+    """Over many runs, the longest pauses are close to their limits."""
     longest = [0.0] * len(BOUNDS)
     for seed in range(60):
         client = Client(everything)
         with pytest.raises(StoreUnavailable):
             await delete_many(engine_on(client, seed), MANY[:1])
         longest = [max(pair) for pair in zip(longest, client.pauses, strict=True)]
-    assert all(found > 0.8 * bound for found, bound in zip(longest, BOUNDS, strict=True)), longest
+    assert all(pause > 0.8 * bound for pause, bound in zip(longest, BOUNDS, strict=True)), longest
 
 
-async def test_two_writers_do_not_wait_alike() -> None:
-    """The pauses come from the generator that was handed in, each writer's its own."""
+async def test_pauses_come_from_the_engines_own_generator() -> None:
+    """Two engines with different seeds wait for different times."""
     pauses = []
     for seed in (1, 1, 2):
         client = Client(first_calls(4, 1))
@@ -184,15 +186,15 @@ async def test_two_writers_do_not_wait_alike() -> None:
 
 
 async def test_the_last_attempt_is_not_followed_by_a_pause() -> None:
-    """Whoever gets the error gets it as soon as it is certain."""
+    """The error is raised immediately."""
     client = Client(everything)
     with pytest.raises(StoreUnavailable):
         await delete_many(engine_on(client), MANY[:5])
     assert anyio.current_time() == client.times[-1]
 
 
-async def test_each_batch_has_attempts_of_its_own() -> None:
-    """What one batch needed is not taken from the next."""
+async def test_every_batch_has_ten_attempts() -> None:
+    """Attempts of one batch do not count for the next."""
     client = Client(lambda call, batch: len(batch) if call % 9 < 8 else 0)
     await delete_many(engine_on(client), MANY[:100])
     assert client.done == entries_of(delete_many, MANY[:100])
@@ -201,14 +203,14 @@ async def test_each_batch_has_attempts_of_its_own() -> None:
 
 @CALLS
 async def test_a_key_is_never_twice_in_a_batch(call: Any) -> None:
-    """DynamoDB refuses the whole batch for that."""
+    """DynamoDB refuses a batch with a repeated key."""
     client = Client(nothing)
     await call(engine_on(client), ["a", "b", "a"])
     assert client.done == entries_of(call, ["a", "b"])
 
 
 @CALLS
-async def test_nothing_to_do_is_no_call(call: Any) -> None:
+async def test_no_keys_make_no_call(call: Any) -> None:
     """DynamoDB refuses an empty batch."""
     client = Client(nothing)
     await call(engine_on(client), [])

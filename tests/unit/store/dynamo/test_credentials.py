@@ -1,4 +1,4 @@
-"""Credentials of a role, whose own credentials a program gives."""
+"""A role that is assumed with the credentials of a program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROGRAM = '{"Version": 1, "AccessKeyId": "program", "SecretAccessKey": "s"}'
 
 
 class Sts(ThreadingHTTPServer):
-    """An STS that gives a role to everybody, and keeps by whom and where it was asked."""
+    """An STS that lets everyone assume a role. It records the caller and region of each call."""
 
     daemon_threads = True
 
@@ -35,9 +35,9 @@ class Sts(ThreadingHTTPServer):
 class _Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert isinstance(self.server, Sts)
-        found = re.search(r"Credential=(\w+)/\d+/([\w-]+/\w+)", self.headers["Authorization"])
-        assert found is not None
-        self.server.scopes.append(f"{found[1]} {found[2]}")
+        scope = re.search(r"Credential=(\w+)/\d+/([\w-]+/\w+)", self.headers["Authorization"])
+        assert scope is not None
+        self.server.scopes.append(f"{scope[1]} {scope[2]}")
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", str(len(_ANSWER)))
@@ -73,17 +73,17 @@ def sts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sts]:
 
 
 async def test_a_role_is_assumed_in_the_region_of_the_stores(sts: Sts) -> None:
-    """The one that was given, where the environment and the profile name none."""
+    """The region given to `open_stores` is used where the AWS settings name none."""
     async with open_stores(endpoint_url="http://127.0.0.1:1", region="eu-west-1") as stores:
         with pytest.raises(StoreUnavailable):  # nobody listens there
             await stores.requests.get("r")
     assert set(sts.scopes) == {"program eu-west-1/sts"}
 
 
-async def test_a_roles_program_that_hangs_is_ended(
+async def test_a_credential_program_of_a_role_has_a_time_limit(
     sts: Sts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that gives credentials itself."""
+    """The program is killed, and opening raises StoreUnavailable."""
     monkeypatch.setattr(credentials, "PROGRAM_SECONDS", 0.3)
     config = tmp_path / "config"
     config.write_text(config.read_text().replace(f"cat {tmp_path / 'output'}", "sleep 60"))

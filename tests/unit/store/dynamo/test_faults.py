@@ -1,4 +1,4 @@
-"""No error of botocore or aiohttp leaves the store untranslated."""
+"""Every exception of botocore and aiohttp becomes an error of the store."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from streamer_store import (
     StoreUnavailable,
     TableMissing,
 )
-from streamer_store.dynamo.faults import translated
+from streamer_store.dynamo.faults import translate_errors
 from streamer_store.engine import ConditionFailed
 
 URL = "https://dynamodb.eu-west-1.amazonaws.com"
-PASSING = [
+TEMPORARY = [
     "ExpiredToken",
     "ExpiredTokenException",
     "InternalFailure",
@@ -73,25 +73,25 @@ def answer(
 
 
 def named(cause: BaseException) -> str:
-    answered = cause.response if isinstance(cause, vendor.ClientError) else {}
-    code = answered.get("Error", {}).get("Code", "")
-    item = answered.get("Item", "")
+    response = cause.response if isinstance(cause, vendor.ClientError) else {}
+    code = response.get("Error", {}).get("Code", "")
+    item = response.get("Item", "")
     return f"{type(cause).__name__} {getattr(cause, 'operation_name', '')} {code} {item}".strip()
 
 
 def caught(cause: BaseException) -> StoreError:
-    with pytest.raises(StoreError) as found, translated("GetItem", table="t", key="k"):
+    with pytest.raises(StoreError) as raised, translate_errors("GetItem", table="t", key="k"):
         raise cause
-    assert found.value.__cause__ is cause
-    return found.value
+    assert raised.value.__cause__ is cause
+    return raised.value
 
 
 UNAVAILABLE: list[BaseException] = [
-    *(answer(code) for code in PASSING),
+    *(answer(code) for code in TEMPORARY),
     answer("", "Bad gateway", status=502),
     answer("Whatever", status=500),
     answer("Whatever", status=503),
-    # What a proxy between says: no code of DynamoDB's, or none at all.
+    # Answers of a proxy: they have no code of DynamoDB.
     answer("403", status=403),
     answer("302", status=302),
     answer("", status=429),
@@ -114,7 +114,7 @@ UNAVAILABLE: list[BaseException] = [
     BrokenPipeError(),
     ssl.SSLError("bad record"),
     TimeoutError(),
-    # Nothing that DynamoDB is known to answer.
+    # Errors that DynamoDB is not known to return.
     answer("SomethingNew"),
     answer("ConditionalCheckFailedException", item=[1]),
     answer("ConditionalCheckFailedException", item={"RequestID": {"S": 1}}),
@@ -122,13 +122,13 @@ UNAVAILABLE: list[BaseException] = [
     vendor.DataNotFoundError(data_path="dynamodb"),
     vendor.BotoCoreError(),
     vendor.MetadataRetrievalError(error_msg="no JSON"),
-    # What botocore and credential programs raise over text that is not what it must be.
+    # Raised by botocore for an answer, or an output of a credential program, that is malformed.
     KeyError("Count"),
     AttributeError("'list' object has no attribute 'get'"),
     TypeError("'NoneType' object is not iterable"),
     json.JSONDecodeError("Expecting value", "<html>", 0),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
-    # The errors of other services, by which credentials are fetched, are not DynamoDB's words.
+    # Errors of the services that provide credentials. Their codes are not those of DynamoDB.
     answer("ValidationException", operation="AssumeRole"),
     answer("ResourceNotFoundException", operation="GetRoleCredentials"),
     answer("RequestEntityTooLarge", operation="AssumeRoleWithWebIdentity"),
@@ -176,72 +176,70 @@ CASES = [
 
 
 @pytest.mark.parametrize(("cause", "kind"), CASES)
-def test_each_fault_becomes_exactly_one_of_our_errors(
-    cause: BaseException, kind: type[StoreError]
-) -> None:
-    """The kind is exact, and the vendor's error is the cause."""
+def test_every_exception_has_its_store_error(cause: BaseException, kind: type[StoreError]) -> None:
+    """The type is exact, and the original exception is the cause."""
     assert type(caught(cause)) is kind
 
 
 @pytest.mark.parametrize(("cause", "kind"), CASES)
-def test_each_error_says_which_call_failed(cause: BaseException, kind: type[StoreError]) -> None:
-    """Operation, table and key are those of the call."""
+def test_every_error_names_its_call(cause: BaseException, kind: type[StoreError]) -> None:
+    """It has the operation, table and key of the call."""
     error = caught(cause)
     assert isinstance(error, kind)
     assert (error.operation, error.table, error.key) == ("GetItem", "t", "k")
 
 
 @pytest.mark.parametrize("item", [None, {"RequestID": {"S": "r1"}}])
-def test_a_failed_condition_brings_the_old_item(item: Any) -> None:
-    """None where there was no item: the stores decide on what stood there."""
+def test_a_failed_condition_has_the_old_item(item: Any) -> None:
+    """`old` is None where there is no item."""
     cause = answer("ConditionalCheckFailedException", item=item)
-    with pytest.raises(ConditionFailed) as found, translated("UpdateItem"):
+    with pytest.raises(ConditionFailed) as raised, translate_errors("UpdateItem"):
         raise cause
-    assert found.value.old == item
-    assert found.value.__cause__ is cause
+    assert raised.value.old == item
+    assert raised.value.__cause__ is cause
 
 
 @pytest.mark.parametrize("cause", [TimeoutError(), aiohttp.ServerDisconnectedError()])
-def test_an_error_without_words_is_told_by_its_kind(cause: BaseException) -> None:
-    """An outage is never explained by nothing."""
-    told = caught(cause).message.removeprefix("DynamoDB did not answer: ")
-    assert told in {"TimeoutError", "Server disconnected"}
+def test_an_exception_without_a_message_is_described_by_its_type(cause: BaseException) -> None:
+    """The message of an outage is never empty."""
+    description = caught(cause).message.removeprefix("DynamoDB did not answer: ")
+    assert description in {"TimeoutError", "Server disconnected"}
 
 
-def test_the_code_and_the_words_of_dynamodb_are_told() -> None:
-    """An operator finds the error in DynamoDB's own documentation."""
+def test_an_error_has_the_code_and_message_of_dynamodb() -> None:
+    """An operator can look the code up in the documentation of DynamoDB."""
     error = caught(answer("ThrottlingException", "Rate exceeded"))
     assert error.message == "ThrottlingException: Rate exceeded"
 
 
-def test_a_server_error_without_a_code_is_told_by_its_status() -> None:
-    """A proxy's answer has no code of DynamoDB's."""
+def test_a_server_error_without_a_code_is_described_by_its_status() -> None:
+    """The answer of a proxy has no error code."""
     assert caught(answer("", "Bad gateway", status=502)).message == "502: Bad gateway"
 
 
-def test_a_missing_region_tells_what_to_do() -> None:
-    """The message names the settings that give one."""
+def test_the_error_for_a_missing_region_names_the_settings() -> None:
+    """One of them is AWS_REGION."""
     assert "AWS_REGION" in caught(vendor.NoRegionError()).message
 
 
-def test_what_succeeds_is_left_alone() -> None:
-    """Without an error nothing is raised."""
-    with translated("GetItem"):
+def test_a_successful_call_raises_nothing() -> None:
+    """Without an exception, the context manager has no effect."""
+    with translate_errors("GetItem"):
         pass
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
-def test_an_interruption_passes_through(error: BaseException) -> None:
-    """An exception that ends a task or the process is not translated."""
-    with pytest.raises(type(error)) as found, translated("GetItem"):
+def test_an_interruption_is_not_translated(error: BaseException) -> None:
+    """KeyboardInterrupt and the like end the task or process."""
+    with pytest.raises(type(error)) as raised, translate_errors("GetItem"):
         raise error
-    assert found.value is error
+    assert raised.value is error
 
 
-def test_an_error_of_ours_is_not_translated_again() -> None:
-    """What is a StoreError already keeps its kind and its place."""
+def test_a_store_error_is_not_translated_again() -> None:
+    """It keeps its type and its operation."""
     error = TableMissing("gone", operation="Query")
-    with pytest.raises(TableMissing) as found, translated("GetItem", table="t"):
+    with pytest.raises(TableMissing) as raised, translate_errors("GetItem", table="t"):
         raise error
-    assert found.value is error
-    assert found.value.operation == "Query"
+    assert raised.value is error
+    assert raised.value.operation == "Query"

@@ -1,4 +1,4 @@
-"""Opening the stores: where settings come from, and what wrong ones end in."""
+"""Opening the stores: the sources of settings, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Recorder(ThreadingHTTPServer):
-    """A DynamoDB whose tables are empty; it keeps the headers of each call."""
+    """A DynamoDB with empty tables. It records the headers of each call."""
 
     daemon_threads = True
 
@@ -71,7 +71,7 @@ def recorder() -> Iterator[Recorder]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave credentials in the environment, and nothing else."""
+    """Remove all AWS settings but dummy credentials."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -84,14 +84,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Collect the client's pauses between attempts instead of waiting for them."""
-    found: list[float] = []
+    """Record the client's pauses between attempts instead of waiting."""
+    recorded: list[float] = []
 
-    async def note(_: AioEndpoint, seconds: float) -> None:
-        found.append(seconds)
+    async def record(_: AioEndpoint, seconds: float) -> None:
+        recorded.append(seconds)
 
-    monkeypatch.setattr(AioEndpoint, "_sleep", note)
-    return found
+    monkeypatch.setattr(AioEndpoint, "_sleep", record)
+    return recorded
 
 
 def client_of(stores: Stores) -> Any:
@@ -107,7 +107,7 @@ async def call(stores: Stores) -> None:
 
 
 async def test_an_explicit_endpoint_needs_no_region(recorder: Recorder) -> None:
-    """For DynamoDB Local an address is enough."""
+    """An address is enough for DynamoDB Local."""
     async with open_stores(endpoint_url=recorder.url) as stores:
         await call(stores)
 
@@ -115,7 +115,7 @@ async def test_an_explicit_endpoint_needs_no_region(recorder: Recorder) -> None:
 async def test_an_endpoint_in_the_environment_and_a_region_are_enough(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_ENDPOINT_URL_DYNAMODB decides where no endpoint is given."""
+    """AWS_ENDPOINT_URL_DYNAMODB is used where no endpoint is given."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", recorder.url)
     async with open_stores(region="eu-west-1") as stores:
         await call(stores)
@@ -124,19 +124,19 @@ async def test_an_endpoint_in_the_environment_and_a_region_are_enough(
 
 @pytest.mark.parametrize("name", ["AWS_DEFAULT_REGION", "AWS_REGION"])
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:1"])
-async def test_a_region_in_the_environment_decides(
+async def test_a_region_in_the_environment_is_used(
     name: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both names that AWS's tools use; with an explicit endpoint too."""
+    """Both variables work, also with an explicit endpoint."""
     monkeypatch.setenv(name, "eu-central-1")
     async with open_stores(endpoint_url=endpoint) as stores:
         assert client_of(stores).meta.region_name == "eu-central-1"
 
 
-async def test_an_argument_goes_before_the_environment(
+async def test_arguments_override_the_environment(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the caller gives wins over what the environment says."""
+    """Endpoint and region of the call are used, not those of the environment."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
@@ -145,8 +145,10 @@ async def test_an_argument_goes_before_the_environment(
         assert client_of(stores).meta.region_name == "eu-west-1"
 
 
-async def test_a_profile_gives_the_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS_PROFILE and the configuration file work as everywhere."""
+async def test_the_region_of_a_profile_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_PROFILE names a profile in the configuration file."""
     config = tmp_path / "config"
     config.write_text("[profile mine]\nregion = eu-north-1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -157,15 +159,15 @@ async def test_a_profile_gives_the_region(tmp_path: Path, monkeypatch: pytest.Mo
         assert meta.endpoint_url == "https://dynamodb.eu-north-1.amazonaws.com"
 
 
-async def test_neither_region_nor_endpoint_is_refused_with_a_way_out() -> None:
-    """The error says which settings would give a region."""
+async def test_a_missing_region_is_refused() -> None:
+    """The error names the settings for a region."""
     with pytest.raises(InvalidInput, match=r"no AWS region.*AWS_REGION.*profile") as caught:
         async with open_stores():
             pass
     assert caught.value.operation == "open"
 
 
-async def test_a_profile_that_does_not_exist_is_refused_by_name(
+async def test_an_unknown_profile_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error names the profile."""
@@ -176,15 +178,15 @@ async def test_a_profile_that_does_not_exist_is_refused_by_name(
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "not a url", "http://"])
-async def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
-    """A setting that can never work is InvalidInput, not an error of the client library."""
+async def test_an_invalid_endpoint_is_refused(url: str) -> None:
+    """The error is InvalidInput, not an exception of botocore."""
     with pytest.raises(InvalidInput, match="Invalid endpoint"):
         async with open_stores(endpoint_url=url):
             pass
 
 
-async def test_a_region_that_is_none_is_refused() -> None:
-    """A region with a blank in it cannot be meant."""
+async def test_an_invalid_region_is_refused() -> None:
+    """The error names the region."""
     with pytest.raises(InvalidInput, match="eu west"):
         async with open_stores(region="eu west"):
             pass
@@ -193,7 +195,7 @@ async def test_a_region_that_is_none_is_refused() -> None:
 async def test_without_credentials_the_first_call_is_denied(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening needs none; the first call does, and says so."""
+    """Opening works without credentials."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with open_stores(endpoint_url=recorder.url) as stores:
@@ -202,8 +204,10 @@ async def test_without_credentials_the_first_call_is_denied(
     assert caught.value.operation == "GetItem"
 
 
-async def test_half_of_the_credentials_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key without its secret is a mistake that can be told while opening."""
+async def test_incomplete_credentials_are_refused_at_opening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A key without its secret is an error of configuration."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(AccessDenied, match="AWS_SECRET_ACCESS_KEY"):
         async with open_stores(endpoint_url="http://127.0.0.1:1"):
@@ -211,7 +215,7 @@ async def test_half_of_the_credentials_is_refused_at_once(monkeypatch: pytest.Mo
 
 
 async def test_a_refused_connection_is_an_outage_after_five_attempts(pauses: list[float]) -> None:
-    """Nobody listens: four pauses of at most 1, 2, 4 and 8 seconds, then StoreUnavailable."""
+    """There are four pauses of at most 1, 2, 4 and 8 seconds, and then StoreUnavailable."""
     async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
         with pytest.raises(StoreUnavailable, match="did not answer"):
             await call(stores)
@@ -220,7 +224,7 @@ async def test_a_refused_connection_is_an_outage_after_five_attempts(pauses: lis
 
 
 async def test_the_user_agent_is_fixed(recorder: Recorder) -> None:
-    """The client does not compose one for each call: that costs time, and tells too much."""
+    """All calls have the same User-Agent header."""
     recorder.headers.clear()
     async with open_stores(endpoint_url=recorder.url) as stores:
         await call(stores)
@@ -231,14 +235,14 @@ async def test_the_user_agent_is_fixed(recorder: Recorder) -> None:
     assert agents.pop().startswith("streamer-worker/")
 
 
-async def test_the_prefix_names_the_tables() -> None:
-    """Two installations in one account are told apart by it."""
+async def test_the_prefix_is_part_of_the_table_names() -> None:
+    """Two installations in one account use different prefixes."""
     async with open_stores(endpoint_url="http://127.0.0.1:1", prefix="mine_") as stores:
         assert stores.engine.table_name(WORKERS) == "mine_workers"
 
 
-async def test_the_clients_limits_are_those_given() -> None:
-    """Time limits and the size of the pool reach the client."""
+async def test_limits_are_passed_to_the_client() -> None:
+    """These are the timeouts, the size of the connection pool, and validation."""
     async with open_stores(
         endpoint_url="http://127.0.0.1:1",
         max_connections=3,
@@ -251,8 +255,8 @@ async def test_the_clients_limits_are_those_given() -> None:
         assert (config.read_timeout, config.parameter_validation) == (2.5, True)
 
 
-async def test_the_client_is_closed_at_the_end(recorder: Recorder) -> None:
-    """No connection outlives the block."""
+async def test_the_client_is_closed_with_the_context(recorder: Recorder) -> None:
+    """No connection remains open."""
     async with open_stores(endpoint_url=recorder.url) as stores:
         await call(stores)
         sessions = sessions_of(stores)
@@ -261,10 +265,8 @@ async def test_the_client_is_closed_at_the_end(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError("mine"), OSError("mine"), TimeoutError("mine")])
-async def test_an_error_in_the_block_goes_through_as_it_is(
-    recorder: Recorder, error: Exception
-) -> None:
-    """It is nobody's business here; the client is closed before it goes on."""
+async def test_an_error_in_the_block_is_not_changed(recorder: Recorder, error: Exception) -> None:
+    """The client is closed, and the error is raised as it is."""
     sessions = []
 
     async def block() -> None:
@@ -279,8 +281,8 @@ async def test_an_error_in_the_block_goes_through_as_it_is(
     assert [session.closed for session in sessions] == [True]
 
 
-async def test_a_cancelled_block_closes_the_client_to_the_end(recorder: Recorder) -> None:
-    """Cancellation does not cut the closing short: connections would be left behind."""
+async def test_a_cancelled_block_closes_the_client(recorder: Recorder) -> None:
+    """Closing is shielded from cancellation, so no connection remains open."""
     with anyio.CancelScope() as scope:
         async with open_stores(endpoint_url=recorder.url) as stores:
             await call(stores)
@@ -293,9 +295,9 @@ async def test_a_cancelled_block_closes_the_client_to_the_end(recorder: Recorder
     assert http_session._sessions is None
 
 
-async def test_a_closing_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shield around the closing has a time limit."""
-    monkeypatch.setattr("streamer_store.dynamo.opening._CLOSING", 0.01)
+async def test_closing_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not close does not block the program."""
+    monkeypatch.setattr("streamer_store.dynamo.opening._CLOSE_TIMEOUT", 0.01)
     async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
         http_session = client_of(stores)._endpoint.http_session
 
@@ -307,8 +309,8 @@ async def test_a_closing_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch)
     await close()
 
 
-def test_stores_that_are_kept_past_their_event_loop_say_so(recorder: Recorder) -> None:
-    """`asyncio.run` for each call, with one client: the error says what to do instead."""
+def test_stores_cannot_be_used_after_their_event_loop(recorder: Recorder) -> None:
+    """The error explains that each `asyncio.run` has its own event loop."""
 
     async def open_them() -> Stores:
         return await open_stores(endpoint_url=recorder.url).__aenter__()
@@ -324,8 +326,8 @@ def test_stores_that_are_kept_past_their_event_loop_say_so(recorder: Recorder) -
         assert "asyncio.run() has an event loop of its own" in str(caught.value)
 
 
-async def test_stores_of_another_thread_say_so(recorder: Recorder) -> None:
-    """They work in the event loop that opened them, and in no other."""
+async def test_stores_cannot_be_used_in_another_event_loop(recorder: Recorder) -> None:
+    """They raise StoreError in another thread, and still work in their own."""
     async with open_stores(endpoint_url=recorder.url) as stores:
         await call(stores)
         with pytest.raises(StoreError, match="belong to another event loop"):

@@ -1,4 +1,4 @@
-"""Writes and reads as data -> the arguments of DynamoDB's calls."""
+"""The arguments of DynamoDB's calls for the engine's operations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHOLE: dict[str, dict[str, Any]] = {
             table=REQUESTS,
             key="r1",
             sets={"Status": {"S": "FAILED"}, "TTL": {"N": "5"}},
-            initial={"Action": {"S": "echo"}},
+            if_not_exists={"Action": {"S": "echo"}},
             removes=("Result", "Error"),
             adds={"Beat": {"N": "1"}},
             deletes={"Cancel": {"SS": ["v1"]}},
@@ -63,7 +63,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         Scan(
             table=CONNECTIONS,
             attributes=("ConnectionID", "TTL"),
-            unless_between=("LastPing", "2026", "3"),
+            not_between=("LastPing", "2026", "3"),
         )
     ),
 }
@@ -80,16 +80,16 @@ def resolved(arguments: dict[str, Any], expression: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", WHOLE.values(), ids=WHOLE)
-def test_no_name_stands_in_an_expression_as_it_is(arguments: dict[str, Any]) -> None:
-    """Names are `#` names, values are `:` values; the rest is DynamoDB's own words."""
+def test_expressions_have_placeholders_only(arguments: dict[str, Any]) -> None:
+    """Names are `#` placeholders, and values are `:` placeholders."""
     for expression in EXPRESSIONS:
-        found = re.findall(r"(?<![#:\w])[A-Za-z_]\w*", arguments.get(expression, ""))
-        assert set(found) <= WORDS
+        words = re.findall(r"(?<![#:\w])[A-Za-z_]\w*", arguments.get(expression, ""))
+        assert set(words) <= WORDS
 
 
 @pytest.mark.parametrize("arguments", WHOLE.values(), ids=WHOLE)
-def test_names_and_values_are_exactly_those_used(arguments: dict[str, Any]) -> None:
-    """DynamoDB refuses a placeholder without a meaning, and one that is not used."""
+def test_placeholders_are_exactly_those_used(arguments: dict[str, Any]) -> None:
+    """DynamoDB refuses a placeholder that is undefined or not used."""
     text = " ".join(arguments.get(expression, "") for expression in EXPRESSIONS)
     names = arguments.get("ExpressionAttributeNames", {})
     values = arguments.get("ExpressionAttributeValues", {})
@@ -98,8 +98,8 @@ def test_names_and_values_are_exactly_those_used(arguments: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("name", RESERVED)
-def test_reserved_words_may_be_names(name: str) -> None:
-    """They appear in expressions by placeholder only."""
+def test_reserved_words_may_be_attribute_names(name: str) -> None:
+    """They are in expressions as placeholders only."""
     arguments = render.update(
         Update(table=REQUESTS, key="r1", sets={name: {"S": "x"}}, conditions=(Absent(name),))
     )
@@ -119,13 +119,13 @@ def test_reserved_words_may_be_names(name: str) -> None:
     ],
 )
 def test_each_condition_has_its_expression(condition: Condition, text: str) -> None:
-    """One of DynamoDB's comparisons or functions for each."""
+    """Every condition is one of DynamoDB's comparisons or functions."""
     arguments = render.delete(Delete(table=REQUESTS, key="r1", conditions=(condition,)))
     assert resolved(arguments, "ConditionExpression") == text
 
 
 def test_conditions_must_all_hold() -> None:
-    """They are joined by AND, and the old item comes back when one fails."""
+    """They are joined by AND, and a failed write returns the old item."""
     conditions = (Absent("A"), OneOf("B", ({"S": "x"},)))
     arguments = render.delete(Delete(table=REQUESTS, key="r1", conditions=conditions))
     assert resolved(arguments, "ConditionExpression") == "attribute_not_exists(A) AND B = x"
@@ -136,9 +136,9 @@ def test_conditions_must_all_hold() -> None:
     ("parts", "text"),
     [
         ({"sets": {"A": {"S": "x"}, "B": {"N": "1"}}}, "SET A = x, B = 1"),
-        ({"initial": {"A": {"S": "x"}}}, "SET A = if_not_exists(A, x)"),
+        ({"if_not_exists": {"A": {"S": "x"}}}, "SET A = if_not_exists(A, x)"),
         (
-            {"sets": {"B": {"S": "y"}}, "initial": {"A": {"S": "x"}}},
+            {"sets": {"B": {"S": "y"}}, "if_not_exists": {"A": {"S": "x"}}},
             "SET B = y, A = if_not_exists(A, x)",
         ),
         ({"removes": ("A", "B")}, "REMOVE A, B"),
@@ -156,26 +156,26 @@ def test_conditions_must_all_hold() -> None:
     ],
 )
 def test_each_part_of_an_update_has_its_clause(parts: Any, text: str) -> None:
-    """Parts that are empty have none: DynamoDB refuses an empty clause."""
+    """Empty parts have no clause, as DynamoDB refuses an empty one."""
     arguments = render.update(Update(table=REQUESTS, key="r1", **parts))
     assert resolved(arguments, "UpdateExpression") == text
 
 
 def test_an_update_returns_the_whole_new_item() -> None:
-    """A claim needs the request, a beat needs the mailbox: no second read."""
+    """A claim or a heartbeat needs no second read."""
     arguments = render.update(Update(table=REQUESTS, key="r1", removes=("A",)))
     assert arguments["ReturnValues"] == "ALL_NEW"
     assert arguments["Key"] == {"RequestID": {"S": "r1"}}
 
 
-def test_an_update_returns_nothing_to_whoever_wants_nothing() -> None:
-    """Progress writes do not bring the payload back each time."""
+def test_an_update_that_is_not_returning_returns_no_item() -> None:
+    """Progress writes do not return the payload each time."""
     arguments = render.update(Update(table=REQUESTS, key="r1", removes=("A",), returning=False))
     assert arguments["ReturnValues"] == "NONE"
 
 
-def test_what_is_not_used_is_not_sent() -> None:
-    """Without conditions there are no names, values or conditions in the call."""
+def test_unused_arguments_are_not_sent() -> None:
+    """Without conditions, the call has no names, values or conditions."""
     item = {"RequestID": {"S": "r1"}}
     assert render.put(Put(table=REQUESTS, item=item)) == {"Item": item}
     assert render.delete(Delete(table=REQUESTS, key="r1")) == {"Key": item}
@@ -183,7 +183,7 @@ def test_what_is_not_used_is_not_sent() -> None:
 
 
 def test_a_query_names_its_index_value_and_order() -> None:
-    """The hash key of the index is compared with the value; the oldest come first."""
+    """The hash key of the index has the value, and the oldest item is first."""
     arguments = WHOLE["query"]
     assert arguments["IndexName"] == "StatusIndex"
     assert resolved(arguments, "KeyConditionExpression") == "Status = PENDING"
@@ -191,11 +191,16 @@ def test_a_query_names_its_index_value_and_order() -> None:
     assert {"Limit", "ExclusiveStartKey"}.isdisjoint(arguments)
 
 
-def test_a_query_goes_on_where_it_was_told() -> None:
-    """Order, page size and cursor are passed on."""
+def test_a_query_continues_after_its_start_key() -> None:
+    """Order, limit and start key are passed on."""
     cursor = {"RequestID": {"S": "r1"}}
     query = Query(
-        table=REQUESTS, index=BY_STATUS, value="PENDING", ascending=False, limit=5, after=cursor
+        table=REQUESTS,
+        index=BY_STATUS,
+        value="PENDING",
+        ascending=False,
+        limit=5,
+        exclusive_start_key=cursor,
     )
     arguments = render.query(query)
     assert arguments["ScanIndexForward"] is False
@@ -203,18 +208,18 @@ def test_a_query_goes_on_where_it_was_told() -> None:
     assert arguments["ExclusiveStartKey"] == cursor
 
 
-def test_a_scan_asks_for_attributes_and_leaves_out_what_is_between() -> None:
-    """Only text can be between: other types stay in, for the code to judge."""
+def test_a_scan_has_a_projection_and_a_filter() -> None:
+    """The filter leaves out text between two bounds, but no other types."""
     arguments = WHOLE["scan"]
     assert resolved(arguments, "ProjectionExpression") == "ConnectionID, TTL"
     expected = "NOT (attribute_type(LastPing, S) AND LastPing BETWEEN 2026 AND 3)"
     assert resolved(arguments, "FilterExpression") == expected
 
 
-def test_a_scan_of_one_segment_goes_on_where_it_was_told() -> None:
-    """Segment and cursor are passed on; one segment alone is not named."""
+def test_a_scan_of_a_segment_continues_after_its_start_key() -> None:
+    """Segment and start key are passed on."""
     cursor = {"RequestID": {"S": "r1"}}
-    arguments = render.scan(Scan(table=REQUESTS, segment=2, segments=4, after=cursor))
+    arguments = render.scan(Scan(table=REQUESTS, segment=2, segments=4, exclusive_start_key=cursor))
     assert arguments == {
         "ConsistentRead": True,
         "Segment": 2,

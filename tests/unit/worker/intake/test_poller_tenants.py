@@ -41,7 +41,7 @@ class Latency:
     """A network: a read takes 10 ms and returns up to 5,000 entries, a write takes 5 ms."""
 
     def __init__(self, world: World) -> None:
-        world.engine.inner._page = 5000  # about 1 MB, the most that DynamoDB returns
+        world.engine.inner._page_items = 5000  # about 1 MB, the most that DynamoDB returns
         self._query, self._update = world.engine.inner.query, world.engine.inner.update
         world.engine.inner.query = self.query  # type: ignore[method-assign]
         world.engine.inner.update = self.update  # type: ignore[method-assign]

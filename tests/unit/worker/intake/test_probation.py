@@ -133,7 +133,7 @@ class SlimIndex:
     async def query(self, query: Query) -> Page:
         page = await self._query(query)
         items = [{k: v for k, v in item.items() if k != "Rescues"} for item in page.items]
-        return Page(items=items, after=page.after)
+        return Page(items=items, last_evaluated_key=page.last_evaluated_key)
 
 
 async def test_a_claim_shows_a_suspect_where_the_index_does_not(world: World) -> None:
