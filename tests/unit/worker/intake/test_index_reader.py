@@ -18,7 +18,7 @@ class Bench:
     """An index reader over 2,050 waiting requests, on a manual clock."""
 
     def __init__(self, world: World, requests: list[str]) -> None:
-        world.engine.inner._page = 5000  # about 1 MB, the most that DynamoDB returns
+        world.engine.inner._page_items = 5000  # about 1 MB, the most that DynamoDB returns
         self.clock = ManualClock()
         self.requests = requests
         self.reader = IndexReader(requests=world.stores.requests, clock=self.clock)
