@@ -131,7 +131,7 @@ async def test_a_whole_worker_leaves_an_action_that_a_row_lists(world: World) ->
 
     alive = anyio.CancelScope()
 
-    async def beat() -> None:
+    async def keep_alive() -> None:
         with alive:
             while True:
                 await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
@@ -140,8 +140,8 @@ async def test_a_whole_worker_leaves_an_action_that_a_row_lists(world: World) ->
     poll = PollSettings(
         min_interval=0.5, max_interval=2.0, unknown_action_timeout=UNKNOWN_ACTION_TIMEOUT
     )
-    async with running(world.app([echo], poll=poll)), anyio.create_task_group() as beating:
-        beating.start_soon(beat)
+    async with running(world.app([echo], poll=poll)), anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_alive)
         await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
         assert (await world.get(request)).status is RequestStatus.PENDING
         alive.cancel()
