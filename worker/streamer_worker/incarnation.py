@@ -87,7 +87,7 @@ class Incarnation:
         self._events = parts.events
         self._shutdown = stop
         self._row = self._make_row(started)
-        self._view = FleetView(live=(self._row,))
+        self._view = FleetView(worker_id=self.worker_id, live=(self._row,))
         self._looked = anyio.Event()
         self._fenced = anyio.Event()
         self._draining = False
@@ -220,7 +220,6 @@ class Incarnation:
     ) -> None:
         parts = self._parts
         poller = Poller(
-            worker_id=self.worker_id,
             requests=parts.stores.requests,
             claim_all=partial(self._claimer.claim_all, hand_over=assignments.send_nowait),
             seen_requests=self._seen_requests,

@@ -27,7 +27,7 @@ def member(name: str, *actions: str, draining: bool = False) -> WorkerRow:
 
 
 def fleet(*others: WorkerRow) -> FleetView:
-    return FleetView(live=(member("me"), *others))
+    return FleetView(worker_id="me", live=(member("me"), *others))
 
 
 async def ranked(world: World, view: FleetView, rank: int) -> str:
@@ -35,7 +35,7 @@ async def ranked(world: World, view: FleetView, rank: int) -> str:
     name = next(
         name
         for name in (f"request-{number}" for number in range(1000))
-        if view.rank("me", name, "echo") == rank
+        if view.rank(name, "echo") == rank
     )
     await world.enqueue(request_id=name)
     return name
@@ -89,7 +89,7 @@ async def test_a_worker_that_came_and_went_gives_an_action_more_time(
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 10) == []
     bench.fleet = fleet(member("other", "theirs"))
     assert await polled_for(bench, 30) == []
-    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    bench.fleet = FleetView(worker_id="me", listed={"theirs": anyio.current_time()})
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
     await anyio.sleep(2)
     assert await bench.poll() == [request.request_id]
@@ -102,7 +102,7 @@ async def test_an_action_that_was_unknown_before_has_its_full_time_again(
     await world.enqueue("theirs")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1) == []
     await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
-    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    bench.fleet = FleetView(worker_id="me", listed={"theirs": anyio.current_time()})
     await world.enqueue("theirs")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
 
