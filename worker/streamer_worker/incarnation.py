@@ -94,7 +94,7 @@ class Incarnation:
         self._events = events
         self._shutdown = shutdown
         self._row = self._make_row(started)
-        self._view = FleetView(live=(self._row,))
+        self._view = FleetView(worker_id=self.worker_id, live=(self._row,))
         self._view_changed = anyio.Event()
         self._fenced = anyio.Event()
         self._draining = False
@@ -226,7 +226,6 @@ class Incarnation:
     def _start_loops(self, tasks: TaskGroup, send: MemoryObjectSendStream[Assignment]) -> None:
         dependencies = self._dependencies
         poller = Poller(
-            worker_id=self.worker_id,
             requests=dependencies.stores.requests,
             claim_all=partial(self._claimer.claim_all, hand_over=send.send_nowait),
             seen_requests=self._seen_requests,

@@ -113,7 +113,7 @@ class PollBench:
 
     def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
         handlers = handlers or (echo,)
-        self.fleet = FleetView()
+        self.fleet = FleetView(worker_id="me")
         self.lease_safe = True
         self.world = world
         self.slots = Slots(slots, events=world.events)
@@ -133,7 +133,6 @@ class PollBench:
             rng=world.rng,
         )
         self.poller = Poller(
-            worker_id="me",
             requests=world.stores.requests,
             claim_all=partial(self.claimer.claim_all, hand_over=send.send_nowait),
             seen_requests=seen_requests,

@@ -24,11 +24,12 @@ _MAX_ACTIONS: Final = 10_000
 class FleetView:
     """The fleet as one worker saw it last.
 
-    `live`, `dead`: the rows of the workers, the live ones in order of their start. `leads`:
-    whether the worker that saw this is the leader. `listed`: for each action, the time on that
-    worker's steady clock when it last saw a live worker list the action.
+    `worker_id`: the worker that saw it. `live`, `dead`: the rows of the workers, the live ones in
+    order of their start. `leads`: whether `worker_id` is the leader. `listed`: for each action,
+    the time on that worker's steady clock when it last saw a live worker list the action.
     """
 
+    worker_id: str
     live: tuple[WorkerRow, ...] = ()
     dead: tuple[WorkerRow, ...] = ()
     leads: bool = False
@@ -38,24 +39,24 @@ class FleetView:
         """Return whether a live worker lists the action."""
         return any(action in row.actions for row in self.live)
 
-    def rank(self, worker_id: str, request_id: str, action: str | None) -> int:
-        """Return how many live workers come before this one for the request. 0: it is its home.
+    def rank(self, request_id: str, action: str | None) -> int:
+        """Return how many live workers come before `worker_id` for the request. 0: it is its home.
 
         This is rendezvous hashing: if a worker joins or leaves, only its own requests move.
         Workers that drain, or that do not list the action, are not counted.
         """
-        return sum(1 for _ in self._preceding(worker_id, request_id, action))
+        return sum(1 for _ in self._preceding(request_id, action))
 
-    def is_home(self, worker_id: str, request_id: str, action: str | None) -> bool:
+    def is_home(self, request_id: str, action: str | None) -> bool:
         """Return whether `rank` is 0. Faster than `rank`."""
-        return next(self._preceding(worker_id, request_id, action), None) is None
+        return next(self._preceding(request_id, action), None) is None
 
-    def _preceding(
-        self, worker_id: str, request_id: str, action: str | None
-    ) -> Iterator[WorkerRow]:
-        own_weight = _weight(worker_id, request_id)
+    def _preceding(self, request_id: str, action: str | None) -> Iterator[WorkerRow]:
+        own_weight = _weight(self.worker_id, request_id)
         for row in self.live:
-            eligible = row.worker_id != worker_id and not row.draining and action in row.actions
+            eligible = (
+                row.worker_id != self.worker_id and not row.draining and action in row.actions
+            )
             if eligible and _weight(row.worker_id, request_id) > own_weight:
                 yield row
 
@@ -105,6 +106,7 @@ class Fleet:
         live = sorted((row for row in rows if row not in dead), key=_BY_AGE)
         self._listed.update((action, ended) for row in live for action in row.actions)
         return FleetView(
+            worker_id=self._worker_id,
             live=tuple(live),
             dead=tuple(dead),
             leads=self._choose_leader(live, began, ended) == self._worker_id,

@@ -62,7 +62,6 @@ class Poller:
     def __init__(
         self,
         *,
-        worker_id: str,
         requests: RequestQueue,
         claim_all: ClaimAll,
         seen_requests: SeenRequests,
@@ -75,7 +74,6 @@ class Poller:
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._worker_id = worker_id
         self._index = IndexReader(requests=requests, clock=clock)
         self._claim_all = claim_all
         self._seen_requests = seen_requests
@@ -175,7 +173,7 @@ class Poller:
         return (
             action is not None
             and self._limits.knows(action)
-            and self._fleet().is_home(self._worker_id, candidate.request_id, action)
+            and self._fleet().is_home(candidate.request_id, action)
         )
 
     def _with_backlog(self, due: list[Candidate]) -> list[Candidate]:
@@ -213,7 +211,7 @@ class Poller:
                 continue
             if not self._may_take(candidate, fleet):
                 continue
-            rank = fleet.rank(self._worker_id, candidate.request_id, candidate.action)
+            rank = fleet.rank(candidate.request_id, candidate.action)
             suspect = is_suspect(self._seen_requests.rescues_of(candidate))
             delays = min(rank, 1 if suspect else _MAX_RANK)
             if self._seen_requests.seen_for(candidate) >= delays * self._settings.steal_delay:

@@ -277,14 +277,14 @@ async def test_an_unexpected_error_is_reported_and_heartbeats_continue(bench: Be
 async def test_a_heartbeat_that_ends_fences_the_worker(bench: Bench) -> None:
     """Without heartbeats its lease expires."""
 
-    async def break_after_a_beat() -> None:
+    async def break_after_a_heartbeat() -> None:
         await bench.listener.wait_for("HeartbeatTried")
         raise ValueError("broken")
 
     @asynccontextmanager
     async def breaking() -> AsyncIterator[Stores]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(break_after_a_beat)
+            tasks.start_soon(break_after_a_heartbeat)
             yield bench.world.stores
 
     async with bench.heartbeat_runner(open_stores=breaking):

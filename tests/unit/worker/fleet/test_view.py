@@ -52,7 +52,7 @@ def names(rows: tuple[WorkerRow, ...]) -> list[str]:
 
 def watch_for(observer: Observer, seconds: float, *rows: WorkerRow) -> FleetView:
     """Read at each heartbeat. `me` has heartbeats and sweeps, and the given rows do not change."""
-    view = FleetView()
+    view = FleetView(worker_id="me")
     until = observer.now + seconds
     count = 1
     while observer.now < until:
@@ -142,7 +142,7 @@ def test_a_row_whose_start_cannot_be_read_does_not_lead(
     view = Observer().read(odd, row("me", age=-1e9))
     assert view.leads
     assert set(names(view.live)) == {"me", name}
-    shares = Counter(view.rank("me", f"r{number}", "echo") for number in range(100))
+    shares = Counter(view.rank(f"r{number}", "echo") for number in range(100))
     assert min(shares[0], shares[1]) > 10
 
 
@@ -202,6 +202,7 @@ def test_it_is_known_when_an_action_was_last_listed() -> None:
 def test_an_action_is_known_while_a_live_worker_lists_it() -> None:
     """Dead workers do not count."""
     view = FleetView(
+        worker_id="me",
         live=(row("me"), row("new", actions=frozenset({"report"}))),
         dead=(row("old", actions=frozenset({"legacy"})),),
     )
@@ -214,7 +215,7 @@ def homes(view: FleetView, requests: list[str]) -> dict[str, str]:
         request: next(
             worker_id
             for worker_id in names(view.live)
-            if view.rank(worker_id, request, "echo") == 0
+            if replace(view, worker_id=worker_id).rank(request, "echo") == 0
         )
         for request in requests
     }
@@ -223,8 +224,8 @@ def homes(view: FleetView, requests: list[str]) -> dict[str, str]:
 def test_homes_are_spread_and_move_only_with_their_worker() -> None:
     """Rendezvous hashing: each request has one home, and workers have about equally many."""
     requests = [f"r-{number}" for number in range(3000)]
-    five = FleetView(live=tuple(row(f"w{number}") for number in range(5)))
-    four = FleetView(live=five.live[:4])
+    five = FleetView(worker_id="me", live=tuple(row(f"w{number}") for number in range(5)))
+    four = FleetView(worker_id="me", live=five.live[:4])
     before, after = homes(five, requests), homes(four, requests)
     assert all(500 < count < 700 for count in Counter(before.values()).values())
     moved = {request for request in requests if before[request] != after[request]}
@@ -233,8 +234,8 @@ def test_homes_are_spread_and_move_only_with_their_worker() -> None:
 
 def test_every_worker_has_a_rank_of_its_own() -> None:
     """So workers that steal wait for different times."""
-    view = FleetView(live=tuple(row(f"w{number}") for number in range(5)))
-    ranks = [view.rank(worker_id, "r", "echo") for worker_id in names(view.live)]
+    view = FleetView(worker_id="me", live=tuple(row(f"w{number}") for number in range(5)))
+    ranks = [replace(view, worker_id=worker_id).rank("r", "echo") for worker_id in names(view.live)]
     assert sorted(ranks) == [0, 1, 2, 3, 4]
 
 
@@ -242,10 +243,10 @@ def test_every_worker_has_a_rank_of_its_own() -> None:
 def test_workers_that_cannot_run_a_request_have_no_rank(fields: dict[str, Any]) -> None:
     """A worker that drains, or does not list the action, does not raise the rank of others."""
     unable = tuple(row(f"w{number}", **fields) for number in range(20))
-    view = FleetView(live=(row("me"), *unable))
-    assert {view.rank("me", f"r{number}", "echo") for number in range(50)} == {0}
+    view = FleetView(worker_id="me", live=(row("me"), *unable))
+    assert {view.rank(f"r{number}", "echo") for number in range(50)} == {0}
 
 
 def test_a_worker_that_is_not_in_its_own_view_has_a_rank() -> None:
     """Before the first read it is the home of all requests."""
-    assert FleetView().rank("me", "r", "echo") == 0
+    assert FleetView(worker_id="me").rank("r", "echo") == 0

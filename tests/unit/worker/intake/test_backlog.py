@@ -18,13 +18,13 @@ def filled(*candidates: Candidate) -> Backlog:
 
 
 def heads(backlog: Backlog, at_most: int, served: dict[str | None, int] | None = None) -> list[str]:
-    turns = served or {}
-    candidates = backlog.heads(at_most, lambda tenant: turns.get(tenant, 0))
+    last_served = served or {}
+    candidates = backlog.heads(at_most, lambda tenant: last_served.get(tenant, 0))
     return [candidate.request_id for candidate in candidates]
 
 
 def test_each_lane_has_its_share() -> None:
-    """A tenant with many requests does not displace a small one, nor one action another."""
+    """A tenant with many requests does not displace a small first, nor one action another."""
     big = [candidate(f"big{number}", "big") for number in range(60)]
     backlog = filled(*big, candidate("s1", "small"), candidate("o1", "big", "other"))
     assert heads(backlog, 6) == ["big0", "big1", "s1", "o1"]
@@ -49,12 +49,12 @@ def test_lanes_are_bounded_in_size_and_number() -> None:
 
 def test_a_discarded_request_is_forgotten() -> None:
     """Also the last one of its lane. An unknown one is ignored."""
-    one, two = candidate("r1"), candidate("r2")
-    backlog = filled(one, two)
-    backlog.discard(one)
+    first, second = candidate("r1"), candidate("r2")
+    backlog = filled(first, second)
+    backlog.discard(first)
     assert heads(backlog, 9) == ["r2"]
-    backlog.discard(two)
-    backlog.discard(two)
+    backlog.discard(second)
+    backlog.discard(second)
     assert heads(backlog, 9) == []
 
 

@@ -27,7 +27,7 @@ def member(name: str, *actions: str, draining: bool = False) -> WorkerRow:
 
 
 def fleet(*others: WorkerRow) -> FleetView:
-    return FleetView(live=(member("me"), *others))
+    return FleetView(worker_id="me", live=(member("me"), *others))
 
 
 async def ranked(world: World, view: FleetView, rank: int) -> str:
@@ -35,7 +35,7 @@ async def ranked(world: World, view: FleetView, rank: int) -> str:
     name = next(
         name
         for name in (f"request-{number}" for number in range(1000))
-        if view.rank("me", name, "echo") == rank
+        if view.rank(name, "echo") == rank
     )
     await world.enqueue(request_id=name)
     return name
@@ -89,7 +89,7 @@ async def test_a_worker_that_came_and_went_gives_an_action_more_time(
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 10) == []
     bench.fleet = fleet(member("other", "theirs"))
     assert await polled_for(bench, 30) == []
-    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    bench.fleet = FleetView(worker_id="me", listed={"theirs": anyio.current_time()})
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
     await anyio.sleep(2)
     assert await bench.poll() == [request.request_id]
@@ -102,7 +102,7 @@ async def test_an_action_that_was_unknown_before_has_its_full_time_again(
     await world.enqueue("theirs")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1) == []
     await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
-    bench.fleet = FleetView(listed={"theirs": anyio.current_time()})
+    bench.fleet = FleetView(worker_id="me", listed={"theirs": anyio.current_time()})
     await world.enqueue("theirs")
     assert await polled_for(bench, UNKNOWN_ACTION_TIMEOUT - 1, every=0.5) == []
 
@@ -131,7 +131,7 @@ async def test_a_whole_worker_leaves_an_action_that_a_row_lists(world: World) ->
 
     alive = anyio.CancelScope()
 
-    async def beat() -> None:
+    async def keep_alive() -> None:
         with alive:
             while True:
                 await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
@@ -140,8 +140,8 @@ async def test_a_whole_worker_leaves_an_action_that_a_row_lists(world: World) ->
     poll = PollSettings(
         min_interval=0.5, max_interval=2.0, unknown_action_timeout=UNKNOWN_ACTION_TIMEOUT
     )
-    async with running(world.app([echo], poll=poll)), anyio.create_task_group() as beating:
-        beating.start_soon(beat)
+    async with running(world.app([echo], poll=poll)), anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_alive)
         await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
         assert (await world.get(request)).status is RequestStatus.PENDING
         alive.cancel()

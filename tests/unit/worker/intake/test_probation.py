@@ -111,10 +111,10 @@ async def test_a_suspect_runs_in_any_free_probation(world: World) -> None:
         other = WorkerRow(worker_id="other", started_at=START, actions=frozenset({"echo"}))
         me = WorkerRow(worker_id="me", started_at=START, actions=frozenset({"echo"}))
         third = WorkerRow(worker_id="third", started_at=START, actions=frozenset({"echo"}))
-        fleet = bench.fleet = FleetView(live=(other, me, third))
+        fleet = bench.fleet = FleetView(worker_id="me", live=(other, me, third))
         names = [f"r{number}" for number in range(100)]
-        mine = [name for name in names if fleet.rank("me", name, "echo") == 0]
-        last = next(name for name in names if fleet.rank("me", name, "echo") == 2)
+        mine = [name for name in names if fleet.rank(name, "echo") == 0]
+        last = next(name for name in names if fleet.rank(name, "echo") == 2)
         await enqueue(world, last, rescues=2)
         await enqueue(world, mine[0])
         assert await ids(bench) == [mine[0]]

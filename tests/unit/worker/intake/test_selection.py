@@ -87,8 +87,8 @@ def test_lower_ranks_are_stolen_first() -> None:
 def test_tenants_alternate() -> None:
     """A tenant with 1,000 requests delays another tenant's only request by one."""
     many = [waiting(f"big{age}", tenant="big", age=1000 + age) for age in range(1000)]
-    one = waiting("small", tenant="small")
-    assert chosen(own(*many, one), Capacity(total=3)) == ["big999", "small", "big998"]
+    small = waiting("small", tenant="small")
+    assert chosen(own(*many, small), Capacity(total=3)) == ["big999", "small", "big998"]
 
 
 def test_the_last_tenant_served_is_remembered_between_polls() -> None:

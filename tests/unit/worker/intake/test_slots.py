@@ -15,10 +15,10 @@ pytestmark = pytest.mark.anyio
 def test_slots_are_taken_and_released() -> None:
     """Used and free slots always add up to the total."""
     slots = Slots(2, events=Events())
-    one = slots.take("r1")
+    first = slots.take("r1")
     slots.take("r2")
     assert (slots.used, slots.free) == (2, 0)
-    slots.release(one)
+    slots.release(first)
     assert (slots.used, slots.free) == (1, 1)
 
 
@@ -33,7 +33,7 @@ def test_every_change_is_emitted() -> None:
 async def test_waiting_for_a_free_slot_ends_when_one_is_released() -> None:
     """Not before."""
     slots = Slots(1, events=Events())
-    one = slots.take("r1")
+    first = slots.take("r1")
     passed = anyio.Event()
 
     async def wait() -> None:
@@ -44,14 +44,14 @@ async def test_waiting_for_a_free_slot_ends_when_one_is_released() -> None:
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert not passed.is_set()
-        slots.release(one)
+        slots.release(first)
         await passed.wait()
 
 
 async def test_waiting_until_all_are_settled_ends_with_the_last_one() -> None:
     """One of two settled requests is not enough."""
     slots = Slots(3, events=Events())
-    one, two = slots.take("r1"), slots.take("r2")
+    first, second = slots.take("r1"), slots.take("r2")
     passed = anyio.Event()
 
     async def wait() -> None:
@@ -60,10 +60,10 @@ async def test_waiting_until_all_are_settled_ends_with_the_last_one() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
-        slots.release(one)
+        slots.release(first)
         await anyio.wait_all_tasks_blocked()
         assert not passed.is_set()
-        slots.settle(two)
+        slots.settle(second)
         await passed.wait()
 
 
@@ -91,8 +91,8 @@ def test_a_settled_request_may_keep_its_slot() -> None:
 def test_a_request_may_be_held_twice() -> None:
     """While the thread of an earlier attempt still runs. It is held until both are settled."""
     slots = Slots(2, events=Events())
-    one, two = slots.take("r1"), slots.take("r1")
-    slots.release(one)
+    first, second = slots.take("r1"), slots.take("r1")
+    slots.release(first)
     assert slots.holds("r1")
-    slots.release(two)
+    slots.release(second)
     assert not slots.holds("r1")

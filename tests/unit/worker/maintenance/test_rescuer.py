@@ -32,8 +32,8 @@ from unit.worker.harness import World, virtual_time
 pytestmark = pytest.mark.anyio
 
 LEASE = 16.0
-FOLLOWER = FleetView()
-LEADER = FleetView(leads=True)
+FOLLOWER = FleetView(worker_id="me")
+LEADER = FleetView(worker_id="me", leads=True)
 RETRYING, PROCESSING = RequestStatus.RETRYING, RequestStatus.PROCESSING
 
 
@@ -101,7 +101,7 @@ async def test_the_leader_rescues_the_requests_of_a_dead_worker(bench: Bench) ->
     """They run again after a short wait, with as many attempts as before, and say why."""
     dead = await bench.row("dead")
     claim = await bench.claimed_by("dead", retry_count=1)
-    counts = await bench.rescuer.step(FleetView(dead=(dead,), leads=True))
+    counts = await bench.rescuer.step(FleetView(worker_id="me", dead=(dead,), leads=True))
     assert counts == RescueCounts(running=1, rescued=1, removed=1)
     stored = await bench.world.get(claim)
     assert (stored.status, stored.retry_count, stored.worker_id) == (RETRYING, 1, None)
@@ -155,7 +155,7 @@ async def test_the_last_heartbeat_shows_whether_the_probation_was_over(
     dead = await world.stores.workers.beat("w1", in_flight=1, draining=False, sweeps=0)
     world.engine.fail("query")
     with pytest.raises(StoreUnavailable):
-        await bench.step(FleetView(dead=(dead,), leads=True))
+        await bench.step(FleetView(worker_id="me", dead=(dead,), leads=True))
     assert await bench.rows() == []
     assert await bench.step() == 1
     stored = await world.get(claim)
@@ -166,7 +166,7 @@ async def test_a_follower_rescues_only_its_own_requests(bench: Bench) -> None:
     """It writes neither requests nor rows of others."""
     dead = await bench.row("dead")
     claims = [await bench.claimed_by(worker_id) for worker_id in ("dead", "nobody", None)]
-    assert await bench.step(FleetView(dead=(dead,))) == 0
+    assert await bench.step(FleetView(worker_id="me", dead=(dead,))) == 0
     assert {await bench.status(claim) for claim in claims} == {PROCESSING}
     assert await bench.rows() == ["dead"]
 
@@ -175,7 +175,7 @@ async def test_requests_of_a_live_worker_are_left(bench: Bench) -> None:
     """Even while it drains."""
     live = await bench.row("live")
     claim = await bench.claimed_by("live")
-    assert await bench.step(FleetView(live=(live,), leads=True)) == 0
+    assert await bench.step(FleetView(worker_id="me", live=(live,), leads=True)) == 0
     assert await bench.status(claim) is PROCESSING
 
 
@@ -185,7 +185,7 @@ async def test_a_worker_with_a_new_heartbeat_is_left_alone(bench: Bench) -> None
     claim = await bench.claimed_by("slow")
     for name in ("slow", "idle"):
         await bench.world.stores.workers.beat(name, in_flight=0, draining=False, sweeps=0)
-    counts = await bench.rescuer.step(FleetView(dead=(slow, idle), leads=True))
+    counts = await bench.rescuer.step(FleetView(worker_id="me", dead=(slow, idle), leads=True))
     assert counts == RescueCounts(running=1)
     assert await bench.status(claim) is PROCESSING
     assert await bench.rows() == ["idle", "slow"]
@@ -356,7 +356,7 @@ async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(ben
     """A worker that comes back finds no row, and stops. If the sweep fails in between, its
     requests belong to no row, and a later sweep rescues them.
     """
-    view = FleetView(dead=(await bench.row("dead"),), leads=True)
+    view = FleetView(worker_id="me", dead=(await bench.row("dead"),), leads=True)
     claim = await bench.claimed_by("dead")
     bench.world.engine.fail("get")
     with pytest.raises(StoreUnavailable):

@@ -25,7 +25,7 @@ class Bench:
     clock: ManualClock
     stores: Stores
     events: list[Event] = field(default_factory=list)
-    view: FleetView = field(default_factory=lambda: FleetView(leads=True))
+    view: FleetView = field(default_factory=lambda: FleetView(worker_id="me", leads=True))
 
     def __post_init__(self) -> None:
         self.seen_requests = SeenRequests(clock=self.clock)
@@ -67,7 +67,9 @@ async def test_a_minute_is_counted_from_the_last_worker_that_listed_it(bench: Be
     """However long ago the leader first saw a request of it."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(3600)
-    bench.view = FleetView(leads=True, listed={"invoice": bench.clock.steady() - 30})
+    bench.view = FleetView(
+        worker_id="me", leads=True, listed={"invoice": bench.clock.steady() - 30}
+    )
     assert await bench.gauge.step() == {}
     bench.clock.advance(30)
     assert await bench.gauge.step() == {"invoice": 1}
@@ -78,7 +80,7 @@ async def test_an_action_that_is_listed_again_is_not_counted(bench: Bench) -> No
     await bench.enqueue("invoice", 1)
     bench.clock.advance(60)
     row = WorkerRow(worker_id="w2", started_at=START, actions=frozenset({"invoice"}))
-    bench.view = FleetView(leads=True, live=(row,))
+    bench.view = FleetView(worker_id="me", leads=True, live=(row,))
     assert await bench.gauge.step() == {}
     assert bench.seen_requests.unknown_actions() == []
 
@@ -102,6 +104,6 @@ async def test_only_the_leader_counts(bench: Bench) -> None:
     """Because each count costs read units."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(60)
-    bench.view = FleetView()
+    bench.view = FleetView(worker_id="me")
     assert await bench.gauge.step() is None
     assert bench.events == []
