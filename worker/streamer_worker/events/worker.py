@@ -188,8 +188,8 @@ class ChildEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped:
-    """The wall clock was changed by a minute or more. Emitted by `maintenance.reaper`, which
-    pauses for `reaper.stale_after` then.
+    """The wall clock was changed by a minute or more. Emitted by `maintenance.reaper`.
+    No connection is reaped until `reaper.stale_after` has passed.
 
     seconds: by how much it jumped, negative if backwards.
     """
