@@ -1,4 +1,4 @@
-"""What of deploy/ asks for metrics."""
+"""The queries in deploy/: those of the dashboard, and the rules of Prometheus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"\b(?:\w+:)?streamer_worker_\w+(?::\w+)?")
 
 
 def panels() -> list[dict[str, Any]]:
-    return [each for each in DASHBOARD["panels"] if each["type"] != "row"]
+    return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -30,8 +30,8 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 def variables() -> dict[str, str]:
-    found = DASHBOARD["templating"]["list"]
-    return {each["name"]: each.get("definition", "") for each in found}
+    entries = DASHBOARD["templating"]["list"]
+    return {entry["name"]: entry.get("definition", "") for entry in entries}
 
 
 def rules(name: str) -> list[dict[str, Any]]:
@@ -40,5 +40,5 @@ def rules(name: str) -> list[dict[str, Any]]:
 
 
 def names_in(query: str) -> set[str]:
-    """Return the names of metrics, and of recorded ones, in a query."""
+    """Return the names of metrics and of recorded queries in a query."""
     return set(_NAME.findall(query))

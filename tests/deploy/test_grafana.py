@@ -1,4 +1,4 @@
-"""The dashboard: it asks for what exists, and is no heap."""
+"""The dashboard: its queries, titles, legends and layout."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 from deploy.dashboard import DASHBOARD, names_in, panels, queries, variables
 from unit.worker.exposed import exposed_names
 
-# From other exporters, and from Prometheus itself.
+# Metrics of the process, which are not the worker's own.
 _OTHERS = {"process_resident_memory_bytes"}
 
 
-def test_every_query_asks_for_metrics_that_exist() -> None:
-    """The variables' queries, too."""
-    asked = [*(query for _, query in queries()), *variables().values()]
-    used = set().union(*(names_in(query) for query in asked))
+def test_every_query_uses_metrics_that_exist() -> None:
+    """This holds for the queries of panels and of variables."""
+    used_queries = [*(query for _, query in queries()), *variables().values()]
+    used = set().union(*(names_in(query) for query in used_queries))
     assert used <= exposed_names()
     for title, query in queries():
         assert names_in(query) or any(name in query for name in _OTHERS), title
 
 
-def test_every_metric_of_ours_is_shown_somewhere() -> None:
-    """But for those that would say the same twice."""
+def test_every_metric_of_the_worker_is_shown() -> None:
+    """Two metrics are not shown, because other panels show the same."""
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exposed_names()}
     shown = set().union(*(names_in(query) for _, query in queries()))
     shown = {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown}
@@ -30,7 +30,7 @@ def test_every_metric_of_ours_is_shown_somewhere() -> None:
 
 
 def test_queries_follow_the_variables() -> None:
-    """Which fleet, which worker, which action; there is no other variable to choose."""
+    """Every query filters by fleet, and where it has them by worker and action."""
     assert set(variables()) == {"datasource", "job", "instance", "action"}
     for title, query in queries():
         assert 'job=~"$job"' in query, title
@@ -44,8 +44,8 @@ def test_queries_follow_the_variables() -> None:
             assert 'action=~"$action"' in query, title
 
 
-def test_panels_say_what_they_show() -> None:
-    """A title of its own, what it means, a unit, a legend."""
+def test_panels_are_described() -> None:
+    """Each panel has a description, and where it fits a unit and a legend."""
     titles = [panel["title"] for panel in panels()]
     for panel in panels():
         assert panel["description"].endswith("."), panel["title"]
@@ -57,8 +57,8 @@ def test_panels_say_what_they_show() -> None:
     assert 20 <= len(titles) <= 45
 
 
-def test_panels_neither_overlap_nor_leave_the_page() -> None:
-    """On Grafana's grid of 24 columns."""
+def test_panels_do_not_overlap_or_leave_the_grid() -> None:
+    """The grid of Grafana has 24 columns."""
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

@@ -1,4 +1,4 @@
-"""Rules and alerts: promtool's judgement, and that they speak of metrics that exist."""
+"""Rules and alerts: promtool accepts them, and the metrics that they use exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TESTS = yaml.safe_load((PROMETHEUS / "tests" / "alerts.yml").read_text())["tests
 
 
 def promtool(*arguments: str) -> str:
-    ended = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         [tool("promtool", "prometheus"), *arguments],
         cwd=PROMETHEUS,
         capture_output=True,
@@ -26,38 +26,38 @@ def promtool(*arguments: str) -> str:
         check=False,
         timeout=60,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
-def test_prometheus_takes_the_configuration_and_the_rules() -> None:
-    """Both files of rules, through the configuration that names them."""
-    said = promtool("check", "config", "prometheus.yml")
-    assert f"SUCCESS: {len(ALERTS)} rules found" in said
-    assert f"SUCCESS: {len(RECORDED)} rules found" in said
+def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
+    """promtool reads both files of rules through the configuration."""
+    output = promtool("check", "config", "prometheus.yml")
+    assert f"SUCCESS: {len(ALERTS)} rules found" in output
+    assert f"SUCCESS: {len(RECORDED)} rules found" in output
 
 
-def test_the_rules_do_what_their_tests_say() -> None:
-    """Each alert fires, with these words, and is silent where it should be."""
+def test_the_tests_of_the_rules_pass() -> None:
+    """Each alert fires with the expected text, and is silent where it should be."""
     assert "SUCCESS" in promtool("test", "rules", "tests/alerts.yml")
 
 
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
-    """And the tests name no alert that is not there."""
+    """The tests name no alert that does not exist."""
     fires: set[str] = set()
     silent: set[str] = set()
     for test in TESTS:
-        for judged in test["alert_rule_test"]:
-            (fires if judged["exp_alerts"] else silent).add(judged["alertname"])
+        for case in test["alert_rule_test"]:
+            (fires if case["exp_alerts"] else silent).add(case["alertname"])
     names = {rule["alert"] for rule in ALERTS}
     assert fires == names
     assert silent == names
 
 
-def test_every_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
-    """The section of the page on operations that the runbook points to exists."""
+def test_every_alert_has_a_severity_and_a_runbook() -> None:
+    """The runbook is a section of docs/operations.md that exists."""
     page = (ROOT / "docs" / "operations.md").read_text()
-    sections = {each.lower() for each in re.findall(r"^### (\w+)$", page, re.MULTILINE)}
+    sections = {name.lower() for name in re.findall(r"^### (\w+)$", page, re.MULTILINE)}
     for rule in ALERTS:
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert set(rule["annotations"]) == {"summary", "description", "runbook"}
@@ -68,7 +68,7 @@ def test_every_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
 
 
 def test_the_rules_use_metrics_that_exist() -> None:
-    """The worker's own, or recorded ones."""
+    """They are metrics of the worker, or recorded ones."""
     recorded = {rule["record"] for rule in RECORDED}
     for rule in RECORDED:
         assert names_in(rule["expr"]) <= exposed_names()

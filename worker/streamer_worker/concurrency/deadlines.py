@@ -9,9 +9,9 @@ import anyio
 
 
 class ShieldedDeadline:
-    """Makes scopes that are shielded from cancellation and end after a number of seconds.
+    """Makes scopes that are shielded from cancellation and have a deadline.
 
-    `tighten` moves their deadlines forward when the worker has to stop. Used on one event loop.
+    `tighten` makes the deadlines earlier when the worker has to stop. Used on one event loop.
 
     seconds: limit of each scope.
     """
@@ -35,7 +35,7 @@ class ShieldedDeadline:
                 self._open.discard(scope)
 
     def tighten(self, seconds: float) -> None:
-        """Limit open and later scopes to a deadline in this many seconds. It never extends one."""
+        """End open and later scopes in `seconds` at the latest. No open scope is extended."""
         self._latest = anyio.current_time() + seconds
         for scope in self._open:
             scope.deadline = min(scope.deadline, self._latest)

@@ -27,7 +27,7 @@ class Exit:
 
     def __init__(self, *, hooks_within: float) -> None:
         self._hooks_within = hooks_within
-        # Held for ever by the thread that runs the exit hooks.
+        # Acquired by the thread that runs the exit hooks, and never released.
         self._leaving = threading.Lock()
 
     def at_once(self, code: int) -> NoReturn:

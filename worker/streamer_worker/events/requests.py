@@ -149,7 +149,7 @@ class UnhandledMeasured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished:
-    """An attempt has ended. Emitted by `execution.dispatcher`, after the outcome was written.
+    """An attempt has ended. Emitted by `execution.dispatcher`, after all other events about it.
 
     outcome: `completed`, `failed`, `retried`, `snoozed`, `timeout` (retried or not), `released`,
         `rescued`, `cancelled`, `claim_lost`, or `unsettled`: it could not be written.

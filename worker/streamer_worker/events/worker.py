@@ -56,7 +56,7 @@ class WorkerFenced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatTried:
-    """A heartbeat has ended. Emitted by `fleet.heartbeat`, on its thread.
+    """A heartbeat has ended. Emitted by `fleet.heartbeat`, on the heartbeat thread.
 
     outcome: `ok`; `failed`, with `error`; or `gone`: the row had been removed.
     seconds: duration of the write.
@@ -70,9 +70,9 @@ class HeartbeatTried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetObserved:
-    """The worker has read the rows of all workers. Emitted by `fleet.heartbeat`, on its thread.
+    """The worker has read the rows of all workers. Emitted by `fleet.heartbeat`, on the heartbeat thread.
 
-    live: number of live workers, with this one.
+    live: number of live workers, including this one.
     dead: number of workers whose lease has expired.
     leads: this worker is the leader.
     """
@@ -95,7 +95,7 @@ class LoopLagMeasured:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopBlocked:
     """The event loop has run no timer for a second. Emitted once for each blockage by
-    `fleet.loop_watchdog`, on the heartbeat's thread.
+    `fleet.loop_watchdog`, on the heartbeat thread.
 
     seconds: how long the loop has been blocked so far.
     stack: the stack of the loop's thread, which shows the code that blocks it.
@@ -188,8 +188,8 @@ class ChildEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped:
-    """The wall clock was changed by a minute or more. Emitted by `maintenance.reaper`, which
-    pauses for `reaper.stale_after` then.
+    """The wall clock was changed by a minute or more. Emitted by `maintenance.reaper`.
+    No connection is reaped until `reaper.stale_after` has passed.
 
     seconds: by how much it jumped, negative if backwards.
     """

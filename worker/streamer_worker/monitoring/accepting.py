@@ -37,7 +37,7 @@ class Acceptor:
     4. If accept() fails, for example without free descriptors, it is tried again after a second.
        StepFailed is emitted at most once a minute.
 
-    It is used on the event loop of the HTTP thread alone.
+    Used only on the event loop of the HTTP thread.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from streamer_worker.settings import Settings
 
 # Seconds without a successful poll after which a worker is not ready.
 _POLLS_WITHIN: Final = 30.0
-# Seconds of advance for the loop watchdog: it logs the stack that blocks the loop.
+# Seconds that the loop watchdog has to end the process first: it logs the blocking stack.
 _AFTER_STUCK: Final = 10.0
 # Seconds that one poll may take: the pause after a failed poll, its calls and its claims.
 _POLL_TAKES: Final = 600.0
@@ -32,9 +32,9 @@ _POLL_TAKES: Final = 600.0
 class Health:
     """A listener that answers /healthz and /readyz.
 
-    Events are written to its fields by two threads, as noted at each. The HTTP thread and the
-    systemd thread read all of them, without a lock: each is assigned whole, and an answer that is
-    one event old does no harm. All times are those of the steady clock.
+    The threads that emit events write its fields, as noted at each field. The HTTP thread and the
+    systemd thread read all fields without a lock. Each field is assigned whole, and an answer may
+    be one event old. All times are those of the steady clock.
     """
 
     def __init__(self, *, settings: Settings, clock: Clock) -> None:

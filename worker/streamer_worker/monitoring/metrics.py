@@ -64,9 +64,9 @@ class Metrics:
         _check_directory(os.environ.get(_DIRECTORY))
         self.registry = CollectorRegistry()
         self._clock = clock
-        self._began = False
+        self._has_started = False
         self._actions = frozenset(handlers)
-        self._page = Families(self.registry, handlers, reaps=reaps)
+        self._families = Families(self.registry, handlers, reaps=reaps)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -75,55 +75,55 @@ class Metrics:
             case RequestFinished():
                 self._count_finished(event)
             case SlotsChanged(used=used, total=total):
-                self._page.slots.labels("used").set(used)
-                self._page.slots.labels("free").set(total - used)
+                self._families.slots.labels("used").set(used)
+                self._families.slots.labels("free").set(total - used)
             case Polled(outcome=outcome, seconds=seconds):
-                self._page.polls.labels(outcome).inc()
+                self._families.polls.labels(outcome).inc()
                 if outcome != "skipped":
-                    self._page.poll_duration.observe(seconds)
-                    self._page.last_poll.set(self._now())
+                    self._families.poll_duration.observe(seconds)
+                    self._families.last_poll.set(self._now())
             case ClaimTried(outcome=outcome, action=action, waited=waited):
-                self._page.claims.labels(outcome).inc()
+                self._families.claims.labels(outcome).inc()
                 if waited is not None:
-                    self._page.wait.labels(self._label(action)).observe(waited)
+                    self._families.wait.labels(self._action_label(action)).observe(waited)
             case StepFailed(loop=loop):
-                self._page.failures.labels(loop).inc()
+                self._families.failures.labels(loop).inc()
                 if loop == "poll":
-                    self._page.polls.labels("error").inc()
+                    self._families.polls.labels("error").inc()
             case _:
                 self._count_writes(event)
                 self._show_fleet(event)
                 self._show_process(event)
 
     def _count_finished(self, event: RequestFinished) -> None:
-        action = self._label(event.action)
-        self._page.finished.labels(action, event.outcome).inc()
-        self._page.duration.labels(action, event.outcome).observe(event.seconds)
+        action = self._action_label(event.action)
+        self._families.finished.labels(action, event.outcome).inc()
+        self._families.duration.labels(action, event.outcome).observe(event.seconds)
         if event.will_retry:
-            self._page.retries.labels(action, event.code or _SNOOZED).inc()
+            self._families.retries.labels(action, event.code or _SNOOZED).inc()
         elif event.outcome in _ENDS:
-            self._page.attempts.labels(action).observe(event.attempt)
+            self._families.attempts.labels(action).observe(event.attempt)
 
     def _count_writes(self, event: Event) -> None:
         match event:
             case ProgressWritten(reports=reports):
-                self._page.progress.labels("written").inc()
-                self._page.progress.labels("coalesced").inc(max(0, reports - 1))
+                self._families.progress.labels("written").inc()
+                self._families.progress.labels("coalesced").inc(max(0, reports - 1))
             case WriteFenced(operation=operation, cancelled=cancelled, settles=settles):
                 if not cancelled:
-                    self._page.fenced.labels(operation).inc()
+                    self._families.fenced.labels(operation).inc()
                 if settles:
-                    self._page.superseded.labels(operation).inc()
+                    self._families.superseded.labels(operation).inc()
             case PushTried(type=kind, outcome=outcome, count=count):
-                self._page.pushes.labels(kind, outcome).inc(count)
+                self._families.pushes.labels(kind, outcome).inc(count)
             case ConnectionsReaped():
                 self._count_reaped(event)
             case ItemUndecodable(table=table):
                 names = (name for name in TABLE_NAMES if table.endswith(name))
-                self._page.undecodable.labels(next(names, OTHER)).inc()
+                self._families.undecodable.labels(next(names, OTHER)).inc()
             case QueueMeasured(status=status, count=count, oldest=oldest):
-                self._page.depth.labels(status).set(count)
-                self._page.oldest.labels(status).set(oldest or 0.0)
+                self._families.depth.labels(status).set(count)
+                self._families.oldest.labels(status).set(oldest or 0.0)
             case UnhandledMeasured(counts=counts):
                 self._show_unhandled(counts)
             case _:
@@ -131,87 +131,89 @@ class Metrics:
 
     def _show_unhandled(self, counts: Mapping[str, int]) -> None:
         """Show the actions with the most requests. Producers may send any names, so limit them."""
-        self._page.unhandled.clear()
+        self._families.unhandled.clear()
         shown: Counter[str] = Counter()
         for place, (action, count) in enumerate(Counter(counts).most_common()):
             named = place < _NAMED_ACTIONS
             shown[one_line(action, _ACTION_CHARS) if named else OTHER] += count
         for action, count in shown.items():
-            self._page.unhandled.labels(action).set(count)
+            self._families.unhandled.labels(action).set(count)
 
     def _show_fleet(self, event: Event) -> None:
         match event:
             case HeartbeatTried(outcome=outcome):
-                self._page.heartbeats.labels(outcome).inc()
+                self._families.heartbeats.labels(outcome).inc()
             case FleetObserved(live=live, dead=dead, leads=leads):
-                self._page.workers.labels("live").set(live)
-                self._page.workers.labels("dead").set(dead)
-                self._lead(leads=leads)
+                self._families.workers.labels("live").set(live)
+                self._families.workers.labels("dead").set(dead)
+                self._set_leads(leads=leads)
             case RequestRescued(action=action, status=status):
-                self._page.rescued.labels(self._label(action)).inc()
+                self._families.rescued.labels(self._action_label(action)).inc()
                 if status == RequestStatus.RETRYING:
-                    self._page.retries.labels(self._label(action), WORKER_LOST).inc()
+                    self._families.retries.labels(self._action_label(action), WORKER_LOST).inc()
             case WorkerStarted():
-                self._begin()
+                self._set_start_times()
             case WorkerDraining():
-                self._page.draining.set(1)
-                self._lead(leads=False)
+                self._families.draining.set(1)
+                self._set_leads(leads=False)
             case WorkerFenced():
-                self._page.fences.inc()
-                self._lead(leads=False)
+                self._families.fences.inc()
+                self._set_leads(leads=False)
             case _:
                 pass
 
     def _show_process(self, event: Event) -> None:
         match event:
             case LoopLagMeasured(lag=lag):
-                self._page.lag.observe(lag)
+                self._families.lag.observe(lag)
             case LoopBlocked():
-                self._page.blocked.inc()
+                self._families.blocked.inc()
             case HandlerStuck(thread=thread):
-                self._page.stuck.labels("thread" if thread else "task").inc()
+                self._families.stuck.labels("thread" if thread else "task").inc()
             case StuckHandlerEnded(thread=thread):
-                self._page.stuck.labels("thread" if thread else "task").dec()
+                self._families.stuck.labels("thread" if thread else "task").dec()
             case _:
                 pass
 
     def _count_call(self, event: CallEnded | TryFailed) -> None:
         match event:
             case CallEnded(operation=operation, seconds=seconds, capacity=capacity):
-                self._page.calls.labels(operation).observe(seconds)
+                self._families.calls.labels(operation).observe(seconds)
                 for used in capacity:
-                    self._page.consumed.labels(used.table, used.index, operation).inc(used.units)
+                    self._families.consumed.labels(used.table, used.index, operation).inc(
+                        used.units
+                    )
             case TryFailed(operation=operation, code=code, throttled=throttled):
-                self._page.call_errors.labels(operation, code).inc()
+                self._families.call_errors.labels(operation, code).inc()
                 if throttled:
-                    self._page.throttles.labels(operation).inc()
+                    self._families.throttles.labels(operation).inc()
 
     def _count_reaped(self, event: ConnectionsReaped) -> None:
-        spared = event.found if event.dry_run else 0
-        self._page.reaped.labels("deleted").inc(event.deleted)
-        self._page.reaped.labels("kept").inc(event.kept)
-        self._page.reaped.labels("undecodable").inc(event.undecodable)
-        self._page.reaped.labels("dry_run").inc(spared)
-        if self._page.last_reaped is not None:
-            self._page.last_reaped.set(self._now())
+        would_delete = event.found if event.dry_run else 0
+        self._families.reaped.labels("deleted").inc(event.deleted)
+        self._families.reaped.labels("kept").inc(event.kept)
+        self._families.reaped.labels("undecodable").inc(event.undecodable)
+        self._families.reaped.labels("dry_run").inc(would_delete)
+        if self._families.last_reaped is not None:
+            self._families.last_reaped.set(self._now())
 
-    def _begin(self) -> None:
+    def _set_start_times(self) -> None:
         """Set the times of the last successes to the start of this worker."""
-        if not self._began:
-            self._began = True
-            self._page.last_poll.set(self._now())
-            if self._page.last_reaped is not None:
-                self._page.last_reaped.set(self._now())
+        if not self._has_started:
+            self._has_started = True
+            self._families.last_poll.set(self._now())
+            if self._families.last_reaped is not None:
+                self._families.last_reaped.set(self._now())
 
-    def _lead(self, *, leads: bool) -> None:
+    def _set_leads(self, *, leads: bool) -> None:
         """Show whether this worker leads. If it does not, remove its last counts of the queue."""
-        self._page.leader.set(leads)
+        self._families.leader.set(leads)
         if not leads:
-            self._page.depth.clear()
-            self._page.oldest.clear()
-            self._page.unhandled.clear()
+            self._families.depth.clear()
+            self._families.oldest.clear()
+            self._families.unhandled.clear()
 
-    def _label(self, action: str | None) -> str:
+    def _action_label(self, action: str | None) -> str:
         return action if action is not None and action in self._actions else OTHER
 
     def _now(self) -> float:

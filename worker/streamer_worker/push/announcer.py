@@ -15,9 +15,9 @@ _CANCELLED_TEXT: Final = "the request was cancelled"
 
 
 class Announcer:
-    """Announces progress and ends of requests to their connections. It never raises.
+    """Pushes messages about requests to their connections. No method raises.
 
-    Callers announce an end only after it was written to the table.
+    Callers announce an outcome only after it was written to the table.
     """
 
     def __init__(self, *, push: Push, clock: Clock) -> None:

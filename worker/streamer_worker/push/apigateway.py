@@ -153,7 +153,7 @@ def _failure(error: ClientError) -> PushError:
 
 
 def _is_accepted(answer: dict[str, Any]) -> bool:
-    """Whether the answer comes from API Gateway: it has a request id.
+    """Return whether the answer comes from API Gateway, which sends a request id.
 
     Emulators send no request id, but their answer has no body. A page of a proxy has one.
     """

@@ -118,16 +118,16 @@ def push_on_thread(
 class Mailbox:
     """Passes messages from the worker's threads to the push thread.
 
-    `put` and `close` may be called from any thread, the coroutines on the push thread alone. When
-    the mailbox is full, the oldest progress is dropped, and without progress the oldest message.
+    `put` and `close` may be called from any thread, the other methods on the push thread only. A
+    full mailbox drops the oldest progress. Without progress it drops the oldest final message.
     """
 
     def __init__(self, events: Events) -> None:
-        # Written by the worker's loop once, under the lock. Read by the push thread without it.
+        # Written once, by the worker's loop. Read by the push thread.
         self.closed = False
         self._events = events
         self._lock = threading.Lock()
-        # These two are written and read by both sides, under the lock alone.
+        # These two are written and read by both threads, only under the lock.
         self._queue: MessageQueue[Message] = MessageQueue()
         # The push thread's loop, and the event that it waits for. None while it is not waiting.
         self._waiter: tuple[asyncio.AbstractEventLoop, anyio.Event] | None = None

@@ -1,4 +1,4 @@
-"""The connections that want a message, and removing those that are closed."""
+"""Finds the connections that want a message, and deletes connections that are closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LONGEST_PAUSE: Final = 5.0
 class Recipients:
     """Reads the connections that are subscribed to a request. Deletes those that are closed.
 
-    Not thread-safe: used on the notifier's event loop alone.
+    Not thread-safe: used only on the event loop of the notifier.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Recipients:
         return await self._read(message, tasks)
 
     def is_fresh(self, since: datetime | None) -> bool:
-        """Whether a connection is so new that API Gateway may not know it yet."""
+        """Return whether a connection is so new that API Gateway may not know it yet."""
         return since is not None and (self._clock.now() - since).total_seconds() < _FRESH
 
     async def remove_connection(self, connection_id: str) -> None:

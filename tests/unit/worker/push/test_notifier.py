@@ -258,6 +258,16 @@ async def test_a_final_message_overtakes_waiting_progress(world: World) -> None:
     assert sum(len(bench.gateway.types(name)) for name in ids) <= 53
 
 
+async def test_progress_does_not_replace_a_waiting_final_message(world: World) -> None:
+    """Progress that is offered after the end is dropped while the end waits."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        bench.complete(own="c1")
+        bench.progress("late", own="c1")
+        await bench.settle()
+    assert bench.gateway.types("c1") == ["complete"]
+
+
 async def test_progress_keeps_to_its_rate(world: World) -> None:
     """`progress_rate` limits the posts per second of all connections together."""
     async with opened(world, progress_rate=50) as bench:
