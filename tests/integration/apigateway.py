@@ -1,4 +1,4 @@
-"""A server that answers as API Gateway's management API does, on TLS, in a process of its own.
+"""A server that answers as API Gateway's management API does, with TLS, as its own process.
 
     python apigateway.py CERTIFICATE LOG
 

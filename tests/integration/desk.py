@@ -1,4 +1,4 @@
-"""Tables on moto, and an operator's commands on them."""
+"""Tables on moto, and operators' commands on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HANDLER = """
 
 
 class Desk:
-    """Tables of its own on moto, and commands on them."""
+    """Tables of its own on moto, and commands that run on them."""
 
     def __init__(self, url: str) -> None:
         self.settings = {
@@ -55,7 +55,7 @@ class Desk:
         return [each["request_id"] for each in self.json("list", *arguments)]
 
     def do(self, work: Callable[[Stores], Awaitable[Any]]) -> Any:
-        """Do something with the stores."""
+        """Run `work` on the stores, and return its result."""
 
         async def main() -> Any:
             async with open_stores(

@@ -1,4 +1,4 @@
-"""An engine that sends one write twice, as a client does whose first answer was lost."""
+"""An engine that sends one write twice, like a client whose first answer was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls to the table cost, as the client's observer is told."""
+"""The costs of calls to the table, as the observer of the client receives them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def opened(proxy: Proxy, *, attempts: int = 1) -> AsyncIterator[tuple[Stor
 
 
 def units(told: Told, operation: str) -> dict[str, float]:
-    """Return what calls of the operation have consumed: by index, the table's own as ''."""
+    """Return the units that calls of the operation have consumed, by index. The table is ''."""
     found: dict[str, float] = {}
     for each in told:
         if isinstance(each, CallEnded) and each.operation == operation:
@@ -49,10 +49,8 @@ def units(told: Told, operation: str) -> dict[str, float]:
     return found
 
 
-async def test_units_are_told_by_table_and_index(proxy: Proxy) -> None:
-    """As the design counts them: a put of a small request is one unit for the table, and one
-    for each index that it enters.
-    """
+async def test_units_are_counted_by_table_and_index(proxy: Proxy) -> None:
+    """A put of a small request is one unit for the table, and one for each index that it enters."""
     async with opened(proxy) as (stores, told):
         await stores.requests.enqueue(AsyncRequest(action="echo", connection_id="c"))
         assert units(told, "PutItem") == {"": 1, "ConnectionIndex": 1, "StatusIndex": 1}
@@ -69,8 +67,8 @@ async def test_units_are_told_by_table_and_index(proxy: Proxy) -> None:
         assert all(0 < each < 10 for each in seconds)
 
 
-async def test_a_condition_that_is_not_met_is_no_failure(proxy: Proxy) -> None:
-    """Lost claims are every day's work; their calls are timed all the same."""
+async def test_a_failed_condition_is_not_a_failed_call(proxy: Proxy) -> None:
+    """Its duration is reported, and no failure."""
     async with opened(proxy) as (stores, told):
         await stores.requests.enqueue(AsyncRequest(action="echo"))
         page = await stores.requests.entries(RequestStatus.PENDING, limit=1)
@@ -89,10 +87,10 @@ async def test_a_condition_that_is_not_met_is_no_failure(proxy: Proxy) -> None:
         (500, "InternalServerError", False),
     ],
 )
-async def test_every_try_that_fails_is_told(
+async def test_every_failed_try_is_reported(
     proxy: Proxy, status: int, code: str, *, throttled: bool
 ) -> None:
-    """Three tries of one call are three failures; the call ends once."""
+    """Three tries of one call are three failures. The call ends once."""
     async with opened(proxy, attempts=3) as (stores, told):
         proxy.fault = answering(status, code)
         with pytest.raises(StoreUnavailable):
@@ -102,8 +100,8 @@ async def test_every_try_that_fails_is_told(
         assert [type(each) for each in told[3:]] == [CallEnded]
 
 
-async def test_a_network_that_fails_is_told_by_its_exception(proxy: Proxy) -> None:
-    """The call ends without an answer, and is told."""
+async def test_a_network_failure_is_reported_by_its_exception(proxy: Proxy) -> None:
+    """The call ends without an answer, and is reported."""
     async with opened(proxy, attempts=2) as (stores, told):
         proxy.fault = resetting
         with pytest.raises(StoreUnavailable):

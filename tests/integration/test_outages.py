@@ -1,4 +1,4 @@
-"""A network between the workers and DynamoDB Local that fails in every way."""
+"""Network faults between the workers and DynamoDB Local."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(
     proxy: Proxy,
     request: pytest.FixtureRequest,
 ) -> Callable[..., Process]:
-    """Give a function that starts a worker behind the proxy."""
+    """Yield a function that starts a worker behind the proxy."""
 
     def begin(**settings: str) -> Process:
         # What is lost on the way shall be what the worker itself needs.
@@ -67,7 +67,7 @@ def start(
 
 
 class Effects:
-    """What the handlers of a test did, one line for each start."""
+    """The effects of a test's handlers: one line for each start."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "effects"
@@ -105,8 +105,11 @@ def _told(workers: list[Process], *names: str) -> list[str]:
     return [line for line in found if any(f'"event": "{name}"' in line for name in names)]
 
 
-def _judge_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequest]) -> None:
-    """All completed, each handler ran once, no attempt was used, nobody was taken for dead."""
+def _check_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequest]) -> None:
+    """Check that each request completed in one run.
+
+    No attempt was used, and no worker was declared dead.
+    """
     assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
     assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
     assert _told(workers, *DEATHS) == []
@@ -120,7 +123,7 @@ async def _outlast(
     begin: Callable[[], None],
     end: Callable[[], None],
 ) -> list[AsyncRequest]:
-    """Let an outage of two leases fall on running handlers, and return what became of them."""
+    """Let running handlers live through an outage of two leases; return the requests."""
     for worker in workers:
         worker.event("worker_started")
     running = await stores.requests.enqueue_many([effects.request(LEASE) for _ in range(6)])
@@ -148,9 +151,9 @@ async def test_an_outage_longer_than_the_lease_costs_nothing(
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """The workers are unready and alive; handlers go on, their results are kept; nobody is dead.
+    """The workers are unready and alive. Handlers continue, and their results are stored.
 
-    Where answers are lost, claims may have been won that nobody knows of: those go back.
+    Claims whose answers were lost are released.
     """
     stores, _ = real
     workers = [start(), start()]
@@ -162,7 +165,7 @@ async def test_an_outage_longer_than_the_lease_costs_nothing(
         proxy.fault = passing
 
     ended = await _outlast(stores, workers, effects, begin=begin, end=end)
-    _judge_costs(workers, effects, ended)
+    _check_costs(workers, effects, ended)
 
 
 async def test_a_refused_connection_costs_nothing(
@@ -171,20 +174,20 @@ async def test_a_refused_connection_costs_nothing(
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """As when DynamoDB's endpoint is not there at all."""
+    """The endpoint of DynamoDB refuses connections for two leases."""
     stores, _ = real
     workers = [start(), start()]
     ended = await _outlast(stores, workers, effects, begin=proxy.refuse, end=proxy.listen)
-    _judge_costs(workers, effects, ended)
+    _check_costs(workers, effects, ended)
 
 
-async def test_single_lost_answers_are_not_noticed(
+async def test_single_lost_answers_cost_nothing(
     real: tuple[Stores, dict[str, str]],
     proxy: Proxy,
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """Every fourth answer: each handler runs once all the same, and no attempt is used."""
+    """Every fourth answer is lost. Each handler runs once, and no attempt is used."""
     stores, _ = real
     proxy.fault = losing_every(4)
     # A heartbeat has time for a second try, also on a machine with other work.
@@ -192,21 +195,21 @@ async def test_single_lost_answers_are_not_noticed(
     workers = [start(**calm), start(**calm)]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
     ended = await ended_of(stores, *(each.request_id for each in stored))
-    _judge_costs(workers, effects, ended)
+    _check_costs(workers, effects, ended)
 
 
-async def test_a_slow_table_is_no_outage(
+async def test_a_slow_table_is_not_an_outage(
     real: tuple[Stores, dict[str, str]],
     proxy: Proxy,
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """Each call takes 200 ms: the workers are ready, and all is done once."""
+    """Each call takes 200 ms. The workers are ready, and each handler runs once."""
     stores, _ = real
     proxy.fault = delaying(0.2)
     workers = [start(), start()]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(60)])
     ended = await ended_of(stores, *(each.request_id for each in stored))
-    _judge_costs(workers, effects, ended)
+    _check_costs(workers, effects, ended)
     for worker in workers:
         await _until(lambda each=worker: _answers(each, "readyz"), "ready")  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A request that ends its workers, in real processes that are started again each time."""
+"""A request that ends its workers, in real processes that are restarted each time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WITHIN = 150.0
 
 
 class Supervisor(threading.Thread):
-    """Starts a worker again each time it has ended, until it is told to stop."""
+    """Restarts a worker each time it has ended, until `stop`."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         super().__init__()
@@ -79,10 +79,10 @@ def supervisors(real: tuple[Stores, dict[str, str]], tmp_path: Path) -> Iterator
 
 
 @pytest.mark.timeout(WITHIN + 60)
-async def test_a_poison_ends_and_its_neighbours_do_not(
+async def test_a_poison_fails_and_its_neighbours_complete(
     real: tuple[Stores, dict[str, str]], supervisors: list[Supervisor]
 ) -> None:
-    """60 innocent requests are COMPLETED without an attempt used, the poison is FAILED."""
+    """60 other requests are COMPLETED without a used attempt. The poison is FAILED."""
     stores, _ = real
     actions = ["innocent"] * 30 + ["poison"] + ["innocent"] * 30
     stored = await stores.requests.enqueue_many(AsyncRequest(action=each) for each in actions)

@@ -71,7 +71,7 @@ RIGHT = "StreamerActionUnhandled"
 
 
 class Server:
-    """Prometheus's HTTP API."""
+    """The HTTP API of Prometheus."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/api/v1"
@@ -87,7 +87,7 @@ class Server:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Server]:
-    """Run it with our own configuration, but every second, and on this target."""
+    """Run Prometheus with our configuration, one scrape per second, on this target."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(PROMETHEUS / each) for each in config["rule_files"]]
@@ -113,8 +113,8 @@ async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
         await anyio.sleep(0.2)
 
 
-def _asked(query: str) -> str:
-    """Return a dashboard's query as Grafana would send it."""
+def _expand(query: str) -> str:
+    """Return a dashboard's query with Grafana's variables replaced."""
     for name in ("job", "instance", "action"):
         query = query.replace(f"${name}", ".*")
     return query.replace("$__rate_interval", "5s")
@@ -135,8 +135,9 @@ async def _load(stores: Stores) -> None:
 async def test_it_scrapes_a_worker_under_load(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
-    """Its page is to promtool's taste, the rules evaluate, no wrong alert fires, and every query of
-    the dashboard finds what there is.
+    """promtool accepts the page, the rules evaluate, and no alert fires wrongly.
+
+    Every query of the dashboard finds its data.
     """
     promtool = tool("promtool", "prometheus")
     stores, settings = real
@@ -172,11 +173,11 @@ async def test_it_scrapes_a_worker_under_load(
     assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
     named = [line for line in text.splitlines() if "nobody-has-this" in line]
     assert all("unhandled_requests" in line for line in named)
-    _judge_calls(text)
+    _check_calls(text)
 
 
-def _judge_calls(text: str) -> None:
-    """What was called is in the list that `check` tries, and that the policy allows."""
+def _check_calls(text: str) -> None:
+    """Check that `check` tries each call that the worker made, and that the policy allows it."""
     pattern = r'units_total{index="(\w*)",operation="(\w+)",table="\w*?_([a-z]+)"}'
     found = {
         (table, f"{operation} {index}" if operation == "Query" else operation)
@@ -192,7 +193,7 @@ def _empty(server: Server) -> dict[str, str]:
     return {
         title: query
         for title, query in queries()
-        if not server.query(_asked(query)) and not any(name in query for name in QUIET)
+        if not server.query(_expand(query)) and not any(name in query for name in QUIET)
     }
 
 

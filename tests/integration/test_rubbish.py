@@ -1,4 +1,4 @@
-"""Answers that are not DynamoDB's: none of them counts as success, or as a word of DynamoDB's."""
+"""Answers that are not DynamoDB's count neither as success nor as DynamoDB's errors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ CALLS: Final[dict[str, Callable[[Stores], Awaitable[Any]]]] = {
 
 
 async def _unavailable(call: Callable[[], Awaitable[Any]]) -> str:
-    """Return "" if the call raises StoreUnavailable, otherwise what it did."""
+    """Return "" if the call raises StoreUnavailable, and otherwise its result."""
     try:
         found = await call()
     except StoreUnavailable:
@@ -103,7 +103,7 @@ async def _unavailable(call: Callable[[], Awaitable[Any]]) -> str:
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
-async def test_no_call_takes_rubbish_for_an_answer(
+async def test_every_call_refuses_foreign_answers(
     kind: str, real: tuple[Stores, dict[str, str]], proxy: Proxy
 ) -> None:
     """Every call of every store raises StoreUnavailable."""
@@ -124,7 +124,7 @@ async def test_no_call_takes_rubbish_for_an_answer(
 async def test_an_answer_without_an_end_is_not_read_to_the_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would fill the memory for as long as the call's time limit is."""
+    """An endless answer must not fill the memory until the call's time limit."""
     monkeypatch.setattr(session, "_LARGEST_BODY", 4 * 1024 * 1024)
     async with open_stores(endpoint_url=proxy.url, attempts=1) as behind:
         proxy.fault = ENDLESS
@@ -134,7 +134,7 @@ async def test_an_answer_without_an_end_is_not_read_to_the_end(
 
 @pytest.mark.parametrize("stalls", [True, False])
 async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls: bool) -> None:
-    """As when there is none at all."""
+    """The client repeats the call, as without any answer."""
     async with open_stores(endpoint_url=proxy.url, attempts=2, read_timeout=0.2) as behind:
         proxy.fault = breaking_off(stalls=stalls)
         with pytest.raises(StoreUnavailable):
@@ -143,7 +143,7 @@ async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls:
 
 
 async def test_a_call_has_a_time_limit_over_all_its_tries(proxy: Proxy) -> None:
-    """It is told as a failure, and with the time that it took."""
+    """At the limit the call is reported as failed, with its duration."""
     told: list[CallEnded | TryFailed] = []
     async with open_stores(endpoint_url=proxy.url, call_timeout=0.5, observe=told.append) as behind:
         proxy.fault = stalling
@@ -155,10 +155,10 @@ async def test_a_call_has_a_time_limit_over_all_its_tries(proxy: Proxy) -> None:
     ]
 
 
-async def test_what_passes_after_a_few_tries_is_not_noticed(
+async def test_a_short_fault_is_hidden_by_retries(
     real: tuple[Stores, dict[str, str]], proxy: Proxy
 ) -> None:
-    """The client itself tries again, as after a lost connection."""
+    """The client itself repeats the call, as after a lost connection."""
     stores, settings = real
     left = iter(RUBBISH.values())
 
@@ -175,7 +175,7 @@ async def test_what_passes_after_a_few_tries_is_not_noticed(
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgram:
-    """Give a credential program, which the clients of this test use."""
+    """Yield a credential program, which the clients of this test use."""
     found = CredentialProgram(tmp_path)
     for name, value in found.settings.items():
         monkeypatch.setenv(name, value)
@@ -186,7 +186,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgra
 async def test_a_program_that_gives_no_credentials_is_an_outage(
     output: str, real_url: str, program: CredentialProgram
 ) -> None:
-    """For a call, and for opening: the next run of the program may give some."""
+    """Calls and opening raise StoreUnavailable: the next run may print credentials."""
     async with open_stores(endpoint_url=real_url) as stores:
         program.write(WRONG_OUTPUTS[output])
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
@@ -200,7 +200,7 @@ async def test_a_program_that_gives_no_credentials_is_an_outage(
 async def test_a_program_that_hangs_is_ended(
     real_url: str, program: CredentialProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each call, and opening, ends within its time limit; no program is left behind."""
+    """Each call, and opening, ends within its time limit. No program is left behind."""
     monkeypatch.setattr(credentials, "PROGRAM_SECONDS", 2.0)
     async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
         program.hang()
@@ -220,10 +220,10 @@ async def test_a_program_that_hangs_is_ended(
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) != ""
 
 
-async def test_a_program_that_is_slower_than_a_call_gives_credentials_to_a_later_one(
+async def test_a_slow_program_gives_credentials_to_a_later_call(
     real_url: str, program: CredentialProgram
 ) -> None:
-    """Its run is not ended with the call that began it."""
+    """Its run does not end with the call that started it."""
     async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
         program.hang()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
@@ -234,7 +234,7 @@ async def test_a_program_that_is_slower_than_a_call_gives_credentials_to_a_later
 
 
 async def test_no_program_outlives_its_stores(real_url: str, program: CredentialProgram) -> None:
-    """Closing ends what still runs."""
+    """Closing the stores ends a running program."""
     async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
         program.hang()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
@@ -244,11 +244,12 @@ async def test_no_program_outlives_its_stores(real_url: str, program: Credential
             await anyio.sleep(0.05)
 
 
-async def test_credentials_that_still_hold_are_used_while_their_program_hangs(
+async def test_valid_credentials_are_used_while_the_program_hangs(
     real: tuple[Stores, dict[str, str]], program: CredentialProgram
 ) -> None:
-    """Credentials are renewed 15 minutes before they end; until 10 before it, a failure to
-    renew them costs the call a part of its time limit, and nothing else.
+    """Credentials are renewed 15 minutes before they expire.
+
+    Until 10 minutes before, a failed renewal only costs the call a part of its time limit.
     """
     _, settings = real
     program.work(timedelta(minutes=12))
@@ -275,11 +276,13 @@ def _children(name: str) -> list[str]:
 
 
 @pytest.mark.local
-async def test_rubbish_of_every_kind_costs_a_worker_nothing(
+async def test_foreign_answers_cost_a_worker_nothing(
     real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy, program: CredentialProgram
 ) -> None:
-    """One kind after the other, for many leases, while handlers end: every request is completed
-    by its first attempt, and no completion is reported that the table does not have.
+    """Each kind lasts for several leases while handlers end.
+
+    Every request completes in its first attempt, and no completion is reported that the table does
+    not have.
     """
     stores, settings = real
     through = {"STREAMER_ENDPOINT_URL": proxy.url, "STREAMER_PUSH": "off", "PYTHONPATH": plugins}
@@ -316,7 +319,7 @@ async def _all_run(stores: Stores, ids: list[str]) -> None:
 
 
 async def _last(stores: Stores, worker: Process, ids: list[str]) -> None:
-    """Let the kind last; what is reported as completed meanwhile must be so in the table."""
+    """Let one kind last. Check that requests reported as completed are COMPLETED in the table."""
     began = time.monotonic()
     while time.monotonic() < began + EACH:
         told = {each["request_id"] for each in _events(worker, "request_finished")}
