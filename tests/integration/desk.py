@@ -83,6 +83,6 @@ class Desk:
 
 @pytest.fixture
 def desk(moto_url: str) -> Desk:
-    made = Desk(moto_url)
-    made.do(lambda stores: stores.create_tables())
-    return made
+    desk = Desk(moto_url)
+    desk.do(lambda stores: stores.create_tables())
+    return desk

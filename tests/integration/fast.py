@@ -49,7 +49,9 @@ async def ended(stores: Stores, *ids: str, within: float = PATIENCE) -> list[Asy
     """Wait until these requests are COMPLETED, FAILED or CANCELLED, and return them."""
     with anyio.fail_after(within):
         while True:
-            found = list((await stores.requests.get_many(ids)).values())
-            if len(found) == len(ids) and all(each.status in TERMINAL for each in found):
-                return found
+            requests = list((await stores.requests.get_many(ids)).values())
+            if len(requests) == len(ids) and all(
+                request.status in TERMINAL for request in requests
+            ):
+                return requests
             await anyio.sleep(0.05)

@@ -50,11 +50,11 @@ def _answering(
     request_id: bool = False,
     **headers: str,
 ) -> Fault:
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    fixed = {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def fault(_request: web.Request, _forward: Forward) -> web.StreamResponse:
         own = {"x-amzn-RequestId": str(uuid.uuid4())} if request_id else {}
-        return web.Response(status=status, body=body, headers=given | own | {"Content-Type": kind})
+        return web.Response(status=status, body=body, headers=fixed | own | {"Content-Type": kind})
 
     return fault
 

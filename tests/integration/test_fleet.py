@@ -46,9 +46,9 @@ async def _running(stores: Stores, request_id: str, *, saved: bool = False) -> A
     """Wait until the request runs and has saved a checkpoint."""
     with anyio.fail_after(PATIENCE):
         while True:
-            found = await stores.requests.get(request_id)
-            if found.status is RequestStatus.PROCESSING and (found.checkpoint or not saved):
-                return found
+            request = await stores.requests.get(request_id)
+            if request.status is RequestStatus.PROCESSING and (request.checkpoint or not saved):
+                return request
             await anyio.sleep(0.02)
 
 
@@ -161,8 +161,8 @@ async def test_a_running_request_is_cancelled(
     await _running(stores, request_id)
     ended = command("cancel", request_id, **settings)
     assert (ended.returncode, ended.stdout) == (0, f"cancelled {request_id}\n")
-    told = worker.event("request_finished", request_id=request_id)
-    assert told["outcome"] == "cancelled"
+    finished = worker.event("request_finished", request_id=request_id)
+    assert finished["outcome"] == "cancelled"
     assert (await stores.requests.get(request_id)).status is RequestStatus.CANCELLED
     done = await _enqueued(stores, "wait", seconds=0.01)
     await ended_of(stores, done)
@@ -252,6 +252,6 @@ async def test_a_handler_that_does_not_end_does_not_keep_the_process(
     await _running(stores, request_id)
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
-    found = await stores.requests.get(request_id)
-    assert (found.status, found.retry_count) == (RequestStatus.PENDING, 0)
+    stored = await stores.requests.get(request_id)
+    assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
     assert await stores.workers.list() == []

@@ -75,10 +75,10 @@ async def test_enqueue_many_names_only_ids_that_were_taken_before(inner: Engine)
     """If the first write of a batch is doubled, every request is stored once."""
     scene = Scene(inner)
     engine, stores = scene.doubling(REQUESTS, lambda: Meanwhile.NOTHING.happen(scene))
-    given = [AsyncRequest(action="echo", request_id=scene.request_id)]
-    given += [AsyncRequest(action="echo", payload={"n": n}) for n in range(30)]
-    stored = await stores.requests.enqueue_many(given)
+    requests = [AsyncRequest(action="echo", request_id=scene.request_id)]
+    requests += [AsyncRequest(action="echo", payload={"n": n}) for n in range(30)]
+    stored = await stores.requests.enqueue_many(requests)
     assert engine.doubled
-    found = await scene.others.requests.get_many(each.request_id for each in stored)
-    assert list(found.values()) == stored
+    read_back = await scene.others.requests.get_many(request.request_id for request in stored)
+    assert list(read_back.values()) == stored
     assert codec.request_item(stored[0]) == engine.after[0]

@@ -100,9 +100,9 @@ def _answers(worker: Process, name: str) -> bool:
         return False
 
 
-def _told(workers: list[Process], *names: str) -> list[str]:
-    found = [line for each in workers for line in each.lines]
-    return [line for line in found if any(f'"event": "{name}"' in line for name in names)]
+def _lines_of(workers: list[Process], *names: str) -> list[str]:
+    lines = [line for worker in workers for line in worker.lines]
+    return [line for line in lines if any(f'"event": "{name}"' in line for name in names)]
 
 
 def _check_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequest]) -> None:
@@ -112,7 +112,7 @@ def _check_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequ
     """
     assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
     assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
-    assert _told(workers, *DEATHS) == []
+    assert _lines_of(workers, *DEATHS) == []
 
 
 async def _outlast(

@@ -136,7 +136,7 @@ async def test_long_lines_of_several_processes_do_not_mix(
         await ended(real[0], *ids)
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
-    said = [found for line in worker.lines if (found := json.loads(line))["event"] == "said"]
+    said = [entry for line in worker.lines if (entry := json.loads(line))["event"] == "said"]
     texts = ["".join(each["text"]) for each in said]
     assert len(texts) == 3 * 50 * 2
     assert all(text in {letter * 9000 for letter in "abc"} for text in texts if text)

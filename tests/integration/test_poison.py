@@ -70,12 +70,12 @@ def supervisors(real: tuple[Stores, dict[str, str]], tmp_path: Path) -> Iterator
         tmp_path, "dangerous", HANDLERS, *(f'{n} = "dangerous:{n}"' for n in ("innocent", "poison"))
     )
     settings = FAST | real[1] | {"PYTHONPATH": str(path)}
-    both = [Supervisor(settings) for _ in range(2)]
-    for each in both:
-        each.start()
-    yield both
-    for each in both:
-        each.stop()
+    supervisors = [Supervisor(settings) for _ in range(2)]
+    for supervisor in supervisors:
+        supervisor.start()
+    yield supervisors
+    for supervisor in supervisors:
+        supervisor.stop()
 
 
 @pytest.mark.timeout(WITHIN + 60)
@@ -85,11 +85,12 @@ async def test_a_poison_fails_and_its_neighbours_complete(
     """60 other requests are COMPLETED without a used attempt. The poison is FAILED."""
     stores, _ = real
     actions = ["innocent"] * 30 + ["poison"] + ["innocent"] * 30
-    stored = await stores.requests.enqueue_many(AsyncRequest(action=each) for each in actions)
-    found = await ended(stores, *(each.request_id for each in stored), within=WITHIN)
-    innocent = [each for each in found if each.action == "innocent"]
-    (poison,) = (each for each in found if each.action == "poison")
-    assert {(each.status, each.retry_count) for each in innocent} == {(RequestStatus.COMPLETED, 0)}
+    stored = await stores.requests.enqueue_many(AsyncRequest(action=action) for action in actions)
+    requests = await ended(stores, *(request.request_id for request in stored), within=WITHIN)
+    innocent = [request for request in requests if request.action == "innocent"]
+    (poison,) = (request for request in requests if request.action == "poison")
+    outcomes = {(request.status, request.retry_count) for request in innocent}
+    assert outcomes == {(RequestStatus.COMPLETED, 0)}
     assert (poison.status, poison.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
     assert (poison.rescues, poison.solo) == (6, 4)
-    assert sorted(chain.from_iterable(each.codes for each in supervisors)) == [3] * 6
+    assert sorted(chain.from_iterable(supervisor.codes for supervisor in supervisors)) == [3] * 6

@@ -155,11 +155,12 @@ async def test_it_scrapes_a_worker_under_load(
                 async def has_rates() -> bool:
                     finished = "streamer_worker_requests_finished_total"
                     outcomes = ("completed", "failed", "retried", "snoozed")
-                    found = await to_thread.run_sync(server.query, f"rate({finished}[5s]) > 0")
-                    return {each["metric"]["outcome"] for each in found} >= set(outcomes)
+                    query = f"rate({finished}[5s]) > 0"
+                    series = await to_thread.run_sync(server.query, query)
+                    return {entry["metric"]["outcome"] for entry in series} >= set(outcomes)
 
                 await _until(has_rates, "rates of requests that end")
-                await to_thread.run_sync(_judge, server)
+                await to_thread.run_sync(_check_rules, server)
                 tasks.cancel_scope.cancel()
         text = page(url)
     linted = subprocess.run(  # noqa: S603, ASYNC221
@@ -179,13 +180,13 @@ async def test_it_scrapes_a_worker_under_load(
 def _check_calls(text: str) -> None:
     """Check that `check` tries each call that the worker made, and that the policy allows it."""
     pattern = r'units_total{index="(\w*)",operation="(\w+)",table="\w*?_([a-z]+)"}'
-    found = {
+    calls = {
         (table, f"{operation} {index}" if operation == "Query" else operation)
         for index, operation, table in re.findall(pattern, text)
     }
     known = {(table.name, call) for table, calls in CALLS.items() for call in calls}
-    assert found <= known
-    assert len(found) >= 5
+    assert calls <= known
+    assert len(calls) >= 5
 
 
 def _empty(server: Server) -> dict[str, str]:
@@ -197,7 +198,7 @@ def _empty(server: Server) -> dict[str, str]:
     }
 
 
-def _judge(server: Server) -> None:
+def _check_rules(server: Server) -> None:
     deadline = time.monotonic() + PATIENCE
     while empty := _empty(server):  # a rate needs two scrapes
         assert time.monotonic() < deadline, empty

@@ -37,9 +37,9 @@ async def test_a_post_is_signed_and_has_its_path(server: Server) -> None:
     async with posting() as post:
         for connection_id in ("ok-Zk1=", "ok-a/b c#d?e", "ok-ü"):
             await post(f"https://{server.host}/prod", connection_id, b'{"type":"complete"}')
-            (told,) = server.of(connection_id)
-            assert (told["status"], told["stage"], told["region"]) == (200, "prod", "eu-central-1")
-            assert told["user_agent"].startswith("streamer-worker/")
+            (sent,) = server.of(connection_id)
+            assert (sent["status"], sent["stage"], sent["region"]) == (200, "prod", "eu-central-1")
+            assert sent["user_agent"].startswith("streamer-worker/")
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ async def test_concurrent_posts_to_a_new_endpoint_share_a_client(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise many clients would never be closed."""
-    made = []
+    created = []
     create = AioSession.create_client
 
     def counted(self: AioSession, *arguments: Any, **options: Any) -> Any:
-        made.append(options["endpoint_url"])
+        created.append(options["endpoint_url"])
         return opened(create(self, *arguments, **options))
 
     @asynccontextmanager
@@ -120,7 +120,7 @@ async def test_concurrent_posts_to_a_new_endpoint_share_a_client(
                 for stage in ("one", "two"):
                     url = f"https://{server.host}/{stage}"
                     tasks.start_soon(post, url, f"ok-{number}", b"{}")
-        assert len(made) == 2
+        assert len(created) == 2
         assert len(post._clients) == 2
     assert len(server.of("ok-49")) == 2
 
@@ -201,9 +201,9 @@ async def test_cancelling_a_waiting_request_notifies_its_connection(
         partial(command, "cancel", request.request_id, **settings)
     )
     assert (done.returncode, done.stderr) == (0, "")
-    (told,) = server.of("ok-own")
-    assert told["body"]["error"]["code"] == "CANCELLED"
-    assert told["body"]["request_id"] == request.request_id
+    (post,) = server.of("ok-own")
+    assert post["body"]["error"]["code"] == "CANCELLED"
+    assert post["body"]["request_id"] == request.request_id
 
 
 async def test_pushing_that_cannot_start_does_not_stop_anything(server: Server) -> None:

@@ -93,9 +93,9 @@ async def test_a_redirect_is_not_followed(status: int, gateway: Host) -> None:
     ],
     ids=str,
 )
-async def test_an_invalid_answer_is_a_failure(given: bytes, gateway: Host) -> None:
+async def test_an_invalid_answer_is_a_failure(answer: bytes, gateway: Host) -> None:
     """The failure is temporary, so an end is pushed again."""
-    gateway.answer = given
+    gateway.answer = answer
     with pytest.raises(PushFailed):
         await post(gateway)
 

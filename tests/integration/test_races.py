@@ -97,12 +97,12 @@ class Claimer:
 @pytest.fixture
 async def claimers(clients: list[Stores], candidates: list[Candidate]) -> list[Claimer]:
     """Return 32 claimers after their race for 200 requests."""
-    found = [Claimer(clients[n % CLIENTS], f"worker-{n}") for n in range(CLAIMERS)]
+    claimers = [Claimer(clients[n % CLIENTS], f"worker-{n}") for n in range(CLAIMERS)]
     with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as tasks:
-            for claimer in found:
+            for claimer in claimers:
                 tasks.start_soon(claimer.run, candidates)
-    return found
+    return claimers
 
 
 async def test_each_request_has_exactly_one_winner(

@@ -52,9 +52,9 @@ def world(local_stores: Stores, clock: ManualClock, rng: random.Random) -> World
     )
 
 
-async def run(world: World, made: Handler) -> Any:
-    claim = await world.claim(made.action, payload=PAYLOAD, max_retries=5)
-    await DispatchBench(world, made).run(claim)
+async def run(world: World, handler: Handler) -> Any:
+    claim = await world.claim(handler.action, payload=PAYLOAD, max_retries=5)
+    await DispatchBench(world, handler).run(claim)
     return await world.get(claim)
 
 

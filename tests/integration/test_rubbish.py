@@ -8,6 +8,7 @@ import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,12 +95,12 @@ CALLS: Final[dict[str, Callable[[Stores], Awaitable[Any]]]] = {
 async def _unavailable(call: Callable[[], Awaitable[Any]]) -> str:
     """Return "" if the call raises StoreUnavailable, and otherwise its result."""
     try:
-        found = await call()
+        result = await call()
     except StoreUnavailable:
         return ""
     except Exception as error:  # noqa: BLE001  the test shows all that is wrong
         return repr(error)
-    return f"returned {found!r}"
+    return f"returned {result!r}"
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
@@ -115,8 +116,8 @@ async def test_every_call_refuses_foreign_answers(
         observe=lambda _: None,
     ) as behind:
         proxy.fault = RUBBISH[kind]
-        found = {name: await _unavailable(lambda c=call: c(behind)) for name, call in CALLS.items()}  # type: ignore[misc]
-    assert {name: text for name, text in found.items() if text} == {}
+        results = {name: await _unavailable(partial(call, behind)) for name, call in CALLS.items()}
+    assert {name: text for name, text in results.items() if text} == {}
     with pytest.raises(NotFound):
         await stores.requests.get("never")
 
@@ -144,12 +145,14 @@ async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls:
 
 async def test_a_call_has_a_time_limit_over_all_its_tries(proxy: Proxy) -> None:
     """At the limit the call is reported as failed, with its duration."""
-    told: list[CallEnded | TryFailed] = []
-    async with open_stores(endpoint_url=proxy.url, call_timeout=0.5, observe=told.append) as behind:
+    events: list[CallEnded | TryFailed] = []
+    async with open_stores(
+        endpoint_url=proxy.url, call_timeout=0.5, observe=events.append
+    ) as behind:
         proxy.fault = stalling
         with pytest.raises(StoreUnavailable, match=r"no answer within 0.5 s"):
             await behind.workers.list()
-    assert told == [
+    assert events == [
         TryFailed(operation="Scan", code="CallTimeout", throttled=False),
         CallEnded(operation="Scan", seconds=0.5),
     ]
@@ -176,10 +179,10 @@ async def test_a_short_fault_is_hidden_by_retries(
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgram:
     """Yield a credential program, which the clients of this test use."""
-    found = CredentialProgram(tmp_path)
-    for name, value in found.settings.items():
+    program = CredentialProgram(tmp_path)
+    for name, value in program.settings.items():
         monkeypatch.setenv(name, value)
-    return found
+    return program
 
 
 @pytest.mark.parametrize("output", WRONG_OUTPUTS)
@@ -265,14 +268,14 @@ async def _raises_unavailable(stores: Stores) -> None:
 
 def _children(name: str) -> list[str]:
     """Return the pids of this process's children that run this program."""
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             program, _, rest = stat.read_text().rpartition(") ")
             state, parent = rest.split()[:2]
             if (program.partition("(")[2], parent) == (name, str(os.getpid())) and state != "Z":
-                found.append(stat.parent.name)
-    return found
+                pids.append(stat.parent.name)
+    return pids
 
 
 @pytest.mark.local
@@ -291,9 +294,9 @@ async def test_foreign_answers_cost_a_worker_nothing(
         kinds = list(RUBBISH.values())
         seconds = [EACH * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
         stored = await stores.requests.enqueue_many(
-            AsyncRequest(action="wait", payload={"seconds": each}) for each in seconds
+            AsyncRequest(action="wait", payload={"seconds": wait}) for wait in seconds
         )
-        ids = [each.request_id for each in stored]
+        ids = [request.request_id for request in stored]
         await _all_run(stores, ids)
         program.write(WRONG_OUTPUTS["no JSON"])
         await _last(stores, worker, ids)
@@ -302,8 +305,10 @@ async def test_foreign_answers_cost_a_worker_nothing(
             proxy.fault = kind
             await _last(stores, worker, ids)
         proxy.fault = passing
-        found = await ended(stores, *ids)
-        assert {(each.status, each.retry_count) for each in found} == {(RequestStatus.COMPLETED, 0)}
+        requests = await ended(stores, *ids)
+        assert {(request.status, request.retry_count) for request in requests} == {
+            (RequestStatus.COMPLETED, 0)
+        }
         assert _events(worker, *DEATHS) == []
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
@@ -314,21 +319,23 @@ async def _all_run(stores: Stores, ids: list[str]) -> None:
     with anyio.fail_after(PATIENCE):
         while statuses != {RequestStatus.PROCESSING}:
             await anyio.sleep(0.05)
-            found = await stores.requests.get_many(ids)
-            statuses = {each.status for each in found.values()}
+            requests = (await stores.requests.get_many(ids)).values()
+            statuses = {request.status for request in requests}
 
 
 async def _last(stores: Stores, worker: Process, ids: list[str]) -> None:
     """Let one kind last. Check that requests reported as completed are COMPLETED in the table."""
     began = time.monotonic()
     while time.monotonic() < began + EACH:
-        told = {each["request_id"] for each in _events(worker, "request_finished")}
-        found = (await stores.requests.get_many(ids)).values()
-        done = {each.request_id for each in found if each.status is RequestStatus.COMPLETED}
-        assert told <= done
+        reported = {request["request_id"] for request in _events(worker, "request_finished")}
+        requests = (await stores.requests.get_many(ids)).values()
+        done = {
+            request.request_id for request in requests if request.status is RequestStatus.COMPLETED
+        }
+        assert reported <= done
         await anyio.sleep(EACH / 10)
 
 
 def _events(worker: Process, *names: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in worker.lines if line.startswith("{")]
-    return [each for each in found if each.get("event") in names]
+    entries = [json.loads(line) for line in worker.lines if line.startswith("{")]
+    return [entry for entry in entries if entry.get("event") in names]

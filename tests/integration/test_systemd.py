@@ -44,9 +44,9 @@ CODE = """
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    made = Manager(str(tmp_path / "notify"))
-    with made.socket:
-        yield made
+    manager = Manager(str(tmp_path / "notify"))
+    with manager.socket:
+        yield manager
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def fed_for(manager: Manager, seconds: float) -> bool:
 
 
 async def test_from_ready_to_stopped(manager: Manager, start: Callable[[], Process]) -> None:
-    """It sends READY once it polls, STATUS while it works and STOPPING at SIGTERM. It exits with 0."""
+    """It sends READY once polling, STATUS during work, STOPPING at SIGTERM, and exits with 0."""
     with start() as worker:
         assert manager.next("STATUS=working, 0 of 32 slots used")
         assert manager.next("STATUS=working, 0 of 32 slots used, 0 PENDING, 0 RETRYING")

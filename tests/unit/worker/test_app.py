@@ -43,8 +43,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def statuses(world: World, requests: Iterable[AsyncRequest]) -> set[RequestStatus]:
-    found = await world.stores.requests.get_many(each.request_id for each in requests)
-    return {each.status for each in found.values()}
+    stored = await world.stores.requests.get_many(request.request_id for request in requests)
+    return {request.status for request in stored.values()}
 
 
 async def test_requests_run_to_their_ends(world: World) -> None:
@@ -140,8 +140,8 @@ async def test_stale_connections_are_deleted(world: World, *, dry_run: bool, lef
     """The first sweep runs at the start. A dry run only counts."""
     await silent_connection(world, "old")
     async with running(world.app(reaper=ReaperSettings(dry_run=dry_run))):
-        (told,) = await world.recorder.wait_for(ConnectionsReaped)
-    assert (told.found, told.dry_run) == (1, dry_run)
+        (reaped,) = await world.recorder.wait_for(ConnectionsReaped)
+    assert (reaped.found, reaped.dry_run) == (1, dry_run)
     assert len(await world.stores.connections.list_by_user("u")) == left
 
 
@@ -248,11 +248,11 @@ def unwanted(*arguments: Any) -> None:
 
 async def test_undecodable_items_are_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """`open_app` emits ItemUndecodable for each item that the stores report."""
-    given: dict[str, Any] = {}
+    passed: dict[str, Any] = {}
 
     @asynccontextmanager
     async def open_stores(**arguments: Any) -> AsyncIterator[Stores]:
-        given.update(arguments)
+        passed.update(arguments)
         yield memory_stores()
 
     monkeypatch.setattr("streamer_worker.wiring.open_stores", open_stores)
@@ -261,11 +261,11 @@ async def test_undecodable_items_are_events(monkeypatch: pytest.MonkeyPatch) -> 
         Settings(concurrency=50), {"echo": echo}, [recorder], end=unwanted, leave=unwanted
     )
     async with opened:
-        given["report"](Undecodable("Status: odd", table="requests", key="r"))
+        passed["report"](Undecodable("Status: odd", table="requests", key="r"))
     assert recorder.of(ItemUndecodable) == [
         ItemUndecodable(table="requests", key="r", reason="Status: odd")
     ]
-    assert given["max_connections"] >= 50
+    assert passed["max_connections"] >= 50
 
 
 @on_asyncio

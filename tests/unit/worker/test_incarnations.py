@@ -24,8 +24,8 @@ async def _fence(world: World) -> str:
     """Remove the worker's row, wait until the worker is fenced, and return its id."""
     (row,) = await world.stores.workers.list()
     await world.stores.workers.remove(row.worker_id)
-    (told,) = await world.recorder.wait_for(WorkerFenced)
-    assert told.worker_id == row.worker_id
+    (fenced,) = await world.recorder.wait_for(WorkerFenced)
+    assert fenced.worker_id == row.worker_id
     return row.worker_id
 
 
@@ -78,8 +78,8 @@ async def test_starvation_counts_as_a_rescue(world: World) -> None:
     assert (finished.outcome, finished.code, finished.again) == ("rescued", "WORKER_LOST", True)
     assert (stored.retry_count, stored.rescues, stored.solo) == (1, 1, 0)
     assert (await world.get(request)).status is RequestStatus.COMPLETED
-    (told,) = world.recorder.of(WorkerFenced)
-    assert not told.paused
+    (fenced,) = world.recorder.of(WorkerFenced)
+    assert not fenced.paused
 
 
 async def test_a_rescued_request_is_not_written_by_the_fenced_worker(world: World) -> None:
