@@ -121,7 +121,7 @@ async def serve(certificate: str, log: Path) -> None:
     (address,) = runner.addresses
     sys.stdout.write(f"{address[1]}\n")
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)  # until whoever started it is gone
+    await asyncio.to_thread(sys.stdin.read)  # until the parent process ends
 
 
 if __name__ == "__main__":

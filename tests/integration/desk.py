@@ -52,7 +52,7 @@ class Desk:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
     def ids(self, *arguments: str) -> list[str]:
-        return [each["request_id"] for each in self.json("list", *arguments)]
+        return [fields["request_id"] for fields in self.json("list", *arguments)]
 
     def do(self, work: Callable[[Stores], Awaitable[Any]]) -> Any:
         """Run `work` on the stores, and return its result."""
@@ -69,7 +69,9 @@ class Desk:
     def enqueue(self, *ids: str, ago: float = 0, **fields: Any) -> None:
         fields.setdefault("action", "a")
         created = datetime.now(UTC) - timedelta(seconds=ago)
-        requests = [AsyncRequest(request_id=each, created_at=created, **fields) for each in ids]
+        requests = [
+            AsyncRequest(request_id=request_id, created_at=created, **fields) for request_id in ids
+        ]
         self.do(lambda stores: stores.requests.enqueue_many(requests))
 
     def fail(self, *ids: str) -> None:

@@ -44,10 +44,10 @@ class Server:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
     def of(self, connection_id: str) -> list[dict[str, Any]]:
-        return [each for each in self.received() if each["connection_id"] == connection_id]
+        return [post for post in self.received() if post["connection_id"] == connection_id]
 
     def types(self, connection_id: str) -> list[str]:
-        return [each["body"]["type"] for each in self.of(connection_id) if each["status"] == 200]
+        return [post["body"]["type"] for post in self.of(connection_id) if post["status"] == 200]
 
     async def until(self, connection_id: str, *types: str) -> None:
         """Wait until these messages have been received."""
@@ -97,8 +97,8 @@ async def connect(
             )
 
     async with anyio.create_task_group() as tasks:
-        for each in ids:
-            tasks.start_soon(save, each)
+        for connection_id in ids:
+            tasks.start_soon(save, connection_id)
 
 
 async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
@@ -109,8 +109,8 @@ async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
             await stores.subscriptions.subscribe(connection_id, request_id)
 
     async with anyio.create_task_group() as tasks:
-        for each in ids:
-            tasks.start_soon(subscribe, each)
+        for connection_id in ids:
+            tasks.start_soon(subscribe, connection_id)
 
 
 @asynccontextmanager

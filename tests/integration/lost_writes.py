@@ -189,7 +189,7 @@ def _answers(
 
 
 _ALWAYS_STORED = _answers(_S.PENDING, _S.PENDING, _S.PENDING, _S.PENDING)
-# Once the Version has moved on, our own request cannot be told from somebody else's.
+# Once the Version has moved on, our own request and another client's cannot be distinguished.
 _TAKEN = _answers(_S.PENDING, AlreadyExists, AlreadyExists, AlreadyExists)
 _HOLDER = _answers(None, Cancelled, ClaimLost, ClaimLost)
 _REDRIVEN = _answers(_S.PENDING, _S.CANCELLED, RequestNotPending, RequestNotPending)

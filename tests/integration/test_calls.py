@@ -24,12 +24,14 @@ from support import unique_prefix
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 NOW = datetime.now(UTC)
-Told = list[CallEnded | TryFailed]
+ObservedEvents = list[CallEnded | TryFailed]
 
 
 @asynccontextmanager
-async def opened(proxy: Proxy, *, attempts: int = 1) -> AsyncIterator[tuple[Stores, Told]]:
-    events: Told = []
+async def opened(
+    proxy: Proxy, *, attempts: int = 1
+) -> AsyncIterator[tuple[Stores, ObservedEvents]]:
+    events: ObservedEvents = []
     proxy.fault = lambda _request, forward: forward()
     async with open_stores(
         endpoint_url=proxy.url, prefix=unique_prefix(), attempts=attempts, observe=events.append
@@ -39,7 +41,7 @@ async def opened(proxy: Proxy, *, attempts: int = 1) -> AsyncIterator[tuple[Stor
         yield stores, events
 
 
-def units(events: Told, operation: str) -> dict[str, float]:
+def units(events: ObservedEvents, operation: str) -> dict[str, float]:
     """Return the units that calls of the operation have consumed, by index. The table is ''."""
     consumed: dict[str, float] = {}
     for event in events:

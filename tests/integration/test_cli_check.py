@@ -62,7 +62,7 @@ def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
         requests = [
             (await stores.requests.depth(status, limit=10)).count for status in RequestStatus
         ]
-        connections = [each async for each in stores.connections.list_all()]
+        connections = [connection async for connection in stores.connections.list_all()]
         return sum(requests), len(connections), len(await stores.workers.list())
 
     assert desk.do(look) == (0, 0, 0)
@@ -86,9 +86,9 @@ def test_each_problem_is_reported_with_its_fix(
     """The exit code is 1."""
     said = command("check", "--json", **(equipped | changed))
     assert said.returncode == 1, said.stderr
-    wrong = [each for each in json.loads(said.stdout) if each["level"] == "error"]
-    assert subject in {each["subject"] for each in wrong}
-    assert todo in " ".join(each["todo"] for each in wrong)
+    wrong = [finding for finding in json.loads(said.stdout) if finding["level"] == "error"]
+    assert subject in {finding["subject"] for finding in wrong}
+    assert todo in " ".join(finding["todo"] for finding in wrong)
 
 
 def test_denied_calls_are_reported(equipped: dict[str, str]) -> None:

@@ -172,7 +172,9 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     assert dry.stderr == "would redrive 2 requests\n"
     assert status(desk, "1") == "FAILED"
     assert desk.run(*choice, "--yes").stdout == "2 requests redriven\n"
-    statuses = {each: status(desk, each) for each in ("1", "2", "old", "other", "gone")}
+    statuses = {
+        request_id: status(desk, request_id) for request_id in ("1", "2", "old", "other", "gone")
+    }
     assert statuses == {
         "1": "PENDING",
         "2": "PENDING",

@@ -94,13 +94,13 @@ async def test_repeated_kills_lose_no_request(
         AsyncRequest(action="work", payload={"file": str(effects), "seconds": 0.4}, max_retries=50)
         for _ in range(500)
     )
-    ids = [each.request_id for each in stored]
+    ids = [request.request_id for request in stored]
     for turn in range(4):
         await anyio.sleep(2)
         fleet[turn % 3].signal(signal.SIGKILL)
         fleet[turn % 3] = start(STREAMER_CONCURRENCY="8")
     ended = await ended_of(stores, *ids)
-    assert {each.status for each in ended} == {RequestStatus.COMPLETED}
+    assert {request.status for request in ended} == {RequestStatus.COMPLETED}
     assert set(ids) == set(effects.read_text().split())
 
 
@@ -122,8 +122,10 @@ async def test_a_deploy_costs_no_attempt(
     leaving.signal(signal.SIGTERM)
     assert leaving.ended() == 0
     start()
-    ended = await ended_of(stores, *(each.request_id for each in stored))
-    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
+    ended = await ended_of(stores, *(request.request_id for request in stored))
+    assert {(request.status, request.retry_count) for request in ended} == {
+        (RequestStatus.COMPLETED, 0)
+    }
 
 
 async def test_a_paused_worker_is_fenced(
@@ -207,7 +209,8 @@ async def test_a_handler_that_blocks_the_loop_does_not_look_like_a_crash(
     request_id = await _enqueued(stores, "block", seconds=2 * LEASE)
     (ended,) = await ended_of(stores, request_id)
     assert (ended.status, ended.retry_count) == (RequestStatus.COMPLETED, 0)
-    blocked = [line for each in (worker, other) for line in each.lines if "loop_blocked" in line]
+    lines = [*worker.lines, *other.lines]
+    blocked = [line for line in lines if "loop_blocked" in line]
     assert len(blocked) == 1
     assert "in block" in blocked[0]
 

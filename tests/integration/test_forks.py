@@ -87,7 +87,7 @@ async def test_each_request_of_many_has_its_own(
             how = rng.choices(WAYS[kind], WEIGHTS[kind])[0]
             tasks.start_soon(enqueue, number, kind, how)
     await anyio.to_thread.run_sync(worker.seen, '"request_finished"', REQUESTS, 3 * PATIENCE)
-    done = await ended(stores, *[each.request_id for each in requests])
+    done = await ended(stores, *[request.request_id for request in requests])
     for request in done:
         check(request)
     inside = {(request.result or {})["pid"] for request in done if request.action == "process"}

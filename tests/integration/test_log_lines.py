@@ -66,8 +66,8 @@ async def test_delayed_outcomes_are_two_lines_per_outage(
         worker.event("settle_delayed")
         await anyio.sleep(3)
         proxy.fault = passing
-        done = await ended(stores, *(each.request_id for each in requests))
-        assert {each.status for each in done} == {RequestStatus.COMPLETED}
+        done = await ended(stores, *(request.request_id for request in requests))
+        assert {request.status for request in done} == {RequestStatus.COMPLETED}
         resumed = worker.event("settles_resumed")
         assert 1 <= resumed["count"] <= 16
         assert resumed["seconds"] >= 2

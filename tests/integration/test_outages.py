@@ -42,7 +42,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "refuses expired credentials": answering(400, "ExpiredTokenException"),
     "loses all answers": losing_answers,
 }
-# What says that somebody was taken for dead.
+# Events that say that a worker was declared dead.
 DEATHS: Final = ("worker_fenced", "dead_worker_removed", "request_rescued")
 
 
@@ -56,7 +56,7 @@ def start(
     """Yield a function that starts a worker behind the proxy."""
 
     def begin(**settings: str) -> Process:
-        # What is lost on the way shall be what the worker itself needs.
+        # The proxy drops only answers that the worker itself needs.
         alone = {"STREAMER_PUSH": "off", "STREAMER_ENDPOINT_URL": proxy.url}
         through = {"PYTHONPATH": plugins} | alone
         worker = Process("run", **(FAST | real[1] | through | settings))
@@ -110,8 +110,10 @@ def _check_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequ
 
     No attempt was used, and no worker was declared dead.
     """
-    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
-    assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
+    assert {(request.status, request.retry_count) for request in ended} == {
+        (RequestStatus.COMPLETED, 0)
+    }
+    assert sorted(effects.lines()) == sorted(request.request_id for request in ended)
     assert _lines_of(workers, *DEATHS) == []
 
 
@@ -134,12 +136,12 @@ async def _outlast(
     for worker in workers:
         await _until(lambda each=worker: not _answers(each, "readyz"), "unready")  # type: ignore[misc]
     await anyio.sleep(began + 2 * LEASE - time.monotonic())
-    assert all(_answers(each, "healthz") for each in workers)
+    assert all(_answers(worker, "healthz") for worker in workers)
     end()
-    ended = await ended_of(stores, *(each.request_id for each in running + waiting))
+    ended = await ended_of(stores, *(request.request_id for request in running + waiting))
     for worker in workers:
         await _until(lambda each=worker: _answers(each, "readyz"), "ready again")  # type: ignore[misc]
-    assert {each.status for each in ended} == {RequestStatus.COMPLETED}
+    assert {request.status for request in ended} == {RequestStatus.COMPLETED}
     return ended
 
 
@@ -194,7 +196,7 @@ async def test_single_lost_answers_cost_nothing(
     calm = {"STREAMER_PRESENCE_HEARTBEAT": scaled(2), "STREAMER_PRESENCE_LEASE": scaled(10)}
     workers = [start(**calm), start(**calm)]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
-    ended = await ended_of(stores, *(each.request_id for each in stored))
+    ended = await ended_of(stores, *(request.request_id for request in stored))
     _check_costs(workers, effects, ended)
 
 
@@ -209,7 +211,7 @@ async def test_a_slow_table_is_not_an_outage(
     proxy.fault = delaying(0.2)
     workers = [start(), start()]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(60)])
-    ended = await ended_of(stores, *(each.request_id for each in stored))
+    ended = await ended_of(stores, *(request.request_id for request in stored))
     _check_costs(workers, effects, ended)
     for worker in workers:
         await _until(lambda each=worker: _answers(each, "readyz"), "ready")  # type: ignore[misc]

@@ -49,7 +49,7 @@ CODE = """
                 "version": 1,
                 "disable_existing_loggers": True,
                 "handlers": {"out": {"class": "logging.StreamHandler", "stream": sys.stdout}},
-                "loggers": {each: noisy for each in names},
+                "loggers": {name: noisy for name in names},
                 "root": noisy,
             }
         )
@@ -137,6 +137,6 @@ async def test_long_lines_of_several_processes_do_not_mix(
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
     said = [entry for line in worker.lines if (entry := json.loads(line))["event"] == "said"]
-    texts = ["".join(each["text"]) for each in said]
+    texts = ["".join(entry["text"]) for entry in said]
     assert len(texts) == 3 * 50 * 2
     assert all(text in {letter * 9000 for letter in "abc"} for text in texts if text)

@@ -79,7 +79,7 @@ def workers(
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
     with anyio.fail_after(PATIENCE):
-        while not await holds():  # noqa: ASYNC110  the table tells nobody
+        while not await holds():  # noqa: ASYNC110  the table has no notifications
             await anyio.sleep(0.05)
 
 
@@ -172,7 +172,7 @@ async def test_workers_make_exactly_the_allowed_calls(
     second.signal(signal.SIGTERM)
     assert second.ended() == 0
 
-    posted = {each for each in allowed() if each[0] == "execute-api:ManageConnections"}
+    posted = {action for action in allowed() if action[0] == "execute-api:ManageConnections"}
     assert len(posted) == 1
     assert server.received()
     assert checked_stores.seen - allowed() == set()

@@ -57,7 +57,7 @@ CODE = """
             raise RetryLater(after=1)
 """
 ENTRIES = ('report = "load:report"', 'bill = "load:bill"', 'later = "load:later"')
-# What is empty while all goes well: the counters that come with their first count.
+# Series that do not exist without faults: these counters appear with their first count.
 QUIET = {
     "streamer_worker_dynamodb_errors_total",
     "streamer_worker_dynamodb_throttles_total",
@@ -66,7 +66,7 @@ QUIET = {
     "streamer_worker_pushes_total",
     "streamer_worker_unhandled_requests",
 }
-# Requests for an action that nobody has are part of the load; after a minute they are counted.
+# The load has requests for an action without a handler. They are counted after a minute.
 RIGHT = "StreamerActionUnhandled"
 
 
@@ -90,7 +90,7 @@ def prometheus(folder: Path, target: str) -> Iterator[Server]:
     """Run Prometheus with our configuration, one scrape per second, on this target."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(PROMETHEUS / each) for each in config["rule_files"]]
+    config["rule_files"] = [str(PROMETHEUS / name) for name in config["rule_files"]]
     config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.socket() as probe:

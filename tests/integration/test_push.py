@@ -150,7 +150,7 @@ async def test_a_worker_notifies_connections(
         assert worker.ended() == 0
     with pytest.raises(NotFound):
         await stores.connections.get("gone-1")
-    (complete,) = [each for each in server.of("ok-own") if each["body"]["type"] == "complete"]
+    (complete,) = [post for post in server.of("ok-own") if post["body"]["type"] == "complete"]
     assert complete["body"]["result"] == {"waited": 0.5}
     assert complete["region"] == "us-east-1"
 

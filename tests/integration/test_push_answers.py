@@ -78,7 +78,7 @@ async def test_a_redirect_is_not_followed(status: int, gateway: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "answer",
     [
         answer(403, b"<html></html>"),
         answer(403, b"[1]"),

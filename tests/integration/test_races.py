@@ -109,13 +109,13 @@ async def test_each_request_has_exactly_one_winner(
     claimers: list[Claimer], candidates: list[Candidate], local_stores: Stores
 ) -> None:
     """One of 32 claimers holds each request. The others get an error."""
-    winners = {claim.request_id: (each, claim) for each in claimers for claim in each.won}
-    assert sum(len(each.won) for each in claimers) == len(winners) == REQUESTS
+    winners = {claim.request_id: (claimer, claim) for claimer in claimers for claim in claimer.won}
+    assert sum(len(claimer.won) for claimer in claimers) == len(winners) == REQUESTS
     losses: Counter[type[StoreError]] = Counter()
-    for each in claimers:
-        losses += each.failed
+    for claimer in claimers:
+        losses += claimer.failed
     assert losses == {RequestNotPending: REQUESTS * (CLAIMERS - 1)}
-    stored = await local_stores.requests.get_many(each.request_id for each in candidates)
+    stored = await local_stores.requests.get_many(candidate.request_id for candidate in candidates)
     for request_id, (claimer, claim) in winners.items():
         request = stored[request_id]
         assert request.status is RequestStatus.PROCESSING
@@ -165,7 +165,7 @@ async def race_to_end(clients: list[Stores], claim: Claim, *, first: int) -> Req
             tasks.start_soon(racer)
     status = (await clients[0].requests.get(key)).status
     if status is RequestStatus.CANCELLED:
-        # A rescue may come before: what was rescued waits, and what waits can be cancelled.
+        # A rescue may come first. A rescued request waits, and a waiting one can be cancelled.
         outcomes.discard(RequestStatus.RETRYING)
     assert outcomes == {status}
     return status

@@ -52,7 +52,7 @@ CONNECTION: Final = Connection(
 
 
 async def _all(pages: AsyncIterator[Any]) -> list[Any]:
-    return [each async for each in pages]
+    return [entry async for entry in pages]
 
 
 CALLS: Final[dict[str, Callable[[Stores], Awaitable[Any]]]] = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 WATCHDOG = 1.0
-# A call through ctypes.PyDLL keeps the interpreter's lock: no thread of the process goes on.
+# A call through ctypes.PyDLL holds the GIL, so no other thread of the process runs.
 CODE = """
     import ctypes, time
     from streamer_worker import handler

@@ -65,7 +65,7 @@ async def test_requests_run_to_their_ends(world: World) -> None:
         late = await world.enqueue("fail")
         unknown = await world.enqueue("nobody_knows")
         await world.recorder.wait_for(RequestFinished, 3)
-    done, failed, invalid = [await world.get(each) for each in (early, late, unknown)]
+    done, failed, invalid = [await world.get(request) for request in (early, late, unknown)]
     assert (done.status, done.result, done.progress) == (RequestStatus.COMPLETED, {"rows": 3}, 1)
     assert done.progress_message == "half"
     assert (failed.status, failed.error_code) == (RequestStatus.FAILED, "PROCESSING_FAILED")
@@ -79,7 +79,7 @@ async def test_many_requests_run_within_the_concurrency(world: World) -> None:
     async with running(world.app([echo], concurrency=4)):
         await world.recorder.wait_for(RequestFinished, 60)
     assert await statuses(world, requests) == {RequestStatus.COMPLETED}
-    used = [each.used for each in world.recorder.of(SlotsChanged)]
+    used = [event.used for event in world.recorder.of(SlotsChanged)]
     assert (max(used), used[-1]) == (4, 0)
 
 
@@ -88,13 +88,13 @@ async def test_start_drain_and_stop_are_events(world: World) -> None:
     async with running(world.app([echo])):
         pass
     started, draining, stopped = [
-        each
-        for each in world.recorder.events
-        if isinstance(each, WorkerStarted | WorkerDraining | WorkerStopped)
+        event
+        for event in world.recorder.events
+        if isinstance(event, WorkerStarted | WorkerDraining | WorkerStopped)
     ]
     assert isinstance(started, WorkerStarted)
     assert (started.actions, started.concurrency) == (("echo",), 32)
-    assert len({each.worker_id for each in (started, draining, stopped)}) == 1
+    assert len({event.worker_id for event in (started, draining, stopped)}) == 1
     assert isinstance(draining, WorkerDraining)
     assert isinstance(stopped, WorkerStopped)
 
@@ -104,7 +104,7 @@ async def test_worker_ids_begin_with_the_time_and_differ(world: World) -> None:
     for _ in range(2):
         async with running(world.app()):
             pass
-    first, second = [each.worker_id for each in world.recorder.of(WorkerStarted)]
+    first, second = [event.worker_id for event in world.recorder.of(WorkerStarted)]
     assert first != second
     assert first.startswith(f"{world.clock.now():%Y%m%dT%H%M}")
 
@@ -177,7 +177,7 @@ async def test_an_outage_of_the_table_does_not_end_the_worker(world: World) -> N
         request = await world.enqueue()
         await world.recorder.wait_for(RequestFinished, within=3600)
     assert (await world.get(request)).status is RequestStatus.COMPLETED
-    assert {each.loop for each in world.recorder.of(StepFailed)} >= {"poll"}
+    assert {event.loop for event in world.recorder.of(StepFailed)} >= {"poll"}
 
 
 async def test_metrics_can_be_read_while_it_works(world: World) -> None:

@@ -39,7 +39,7 @@ async def test_a_worker_without_a_row_starts_a_new_incarnation(world: World) -> 
         await world.recorder.wait_for(RequestStarted, 2)
         waiting.go.set()
         await world.recorder.wait_for(RequestFinished, 2)
-        started = [each.worker_id for each in world.recorder.of(WorkerStarted)]
+        started = [event.worker_id for event in world.recorder.of(WorkerStarted)]
         assert started[0] == first
         assert len(set(started)) == len(started) == 2
     stored = await world.get(request)
@@ -47,7 +47,7 @@ async def test_a_worker_without_a_row_starts_a_new_incarnation(world: World) -> 
     assert stored.rescues == 0
     assert stored.worker_id == started[1]
     assert waiting.cancelled == 1
-    assert [each.worker_id for each in world.recorder.of(WorkerStopped)] == [started[1]]
+    assert [event.worker_id for event in world.recorder.of(WorkerStopped)] == [started[1]]
 
 
 async def test_a_request_that_starves_its_worker_fails(world: World) -> None:
@@ -109,7 +109,7 @@ async def test_the_next_incarnation_waits_for_the_table(world: World) -> None:
         await world.enqueue("echo")
         (finished,) = await world.recorder.wait_for(RequestFinished)
     assert finished.outcome == "completed"
-    failed = [each.loop for each in world.recorder.of(StepFailed)]
+    failed = [event.loop for event in world.recorder.of(StepFailed)]
     assert failed.count("register") == 3
 
 
