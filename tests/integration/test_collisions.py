@@ -16,7 +16,7 @@ from streamer_worker.events import ClaimTried, Event, RequestFinished
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
-from streamer_worker.wiring import app_on
+from streamer_worker.wiring import build_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,7 +81,7 @@ async def fleet(url: str, prefix: str, tally: Tally) -> AsyncIterator[None]:
             opened = open_stores(endpoint_url=url, prefix=prefix, rng=rng)
             stores = await clients.enter_async_context(opened)
             apps.append(
-                app_on(
+                build_app(
                     stores,
                     settings=settings,
                     registry=registry([work]),
