@@ -1,4 +1,4 @@
-"""A server that answers as API Gateway's management API does, on TLS, in a process of its own.
+"""A server that answers as API Gateway's management API does, with TLS, as its own process.
 
     python apigateway.py CERTIFICATE LOG
 
@@ -53,59 +53,59 @@ class Gateway:
         self._met: set[str] = set()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        found = _PATH.fullmatch(request.rel_url.raw_path)
+        match = _PATH.fullmatch(request.rel_url.raw_path)
         signed = _SIGNED.fullmatch(request.headers.get("Authorization", ""))
         body = await request.read()
-        if found is None or request.method != "POST":
+        if match is None or request.method != "POST":
             return self._noted("", 404, {"path": request.rel_url.raw_path})
-        connection_id = unquote(found["id"])
+        connection_id = unquote(match["id"])
         if signed is None or "x-amz-date" not in signed["headers"].split(";"):
             return self._noted(
                 connection_id, 403, {"unsigned": request.headers.get("Authorization")}
             )
-        told = {
-            "stage": found["stage"],
+        post = {
+            "stage": match["stage"],
             "region": signed["region"],
             "body": json.loads(body),
             "user_agent": request.headers.get("User-Agent"),
         }
-        return await self._answer(request, connection_id, told)
+        return await self._answer(request, connection_id, post)
 
     async def _answer(
-        self, request: web.Request, connection_id: str, told: dict[str, Any]
+        self, request: web.Request, connection_id: str, post: dict[str, Any]
     ) -> web.StreamResponse:
         kind = connection_id.partition("-")[0]
         if kind == "flaky":
             kind = "ok" if connection_id in self._met else "error"
             self._met.add(connection_id)
         if kind == "slow":
-            self._note(connection_id, 0, told)
+            self._note(connection_id, 0, post)
             await asyncio.sleep(SLOW)
         if kind == "cut":
-            self._note(connection_id, 0, told)
+            self._note(connection_id, 0, post)
             assert request.transport is not None
             request.transport.close()
             return web.Response()
         if kind in _RUBBISH:
             status, text = _RUBBISH[kind]
-            self._note(connection_id, status, told)
+            self._note(connection_id, status, post)
             page = None if text is None else text.encode(errors="surrogateescape")
             return web.Response(status=status, body=page, content_type="text/html")
         status, error = _ERRORS.get(kind, (200, None))
-        return self._noted(connection_id, status, told, error)
+        return self._noted(connection_id, status, post, error)
 
     def _noted(
-        self, connection_id: str, status: int, told: dict[str, Any], error: str | None = None
+        self, connection_id: str, status: int, post: dict[str, Any], error: str | None = None
     ) -> web.Response:
-        self._note(connection_id, status, told)
+        self._note(connection_id, status, post)
         headers = {"x-amzn-RequestId": str(uuid.uuid4())}
         if error is not None:
             headers["x-amzn-ErrorType"] = error
         body = None if error is None else json.dumps({"message": error})
         return web.Response(status=status, text=body, headers=headers)
 
-    def _note(self, connection_id: str, status: int, told: dict[str, Any]) -> None:
-        line = {"connection_id": connection_id, "status": status, "at": time.time(), **told}
+    def _note(self, connection_id: str, status: int, post: dict[str, Any]) -> None:
+        line = {"connection_id": connection_id, "status": status, "at": time.time(), **post}
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 
@@ -121,7 +121,7 @@ async def serve(certificate: str, log: Path) -> None:
     (address,) = runner.addresses
     sys.stdout.write(f"{address[1]}\n")
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)  # until whoever started it is gone
+    await asyncio.to_thread(sys.stdin.read)  # until the parent process ends
 
 
 if __name__ == "__main__":

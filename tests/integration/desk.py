@@ -1,4 +1,4 @@
-"""Tables on moto, and an operator's commands on them."""
+"""Tables on moto, and operators' commands on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HANDLER = """
 
 
 class Desk:
-    """Tables of its own on moto, and commands on them."""
+    """Tables of its own on moto, and commands that run on them."""
 
     def __init__(self, url: str) -> None:
         self.settings = {
@@ -52,10 +52,10 @@ class Desk:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
     def ids(self, *arguments: str) -> list[str]:
-        return [each["request_id"] for each in self.json("list", *arguments)]
+        return [fields["request_id"] for fields in self.json("list", *arguments)]
 
     def do(self, work: Callable[[Stores], Awaitable[Any]]) -> Any:
-        """Do something with the stores."""
+        """Run `work` on the stores, and return its result."""
 
         async def main() -> Any:
             async with open_stores(
@@ -69,7 +69,9 @@ class Desk:
     def enqueue(self, *ids: str, ago: float = 0, **fields: Any) -> None:
         fields.setdefault("action", "a")
         created = datetime.now(UTC) - timedelta(seconds=ago)
-        requests = [AsyncRequest(request_id=each, created_at=created, **fields) for each in ids]
+        requests = [
+            AsyncRequest(request_id=request_id, created_at=created, **fields) for request_id in ids
+        ]
         self.do(lambda stores: stores.requests.enqueue_many(requests))
 
     def fail(self, *ids: str) -> None:
@@ -83,6 +85,6 @@ class Desk:
 
 @pytest.fixture
 def desk(moto_url: str) -> Desk:
-    made = Desk(moto_url)
-    made.do(lambda stores: stores.create_tables())
-    return made
+    desk = Desk(moto_url)
+    desk.do(lambda stores: stores.create_tables())
+    return desk

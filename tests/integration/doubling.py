@@ -1,4 +1,4 @@
-"""An engine that sends one write twice, as a client does whose first answer was lost."""
+"""An engine that sends one write twice, like a client whose first answer was lost."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ class DoublingEngine:
             self.after = await self._items(keys)
 
     async def _items(self, keys: Sequence[str]) -> list[Item]:
-        found = await self._inner.get_many(self._table, keys)
-        return sorted(found, key=lambda item: str(item[self._table.hash_key]["S"]))
+        items = await self._inner.get_many(self._table, keys)
+        return sorted(items, key=lambda item: str(item[self._table.hash_key]["S"]))

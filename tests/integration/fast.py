@@ -1,4 +1,4 @@
-"""A fleet whose leases are as short as the machine allows, and waiting for what it does."""
+"""Settings for a fleet with short leases, scaled to the speed of the machine."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ FAST: Final = {
 
 
 async def ended(stores: Stores, *ids: str, within: float = PATIENCE) -> list[AsyncRequest]:
-    """Wait until all of these requests have come to an end, and return them."""
+    """Wait until these requests are COMPLETED, FAILED or CANCELLED, and return them."""
     with anyio.fail_after(within):
         while True:
-            found = list((await stores.requests.get_many(ids)).values())
-            if len(found) == len(ids) and all(each.status in TERMINAL for each in found):
-                return found
+            requests = list((await stores.requests.get_many(ids)).values())
+            if len(requests) == len(ids) and all(
+                request.status in TERMINAL for request in requests
+            ):
+                return requests
             await anyio.sleep(0.05)

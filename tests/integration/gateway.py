@@ -1,4 +1,4 @@
-"""The server that stands for API Gateway, and connections to it."""
+"""A server that plays API Gateway, and connections to it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
 class Server:
-    """The server, and what it has received."""
+    """The server, and the posts that it has received."""
 
     def __init__(self, port: int, log: Path, authority: str) -> None:
         self.host = f"localhost:{port}"
@@ -44,13 +44,13 @@ class Server:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
     def of(self, connection_id: str) -> list[dict[str, Any]]:
-        return [each for each in self.received() if each["connection_id"] == connection_id]
+        return [post for post in self.received() if post["connection_id"] == connection_id]
 
     def types(self, connection_id: str) -> list[str]:
-        return [each["body"]["type"] for each in self.of(connection_id) if each["status"] == 200]
+        return [post["body"]["type"] for post in self.of(connection_id) if post["status"] == 200]
 
     async def until(self, connection_id: str, *types: str) -> None:
-        """Wait until these messages have been taken."""
+        """Wait until these messages have been received."""
         with anyio.fail_after(PATIENCE):
             while self.types(connection_id)[-len(types) :] != list(types):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Start one whose certificate AWS's client is told to trust."""
+    """Start a server whose certificate is trusted by the AWS client."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     issued = authority.issue_cert("localhost")
@@ -97,8 +97,8 @@ async def connect(
             )
 
     async with anyio.create_task_group() as tasks:
-        for each in ids:
-            tasks.start_soon(save, each)
+        for connection_id in ids:
+            tasks.start_soon(save, connection_id)
 
 
 async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
@@ -109,13 +109,13 @@ async def subscribe(stores: Stores, request_id: str, *ids: str) -> None:
             await stores.subscriptions.subscribe(connection_id, request_id)
 
     async with anyio.create_task_group() as tasks:
-        for each in ids:
-            tasks.start_soon(subscribe, each)
+        for connection_id in ids:
+            tasks.start_soon(subscribe, connection_id)
 
 
 @asynccontextmanager
 async def posting(*, seconds: float = 5, max_concurrent_posts: int = 5) -> AsyncIterator[Poster]:
-    """Give a poster, and wait until its connections are closed."""
+    """Yield a poster, and wait at the end until its connections are closed."""
     before = open_sockets()
     async with open_poster(
         region=None, seconds=seconds, max_concurrent_posts=max_concurrent_posts
@@ -126,7 +126,7 @@ async def posting(*, seconds: float = 5, max_concurrent_posts: int = 5) -> Async
 
 @asynccontextmanager
 async def pushing(url: str, prefix: str, server: Server, recorder: Recorder) -> AsyncIterator[Push]:
-    """Open pushing as the worker does, on its thread."""
+    """Open the push service on a thread, as the worker does."""
     settings = NotifierSettings(hosts=(server.host,))
     opener = push_on_thread(
         open_stores=partial(open_stores, endpoint_url=url, prefix=prefix, max_connections=10),

@@ -34,8 +34,8 @@ HOSTILE: Final = '''
     def waited(pid):
         """Return how the child has ended; None when it is still there after ten seconds."""
         for _ in range(10_000):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.001)
         os.kill(pid, signal.SIGKILL)

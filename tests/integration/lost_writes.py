@@ -1,4 +1,4 @@
-"""Every write to a request, what may happen before its late copy, and the answer then."""
+"""The writes to a request, the changes that may precede a late copy, and the expected answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _S = RequestStatus
 
 
 class Scene:
-    """One request, whoever else works on it, and the stores whose write will be doubled."""
+    """One request, other users of it, and the stores whose write will be doubled."""
 
     def __init__(self, inner: Engine) -> None:
         number = next(_NUMBERS)
@@ -61,7 +61,7 @@ class Scene:
         return codec.candidate(codec.request_item(await self.request()))
 
     async def claim(self, worker_id: str) -> Claim:
-        """Claim as somebody else, who sees the request as it is and waits until it is due."""
+        """Claim as another worker, which reads the request and waits until it is due."""
         self.clock.advance(60)
         return await self.others.requests.claim(await self.seen(), worker_id=worker_id)
 
@@ -70,7 +70,7 @@ class Scene:
 
 
 class Meanwhile(StrEnum):
-    """What somebody else does between the two copies."""
+    """A change that another client makes between the two copies of a write."""
 
     NOTHING = "at once"
     CANCEL = "after a cancel"
@@ -78,7 +78,7 @@ class Meanwhile(StrEnum):
     CLAIM = "after the next claim"
 
     async def happen(self, scene: Scene) -> None:
-        """Bring it about, by the steps that lead there from what the first copy left."""
+        """Make the change, by the steps that lead to it from the result of the first copy."""
         if self is Meanwhile.NOTHING:
             return
         status = (await scene.request()).status
@@ -113,7 +113,7 @@ class Write:
 
 
 def status_in(answer: Any) -> RequestStatus | None:
-    """Return the status that the answer to a write tells of."""
+    """Return the status that the answer to a write has."""
     match answer:
         case Claim():
             return answer.request.status
@@ -189,7 +189,7 @@ def _answers(
 
 
 _ALWAYS_STORED = _answers(_S.PENDING, _S.PENDING, _S.PENDING, _S.PENDING)
-# Once the Version has moved on, our own request cannot be told from somebody else's.
+# Once the Version has moved on, our own request and another client's cannot be distinguished.
 _TAKEN = _answers(_S.PENDING, AlreadyExists, AlreadyExists, AlreadyExists)
 _HOLDER = _answers(None, Cancelled, ClaimLost, ClaimLost)
 _REDRIVEN = _answers(_S.PENDING, _S.CANCELLED, RequestNotPending, RequestNotPending)

@@ -1,4 +1,4 @@
-"""An HTTP proxy before DynamoDB that fails in the ways of networks and of AWS."""
+"""An HTTP proxy in front of DynamoDB that can fail like networks and AWS do."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ async def resetting(request: web.Request, _forward: Forward) -> web.StreamRespon
 
 
 async def stalling(_request: web.Request, _forward: Forward) -> web.StreamResponse:
-    """Take the call, and never answer."""
+    """Accept the call, and never answer."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 async def losing_answers(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """Let the call take effect, and lose the answer."""
+    """Forward the call, and drop the answer."""
     await forward()
     return _reset(request)
 
 
 def losing_every(nth: int) -> Fault:
-    """Let all calls take effect, and lose every nth answer."""
+    """Forward all calls, and drop every nth answer."""
     numbers = itertools.count(1)
 
     async def fault(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -69,7 +69,7 @@ def delaying(seconds: float) -> Fault:
 
 
 def answering(status: int, code: str) -> Fault:
-    """Answer every call with this error of AWS's."""
+    """Answer every call with this error of AWS."""
 
     async def fault(_request: web.Request, _forward: Forward) -> web.StreamResponse:
         body = {"__type": _NAMESPACE + code, "message": "injected"}
@@ -107,7 +107,7 @@ class Proxy:
         self._portal.call(self._listen)
 
     def refuse(self) -> None:
-        """Listen no more, and end all connections."""
+        """Close the listening socket and all connections."""
         self._portal.call(self._refuse)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What captive portals, egress proxies, load balancers and emulators answer in DynamoDB's place."""
+"""Answers that portals, proxies, load balancers and emulators give instead of DynamoDB."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def _answering(
     request_id: bool = False,
     **headers: str,
 ) -> Fault:
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    fixed = {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def fault(_request: web.Request, _forward: Forward) -> web.StreamResponse:
         own = {"x-amzn-RequestId": str(uuid.uuid4())} if request_id else {}
-        return web.Response(status=status, body=body, headers=given | own | {"Content-Type": kind})
+        return web.Response(status=status, body=body, headers=fixed | own | {"Content-Type": kind})
 
     return fault
 
@@ -70,7 +70,7 @@ async def _redirecting(request: web.Request, _forward: Forward) -> web.StreamRes
 
 
 async def _truncating(_request: web.Request, forward: Forward) -> web.StreamResponse:
-    """Let the call take effect, and answer with the first half of the answer."""
+    """Forward the call, and answer with the first half of the answer."""
     answer = await forward()
     assert isinstance(answer.body, bytes)
     body = answer.body[: len(answer.body) // 2]
@@ -80,7 +80,7 @@ async def _truncating(_request: web.Request, forward: Forward) -> web.StreamResp
 
 
 async def _dropping_the_request_id(_request: web.Request, forward: Forward) -> web.StreamResponse:
-    """Let the call take effect, and answer as DynamoDB did, without its request id."""
+    """Forward the call, and answer as DynamoDB did, without its request id."""
     answer = await forward()
     del answer.headers["x-amzn-RequestId"]
     return answer
@@ -144,7 +144,7 @@ ENDLESS: Final[Fault] = _without_end
 
 
 def breaking_off(*, stalls: bool) -> Fault:
-    """Send the head of an answer and a part of its body, then nothing, or the end."""
+    """Send the head of an answer and a part of its body, and then nothing, or close."""
 
     async def fault(request: web.Request, _forward: Forward) -> web.StreamResponse:
         headers = {"Content-Type": _DYNAMODB, "x-amzn-RequestId": "1", "Content-Length": "100"}
@@ -161,7 +161,7 @@ def breaking_off(*, stalls: bool) -> Fault:
 
 
 class CredentialProgram:
-    """A `credential_process` whose output a test can change. It is run for each call."""
+    """A `credential_process` whose output a test can change. It runs for each call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -176,21 +176,24 @@ class CredentialProgram:
         self.work()
 
     def work(self, valid: timedelta = timedelta(minutes=8)) -> None:
-        """Write credentials. Those that end within ten minutes are renewed with each call."""
+        """Let it print credentials.
+
+        Those that expire within ten minutes are renewed with each call.
+        """
         self._write(_credentials(valid))
 
     def write(self, output: bytes) -> None:
-        """Write something else."""
+        """Let it print something else."""
         self._write(output)
 
     def hang(self) -> None:
-        """Write nothing, and do not end."""
+        """Let it print nothing and not end."""
         fresh = self._folder / "pipe"
         os.mkfifo(fresh)
         fresh.replace(self._output)
 
     def answer(self) -> None:
-        """Have the run that hangs write credentials after all."""
+        """Let the run that hangs print credentials."""
         self._output.write_bytes(_credentials(timedelta(hours=1)))
 
     def _write(self, output: bytes) -> None:

@@ -21,10 +21,10 @@ __all__ = ["desk"]
 
 def findings(said: str) -> dict[str, list[str]]:
     """Return the levels of the findings, by subject."""
-    found: dict[str, list[str]] = {}
-    for line in json.loads(said):
-        found.setdefault(line["subject"], []).append(line["level"])
-    return found
+    levels: dict[str, list[str]] = {}
+    for finding in json.loads(said):
+        levels.setdefault(finding["subject"], []).append(finding["level"])
+    return levels
 
 
 WELL = {
@@ -46,12 +46,12 @@ def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
 
 def test_check_exits_with_0_if_a_worker_can_run(equipped: dict[str, str]) -> None:
     """There is one line for each subject, and nothing to fix."""
-    said = command("check", "--json", **equipped)
-    assert (said.returncode, findings(said.stdout)) == (0, WELL)
-    told = command("check", **equipped)
-    assert told.returncode == 0
-    assert "→" not in told.stdout
-    assert len(told.stdout.splitlines()) == 6
+    json_output = command("check", "--json", **equipped)
+    assert (json_output.returncode, findings(json_output.stdout)) == (0, WELL)
+    text_output = command("check", **equipped)
+    assert text_output.returncode == 0
+    assert "→" not in text_output.stdout
+    assert len(text_output.stdout.splitlines()) == 6
 
 
 def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
@@ -62,7 +62,7 @@ def test_checking_changes_nothing(desk: Desk, equipped: dict[str, str]) -> None:
         requests = [
             (await stores.requests.depth(status, limit=10)).count for status in RequestStatus
         ]
-        connections = [each async for each in stores.connections.list_all()]
+        connections = [connection async for connection in stores.connections.list_all()]
         return sum(requests), len(connections), len(await stores.workers.list())
 
     assert desk.do(look) == (0, 0, 0)
@@ -86,9 +86,9 @@ def test_each_problem_is_reported_with_its_fix(
     """The exit code is 1."""
     said = command("check", "--json", **(equipped | changed))
     assert said.returncode == 1, said.stderr
-    wrong = [each for each in json.loads(said.stdout) if each["level"] == "error"]
-    assert subject in {each["subject"] for each in wrong}
-    assert todo in " ".join(each["todo"] for each in wrong)
+    wrong = [finding for finding in json.loads(said.stdout) if finding["level"] == "error"]
+    assert subject in {finding["subject"] for finding in wrong}
+    assert todo in " ".join(finding["todo"] for finding in wrong)
 
 
 def test_denied_calls_are_reported(equipped: dict[str, str]) -> None:
@@ -114,17 +114,17 @@ def test_config_prints_values_and_sources(tmp_path: Any) -> None:
     file = tmp_path / "worker.toml"
     file.write_text("concurrency = 5\n[reaper]\ninterval = '90m'\n")
     url = "http://user:s3cret@127.0.0.1:9"
-    given = {"STREAMER_ENDPOINT_URL": url, "STREAMER_REAPER_DRY_RUN": "true"}
-    said = command("config", "--config", str(file), "--json", **given)
-    found = json.loads(said.stdout)
-    assert found["concurrency"] == {"value": 5, "from": "file"}
-    assert found["reaper.interval"] == {"value": 5400, "from": "file"}
-    assert found["reaper.dry_run"] == {"value": True, "from": "environment"}
-    assert found["poll.max_interval"] == {"value": 0.5, "from": "default"}
-    assert found["endpoint_url"]["value"] == "http://***@127.0.0.1:9"
-    told = command("config", "--config", str(file), **given).stdout
-    assert "1h30m" in told
-    assert "s3cret" not in told + said.stdout
+    variables = {"STREAMER_ENDPOINT_URL": url, "STREAMER_REAPER_DRY_RUN": "true"}
+    printed = command("config", "--config", str(file), "--json", **variables)
+    settings = json.loads(printed.stdout)
+    assert settings["concurrency"] == {"value": 5, "from": "file"}
+    assert settings["reaper.interval"] == {"value": 5400, "from": "file"}
+    assert settings["reaper.dry_run"] == {"value": True, "from": "environment"}
+    assert settings["poll.max_interval"] == {"value": 0.5, "from": "default"}
+    assert settings["endpoint_url"]["value"] == "http://***@127.0.0.1:9"
+    table = command("config", "--config", str(file), **variables).stdout
+    assert "1h30m" in table
+    assert "s3cret" not in table + printed.stdout
 
 
 def test_config_refuses_wrong_settings() -> None:

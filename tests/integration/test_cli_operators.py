@@ -172,7 +172,9 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
     assert dry.stderr == "would redrive 2 requests\n"
     assert status(desk, "1") == "FAILED"
     assert desk.run(*choice, "--yes").stdout == "2 requests redriven\n"
-    statuses = {each: status(desk, each) for each in ("1", "2", "old", "other", "gone")}
+    statuses = {
+        request_id: status(desk, request_id) for request_id in ("1", "2", "old", "other", "gone")
+    }
     assert statuses == {
         "1": "PENDING",
         "2": "PENDING",
@@ -180,8 +182,8 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
         "other": "FAILED",
         "gone": "CANCELLED",
     }
-    found = desk.json("redrive", "--since", "1h", "--cancelled", "--limit", "1")
-    assert found == {"dry_run": False, "redriven": ["other"], "skipped": []}
+    result = desk.json("redrive", "--since", "1h", "--cancelled", "--limit", "1")
+    assert result == {"dry_run": False, "redriven": ["other"], "skipped": []}
     assert desk.json("redrive", "--action", "a", "--cancelled", "-y")["redriven"] == ["old", "gone"]
 
 
@@ -226,8 +228,8 @@ def test_connections_are_listed(connected: Desk) -> None:
     """They can be selected by user, by tenant, or by both."""
 
     def listed(*arguments: str) -> list[str]:
-        found = connected.json("connections", "list", *arguments)
-        return sorted(each["connection_id"] for each in found)
+        connections = connected.json("connections", "list", *arguments)
+        return sorted(connection["connection_id"] for connection in connections)
 
     assert listed() == ["c0", "c1", "c2", "c3", "c4", "c5"]
     assert listed("--user", "u1") == ["c1", "c3", "c5"]
@@ -255,8 +257,8 @@ def test_drain_writes_the_worker_s_row(desk: Desk) -> None:
     row = WorkerRow(worker_id="w1", started_at=datetime.now(UTC), concurrency=4)
     desk.do(lambda stores: stores.workers.register(row))
     assert desk.json("drain", "w1") == {"worker_id": "w1", "drain_requested": True}
-    (found,) = desk.json("workers")
-    assert (found["worker_id"], found["drain"]) == ("w1", True)
+    (listed,) = desk.json("workers")
+    assert (listed["worker_id"], listed["drain"]) == ("w1", True)
     assert "draining" in desk.run("workers").stdout
 
 

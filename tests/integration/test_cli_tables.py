@@ -107,8 +107,8 @@ def test_create_reports_another_key(other_key: Desk) -> None:
 def test_check_suggests_create_for_missing_tables_only(other_key: Desk) -> None:
     """`tables create` cannot fix another key."""
     said = json.loads(other_key.run("check", "--json", code=1).stdout)
-    of_tables = [each for each in said if each["subject"] == "tables"]
-    todo = {"missing;" in each["text"]: each["todo"] for each in of_tables}
+    of_tables = [finding for finding in said if finding["subject"] == "tables"]
+    todo = {"missing;" in finding["text"]: finding["todo"] for finding in of_tables}
     assert todo == {True: "run `streamer-worker tables create`", False: ""}
     listed = other_key.json("tables", "check", code=1)
-    assert [each["creatable"] for each in listed] == [True, False, True, True]
+    assert [difference["creatable"] for difference in listed] == [True, False, True, True]

@@ -16,7 +16,7 @@ from streamer_worker.events import ClaimTried, Event, RequestFinished
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
-from streamer_worker.wiring import app_on
+from streamer_worker.wiring import build_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def work(_payload: dict[str, Any], _ctx: Context) -> None:
 
 
 class Tally:
-    """A listener that counts the ends of claims and of requests."""
+    """A listener that counts ended claims and ended requests."""
 
     def __init__(self) -> None:
         self.claims: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Tally:
 
 @asynccontextmanager
 async def fleet(url: str, prefix: str, tally: Tally) -> AsyncIterator[None]:
-    """Run the workers, each with a client of its own, once all know of each other."""
+    """Run the workers, each with its own client, once each sees all others."""
     settings = Settings(
         concurrency=8,
         reaper=ReaperSettings(enabled=False),
@@ -81,7 +81,7 @@ async def fleet(url: str, prefix: str, tally: Tally) -> AsyncIterator[None]:
             opened = open_stores(endpoint_url=url, prefix=prefix, rng=rng)
             stores = await clients.enter_async_context(opened)
             apps.append(
-                app_on(
+                build_app(
                     stores,
                     settings=settings,
                     registry=registry([work]),
@@ -103,7 +103,7 @@ async def fleet(url: str, prefix: str, tally: Tally) -> AsyncIterator[None]:
 async def test_a_backlog_is_shared_without_collisions(
     real: tuple[Stores, dict[str, str]],
 ) -> None:
-    """Each worker takes its own first: at most a tenth of the claims may fail."""
+    """Each worker takes its own requests first: at most a tenth of the claims may fail."""
     stores, settings = real
     tally = Tally()
     async with fleet(settings["STREAMER_ENDPOINT_URL"], settings["STREAMER_TABLE_PREFIX"], tally):
@@ -114,8 +114,8 @@ async def test_a_backlog_is_shared_without_collisions(
     assert tally.failed_share <= 0.10
 
 
-async def test_a_trickle_wakes_one_worker_each(real: tuple[Stores, dict[str, str]]) -> None:
-    """All are idle and see each request: at most 2 % of the claims may fail."""
+async def test_a_trickle_has_few_collisions(real: tuple[Stores, dict[str, str]]) -> None:
+    """All workers are idle and see each request: at most 2 % of the claims may fail."""
     stores, settings = real
     tally = Tally()
     async with fleet(settings["STREAMER_ENDPOINT_URL"], settings["STREAMER_TABLE_PREFIX"], tally):

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.local]
 def start(
     real: tuple[Stores, dict[str, str]], plugins: str, request: pytest.FixtureRequest
 ) -> Callable[..., Process]:
-    """Give a function that starts a worker, to be killed at the end at the latest."""
+    """Yield a function that starts a worker. The worker is killed at the end of the test."""
 
     def begin(**settings: str) -> Process:
         worker = Process("run", PYTHONPATH=plugins, **(FAST | real[1] | settings))
@@ -43,17 +43,17 @@ async def _enqueued(stores: Stores, action: str, **payload: object) -> str:
 
 
 async def _running(stores: Stores, request_id: str, *, saved: bool = False) -> AsyncRequest:
-    """Wait until the request runs, and has saved a checkpoint."""
+    """Wait until the request runs and has saved a checkpoint."""
     with anyio.fail_after(PATIENCE):
         while True:
-            found = await stores.requests.get(request_id)
-            if found.status is RequestStatus.PROCESSING and (found.checkpoint or not saved):
-                return found
+            request = await stores.requests.get(request_id)
+            if request.status is RequestStatus.PROCESSING and (request.checkpoint or not saved):
+                return request
             await anyio.sleep(0.02)
 
 
 async def _hangs(stores: Stores) -> AsyncRequest:
-    """Return a request that hangs, and has saved that it does: the next time it will not."""
+    """Return a request whose first attempt saves a checkpoint and then hangs. Later ones end."""
     request_id = await _enqueued(stores, "first_hangs")
     return await _running(stores, request_id, saved=True)
 
@@ -61,8 +61,9 @@ async def _hangs(stores: Stores) -> AsyncRequest:
 async def test_a_killed_worker_s_request_starts_elsewhere(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """Within the lease, three heartbeats and the wait of a rescue, without an attempt used; the
-    killed worker's row goes.
+    """It is rescued within the lease, three heartbeats and the first wait, and uses no attempt.
+
+    The killed worker's row is removed.
     """
     stores, _ = real
     victim = start()
@@ -82,10 +83,10 @@ async def test_a_killed_worker_s_request_starts_elsewhere(
     other.event("dead_worker_removed", worker_id=lost)
 
 
-async def test_nothing_is_lost_when_workers_are_killed_again_and_again(
+async def test_repeated_kills_lose_no_request(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """Three workers, 500 requests, a kill every two seconds: all complete, all had their effect."""
+    """Three workers, 500 requests, a kill every two seconds: all complete with their effects."""
     stores, _ = real
     effects = tmp_path / "effects"
     fleet = [start(STREAMER_CONCURRENCY="8") for _ in range(3)]
@@ -93,20 +94,23 @@ async def test_nothing_is_lost_when_workers_are_killed_again_and_again(
         AsyncRequest(action="work", payload={"file": str(effects), "seconds": 0.4}, max_retries=50)
         for _ in range(500)
     )
-    ids = [each.request_id for each in stored]
+    ids = [request.request_id for request in stored]
     for turn in range(4):
         await anyio.sleep(2)
         fleet[turn % 3].signal(signal.SIGKILL)
         fleet[turn % 3] = start(STREAMER_CONCURRENCY="8")
     ended = await ended_of(stores, *ids)
-    assert {each.status for each in ended} == {RequestStatus.COMPLETED}
+    assert {request.status for request in ended} == {RequestStatus.COMPLETED}
     assert set(ids) == set(effects.read_text().split())
 
 
 async def test_a_deploy_costs_no_attempt(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """SIGTERM under load: exit 0 in time, and what did not finish does so elsewhere."""
+    """After SIGTERM under load a worker exits with 0 in time.
+
+    Its other requests complete elsewhere.
+    """
     stores, _ = real
     leaving = start(STREAMER_DRAIN_TIMEOUT="500ms")
     leaving.event("worker_started")
@@ -118,14 +122,16 @@ async def test_a_deploy_costs_no_attempt(
     leaving.signal(signal.SIGTERM)
     assert leaving.ended() == 0
     start()
-    ended = await ended_of(stores, *(each.request_id for each in stored))
-    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
+    ended = await ended_of(stores, *(request.request_id for request in stored))
+    assert {(request.status, request.retry_count) for request in ended} == {
+        (RequestStatus.COMPLETED, 0)
+    }
 
 
-async def test_a_paused_worker_starts_anew(
+async def test_a_paused_worker_is_fenced(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """Others have its request meanwhile; it writes nothing to it, and takes another id."""
+    """Another worker has its request meanwhile. It does not write to it, and takes a new id."""
     stores, _ = real
     zombie = start()
     first = zombie.event("worker_started")["worker_id"]
@@ -150,15 +156,15 @@ async def test_a_paused_worker_starts_anew(
 async def test_a_running_request_is_cancelled(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """By a command, whichever worker has it; one that has ended or does not exist is told."""
+    """`cancel` works for any worker's request. One that has ended or does not exist is an error."""
     stores, settings = real
     worker = start()
     request_id = await _enqueued(stores, "wait", seconds=60)
     await _running(stores, request_id)
     ended = command("cancel", request_id, **settings)
     assert (ended.returncode, ended.stdout) == (0, f"cancelled {request_id}\n")
-    told = worker.event("request_finished", request_id=request_id)
-    assert told["outcome"] == "cancelled"
+    finished = worker.event("request_finished", request_id=request_id)
+    assert finished["outcome"] == "cancelled"
     assert (await stores.requests.get(request_id)).status is RequestStatus.CANCELLED
     done = await _enqueued(stores, "wait", seconds=0.01)
     await ended_of(stores, done)
@@ -168,10 +174,10 @@ async def test_a_running_request_is_cancelled(
         assert ended.stderr.startswith("error: ")
 
 
-async def test_a_worker_drains_by_order(
+async def test_drain_ends_a_worker(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """It finishes what runs, exits with 0, and its row is gone."""
+    """It finishes its handlers, exits with 0, and removes its row."""
     stores, settings = real
     worker = start()
     worker_id = worker.event("worker_started")["worker_id"]
@@ -194,7 +200,7 @@ async def test_a_worker_drains_by_order(
 async def test_a_handler_that_blocks_the_loop_does_not_look_like_a_crash(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """For longer than the lease: it is told, with the handler's name, and completes once."""
+    """It blocks for longer than the lease. An event names the handler, and it completes once."""
     stores, _ = real
     worker = start()
     other = start()
@@ -203,15 +209,19 @@ async def test_a_handler_that_blocks_the_loop_does_not_look_like_a_crash(
     request_id = await _enqueued(stores, "block", seconds=2 * LEASE)
     (ended,) = await ended_of(stores, request_id)
     assert (ended.status, ended.retry_count) == (RequestStatus.COMPLETED, 0)
-    blocked = [line for each in (worker, other) for line in each.lines if "loop_blocked" in line]
+    lines = [*worker.lines, *other.lines]
+    blocked = [line for line in lines if "loop_blocked" in line]
     assert len(blocked) == 1
     assert "in block" in blocked[0]
 
 
-async def test_a_loop_that_stands_for_too_long_ends_the_process(
+async def test_a_loop_that_is_blocked_for_too_long_ends_the_process(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """Non-zero, with all stacks; the request goes to somebody else, and its attempts end."""
+    """It logs all stacks and exits with an error.
+
+    Another worker runs the request, until its attempts are used.
+    """
     stores, _ = real
     worker = start(STREAMER_PRESENCE_STUCK_AFTER=scaled(2))
     worker.event("worker_started")
@@ -223,7 +233,10 @@ async def test_a_loop_that_stands_for_too_long_ends_the_process(
 async def test_a_handler_s_task_that_exits_does_not_look_like_a_stop(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """asyncio ends its loop then: it is told, and the exit code makes a supervisor start anew."""
+    """asyncio ends the loop then.
+
+    An event says so, and the exit code makes a supervisor restart the worker.
+    """
     stores, _ = real
     worker = start()
     await _enqueued(stores, "exits_elsewhere")
@@ -235,13 +248,13 @@ async def test_a_handler_s_task_that_exits_does_not_look_like_a_stop(
 async def test_a_handler_that_does_not_end_does_not_keep_the_process(
     real: tuple[Stores, dict[str, str]], start: Callable[..., Process], action: str
 ) -> None:
-    """Its request is released from outside, and the exit code is 0."""
+    """Its request is released, and the exit code is 0."""
     stores, _ = real
     worker = start(STREAMER_DRAIN_TIMEOUT="200ms", STREAMER_HANDLER_CANCEL_GRACE="300ms")
     request_id = await _enqueued(stores, action, seconds=60)
     await _running(stores, request_id)
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
-    found = await stores.requests.get(request_id)
-    assert (found.status, found.retry_count) == (RequestStatus.PENDING, 0)
+    stored = await stores.requests.get(request_id)
+    assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 0)
     assert await stores.workers.list() == []

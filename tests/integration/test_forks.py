@@ -32,7 +32,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def worker(real: tuple[Stores, dict[str, str]], hostile: str) -> Iterator[Process]:
-    """Give a worker with one process for handlers, and few threads: all are used again."""
+    """Yield a worker with one process for handlers and few threads, so that all are used again."""
     more = {"STREAMER_HANDLER_PROCESSES": "1", "STREAMER_HANDLER_THREADS": "4"}
     with Process("run", **(real[1] | more | {"PYTHONPATH": hostile})) as started:
         started.event("worker_started")
@@ -44,7 +44,7 @@ def request_for(kind: str, how: str, token: str) -> AsyncRequest:
 
 
 def check(request: AsyncRequest) -> None:
-    """Check that the request has its own result, and that no other request was seen in it."""
+    """Check that the request has its own result, and that it saw no data of other requests."""
     payload, result = request.payload or {}, request.result or {}
     assert request.status is RequestStatus.COMPLETED, request
     assert (result["token"], result["id"]) == (payload["token"], request.request_id)
@@ -55,7 +55,7 @@ def check(request: AsyncRequest) -> None:
 
 
 def check_lines(lines: list[str], requests: list[AsyncRequest]) -> None:
-    """Check that each line of a handler names its own request, and has the fields of its own."""
+    """Check that each log line of a handler names its own request and has its own fields."""
     ids = {(request.payload or {})["token"]: request.request_id for request in requests}
     answered = [record for record in map(json.loads, lines) if record["event"] == "answered"]
     assert {record["token"] for record in answered} == set(ids)
@@ -68,8 +68,10 @@ def check_lines(lines: list[str], requests: list[AsyncRequest]) -> None:
 async def test_each_request_of_many_has_its_own(
     real: tuple[Stores, dict[str, str]], worker: Process
 ) -> None:
-    """A thousand requests whose handlers misbehave at random, in one worker and one process: each
-    has its own result, context and log fields, no checkpoint of another, and the worker lives.
+    """1,000 handlers misbehave at random, in one worker with one process.
+
+    Each request has its own result, context and log fields. None has a checkpoint of another. The
+    worker survives.
     """
     stores, _ = real
     rng = random.Random(11)
@@ -85,7 +87,7 @@ async def test_each_request_of_many_has_its_own(
             how = rng.choices(WAYS[kind], WEIGHTS[kind])[0]
             tasks.start_soon(enqueue, number, kind, how)
     await anyio.to_thread.run_sync(worker.seen, '"request_finished"', REQUESTS, 3 * PATIENCE)
-    done = await ended(stores, *[each.request_id for each in requests])
+    done = await ended(stores, *[request.request_id for request in requests])
     for request in done:
         check(request)
     inside = {(request.result or {})["pid"] for request in done if request.action == "process"}
@@ -98,8 +100,10 @@ async def test_each_request_of_many_has_its_own(
 async def test_each_way_ends_its_forked_child_alone(
     real: tuple[Stores, dict[str, str]], worker: Process
 ) -> None:
-    """In tasks, threads and processes: a child that leaves its handler, goes back to the event
-    loop, or is terminated, ends at once. The worker does not drain.
+    """A forked child of a task, thread or process ends at once, in three cases.
+
+    It leaves its handler, it returns to the event loop, or it is terminated. The worker does not
+    drain.
     """
     stores, _ = real
     ids = [
@@ -116,7 +120,7 @@ async def test_each_way_ends_its_forked_child_alone(
 
 
 def children(pid: int) -> list[str]:
-    """Return the processes that this one has started, in any of its threads."""
+    """Return the processes that this process has started, in any of its threads."""
     return [
         child
         for task in Path(f"/proc/{pid}/task").iterdir()
@@ -127,7 +131,7 @@ def children(pid: int) -> list[str]:
 async def test_a_killed_worker_leaves_no_process_of_a_handler(
     real: tuple[Stores, dict[str, str]], worker: Process
 ) -> None:
-    """Also where a forked child of another handler lives on, and what the process has started."""
+    """The processes of handlers and all their children end, even if a forked child still lives."""
     stores, _ = real
     pids: dict[str, int] = {}
     for action in ("starts_more", "forks_on"):
@@ -143,7 +147,7 @@ async def test_a_killed_worker_leaves_no_process_of_a_handler(
 
 
 async def gone(pid: int) -> None:
-    """Wait until there is no such process."""
+    """Wait until the process does not exist."""
     with anyio.fail_after(PATIENCE), suppress(ProcessLookupError):
         while True:
             os.kill(pid, 0)

@@ -106,7 +106,7 @@ def start(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Callable[..., Process]:
-    """Give a function that starts a worker, to be killed at the end at the latest."""
+    """Yield a function that starts a worker. The worker is killed at the end of the test."""
 
     def begin() -> Process:
         more = {"PYTHONPATH": kinds, "RESOURCE_FILE": str(tmp_path / "resource")}
@@ -135,17 +135,17 @@ async def _until(
 
 
 async def _gone(pid: int) -> None:
-    """Wait until there is no such process."""
+    """Wait until the process does not exist."""
     with anyio.fail_after(PATIENCE), suppress(ProcessLookupError):
         while True:
             os.kill(pid, 0)
             await anyio.sleep(0.05)
 
 
-async def test_a_killed_handler_goes_on_from_its_checkpoint(
+async def test_a_killed_handler_continues_from_its_checkpoint(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process], tmp_path: Path
 ) -> None:
-    """SIGKILL after the third of five steps: the next run, of the same attempt, does the rest."""
+    """After SIGKILL at the third of five steps, the same attempt does the other steps elsewhere."""
     stores, _ = real
     victim = start()
     effects = tmp_path / "effects"
@@ -162,7 +162,10 @@ async def test_a_killed_handler_goes_on_from_its_checkpoint(
 async def test_a_deploy_keeps_the_checkpoint_and_costs_no_attempt(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process], tmp_path: Path
 ) -> None:
-    """SIGTERM twice: the handler is cancelled, released, and goes on elsewhere."""
+    """After a second SIGTERM the handler is cancelled.
+
+    Its request is released and continues elsewhere.
+    """
     stores, _ = real
     first = start()
     effects = tmp_path / "effects"
@@ -184,7 +187,7 @@ async def test_a_deploy_keeps_the_checkpoint_and_costs_no_attempt(
 async def test_a_handler_in_a_process_that_is_killed_fails_its_attempt_alone(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process]
 ) -> None:
-    """With the code WORKER_CRASHED; another runs on, and the worker goes on."""
+    """The attempt fails with WORKER_CRASHED. Another handler and the worker continue."""
     stores, _ = real
     worker = start()
     first = await _enqueued(stores, "compute")
@@ -209,7 +212,7 @@ async def test_a_handler_in_a_process_that_is_killed_fails_its_attempt_alone(
 async def test_cancelling_ends_the_process(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process]
 ) -> None:
-    """However deep it is in its computation."""
+    """The process ends even during a long computation."""
     stores, _ = real
     worker = start()
     hanging = await _enqueued(stores, "compute", hang=True)
@@ -223,7 +226,7 @@ async def test_cancelling_ends_the_process(
 async def test_a_killed_worker_leaves_no_process_behind(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process]
 ) -> None:
-    """They end with it, although nobody tells them."""
+    """Processes of handlers end when the worker is killed."""
     stores, _ = real
     worker = start()
     hanging = await _enqueued(stores, "compute", hang=True)
@@ -236,7 +239,7 @@ async def test_a_killed_worker_leaves_no_process_behind(
 async def test_a_group_opens_its_resource_once_and_closes_it_last(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process], tmp_path: Path
 ) -> None:
-    """And the worker's middleware goes around, its lines naming the request."""
+    """The worker's middleware runs around each handler, and its log lines name the request."""
     stores, _ = real
     worker = start()
     ids = [await _enqueued(stores, "use") for _ in range(3)]
@@ -254,10 +257,10 @@ async def test_a_group_opens_its_resource_once_and_closes_it_last(
     ]
 
 
-async def test_a_lifespan_that_cannot_be_entered_is_told(
+async def test_a_lifespan_that_cannot_be_entered_stops_the_start(
     real: tuple[Stores, dict[str, str]], kinds: str
 ) -> None:
-    """With the actions that need it; the exit code is that of a start that failed."""
+    """The error names the actions that need it. The exit code is 2."""
     _, settings = real
     more = {"PYTHONPATH": kinds, "RESOURCE_FILE": "/nowhere/at/all"}
     done = await anyio.to_thread.run_sync(partial(command, "run", **(settings | more)))
@@ -267,10 +270,10 @@ async def test_a_lifespan_that_cannot_be_entered_is_told(
 
 
 @pytest.mark.parametrize("kind", ["task", "thread", "process"])
-async def test_what_a_handler_logs_names_its_request(
+async def test_log_lines_of_a_handler_name_its_request(
     kind: str, real: tuple[Stores, dict[str, str]], start: Callable[..., Process]
 ) -> None:
-    """With the standard library's own logging, wherever the function runs."""
+    """This holds for the standard library's logging, in tasks, threads and processes."""
     stores, _ = real
     with start() as worker:
         worker_id = worker.event("worker_started")["worker_id"]

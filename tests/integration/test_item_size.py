@@ -1,4 +1,4 @@
-"""Our size of an item against DynamoDB's own, to the byte."""
+"""Our computed size of an item equals DynamoDB's, to the byte."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ async def held_to_the_byte(engine: Engine, value: Any) -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 async def test_numbers_are_counted_to_the_byte(engine: Engine, number: str) -> None:
-    """400 KB by our count are accepted, and one byte more is refused."""
+    """An item of 400 KB by our count is accepted. One byte more is refused."""
     await held_to_the_byte(engine, encode(Decimal(number)))
 
 
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 async def test_values_are_counted_to_the_byte(engine: Engine, value: Any) -> None:
-    """400 KB by our count are accepted, and one byte more is refused."""
+    """An item of 400 KB by our count is accepted. One byte more is refused."""
     await held_to_the_byte(engine, encode(value))
 
 
 async def test_an_update_past_the_limit_is_refused_as_a_put_is(engine: Engine) -> None:
-    """What makes an item too large is ItemTooLarge, and the item stays as it was."""
+    """The update raises ItemTooLarge, and the item is unchanged."""
     full = padded({"S": "a"}, MAX_ITEM_BYTES)
     await engine.put(Put(table=WORKERS, item=full))
     with pytest.raises(ItemTooLarge):
@@ -83,8 +83,8 @@ async def test_an_update_past_the_limit_is_refused_as_a_put_is(engine: Engine) -
 
 
 @pytest.mark.parametrize("key", ["k" * MAX_KEY_BYTES, "é" * (MAX_KEY_BYTES // 2)])
-async def test_what_is_the_longest_key_for_us_is_accepted(engine: Engine, key: str) -> None:
-    """And one byte more would be refused: the limit is DynamoDB's."""
+async def test_the_longest_key_is_accepted(engine: Engine, key: str) -> None:
+    """One byte more is refused: our limit is DynamoDB's."""
     await engine.put(
         Put(table=WORKERS, item={"WorkerID": {"S": "k"}, "V": encode({"a": {key: 1}})})
     )
@@ -94,16 +94,16 @@ async def test_what_is_the_longest_key_for_us_is_accepted(engine: Engine, key: s
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-async def test_a_body_that_no_server_reads_is_too_large(engine: Engine) -> None:
-    """Not an outage, which would be waited for."""
+async def test_a_body_that_servers_refuse_is_too_large(engine: Engine) -> None:
+    """It raises ItemTooLarge, and not an outage, which the worker would wait for."""
     huge = {"WorkerID": {"S": "k"}, "V": {"S": "x" * 50_000_000}}
     with pytest.raises(ItemTooLarge):
         await engine.put(Put(table=WORKERS, item=huge))
 
 
 @pytest.mark.parametrize("inside", [1, {"a"}, {}, []], ids=repr)
-async def test_what_is_as_deep_as_we_allow_is_accepted(engine: Engine, inside: Any) -> None:
-    """The deepest value that `encode` takes is one that DynamoDB takes."""
+async def test_the_deepest_value_is_accepted(engine: Engine, inside: Any) -> None:
+    """DynamoDB accepts the deepest value that `encode` accepts."""
     levels = 30 if inside in ({}, []) else 31
     value = inside
     for _ in range(levels):

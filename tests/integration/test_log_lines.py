@@ -1,4 +1,4 @@
-"""How many lines a real worker logs of what repeats."""
+"""How many lines a real worker logs for repeated events."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ async def _until_beat(stores: Stores, worker_id: str, beat: int) -> None:
             await anyio.sleep(0.1)
 
 
-async def test_an_odd_row_of_a_worker_is_one_line(
+async def test_an_undecodable_worker_row_is_one_line(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """Though the rows are read with every heartbeat."""
+    """The row is read with every heartbeat, and logged once."""
     stores, settings = real
     odd: dict[str, Any] = {"WorkerID": {"S": "odd"}, "StartedAt": {"S": "yesterday"}}
     await stores.engine.put(Put(table=WORKERS, item=odd))
@@ -46,10 +46,10 @@ async def test_an_odd_row_of_a_worker_is_one_line(
         assert count(worker, "item_undecodable") == 1
 
 
-async def test_outcomes_that_wait_in_an_outage_are_a_few_lines(
+async def test_delayed_outcomes_are_two_lines_per_outage(
     real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy
 ) -> None:
-    """One when it begins and one at its end, which says how many waited and for how long."""
+    """One line is at the start. The other is at the end, with the count and the duration."""
     stores, settings = real
 
     async def refuse_outcomes(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -66,8 +66,8 @@ async def test_outcomes_that_wait_in_an_outage_are_a_few_lines(
         worker.event("settle_delayed")
         await anyio.sleep(3)
         proxy.fault = passing
-        done = await ended(stores, *(each.request_id for each in requests))
-        assert {each.status for each in done} == {RequestStatus.COMPLETED}
+        done = await ended(stores, *(request.request_id for request in requests))
+        assert {request.status for request in done} == {RequestStatus.COMPLETED}
         resumed = worker.event("settles_resumed")
         assert 1 <= resumed["count"] <= 16
         assert resumed["seconds"] >= 2

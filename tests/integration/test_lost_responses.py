@@ -1,4 +1,4 @@
-"""A write whose answer was lost is sent again, and the second copy may land late."""
+"""A write whose answer was lost is sent again, and the second copy may arrive late."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "meanwhile"), CASES)
-async def test_a_late_copy_changes_nothing_and_is_answered_rightly(
-    inner: Engine, kind: str, meanwhile: Meanwhile
-) -> None:
-    """The second copy is refused; the caller hears of its own success, or of what came since."""
+async def test_a_late_copy_changes_nothing(inner: Engine, kind: str, meanwhile: Meanwhile) -> None:
+    """The second copy is refused. The caller gets its own success, or the later change."""
     scene = Scene(inner)
     call = await WRITES[kind].prepare(scene)
     engine, stores = scene.doubling(REQUESTS, lambda: meanwhile.happen(scene))
@@ -38,8 +36,8 @@ async def test_a_late_copy_changes_nothing_and_is_answered_rightly(
     assert engine.before == engine.after
 
 
-async def test_a_claim_whose_answer_was_lost_is_good(inner: Engine) -> None:
-    """What the second copy answers is the whole claim: the request can be settled with it."""
+async def test_a_claim_whose_answer_was_lost_is_complete(inner: Engine) -> None:
+    """The request can be settled with the claim that the second copy returns."""
     scene = Scene(inner)
     call = await WRITES["claim"].prepare(scene)
     _, stores = scene.doubling(REQUESTS, lambda: Meanwhile.NOTHING.happen(scene))
@@ -51,7 +49,7 @@ async def test_a_claim_whose_answer_was_lost_is_good(inner: Engine) -> None:
 
 
 async def test_late_progress_never_overwrites_newer_progress(inner: Engine) -> None:
-    """A copy that lands after the claim's next progress is dropped without an error."""
+    """A copy that arrives after the claim's next progress is dropped without an error."""
     scene = Scene(inner)
     await (await WRITES["claim"].prepare(scene))(scene.others)
     request = await scene.request()
@@ -65,7 +63,7 @@ async def test_late_progress_never_overwrites_newer_progress(inner: Engine) -> N
 
 
 async def test_a_cancelled_redrive_stays_cancelled(inner: Engine) -> None:
-    """A redrive whose answer was lost does not undo the cancel that came after it."""
+    """A second copy of a redrive does not undo the cancel that came after the first."""
     scene = Scene(inner)
     call = await WRITES["redrive"].prepare(scene)
     _, stores = scene.doubling(REQUESTS, lambda: Meanwhile.CANCEL.happen(scene))
@@ -74,13 +72,13 @@ async def test_a_cancelled_redrive_stays_cancelled(inner: Engine) -> None:
 
 
 async def test_enqueue_many_names_only_ids_that_were_taken_before(inner: Engine) -> None:
-    """Of a batch whose first write is doubled every request is stored once."""
+    """If the first write of a batch is doubled, every request is stored once."""
     scene = Scene(inner)
     engine, stores = scene.doubling(REQUESTS, lambda: Meanwhile.NOTHING.happen(scene))
-    given = [AsyncRequest(action="echo", request_id=scene.request_id)]
-    given += [AsyncRequest(action="echo", payload={"n": n}) for n in range(30)]
-    stored = await stores.requests.enqueue_many(given)
+    requests = [AsyncRequest(action="echo", request_id=scene.request_id)]
+    requests += [AsyncRequest(action="echo", payload={"n": n}) for n in range(30)]
+    stored = await stores.requests.enqueue_many(requests)
     assert engine.doubled
-    found = await scene.others.requests.get_many(each.request_id for each in stored)
-    assert list(found.values()) == stored
+    read_back = await scene.others.requests.get_many(request.request_id for request in stored)
+    assert list(read_back.values()) == stored
     assert codec.request_item(stored[0]) == engine.after[0]

@@ -1,10 +1,11 @@
 """Late copies of the writes to connections, subscriptions and workers, and of deletes.
 
-No cancel, rescue or claim touches these items. Left out, because the writes are unconditional
-on purpose and the last one wins: `save` after a ping, `subscribe` after an unsubscribe, a delete
-after the same id came back. Left out, too: `register` after a remove (the row that it makes has
-no heartbeat and is soon found dead) and `request_cancel` after the beat that handled it (the
-worker handles the Version once more).
+No cancel, rescue or claim writes to these items. Not tested, because the write is unconditional
+on purpose and the last one wins:
+
+- `save` after a ping, `subscribe` after an unsubscribe, a delete after the same id was written;
+- `register` after a remove: the new row has no heartbeat and is soon declared dead;
+- `request_cancel` after the heartbeat that handled it: the worker handles the Version again.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ async def enqueue(stores: Stores, key: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A write to a table; what was there before and what came between; the right answer."""
+    """A write, the items before it, the change between its copies, and the expected answer."""
 
     table: Table
     call: Step
@@ -220,10 +221,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_a_late_copy_changes_nothing_and_is_answered_rightly(
-    inner: Engine, case: Case
-) -> None:
-    """The second copy changes nothing; the caller hears of success, or of what came since."""
+async def test_a_late_copy_changes_nothing(inner: Engine, case: Case) -> None:
+    """The second copy changes nothing. The caller gets success, or the change that came between."""
     scene = Scene(inner)
     await case.before(scene.others, scene.request_id)
     engine, stores = scene.doubling(
@@ -239,8 +238,8 @@ async def test_a_late_copy_changes_nothing_and_is_answered_rightly(
     assert engine.before == engine.after
 
 
-async def test_a_late_beat_counts_and_touches_no_new_mail(inner: Engine) -> None:
-    """Both copies add 1 to Beat, which is harmless; mail that came between them stays."""
+async def test_a_late_heartbeat_keeps_new_mail(inner: Engine) -> None:
+    """Both copies add 1 to Beat, which is harmless. Mail that came between them is not removed."""
     scene = Scene(inner)
     await registered_with_mail(scene.others, scene.request_id)
 

@@ -1,4 +1,4 @@
-"""A network between the workers and DynamoDB Local that fails in every way."""
+"""Network faults between the workers and DynamoDB Local."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "refuses expired credentials": answering(400, "ExpiredTokenException"),
     "loses all answers": losing_answers,
 }
-# What says that somebody was taken for dead.
+# Events that say that a worker was declared dead.
 DEATHS: Final = ("worker_fenced", "dead_worker_removed", "request_rescued")
 
 
@@ -53,10 +53,10 @@ def start(
     proxy: Proxy,
     request: pytest.FixtureRequest,
 ) -> Callable[..., Process]:
-    """Give a function that starts a worker behind the proxy."""
+    """Yield a function that starts a worker behind the proxy."""
 
     def begin(**settings: str) -> Process:
-        # What is lost on the way shall be what the worker itself needs.
+        # The proxy drops only answers that the worker itself needs.
         alone = {"STREAMER_PUSH": "off", "STREAMER_ENDPOINT_URL": proxy.url}
         through = {"PYTHONPATH": plugins} | alone
         worker = Process("run", **(FAST | real[1] | through | settings))
@@ -67,7 +67,7 @@ def start(
 
 
 class Effects:
-    """What the handlers of a test did, one line for each start."""
+    """The effects of a test's handlers: one line for each start."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "effects"
@@ -100,16 +100,21 @@ def _answers(worker: Process, name: str) -> bool:
         return False
 
 
-def _told(workers: list[Process], *names: str) -> list[str]:
-    found = [line for each in workers for line in each.lines]
-    return [line for line in found if any(f'"event": "{name}"' in line for name in names)]
+def _lines_of(workers: list[Process], *names: str) -> list[str]:
+    lines = [line for worker in workers for line in worker.lines]
+    return [line for line in lines if any(f'"event": "{name}"' in line for name in names)]
 
 
-def _judge_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequest]) -> None:
-    """All completed, each handler ran once, no attempt was used, nobody was taken for dead."""
-    assert {(each.status, each.retry_count) for each in ended} == {(RequestStatus.COMPLETED, 0)}
-    assert sorted(effects.lines()) == sorted(each.request_id for each in ended)
-    assert _told(workers, *DEATHS) == []
+def _check_costs(workers: list[Process], effects: Effects, ended: list[AsyncRequest]) -> None:
+    """Check that each request completed in one run.
+
+    No attempt was used, and no worker was declared dead.
+    """
+    assert {(request.status, request.retry_count) for request in ended} == {
+        (RequestStatus.COMPLETED, 0)
+    }
+    assert sorted(effects.lines()) == sorted(request.request_id for request in ended)
+    assert _lines_of(workers, *DEATHS) == []
 
 
 async def _outlast(
@@ -120,7 +125,7 @@ async def _outlast(
     begin: Callable[[], None],
     end: Callable[[], None],
 ) -> list[AsyncRequest]:
-    """Let an outage of two leases fall on running handlers, and return what became of them."""
+    """Let running handlers live through an outage of two leases; return the requests."""
     for worker in workers:
         worker.event("worker_started")
     running = await stores.requests.enqueue_many([effects.request(LEASE) for _ in range(6)])
@@ -131,12 +136,12 @@ async def _outlast(
     for worker in workers:
         await _until(lambda each=worker: not _answers(each, "readyz"), "unready")  # type: ignore[misc]
     await anyio.sleep(began + 2 * LEASE - time.monotonic())
-    assert all(_answers(each, "healthz") for each in workers)
+    assert all(_answers(worker, "healthz") for worker in workers)
     end()
-    ended = await ended_of(stores, *(each.request_id for each in running + waiting))
+    ended = await ended_of(stores, *(request.request_id for request in running + waiting))
     for worker in workers:
         await _until(lambda each=worker: _answers(each, "readyz"), "ready again")  # type: ignore[misc]
-    assert {each.status for each in ended} == {RequestStatus.COMPLETED}
+    assert {request.status for request in ended} == {RequestStatus.COMPLETED}
     return ended
 
 
@@ -148,9 +153,9 @@ async def test_an_outage_longer_than_the_lease_costs_nothing(
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """The workers are unready and alive; handlers go on, their results are kept; nobody is dead.
+    """The workers are unready and alive. Handlers continue, and their results are stored.
 
-    Where answers are lost, claims may have been won that nobody knows of: those go back.
+    Claims whose answers were lost are released.
     """
     stores, _ = real
     workers = [start(), start()]
@@ -162,7 +167,7 @@ async def test_an_outage_longer_than_the_lease_costs_nothing(
         proxy.fault = passing
 
     ended = await _outlast(stores, workers, effects, begin=begin, end=end)
-    _judge_costs(workers, effects, ended)
+    _check_costs(workers, effects, ended)
 
 
 async def test_a_refused_connection_costs_nothing(
@@ -171,42 +176,42 @@ async def test_a_refused_connection_costs_nothing(
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """As when DynamoDB's endpoint is not there at all."""
+    """The endpoint of DynamoDB refuses connections for two leases."""
     stores, _ = real
     workers = [start(), start()]
     ended = await _outlast(stores, workers, effects, begin=proxy.refuse, end=proxy.listen)
-    _judge_costs(workers, effects, ended)
+    _check_costs(workers, effects, ended)
 
 
-async def test_single_lost_answers_are_not_noticed(
+async def test_single_lost_answers_cost_nothing(
     real: tuple[Stores, dict[str, str]],
     proxy: Proxy,
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """Every fourth answer: each handler runs once all the same, and no attempt is used."""
+    """Every fourth answer is lost. Each handler runs once, and no attempt is used."""
     stores, _ = real
     proxy.fault = losing_every(4)
     # A heartbeat has time for a second try, also on a machine with other work.
     calm = {"STREAMER_PRESENCE_HEARTBEAT": scaled(2), "STREAMER_PRESENCE_LEASE": scaled(10)}
     workers = [start(**calm), start(**calm)]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
-    ended = await ended_of(stores, *(each.request_id for each in stored))
-    _judge_costs(workers, effects, ended)
+    ended = await ended_of(stores, *(request.request_id for request in stored))
+    _check_costs(workers, effects, ended)
 
 
-async def test_a_slow_table_is_no_outage(
+async def test_a_slow_table_is_not_an_outage(
     real: tuple[Stores, dict[str, str]],
     proxy: Proxy,
     start: Callable[..., Process],
     effects: Effects,
 ) -> None:
-    """Each call takes 200 ms: the workers are ready, and all is done once."""
+    """Each call takes 200 ms. The workers are ready, and each handler runs once."""
     stores, _ = real
     proxy.fault = delaying(0.2)
     workers = [start(), start()]
     stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(60)])
-    ended = await ended_of(stores, *(each.request_id for each in stored))
-    _judge_costs(workers, effects, ended)
+    ended = await ended_of(stores, *(request.request_id for request in stored))
+    _check_costs(workers, effects, ended)
     for worker in workers:
         await _until(lambda each=worker: _answers(each, "readyz"), "ready")  # type: ignore[misc]

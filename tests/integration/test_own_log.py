@@ -1,4 +1,4 @@
-"""The log of a real worker is its own, whatever a plugin configures."""
+"""Plugins that configure logging do not change the log of a worker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CODE = """
                 "version": 1,
                 "disable_existing_loggers": True,
                 "handlers": {"out": {"class": "logging.StreamHandler", "stream": sys.stdout}},
-                "loggers": {each: noisy for each in names},
+                "loggers": {name: noisy for name in names},
                 "root": noisy,
             }
         )
@@ -100,7 +100,7 @@ LONG_CODE = """
 async def test_a_plugin_that_configures_logging(
     real: tuple[Stores, dict[str, str]], tmp_path: Path, kind: str, when: str
 ) -> None:
-    """When it is imported or later: the worker's lines are there, and no payload is."""
+    """The worker's lines are logged all the same, and no payload is logged."""
     path = plugin(tmp_path, "noisy", CODE, *ENTRIES)
     more = {"PYTHONPATH": str(path), "WHEN": when, "STREAMER_LOG_LEVEL": "debug"}
     with Process("run", **(FAST | real[1] | more)) as worker:
@@ -124,7 +124,7 @@ async def test_a_plugin_that_configures_logging(
 async def test_long_lines_of_several_processes_do_not_mix(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
-    """A pipe takes no more than 4 KB at once: a line of 9 KB is written under a lock."""
+    """A write to a pipe is atomic up to 4 KB, so a line of 9 KB is written under a lock."""
     path = plugin(tmp_path, "long", LONG_CODE, 'talk = "long:talk"')
     more = {"PYTHONPATH": str(path), "STREAMER_HANDLER_PROCESSES": "3"}
     with Process("run", **(FAST | real[1] | more)) as worker:
@@ -136,7 +136,7 @@ async def test_long_lines_of_several_processes_do_not_mix(
         await ended(real[0], *ids)
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
-    said = [found for line in worker.lines if (found := json.loads(line))["event"] == "said"]
-    texts = ["".join(each["text"]) for each in said]
+    said = [entry for line in worker.lines if (entry := json.loads(line))["event"] == "said"]
+    texts = ["".join(entry["text"]) for entry in said]
     assert len(texts) == 3 * 50 * 2
     assert all(text in {letter * 9000 for letter in "abc"} for text in texts if text)

@@ -1,4 +1,4 @@
-"""A request that ends its workers, in real processes that are started again each time."""
+"""A request that ends its workers, in real processes that are restarted each time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WITHIN = 150.0
 
 
 class Supervisor(threading.Thread):
-    """Starts a worker again each time it has ended, until it is told to stop."""
+    """Restarts a worker each time it has ended, until `stop`."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         super().__init__()
@@ -70,26 +70,27 @@ def supervisors(real: tuple[Stores, dict[str, str]], tmp_path: Path) -> Iterator
         tmp_path, "dangerous", HANDLERS, *(f'{n} = "dangerous:{n}"' for n in ("innocent", "poison"))
     )
     settings = FAST | real[1] | {"PYTHONPATH": str(path)}
-    both = [Supervisor(settings) for _ in range(2)]
-    for each in both:
-        each.start()
-    yield both
-    for each in both:
-        each.stop()
+    supervisors = [Supervisor(settings) for _ in range(2)]
+    for supervisor in supervisors:
+        supervisor.start()
+    yield supervisors
+    for supervisor in supervisors:
+        supervisor.stop()
 
 
 @pytest.mark.timeout(WITHIN + 60)
-async def test_a_poison_ends_and_its_neighbours_do_not(
+async def test_a_poison_fails_and_its_neighbours_complete(
     real: tuple[Stores, dict[str, str]], supervisors: list[Supervisor]
 ) -> None:
-    """60 innocent requests are COMPLETED without an attempt used, the poison is FAILED."""
+    """60 other requests are COMPLETED without a used attempt. The poison is FAILED."""
     stores, _ = real
     actions = ["innocent"] * 30 + ["poison"] + ["innocent"] * 30
-    stored = await stores.requests.enqueue_many(AsyncRequest(action=each) for each in actions)
-    found = await ended(stores, *(each.request_id for each in stored), within=WITHIN)
-    innocent = [each for each in found if each.action == "innocent"]
-    (poison,) = (each for each in found if each.action == "poison")
-    assert {(each.status, each.retry_count) for each in innocent} == {(RequestStatus.COMPLETED, 0)}
+    stored = await stores.requests.enqueue_many(AsyncRequest(action=action) for action in actions)
+    requests = await ended(stores, *(request.request_id for request in stored), within=WITHIN)
+    innocent = [request for request in requests if request.action == "innocent"]
+    (poison,) = (request for request in requests if request.action == "poison")
+    outcomes = {(request.status, request.retry_count) for request in innocent}
+    assert outcomes == {(RequestStatus.COMPLETED, 0)}
     assert (poison.status, poison.error_code) == (RequestStatus.FAILED, "WORKER_LOST")
     assert (poison.rescues, poison.solo) == (6, 4)
-    assert sorted(chain.from_iterable(each.codes for each in supervisors)) == [3] * 6
+    assert sorted(chain.from_iterable(supervisor.codes for supervisor in supervisors)) == [3] * 6

@@ -1,4 +1,4 @@
-"""The shipped policy against the calls of real workers, as a proxy records and judges them."""
+"""The shipped IAM policy against the calls of real workers, recorded by a proxy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _DENY = answering(400, "AccessDeniedException")
 Settled = tuple[Stores, dict[str, str]]
 
 
-class Judge:
-    """A fault of the proxy: refuses what the policy does not allow, and records every call."""
+class PolicyFault:
+    """A fault of the proxy that refuses calls that the policy denies, and records all calls."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -45,10 +45,10 @@ class Judge:
 
 
 @pytest.fixture
-def judged(real: Settled, proxy: Proxy) -> Judge:
-    """Let workers call the table through the judge, and the test without it."""
+def checked_stores(real: Settled, proxy: Proxy) -> PolicyFault:
+    """Run two workers through the proxy; the test itself has direct stores."""
     _, settings = real
-    judge = Judge(settings["STREAMER_TABLE_PREFIX"])
+    judge = PolicyFault(settings["STREAMER_TABLE_PREFIX"])
     proxy.fault = judge
     settings["STREAMER_ENDPOINT_URL"] = proxy.url
     return judge
@@ -56,10 +56,10 @@ def judged(real: Settled, proxy: Proxy) -> Judge:
 
 @pytest.fixture
 def workers(
-    real: Settled, judged: Judge, plugins: str, server: Server
+    real: Settled, checked_stores: PolicyFault, plugins: str, server: Server
 ) -> Iterator[tuple[Process, Process]]:
-    """Give two workers that push, the first of which leads."""
-    del judged
+    """Start two workers that push. The first one leads."""
+    del checked_stores
     _, settings = real
     more = settings | {
         "PYTHONPATH": plugins,
@@ -79,12 +79,12 @@ def workers(
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
     with anyio.fail_after(PATIENCE):
-        while not await holds():  # noqa: ASYNC110  the table tells nobody
+        while not await holds():  # noqa: ASYNC110  the table has no notifications
             await anyio.sleep(0.05)
 
 
 async def _until_gone(stores: Stores, request_id: str) -> None:
-    """Wait until nobody is subscribed to the request any more."""
+    """Wait until the request has no subscriptions."""
 
     async def holds() -> bool:
         return not await stores.subscriptions.get_by_request(request_id)
@@ -126,7 +126,7 @@ async def _stale(stores: Stores, server: Server) -> None:
 
 
 async def _undecodable(stores: Stores) -> None:
-    """Write a waiting request whose payload is no map."""
+    """Write a PENDING request whose payload is not a map."""
     now = SystemClock().now().isoformat()
     item: dict[str, Any] = {
         "RequestID": {"S": "odd"},
@@ -138,10 +138,10 @@ async def _undecodable(stores: Stores) -> None:
     await stores.engine.put(Put(table=REQUESTS, item=item))
 
 
-async def test_workers_call_what_the_policy_allows_and_all_of_it(
-    real: Settled, judged: Judge, workers: tuple[Process, Process], server: Server
+async def test_workers_make_exactly_the_allowed_calls(
+    real: Settled, checked_stores: PolicyFault, workers: tuple[Process, Process], server: Server
 ) -> None:
-    """Work, progress, push, rescue, reaping, connections and subscriptions that are gone."""
+    """They run requests, push, rescue and reap, and remove dead connections and subscriptions."""
     stores, _ = real
     first, second = workers
     await connect(stores, server, "ok-own", "gone-1")
@@ -172,8 +172,8 @@ async def test_workers_call_what_the_policy_allows_and_all_of_it(
     second.signal(signal.SIGTERM)
     assert second.ended() == 0
 
-    posted = {each for each in allowed() if each[0] == "execute-api:ManageConnections"}
+    posted = {action for action in allowed() if action[0] == "execute-api:ManageConnections"}
     assert len(posted) == 1
     assert server.received()
-    assert judged.seen - allowed() == set()
-    assert allowed() - posted - judged.seen == set()
+    assert checked_stores.seen - allowed() == set()
+    assert allowed() - posted - checked_stores.seen == set()

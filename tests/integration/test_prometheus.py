@@ -57,7 +57,7 @@ CODE = """
             raise RetryLater(after=1)
 """
 ENTRIES = ('report = "load:report"', 'bill = "load:bill"', 'later = "load:later"')
-# What is empty while all goes well: the counters that come with their first count.
+# Series that do not exist without faults: these counters appear with their first count.
 QUIET = {
     "streamer_worker_dynamodb_errors_total",
     "streamer_worker_dynamodb_throttles_total",
@@ -66,12 +66,12 @@ QUIET = {
     "streamer_worker_pushes_total",
     "streamer_worker_unhandled_requests",
 }
-# Requests for an action that nobody has are part of the load; after a minute they are counted.
+# The load has requests for an action without a handler. They are counted after a minute.
 RIGHT = "StreamerActionUnhandled"
 
 
 class Server:
-    """Prometheus's HTTP API."""
+    """The HTTP API of Prometheus."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/api/v1"
@@ -87,10 +87,10 @@ class Server:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Server]:
-    """Run it with our own configuration, but every second, and on this target."""
+    """Run Prometheus with our configuration, one scrape per second, on this target."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(PROMETHEUS / each) for each in config["rule_files"]]
+    config["rule_files"] = [str(PROMETHEUS / name) for name in config["rule_files"]]
     config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.socket() as probe:
@@ -113,8 +113,8 @@ async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
         await anyio.sleep(0.2)
 
 
-def _asked(query: str) -> str:
-    """Return a dashboard's query as Grafana would send it."""
+def _expand(query: str) -> str:
+    """Return a dashboard's query with Grafana's variables replaced."""
     for name in ("job", "instance", "action"):
         query = query.replace(f"${name}", ".*")
     return query.replace("$__rate_interval", "5s")
@@ -135,8 +135,9 @@ async def _load(stores: Stores) -> None:
 async def test_it_scrapes_a_worker_under_load(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
-    """Its page is to promtool's taste, the rules evaluate, no wrong alert fires, and every query of
-    the dashboard finds what there is.
+    """promtool accepts the page, the rules evaluate, and no alert fires wrongly.
+
+    Every query of the dashboard finds its data.
     """
     promtool = tool("promtool", "prometheus")
     stores, settings = real
@@ -154,11 +155,12 @@ async def test_it_scrapes_a_worker_under_load(
                 async def has_rates() -> bool:
                     finished = "streamer_worker_requests_finished_total"
                     outcomes = ("completed", "failed", "retried", "snoozed")
-                    found = await to_thread.run_sync(server.query, f"rate({finished}[5s]) > 0")
-                    return {each["metric"]["outcome"] for each in found} >= set(outcomes)
+                    query = f"rate({finished}[5s]) > 0"
+                    series = await to_thread.run_sync(server.query, query)
+                    return {entry["metric"]["outcome"] for entry in series} >= set(outcomes)
 
                 await _until(has_rates, "rates of requests that end")
-                await to_thread.run_sync(_judge, server)
+                await to_thread.run_sync(_check_rules, server)
                 tasks.cancel_scope.cancel()
         text = page(url)
     linted = subprocess.run(  # noqa: S603, ASYNC221
@@ -172,19 +174,19 @@ async def test_it_scrapes_a_worker_under_load(
     assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
     named = [line for line in text.splitlines() if "nobody-has-this" in line]
     assert all("unhandled_requests" in line for line in named)
-    _judge_calls(text)
+    _check_calls(text)
 
 
-def _judge_calls(text: str) -> None:
-    """What was called is in the list that `check` tries, and that the policy allows."""
+def _check_calls(text: str) -> None:
+    """Check that `check` tries each call that the worker made, and that the policy allows it."""
     pattern = r'units_total{index="(\w*)",operation="(\w+)",table="\w*?_([a-z]+)"}'
-    found = {
+    calls = {
         (table, f"{operation} {index}" if operation == "Query" else operation)
         for index, operation, table in re.findall(pattern, text)
     }
     known = {(table.name, call) for table, calls in CALLS.items() for call in calls}
-    assert found <= known
-    assert len(found) >= 5
+    assert calls <= known
+    assert len(calls) >= 5
 
 
 def _empty(server: Server) -> dict[str, str]:
@@ -192,11 +194,11 @@ def _empty(server: Server) -> dict[str, str]:
     return {
         title: query
         for title, query in queries()
-        if not server.query(_asked(query)) and not any(name in query for name in QUIET)
+        if not server.query(_expand(query)) and not any(name in query for name in QUIET)
     }
 
 
-def _judge(server: Server) -> None:
+def _check_rules(server: Server) -> None:
     deadline = time.monotonic() + PATIENCE
     while empty := _empty(server):  # a rate needs two scrapes
         assert time.monotonic() < deadline, empty

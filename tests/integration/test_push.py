@@ -1,4 +1,4 @@
-"""Telling connections, through a real HTTPS server that answers as API Gateway does."""
+"""Pushing through a real HTTPS server that answers as API Gateway does."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from unit.worker.harness import Recorder
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_post_is_signed_and_goes_to_its_path(server: Server) -> None:
-    """The stage before `@connections`, the id escaped, the region the client's own."""
+async def test_a_post_is_signed_and_has_its_path(server: Server) -> None:
+    """The stage comes before `@connections`, the id is escaped, and the region is the client's."""
     async with posting() as post:
         for connection_id in ("ok-Zk1=", "ok-a/b c#d?e", "ok-ü"):
             await post(f"https://{server.host}/prod", connection_id, b'{"type":"complete"}')
-            (told,) = server.of(connection_id)
-            assert (told["status"], told["stage"], told["region"]) == (200, "prod", "eu-central-1")
-            assert told["user_agent"].startswith("streamer-worker/")
+            (sent,) = server.of(connection_id)
+            assert (sent["status"], sent["stage"], sent["region"]) == (200, "prod", "eu-central-1")
+            assert sent["user_agent"].startswith("streamer-worker/")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ async def test_a_post_is_signed_and_goes_to_its_path(server: Server) -> None:
 async def test_each_failure_has_a_code(
     server: Server, connection_id: str, code: str | None
 ) -> None:
-    """It is tried once: who tries again is the notifier."""
+    """A post is tried once. The notifier repeats it."""
     async with posting(seconds=1) as post:
         with pytest.raises(PushFailed) as caught:
             await post(f"https://{server.host}/prod", connection_id, b"{}")
@@ -65,30 +65,30 @@ async def test_each_failure_has_a_code(
 
 @pytest.mark.parametrize("kind", ["portal", "json", "nothing", "binary", "lost", "list", "null"])
 async def test_an_answer_that_is_not_api_gateways_is_a_failure(server: Server, kind: str) -> None:
-    """A page of a proxy neither delivers a message nor removes a connection."""
+    """A page of a proxy neither counts as delivered nor removes a connection."""
     async with posting() as post:
         with pytest.raises(PushFailed):
             await post(f"https://{server.host}/prod", f"{kind}-1", b"{}")
     assert len(server.of(f"{kind}-1")) == 1
 
 
-async def test_what_is_gone_is_gone(server: Server) -> None:
-    """That is another error."""
+async def test_gone_is_its_own_error(server: Server) -> None:
+    """It raises an error of its own type."""
     async with posting() as post:
         with pytest.raises(Gone):
             await post(f"https://{server.host}/prod", "gone-1", b"{}")
 
 
-async def test_a_host_that_is_not_there_is_a_failure(server: Server) -> None:
-    """Or one whose certificate is not trusted, or without credentials."""
+async def test_an_unreachable_host_is_a_failure(server: Server) -> None:
+    """So is a certificate that is not trusted, and a call without credentials."""
     del server
     async with posting(seconds=1) as post:
         with pytest.raises(PushFailed):
             await post("https://localhost:1/prod", "ok-1", b"{}")
 
 
-async def test_many_endpoints_are_not_kept_for_ever(server: Server) -> None:
-    """A client for each stage that was used lately."""
+async def test_clients_of_unused_endpoints_are_closed(server: Server) -> None:
+    """Only clients of recently used stages are open."""
     async with posting() as post:
         for number in range(40):
             await post(f"https://{server.host}/stage{number}", "ok-1", b"{}")
@@ -96,15 +96,15 @@ async def test_many_endpoints_are_not_kept_for_ever(server: Server) -> None:
     assert len(server.of("ok-1")) == 40
 
 
-async def test_posts_at_once_to_a_new_endpoint_share_its_client(
+async def test_concurrent_posts_to_a_new_endpoint_share_a_client(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client for each of them would be many that nobody closes."""
-    made = []
+    """Otherwise many clients would never be closed."""
+    created = []
     create = AioSession.create_client
 
     def counted(self: AioSession, *arguments: Any, **options: Any) -> Any:
-        made.append(options["endpoint_url"])
+        created.append(options["endpoint_url"])
         return opened(create(self, *arguments, **options))
 
     @asynccontextmanager
@@ -120,15 +120,15 @@ async def test_posts_at_once_to_a_new_endpoint_share_its_client(
                 for stage in ("one", "two"):
                     url = f"https://{server.host}/{stage}"
                     tasks.start_soon(post, url, f"ok-{number}", b"{}")
-        assert len(made) == 2
+        assert len(created) == 2
         assert len(post._clients) == 2
     assert len(server.of("ok-49")) == 2
 
 
-async def test_a_worker_tells_those_who_wait(
+async def test_a_worker_notifies_connections(
     real: tuple[Stores, dict[str, str]], plugins: str, server: Server
 ) -> None:
-    """Progress, then the end; what is gone goes; a failure is tried again; metrics count."""
+    """It pushes progress and the end, removes gone connections, and repeats failed posts."""
     stores, settings = real
     await connect(stores, server, "ok-own", "ok-other", "gone-1", "flaky-1", "error-1")
     await subscribe(stores, "r1", "ok-other", "gone-1", "flaky-1", "error-1")
@@ -150,15 +150,15 @@ async def test_a_worker_tells_those_who_wait(
         assert worker.ended() == 0
     with pytest.raises(NotFound):
         await stores.connections.get("gone-1")
-    (complete,) = [each for each in server.of("ok-own") if each["body"]["type"] == "complete"]
+    (complete,) = [post for post in server.of("ok-own") if post["body"]["type"] == "complete"]
     assert complete["body"]["result"] == {"waited": 0.5}
     assert complete["region"] == "us-east-1"
 
 
-async def test_an_end_right_before_the_stop_is_still_told(
+async def test_an_end_right_before_the_stop_is_pushed(
     real: tuple[Stores, dict[str, str]], plugins: str, server: Server
 ) -> None:
-    """The last messages have their time, though the worker has been told to go."""
+    """The last messages are flushed when the worker stops."""
     stores, settings = real
     await connect(stores, server, "ok-own")
     settings |= {"STREAMER_NOTIFIER_HOSTS": server.host}
@@ -176,7 +176,7 @@ async def test_an_end_right_before_the_stop_is_still_told(
 async def test_a_host_off_the_list_is_never_called(
     real: tuple[Stores, dict[str, str]], plugins: str, server: Server
 ) -> None:
-    """By default there is API Gateway's own domain alone."""
+    """By default only API Gateway's own domains may be called."""
     stores, settings = real
     await connect(stores, server, "ok-own")
     with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
@@ -189,10 +189,10 @@ async def test_a_host_off_the_list_is_never_called(
     assert server.received() == []
 
 
-async def test_cancelling_a_waiting_request_tells_its_connection(
+async def test_cancelling_a_waiting_request_notifies_its_connection(
     real: tuple[Stores, dict[str, str]], server: Server
 ) -> None:
-    """By the command that cancels it; one that runs is told by its worker."""
+    """`cancel` notifies it. A worker notifies the connections of a running request."""
     stores, settings = real
     await connect(stores, server, "ok-own")
     request = await stores.requests.enqueue(AsyncRequest(action="any", connection_id="ok-own"))
@@ -201,13 +201,13 @@ async def test_cancelling_a_waiting_request_tells_its_connection(
         partial(command, "cancel", request.request_id, **settings)
     )
     assert (done.returncode, done.stderr) == (0, "")
-    (told,) = server.of("ok-own")
-    assert told["body"]["error"]["code"] == "CANCELLED"
-    assert told["body"]["request_id"] == request.request_id
+    (post,) = server.of("ok-own")
+    assert post["body"]["error"]["code"] == "CANCELLED"
+    assert post["body"]["request_id"] == request.request_id
 
 
 async def test_pushing_that_cannot_start_does_not_stop_anything(server: Server) -> None:
-    """It is told, and tried again; leaving does not wait for it."""
+    """An event reports it, it is tried again, and the end does not wait for it."""
     del server
     recorder = Recorder()
 

@@ -1,4 +1,4 @@
-"""Answers to a post that are not API Gateway's: of proxies, portals, and hosts of ill will."""
+"""Answers to a post that are not API Gateway's: of proxies, portals and hostile hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
 
 
 class Host:
-    """A server that gives one answer to all, and keeps what it was sent."""
+    """A server that gives one answer to all, and keeps the received posts."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -66,7 +66,7 @@ async def post(gateway: Host) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(status: int, gateway: Host) -> None:
-    """The list of hosts is for where a message goes in the end; 307 would take it along."""
+    """A message must not leave the listed hosts, and 307 would forward it."""
     async with hosted() as elsewhere:
         elsewhere.answer = answer(200)
         gateway.answer = answer(status, b"", f"Location: http://127.0.0.1:{elsewhere.port}/")
@@ -78,7 +78,7 @@ async def test_a_redirect_is_not_followed(status: int, gateway: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "answer",
     [
         answer(403, b"<html></html>"),
         answer(403, b"[1]"),
@@ -93,22 +93,22 @@ async def test_a_redirect_is_not_followed(status: int, gateway: Host) -> None:
     ],
     ids=str,
 )
-async def test_an_answer_that_is_none_is_a_failure(given: bytes, gateway: Host) -> None:
-    """That may pass: an end is tried again."""
-    gateway.answer = given
+async def test_an_invalid_answer_is_a_failure(answer: bytes, gateway: Host) -> None:
+    """The failure is temporary, so an end is pushed again."""
+    gateway.answer = answer
     with pytest.raises(PushFailed):
         await post(gateway)
 
 
-async def test_gone_is_gone_whatever_the_body_is(gateway: Host) -> None:
-    """API Gateway's answer bears a request id."""
+async def test_410_with_a_request_id_is_gone(gateway: Host) -> None:
+    """The body does not matter. API Gateway's answers have a request id."""
     gateway.answer = answer(410, b"<html></html>", "x-amzn-RequestId: abc")
     with pytest.raises(Gone):
         await post(gateway)
 
 
 async def test_a_410_of_a_proxy_does_not_remove_a_connection(gateway: Host) -> None:
-    """It may pass."""
+    """Without a request id it is a temporary failure."""
     gateway.answer = answer(410, b"<html></html>")
     with pytest.raises(PushFailed):
         await post(gateway)

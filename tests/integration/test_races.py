@@ -1,4 +1,4 @@
-"""Many writers at one request: only DynamoDB's own engine can prove that one of them wins."""
+"""Many writers race for one request. Only DynamoDB's own engine proves that one wins."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BOUND = 120
 async def clients(
     local_stores: Stores, local_url: str, clock: ManualClock
 ) -> AsyncIterator[list[Stores]]:
-    """Give stores on the same tables, each with a client and a source of ids of its own."""
+    """Yield stores on the same tables, each with its own client and its own source of ids."""
     prefix = local_stores.engine._prefix  # type: ignore[attr-defined]
     async with AsyncExitStack() as stack:
         yield [
@@ -65,7 +65,7 @@ async def candidates(local_stores: Stores) -> list[Candidate]:
 
 
 def seen(request: AsyncRequest) -> Candidate:
-    """Return what an index that does not lag says of the request."""
+    """Return a candidate as an index without lag shows it."""
     assert request.version
     return Candidate(
         request_id=request.request_id,
@@ -76,7 +76,7 @@ def seen(request: AsyncRequest) -> Candidate:
 
 
 class Claimer:
-    """Tries for every candidate, and keeps what it won and how it failed."""
+    """Tries to claim every candidate, and keeps its claims and its errors."""
 
     def __init__(self, stores: Stores, worker_id: str) -> None:
         self._stores = stores
@@ -96,26 +96,26 @@ class Claimer:
 
 @pytest.fixture
 async def claimers(clients: list[Stores], candidates: list[Candidate]) -> list[Claimer]:
-    """Give 32 claimers after their race for 200 requests."""
-    found = [Claimer(clients[n % CLIENTS], f"worker-{n}") for n in range(CLAIMERS)]
+    """Return 32 claimers after their race for 200 requests."""
+    claimers = [Claimer(clients[n % CLIENTS], f"worker-{n}") for n in range(CLAIMERS)]
     with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as tasks:
-            for claimer in found:
+            for claimer in claimers:
                 tasks.start_soon(claimer.run, candidates)
-    return found
+    return claimers
 
 
 async def test_each_request_has_exactly_one_winner(
     claimers: list[Claimer], candidates: list[Candidate], local_stores: Stores
 ) -> None:
-    """Of 32 claimers one wins each request and holds it; the rest hear that it is taken."""
-    winners = {claim.request_id: (each, claim) for each in claimers for claim in each.won}
-    assert sum(len(each.won) for each in claimers) == len(winners) == REQUESTS
+    """One of 32 claimers holds each request. The others get an error."""
+    winners = {claim.request_id: (claimer, claim) for claimer in claimers for claim in claimer.won}
+    assert sum(len(claimer.won) for claimer in claimers) == len(winners) == REQUESTS
     losses: Counter[type[StoreError]] = Counter()
-    for each in claimers:
-        losses += each.failed
+    for claimer in claimers:
+        losses += claimer.failed
     assert losses == {RequestNotPending: REQUESTS * (CLAIMERS - 1)}
-    stored = await local_stores.requests.get_many(each.request_id for each in candidates)
+    stored = await local_stores.requests.get_many(candidate.request_id for candidate in candidates)
     for request_id, (claimer, claim) in winners.items():
         request = stored[request_id]
         assert request.status is RequestStatus.PROCESSING
@@ -123,7 +123,7 @@ async def test_each_request_has_exactly_one_winner(
 
 
 async def test_of_outcome_cancel_and_rescue_exactly_one_happens(clients: list[Stores]) -> None:
-    """However they race, the request ends as the one that says it succeeded left it."""
+    """Whatever the order, the request has the status of the call that succeeded."""
     endings: Counter[RequestStatus] = Counter()
     first, *_ = clients
     with anyio.fail_after(BOUND):
@@ -135,7 +135,7 @@ async def test_of_outcome_cancel_and_rescue_exactly_one_happens(clients: list[St
 
 
 async def race_to_end(clients: list[Stores], claim: Claim, *, first: int) -> RequestStatus:
-    """Complete, cancel and rescue at once; return the status that it came to."""
+    """Complete, cancel and rescue a request at once; return its final status."""
     outcomes: set[RequestStatus] = set()
     key = claim.request_id
     seen_running = codec.candidate(codec.request_item(await clients[0].requests.get(key)))
@@ -165,14 +165,14 @@ async def race_to_end(clients: list[Stores], claim: Claim, *, first: int) -> Req
             tasks.start_soon(racer)
     status = (await clients[0].requests.get(key)).status
     if status is RequestStatus.CANCELLED:
-        # A rescue may come before: what was rescued waits, and what waits can be cancelled.
+        # A rescue may come first. A rescued request waits, and a waiting one can be cancelled.
         outcomes.discard(RequestStatus.RETRYING)
     assert outcomes == {status}
     return status
 
 
 async def test_one_of_many_producers_gets_an_id(clients: list[Stores]) -> None:
-    """An id that 32 producers give at once is stored once; the others hear AlreadyExists."""
+    """An id that 32 producers use at once is stored once. The others get AlreadyExists."""
     stored: list[AsyncRequest] = []
     refused: list[AlreadyExists] = []
 

@@ -1,4 +1,4 @@
-"""Checkpoints and progress that an item has no room for, on the real engine."""
+"""Checkpoints and progress that do not fit into an item, on the real engine."""
 
 from __future__ import annotations
 
@@ -52,29 +52,29 @@ def world(local_stores: Stores, clock: ManualClock, rng: random.Random) -> World
     )
 
 
-async def run(world: World, made: Handler) -> Any:
-    claim = await world.claim(made.action, payload=PAYLOAD, max_retries=5)
-    await DispatchBench(world, made).run(claim)
+async def run(world: World, handler: Handler) -> Any:
+    claim = await world.claim(handler.action, payload=PAYLOAD, max_retries=5)
+    await DispatchBench(world, handler).run(claim)
     return await world.get(claim)
 
 
 async def test_a_checkpoint_without_room_fails_the_request_at_once(world: World) -> None:
-    """Beside its payload there is none, in this attempt and in each other."""
+    """It does not fit beside the payload, in this attempt or any other."""
     stored = await run(world, save)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, "ITEM_TOO_LARGE")
     assert stored.error.startswith("checkpoint: the request has no room for it")
     assert (stored.payload, stored.checkpoint) == (PAYLOAD, None)
 
 
-async def test_a_handler_may_go_on_without_its_checkpoint(world: World) -> None:
-    """It is told what is wrong."""
+async def test_a_handler_may_continue_without_its_checkpoint(world: World) -> None:
+    """The handler gets an error that says why."""
     stored = await run(world, save_and_go_on)
     assert stored.status is RequestStatus.COMPLETED
     assert stored.result == {"data": "checkpoint"}
 
 
 async def test_details_without_room_are_dropped(world: World) -> None:
-    """What the handler did counts more than how far it was."""
+    """The result is stored without the progress details."""
     stored = await run(world, detail)
     assert stored.status is RequestStatus.COMPLETED
     assert stored.progress_details is None

@@ -1,4 +1,4 @@
-"""Answers that are not DynamoDB's: none of them counts as success, or as a word of DynamoDB's."""
+"""Answers that are not DynamoDB's count neither as success nor as DynamoDB's errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +52,7 @@ CONNECTION: Final = Connection(
 
 
 async def _all(pages: AsyncIterator[Any]) -> list[Any]:
-    return [each async for each in pages]
+    return [entry async for entry in pages]
 
 
 CALLS: Final[dict[str, Callable[[Stores], Awaitable[Any]]]] = {
@@ -92,18 +93,18 @@ CALLS: Final[dict[str, Callable[[Stores], Awaitable[Any]]]] = {
 
 
 async def _unavailable(call: Callable[[], Awaitable[Any]]) -> str:
-    """Return "" if the call raises StoreUnavailable, otherwise what it did."""
+    """Return "" if the call raises StoreUnavailable, and otherwise its result."""
     try:
-        found = await call()
+        result = await call()
     except StoreUnavailable:
         return ""
     except Exception as error:  # noqa: BLE001  the test shows all that is wrong
         return repr(error)
-    return f"returned {found!r}"
+    return f"returned {result!r}"
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
-async def test_no_call_takes_rubbish_for_an_answer(
+async def test_every_call_refuses_foreign_answers(
     kind: str, real: tuple[Stores, dict[str, str]], proxy: Proxy
 ) -> None:
     """Every call of every store raises StoreUnavailable."""
@@ -115,8 +116,8 @@ async def test_no_call_takes_rubbish_for_an_answer(
         observe=lambda _: None,
     ) as behind:
         proxy.fault = RUBBISH[kind]
-        found = {name: await _unavailable(lambda c=call: c(behind)) for name, call in CALLS.items()}  # type: ignore[misc]
-    assert {name: text for name, text in found.items() if text} == {}
+        results = {name: await _unavailable(partial(call, behind)) for name, call in CALLS.items()}
+    assert {name: text for name, text in results.items() if text} == {}
     with pytest.raises(NotFound):
         await stores.requests.get("never")
 
@@ -124,7 +125,7 @@ async def test_no_call_takes_rubbish_for_an_answer(
 async def test_an_answer_without_an_end_is_not_read_to_the_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would fill the memory for as long as the call's time limit is."""
+    """An endless answer must not fill the memory until the call's time limit."""
     monkeypatch.setattr(session, "_LARGEST_BODY", 4 * 1024 * 1024)
     async with open_stores(endpoint_url=proxy.url, attempts=1) as behind:
         proxy.fault = ENDLESS
@@ -134,7 +135,7 @@ async def test_an_answer_without_an_end_is_not_read_to_the_end(
 
 @pytest.mark.parametrize("stalls", [True, False])
 async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls: bool) -> None:
-    """As when there is none at all."""
+    """The client repeats the call, as without any answer."""
     async with open_stores(endpoint_url=proxy.url, attempts=2, read_timeout=0.2) as behind:
         proxy.fault = breaking_off(stalls=stalls)
         with pytest.raises(StoreUnavailable):
@@ -143,22 +144,24 @@ async def test_an_answer_that_breaks_off_is_tried_again(proxy: Proxy, *, stalls:
 
 
 async def test_a_call_has_a_time_limit_over_all_its_tries(proxy: Proxy) -> None:
-    """It is told as a failure, and with the time that it took."""
-    told: list[CallEnded | TryFailed] = []
-    async with open_stores(endpoint_url=proxy.url, call_timeout=0.5, observe=told.append) as behind:
+    """At the limit the call is reported as failed, with its duration."""
+    events: list[CallEnded | TryFailed] = []
+    async with open_stores(
+        endpoint_url=proxy.url, call_timeout=0.5, observe=events.append
+    ) as behind:
         proxy.fault = stalling
         with pytest.raises(StoreUnavailable, match=r"no answer within 0.5 s"):
             await behind.workers.list()
-    assert told == [
+    assert events == [
         TryFailed(operation="Scan", code="CallTimeout", throttled=False),
         CallEnded(operation="Scan", seconds=0.5),
     ]
 
 
-async def test_what_passes_after_a_few_tries_is_not_noticed(
+async def test_a_short_fault_is_hidden_by_retries(
     real: tuple[Stores, dict[str, str]], proxy: Proxy
 ) -> None:
-    """The client itself tries again, as after a lost connection."""
+    """The client itself repeats the call, as after a lost connection."""
     stores, settings = real
     left = iter(RUBBISH.values())
 
@@ -175,18 +178,18 @@ async def test_what_passes_after_a_few_tries_is_not_noticed(
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgram:
-    """Give a credential program, which the clients of this test use."""
-    found = CredentialProgram(tmp_path)
-    for name, value in found.settings.items():
+    """Yield a credential program, which the clients of this test use."""
+    program = CredentialProgram(tmp_path)
+    for name, value in program.settings.items():
         monkeypatch.setenv(name, value)
-    return found
+    return program
 
 
 @pytest.mark.parametrize("output", WRONG_OUTPUTS)
 async def test_a_program_that_gives_no_credentials_is_an_outage(
     output: str, real_url: str, program: CredentialProgram
 ) -> None:
-    """For a call, and for opening: the next run of the program may give some."""
+    """Calls and opening raise StoreUnavailable: the next run may print credentials."""
     async with open_stores(endpoint_url=real_url) as stores:
         program.write(WRONG_OUTPUTS[output])
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
@@ -200,7 +203,7 @@ async def test_a_program_that_gives_no_credentials_is_an_outage(
 async def test_a_program_that_hangs_is_ended(
     real_url: str, program: CredentialProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each call, and opening, ends within its time limit; no program is left behind."""
+    """Each call, and opening, ends within its time limit. No program is left behind."""
     monkeypatch.setattr(credentials, "PROGRAM_SECONDS", 2.0)
     async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
         program.hang()
@@ -220,10 +223,10 @@ async def test_a_program_that_hangs_is_ended(
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) != ""
 
 
-async def test_a_program_that_is_slower_than_a_call_gives_credentials_to_a_later_one(
+async def test_a_slow_program_gives_credentials_to_a_later_call(
     real_url: str, program: CredentialProgram
 ) -> None:
-    """Its run is not ended with the call that began it."""
+    """Its run does not end with the call that started it."""
     async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
         program.hang()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
@@ -234,7 +237,7 @@ async def test_a_program_that_is_slower_than_a_call_gives_credentials_to_a_later
 
 
 async def test_no_program_outlives_its_stores(real_url: str, program: CredentialProgram) -> None:
-    """Closing ends what still runs."""
+    """Closing the stores ends a running program."""
     async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
         program.hang()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
@@ -244,11 +247,12 @@ async def test_no_program_outlives_its_stores(real_url: str, program: Credential
             await anyio.sleep(0.05)
 
 
-async def test_credentials_that_still_hold_are_used_while_their_program_hangs(
+async def test_valid_credentials_are_used_while_the_program_hangs(
     real: tuple[Stores, dict[str, str]], program: CredentialProgram
 ) -> None:
-    """Credentials are renewed 15 minutes before they end; until 10 before it, a failure to
-    renew them costs the call a part of its time limit, and nothing else.
+    """Credentials are renewed 15 minutes before they expire.
+
+    Until 10 minutes before, a failed renewal only costs the call a part of its time limit.
     """
     _, settings = real
     program.work(timedelta(minutes=12))
@@ -264,22 +268,24 @@ async def _raises_unavailable(stores: Stores) -> None:
 
 def _children(name: str) -> list[str]:
     """Return the pids of this process's children that run this program."""
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             program, _, rest = stat.read_text().rpartition(") ")
             state, parent = rest.split()[:2]
             if (program.partition("(")[2], parent) == (name, str(os.getpid())) and state != "Z":
-                found.append(stat.parent.name)
-    return found
+                pids.append(stat.parent.name)
+    return pids
 
 
 @pytest.mark.local
-async def test_rubbish_of_every_kind_costs_a_worker_nothing(
+async def test_foreign_answers_cost_a_worker_nothing(
     real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy, program: CredentialProgram
 ) -> None:
-    """One kind after the other, for many leases, while handlers end: every request is completed
-    by its first attempt, and no completion is reported that the table does not have.
+    """Each kind lasts for several leases while handlers end.
+
+    Every request completes in its first attempt, and no completion is reported that the table does
+    not have.
     """
     stores, settings = real
     through = {"STREAMER_ENDPOINT_URL": proxy.url, "STREAMER_PUSH": "off", "PYTHONPATH": plugins}
@@ -288,9 +294,9 @@ async def test_rubbish_of_every_kind_costs_a_worker_nothing(
         kinds = list(RUBBISH.values())
         seconds = [EACH * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
         stored = await stores.requests.enqueue_many(
-            AsyncRequest(action="wait", payload={"seconds": each}) for each in seconds
+            AsyncRequest(action="wait", payload={"seconds": wait}) for wait in seconds
         )
-        ids = [each.request_id for each in stored]
+        ids = [request.request_id for request in stored]
         await _all_run(stores, ids)
         program.write(WRONG_OUTPUTS["no JSON"])
         await _last(stores, worker, ids)
@@ -299,8 +305,10 @@ async def test_rubbish_of_every_kind_costs_a_worker_nothing(
             proxy.fault = kind
             await _last(stores, worker, ids)
         proxy.fault = passing
-        found = await ended(stores, *ids)
-        assert {(each.status, each.retry_count) for each in found} == {(RequestStatus.COMPLETED, 0)}
+        requests = await ended(stores, *ids)
+        assert {(request.status, request.retry_count) for request in requests} == {
+            (RequestStatus.COMPLETED, 0)
+        }
         assert _events(worker, *DEATHS) == []
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
@@ -311,21 +319,23 @@ async def _all_run(stores: Stores, ids: list[str]) -> None:
     with anyio.fail_after(PATIENCE):
         while statuses != {RequestStatus.PROCESSING}:
             await anyio.sleep(0.05)
-            found = await stores.requests.get_many(ids)
-            statuses = {each.status for each in found.values()}
+            requests = (await stores.requests.get_many(ids)).values()
+            statuses = {request.status for request in requests}
 
 
 async def _last(stores: Stores, worker: Process, ids: list[str]) -> None:
-    """Let the kind last; what is reported as completed meanwhile must be so in the table."""
+    """Let one kind last. Check that requests reported as completed are COMPLETED in the table."""
     began = time.monotonic()
     while time.monotonic() < began + EACH:
-        told = {each["request_id"] for each in _events(worker, "request_finished")}
-        found = (await stores.requests.get_many(ids)).values()
-        done = {each.request_id for each in found if each.status is RequestStatus.COMPLETED}
-        assert told <= done
+        reported = {request["request_id"] for request in _events(worker, "request_finished")}
+        requests = (await stores.requests.get_many(ids)).values()
+        done = {
+            request.request_id for request in requests if request.status is RequestStatus.COMPLETED
+        }
+        assert reported <= done
         await anyio.sleep(EACH / 10)
 
 
 def _events(worker: Process, *names: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in worker.lines if line.startswith("{")]
-    return [each for each in found if each.get("event") in names]
+    entries = [json.loads(line) for line in worker.lines if line.startswith("{")]
+    return [entry for entry in entries if entry.get("event") in names]

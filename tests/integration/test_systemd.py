@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 WATCHDOG = 1.0
-# A call through ctypes.PyDLL keeps the interpreter's lock: no thread of the process goes on.
+# A call through ctypes.PyDLL holds the GIL, so no other thread of the process runs.
 CODE = """
     import ctypes, time
     from streamer_worker import handler
@@ -44,9 +44,9 @@ CODE = """
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    made = Manager(str(tmp_path / "notify"))
-    with made.socket:
-        yield made
+    manager = Manager(str(tmp_path / "notify"))
+    with manager.socket:
+        yield manager
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def start(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Callable[[], Process]:
-    """Give a function that starts a worker as the unit does, and waits until it is ready."""
+    """Yield a function that starts a worker as the unit does, and waits until it is ready."""
     path = plugin(tmp_path, "odd", CODE, 'freeze = "odd:freeze"', 'block = "odd:block"')
     more = {
         "PYTHONPATH": str(path),
@@ -76,7 +76,7 @@ def start(
 
 
 def fed_for(manager: Manager, seconds: float) -> bool:
-    """Return whether the watchdog would not have barked for that long."""
+    """Return whether the watchdog was fed in time for that long."""
     manager.flush()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -93,7 +93,7 @@ def fed_for(manager: Manager, seconds: float) -> bool:
 
 
 async def test_from_ready_to_stopped(manager: Manager, start: Callable[[], Process]) -> None:
-    """Ready when it polls, its status while it works, stopping at SIGTERM, then exit code 0."""
+    """It sends READY once polling, STATUS during work, STOPPING at SIGTERM, and exits with 0."""
     with start() as worker:
         assert manager.next("STATUS=working, 0 of 32 slots used")
         assert manager.next("STATUS=working, 0 of 32 slots used, 0 PENDING, 0 RETRYING")
@@ -105,7 +105,7 @@ async def test_from_ready_to_stopped(manager: Manager, start: Callable[[], Proce
 async def test_an_outage_of_dynamodb_does_not_end_it(
     manager: Manager, proxy: Proxy, start: Callable[[], Process]
 ) -> None:
-    """It feeds the watchdog while nothing answers, and works afterwards."""
+    """It feeds the watchdog during the outage, and works after it."""
     with start() as worker:
         proxy.refuse()
         worker.event("heartbeat_tried", outcome="failed")
@@ -118,7 +118,7 @@ async def test_an_outage_of_dynamodb_does_not_end_it(
 async def test_a_handler_that_blocks_the_loop_does_not_end_it(
     real: tuple[Stores, dict[str, str]], manager: Manager, start: Callable[[], Process]
 ) -> None:
-    """For less than `stuck_after`, which is five minutes."""
+    """It feeds the watchdog while the block is shorter than `stuck_after` (5 min by default)."""
     stores, _ = real
     with start() as worker:
         request = AsyncRequest(action="block", payload={"seconds": 4 * WATCHDOG})
@@ -132,7 +132,7 @@ async def test_a_handler_that_blocks_the_loop_does_not_end_it(
 async def test_a_frozen_process_is_ended_by_the_watchdog(
     real: tuple[Stores, dict[str, str]], manager: Manager, start: Callable[[], Process]
 ) -> None:
-    """No thread of it goes on, so nothing feeds it; the next worker has the request."""
+    """No thread runs, so nothing feeds the watchdog. The next worker runs the request."""
     stores, _ = real
     with start() as worker:
         await stores.requests.enqueue(

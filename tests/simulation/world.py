@@ -30,7 +30,7 @@ from streamer_worker.settings import (
     ReaperSettings,
     Settings,
 )
-from streamer_worker.wiring import app_on
+from streamer_worker.wiring import build_app
 from unit.worker.harness import LoopClock
 
 RESTART = 1.0
@@ -127,7 +127,7 @@ class World:
                     handler=HandlerSettings(timeout=self.schedule.timeout),
                     drain_timeout=5,
                 )
-                app = app_on(
+                app = build_app(
                     stores,
                     settings=settings,
                     registry=registry([self._handler(engine)]),

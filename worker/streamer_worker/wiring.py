@@ -155,7 +155,7 @@ async def open_app(
             yield app
 
 
-def app_on(
+def build_app(
     stores: Stores,
     *,
     settings: Settings,

@@ -36,7 +36,7 @@ from streamer_worker.handlers.registry import registry
 from streamer_worker.push.messages import Message
 from streamer_worker.push.push_thread import Push, PushOpener
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
-from streamer_worker.wiring import app_on
+from streamer_worker.wiring import build_app
 from support import START
 
 PATIENCE = 20.0
@@ -293,7 +293,7 @@ class World:
             "reaper": ReaperSettings(enabled=False),
             "http": HttpSettings(enabled=False),
         }
-        return app_on(
+        return build_app(
             self.stores,
             settings=Settings(**defaults | settings),
             registry=handlers_by_action,

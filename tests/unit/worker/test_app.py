@@ -43,8 +43,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def statuses(world: World, requests: Iterable[AsyncRequest]) -> set[RequestStatus]:
-    found = await world.stores.requests.get_many(each.request_id for each in requests)
-    return {each.status for each in found.values()}
+    stored = await world.stores.requests.get_many(request.request_id for request in requests)
+    return {request.status for request in stored.values()}
 
 
 async def test_requests_run_to_their_ends(world: World) -> None:
@@ -65,7 +65,7 @@ async def test_requests_run_to_their_ends(world: World) -> None:
         late = await world.enqueue("fail")
         unknown = await world.enqueue("nobody_knows")
         await world.recorder.wait_for(RequestFinished, 3)
-    done, failed, invalid = [await world.get(each) for each in (early, late, unknown)]
+    done, failed, invalid = [await world.get(request) for request in (early, late, unknown)]
     assert (done.status, done.result, done.progress) == (RequestStatus.COMPLETED, {"rows": 3}, 1)
     assert done.progress_message == "half"
     assert (failed.status, failed.error_code) == (RequestStatus.FAILED, "PROCESSING_FAILED")
@@ -79,7 +79,7 @@ async def test_many_requests_run_within_the_concurrency(world: World) -> None:
     async with running(world.app([echo], concurrency=4)):
         await world.recorder.wait_for(RequestFinished, 60)
     assert await statuses(world, requests) == {RequestStatus.COMPLETED}
-    used = [each.used for each in world.recorder.of(SlotsChanged)]
+    used = [event.used for event in world.recorder.of(SlotsChanged)]
     assert (max(used), used[-1]) == (4, 0)
 
 
@@ -88,13 +88,13 @@ async def test_start_drain_and_stop_are_events(world: World) -> None:
     async with running(world.app([echo])):
         pass
     started, draining, stopped = [
-        each
-        for each in world.recorder.events
-        if isinstance(each, WorkerStarted | WorkerDraining | WorkerStopped)
+        event
+        for event in world.recorder.events
+        if isinstance(event, WorkerStarted | WorkerDraining | WorkerStopped)
     ]
     assert isinstance(started, WorkerStarted)
     assert (started.actions, started.concurrency) == (("echo",), 32)
-    assert len({each.worker_id for each in (started, draining, stopped)}) == 1
+    assert len({event.worker_id for event in (started, draining, stopped)}) == 1
     assert isinstance(draining, WorkerDraining)
     assert isinstance(stopped, WorkerStopped)
 
@@ -104,7 +104,7 @@ async def test_worker_ids_begin_with_the_time_and_differ(world: World) -> None:
     for _ in range(2):
         async with running(world.app()):
             pass
-    first, second = [each.worker_id for each in world.recorder.of(WorkerStarted)]
+    first, second = [event.worker_id for event in world.recorder.of(WorkerStarted)]
     assert first != second
     assert first.startswith(f"{world.clock.now():%Y%m%dT%H%M}")
 
@@ -140,8 +140,8 @@ async def test_stale_connections_are_deleted(world: World, *, dry_run: bool, lef
     """The first sweep runs at the start. A dry run only counts."""
     await silent_connection(world, "old")
     async with running(world.app(reaper=ReaperSettings(dry_run=dry_run))):
-        (told,) = await world.recorder.wait_for(ConnectionsReaped)
-    assert (told.found, told.dry_run) == (1, dry_run)
+        (reaped,) = await world.recorder.wait_for(ConnectionsReaped)
+    assert (reaped.found, reaped.dry_run) == (1, dry_run)
     assert len(await world.stores.connections.list_by_user("u")) == left
 
 
@@ -177,7 +177,7 @@ async def test_an_outage_of_the_table_does_not_end_the_worker(world: World) -> N
         request = await world.enqueue()
         await world.recorder.wait_for(RequestFinished, within=3600)
     assert (await world.get(request)).status is RequestStatus.COMPLETED
-    assert {each.loop for each in world.recorder.of(StepFailed)} >= {"poll"}
+    assert {event.loop for event in world.recorder.of(StepFailed)} >= {"poll"}
 
 
 async def test_metrics_can_be_read_while_it_works(world: World) -> None:
@@ -248,11 +248,11 @@ def unwanted(*arguments: Any) -> None:
 
 async def test_undecodable_items_are_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """`open_app` emits ItemUndecodable for each item that the stores report."""
-    given: dict[str, Any] = {}
+    passed: dict[str, Any] = {}
 
     @asynccontextmanager
     async def open_stores(**arguments: Any) -> AsyncIterator[Stores]:
-        given.update(arguments)
+        passed.update(arguments)
         yield memory_stores()
 
     monkeypatch.setattr("streamer_worker.wiring.open_stores", open_stores)
@@ -261,11 +261,11 @@ async def test_undecodable_items_are_events(monkeypatch: pytest.MonkeyPatch) -> 
         Settings(concurrency=50), {"echo": echo}, [recorder], end=unwanted, leave=unwanted
     )
     async with opened:
-        given["report"](Undecodable("Status: odd", table="requests", key="r"))
+        passed["report"](Undecodable("Status: odd", table="requests", key="r"))
     assert recorder.of(ItemUndecodable) == [
         ItemUndecodable(table="requests", key="r", reason="Status: odd")
     ]
-    assert given["max_connections"] >= 50
+    assert passed["max_connections"] >= 50
 
 
 @on_asyncio

@@ -180,9 +180,9 @@ async def test_claims_under_way_are_released(world: World, stops: int) -> None:
                 app.stop()
             await anyio.wait_all_tasks_blocked()
             fault.let_go()
-    stored = await world.stores.requests.get_many(each.request_id for each in requests)
-    assert {each.status for each in stored.values()} == {RequestStatus.PENDING}
-    assert {each.outcome for each in world.recorder.of(RequestFinished)} == {"released"}
+    stored = await world.stores.requests.get_many(request.request_id for request in requests)
+    assert {request.status for request in stored.values()} == {RequestStatus.PENDING}
+    assert {event.outcome for event in world.recorder.of(RequestFinished)} == {"released"}
 
 
 @virtual_time

@@ -24,8 +24,8 @@ async def _fence(world: World) -> str:
     """Remove the worker's row, wait until the worker is fenced, and return its id."""
     (row,) = await world.stores.workers.list()
     await world.stores.workers.remove(row.worker_id)
-    (told,) = await world.recorder.wait_for(WorkerFenced)
-    assert told.worker_id == row.worker_id
+    (fenced,) = await world.recorder.wait_for(WorkerFenced)
+    assert fenced.worker_id == row.worker_id
     return row.worker_id
 
 
@@ -39,7 +39,7 @@ async def test_a_worker_without_a_row_starts_a_new_incarnation(world: World) -> 
         await world.recorder.wait_for(RequestStarted, 2)
         waiting.go.set()
         await world.recorder.wait_for(RequestFinished, 2)
-        started = [each.worker_id for each in world.recorder.of(WorkerStarted)]
+        started = [event.worker_id for event in world.recorder.of(WorkerStarted)]
         assert started[0] == first
         assert len(set(started)) == len(started) == 2
     stored = await world.get(request)
@@ -47,7 +47,7 @@ async def test_a_worker_without_a_row_starts_a_new_incarnation(world: World) -> 
     assert stored.rescues == 0
     assert stored.worker_id == started[1]
     assert waiting.cancelled == 1
-    assert [each.worker_id for each in world.recorder.of(WorkerStopped)] == [started[1]]
+    assert [event.worker_id for event in world.recorder.of(WorkerStopped)] == [started[1]]
 
 
 async def test_a_request_that_starves_its_worker_fails(world: World) -> None:
@@ -82,8 +82,8 @@ async def test_starvation_counts_as_a_rescue(world: World) -> None:
     )
     assert (stored.retry_count, stored.rescues, stored.solo) == (1, 1, 0)
     assert (await world.get(request)).status is RequestStatus.COMPLETED
-    (told,) = world.recorder.of(WorkerFenced)
-    assert not told.paused
+    (fenced,) = world.recorder.of(WorkerFenced)
+    assert not fenced.paused
 
 
 async def test_a_rescued_request_is_not_written_by_the_fenced_worker(world: World) -> None:
@@ -113,7 +113,7 @@ async def test_the_next_incarnation_waits_for_the_table(world: World) -> None:
         await world.enqueue("echo")
         (finished,) = await world.recorder.wait_for(RequestFinished)
     assert finished.outcome == "completed"
-    failed = [each.loop for each in world.recorder.of(StepFailed)]
+    failed = [event.loop for event in world.recorder.of(StepFailed)]
     assert failed.count("register") == 3
 
 

@@ -19,7 +19,7 @@ _COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint"
 
 
 def _parse_stale_after(text: str) -> float:
-    """Return the seconds, within the limits of the setting: 1 s would delete live connections."""
+    """Return the seconds. The setting's limits apply, so that no live connection is stale."""
     try:
         return ReaperSettings.model_validate({"stale_after": text}).stale_after
     except ValidationError as error:

@@ -6,7 +6,7 @@ and `interval` under `[reaper]` in the file. The environment overrides the file.
 
 from streamer_worker.settings.environment import CONFIG_VARIABLE, variable_of
 from streamer_worker.settings.loading import (
-    Effective,
+    EffectiveSetting,
     effective_settings,
     load_settings,
     setting_names,
@@ -30,7 +30,7 @@ __all__ = [
     "CONFIG_VARIABLE",
     "SENSITIVE_LOGGERS",
     "DepthSettings",
-    "Effective",
+    "EffectiveSetting",
     "HandlerSettings",
     "HttpSettings",
     "LogSettings",

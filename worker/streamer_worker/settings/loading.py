@@ -45,7 +45,7 @@ def setting_names() -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveSetting:
     """The value of a setting. `source` is default, environment or file. Passwords are masked."""
 
     name: str
@@ -58,7 +58,7 @@ class Effective:
         return value_text(self.value)
 
 
-def effective_settings(path: Path | None = None) -> list[Effective]:
+def effective_settings(path: Path | None = None) -> list[EffectiveSetting]:
     """Return the value and the source of every setting. Raises SettingsError."""
     settings = load_settings(path)
     file = {} if path is None else _read_file(path)[0]
@@ -75,7 +75,7 @@ def effective_settings(path: Path | None = None) -> list[Effective]:
             source = "environment"
         if isinstance(value, str):
             value = _CREDENTIALS.sub("//***@", value)
-        effective.append(Effective(name, value, source))
+        effective.append(EffectiveSetting(name, value, source))
     return effective
 
 
@@ -101,7 +101,7 @@ def _fault_text(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return _unknown_fault(name, setting_names())
-    # The location of a fault in a list or a mapping goes on after the name of the setting.
+    # The location of a fault in a list or a mapping continues after the name of the setting.
     name = next((known for known in setting_names() if name.startswith(f"{known}.")), name)
     if fault["type"] == "value_error":  # raised by a validator in models.py
         return str(fault["ctx"]["error"])

@@ -78,7 +78,10 @@ class PollSettings(_Component):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.min_interval > self.max_interval:
-            raise ValueError("poll.min_interval is longer than poll.max_interval")
+            raise ValueError(
+                f"poll.min_interval ({self.min_interval:g} s) is longer than"
+                f" poll.max_interval ({self.max_interval:g} s)"
+            )
         return self
 
 

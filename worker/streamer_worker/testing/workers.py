@@ -21,7 +21,7 @@ from streamer_worker.push.notifier import Notifier
 from streamer_worker.push.push_thread import push_here
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
-from streamer_worker.wiring import app_on
+from streamer_worker.wiring import build_app
 
 _AT_ONCE = RetryPolicy(first=0, longest=0)
 _LOOK_AGAIN = 0.1
@@ -126,7 +126,7 @@ async def memory_worker(
         rng=rng,
     )
     worker.flush = partial(notifier.flush, _LOOK_AGAIN)
-    app = app_on(
+    app = build_app(
         stores,
         settings=made,
         registry={action: replace(each, retry=_AT_ONCE) for action, each in found.items()},

@@ -278,7 +278,7 @@ def test_an_absurd_value_in_the_file_is_refused(line: str, toml: Any) -> None:
 def test_a_min_interval_above_the_max_interval_is_refused(env: Any) -> None:
     """poll.min_interval must not be longer than poll.max_interval."""
     env(STREAMER_POLL_MIN_INTERVAL="2s", STREAMER_POLL_MAX_INTERVAL="1s")
-    assert faults() == ["poll.min_interval is longer than poll.max_interval"]
+    assert faults() == ["poll.min_interval (2 s) is longer than poll.max_interval (1 s)"]
 
 
 @pytest.mark.parametrize(("heartbeat", "lease"), [("6s", "16s"), ("4s", "11s"), ("1m", "1m")])
