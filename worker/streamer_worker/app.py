@@ -33,7 +33,7 @@ from streamer_worker.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.lifespans import CANCELLING, LEAVING, Lifespans
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.fleet.heartbeat_thread import heartbeat_here, heartbeat_on_thread
@@ -139,9 +139,9 @@ class App:
         ):
             if states is None:
                 return
-            caller = Caller(threads=self._threads, processes=processes, states=states)
+            invoker = Invoker(threads=self._threads, processes=processes, states=states)
             announcer = Announcer(push=push, clock=parts.clock)
-            while await self._live(caller, announcer, handlers, started):
+            while await self._live(invoker, announcer, handlers, started):
                 pass
             self._events.emit(WorkerStopped(worker_id=self._lives[-1].worker_id))
 
@@ -151,7 +151,7 @@ class App:
 
     async def _live(
         self,
-        caller: Caller,
+        invoker: Invoker,
         announcer: Announcer,
         handlers: TaskGroup,
         started: Callable[[str], None],
@@ -166,7 +166,7 @@ class App:
             life = Incarnation(
                 self._parts,
                 self._shutdown,
-                caller=caller,
+                invoker=invoker,
                 announcer=announcer,
                 lost_threads=self._lost_threads,
             )

@@ -25,7 +25,7 @@ from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.heartbeat import REMOVAL, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
@@ -67,7 +67,7 @@ class Dependencies:
 
 
 class Incarnation:
-    """Runs once. What its row tells reaches it through the methods of Orders. `caller` has the
+    """Runs once. What its row tells reaches it through the methods of Orders. `invoker` has the
     process's threads; `lost_threads` counts those that other lives have left in it.
     """
 
@@ -76,7 +76,7 @@ class Incarnation:
         parts: Dependencies,
         stop: Shutdown,
         *,
-        caller: Caller,
+        invoker: Invoker,
         announcer: Announcer,
         lost_threads: Callable[[], int],
     ) -> None:
@@ -115,7 +115,7 @@ class Incarnation:
             requests=parts.stores.requests,
             settler=self._settler,
             slots=self._slots,
-            caller=caller,
+            invoker=invoker,
             announcer=announcer,
             settings=parts.settings.handler,
             max_rescues=parts.settings.rescue.max_rescues,
@@ -174,7 +174,7 @@ class Incarnation:
                 paused=paused,
             )
         )
-        self._dispatcher.end(Interruption.PAUSED if paused else Interruption.FENCED)
+        self._dispatcher.interrupt_all(Interruption.PAUSED if paused else Interruption.FENCED)
 
     @property
     def has_stuck(self) -> bool:
@@ -293,7 +293,7 @@ class Incarnation:
         latest = self._settings.handler.cancel_grace + _LAST_WRITES
         self._settler.tighten(latest)
         fenced = self._fenced.is_set()
-        self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
+        self._dispatcher.interrupt_all(Interruption.FENCED if fenced else Interruption.RELEASED)
         with anyio.move_on_after(latest + _LAST_ENDS):
             async with anyio.create_task_group() as last:
                 last.start_soon(self._give_back)

@@ -12,16 +12,16 @@ import anyio
 from anyio.lowlevel import current_token
 
 from streamer_store import AsyncRequest
-from streamer_worker.execution.channels import ThreadLink
+from streamer_worker.execution.channels import ThreadChannel
 from streamer_worker.execution.processes.forks import ForkBoundary
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.threads import HandlerThreads
-from streamer_worker.handlers.context import AttemptInfo, Context, SyncContext, facts_of
+from streamer_worker.handlers.context import AttemptInfo, Context, SyncContext, attempt_fields
 from streamer_worker.handlers.definition import CallNext, Handler, HandlerFunction, HandlerGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Invoker:
     """Where handlers run that are no coroutines, and what their groups have opened. `threads`
     limits how many threads of `pool` work at once.
     """
@@ -49,14 +49,14 @@ class Caller:
 
     async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
         payload = handler.schema.parse(request.payload)
-        facts = facts_of(ctx)
+        facts = attempt_fields(ctx)
         if handler.process:
             return await self.processes.run(
-                handler.function, payload, AttemptInfo(**facts), ctx.link
+                handler.function, payload, AttemptInfo(**facts), ctx.channel
             )
         if handler.in_thread and handler.action not in self.hidden_async:
-            link = ThreadLink(ctx.link, current_token())
-            sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)
+            channel = ThreadChannel(ctx.channel, current_token())
+            sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, channel=channel)
             # Not abandoned when cancelled: a thread that runs on keeps its place.
             call = partial(_in_thread, handler.function, payload, sync)
             result = await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)

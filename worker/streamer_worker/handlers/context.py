@@ -52,7 +52,7 @@ class WorkerChannel(Protocol):
     def notify(self) -> None: ...
 
 
-class SyncLink(Protocol):
+class SyncWorkerChannel(Protocol):
     """The same from another thread or process. Both raise HandlerCancelled."""
 
     @property
@@ -98,7 +98,7 @@ class AttemptInfo:
         )
 
 
-def facts_of(given: AttemptInfo) -> dict[str, Any]:
+def attempt_fields(given: AttemptInfo) -> dict[str, Any]:
     """Return the fields that every context has."""
     return {name: getattr(given, name) for name in AttemptInfo.__dataclass_fields__}
 
@@ -115,17 +115,17 @@ class Context(AttemptInfo, Generic[State]):
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]
-    link: WorkerChannel = field(repr=False)
+    channel: WorkerChannel = field(repr=False)
 
     @property
     def draining(self) -> bool:
         """Whether the worker is about to stop: a good time to come to an end."""
-        return self.link.draining
+        return self.channel.draining
 
     @property
     def cancelled(self) -> bool:
         """Whether the handler shall end now: cancelled, out of time, or no longer wanted."""
-        return self.link.cancelled
+        return self.channel.cancelled
 
     async def progress(
         self,
@@ -144,7 +144,7 @@ class Context(AttemptInfo, Generic[State]):
         details that DynamoDB cannot hold.
         """
         fraction = fraction_of(fraction_or_done, total)
-        await self.link.progress(ProgressUpdate(fraction, message, details, reset))
+        await self.channel.progress(ProgressUpdate(fraction, message, details, reset))
 
     async def checkpoint(self, value: Any) -> None:
         """Store what a later attempt shall go on from; it is safe when this returns.
@@ -154,7 +154,7 @@ class Context(AttemptInfo, Generic[State]):
         ItemTooLarge where the request has no room for it. A handler that lets them pass fails
         its request at once.
         """
-        await self.link.checkpoint(value)
+        await self.channel.checkpoint(value)
 
     async def track(
         self,
@@ -191,17 +191,17 @@ class SyncContext(AttemptInfo, Generic[State]):
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]
-    link: SyncLink = field(repr=False)
+    channel: SyncWorkerChannel = field(repr=False)
 
     @property
     def draining(self) -> bool:
         """As Context.draining."""
-        return self.link.draining
+        return self.channel.draining
 
     @property
     def cancelled(self) -> bool:
         """As Context.cancelled. Nothing interrupts a thread: look at this in long work."""
-        return self.link.cancelled
+        return self.channel.cancelled
 
     def progress(
         self,
@@ -214,11 +214,11 @@ class SyncContext(AttemptInfo, Generic[State]):
     ) -> None:
         """As Context.progress."""
         fraction = fraction_of(fraction_or_done, total)
-        self.link.progress(ProgressUpdate(fraction, message, details, reset))
+        self.channel.progress(ProgressUpdate(fraction, message, details, reset))
 
     def checkpoint(self, value: Any) -> None:
         """As Context.checkpoint."""
-        self.link.checkpoint(value)
+        self.channel.checkpoint(value)
 
     def track(
         self, items: Iterable[Item], message: str | None = None, *, total: float | None = None

@@ -14,14 +14,14 @@ _LONGEST: Final = timedelta(days=365)
 _DEFAULT_WAIT: Final = timedelta(minutes=1)
 
 
-class _Verdict(Exception):
+class _OutcomeException(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Not by calling the class: `after` is no positional argument, and a subclass may take
         # other arguments than its base.
         return _rebuilt, (type(self), self.args, dict(vars(self)))
 
 
-class Reject(_Verdict):
+class Reject(_OutcomeException):
     """The request can never succeed: it fails at once, however many retries it has left.
 
     `code` is stored as the request's ErrorCode. An enum is stored as its value, a whole number
@@ -35,7 +35,7 @@ class Reject(_Verdict):
         self.code = code
 
 
-class RetryLater(_Verdict):
+class RetryLater(_OutcomeException):
     """Run the request again after that time (seconds, or a timedelta; at most a year).
 
     Without `counts` it is snoozed: no attempt is used. With it, it is a failed attempt with a
@@ -87,7 +87,9 @@ def wait_of(later: RetryLater) -> timedelta:
     return min(max(after, timedelta()), _LONGEST)
 
 
-def _rebuilt(kind: type[_Verdict], args: tuple[Any, ...], state: dict[str, Any]) -> _Verdict:
-    verdict = kind.__new__(kind, *args)
-    vars(verdict).update(state)
-    return verdict
+def _rebuilt(
+    kind: type[_OutcomeException], args: tuple[Any, ...], state: dict[str, Any]
+) -> _OutcomeException:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error

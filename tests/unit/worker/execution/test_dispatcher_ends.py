@@ -27,7 +27,7 @@ async def stopped(bench: DispatchBench, claim: Claim, waiting: Waiting) -> Reque
         tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await anyio.wait_all_tasks_blocked()
         assert waiting.started == 1
-        bench.dispatcher.end(Interruption.RELEASED)
+        bench.dispatcher.interrupt_all(Interruption.RELEASED)
         tasks.cancel_scope.cancel()
     assert bench.slots.used == 0
     return bench.world.recorder.of(RequestFinished)[0]

@@ -24,8 +24,8 @@ from streamer_worker.error_codes import (
     WORKER_LOST,
 )
 from streamer_worker.execution.outcome import (
+    AttemptEnd,
     Complete,
-    Ended,
     Fail,
     Fenced,
     Interrupted,
@@ -45,7 +45,7 @@ TWO_RETRIES = replace(NO_RETRIES, max_retries=2)
 LAST_ATTEMPT = replace(TWO_RETRIES, retry_count=2)
 POLICY = RetryPolicy(first=10, longest=30)
 # What ends an attempt, and the code under which it is stored.
-FAILED_ATTEMPTS: list[tuple[Ended, str]] = [
+FAILED_ATTEMPTS: list[tuple[AttemptEnd, str]] = [
     (Raised(error=ValueError("no rows")), PROCESSING_FAILED),
     (TimedOut(seconds=3), TIMEOUT),
     (Raised(error=RetryLater(after=20, counts=True)), PROCESSING_FAILED),
@@ -53,7 +53,7 @@ FAILED_ATTEMPTS: list[tuple[Ended, str]] = [
 STARVED = Fenced(loss=WorkerLoss(last_seen=START))
 
 
-def decided(ended: Ended, request: AsyncRequest = NO_RETRIES) -> Outcome:
+def decided(ended: AttemptEnd, request: AsyncRequest = NO_RETRIES) -> Outcome:
     return decide(ended, request=request, policy=POLICY, rng=random.Random(1))
 
 
@@ -144,7 +144,7 @@ def test_a_result_that_breaks_when_read_fails_the_request() -> None:
 
 
 @pytest.mark.parametrize(("ended", "code"), FAILED_ATTEMPTS)
-def test_a_failed_attempt_is_followed_by_another(ended: Ended, code: str) -> None:
+def test_a_failed_attempt_is_followed_by_another(ended: AttemptEnd, code: str) -> None:
     """As long as MaxRetries allows it; what happened stays readable meanwhile."""
     outcome = decided(ended, TWO_RETRIES)
     assert isinstance(outcome, Retry)
@@ -155,7 +155,7 @@ def test_a_failed_attempt_is_followed_by_another(ended: Ended, code: str) -> Non
 @pytest.mark.parametrize(("ended", "code"), FAILED_ATTEMPTS)
 @pytest.mark.parametrize("request_", [NO_RETRIES, LAST_ATTEMPT], ids=["none", "used-up"])
 def test_past_max_retries_the_request_fails(
-    ended: Ended, code: str, request_: AsyncRequest
+    ended: AttemptEnd, code: str, request_: AsyncRequest
 ) -> None:
     """The last attempt's error is the request's."""
     outcome = decided(ended, request_)

@@ -160,7 +160,7 @@ def test_what_changes_nothing_is_not_written() -> None:
     latest_progress = LatestProgress(0.5)
     assert not latest_progress.report(ProgressUpdate(0.4))
     assert not latest_progress.report(ProgressUpdate())
-    assert latest_progress.told == 0
+    assert latest_progress.updates == 0
     assert latest_progress.report(ProgressUpdate(0.5))
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from streamer_worker.execution.serialization import plain
+from streamer_worker.execution.serialization import serializable
 
 
 class Color(Enum):
@@ -76,14 +76,14 @@ WHEN = datetime(2026, 3, 14, 12, tzinfo=UTC)
 )
 def test_what_a_handler_gives_becomes_plain(value: Any, expected: Any) -> None:
     """Models and the like as pydantic writes them; what DynamoDB holds stays as it is."""
-    made = plain(value)
+    made = serializable(value)
     assert made == expected
     assert type(made) is type(expected)
 
 
 def test_a_class_is_no_value() -> None:
     """It is left for the table to refuse."""
-    assert plain(Inner) is Inner
+    assert serializable(Inner) is Inner
 
 
 def test_what_contains_itself_is_an_error() -> None:
@@ -91,4 +91,4 @@ def test_what_contains_itself_is_an_error() -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(RecursionError):
-        plain(loop)
+        serializable(loop)

@@ -12,7 +12,7 @@ import pytest
 
 from streamer_store import AsyncRequest, ItemTooLarge
 from streamer_worker import CallNext, Context, Reject, RetryLater, handler
-from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, verdict_of
+from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, deciding_error
 from streamer_worker.execution.processes.protocol import WorkerCrashed
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.schema import PayloadInvalid
@@ -109,7 +109,7 @@ def test_a_group_without_end_is_searched_all_the_same() -> None:
     group: Exception = Reject("bottom")
     for level in range(5000):
         group = ExceptionGroup(f"level {level}", [group])
-    assert verdict_of(group).args == ("bottom",)
+    assert deciding_error(group).args == ("bottom",)
 
 
 def test_a_verdict_that_cannot_be_read_is_an_ordinary_failure() -> None:
@@ -122,7 +122,7 @@ def test_a_verdict_that_cannot_be_read_is_an_ordinary_failure() -> None:
         counts = property(lambda _self: 1 / 0)
 
     group = ExceptionGroup("both", [Curt(), Curt()])
-    assert verdict_of(group) is group
+    assert deciding_error(group) is group
 
 
 @pytest.mark.parametrize(

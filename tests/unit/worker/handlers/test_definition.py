@@ -145,7 +145,7 @@ def test_a_context_shows_no_machinery() -> None:
         max_retries=3,
         deadline=START,
         metadata={"secret": 1},
-        link=Machinery(),  # type: ignore[arg-type]
+        channel=Machinery(),  # type: ignore[arg-type]
     )
     assert "Machinery" not in repr(context)
     assert "secret" not in repr(context)

@@ -45,7 +45,7 @@ from streamer_worker.handlers.context import (
     HandlerCancelled,
     ProgressUpdate,
     SyncContext,
-    facts_of,
+    attempt_fields,
 )
 from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.monitoring.logs import WorkerLog, configure_logging
@@ -54,8 +54,8 @@ from streamer_worker.sanitize import message_of
 _TELL_EVERY: Final = 0.1
 
 
-class PipeLink:
-    """A SyncLink over the pipe, for one call. Threads of the handler may use it, too.
+class PipeChannel:
+    """A SyncWorkerChannel over the pipe, for one call. Threads of the handler may use it, too.
 
     After the end of the call it sends nothing: a thread that the handler has left behind sees
     `cancelled`, and progress and checkpoints raise HandlerCancelled. In a forked child of this
@@ -171,8 +171,8 @@ class Child:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._posting = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[Job, PipeLink]] = queue.SimpleQueue()
-        self._link = PipeLink(0, self._post)
+        self._jobs: queue.SimpleQueue[tuple[Job, PipeChannel]] = queue.SimpleQueue()
+        self._channel = PipeChannel(0, self._post)
         self._modules: set[str] = set()
         self._state: ProcessState
         self._log: WorkerLog | None = None
@@ -185,9 +185,9 @@ class Child:
             self._log = configure_logging(setup.log)
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
-            job, link = self._jobs.get()
+            job, channel = self._jobs.get()
             # What a handler sets, decimal's context too, ends with its call.
-            contextvars.Context().run(self._call, job, link)
+            contextvars.Context().run(self._call, job, channel)
 
     def _listen(self) -> None:
         while True:
@@ -197,27 +197,29 @@ class Child:
                 _end_group()
             match message:
                 case Job():
-                    self._link = PipeLink(message.call, self._post)
-                    self._jobs.put((message, self._link))
-                case Signal() | Saved() if message.call == self._link.call:
-                    self._link.hear(message)
+                    self._channel = PipeChannel(message.call, self._post)
+                    self._jobs.put((message, self._channel))
+                case Signal() | Saved() if message.call == self._channel.call:
+                    self._channel.hear(message)
 
-    def _call(self, job: Job, link: PipeLink) -> None:
-        teller = threading.Thread(target=link.tell_regularly, daemon=True)
+    def _call(self, job: Job, channel: PipeChannel) -> None:
+        teller = threading.Thread(target=channel.tell_regularly, daemon=True)
         teller.start()
         with structlog.contextvars.bound_contextvars(**job.bound):
-            done = self._done(job, link)
-        link.end()
+            done = self._done(job, channel)
+        channel.end()
         teller.join()
         self._post(done)
 
-    def _done(self, job: Job, link: PipeLink) -> Done:
+    def _done(self, job: Job, channel: PipeChannel) -> Done:
         try:
             with ForkBoundary():
                 function = self._function(job)
                 with self._state.kept():
                     payload = pickle.loads(job.payload)  # noqa: S301  our own worker
-                    ctx: SyncContext[Any] = SyncContext(**facts_of(job.facts), link=link)
+                    ctx: SyncContext[Any] = SyncContext(
+                        **attempt_fields(job.attempt), channel=channel
+                    )
                     result = function(payload, ctx)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             trace = trace_of(error)

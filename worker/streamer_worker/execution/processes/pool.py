@@ -25,6 +25,7 @@ from anyio import AsyncContextManagerMixin, from_thread
 from anyio.abc import Process, TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
+from streamer_worker.errors import leaf_exceptions
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.execution.processes.protocol import (
     Done,
@@ -152,7 +153,11 @@ class Processes(AsyncContextManagerMixin):
                 self._tasks.cancel_scope.cancel()
 
     async def run(
-        self, function: Callable[..., Any], payload: Any, facts: AttemptInfo, link: WorkerChannel
+        self,
+        function: Callable[..., Any],
+        payload: Any,
+        attempt: AttemptInfo,
+        channel: WorkerChannel,
     ) -> Any:
         """Call `function(payload, ctx)` in a process and return its result.
 
@@ -169,11 +174,11 @@ class Processes(AsyncContextManagerMixin):
             module=function.__module__,
             name=function.__qualname__,
             payload=packed,
-            facts=facts,
+            attempt=attempt,
             bound=loggable(structlog.contextvars.get_contextvars()),
         )
         async with self._limiter, self._child(job) as child:
-            done = await self._call(child, job.call, link)
+            done = await self._call(child, job.call, channel)
         return done.outcome()
 
     @asynccontextmanager
@@ -216,14 +221,14 @@ class Processes(AsyncContextManagerMixin):
         self._children.remove(child)
         await child.kill()
 
-    async def _call(self, child: Child, call: int, link: WorkerChannel) -> Done:
+    async def _call(self, child: Child, call: int, channel: WorkerChannel) -> Done:
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_tell_draining, child, call, link)
-                done = await self._converse(child, call, link)
+                tasks.start_soon(_tell_draining, child, call, channel)
+                done = await self._converse(child, call, channel)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise leaf_exceptions(group)[0] from None
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(self._grace, shield=True):
                 await child.send(Signal(call, cancelled=True))
@@ -231,15 +236,15 @@ class Processes(AsyncContextManagerMixin):
             raise
         return done
 
-    async def _converse(self, child: Child, call: int, link: WorkerChannel) -> Done:
+    async def _converse(self, child: Child, call: int, channel: WorkerChannel) -> Done:
         async for message in child.inbox:
             match message:
                 case Done(call=own) if own == call:
                     return message
                 case Report(call=own, told=told) if own == call:
-                    await link.progress(told)
+                    await channel.progress(told)
                 case Save(call=own) if own == call:
-                    await child.send(await _saved(message, link))
+                    await child.send(await _saved(message, channel))
         self._events.emit(ChildEnded(pid=child.process.pid, how=child.ended))
         raise WorkerCrashed(child.ended)
 
@@ -291,9 +296,9 @@ def import_path(path: Iterable[Any], directory: Path | None) -> list[str]:
     return [*found, str(directory)] if "" in entries else found
 
 
-async def _saved(asked: Save, link: WorkerChannel) -> Saved:
+async def _saved(asked: Save, channel: WorkerChannel) -> Saved:
     try:
-        await link.checkpoint(_checkpoint(asked.value))
+        await channel.checkpoint(_checkpoint(asked.value))
     except Exception as error:  # noqa: BLE001  it is the handler's
         return Saved(asked.call, asked.number, error=pickled_error(error))
     return Saved(asked.call, asked.number)
@@ -307,8 +312,8 @@ def _checkpoint(value: bytes) -> Any:
         raise CheckpointInvalid("checkpoint", text) from error
 
 
-async def _tell_draining(child: Child, call: int, link: WorkerChannel) -> None:
-    while not link.draining:  # noqa: ASYNC110  a link is asked, and tells nothing by itself
+async def _tell_draining(child: Child, call: int, channel: WorkerChannel) -> None:
+    while not channel.draining:  # noqa: ASYNC110  a channel is asked, and tells nothing by itself
         await anyio.sleep(_LOOK_EVERY)
     await child.send(Signal(call, draining=True))
 
@@ -321,10 +326,3 @@ def _leave_to_parent_in_forks(reference: Callable[[], Processes | None]) -> None
                 child.leave_to_parent()
 
     os.register_at_fork(after_in_child=leave)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

@@ -43,7 +43,7 @@ class Job:
     module: str
     name: str
     payload: bytes
-    facts: AttemptInfo
+    attempt: AttemptInfo
     bound: Mapping[str, Any]
 
 

@@ -47,7 +47,7 @@ async def test_a_forked_child_that_leaves_its_handler_answers_nothing(
 async def test_a_forked_child_cannot_use_the_context(bench: Bench, how: str) -> None:
     """Both raise RuntimeError in it."""
     assert await bench.run(changing.forks_and_uses, how) == 9
-    assert (bench.link.told, bench.link.saved) == ([], [])
+    assert (bench.channel.told, bench.channel.saved) == ([], [])
 
 
 async def test_a_thread_that_was_left_behind_writes_nothing_for_the_next_call(
@@ -58,13 +58,13 @@ async def test_a_thread_that_was_left_behind_writes_nothing_for_the_next_call(
     await bench.run(changing.leaves_a_thread, str(file))
     assert await bench.run(changing.waits_for, str(file)) == "own"
     assert file.with_suffix(".seen").read_text() == "True cancelled cancelled"
-    assert (bench.link.told, bench.link.saved) == ([], [{"own": 1}])
+    assert (bench.channel.told, bench.channel.saved) == ([], [{"own": 1}])
 
 
 async def test_messages_of_another_call_are_dropped(bench: Bench) -> None:
     """Checkpoint and result."""
     assert await bench.run(changing.forges) == "own"
-    assert bench.link.saved == []
+    assert bench.channel.saved == []
 
 
 async def test_each_call_has_a_context_of_its_own(bench: Bench) -> None:
@@ -138,11 +138,11 @@ async def test_a_path_that_was_extended_in_the_program_reaches_a_process(
         import anyio, extended
         from streamer_worker.events import Events
         from streamer_worker.execution.processes.pool import Processes
-        from unit.worker.execution.processes.test_pool import FACTS, NotedLink
+        from unit.worker.execution.processes.test_pool import FACTS, RecordingChannel
 
         async def main():
             async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:
-                print(await pool.run(extended.one, None, FACTS, NotedLink()))
+                print(await pool.run(extended.one, None, FACTS, RecordingChannel()))
 
         anyio.run(main)
     """

@@ -49,7 +49,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-class NotedLink:
+class RecordingChannel:
     """A Link that notes what comes, and can be waited for."""
 
     def __init__(self) -> None:
@@ -91,13 +91,16 @@ class Bench:
     def __init__(self, pool: Processes, recorder: Recorder) -> None:
         self.pool = pool
         self.recorder = recorder
-        self.link = NotedLink()
+        self.channel = RecordingChannel()
 
     async def run(
-        self, function: Callable[..., Any], payload: Any = None, link: NotedLink | None = None
+        self,
+        function: Callable[..., Any],
+        payload: Any = None,
+        channel: RecordingChannel | None = None,
     ) -> Any:
         with anyio.fail_after(PATIENCE):
-            return await self.pool.run(function, payload, FACTS, link or self.link)
+            return await self.pool.run(function, payload, FACTS, channel or self.channel)
 
 
 @pytest.fixture
@@ -191,7 +194,7 @@ def test_store_errors_survive_a_copy(error: Exception) -> None:
 )
 async def test_a_process_that_dies_fails_its_call_alone(bench: Bench, how: str, text: str) -> None:
     """Another runs on, and the next has a new process."""
-    other = NotedLink()
+    other = RecordingChannel()
     async with anyio.create_task_group() as tasks:
         done: list[Any] = []
 
@@ -215,7 +218,7 @@ async def cancelled(
     """Cancel a call once it has told its process's id, which is returned."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, function, payload)
-        pid = await bench.link.pid()
+        pid = await bench.channel.pid()
         if stopped:
             os.kill(pid, signal.SIGSTOP)
         tasks.cancel_scope.cancel()
@@ -250,22 +253,22 @@ async def test_signals_to_the_group_are_not_for_the_child(bench: Bench) -> None:
 
 async def test_a_handler_learns_that_the_worker_drains(bench: Bench) -> None:
     """Soon."""
-    bench.link.draining = True
+    bench.channel.draining = True
     assert await bench.run(functions.until_draining) == "drained"
 
 
 async def test_progress_crosses_rarely_and_the_last_always(bench: Bench) -> None:
     """A hundred thousand reports are a few messages."""
     await bench.run(functions.steps, 100_000)
-    assert bench.link.told[-1] == (1.0, "step 99999", False)
-    assert len(bench.link.told) < 60
+    assert bench.channel.told[-1] == (1.0, "step 99999", False)
+    assert len(bench.channel.told) < 60
 
 
 async def test_a_reset_is_not_lost_among_others(bench: Bench) -> None:
     """The worker must know that smaller is meant."""
     await bench.run(functions.resets)
-    assert bench.link.told[-1][0] == 0.2
-    assert any(reset for *_, reset in bench.link.told)
+    assert bench.channel.told[-1][0] == 0.2
+    assert any(reset for *_, reset in bench.channel.told)
 
 
 async def test_what_was_told_before_a_long_silence_crosses_soon(
@@ -275,8 +278,8 @@ async def test_what_was_told_before_a_long_silence_crosses_soon(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, functions.told_then_quiet, str(tmp_path / "go"))
         with anyio.fail_after(PATIENCE):
-            while (0.2, "newest", False) not in bench.link.told:
-                await bench.link.until_told(len(bench.link.told) + 1)
+            while (0.2, "newest", False) not in bench.channel.told:
+                await bench.channel.until_told(len(bench.channel.told) + 1)
         (tmp_path / "go").touch()
 
 
@@ -288,15 +291,15 @@ async def test_wrong_progress_is_raised_where_it_is_told(bench: Bench) -> None:
 async def test_threads_of_a_handler_may_tell(bench: Bench) -> None:
     """The largest stays."""
     await bench.run(functions.in_threads)
-    assert bench.link.told[-1][0] == 0.9
+    assert bench.channel.told[-1][0] == 0.9
 
 
 async def test_a_checkpoint_is_answered(bench: Bench) -> None:
     """After the progress before it; what refuses it is raised in the process."""
     assert await bench.run(functions.saves, {"row": 5}) == "saved"
-    assert bench.link.saved == [{"row": 5}]
-    assert bench.link.told[-1] == (0.5, "half", False)
-    bench.link.refuse = ItemTooLarge("item", "too large")
+    assert bench.channel.saved == [{"row": 5}]
+    assert bench.channel.told[-1] == (0.5, "half", False)
+    bench.channel.refuse = ItemTooLarge("item", "too large")
     assert await bench.run(functions.saves, {"row": 6}) == "item refused"
 
 
@@ -328,30 +331,30 @@ async def test_what_cannot_cross_is_told(bench: Bench) -> None:
 
 async def test_the_limit_holds(bench: Bench) -> None:
     """The third of three waits for one of two processes."""
-    links = [NotedLink() for _ in range(3)]
+    channels = [RecordingChannel() for _ in range(3)]
     async with anyio.create_task_group() as tasks:
-        for link in links[:2]:
-            tasks.start_soon(bench.run, functions.until_draining, None, link)
-            await link.until_told()
-        tasks.start_soon(bench.run, functions.until_draining, None, links[2])
+        for channel in channels[:2]:
+            tasks.start_soon(bench.run, functions.until_draining, None, channel)
+            await channel.until_told()
+        tasks.start_soon(bench.run, functions.until_draining, None, channels[2])
         await anyio.wait_all_tasks_blocked()
-        links[0].draining = True
-        await links[2].until_told()
+        channels[0].draining = True
+        await channels[2].until_told()
         assert len(bench.recorder.of(ChildStarted)) == 2
-        links[1].draining = links[2].draining = True
+        channels[1].draining = channels[2].draining = True
 
 
 async def test_calls_that_come_at_once_have_a_process_each(bench: Bench) -> None:
     """None is given one that another has just started, and not yet used."""
-    links = [NotedLink() for _ in range(2)]
+    channels = [RecordingChannel() for _ in range(2)]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run, functions.until_draining, None, links[0])
+        tasks.start_soon(bench.run, functions.until_draining, None, channels[0])
         await bench.recorder.wait_for(ChildStarted)
-        tasks.start_soon(bench.run, functions.until_draining, None, links[1])
-        for link in links:
-            await link.until_told()
-        for link in links:
-            link.draining = True
+        tasks.start_soon(bench.run, functions.until_draining, None, channels[1])
+        for channel in channels:
+            await channel.until_told()
+        for channel in channels:
+            channel.draining = True
     assert len(bench.recorder.of(ChildStarted)) == 2
 
 
@@ -378,7 +381,7 @@ async def test_no_process_is_left_at_the_end() -> None:
     """Idle or not."""
     recorder = Recorder()
     async with Processes(limit=1, log=None, events=Events(recorder), grace=GRACE) as pool:
-        await pool.run(functions.pid, None, FACTS, NotedLink())
+        await pool.run(functions.pid, None, FACTS, RecordingChannel())
     (started,) = recorder.of(ChildStarted)
     await gone(started.pid)
 
@@ -388,9 +391,9 @@ PARENT = """
     from streamer_worker.events import Events
     from streamer_worker.execution.processes.pool import Processes
     from unit.worker.execution.processes import functions
-    from unit.worker.execution.processes.test_pool import FACTS, NotedLink
+    from unit.worker.execution.processes.test_pool import FACTS, RecordingChannel
 
-    class Told(NotedLink):
+    class Told(RecordingChannel):
         async def progress(self, told):
             print(told.message, flush=True)
 
