@@ -60,8 +60,8 @@ class RecordingChannel:
         self.refuse: Exception | None = None
         self._changed = anyio.Event()
 
-    async def progress(self, told: ProgressUpdate) -> None:
-        self.told.append((told.fraction, told.message, told.reset))
+    async def progress(self, update: ProgressUpdate) -> None:
+        self.told.append((update.fraction, update.message, update.reset))
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
