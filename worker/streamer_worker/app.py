@@ -34,7 +34,7 @@ from streamer_worker.events import (
     WorkerStopped,
 )
 from streamer_worker.execution.invoker import Invoker
-from streamer_worker.execution.lifespans import CANCELLING, LEAVING, Lifespans
+from streamer_worker.execution.lifespans import CANCEL_TIMEOUT, EXIT_TIMEOUT, Lifespans
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.fleet.heartbeat_thread import heartbeat_here, heartbeat_on_thread
 from streamer_worker.fleet.loop_watchdog import End, InterpreterWatchdog, telling
@@ -60,7 +60,7 @@ Result = TypeVar("Result")
 
 _SPARE_CONNECTIONS = 10
 # The longest end of a worker, beside its drain_timeout, cancel_grace and exit_timeout.
-LAST_SECONDS = LIFE_SECONDS + LEAVING + CANCELLING + FLUSH + ENDS_WITHIN
+LAST_SECONDS = LIFE_SECONDS + EXIT_TIMEOUT + CANCEL_TIMEOUT + FLUSH + ENDS_WITHIN
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 

@@ -14,12 +14,8 @@ from anyio.lowlevel import EventLoopToken
 from streamer_worker.execution.attempt import Attempt
 from streamer_worker.execution.processes.forks import ForkedHere
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import (
-    Context,
-    HandlerCancelled,
-    ProgressUpdate,
-    WorkerChannel,
-)
+from streamer_worker.handlers.context import Context, HandlerCancelled
+from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
 
 
 class LoopChannel:

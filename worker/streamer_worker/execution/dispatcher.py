@@ -120,8 +120,8 @@ class Dispatcher:
                     tasks.start_soon(self.run_one, assignment, tasks)
 
     async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
-        """Run the handler of a claim in `tasks`, settle the request, and return its status, as
-        `RequestFinished.outcome` lists them.
+        """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
+        those that RequestFinished lists.
 
         Shielded from cancellation. The time is bounded by the handler's timeout, the grace
         period and the settler's timeout. Raises nothing: what fails here leaves the request
@@ -221,10 +221,10 @@ class Dispatcher:
 
     def _decide(
         self, end: AttemptEnd | ClaimEnded, claim: Claim, attempt: Attempt | None
-    ) -> Outcome | None:
-        """Return the outcome to write; None when nothing may be written."""
+    ) -> Outcome | ClaimEnded:
+        """Return the outcome to write, or the end of the claim: then nothing may be written."""
         if isinstance(end, ClaimEnded):
-            return None
+            return end
         if isinstance(end, Raised):
             end = Raised(error=deciding_error(end.error))
             self._events.emit(attempt_events.raised(claim.request, end.error))
@@ -241,15 +241,16 @@ class Dispatcher:
         self,
         claim: Claim,
         end: AttemptEnd | ClaimEnded,
-        outcome: Outcome | None,
+        outcome: Outcome | ClaimEnded,
         progress: Progress | None,
     ) -> Settled:
-        """Write the outcome, and the progress with it."""
-        if outcome is None:
-            assert isinstance(end, ClaimEnded)  # noqa: S101  every other end has an outcome
-            if end.status == Interruption.CANCELLED:
+        """Write the outcome, and the progress with it. An attempt that ended by its timeout has
+        the status timeout, whether the request failed or is retried.
+        """
+        if isinstance(outcome, ClaimEnded):
+            if outcome.status == Interruption.CANCELLED:
                 self._announcer.cancelled(claim.request)
-            return Settled(end.status, None)
+            return Settled(outcome.status, None)
         settled = await self._settler.settle(claim, outcome, progress)
         if isinstance(end, TimedOut) and settled.status in {"failed", "retried"}:
             return settled._replace(status="timeout")

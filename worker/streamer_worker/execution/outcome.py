@@ -121,7 +121,7 @@ class Retry:
     """RETRYING: the request runs again, `after` from now.
 
     `counts`: the attempt counts towards MaxRetries. `rescued`: the worker was lost, and these
-    counts are written. Without `error` the last error is kept.
+    counts are written. Without `error` no error is stored.
     """
 
     after: timedelta

@@ -30,8 +30,9 @@ from streamer_worker.events import (
     WriteFenced,
 )
 from streamer_worker.execution.serialization import serializable
-from streamer_worker.handlers.context import CheckpointInvalid, ProgressUpdate
+from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.latest_progress import LatestProgress
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.retry import backoff
 from streamer_worker.sanitize import message_of
 

@@ -19,6 +19,9 @@ from streamer_worker.sanitize import without_surrogates
 
 HandlerFunction = Callable[..., Any]
 CallNext = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]
+"""What middleware gets as `call_next`: it calls the next middleware or the handler, returns the
+result and raises what they raise. Event loop's thread only.
+"""
 Middleware = Callable[[CallNext, AsyncRequest, Context[Any]], Awaitable[Any]]
 Lifespan = Callable[[], AbstractAsyncContextManager[State]]
 _HANDLER_PARAMETERS = ("payload", "ctx")

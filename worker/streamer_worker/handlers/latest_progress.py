@@ -15,7 +15,7 @@ from streamer_store.values import (
     encode_document,
     value_size,
 )
-from streamer_worker.handlers.context import ProgressUpdate
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.sanitize import without_surrogates
 
 

@@ -29,9 +29,10 @@ from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.outcome import Outcome
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settled, Settler
-from streamer_worker.handlers.context import Context, ProgressUpdate, WorkerChannel
+from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import CallNext, Handler, Middleware
 from streamer_worker.handlers.registry import registry
+from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import Message, encode

@@ -22,8 +22,8 @@ QUICK = PresenceSettings(heartbeat=0.1, lease=5.0)
 
 
 async def test_a_fenced_worker_counts_the_threads_that_are_stuck(world: World) -> None:
-    """With both threads taken the next incarnation claims nothing that needs one, until one of
-    them has ended; other requests run.
+    """With both threads taken the next incarnation claims no request that needs a thread, until one
+    of them has ended. Other requests run.
     """
     threads = Threads()
     app = world.app([threads.handler, echo], handler=RULES, presence=QUICK)

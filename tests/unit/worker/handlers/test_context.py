@@ -1,4 +1,4 @@
-"""What a context makes of what a handler tells."""
+"""The fractions, messages and items that a context reports."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.anyio
         (0.5, 2.0, 0.25),
     ],
 )
-def test_a_share_of_a_total(done: Any, total: Any, fraction: Any) -> None:
-    """More than all is all: totals are often estimates."""
+def test_a_number_of_a_total_becomes_a_fraction(done: Any, total: Any, fraction: Any) -> None:
+    """More than the total is 1.0, since totals are often estimates."""
     assert fraction_of(done, total) == fraction
 
 
@@ -40,8 +40,8 @@ def test_a_share_of_a_total(done: Any, total: Any, fraction: Any) -> None:
     ("done", "total"),
     [(40, None), (-1, 10), (1, -1), (float("nan"), 10), (1, float("nan")), ("3", 10), (True, 10)],
 )
-def test_what_is_no_share(done: Any, total: Any) -> None:
-    """It is told where it is said."""
+def test_an_invalid_fraction_or_total_is_refused(done: Any, total: Any) -> None:
+    """It raises ValidationError."""
     with pytest.raises(ValidationError):
         fraction_of(done, total)
 
@@ -67,8 +67,10 @@ def _generated() -> Iterator[str]:
     ],
     ids=["list", "iterator", "async with a total", "async", "generator", "empty"],
 )
-async def test_tracking_tells_of_each_item(items: Any, total: Any, told: list[Progress]) -> None:
-    """Once it has been dealt with; of how many, where anybody knows."""
+async def test_tracking_reports_after_each_item(
+    items: Any, total: Any, told: list[Progress]
+) -> None:
+    """It reports a fraction if the number of items is known, else their count in the details."""
     seen: list[str] = []
 
     @handler("read")
@@ -82,7 +84,7 @@ async def test_tracking_tells_of_each_item(items: Any, total: Any, told: list[Pr
 
 @on_asyncio
 async def test_a_plain_function_tracks_without_await() -> None:
-    """And sees what the worker wants of it."""
+    """Its context has `draining` and `cancelled`, too."""
 
     @handler("read")
     def read(_payload: dict[str, Any], ctx: SyncContext) -> list[Any]:
@@ -94,8 +96,8 @@ async def test_a_plain_function_tracks_without_await() -> None:
     assert run.progress == [Progress(0.5, "Reading"), Progress(1.0, "Reading")]
 
 
-async def test_a_handler_s_log_names_its_request(capsys: pytest.CaptureFixture[str]) -> None:
-    """Action and attempt, too."""
+async def test_log_lines_of_a_handler_have_its_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """They have the action and the attempt, too."""
 
     @handler("tell")
     async def report(_payload: dict[str, Any], ctx: Context) -> None:

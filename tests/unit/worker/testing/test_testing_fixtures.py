@@ -24,8 +24,8 @@ def streamer_handlers() -> list[Handler]:
     return [double]
 
 
-def test_a_request_goes_all_the_way(streamer: Streamer) -> None:
-    """Through a retry, to the connection that waits."""
+def test_a_request_runs_and_its_result_is_pushed(streamer: Streamer) -> None:
+    """It is retried once before."""
     streamer.call(streamer.worker.connect, "c1")
     request = streamer.run("double", {"n": 4}, connection_id="c1", max_retries=1)
     assert (request.result, request.retry_count) == ({"data": 8}, 1)
@@ -33,7 +33,7 @@ def test_a_request_goes_all_the_way(streamer: Streamer) -> None:
 
 
 def test_each_test_has_a_worker_of_its_own(streamer: Streamer) -> None:
-    """With empty tables."""
+    """Its tables are empty."""
     assert streamer.delivered == []
 
     async def found() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Verdicts that a handler's task group has put into exception groups."""
+"""Exception groups with exceptions that decide the outcome."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def twice(error: Exception) -> BaseException:
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_a_group_of_one_kind_of_verdict_is_that_verdict(
+def test_a_group_of_one_deciding_class_decides_as_its_member(
     grouped: Callable[[Exception], BaseException], error: Exception
 ) -> None:
-    """However deep it is, and however often it is there."""
+    """However deep the group is, and however often it has the exception."""
     expected = decided(error)
     found = decided(grouped(error))
     if isinstance(error, WorkerCrashed):
@@ -68,8 +68,8 @@ def test_a_group_of_one_kind_of_verdict_is_that_verdict(
         assert found == expected
 
 
-def test_a_rejection_goes_before_other_verdicts() -> None:
-    """A request that can never succeed is not run again. Of several rejections the first is it."""
+def test_a_rejection_in_a_group_decides_before_others() -> None:
+    """Of several rejections the first decides."""
     group = ExceptionGroup(
         "both", [RetryLater(after=5), Reject("first", code="A"), Reject("second", code="B")]
     )
@@ -81,7 +81,7 @@ def test_a_rejection_goes_before_other_verdicts() -> None:
 def test_a_group_with_any_other_exception_is_an_ordinary_failure(
     verdict: Exception, other: BaseException
 ) -> None:
-    """The request runs again, and the text names all of them."""
+    """The request is retried, and the error has the texts of all members."""
     outcome = decided(BaseExceptionGroup("both", [verdict, BaseExceptionGroup("in", [other])]))
     assert isinstance(outcome, Retry)
     assert (outcome.code, outcome.counts) == ("PROCESSING_FAILED", True)
@@ -89,8 +89,8 @@ def test_a_group_with_any_other_exception_is_an_ordinary_failure(
     assert str(verdict) in outcome.error
 
 
-def test_several_delays_are_the_longest_one() -> None:
-    """It counts as an attempt if one of them does."""
+def test_several_retry_later_become_the_longest() -> None:
+    """The attempt counts if it counts for one of them."""
     group = ExceptionGroup(
         "all",
         [
@@ -104,15 +104,15 @@ def test_several_delays_are_the_longest_one() -> None:
     assert (outcome.after, outcome.error, outcome.counts) == (timedelta(minutes=1), "b", True)
 
 
-def test_a_group_without_end_is_searched_all_the_same() -> None:
-    """Deeper than Python may recurse."""
+def test_a_very_deep_group_is_searched() -> None:
+    """It is nested deeper than Python recurses."""
     group: Exception = Reject("bottom")
     for level in range(5000):
         group = ExceptionGroup(f"level {level}", [group])
     assert deciding_error(group).args == ("bottom",)
 
 
-def test_a_verdict_that_cannot_be_read_is_an_ordinary_failure() -> None:
+def test_an_exception_that_cannot_be_read_is_an_ordinary_failure() -> None:
     """The search itself raises nothing."""
 
     class Curt(RetryLater):
@@ -130,10 +130,10 @@ def test_a_verdict_that_cannot_be_read_is_an_ordinary_failure() -> None:
     [(NO_ACCOUNT, "failed", "NO_ACCOUNT"), (RetryLater("busy", after=90), "snoozed", None)],
     ids=["reject", "later"],
 )
-async def test_a_verdict_out_of_a_task_group_reaches_the_table(
+async def test_an_exception_of_a_task_group_decides_the_outcome(
     error: Exception, became: str, code: str | None
 ) -> None:
-    """Raised by a task that the handler has started; it is told as the verdict that it is."""
+    """It is raised by a task that the handler has started."""
 
     async def part() -> None:
         raise error
@@ -149,8 +149,8 @@ async def test_a_verdict_out_of_a_task_group_reaches_the_table(
     assert run.error is error
 
 
-async def test_a_payload_that_does_not_fit_is_told_as_such_out_of_a_task_group() -> None:
-    """As by middleware that runs something beside the handler."""
+async def test_an_invalid_payload_is_recognized_in_a_task_group() -> None:
+    """Middleware calls the handler in a task group here."""
 
     async def beside(call: CallNext, request: AsyncRequest, ctx: Context) -> None:
         async def called() -> None:
