@@ -26,17 +26,14 @@ def one_line(text: str, limit: int = ERROR_CHARS) -> str:
     """Return `text` on one line, at most `limit` characters long. Unprintable characters, line
     breaks and tabs are escaped.
     """
-    text = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[: limit + 1]
-    )
+    text = escaped(text[: limit + 1], keep="")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def escaped(text: str) -> str:
-    """Return `text` with unprintable characters escaped. Line breaks and tabs are kept."""
+def escaped(text: str, *, keep: str = "\n\t") -> str:
+    """Return `text` with unprintable characters escaped, except those in `keep`."""
     return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
         for char in text
     )
 
@@ -68,6 +65,11 @@ def without_surrogates(value: Any, depth: int = 0) -> Any:
         case set() | frozenset():
             return {inside(member) for member in value}
     return value
+
+
+def named_message(error: BaseException) -> str:
+    """Return the class and the message of an exception, as a traceback ends. Never raises."""
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 def message_of(error: BaseException, depth: int = 0) -> str:

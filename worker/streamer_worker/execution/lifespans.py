@@ -13,7 +13,7 @@ from streamer_worker.concurrency.shutdown import then_cancel
 from streamer_worker.errors import LifespanError
 from streamer_worker.events import Events, LifespanFailed
 from streamer_worker.handlers.definition import Handler, HandlerGroup
-from streamer_worker.sanitize import message_of
+from streamer_worker.sanitize import named_message
 
 # Seconds for all lifespans to be left, and then for cancelled ones to end.
 EXIT_TIMEOUT: Final = 5.0
@@ -37,6 +37,10 @@ class _OpenLifespan:
         self._report = report
 
     async def run(self, *, task_status: TaskStatus[Any]) -> None:
+        """Enter the lifespan, start with its value, and leave it once `leave` is set.
+
+        An error before the start starts with None, and one after it is reported.
+        """
         entered = False
         assert self._group.lifespan is not None  # noqa: S101  only those are here
         try:
@@ -44,7 +48,7 @@ class _OpenLifespan:
                 entered = True
                 task_status.started(state)
                 await self.leave.wait()
-        except Exception as error:  # noqa: BLE001  it is a plugin's
+        except Exception as error:  # noqa: BLE001  a plugin's code may raise anything
             self.error = error
             if entered:
                 self._report(self)
@@ -138,10 +142,9 @@ def _grouped(handlers: Iterable[Handler]) -> dict[HandlerGroup[Any], str]:
 
 
 def _lifespan_error(headline: str, lifespans: list[_OpenLifespan]) -> LifespanError:
-    faults = [f"group of {lifespan.actions}: {_error_text(lifespan)}" for lifespan in lifespans]
+    faults = [
+        f"group of {lifespan.actions}: {named_message(lifespan.error)}"
+        for lifespan in lifespans
+        if lifespan.error is not None
+    ]
     return LifespanError(headline, faults)
-
-
-def _error_text(lifespan: _OpenLifespan) -> str:
-    error = lifespan.error
-    return "" if error is None else f"{type(error).__name__}: {message_of(error)}"

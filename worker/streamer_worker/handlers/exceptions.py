@@ -74,8 +74,7 @@ def code_of(rejection: Reject) -> str:
         code = str(code)
     if not isinstance(code, str):
         return REJECTED
-    line = escaped(code[:_CODE_CHARS]).replace("\n", "\\n").replace("\t", "\\t")
-    return line[:_CODE_CHARS] or REJECTED
+    return escaped(code[:_CODE_CHARS], keep="")[:_CODE_CHARS] or REJECTED
 
 
 def wait_of(later: RetryLater) -> timedelta:

@@ -15,7 +15,7 @@ from streamer_worker.handlers.definition import (
     Middleware,
     check_middleware,
 )
-from streamer_worker.sanitize import message_of, sanitized
+from streamer_worker.sanitize import message_of, named_message, sanitized
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
@@ -86,7 +86,9 @@ def _load_entry(entry: EntryPoint, entries: list[EntryPoint], faults: list[str])
     try:
         return _handlers_of(entry.load())
     except BaseException as error:  # noqa: BLE001  a plugin may do anything
-        faults.append(f"{_where(entry)}: {_error_text(error)}{_module_hint(entry, entries)}")
+        faults.append(
+            f"{_where(entry)}: {sanitized(named_message(error))}{_module_hint(entry, entries)}"
+        )
         return []
 
 
@@ -97,14 +99,12 @@ def _load_middleware(entries: list[EntryPoint], faults: list[str]) -> tuple[Midd
             function = entry.load()
             check_middleware(function)
         except BaseException as error:  # noqa: BLE001  a plugin may do anything
-            faults.append(f"{_where(entry)}: {_error_text(error)}{_module_hint(entry, entries)}")
+            faults.append(
+                f"{_where(entry)}: {sanitized(named_message(error))}{_module_hint(entry, entries)}"
+            )
         else:
             loaded.append(function)
     return tuple(loaded)
-
-
-def _error_text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {sanitized(message_of(error))}"
 
 
 def _module_hint(entry: EntryPoint, entries: list[EntryPoint]) -> str:
@@ -151,7 +151,7 @@ def _faults(handler: Handler) -> list[str]:
     except TypeError as error:
         faults.append(f"{subject}: {sanitized(message_of(error))}")
     except BaseException as error:  # noqa: BLE001  an annotation may be any class of a plugin
-        faults.append(f"{subject}: {_error_text(error)}")
+        faults.append(f"{subject}: {sanitized(named_message(error))}")
     if handler.process and (reason := not_importable(handler.function)) is not None:
         faults.append(f"{subject} cannot run in a process: {reason}")
     return faults

@@ -93,7 +93,7 @@ async def test_a_cancellation_does_not_reach_the_next_run_of_the_request(world: 
         await world.stores.requests.cancel(request.request_id)
         await world.stores.requests.redrive(request.request_id)
         finished = await world.recorder.wait_for(RequestFinished, 2)
-    assert sorted(each.outcome for each in finished) == ["cancelled", "completed"]
+    assert sorted(event.outcome for event in finished) == ["cancelled", "completed"]
     assert cancelled == [0]
     stored = await world.get(request)
     assert (stored.status, stored.result) == (RequestStatus.COMPLETED, {"data": 1})

@@ -39,7 +39,7 @@ async def test_a_sync_context_on_the_event_loop_does_not_block_it() -> None:
     with anyio.fail_after(PATIENCE):
         run = await run_handler(work)
     assert run.status == "completed"
-    assert [each.message for each in run.progress] == ["half"]
+    assert [progress.message for progress in run.progress] == ["half"]
     assert run.checkpoints == [2]
 
 

@@ -65,8 +65,8 @@ async def test_a_handler_does_not_end_the_worker(error: BaseException, world: Wo
         await world.recorder.wait_for(RequestFinished, 3)
     assert len(world.recorder.of(RequestStarted)) == 3
     assert (await world.get(failing)).status is RequestStatus.FAILED
-    for each in (other, later):
-        assert (await world.get(each)).status is RequestStatus.COMPLETED
+    for claim in (other, later):
+        assert (await world.get(claim)).status is RequestStatus.COMPLETED
 
 
 async def numbers() -> AsyncIterator[int]:
@@ -99,8 +99,8 @@ async def test_a_handler_that_leaves_a_cancel_scope_open_damages_no_other(world:
         waiting.go.set()
         await world.recorder.wait_for(RequestFinished, 3)
     assert (await world.get(request)).result == {"data": 2}
-    for each in (other, later):
-        assert (await world.get(each)).status is RequestStatus.COMPLETED
+    for claim in (other, later):
+        assert (await world.get(claim)).status is RequestStatus.COMPLETED
 
 
 @on_asyncio

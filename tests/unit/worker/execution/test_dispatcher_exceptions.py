@@ -110,7 +110,7 @@ class Codes(Enum):
         (10**5000, "REJECTED"),
         (object(), "REJECTED"),
     ],
-    ids=lambda each: str(type(each).__name__),
+    ids=lambda code: str(type(code).__name__),
 )
 async def test_a_code_that_cannot_be_stored_keeps_the_error(
     code: Any, stored_code: str, world: World
@@ -154,7 +154,7 @@ async def test_exceptions_are_retried_up_to_max_retries(world: World) -> None:
     stored = await world.get(request)
     assert (stored.status, stored.retry_count) == (RequestStatus.FAILED, 4)
     assert (stored.error, stored.error_code) == ("number 5", "PROCESSING_FAILED")
-    outcomes = [each.outcome for each in world.recorder.of(RequestFinished)]
+    outcomes = [event.outcome for event in world.recorder.of(RequestFinished)]
     assert outcomes == ["retried"] * 4 + ["failed"]
 
 
@@ -183,7 +183,7 @@ async def test_a_second_attempt_does_not_show_the_first_ones_error(world: World)
 
 async def delays(world: World, policy: RetryPolicy | None, *, retry_count: int = 0) -> list[float]:
     """Return how long thirty requests wait after that attempt."""
-    found = []
+    waits = []
     for _ in range(30):
         raising = Raising(ValueError("no rows"), retry=policy)
         claim = await world.claim("work", retry_count=retry_count, max_retries=9)
@@ -191,8 +191,8 @@ async def delays(world: World, policy: RetryPolicy | None, *, retry_count: int =
         stored = await world.get(claim)
         assert stored.retry_after is not None
         assert stored.processing_ended is not None
-        found.append((stored.retry_after - stored.processing_ended).total_seconds())
-    return found
+        waits.append((stored.retry_after - stored.processing_ended).total_seconds())
+    return waits
 
 
 @pytest.mark.parametrize(("retry_count", "most"), [(0, 2), (1, 4), (2, 8), (5, 64)])
@@ -200,10 +200,10 @@ async def test_delays_double_from_attempt_to_attempt(
     retry_count: int, most: float, world: World
 ) -> None:
     """The maximum doubles, and the delay is drawn from the whole range below it."""
-    found = await delays(world, None, retry_count=retry_count)
-    assert max(found) <= most
-    assert max(found) > most / 2
-    assert len(set(found)) > 20
+    waits = await delays(world, None, retry_count=retry_count)
+    assert max(waits) <= most
+    assert max(waits) > most / 2
+    assert len(set(waits)) > 20
 
 
 async def test_a_handlers_own_policy_decides(world: World) -> None:
@@ -234,11 +234,11 @@ async def test_an_exception_is_emitted_with_its_traceback(
 ) -> None:
     """The event has the exception, and comes before the event of the outcome."""
     await DispatchBench(world, Raising(error).handler).run(await world.claim("work"))
-    (told,) = world.recorder.of(HandlerRaised)
-    assert told.error is error
-    assert told.error.__traceback__ is not None
+    (raised,) = world.recorder.of(HandlerRaised)
+    assert raised.error is error
+    assert raised.error.__traceback__ is not None
     (finished,) = world.recorder.of(RequestFinished)
-    assert world.recorder.events.index(told) < world.recorder.events.index(finished)
+    assert world.recorder.events.index(raised) < world.recorder.events.index(finished)
 
 
 class Curt(Reject):

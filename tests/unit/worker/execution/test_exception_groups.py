@@ -41,7 +41,7 @@ def twice(error: Exception) -> BaseException:
     return BaseExceptionGroup("both", [error, ExceptionGroup("inner", [error])])
 
 
-@pytest.mark.parametrize("grouped", [alone, nested, twice], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("grouped", [alone, nested, twice], ids=lambda function: function.__name__)
 @pytest.mark.parametrize(
     "error",
     [
@@ -53,19 +53,19 @@ def twice(error: Exception) -> BaseException:
         ItemTooLarge("checkpoint", "has no room"),
         WorkerCrashed("killed"),
     ],
-    ids=lambda each: type(each).__name__,
+    ids=lambda error: type(error).__name__,
 )
 def test_a_group_of_one_deciding_class_decides_as_its_member(
     grouped: Callable[[Exception], BaseException], error: Exception
 ) -> None:
     """However deep the group is, and however often it has the exception."""
     expected = decided(error)
-    found = decided(grouped(error))
+    outcome = decided(grouped(error))
     if isinstance(error, WorkerCrashed):
-        assert isinstance(found, Retry)
-        assert found.code == "WORKER_CRASHED"
+        assert isinstance(outcome, Retry)
+        assert outcome.code == "WORKER_CRASHED"
     else:
-        assert found == expected
+        assert outcome == expected
 
 
 def test_a_rejection_in_a_group_decides_before_others() -> None:
@@ -126,12 +126,12 @@ def test_an_exception_that_cannot_be_read_is_an_ordinary_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "became", "code"),
+    ("error", "status", "code"),
     [(NO_ACCOUNT, "failed", "NO_ACCOUNT"), (RetryLater("busy", after=90), "snoozed", None)],
     ids=["reject", "later"],
 )
 async def test_an_exception_of_a_task_group_decides_the_outcome(
-    error: Exception, became: str, code: str | None
+    error: Exception, status: str, code: str | None
 ) -> None:
     """It is raised by a task that the handler has started."""
 
@@ -144,7 +144,7 @@ async def test_an_exception_of_a_task_group_decides_the_outcome(
             tasks.start_soon(part)
 
     run = await run_handler(work)
-    assert (run.status, run.request.error_code) == (became, code)
+    assert (run.status, run.request.error_code) == (status, code)
     assert run.request.error == str(error)
     assert run.error is error
 

@@ -26,10 +26,10 @@ _VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defa
 
 def _leaves() -> list[Any]:
     """Return what is there of an earlier attempt, and leave something for the next one."""
-    found = [_VARIABLE.get(), decimal.getcontext().prec]
+    values = [_VARIABLE.get(), decimal.getcontext().prec]
     _VARIABLE.set("left")
     decimal.getcontext().prec = 3
-    return found
+    return values
 
 
 @handler("task")

@@ -87,7 +87,7 @@ def test_a_result_that_is_no_mapping_becomes_data(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         ({"rate": float("nan")}, "result.rate"),
         (float("inf"), "result.data"),
@@ -101,14 +101,14 @@ def test_a_result_that_is_no_mapping_becomes_data(value: Any) -> None:
         ({"text": "\ud800"}, "surrogate"),
         (10**200, "larger"),
     ],
-    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_a_result_that_cannot_be_stored_fails_the_request(value: Any, told: str) -> None:
+def test_a_result_that_cannot_be_stored_fails_the_request(value: Any, text: str) -> None:
     """The code is INVALID_RESULT, and the text says what cannot be stored."""
     outcome = result_of(value)
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_RESULT
-    assert told in outcome.error
+    assert text in outcome.error
 
 
 def test_a_result_that_contains_itself_fails_the_request() -> None:

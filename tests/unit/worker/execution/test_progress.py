@@ -104,7 +104,7 @@ async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
         left = await bench.writer.close()
     writes = world.recorder.of(ProgressWritten)
     assert len(writes) == 10
-    assert 80 <= 1000 - sum(each.told for each in writes) <= 100  # those of the last second
+    assert 80 <= 1000 - sum(write.told for write in writes) <= 100  # those of the last second
     assert left == Progress(0.999, "999")
     assert 90 <= len(bench.pushed) <= 100
 
@@ -272,7 +272,7 @@ async def test_a_lost_claim_is_reported_to_the_attempt(
         await getattr(world.stores.requests, operation)(bench.claim.request_id)
         await bench.report(0.5)
         await anyio.sleep(1)
-        assert [type(each) for each in bench.lost] == [kind]
+        assert [type(error) for error in bench.lost] == [kind]
 
 
 async def test_a_checkpoint_is_stored_when_it_returns(world: World) -> None:

@@ -78,9 +78,9 @@ def test_results_are_converted_for_the_table(value: Any, expected: Any) -> None:
     """Models and the like are converted as pydantic does. Values that DynamoDB holds are
     unchanged.
     """
-    made = serializable(value)
-    assert made == expected
-    assert type(made) is type(expected)
+    converted = serializable(value)
+    assert converted == expected
+    assert type(converted) is type(expected)
 
 
 def test_a_class_is_not_converted() -> None:

@@ -39,7 +39,7 @@ def settler(world: World) -> Settler:
     return benches.settler(world)
 
 
-async def became(settler: Settler, claim: Claim, outcome: Outcome) -> str:
+async def settled_as(settler: Settler, claim: Claim, outcome: Outcome) -> str:
     return (await settler.settle(claim, outcome))[0]
 
 
@@ -50,7 +50,7 @@ async def test_an_outcome_is_written(
     """It is one write, and the status is returned."""
     claim = await world.claim()
     world.engine.calls.clear()
-    assert await became(settler, claim, outcome) == name
+    assert await settled_as(settler, claim, outcome) == name
     assert world.engine.calls == ["update"]
     assert (await world.get(claim)).status is status
 
@@ -90,10 +90,10 @@ async def test_a_failed_write_is_retried_through_an_outage(
     """
     claim = await world.claim()
     fault = world.engine.fail("update", times=30, lands=lands)
-    assert await became(settler, claim, outcome) == name
+    assert await settled_as(settler, claim, outcome) == name
     delays = world.recorder.of(SettleDelayed)
-    assert [each.error for each in delays] == [fault.error] * 30
-    assert {each.request_id for each in delays} == {claim.request_id}
+    assert [event.error for event in delays] == [fault.error] * 30
+    assert {event.request_id for event in delays} == {claim.request_id}
     assert (await world.get(claim)).status is status
 
 
@@ -119,7 +119,7 @@ async def test_access_denied_is_retried_too(world: World, settler: Settler) -> N
     """An operator may fix it within the hour."""
     claim = await world.claim()
     world.engine.fail("update", AccessDenied("no policy"), times=3)
-    assert await became(settler, claim, COMPLETE) == "completed"
+    assert await settled_as(settler, claim, COMPLETE) == "completed"
 
 
 @virtual_time
@@ -128,7 +128,7 @@ async def test_after_an_hour_the_write_is_given_up(world: World, settler: Settle
     claim = await world.claim()
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()
-    assert await became(settler, claim, COMPLETE) == "unsettled"
+    assert await settled_as(settler, claim, COMPLETE) == "unsettled"
     assert anyio.current_time() - began == pytest.approx(3600)
 
 
@@ -137,7 +137,7 @@ async def test_a_write_that_never_answers_is_given_up(world: World, settler: Set
     """The hour also limits one write that hangs."""
     claim = await world.claim()
     world.engine.hold("update")
-    assert await became(settler, claim, COMPLETE) == "unsettled"
+    assert await settled_as(settler, claim, COMPLETE) == "unsettled"
 
 
 @virtual_time
@@ -148,7 +148,7 @@ async def test_tighten_limits_a_write_under_way(world: World, settler: Settler) 
     ended: list[str] = []
 
     async def settle() -> None:
-        ended.append(await became(settler, claim, COMPLETE))
+        ended.append(await settled_as(settler, claim, COMPLETE))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
@@ -167,10 +167,10 @@ async def test_tighten_limits_later_writes(world: World, settler: Settler) -> No
     await anyio.sleep(4)
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()
-    assert await became(settler, late, COMPLETE) == "unsettled"
+    assert await settled_as(settler, late, COMPLETE) == "unsettled"
     assert anyio.current_time() - began == pytest.approx(1)
     world.engine.heal()
-    assert await became(settler, later, COMPLETE) == "unsettled"
+    assert await settled_as(settler, later, COMPLETE) == "unsettled"
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome, _, _ in OUTCOMES])
@@ -180,7 +180,7 @@ async def test_a_cancelled_request_stays_cancelled(
     """The fence refuses the outcome, which is dropped and emitted."""
     claim = await world.claim()
     await world.stores.requests.cancel(claim.request_id)
-    assert await became(settler, claim, outcome) == "cancelled"
+    assert await settled_as(settler, claim, outcome) == "cancelled"
     assert (await world.get(claim)).status is RequestStatus.CANCELLED
     assert world.recorder.of(SettleDelayed) == []
 
@@ -203,14 +203,14 @@ async def test_a_lost_claim_writes_nothing(
     claim = await world.claim()
     await lose(world, claim)
     before = await world.stores.requests.get_many([claim.request_id])
-    assert await became(settler, claim, outcome) == "claim_lost"
+    assert await settled_as(settler, claim, outcome) == "claim_lost"
     assert await world.stores.requests.get_many([claim.request_id]) == before
 
 
 async def test_a_result_too_large_fails_the_request(world: World, settler: Settler) -> None:
     """It is FAILED with a code of its own, without retries."""
     claim = await world.claim()
-    assert await became(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
+    assert await settled_as(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
     stored = await world.get(claim)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, ITEM_TOO_LARGE)
     assert "too large" in (stored.error or "")
@@ -222,7 +222,7 @@ async def test_a_result_too_large_survives_an_outage(world: World, settler: Sett
     """If an outage affects the failure, too, the whole is tried again."""
     claim = await world.claim()
     world.engine.fail("update", when=moves_to("FAILED"), times=3, lands=True)
-    assert await became(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
+    assert await settled_as(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
     assert (await world.get(claim)).error_code == ITEM_TOO_LARGE
 
 
@@ -233,7 +233,7 @@ async def test_a_result_that_became_invalid_fails_the_request(
     instead.
     """
     claim = await world.claim()
-    assert await became(settler, claim, Complete(result={"x": float("nan")})) == "failed"
+    assert await settled_as(settler, claim, Complete(result={"x": float("nan")})) == "failed"
     assert (await world.get(claim)).error_code == "INVALID_RESULT"
 
 
@@ -247,8 +247,8 @@ async def test_cancellation_does_not_interrupt_a_write(
     results: list[str] = []
 
     async def settle() -> None:
-        results.append(await became(settler, claim, outcome))
-        results.append(await became(settler, another, outcome))
+        results.append(await settled_as(settler, claim, outcome))
+        results.append(await settled_as(settler, another, outcome))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
@@ -276,6 +276,6 @@ async def test_an_unknown_error_is_retried(world: World, settler: Settler) -> No
     """The result is kept until it can be written."""
     claim = await world.claim()
     world.engine.fail("update", StoreError("SomethingNewException: no"), times=20)
-    assert await became(settler, claim, COMPLETE) == "completed"
+    assert await settled_as(settler, claim, COMPLETE) == "completed"
     assert (await world.get(claim)).result == {"ok": True}
     assert len(world.recorder.of(SettleDelayed)) == 20

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.anyio
 
 @on_asyncio
 @pytest.mark.parametrize(
-    "told",
+    "reporting",
     [awkward.tell, awkward.tell_in_thread, awkward.tell_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
-async def test_progress_with_surrogates_is_stored_with_escapes(told: Handler) -> None:
+async def test_progress_with_surrogates_is_stored_with_escapes(reporting: Handler) -> None:
     """Message and details are for people, so they do not fail the attempt, wherever it runs."""
-    run = await run_handler(told)
+    run = await run_handler(reporting)
     assert run.status == "completed"
     assert run.request.progress_message == SHOWN
     assert run.request.progress_details == DETAILS_SHOWN
@@ -49,21 +49,21 @@ def test_details_that_contain_themselves_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "became", "code"),
+    ("error", "status", "code"),
     [
         (ValueError(NAME), "failed", "PROCESSING_FAILED"),
         (Reject(NAME, code=NAME), "failed", SHOWN),
         (RetryLater(NAME, after=5), "snoozed", None),
         (ExceptionGroup(NAME, [ValueError(NAME)]), "failed", "PROCESSING_FAILED"),
     ],
-    ids=lambda each: type(each).__name__,
+    ids=lambda error: type(error).__name__,
 )
 async def test_an_exception_with_surrogates_is_stored_with_escapes(
-    error: Exception, became: str, code: str | None
+    error: Exception, status: str, code: str | None
 ) -> None:
     """Text and code are kept."""
     run = await run_handler(Raising(error).handler, max_retries=0)
-    assert (run.status, run.request.error_code) == (became, code)
+    assert (run.status, run.request.error_code) == (status, code)
     assert run.request.error is not None
     assert SHOWN in run.request.error
 
@@ -109,10 +109,10 @@ def test_an_action_with_a_surrogate_is_refused() -> None:
 @pytest.mark.parametrize(
     "saving",
     [awkward.save, awkward.save_in_thread, awkward.save_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
 @pytest.mark.parametrize(
-    ("value", "code", "told"),
+    ("value", "code", "text"),
     [
         ("surrogate", "INVALID_CHECKPOINT", "checkpoint.file"),
         ("object", "INVALID_CHECKPOINT", "checkpoint"),
@@ -121,20 +121,20 @@ def test_an_action_with_a_surrogate_is_refused() -> None:
     ],
 )
 async def test_a_checkpoint_that_cannot_be_stored_fails_the_request_at_once(
-    saving: Handler, value: str, code: str, told: str
+    saving: Handler, value: str, code: str, text: str
 ) -> None:
     """No retry is used: the next attempt would fail in the same way."""
     run = await run_handler(saving, {"value": value}, max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", code)
     assert run.request.error is not None
-    assert told in run.request.error
+    assert text in run.request.error
 
 
 @on_asyncio
 @pytest.mark.parametrize(
     "giving",
     [awkward.give, awkward.give_in_thread, awkward.give_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
 @pytest.mark.parametrize(
     ("value", "code"),
@@ -157,7 +157,7 @@ async def test_a_result_that_cannot_be_stored_fails_the_request_at_once(
 @pytest.mark.parametrize(
     "detailing",
     [awkward.detail, awkward.detail_in_thread, awkward.detail_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
 async def test_details_that_no_item_has_room_for_fail_the_request_at_once(
     detailing: Handler,

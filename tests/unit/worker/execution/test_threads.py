@@ -64,8 +64,8 @@ async def test_exceptions_from_other_threads_lose_no_call(when: str) -> None:
     """After the end of a call such an exception has no effect. At any other moment each call
     ends with its own result, or with the exception.
     """
-    environment = {name: each for name, each in os.environ.items() if "COVERAGE" not in name}
-    path = os.pathsep.join(each for each in sys.path if each)
+    environment = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     with anyio.fail_after(50):
         done = await anyio.run_process(
             [sys.executable, injecting.__file__, when],
@@ -86,10 +86,10 @@ async def test_the_context_and_the_loop_are_those_of_the_caller(pool: HandlerThr
         return 2 * number
 
     def inside() -> Any:
-        found = [_VARIABLE.get(), from_thread.run(double, 4)]
+        values = [_VARIABLE.get(), from_thread.run(double, 4)]
         _VARIABLE.set("inside")
         from_thread.check_cancelled()
-        return found
+        return values
 
     assert await run(pool, inside) == ["caller's", 8]
     assert _VARIABLE.get() == "caller's"
@@ -108,17 +108,17 @@ async def test_a_call_sees_that_it_is_cancelled(pool: HandlerThreads) -> None:
         except asyncio.CancelledError:
             return "cancelled"
 
-    found: list[str] = []
+    values: list[str] = []
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
 
             async def one() -> None:
-                found.append(await run(pool, waits))
+                values.append(await run(pool, waits))
 
             tasks.start_soon(one)
             await anyio.to_thread.run_sync(begun.wait, 10)
             scope.cancel()
-    assert found == ["cancelled"]
+    assert values == ["cancelled"]
 
 
 async def test_threads_end_with_their_pool() -> None:
@@ -128,6 +128,6 @@ async def test_threads_end_with_their_pool() -> None:
     assert len(threads) == 2
     del pool
     gc.collect()
-    for each in threads:
-        await anyio.to_thread.run_sync(each.join, 10)
-        assert not each.is_alive()
+    for thread in threads:
+        await anyio.to_thread.run_sync(thread.join, 10)
+        assert not thread.is_alive()

@@ -145,7 +145,7 @@ async def test_a_thread_is_counted_until_it_ends(world: World) -> None:
         threads.go.set()
         await world.recorder.wait_for(StuckHandlerEnded, 2)
         await _finished(world, 6)
-    outcomes = sorted(each.outcome for each in world.recorder.of(RequestFinished))
+    outcomes = sorted(event.outcome for event in world.recorder.of(RequestFinished))
     assert outcomes == ["completed"] * 4 + ["timeout"] * 2
     assert threads.most <= 2
     assert threads.saw_cancelled

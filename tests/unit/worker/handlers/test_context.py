@@ -47,8 +47,8 @@ def test_an_invalid_fraction_or_total_is_refused(done: Any, total: Any) -> None:
 
 
 async def _three() -> AsyncIterator[str]:
-    for each in "abc":
-        yield each
+    for item in "abc":
+        yield item
 
 
 def _generated() -> Iterator[str]:
@@ -56,30 +56,30 @@ def _generated() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("items", "total", "told"),
+    ("items", "total", "reported"),
     [
         (lambda: ["a", "b"], None, [Progress(0.5, "Reading"), Progress(1.0, "Reading")]),
         (lambda: iter(["a", "b"]), None, [Progress(0.5, "Reading"), Progress(1.0, "Reading")]),
-        (_three, 4, [Progress(each, "Reading") for each in (0.25, 0.5, 0.75)]),
-        (_three, None, [Progress(None, "Reading", {"done": each}) for each in (1, 2, 3)]),
-        (_generated, None, [Progress(None, "Reading", {"done": each}) for each in (1, 2, 3)]),
+        (_three, 4, [Progress(fraction, "Reading") for fraction in (0.25, 0.5, 0.75)]),
+        (_three, None, [Progress(None, "Reading", {"done": done}) for done in (1, 2, 3)]),
+        (_generated, None, [Progress(None, "Reading", {"done": done}) for done in (1, 2, 3)]),
         (list, None, []),
     ],
     ids=["list", "iterator", "async with a total", "async", "generator", "empty"],
 )
 async def test_tracking_reports_after_each_item(
-    items: Any, total: Any, told: list[Progress]
+    items: Any, total: Any, reported: list[Progress]
 ) -> None:
     """It reports a fraction if the number of items is known, else their count in the details."""
     seen: list[str] = []
 
     @handler("read")
     async def read(_payload: dict[str, Any], ctx: Context) -> None:
-        seen.extend([each async for each in ctx.track(items(), "Reading", total=total)])
+        seen.extend([item async for item in ctx.track(items(), "Reading", total=total)])
 
     run = await run_handler(read)
-    assert run.progress == told
-    assert len(seen) == len(told)
+    assert run.progress == reported
+    assert len(seen) == len(reported)
 
 
 @on_asyncio
@@ -105,5 +105,5 @@ async def test_log_lines_of_a_handler_have_its_request(capsys: pytest.CaptureFix
 
     await run_handler(report, attempt=2)
     line = capsys.readouterr().out
-    for told in ("hello", "rows", "request-1", "action", "tell", "attempt"):
-        assert told in line
+    for text in ("hello", "rows", "request-1", "action", "tell", "attempt"):
+        assert text in line

@@ -18,8 +18,8 @@ async def plain(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
 
 def test_a_function_becomes_the_handler_of_an_action() -> None:
     """The Handler has the action and the function."""
-    made = handler("greet")(plain)
-    assert made == Handler(action="greet", function=plain)
+    defined = handler("greet")(plain)
+    assert defined == Handler(action="greet", function=plain)
 
 
 async def _keyword_default(payload: dict[str, Any], ctx: Context, *, more: int = 1) -> None: ...
@@ -74,7 +74,7 @@ def test_a_plain_function_runs_in_a_thread(function: Any) -> None:
 @pytest.mark.parametrize(
     "function",
     [_generator, _plain_generator, _NoFunction(), "text"],
-    ids=lambda each: str(each)[:20],
+    ids=lambda value: str(value)[:20],
 )
 def test_an_object_that_is_no_function_is_refused(function: Any) -> None:
     """Generators, callable objects and others. The error names the object and the action."""
@@ -112,12 +112,14 @@ def test_options_of_another_type_are_refused(rules: dict[str, Any]) -> None:
 def test_a_handler_keeps_its_options() -> None:
     """Timeout, retry policy and limit."""
     policy = RetryPolicy(first=1, longest=2)
-    made = handler("greet", timeout=5, retry=policy, max_concurrency=3)(plain)
-    assert (made.timeout, made.retry, made.max_concurrency) == (5, policy, 3)
+    defined = handler("greet", timeout=5, retry=policy, max_concurrency=3)(plain)
+    assert (defined.timeout, defined.retry, defined.max_concurrency) == (5, policy, 3)
 
 
 @pytest.mark.parametrize(
-    "function", [_no_parameters, _one, _three, _keyword_only], ids=lambda each: each.__name__
+    "function",
+    [_no_parameters, _one, _three, _keyword_only],
+    ids=lambda function: function.__name__,
 )
 def test_a_function_with_other_parameters_is_refused(function: Any) -> None:
     """The error names the parameters that it must take."""

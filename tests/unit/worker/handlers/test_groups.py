@@ -27,13 +27,13 @@ class Pool:
     """The value of a lifespan, which records what happened to it."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Pool]:
-        self.told.append("entered")
+        self.calls.append("entered")
         yield self
-        self.told.append("left")
+        self.calls.append("left")
 
 
 def group_of(pool: Pool, **rules: Any) -> HandlerGroup[Pool]:
@@ -41,12 +41,12 @@ def group_of(pool: Pool, **rules: Any) -> HandlerGroup[Pool]:
 
     @group.handler("use")
     async def use(_payload: dict[str, Any], ctx: Context[Pool]) -> None:
-        ctx.state.told.append("used")
+        ctx.state.calls.append("used")
 
     @group.handler("use_in_thread")
     def use_in_thread(_payload: dict[str, Any], ctx: SyncContext[Pool]) -> None:
         assert threading.current_thread() is not threading.main_thread()
-        ctx.state.told.append("used in a thread")
+        ctx.state.calls.append("used in a thread")
 
     return group
 
@@ -65,7 +65,7 @@ async def test_a_lifespan_is_entered_once_and_left_after_the_last_handler(world:
     async with running(world.app([group_of(pool)])):
         await finished(world, "use")
         await finished(world, "use")
-    assert pool.told == ["entered", "used", "used", "left"]
+    assert pool.calls == ["entered", "used", "used", "left"]
 
 
 @on_asyncio
@@ -74,19 +74,19 @@ async def test_a_plain_function_has_the_state_too(world: World) -> None:
     pool = Pool()
     async with running(world.app([group_of(pool)])):
         assert (await finished(world, "use_in_thread")).status is RequestStatus.COMPLETED
-    assert pool.told == ["entered", "used in a thread", "left"]
+    assert pool.calls == ["entered", "used in a thread", "left"]
 
 
 async def test_groups_are_left_in_reverse_order(world: World) -> None:
     """A later one may use an earlier one."""
-    told: list[str] = []
+    calls: list[str] = []
 
     def named(name: str) -> HandlerGroup[str]:
         @asynccontextmanager
         async def span() -> AsyncIterator[str]:
-            told.append(f"{name} entered")
+            calls.append(f"{name} entered")
             yield name
-            told.append(f"{name} left")
+            calls.append(f"{name} left")
 
         group = HandlerGroup(lifespan=span)
 
@@ -98,7 +98,7 @@ async def test_groups_are_left_in_reverse_order(world: World) -> None:
 
     async with running(world.app([named("a"), named("b")])):
         assert (await finished(world, "b")).result == {"data": "b"}
-    assert told == ["a entered", "b entered", "b left", "a left"]
+    assert calls == ["a entered", "b entered", "b left", "a left"]
 
 
 async def test_a_handler_without_a_group_has_no_state(world: World) -> None:
@@ -125,7 +125,7 @@ async def test_a_lifespan_that_cannot_be_entered_stops_the_start(world: World) -
     group.handler("report")(_nothing)
     with pytest.raises(LifespanError, match="group of report: ConnectionError: no database"):
         await world.app([group_of(pool), group]).run()
-    assert pool.told == ["entered", "left"]
+    assert pool.calls == ["entered", "left"]
 
 
 @virtual_time
@@ -244,11 +244,11 @@ async def test_an_error_on_leaving_is_only_emitted(world: World) -> None:
     assert (failed.actions, str(failed.error)) == ("report", "already closed")
 
 
-def noting(name: str, told: list[str]) -> Any:
+def recording(name: str, calls: list[str]) -> Any:
     async def middleware(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
-        told.append(f"{name} before {request.action}")
+        calls.append(f"{name} before {request.action}")
         result = await call(request, ctx)
-        told.append(f"{name} after")
+        calls.append(f"{name} after")
         return {name: result}
 
     return middleware
@@ -256,17 +256,17 @@ def noting(name: str, told: list[str]) -> Any:
 
 async def test_middleware_is_called_from_the_worker_inwards(world: World) -> None:
     """The worker's middleware first, then the group's, each in its order, then the handler."""
-    told: list[str] = []
-    group = HandlerGroup(middleware=[noting("outer", told), noting("inner", told)])
+    calls: list[str] = []
+    group = HandlerGroup(middleware=[recording("outer", calls), recording("inner", calls)])
 
     @group.handler("work")
     async def work(_payload: dict[str, Any], _ctx: Context) -> str:
-        told.append("handler")
+        calls.append("handler")
         return "done"
 
-    async with running(world.app([group], [noting("worker", told)])):
+    async with running(world.app([group], [recording("worker", calls)])):
         request = await finished(world, "work")
-    assert told == [
+    assert calls == [
         "worker before work",
         "outer before work",
         "inner before work",
@@ -376,9 +376,13 @@ async def b(payload, ctx): ...
         return EntryPoint(name=name, value=f"plug_group:{attribute}", group="any")
 
     around = [point("20-second", "second"), point("10-first", "first")]
-    found = load_handlers([point("all", "group")], around)
-    assert sorted(found) == ["a", "b"]
-    assert [each.__name__ for each in found["a"].middleware] == ["first", "second", "inner"]
+    handlers = load_handlers([point("all", "group")], around)
+    assert sorted(handlers) == ["a", "b"]
+    assert [function.__name__ for function in handlers["a"].middleware] == [
+        "first",
+        "second",
+        "inner",
+    ]
     with pytest.raises(HandlerLoadError, match="HandlerGroup without handlers"):
         load_handlers([point("none", "empty")], [])
     with pytest.raises(HandlerLoadError, match=r"wrong = plug_group:wrong.*async function"):

@@ -89,7 +89,7 @@ async def test_a_hidden_async_function_is_awaited(function: Any) -> None:
     run = await run_handler(handler("work")(function))
     assert run.status == "completed"
     assert run.result == {"thread": threading.get_ident()}
-    assert [each.message for each in run.progress] == ["half"]
+    assert [progress.message for progress in run.progress] == ["half"]
     assert run.checkpoints == [1]
 
 
@@ -238,5 +238,5 @@ def test_a_wrapped_function_has_its_payload_schema() -> None:
     async def typed(payload: dict[str, int], _ctx: Context) -> None:
         del payload
 
-    made: Handler = handler("work")(plainly(typed))
-    assert made.schema.annotation == dict[str, int]
+    defined: Handler = handler("work")(plainly(typed))
+    assert defined.schema.annotation == dict[str, int]

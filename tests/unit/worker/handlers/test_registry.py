@@ -77,9 +77,9 @@ def _plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def entry(distribution: str, name: str, value: str) -> EntryPoint:
-    made = EntryPoint(name=name, value=value, group=GROUP)
-    made._for(Installed(distribution))  # type: ignore[attr-defined]
-    return made
+    entry = EntryPoint(name=name, value=value, group=GROUP)
+    entry._for(Installed(distribution))  # type: ignore[attr-defined]
+    return entry
 
 
 def faults(*entries: EntryPoint) -> list[str]:
@@ -91,14 +91,14 @@ def faults(*entries: EntryPoint) -> list[str]:
 
 def test_handlers_are_found_by_action() -> None:
     """The name of the entry point does not matter."""
-    found = load_handlers(
+    handlers = load_handlers(
         [
             entry("reports", "one", "plug_good:report"),
             entry("tools", "two", "plug_good:bulk"),
         ]
     )
-    assert sorted(found) == ["bulk", "report"]
-    assert found["bulk"].function.__name__ == "bulk"
+    assert sorted(handlers) == ["bulk", "report"]
+    assert handlers["bulk"].function.__name__ == "bulk"
 
 
 def test_installed_entry_points_are_loaded_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,12 +123,12 @@ def test_two_plugins_with_one_action_are_a_fault() -> None:
     second = entry("tools", "two", "plug_good:another")
     for order in ([first, second], [second, first]):
         (fault,) = faults(*order)
-        for told in ("'report'", "reports", "tools", "plug_good:report", "plug_good:another"):
-            assert told in fault
+        for text in ("'report'", "reports", "tools", "plug_good:report", "plug_good:another"):
+            assert text in fault
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         ("plug_missing:x", "no_such_library_at_all"),
         ("plug_raising:x", "RuntimeError: no licence"),
@@ -143,11 +143,11 @@ def test_two_plugins_with_one_action_are_a_fault() -> None:
         ("plug_good", "module"),
     ],
 )
-def test_a_plugin_that_cannot_be_loaded_is_a_fault(value: str, told: str) -> None:
+def test_a_plugin_that_cannot_be_loaded_is_a_fault(value: str, text: str) -> None:
     """It names distribution, entry point and reason. SystemExit does not end the worker."""
     (fault,) = faults(entry("tools", "thing", value))
     assert fault.startswith(f"tools (thing = {value})")
-    assert told in fault
+    assert text in fault
 
 
 def test_middleware_that_cannot_be_loaded_is_a_fault() -> None:
@@ -172,13 +172,13 @@ def test_two_distributions_with_one_module_name_get_a_hint() -> None:
 
 def test_all_faults_are_reported_together() -> None:
     """One start shows every fault."""
-    found = faults(
+    listed = faults(
         entry("a", "one", "plug_good:report"),
         entry("b", "two", "plug_good:another"),
         entry("c", "three", "plug_missing:x"),
         entry("d", "four", "plug_exiting:x"),
     )
-    assert len(found) == 3
+    assert len(listed) == 3
 
 
 def test_an_entry_point_without_distribution_is_named() -> None:

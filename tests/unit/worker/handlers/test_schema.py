@@ -147,9 +147,9 @@ def test_of_many_faults_only_some_are_listed() -> None:
 @pytest.mark.parametrize("function", [model, bare_dict])
 def test_the_routers_metadata_is_not_part_of_the_payload(function: Any) -> None:
     """A model that forbids extra fields accepts the rest. The context has the metadata."""
-    given = {"rows": 3, "_metadata": {"source_ip": "192.0.2.1"}}
-    assert "_metadata" not in dict(schema_of(function).parse(given))
-    assert "_metadata" in given
+    payload = {"rows": 3, "_metadata": {"source_ip": "192.0.2.1"}}
+    assert "_metadata" not in dict(schema_of(function).parse(payload))
+    assert "_metadata" in payload
 
 
 def test_metadata_of_another_kind_is_the_payloads_own() -> None:
@@ -167,7 +167,7 @@ def wrong_sync_context(payload: Report, ctx: Context) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "text"),
     [
         (swapped, "the payload comes first, then the context; 'ctx'"),
         (a_number, "'payload' is annotated as int, but a payload is a mapping"),
@@ -178,9 +178,9 @@ def wrong_sync_context(payload: Report, ctx: Context) -> None: ...
         (wrong_sync_context, "'ctx' of a plain function is a SyncContext, no Context"),
     ],
 )
-def test_a_wrong_signature_is_refused_when_it_is_loaded(function: Any, told: str) -> None:
+def test_a_wrong_signature_is_refused_when_it_is_loaded(function: Any, text: str) -> None:
     """The error names the handler, its action, the parameter and the fault."""
-    with pytest.raises(HandlerLoadError, match=f"handler {function.__name__} of 'x': {told}"):
+    with pytest.raises(HandlerLoadError, match=f"handler {function.__name__} of 'x': {text}"):
         registry([handler("x")(function)])
 
 

@@ -71,7 +71,7 @@ async def test_a_run_can_begin_with_a_checkpoint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "became", "kind"),
+    ("error", "status", "kind"),
     [
         (ValueError("broke"), "retried", Retry),
         (RetryLater(after=5), "snoozed", Retry),
@@ -79,7 +79,7 @@ async def test_a_run_can_begin_with_a_checkpoint() -> None:
     ],
 )
 async def test_an_exception_becomes_an_outcome(
-    error: Exception, became: str, kind: type[Any]
+    error: Exception, status: str, kind: type[Any]
 ) -> None:
     """The run has the exception, too."""
 
@@ -88,10 +88,10 @@ async def test_an_exception_becomes_an_outcome(
         raise error
 
     run = await run_handler(raises)
-    assert (run.status, run.error) == (became, error)
+    assert (run.status, run.error) == (status, error)
     assert isinstance(run.outcome, kind)
     last = await run_handler(raises, max_retries=0)
-    assert last.status == ("snoozed" if became == "snoozed" else "failed")
+    assert last.status == ("snoozed" if status == "snoozed" else "failed")
 
 
 async def test_a_payload_that_does_not_fit_fails_the_run() -> None:
@@ -191,7 +191,7 @@ async def test_a_whole_worker_runs_in_memory() -> None:
         await worker.stores.subscriptions.subscribe("c2", "r1", [EventType.COMPLETE])
         request = await worker.run("work", {"n": 1}, request_id="r1", connection_id="c1")
         assert (request.result, request.retry_count) == ({"n": 1}, 2)
-        assert sorted(each.connection_id for each in worker.delivered) == ["c1", "c2"]
+        assert sorted(message.connection_id for message in worker.delivered) == ["c1", "c2"]
         unknown = await worker.run("nobody_knows")
         assert unknown.error_code == "INVALID_ACTION"
 

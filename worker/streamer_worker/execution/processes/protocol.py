@@ -12,7 +12,7 @@ from typing import Any
 from streamer_worker.handlers.context import AttemptInfo
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.handlers.worker_channel import ProgressUpdate
-from streamer_worker.sanitize import message_of, text_of
+from streamer_worker.sanitize import message_of, named_message, text_of
 from streamer_worker.settings import LogSettings
 
 
@@ -160,7 +160,7 @@ def plain_error(error: BaseException, note: str | None = None) -> bytes:
             reason = text_of(error.reason)
             replacement = RetryLater(reason, after=wait_of(error), counts=bool(error.counts))
         case _:
-            replacement = RuntimeError(f"{type(error).__name__}: {message_of(error)}")
+            replacement = RuntimeError(named_message(error))
     if note is not None:
         replacement.add_note(note)
     return pickle.dumps(replacement)

@@ -94,7 +94,7 @@ def waits_for(payload: str, ctx: SyncContext) -> str:
 
 def forges(_payload: Any, _ctx: SyncContext) -> str:
     """Send messages of another call before the answer."""
-    (runner,) = (each for each in gc.get_objects() if isinstance(each, JobRunner))
+    (runner,) = (one for one in gc.get_objects() if isinstance(one, JobRunner))
     runner._post(Save(call=0, number=1, value=b"forged"))
     runner._post(Done(call=0, value=b"forged"))
     return "own"
@@ -102,7 +102,7 @@ def forges(_payload: Any, _ctx: SyncContext) -> str:
 
 def context(payload: str, _ctx: SyncContext) -> Any:
     """Return the context variables that were set, and set them."""
-    found = [
+    values = [
         _VARIABLE.get(),
         decimal.getcontext().prec,
         structlog.contextvars.get_contextvars().get("left"),
@@ -110,7 +110,7 @@ def context(payload: str, _ctx: SyncContext) -> Any:
     _VARIABLE.set(payload)
     decimal.getcontext().prec = 3
     structlog.contextvars.bind_contextvars(left=payload)
-    return found
+    return values
 
 
 def bound(_payload: Any, _ctx: SyncContext) -> Any:
@@ -127,7 +127,7 @@ def state(_payload: Any, _ctx: SyncContext) -> Any:
         "locale": locale.setlocale(locale.LC_ALL),
         "path": list(sys.path),
         "filters": len(warnings.filters),
-        "signals": [str(signal.getsignal(each)) for each in sorted(signal.valid_signals())],
+        "signals": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "timer": signal.getitimer(signal.ITIMER_REAL),
         "timeout": socket.getdefaulttimeout(),
@@ -162,9 +162,9 @@ def warns(_payload: Any, _ctx: SyncContext) -> None:
 
 def seeded(_payload: Any, _ctx: SyncContext) -> float:
     """Return a random number, and set a seed."""
-    found = random.random()
+    number = random.random()
     random.seed(1)
-    return found
+    return number
 
 
 def terminates(_payload: Any, _ctx: SyncContext) -> Any:
@@ -186,7 +186,7 @@ def leaves_a_pool(_payload: Any, _ctx: SyncContext) -> Any:
         os.read(read, 1)
         processes = list(pool._pool)  # type: ignore[attr-defined]
     pool.join()
-    return [each.exitcode for each in processes]
+    return [process.exitcode for process in processes]
 
 
 def directory(_payload: Any, _ctx: SyncContext) -> str:
@@ -229,16 +229,16 @@ def in_another_zone(zone: str, _ctx: SyncContext) -> str:
 
 def raises_its_own(module: str, _ctx: SyncContext) -> None:
     """Raise an exception whose class no other process can import."""
-    sys.modules[module] = made = types.ModuleType(module)
-    made.Broken = type("Broken", (Exception,), {"__module__": module})  # type: ignore[attr-defined]
-    raise made.Broken("no rows")
+    sys.modules[module] = new_module = types.ModuleType(module)
+    new_module.Broken = type("Broken", (Exception,), {"__module__": module})  # type: ignore[attr-defined]
+    raise new_module.Broken("no rows")
 
 
 def returns_its_own(module: str, _ctx: SyncContext) -> Any:
     """Return a value whose class no other process can import."""
-    sys.modules[module] = made = types.ModuleType(module)
-    made.Row = type("Row", (), {"__module__": module})  # type: ignore[attr-defined]
-    return made.Row()
+    sys.modules[module] = new_module = types.ModuleType(module)
+    new_module.Row = type("Row", (), {"__module__": module})  # type: ignore[attr-defined]
+    return new_module.Row()
 
 
 def saves_its_own(module: str, ctx: SyncContext) -> None:

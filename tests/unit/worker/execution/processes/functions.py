@@ -131,10 +131,10 @@ def in_threads(_payload: Any, ctx: SyncContext) -> None:
             ctx.progress(number / 10)
 
     threads = [threading.Thread(target=report, args=(number,)) for number in range(10)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def prints(_payload: Any, _ctx: SyncContext) -> str:

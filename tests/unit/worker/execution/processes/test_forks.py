@@ -16,9 +16,9 @@ from streamer_worker.execution.processes.forks import _detach
 
 @pytest.fixture
 def loop() -> Iterator[Any]:
-    made: Any = asyncio.SelectorEventLoop()
-    yield made
-    made.close()
+    new_loop: Any = asyncio.SelectorEventLoop()
+    yield new_loop
+    new_loop.close()
 
 
 def test_the_descriptors_of_a_detached_loop_are_replaced(loop: Any) -> None:

@@ -47,7 +47,7 @@ async def test_a_forked_child_that_leaves_its_handler_sends_no_result(
 async def test_a_forked_child_cannot_use_the_context(bench: Bench, how: str) -> None:
     """Progress and checkpoints raise RuntimeError in it."""
     assert await bench.run(changing.forks_and_uses, how) == 9
-    assert (bench.channel.told, bench.channel.saved) == ([], [])
+    assert (bench.channel.reported, bench.channel.saved) == ([], [])
 
 
 async def test_a_thread_that_was_left_behind_writes_nothing_for_the_next_call(
@@ -58,7 +58,7 @@ async def test_a_thread_that_was_left_behind_writes_nothing_for_the_next_call(
     await bench.run(changing.leaves_a_thread, str(file))
     assert await bench.run(changing.waits_for, str(file)) == "own"
     assert file.with_suffix(".seen").read_text() == "True cancelled cancelled"
-    assert (bench.channel.told, bench.channel.saved) == ([], [{"own": 1}])
+    assert (bench.channel.reported, bench.channel.saved) == ([], [{"own": 1}])
 
 
 async def test_messages_of_another_call_are_dropped(bench: Bench) -> None:
@@ -69,16 +69,16 @@ async def test_messages_of_another_call_are_dropped(bench: Bench) -> None:
 
 async def test_each_call_has_its_own_context_variables(bench: Bench) -> None:
     """Decimal's context and log fields are included."""
-    for each in "ab":
-        assert await bench.run(changing.context, each) == ["none", 28, None]
+    for value in "ab":
+        assert await bench.run(changing.context, value) == ["none", 28, None]
 
 
 async def test_log_fields_that_middleware_has_bound_reach_a_process(bench: Bench) -> None:
     """Values that cannot be pickled arrive as a log line shows them."""
     with structlog.contextvars.bound_contextvars(user="ada", tags=["x"], call=lambda: None):
-        found = await bench.run(changing.bound)
-    assert (found["user"], found["tags"]) == ("ada", ["x"])
-    assert "lambda" in found["call"]
+        fields = await bench.run(changing.bound)
+    assert (fields["user"], fields["tags"]) == ("ada", ["x"])
+    assert "lambda" in fields["call"]
     assert await bench.run(changing.bound) == {}
 
 
@@ -101,8 +101,8 @@ async def test_a_warning_is_shown_once_in_a_process(
 
 async def test_no_seed_is_left(bench: Bench) -> None:
     """A seed that a handler sets does not make random numbers of the next one predictable."""
-    found = [await bench.run(changing.seeded) for _ in range(3)]
-    assert len(set(found)) == 3
+    numbers = [await bench.run(changing.seeded) for _ in range(3)]
+    assert len(set(numbers)) == 3
 
 
 async def test_a_forked_child_can_be_terminated(bench: Bench) -> None:
@@ -164,7 +164,7 @@ async def test_a_killed_parent_leaves_no_subprocess_of_a_handler(tmp_path: Path)
     """The process notices that its worker is gone, and ends its process group."""
     file = tmp_path / "pid"
     program = PARENT.replace("functions.stubborn, None", f"functions.grandchild, {str(file)!r}")
-    path = os.pathsep.join(each for each in sys.path if each)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     async with await anyio.open_process(
         [sys.executable, "-c", textwrap.dedent(program)],
         stderr=None,

@@ -56,13 +56,13 @@ class RecordingChannel:
     def __init__(self) -> None:
         self.draining = False
         self.cancelled = False
-        self.told: list[tuple[float | None, str | None, bool]] = []
+        self.reported: list[tuple[float | None, str | None, bool]] = []
         self.saved: list[Any] = []
         self.refuse: Exception | None = None
         self._changed = anyio.Event()
 
     async def progress(self, update: ProgressUpdate) -> None:
-        self.told.append((update.fraction, update.message, update.reset))
+        self.reported.append((update.fraction, update.message, update.reset))
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
@@ -77,15 +77,15 @@ class RecordingChannel:
     def notify(self) -> None:
         raise AssertionError("a process wakes nobody")
 
-    async def until_told(self, times: int = 1) -> None:
+    async def until_reported(self, times: int = 1) -> None:
         with anyio.fail_after(PATIENCE):
-            while len(self.told) < times:
+            while len(self.reported) < times:
                 await self._changed.wait()
 
     async def pid(self) -> int:
         """Return the process id, which is reported as the message."""
-        await self.until_told()
-        return int(self.told[0][1] or "")
+        await self.until_reported()
+        return int(self.reported[0][1] or "")
 
 
 class Bench:
@@ -203,7 +203,7 @@ async def test_a_process_that_dies_fails_only_its_call(bench: Bench, how: str, t
             done.append(await bench.run(functions.until_draining, None, other))
 
         tasks.start_soon(run_other)
-        await other.until_told()
+        await other.until_reported()
         with pytest.raises(WorkerCrashed, match=text):
             await bench.run(functions.dies, how)
         assert await bench.run(functions.double, 1) == [1, "r1", 2, {"trace": 1}, [5]]
@@ -261,15 +261,15 @@ async def test_a_handler_sees_soon_that_the_worker_drains(bench: Bench) -> None:
 async def test_progress_is_sent_rarely_and_the_last_always(bench: Bench) -> None:
     """A hundred thousand reports are a few messages."""
     await bench.run(functions.steps, 100_000)
-    assert bench.channel.told[-1] == (1.0, "step 99999", False)
-    assert len(bench.channel.told) < 60
+    assert bench.channel.reported[-1] == (1.0, "step 99999", False)
+    assert len(bench.channel.reported) < 60
 
 
 async def test_a_reset_is_not_lost_among_others(bench: Bench) -> None:
     """The worker must accept the smaller fraction."""
     await bench.run(functions.resets)
-    assert bench.channel.told[-1][0] == 0.2
-    assert any(reset for *_, reset in bench.channel.told)
+    assert bench.channel.reported[-1][0] == 0.2
+    assert any(reset for *_, reset in bench.channel.reported)
 
 
 async def test_progress_before_a_long_silence_is_sent_soon(bench: Bench, tmp_path: Path) -> None:
@@ -277,8 +277,8 @@ async def test_progress_before_a_long_silence_is_sent_soon(bench: Bench, tmp_pat
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, functions.told_then_quiet, str(tmp_path / "go"))
         with anyio.fail_after(PATIENCE):
-            while (0.2, "newest", False) not in bench.channel.told:
-                await bench.channel.until_told(len(bench.channel.told) + 1)
+            while (0.2, "newest", False) not in bench.channel.reported:
+                await bench.channel.until_reported(len(bench.channel.reported) + 1)
         (tmp_path / "go").touch()
 
 
@@ -290,14 +290,14 @@ async def test_invalid_progress_is_raised_at_the_call(bench: Bench) -> None:
 async def test_threads_of_a_handler_may_report(bench: Bench) -> None:
     """The largest fraction is kept."""
     await bench.run(functions.in_threads)
-    assert bench.channel.told[-1][0] == 0.9
+    assert bench.channel.reported[-1][0] == 0.9
 
 
 async def test_a_checkpoint_is_answered(bench: Bench) -> None:
     """It is written after the progress before it, and an error is raised in the process."""
     assert await bench.run(functions.saves, {"row": 5}) == "saved"
     assert bench.channel.saved == [{"row": 5}]
-    assert bench.channel.told[-1] == (0.5, "half", False)
+    assert bench.channel.reported[-1] == (0.5, "half", False)
     bench.channel.refuse = ItemTooLarge("item", "too large")
     assert await bench.run(functions.saves, {"row": 6}) == "item refused"
 
@@ -307,9 +307,9 @@ async def test_printed_text_does_not_disturb_the_messages(
 ) -> None:
     """It appears where the worker's output appears."""
     assert await bench.run(functions.prints) == "printed"
-    told = capfd.readouterr()
-    assert "to stdout" in told.out
-    assert "to stderr" in told.err
+    printed = capfd.readouterr()
+    assert "to stdout" in printed.out
+    assert "to stderr" in printed.err
 
 
 async def test_large_values_are_passed(bench: Bench) -> None:
@@ -334,11 +334,11 @@ async def test_the_limit_holds(bench: Bench) -> None:
     async with anyio.create_task_group() as tasks:
         for channel in channels[:2]:
             tasks.start_soon(bench.run, functions.until_draining, None, channel)
-            await channel.until_told()
+            await channel.until_reported()
         tasks.start_soon(bench.run, functions.until_draining, None, channels[2])
         await anyio.wait_all_tasks_blocked()
         channels[0].draining = True
-        await channels[2].until_told()
+        await channels[2].until_reported()
         assert len(bench.recorder.of(ChildStarted)) == 2
         channels[1].draining = channels[2].draining = True
 
@@ -351,7 +351,7 @@ async def test_calls_that_come_at_once_have_a_process_each(bench: Bench) -> None
         await bench.recorder.wait_for(ChildStarted)
         tasks.start_soon(bench.run, functions.until_draining, None, channels[1])
         for channel in channels:
-            await channel.until_told()
+            await channel.until_reported()
         for channel in channels:
             channel.draining = True
     assert len(bench.recorder.of(ChildStarted)) == 2
@@ -372,8 +372,8 @@ async def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:
             await bench.run(functions.stubborn)
     with anyio.fail_after(PATIENCE):
         assert await bench.run(functions.double, 1)
-    for each in bench.recorder.of(ChildStarted)[:-1]:
-        await gone(each.pid)
+    for started in bench.recorder.of(ChildStarted)[:-1]:
+        await gone(started.pid)
 
 
 async def test_no_process_is_left_at_the_end() -> None:
@@ -393,8 +393,8 @@ PARENT = """
     from unit.worker.execution.processes.test_pool import FACTS, RecordingChannel
 
     class Told(RecordingChannel):
-        async def progress(self, told):
-            print(told.message, flush=True)
+        async def progress(self, update):
+            print(update.message, flush=True)
 
     async def main():
         async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:
@@ -406,7 +406,7 @@ PARENT = """
 
 async def test_a_killed_parent_leaves_no_process_behind() -> None:
     """Although the child is busy."""
-    path = os.pathsep.join(each for each in sys.path if each)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     with subprocess.Popen(  # noqa: ASYNC220, S603
         [sys.executable, "-c", textwrap.dedent(PARENT)],
         stdout=subprocess.PIPE,
