@@ -130,13 +130,13 @@ def _cancellations_are_not_heard(patch: pytest.MonkeyPatch) -> None:
 
 
 def _checkpoints_are_not_awaited(patch: pytest.MonkeyPatch) -> None:
-    wrote = ProgressWriter._wrote_checkpoint
+    wrote = ProgressWriter._try_checkpoint
 
     async def wrote_or_not(self: ProgressWriter, value: object) -> bool:
         await wrote(self, value)
         return True
 
-    patch.setattr(ProgressWriter, "_wrote_checkpoint", wrote_or_not)
+    patch.setattr(ProgressWriter, "_try_checkpoint", wrote_or_not)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a handler author imports."""
+"""The names that authors of handlers import."""
 
 from streamer_worker.handlers.context import Context, HandlerCancelled, SyncContext
 from streamer_worker.handlers.definition import CallNext, Handler, HandlerGroup, handler

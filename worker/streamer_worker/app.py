@@ -14,7 +14,7 @@ from streamer_store.errors import ungrouped
 from streamer_worker.concurrency.shutdown import Shutdown, then_cancel
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import Events, StepFailed, TableMismatch, WorkerStarted, WorkerStopped
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.incarnation import Dependencies, Incarnation
@@ -119,9 +119,9 @@ class App:
         ):
             if states is None:
                 return
-            caller = Caller(threads=self._threads, processes=processes, states=states)
+            invoker = Invoker(threads=self._threads, processes=processes, states=states)
             announcer = Announcer(push=push, clock=dependencies.clock)
-            while await self._run_one(caller, announcer, handlers, on_started):
+            while await self._run_one(invoker, announcer, handlers, on_started):
                 pass
             self._events.emit(WorkerStopped(worker_id=self._incarnations[-1].worker_id))
 
@@ -131,7 +131,7 @@ class App:
 
     async def _run_one(
         self,
-        caller: Caller,
+        invoker: Invoker,
         announcer: Announcer,
         handlers: TaskGroup,
         on_started: Callable[[str], None],
@@ -147,7 +147,7 @@ class App:
             incarnation = Incarnation(
                 self._dependencies,
                 self._shutdown,
-                caller=caller,
+                invoker=invoker,
                 announcer=announcer,
                 lost_threads=self._lost_threads,
             )

@@ -1,4 +1,4 @@
-"""Every ErrorCode that the worker sets by itself; others are of handlers' own `Reject`."""
+"""The ErrorCodes that the worker sets. Handlers set others with `Reject`."""
 
 from __future__ import annotations
 

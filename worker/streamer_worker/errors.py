@@ -1,10 +1,12 @@
-"""What stops a worker from starting. Each one's text is for the operator."""
+"""Errors that stop a worker from starting, with texts for the operator; exception groups."""
 
 from __future__ import annotations
 
 
 class StartError(Exception):
-    """The worker cannot start. `faults` has a line for each thing that is wrong."""
+    """The worker cannot start. `headline` says which part failed, and `faults` has one line for
+    each fault.
+    """
 
     def __init__(self, headline: str, faults: list[str]) -> None:
         super().__init__("\n  ".join([headline, *faults]))
@@ -13,16 +15,32 @@ class StartError(Exception):
 
 
 class SettingsError(StartError):
-    """Settings are wrong or unknown."""
+    """Settings are invalid or unknown."""
 
 
 class HandlerLoadError(StartError):
-    """Plugins cannot be loaded, or contradict each other."""
+    """Plugins cannot be imported, are no handlers, or claim the same action."""
 
 
 class LifespanError(StartError):
-    """What a group of handlers shares cannot be opened, or has broken."""
+    """The lifespan of a handler group cannot be entered, or has failed since."""
 
 
 class TablesError(StartError):
-    """The tables are not as the worker needs them."""
+    """A table is missing, or is not as the worker needs it."""
+
+
+def leaf_exceptions(error: BaseException) -> list[BaseException]:
+    """Return the exceptions inside a group and its nested groups, in order, without the groups.
+
+    An exception that is no group is returned as the only one. The list is never empty.
+    """
+    leaves: list[BaseException] = []
+    remaining = [error]
+    while remaining:  # a loop, since a handler may nest groups deeper than Python recurses
+        error = remaining.pop()
+        if isinstance(error, BaseExceptionGroup):
+            remaining.extend(reversed(error.exceptions))
+        else:
+            leaves.append(error)
+    return leaves

@@ -26,7 +26,7 @@ from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
@@ -72,7 +72,7 @@ class Incarnation:
     """Polls, runs requests and rescues under one worker id. `run` may be called once.
 
     It is the HeartbeatListener of its own heartbeat, which calls it on the worker's event loop.
-    `caller` has the threads for handlers, which all incarnations share. `lost_threads` returns
+    `invoker` has the threads for handlers, which all incarnations share. `lost_threads` returns
     the number of those that handlers of earlier incarnations still hold.
     """
 
@@ -81,7 +81,7 @@ class Incarnation:
         dependencies: Dependencies,
         shutdown: Shutdown,
         *,
-        caller: Caller,
+        invoker: Invoker,
         announcer: Announcer,
         lost_threads: Callable[[], int],
     ) -> None:
@@ -118,7 +118,7 @@ class Incarnation:
             requests=stores.requests,
             settler=self._settler,
             slots=self._slots,
-            caller=caller,
+            invoker=invoker,
             announcer=announcer,
             settings=settings.handler,
             max_rescues=settings.rescue.max_rescues,
@@ -177,7 +177,7 @@ class Incarnation:
                 worker_id=self.worker_id, reason=reason, in_flight=self._slots.used, paused=paused
             )
         )
-        self._dispatcher.end(Interruption.PAUSED if paused else Interruption.FENCED)
+        self._dispatcher.interrupt_all(Interruption.PAUSED if paused else Interruption.FENCED)
 
     @property
     def has_stuck(self) -> bool:
@@ -293,7 +293,7 @@ class Incarnation:
         seconds = self._settings.handler.cancel_grace + _WRITE_TIMEOUT
         self._settler.tighten(seconds)
         fenced = self._fenced.is_set()
-        self._dispatcher.end(Interruption.FENCED if fenced else Interruption.RELEASED)
+        self._dispatcher.interrupt_all(Interruption.FENCED if fenced else Interruption.RELEASED)
         with anyio.move_on_after(seconds + _SETTLE_MARGIN):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._release_claims)

@@ -1,4 +1,4 @@
-"""The loggers of the worker itself, whatever plugins make of the global configuration."""
+"""The worker's own loggers, which plugins cannot change by configuring structlog."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ def _configured(name: str) -> structlog.stdlib.BoundLogger:
 
 
 class _Process:
-    """Logging belongs to a process, as structlog's own configuration does."""
+    """The logger factory of this process. Set at start, before other threads run; any thread
+    reads it.
+    """
 
     factory: LoggerFactory = staticmethod(_configured)
 
 
 def set_logger_factory(factory: LoggerFactory | None) -> None:
-    """Make `get_logger` use `factory`. None: structlog's configuration, as in tests of handlers."""
+    """Make `get_logger` use `factory`. None: structlog's global configuration is used, as in tests
+    of handlers.
+    """
     _Process.factory = staticmethod(factory or _configured)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return a logger of the worker itself."""
+    """Return one of the worker's own loggers. Any thread."""
     return _Process.factory(name)

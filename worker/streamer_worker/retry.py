@@ -1,4 +1,4 @@
-"""Retry policies: iterators of delays, never sleepers (pure)."""
+"""Delays before retries (pure): nothing here sleeps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _YEAR = 365 * 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long a failed request waits for its next attempt, in seconds.
+    """The delays between the attempts of a failed request, in seconds.
 
-    Exponential with full jitter: the delay after attempt n lies between 0 and
-    `first` * 2**(n - 1), at most `longest`. How many attempts there are is the request's own
-    MaxRetries.
+    Exponential with full jitter: the delay after attempt n is drawn between 0 and
+    `first` * 2**(n - 1), at most `longest`. The number of attempts is not decided here, but by
+    the request's MaxRetries. Raises ValueError unless 0 <= first <= longest <= a year.
     """
 
     first: float = 2.0
@@ -29,7 +29,10 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.longest <= _YEAR:
-            raise ValueError("a RetryPolicy needs 0 <= first <= longest <= a year, in seconds")
+            raise ValueError(
+                f"a RetryPolicy needs 0 <= first <= longest <= a year, in seconds,"
+                f" not first={self.first} and longest={self.longest}"
+            )
 
     def delay(self, attempt: int, rng: random.Random) -> float:
         """Return the seconds to wait after attempt `attempt`, which counts from 1."""
@@ -40,9 +43,8 @@ DEFAULT_RETRY: Final = RetryPolicy()
 
 
 def backoff(first: float, longest: float, rng: random.Random) -> Iterator[float]:
-    """Yield delays for ever, in seconds: doubling from `first` to `longest`, with jitter.
-
-    Each lies between half of its step and the whole of it.
+    """Yield delays in seconds, without end. Step n is `first` * 2**n, at most `longest`, and the
+    delay is drawn between half of the step and the whole of it.
     """
     for attempt in range(_MOST_DOUBLINGS):
         step = min(longest, first * 2**attempt)

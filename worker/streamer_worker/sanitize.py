@@ -1,4 +1,4 @@
-"""Text from elsewhere, made fit for the table and for logs (pure)."""
+"""Makes text from elsewhere safe for the table and for logs (pure)."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from typing import Any, Final
 from streamer_store.values import MAX_DEPTH
 
 ERROR_CHARS: Final = 2000
-_MEMBERS: Final = 10
-_DEEPEST: Final = 5
+_MAX_MEMBERS: Final = 10
+_MAX_GROUP_DEPTH: Final = 5
 
 
 def sanitized(text: str) -> str:
-    """Return `text` with what cannot be printed escaped, cut at 2,000 characters."""
-    # Escapes make it longer, so it is cut before, to bound the work, and after.
+    """Return `text` with unprintable characters escaped, at most 2,000 characters long. Line
+    breaks and tabs are kept.
+    """
+    # Cut before escaping, to bound the work, and after it, since escapes are longer.
     text = escaped(text[: ERROR_CHARS + 1])
     return text if len(text) <= ERROR_CHARS else text[: ERROR_CHARS - 1] + "…"
 
 
 def one_line(text: str, limit: int = ERROR_CHARS) -> str:
-    """Return `text` on one line, cut at `limit` characters: line breaks and tabs are escaped as
-    everything else is that cannot be printed.
+    """Return `text` on one line, at most `limit` characters long. Unprintable characters, line
+    breaks and tabs are escaped.
     """
-    text = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[: limit + 1]
-    )
+    text = escaped(text[: limit + 1], keep="")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def escaped(text: str) -> str:
-    """Return `text` with what cannot be printed escaped; lines and tabs stay."""
+def escaped(text: str, *, keep: str = "\n\t") -> str:
+    """Return `text` with unprintable characters escaped, except those in `keep`."""
     return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
         for char in text
     )
 
 
 def text_of(value: object) -> str:
-    """Return `value` as text. Never raises: the value is somebody else's."""
+    """Return `value` as text. Never raises: `__str__` of a handler's value may."""
     try:
         return value if isinstance(value, str) else str(value)
     except Exception:  # noqa: BLE001  its __str__ may do anything
@@ -48,9 +47,10 @@ def text_of(value: object) -> str:
 
 
 def without_surrogates(value: Any, depth: int = 0) -> Any:
-    r"""Return text with lone surrogates, which UTF-8 cannot hold, as escapes (`\udcff`). Of
-    mappings, lists and sets all text in them is treated so, keys too. Other values, and what is
-    nested deeper than an item may be, are returned as they are.
+    r"""Return `value` with lone surrogates, which UTF-8 cannot hold, as escapes (`\udcff`).
+
+    All text inside mappings, keys included, lists and sets is converted. Other values are
+    returned unchanged, and so are values that are nested deeper than an item can be.
     """
     if depth > MAX_DEPTH:
         return value
@@ -59,23 +59,29 @@ def without_surrogates(value: Any, depth: int = 0) -> Any:
         case str():
             return value.encode("utf-8", "backslashreplace").decode()
         case Mapping():
-            return {inside(key): inside(each) for key, each in value.items()}
+            return {inside(key): inside(member) for key, member in value.items()}
         case list() | tuple():
-            return [inside(each) for each in value]
+            return [inside(member) for member in value]
         case set() | frozenset():
-            return {inside(each) for each in value}
+            return {inside(member) for member in value}
     return value
 
 
-def message_of(error: BaseException, depth: int = 0) -> str:
-    """Return what an exception says, or else its name; of a group, what is in it, too.
+def named_message(error: BaseException) -> str:
+    """Return the class and the message of an exception, as a traceback ends. Never raises."""
+    return f"{type(error).__name__}: {message_of(error)}"
 
-    Never raises, and is never empty: the exception is somebody else's.
+
+def message_of(error: BaseException, depth: int = 0) -> str:
+    """Return the message of an exception, or the name of its class if there is none. The message
+    of a group has those of its members.
+
+    Never raises, and never returns empty text, whatever `__str__` of a handler's exception does.
     """
     try:
         text = str(error)
-        if isinstance(error, BaseExceptionGroup) and depth < _DEEPEST:
-            members = [message_of(each, depth + 1) for each in error.exceptions[:_MEMBERS]]
+        if isinstance(error, BaseExceptionGroup) and depth < _MAX_GROUP_DEPTH:
+            members = [message_of(member, depth + 1) for member in error.exceptions[:_MAX_MEMBERS]]
             text = f"{text}: {'; '.join(members)}"
     except BaseException:  # noqa: BLE001  even KeyboardInterrupt, when __str__ raises it
         text = ""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from streamer_store import Clock, Stores, SystemClock, Undecodable, open_stores
 from streamer_worker.app import App
 from streamer_worker.events import Events, ItemUndecodable, Listener
-from streamer_worker.execution.lifespans import CANCELLING, LEAVING
+from streamer_worker.execution.lifespans import CANCEL_TIMEOUT, EXIT_TIMEOUT
 from streamer_worker.fleet.heartbeat_thread import (
     HeartbeatRunner,
     heartbeat_on_loop,
@@ -39,7 +39,7 @@ _SPARE_CONNECTIONS: Final = 10
 _HEARTBEAT_CONNECTIONS: Final = 4
 _HEARTBEAT_ATTEMPTS: Final = 2
 # The longest end of a worker, without drain_timeout, cancel_grace and exit_timeout, in seconds.
-SHUTDOWN_SECONDS: Final = MAX_END_SECONDS + LEAVING + CANCELLING + FLUSH + ENDS_WITHIN
+SHUTDOWN_SECONDS: Final = MAX_END_SECONDS + EXIT_TIMEOUT + CANCEL_TIMEOUT + FLUSH + ENDS_WITHIN
 
 
 class _Builder:

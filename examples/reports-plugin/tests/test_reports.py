@@ -6,14 +6,16 @@ from streamer_worker.testing.fixtures import Streamer
 
 
 @pytest.mark.anyio
-async def test_a_report_goes_on_where_it_stopped() -> None:
+async def test_a_report_continues_after_its_last_checkpoint() -> None:
+    """The second attempt starts at row 500."""
     run = await run_handler(generate_report, {"rows": 1000}, checkpoint=500, attempt=2)
     assert run.result == {"rows": 1000, "url": "https://reports.example/request-1.pdf"}
     assert run.checkpoints == [750, 1000]
 
 
 @pytest.mark.anyio
-async def test_a_stopping_worker_keeps_what_was_read() -> None:
+async def test_a_released_report_keeps_its_checkpoint() -> None:
+    """The request is released, and the next worker continues at row 500."""
     async with start_handler(generate_report, {"rows": 100_000}, state=Database()) as run:
         await run.until(lambda run: len(run.checkpoints) == 2)
         run.release()
@@ -22,19 +24,22 @@ async def test_a_stopping_worker_keeps_what_was_read() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("rows", [0, "many", None])
-async def test_a_report_has_rows(rows: object) -> None:
+async def test_an_invalid_number_of_rows_fails(rows: object) -> None:
+    """The error code is VALIDATION_ERROR, and the error names the field."""
     run = await run_handler(generate_report, {"rows": rows})
     assert run.request.error_code == "VALIDATION_ERROR"
     assert "rows: " in str(run.request.error)
 
 
 @pytest.mark.anyio
-async def test_nothing_cannot_be_counted() -> None:
+async def test_a_text_without_words_is_rejected() -> None:
+    """The error code is EMPTY."""
     run = await run_handler(count_words, {"text": " "})
     assert run.request.error_code == "EMPTY"
 
 
-def test_a_client_is_told(streamer: Streamer) -> None:
+def test_the_result_is_pushed_to_the_connection(streamer: Streamer) -> None:
+    """A whole worker in memory runs the request."""
     streamer.call(streamer.worker.connect, "connection-1")
     request = streamer.run("count_words", {"text": "a b c"}, connection_id="connection-1")
     assert request.result == {"data": 3}

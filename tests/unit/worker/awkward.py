@@ -1,4 +1,4 @@
-"""Handlers that give text, checkpoints and results which cannot be stored, in each place."""
+"""Handlers whose texts, checkpoints and results cannot be stored, of each kind."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def give_in_process(payload: dict[str, Any], _ctx: SyncContext) -> Any:
 
 
 class NoAccount(Reject):
-    """Its constructor takes other arguments than its base's."""
+    """A Reject whose constructor has other parameters."""
 
     def __init__(self, bank: str, *, number: int) -> None:
         super().__init__(f"{bank} has no account {number}", code="NO_ACCOUNT")
@@ -89,7 +89,7 @@ def group_in_process(_payload: dict[str, Any], _ctx: SyncContext) -> None:
 
 
 def plainly(function: Any) -> Any:
-    """A decorator that is not async itself, and says what it wraps."""
+    """A plain decorator that sets `__wrapped__`."""
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from streamer_store import Claim
 from streamer_worker import Context, Handler, RetryPolicy, handler
 from streamer_worker.execution.dispatcher import Dispatcher
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.view import FleetView
@@ -57,7 +57,7 @@ class DispatchBench:
             requests=world.stores.requests,
             settler=settler(world),
             slots=self.slots,
-            caller=Caller(
+            invoker=Invoker(
                 threads=anyio.CapacityLimiter(HandlerSettings().threads),
                 processes=Processes(limit=1, log=None, events=world.events, grace=1.0),
                 states={},

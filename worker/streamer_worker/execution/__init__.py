@@ -1,1 +1,1 @@
-"""Running handlers, and writing what comes of them."""
+"""Running handlers and writing the outcome of each attempt."""

@@ -1,4 +1,4 @@
-"""One handler at work: in a task of its own, which can be told to end, and may refuse."""
+"""One attempt: a handler that runs in a task of its own, and can be interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamer_worker.handlers.definition import Handler
 
 
 class Interruption(StrEnum):
-    """Why a handler is told to end."""
+    """Why a handler is interrupted."""
 
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
@@ -27,11 +27,16 @@ class Interruption(StrEnum):
     PAUSED = "paused"
 
 
-_FINAL = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})
+_CLAIM_ENDED = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})
 
 
-class Running:
-    """Whatever the handler does stays in here: `run` raises nothing."""
+class Attempt:
+    """A claim and the handler that runs for it.
+
+    `ended` is what the handler returned or raised, None until then. `interruption` is why it was
+    interrupted, None if it was not. All methods and properties belong to the event loop's
+    thread, except `draining` and `cancelled`, which any thread may read.
+    """
 
     def __init__(self, *, claim: Claim, handler: Handler, draining: Callable[[], bool]) -> None:
         self.claim = claim
@@ -40,69 +45,80 @@ class Running:
         self.ended: Returned | Raised | None = None
         self._draining = draining
         self._scope = anyio.CancelScope()
-        self._told = anyio.Event()
+        self._done_or_interrupted = anyio.Event()
         self._done = anyio.Event()
 
     @property
     def draining(self) -> bool:
+        """Whether the worker drains."""
         return self._draining()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the handler's work is no longer wanted. Threads and tasks that a handler has left
-        behind see it, too.
+        """Whether the handler's work is no longer wanted. True after its end, too: threads and
+        tasks that a handler has left behind read it.
         """
         return self.interruption is not None or self.is_done
 
     @property
     def is_done(self) -> bool:
+        """Whether the handler has ended, or was never called."""
         return self._done.is_set()
 
-    def interrupt(self, why: Interruption) -> None:
-        """Cancel the handler. The first reason counts, unless the request is lost meanwhile."""
-        if self.interruption is None or why in _FINAL:
-            self.interruption = why
-        self._scope.cancel()
-        self._told.set()
+    @property
+    def has_lost_claim(self) -> bool:
+        """Whether the request was cancelled or taken away: nothing may be written for it."""
+        return self.interruption in _CLAIM_ENDED
 
-    def skip(self, why: Interruption) -> None:
-        """End before the handler was called."""
-        self.interrupt(why)
+    def interrupt(self, reason: Interruption) -> None:
+        """Cancel the handler. The first reason is kept, unless the claim has ended since."""
+        if self.interruption is None or reason in _CLAIM_ENDED:
+            self.interruption = reason
+        self._scope.cancel()
+        self._done_or_interrupted.set()
+
+    def skip(self, reason: Interruption) -> None:
+        """End the attempt before its handler is called."""
+        self.interrupt(reason)
         self._done.set()
 
-    def lose(self, error: ClaimLost) -> None:
+    def mark_lost(self, error: ClaimLost) -> None:
+        """Interrupt the handler because the fence refused a write."""
         cancelled = isinstance(error, Cancelled)
         self.interrupt(Interruption.CANCELLED if cancelled else Interruption.CLAIM_LOST)
 
     async def run(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """Call the handler, in a task and a group of its own; `ended` then holds what it did.
+        """Call the handler in a task group of its own, and store the end in `ended`.
 
-        A handler that leaves a scope open, as an async generator does that is not read to its
-        end, or that cancels its own task, breaks them when it ends, and nothing around them.
+        Raises nothing. A handler may leave a cancel scope open (an async generator that is not
+        read to its end does), or cancel its own task. Both damage only this task group.
         """
         try:
-            async with anyio.create_task_group() as own:
-                own.start_soon(self._run, call)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._run, call)
         except BaseException as error:  # noqa: BLE001  see above
             self.ended = self.ended or Raised(error=error)
         finally:
-            self._told.set()
+            self._done_or_interrupted.set()
             self._done.set()
 
     async def _run(self, call: Callable[[], Awaitable[Any]]) -> None:
         with self._scope:
             self.ended = await self._call(call)
 
-    async def wait(self, *, at_most: float, grace: float) -> None:
-        """Wait until the handler has ended, or has had its time and then `grace` to end."""
-        with anyio.move_on_after(at_most):
-            await self._told.wait()
-        if not self._told.is_set():
+    async def wait(self, *, timeout: float, grace: float) -> None:  # noqa: ASYNC109  it interrupts
+        """Wait until the handler has ended. Interrupt it after `timeout` seconds, and return at
+        the latest `grace` seconds after an interruption.
+        """
+        with anyio.move_on_after(timeout):
+            await self._done_or_interrupted.wait()
+        if not self._done_or_interrupted.is_set():
             self.interrupt(Interruption.TIMEOUT)
         with anyio.move_on_after(grace):
             await self._done.wait()
 
     async def wait_done(self) -> None:
+        """Wait until the handler has ended, however long it takes."""
         await self._done.wait()
 
     async def _call(self, call: Callable[[], Awaitable[Any]]) -> Returned | Raised:
@@ -120,7 +136,9 @@ class Running:
 
 
 async def _is_cancelled() -> bool:
-    """Whether a scope around us is cancelled; if not, the handler made the exception itself."""
+    """Whether a scope around this task is cancelled. If none is, the handler itself raised the
+    exception.
+    """
     try:
         await checkpoint_if_cancelled()
     except anyio.get_cancelled_exc_class():

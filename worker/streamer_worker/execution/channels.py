@@ -1,4 +1,4 @@
-"""What ties a handler's context to its worker, on the loop and from a thread."""
+"""How a handler's context reaches its worker: from the event loop, and from a thread."""
 
 from __future__ import annotations
 
@@ -11,39 +11,35 @@ from typing import Any
 from anyio import from_thread
 from anyio.lowlevel import EventLoopToken
 
-from streamer_worker.execution.attempt import Running
+from streamer_worker.execution.attempt import Attempt
 from streamer_worker.execution.processes.forks import ForkedHere
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import (
-    Context,
-    HandlerCancelled,
-    ProgressUpdate,
-    WorkerChannel,
-)
+from streamer_worker.handlers.context import Context, HandlerCancelled
+from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
 
 
-class WorkerLink:
-    """A Link for the loop that the worker runs on. Progress and checkpoints raise ForkedHere in a
-    forked child of the worker.
+class LoopChannel:
+    """A WorkerChannel for the worker's own event loop. `progress`, `report` and `checkpoint`
+    raise ForkedHere in a forked child of the worker.
     """
 
-    def __init__(self, running: Running, writer: ProgressWriter) -> None:
-        self._running = running
+    def __init__(self, attempt: Attempt, writer: ProgressWriter) -> None:
+        self._attempt = attempt
         self._writer = writer
         self._pid = os.getpid()
         self.notify = writer.notify
 
-    async def progress(self, told: ProgressUpdate) -> None:
+    async def progress(self, update: ProgressUpdate) -> None:
         self._check("progress")
-        await self._writer.progress(told)
+        await self._writer.progress(update)
 
     async def checkpoint(self, value: Any) -> None:
         self._check("checkpoint")
         await self._writer.checkpoint(value)
 
-    def report(self, told: ProgressUpdate) -> bool:
+    def report(self, update: ProgressUpdate) -> bool:
         self._check("progress")
-        return self._writer.report(told)
+        return self._writer.report(update)
 
     def _check(self, operation: str) -> None:
         if os.getpid() != self._pid:
@@ -51,18 +47,18 @@ class WorkerLink:
 
     @property
     def draining(self) -> bool:
-        return self._running.draining
+        return self._attempt.draining
 
     @property
     def cancelled(self) -> bool:
-        return self._running.cancelled
+        return self._attempt.cancelled
 
 
 def context_of(
-    running: Running, writer: ProgressWriter, *, deadline: datetime, state: Any
+    attempt: Attempt, writer: ProgressWriter, *, deadline: datetime, state: Any
 ) -> Context[Any]:
-    """Return what the handler of a claim is given."""
-    request = running.claim.request
+    """Return the context that the handler of an attempt gets."""
+    request = attempt.claim.request
     return Context(
         request_id=request.request_id,
         action=request.action,
@@ -76,40 +72,45 @@ def context_of(
         metadata=request.metadata,
         last_checkpoint=request.checkpoint,
         state=state,
-        link=WorkerLink(running, writer),
+        channel=LoopChannel(attempt, writer),
     )
 
 
-class ThreadLink:
-    """A SyncLink over one. Threads that the handler itself has started may use it, too, and so
-    may what the handler runs on the loop by anyio.from_thread, as far as nothing has to wait.
-    In a forked child of the worker progress and checkpoints raise ForkedHere.
+class ThreadChannel:
+    """A SyncWorkerChannel that passes calls from threads to a WorkerChannel.
 
-    Made on the loop's thread.
+    Create it on the event loop's thread. Its methods may be called from:
+
+    1. the handler's thread;
+    2. threads that the handler has started;
+    3. code that the handler runs on the event loop by anyio.from_thread: `progress` only, since
+       `checkpoint` would block the loop and raises RuntimeError there.
+
+    In a forked child of the worker `progress` and `checkpoint` raise ForkedHere.
     """
 
-    def __init__(self, link: WorkerChannel, token: EventLoopToken) -> None:
-        self._link = link
+    def __init__(self, channel: WorkerChannel, token: EventLoopToken) -> None:
+        self._channel = channel
         self._pid = os.getpid()
         self._token = token
         self._loop_thread = threading.get_ident()
 
     @property
     def draining(self) -> bool:
-        return self._link.draining
+        return self._channel.draining
 
     @property
     def cancelled(self) -> bool:
-        return self._link.cancelled
+        return self._channel.cancelled
 
-    def progress(self, told: ProgressUpdate) -> None:
+    def progress(self, update: ProgressUpdate) -> None:
         self._check("progress")
-        if not self._link.report(told):
+        if not self._channel.report(update):
             return
         if self._is_on_loop:
-            self._link.notify()
+            self._channel.notify()
         else:
-            from_thread.run_sync(self._link.notify, token=self._token)
+            from_thread.run_sync(self._channel.notify, token=self._token)
 
     def checkpoint(self, value: Any) -> None:
         self._check("checkpoint")
@@ -119,10 +120,10 @@ class ThreadLink:
                 " call it from the handler's own thread"
             )
         try:
-            from_thread.run(self._link.checkpoint, value, token=self._token)
+            from_thread.run(self._channel.checkpoint, value, token=self._token)
         except BaseException as error:
-            # Either the loop's own exception for a task that was cancelled, or a lost claim.
-            if self._link.cancelled:
+            # Either the event loop's own exception for a cancelled task, or a lost claim.
+            if self._channel.cancelled:
                 raise HandlerCancelled from error
             raise
         self._check("checkpoint")
@@ -134,7 +135,7 @@ class ThreadLink:
     def _check(self, operation: str) -> None:
         if os.getpid() != self._pid:
             raise ForkedHere(f"ctx.{operation}()")
-        if self._link.cancelled:
+        if self._channel.cancelled:
             raise HandlerCancelled
-        with suppress(RuntimeError):  # a thread of the handler's own has no scope around it
+        with suppress(RuntimeError):  # a thread that the handler started has no scope around it
             from_thread.check_cancelled()

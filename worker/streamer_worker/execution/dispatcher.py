@@ -1,10 +1,11 @@
-"""From a claim to a settled request."""
+"""Runs claims: from a claim to a settled request."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
@@ -12,39 +13,29 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
-from streamer_store import Claim, Clock, Progress, RequestQueue, WorkerLoss
+from streamer_store import AsyncRequest, Claim, Clock, Progress, RequestQueue, WorkerLoss
 from streamer_store.writes import cancel_version
-from streamer_worker.events import (
-    Events,
-    HandlerRaised,
-    HandlerStuck,
-    PayloadRefused,
-    RequestFinished,
-    RequestStarted,
-    StepFailed,
-    StuckHandlerEnded,
-)
-from streamer_worker.execution.attempt import Interruption, Running
+from streamer_worker.events import Events, StepFailed
+from streamer_worker.execution import attempt_events
+from streamer_worker.execution.attempt import Attempt, Interruption
 from streamer_worker.execution.channels import context_of
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.outcome import (
-    Ended,
-    Fail,
+    AttemptEnd,
+    ClaimEnded,
     Fenced,
     Interrupted,
     NoHandler,
     Outcome,
     Raised,
-    Retry,
     Returned,
     TimedOut,
     decide,
-    verdict_of,
+    deciding_error,
 )
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.execution.settler import Settler
+from streamer_worker.execution.settler import Settled, Settler
 from streamer_worker.handlers.registry import Registry
-from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.retry import DEFAULT_RETRY
@@ -53,13 +44,15 @@ from streamer_worker.settings import HandlerSettings
 if TYPE_CHECKING:
     import random
 
-_REMEMBERED_CANCELS: Final = 1000
-_AGAIN: Final = frozenset({"retried", "snoozed", "rescued", "timeout"})
+_MAX_CANCELLED_VERSIONS: Final = 1000
+_UNSETTLED: Final = Settled("unsettled", None)
 
 
 class Dispatcher:
-    """Runs one task per claim, and one for its handler. The claim's slot was taken by the
-    poller and is given back here.
+    """Runs a task for each claim, and in it a task for its handler.
+
+    The poller has taken the claim's slot; the dispatcher frees it. `stuck` holds the attempts
+    whose handlers still run after cancellation. Event loop's thread only.
     """
 
     def __init__(
@@ -69,7 +62,7 @@ class Dispatcher:
         requests: RequestQueue,
         settler: Settler,
         slots: Slots,
-        caller: Caller,
+        invoker: Invoker,
         announcer: Announcer,
         settings: HandlerSettings,
         max_rescues: int,
@@ -86,38 +79,40 @@ class Dispatcher:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._caller = caller
+        self._invoker = invoker
         self._announcer = announcer
         self._draining = False
-        self._running: set[Running] = set()
-        self.stuck: set[Running] = set()
+        self._attempts: set[Attempt] = set()
+        self.stuck: set[Attempt] = set()
         # A cancellation may arrive before the answer to the claim that it cancels.
-        self._cancelled: LRUCache[str, None] = LRUCache(_REMEMBERED_CANCELS)
+        self._cancelled: LRUCache[str, None] = LRUCache(_MAX_CANCELLED_VERSIONS)
 
     def drain(self) -> None:
-        """From now on, claims that arrive are released, not run, and handlers can see it."""
+        """Release claims that arrive from now on instead of running them. Handlers see it as
+        `ctx.draining`.
+        """
         self._draining = True
 
-    def end(self, why: Interruption) -> None:
-        """Interrupt every handler, and every one that would still begin."""
+    def interrupt_all(self, reason: Interruption) -> None:
+        """Interrupt every running handler. Claims that arrive from now on are released."""
         self._draining = True
-        for running in self._running:
-            running.interrupt(why)
+        for attempt in self._attempts:
+            attempt.interrupt(reason)
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Interrupt the handlers of the claims whose cancellation set these Versions."""
         for version in versions:
             self._cancelled[version] = None
-        for running in self._running:
-            if cancel_version(running.claim.version) in versions:
-                running.interrupt(Interruption.CANCELLED)
+        for attempt in self._attempts:
+            if cancel_version(attempt.claim.version) in versions:
+                attempt.interrupt(Interruption.CANCELLED)
 
     async def run(
         self, assignments: MemoryObjectReceiveStream[Assignment], tasks: TaskGroup
     ) -> None:
-        """Start a task in `tasks` for every claim that arrives, until the stream ends.
+        """Start a task in `tasks` for each claim that arrives, until the stream ends.
 
-        Cancellation does not end it: a claim that nobody takes would be a lost request.
+        Shielded from cancellation: a claim that is not received would be a lost request.
         """
         with anyio.CancelScope(shield=True):
             async with assignments:
@@ -125,179 +120,170 @@ class Dispatcher:
                     tasks.start_soon(self.run_one, assignment, tasks)
 
     async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
-        """Run the handler in `tasks`, settle the request, and return what became of it."""
-        request = assignment.claim.request
-        attempt = request.retry_count + 1
+        """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
+        those that RequestFinished lists.
+
+        Shielded from cancellation. The time is bounded by the handler's timeout, the grace
+        period and the settler's timeout. Raises nothing: what fails here leaves the request
+        running, and the rescuer finds it.
+        """
+        claim = assignment.claim
         started = self._clock.steady()
-        became, code, again = "unsettled", None, False
-        # Shielded, and bounded: by the handler's time, the grace, and the settler's patience.
-        with (
-            anyio.CancelScope(shield=True),
-            structlog.contextvars.bound_contextvars(
-                worker_id=request.worker_id,
-                request_id=request.request_id,
-                action=request.action,
-                attempt=attempt,
-            ),
-        ):
-            self._events.emit(
-                RequestStarted(
-                    request_id=request.request_id, action=request.action, attempt=attempt
-                )
-            )
-            running = self._prepare(assignment.claim)
+        settled = _UNSETTLED
+        with anyio.CancelScope(shield=True), _log_fields(claim.request):
+            self._events.emit(attempt_events.started(claim.request))
+            attempt = self._prepare(claim)
             try:
-                progress = None if running is None else await self._work(running, tasks)
-                became, settled = await self._settle(assignment.claim, running, progress)
-                if isinstance(settled, Fail):
-                    code = settled.code
-                elif isinstance(settled, Retry) and became in _AGAIN:
-                    code, again = settled.code, True
-            except Exception as error:  # noqa: BLE001  the rescuer finds what is left running
+                progress = await self._run_handler(attempt, tasks)
+                end = self._end_of(claim, attempt)
+                outcome = self._decide(end, claim, attempt)
+                settled = await self._settle(claim, end, outcome, progress)
+            except Exception as error:  # noqa: BLE001  see above
                 self._events.emit(StepFailed(loop="dispatch", error=error))
             finally:
-                self._leave(assignment, running, tasks)
-            self._events.emit(
-                RequestFinished(
-                    request_id=request.request_id,
-                    action=request.action,
-                    attempt=attempt,
-                    outcome=became,
-                    code=code,
-                    seconds=self._clock.steady() - started,
-                    will_retry=again,
-                )
-            )
-        return became
+                self._free_slot(assignment, attempt, tasks)
+            seconds = self._clock.steady() - started
+            self._events.emit(attempt_events.finished(claim.request, settled, seconds))
+        return settled.status
 
-    def _prepare(self, claim: Claim) -> Running | None:
-        """Return what is to run; None when there is no handler, or no time for one."""
+    def _prepare(self, claim: Claim) -> Attempt | None:
+        """Return the attempt; None when the action has no handler, or the worker drains."""
         handler = self._registry.get(claim.request.action)
         if handler is None or self._draining:
             return None
-        running = Running(claim=claim, handler=handler, draining=lambda: self._draining)
-        self._running.add(running)
-        return running
+        attempt = Attempt(claim=claim, handler=handler, draining=lambda: self._draining)
+        self._attempts.add(attempt)
+        return attempt
 
-    async def _work(self, running: Running, tasks: TaskGroup) -> Progress | None:
-        """Run the handler until it ends, or was told to and refuses; return the progress that
-        the table does not have.
+    async def _run_handler(self, attempt: Attempt | None, tasks: TaskGroup) -> Progress | None:
+        """Run the handler until it ends, or does not end within the grace period. Return the
+        progress that is not in the table yet.
         """
-        claim, handler = running.claim, running.handler
-        if cancel_version(claim.version) in self._cancelled:
-            running.skip(Interruption.CANCELLED)
+        if attempt is None:
             return None
-        writer = ProgressWriter(
+        if cancel_version(attempt.claim.version) in self._cancelled:
+            attempt.skip(Interruption.CANCELLED)
+            return None
+        writer = self._progress_writer(attempt, tasks)
+        timeout = self._timeout(attempt)
+        ctx = context_of(
+            attempt,
+            writer,
+            deadline=self._clock.now() + timedelta(seconds=timeout),
+            state=self._invoker.state_of(attempt.handler),
+        )
+        call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
+        tasks.start_soon(attempt.run, call)
+        await attempt.wait(timeout=timeout, grace=self._settings.cancel_grace)
+        if not attempt.is_done:
+            self.stuck.add(attempt)
+            self._events.emit(attempt_events.stuck(attempt))
+        return await writer.close()
+
+    def _progress_writer(self, attempt: Attempt, tasks: TaskGroup) -> ProgressWriter:
+        return ProgressWriter(
             requests=self._requests,
-            claim=claim,
-            on_lost=running.lose,
-            push=partial(self._announcer.progressed, claim.request),
+            claim=attempt.claim,
+            on_lost=attempt.mark_lost,
+            push=partial(self._announcer.progressed, attempt.claim.request),
             tasks=tasks,
             events=self._events,
             clock=self._clock,
             rng=self._rng,
         )
-        timeout = self._timeout(running)
-        ctx = context_of(
-            running,
-            writer,
-            deadline=self._clock.now() + timedelta(seconds=timeout),
-            state=self._caller.state_of(handler),
-        )
-        tasks.start_soon(running.run, partial(self._caller.call, handler, claim.request, ctx))
-        await running.wait(at_most=timeout, grace=self._settings.cancel_grace)
-        if not running.is_done:
-            self.stuck.add(running)
-            self._events.emit(
-                HandlerStuck(
-                    request_id=claim.request_id,
-                    action=claim.request.action,
-                    reason=str(running.interruption),
-                    thread=handler.in_thread,
-                )
-            )
-        return await writer.close()
 
-    async def _settle(
-        self, claim: Claim, running: Running | None, progress: Progress | None
-    ) -> tuple[str, Outcome | None]:
-        if running is not None and running.interruption in {
-            Interruption.CANCELLED,
-            Interruption.CLAIM_LOST,
-        }:
-            if running.interruption is Interruption.CANCELLED:
-                self._announcer.cancelled(claim.request)
-            return str(running.interruption), None
-        ended = self._ended(claim, running)
-        if isinstance(ended, Raised):
-            ended = Raised(error=verdict_of(ended.error))
-            self._tell_raised(claim, ended.error)
-        outcome = self._decide(ended, claim, running)
-        became, settled = await self._settler.settle(claim, outcome, progress)
-        if isinstance(ended, TimedOut) and became in {"failed", "retried"}:
-            became = "timeout"
-        return became, settled
+    def _end_of(self, claim: Claim, attempt: Attempt | None) -> AttemptEnd | ClaimEnded:
+        """Return how the attempt ended: the first case that holds.
 
-    def _decide(self, ended: Ended, claim: Claim, running: Running | None) -> Outcome:
-        policy = running.handler.retry if running is not None else DEFAULT_RETRY
-        judge = partial(decide, request=claim.request, policy=policy, rng=self._rng)
-        try:
-            return judge(ended)
-        except BaseException as error:  # noqa: BLE001  what it returned or raised is its own class
-            self._tell_raised(claim, error)
-            return judge(Raised(error=RuntimeError(f"its outcome cannot be read: {error!r}")))
-
-    def _ended(self, claim: Claim, running: Running | None) -> Ended:
-        if running is None:
+        1. No attempt: the worker drains, or has no handler for the action.
+        2. The request was cancelled or taken away.
+        3. The handler returned, whether or not it was interrupted before.
+        4. The handler was interrupted: by its timeout, a drain or pause, or the fence.
+        5. The handler raised.
+        """
+        if attempt is None:
             known = claim.request.action in self._registry
             return Interrupted() if known else NoHandler(action=claim.request.action)
-        if isinstance(running.ended, Returned):
-            return running.ended  # done is done, also when it was told to end
-        match running.interruption:
+        if attempt.interruption is not None and attempt.has_lost_claim:
+            return ClaimEnded(status=str(attempt.interruption))
+        if isinstance(attempt.ended, Returned):
+            return attempt.ended
+        match attempt.interruption:
             case Interruption.TIMEOUT:
-                return TimedOut(seconds=self._timeout(running))
+                return TimedOut(seconds=self._timeout(attempt))
             case Interruption.RELEASED | Interruption.PAUSED:
                 return Interrupted()
             case Interruption.FENCED:
                 loss = WorkerLoss(last_seen=self._clock.now(), max_rescues=self._max_rescues)
                 return Fenced(loss=loss)
-        assert running.ended is not None  # noqa: S101  nothing else ends the wait
-        return running.ended
+        assert attempt.ended is not None  # noqa: S101  nothing else ends the wait
+        return attempt.ended
 
-    def _leave(self, assignment: Assignment, running: Running | None, tasks: TaskGroup) -> None:
-        """Give the slot back; a thread that runs on keeps it until it ends."""
-        if running is not None:
-            self._running.discard(running)
-        if running not in self.stuck:
+    def _decide(
+        self, end: AttemptEnd | ClaimEnded, claim: Claim, attempt: Attempt | None
+    ) -> Outcome | ClaimEnded:
+        """Return the outcome to write, or the end of the claim: then nothing may be written."""
+        if isinstance(end, ClaimEnded):
+            return end
+        if isinstance(end, Raised):
+            end = Raised(error=deciding_error(end.error))
+            self._events.emit(attempt_events.raised(claim.request, end.error))
+        policy = attempt.handler.retry if attempt is not None else DEFAULT_RETRY
+        decide_end = partial(decide, request=claim.request, policy=policy, rng=self._rng)
+        try:
+            return decide_end(end)
+        except BaseException as error:  # noqa: BLE001  the handler's result or exception raised it
+            self._events.emit(attempt_events.raised(claim.request, error))
+            unreadable = RuntimeError(f"its outcome cannot be read: {error!r}")
+            return decide_end(Raised(error=unreadable))
+
+    async def _settle(
+        self,
+        claim: Claim,
+        end: AttemptEnd | ClaimEnded,
+        outcome: Outcome | ClaimEnded,
+        progress: Progress | None,
+    ) -> Settled:
+        """Write the outcome, and the progress with it. An attempt that ended by its timeout has
+        the status timeout, whether the request failed or is retried.
+        """
+        if isinstance(outcome, ClaimEnded):
+            if outcome.status == Interruption.CANCELLED:
+                self._announcer.cancelled(claim.request)
+            return Settled(outcome.status, None)
+        settled = await self._settler.settle(claim, outcome, progress)
+        if isinstance(end, TimedOut) and settled.status in {"failed", "retried"}:
+            return settled._replace(status="timeout")
+        return settled
+
+    def _free_slot(self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup) -> None:
+        """Free the slot. The slot of a thread that still runs is freed at the thread's end."""
+        if attempt is not None:
+            self._attempts.discard(attempt)
+        if attempt not in self.stuck:
             self._slots.release(assignment.slot)
             return
-        if running.handler.in_thread:
+        if attempt.handler.in_thread:
             self._slots.settle(assignment.slot)
         else:
             self._slots.release(assignment.slot)
-        tasks.start_soon(self._await_stuck, assignment, running)
+        tasks.start_soon(self._await_stuck, assignment, attempt)
 
-    async def _await_stuck(self, assignment: Assignment, running: Running) -> None:
-        await running.wait_done()
-        self.stuck.discard(running)
+    async def _await_stuck(self, assignment: Assignment, attempt: Attempt) -> None:
+        await attempt.wait_done()
+        self.stuck.discard(attempt)
         self._slots.release(assignment.slot)
-        self._events.emit(
-            StuckHandlerEnded(
-                request_id=running.claim.request_id,
-                action=running.claim.request.action,
-                thread=running.handler.in_thread,
-            )
-        )
+        self._events.emit(attempt_events.stuck_ended(attempt))
 
-    def _timeout(self, running: Running) -> float:
-        return running.handler.timeout or self._settings.timeout
+    def _timeout(self, attempt: Attempt) -> float:
+        return attempt.handler.timeout or self._settings.timeout
 
-    def _tell_raised(self, claim: Claim, error: BaseException) -> None:
-        who: dict[str, Any] = {
-            "request_id": claim.request_id,
-            "action": claim.request.action,
-        }
-        if isinstance(error, PayloadInvalid):
-            self._events.emit(PayloadRefused(**who, fields=error.paths))
-        else:
-            self._events.emit(HandlerRaised(**who, error=error))
+
+def _log_fields(request: AsyncRequest) -> AbstractContextManager[None]:
+    """Add the request's fields to each log line that is written inside the context."""
+    return structlog.contextvars.bound_contextvars(
+        worker_id=request.worker_id,
+        request_id=request.request_id,
+        action=request.action,
+        attempt=request.retry_count + 1,
+    )

@@ -1,4 +1,4 @@
-"""Calling a handler: middleware around it, its payload checked, in the place where it runs."""
+"""Calls a handler: checks its payload, in its middleware, as a task, in a thread or a process."""
 
 from __future__ import annotations
 
@@ -12,35 +12,40 @@ import anyio
 from anyio.lowlevel import current_token
 
 from streamer_store import AsyncRequest
-from streamer_worker.execution.channels import ThreadLink
+from streamer_worker.execution.channels import ThreadChannel
 from streamer_worker.execution.processes.forks import ForkBoundary
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.threads import HandlerThreads
-from streamer_worker.handlers.context import AttemptInfo, Context, SyncContext, facts_of
+from streamer_worker.handlers.context import AttemptInfo, Context, SyncContext, attempt_fields
 from streamer_worker.handlers.definition import CallNext, Handler, HandlerFunction, HandlerGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Where handlers run that are no coroutines, and what their groups have opened. `threads`
-    limits how many threads of `pool` work at once.
+class Invoker:
+    """Calls handlers. Event loop's thread only.
+
+    * `threads`: limits how many threads of `pool` run a handler at once.
+    * `processes`: runs the handlers with `process=True`.
+    * `states`: what the lifespan of each group yielded.
+    * `pool`: the threads of plain functions.
+    * `hidden_async`: actions whose function turned out to be async only when it was called.
     """
 
     threads: anyio.CapacityLimiter
     processes: Processes
     states: Mapping[HandlerGroup[Any], Any]
     pool: HandlerThreads = field(default_factory=HandlerThreads)
-    # Actions whose function turned out to be async only when it was called.
     hidden_async: set[str] = field(default_factory=set)
 
     def state_of(self, handler: Handler) -> Any:
-        """Return what the lifespan of the handler's group gave; None without one."""
+        """Return what the lifespan of the handler's group yielded; None without a lifespan."""
         return None if handler.group is None else self.states.get(handler.group)
 
     async def call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
-        """Call the handler inside its middleware, and return what comes out.
+        """Call the handler inside its middleware, and return the result.
 
-        Raises what they raise, and PayloadInvalid when the payload does not fit.
+        Raises what they raise, PayloadInvalid for a payload that does not fit, and WorkerCrashed
+        or ResultInvalid for a handler in a process.
         """
         call_next: CallNext = partial(self._call, handler)
         for middleware in reversed(handler.middleware):
@@ -49,21 +54,21 @@ class Caller:
 
     async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
         payload = handler.schema.parse(request.payload)
-        facts = facts_of(ctx)
+        fields = attempt_fields(ctx)
         if handler.process:
             return await self.processes.run(
-                handler.function, payload, AttemptInfo(**facts), ctx.link
+                handler.function, payload, AttemptInfo(**fields), ctx.channel
             )
         if handler.in_thread and handler.action not in self.hidden_async:
-            link = ThreadLink(ctx.link, current_token())
-            sync: SyncContext[Any] = SyncContext(**facts, state=ctx.state, link=link)
-            # Not abandoned when cancelled: a thread that runs on keeps its place.
+            channel = ThreadChannel(ctx.channel, current_token())
+            sync: SyncContext[Any] = SyncContext(**fields, state=ctx.state, channel=channel)
+            # Not abandoned when cancelled: a thread that still runs counts as used.
             call = partial(_in_thread, handler.function, payload, sync)
             result = await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
-            if not _has_not_begun(result):
+            if not _is_unstarted_coroutine(result):
                 return result
-            # A decorator without functools.wraps hid an async function. It wants to be called
-            # on the loop, with a Context.
+            # A decorator without functools.wraps hid an async function. It must be called on the
+            # event loop, with a Context.
             result.close()
             self.hidden_async.add(handler.action)
         with ForkBoundary():
@@ -75,7 +80,7 @@ def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -
         with ForkBoundary():
             return function(payload, ctx)
     except GeneratorExit as error:
-        # Handed over as it is, it would close the coroutine that awaits the thread.
+        # Raised as it is, it would close the coroutine that awaits the thread.
         raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error
 
 
@@ -85,5 +90,5 @@ async def _awaited(result: Any) -> Any:
     return result
 
 
-def _has_not_begun(result: Any) -> bool:
+def _is_unstarted_coroutine(result: Any) -> bool:
     return inspect.iscoroutine(result) and inspect.getcoroutinestate(result) == inspect.CORO_CREATED

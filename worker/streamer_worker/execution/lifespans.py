@@ -1,4 +1,4 @@
-"""Keeping open what groups of handlers share."""
+"""Keeps the lifespans of handler groups open while the worker runs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ from streamer_worker.concurrency.shutdown import then_cancel
 from streamer_worker.errors import LifespanError
 from streamer_worker.events import Events, LifespanFailed
 from streamer_worker.handlers.definition import Handler, HandlerGroup
-from streamer_worker.sanitize import message_of
+from streamer_worker.sanitize import named_message
 
-LEAVING: Final = 5.0
-CANCELLING: Final = 1.0
+# Seconds for all lifespans to be left, and then for cancelled ones to end.
+EXIT_TIMEOUT: Final = 5.0
+CANCEL_TIMEOUT: Final = 1.0
 
 
-class _Span:
-    """One group's lifespan, entered and left in a task of its own."""
+class _OpenLifespan:
+    """One group's lifespan, which is entered and left in the same task.
+
+    Set `leave` to have it left. `left` is set after its end, and `error` is what it raised.
+    """
 
     def __init__(
-        self, group: HandlerGroup[Any], *, actions: str, report: Callable[[_Span], None]
+        self, group: HandlerGroup[Any], *, actions: str, report: Callable[[_OpenLifespan], None]
     ) -> None:
         self.leave = anyio.Event()
         self.left = anyio.Event()
         self.actions = actions
         self.error: Exception | None = None
         self._group = group
-        self._tell = report
+        self._report = report
 
     async def run(self, *, task_status: TaskStatus[Any]) -> None:
+        """Enter the lifespan, start with its value, and leave it once `leave` is set.
+
+        An error before the start starts with None, and one after it is reported.
+        """
         entered = False
         assert self._group.lifespan is not None  # noqa: S101  only those are here
         try:
@@ -40,10 +48,10 @@ class _Span:
                 entered = True
                 task_status.started(state)
                 await self.leave.wait()
-        except Exception as error:  # noqa: BLE001  it is a plugin's
+        except Exception as error:  # noqa: BLE001  a plugin's code may raise anything
             self.error = error
             if entered:
-                self._tell(self)
+                self._report(self)
             else:
                 task_status.started(None)
         finally:
@@ -51,8 +59,10 @@ class _Span:
 
 
 class Lifespans:
-    """The lifespans of a worker's groups. `on_failed` is called when one breaks while handlers
-    may need it, `abandon` when one can be ended by nothing.
+    """The lifespans of a worker's groups. Event loop's thread only.
+
+    `on_failed` is called when a lifespan fails while handlers may use it. `abandon` is called
+    when a lifespan does not end, even after cancellation.
     """
 
     def __init__(
@@ -61,18 +71,19 @@ class Lifespans:
         self._on_failed = on_failed
         self._abandon = abandon
         self._events = events
-        self._spans: list[_Span] = []
-        self._broken: list[_Span] = []
+        self._lifespans: list[_OpenLifespan] = []
+        self._failed: list[_OpenLifespan] = []
 
     @asynccontextmanager
     async def open(
         self, handlers: Iterable[Handler], *, unless: anyio.Event
     ) -> AsyncIterator[Mapping[HandlerGroup[Any], Any] | None]:
-        """Enter the lifespan of each group, and give what they gave, by group; None when
-        `unless` was set before all were entered.
+        """Enter the lifespan of each group, and give the values that they yielded, by group;
+        None when `unless` was set before all were entered.
 
-        They are left in reverse order, all within five seconds. Raises LifespanError when one
-        cannot be entered, or has broken meanwhile.
+        They are left in reverse order, all together within EXIT_TIMEOUT. Raises LifespanError,
+        inside an ExceptionGroup, when one cannot be entered, and LifespanError when one has
+        failed later.
         """
         async with anyio.create_task_group() as tasks:
             try:
@@ -80,8 +91,8 @@ class Lifespans:
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._leave(tasks.cancel_scope)
-        if self._broken:
-            raise _told("the lifespan of a group has failed:", self._broken)
+        if self._failed:
+            raise _lifespan_error("the lifespan of a group has failed:", self._failed)
 
     async def _enter(
         self, groups: Mapping[HandlerGroup[Any], str], tasks: TaskGroup, unless: anyio.Event
@@ -90,49 +101,50 @@ class Lifespans:
         with anyio.CancelScope() as entering:
             tasks.start_soon(then_cancel, unless, entering)
             for group, actions in groups.items():
-                span = _Span(group, actions=actions, report=self._tell)
-                states[group] = await tasks.start(span.run)
-                if span.error is not None:
-                    raise _told("the lifespan of a group cannot be entered:", [span])
-                self._spans.append(span)
+                lifespan = _OpenLifespan(group, actions=actions, report=self._report_failed)
+                states[group] = await tasks.start(lifespan.run)
+                if lifespan.error is not None:
+                    raise _lifespan_error("the lifespan of a group cannot be entered:", [lifespan])
+                self._lifespans.append(lifespan)
         return None if entering.cancelled_caught else states
 
-    def _tell(self, span: _Span) -> None:
-        assert span.error is not None  # noqa: S101
-        self._events.emit(LifespanFailed(actions=span.actions, error=span.error))
-        if not span.leave.is_set():
-            self._broken.append(span)
+    def _report_failed(self, lifespan: _OpenLifespan) -> None:
+        assert lifespan.error is not None  # noqa: S101
+        self._events.emit(LifespanFailed(actions=lifespan.actions, error=lifespan.error))
+        if not lifespan.leave.is_set():
+            self._failed.append(lifespan)
             self._on_failed()
 
     async def _leave(self, scope: anyio.CancelScope) -> None:
-        with anyio.move_on_after(LEAVING):
-            for span in reversed(self._spans):
-                span.leave.set()
-                await span.left.wait()
-        late = [span for span in self._spans if not span.left.is_set()]
-        for span in late:
-            error = TimeoutError(f"it was not left within {LEAVING:g} s")
-            self._events.emit(LifespanFailed(actions=span.actions, error=error))
+        with anyio.move_on_after(EXIT_TIMEOUT):
+            for lifespan in reversed(self._lifespans):
+                lifespan.leave.set()
+                await lifespan.left.wait()
+        late = [lifespan for lifespan in self._lifespans if not lifespan.left.is_set()]
+        for lifespan in late:
+            error = TimeoutError(f"it was not left within {EXIT_TIMEOUT:g} s")
+            self._events.emit(LifespanFailed(actions=lifespan.actions, error=error))
         scope.cancel()
-        with anyio.move_on_after(CANCELLING) as cancelling:
-            for span in late:
-                await span.left.wait()
+        with anyio.move_on_after(CANCEL_TIMEOUT) as cancelling:
+            for lifespan in late:
+                await lifespan.left.wait()
         if cancelling.cancelled_caught:
             self._abandon()
 
 
 def _grouped(handlers: Iterable[Handler]) -> dict[HandlerGroup[Any], str]:
-    found: dict[HandlerGroup[Any], list[str]] = {}
-    for each in handlers:
-        if each.group is not None and each.group.lifespan is not None:
-            found.setdefault(each.group, []).append(each.action)
-    return {group: ", ".join(sorted(actions)) for group, actions in found.items()}
+    """Return the groups that have a lifespan, with their actions as text."""
+    groups: dict[HandlerGroup[Any], list[str]] = {}
+    for handler in handlers:
+        if handler.group is not None and handler.group.lifespan is not None:
+            groups.setdefault(handler.group, []).append(handler.action)
+    return {group: ", ".join(sorted(actions)) for group, actions in groups.items()}
 
 
-def _told(headline: str, spans: list[_Span]) -> LifespanError:
-    return LifespanError(headline, [f"group of {each.actions}: {_text(each)}" for each in spans])
-
-
-def _text(span: _Span) -> str:
-    error = span.error
-    return "" if error is None else f"{type(error).__name__}: {message_of(error)}"
+def _lifespan_error(headline: str, lifespans: list[_OpenLifespan]) -> LifespanError:
+    faults = [
+        f"group of {lifespan.actions}: {named_message(lifespan.error)}"
+        for lifespan in lifespans
+        if lifespan.error is not None
+    ]
+    return LifespanError(headline, faults)

@@ -1,8 +1,8 @@
-"""From how an attempt ended to what is written (pure)."""
+"""Decides what is written for an attempt, from how it ended (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +21,9 @@ from streamer_worker.error_codes import (
     WORKER_CRASHED,
     WORKER_LOST,
 )
+from streamer_worker.errors import leaf_exceptions
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
-from streamer_worker.execution.serialization import plain
+from streamer_worker.execution.serialization import serializable
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.handlers.schema import PayloadInvalid
@@ -32,9 +33,9 @@ from streamer_worker.sanitize import message_of, sanitized, text_of
 if TYPE_CHECKING:
     import random
 
-# Exceptions that mean more than that an attempt has failed. In a group of them the first kind
-# that it holds decides.
-_VERDICTS: Final = (
+# Exceptions that decide the outcome by their class. In a group, the first class of this list
+# that has a member decides.
+_DECIDING: Final = (
     Reject,
     PayloadInvalid,
     CheckpointInvalid,
@@ -47,56 +48,80 @@ _VERDICTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
+    """The handler returned. `value` is its result as it is, not yet serialized."""
+
     value: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raised:
+    """The handler, its middleware, or the check of the payload raised."""
+
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoHandler:
+    """No handler is installed for the action."""
+
     action: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedOut:
+    """The handler did not end within its timeout, in seconds."""
+
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
-    """The worker stops; the request shall run elsewhere."""
+    """The worker stops or was paused. Another worker runs the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fenced:
-    """The worker fenced itself: this may be the request that starved it. A worker that was
-    paused interrupts its requests instead.
+    """The worker fenced itself, perhaps because this request starved its event loop. `loss` is
+    what the count of rescues is decided from. A worker that was paused interrupts its requests
+    instead.
     """
 
     loss: WorkerLoss
 
 
-Ended = Returned | Raised | NoHandler | TimedOut | Interrupted | Fenced
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimEnded:
+    """The request was cancelled or taken away. There is nothing to decide or to write. `status`
+    is cancelled or claim_lost.
+    """
+
+    status: str
+
+
+AttemptEnd = Returned | Raised | NoHandler | TimedOut | Interrupted | Fenced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete:
+    """COMPLETED. `result` can be stored."""
+
     result: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail:
+    """FAILED, for good. `code` is the ErrorCode."""
+
     error: str
     code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Run again after that time. `counts`: this was one of the request's attempts. `rescued`:
-    its worker was lost, and these are the counts to write.
+    """RETRYING: the request runs again, `after` from now.
+
+    `counts`: the attempt counts towards MaxRetries. `rescued`: the worker was lost, and these
+    counts are written. Without `error` no error is stored.
     """
 
     after: timedelta
@@ -108,20 +133,23 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Back to PENDING; no attempt is used."""
+    """PENDING again. The attempt does not count."""
 
 
 Outcome = Complete | Fail | Retry | Release
 
 
 def decide(
-    ended: Ended, *, request: AsyncRequest, policy: RetryPolicy, rng: random.Random
+    end: AttemptEnd, *, request: AsyncRequest, policy: RetryPolicy, rng: random.Random
 ) -> Outcome:
-    """Return what to write. A result that is no mapping is stored as `{"data": ...}`; models
-    and dataclasses are mappings.
+    """Return the outcome to write for an attempt that ended so.
+
+    A result that is no mapping is stored as `{"data": ...}`. Models and dataclasses are
+    mappings. `policy` gives the delay of a retry, drawn from `rng`. May raise what attributes
+    of the handler's exception raise.
     """
     wait = policy.delay(request.retry_count + 1, rng)
-    match ended:
+    match end:
         case Returned(value=value):
             return _completed(value)
         case Raised(error=error):
@@ -137,53 +165,43 @@ def decide(
             return _lost(request, after_loss(request, loss, rng))
 
 
-def verdict_of(error: BaseException) -> BaseException:
-    """Return the exception that decides what becomes of a request.
+def deciding_error(error: BaseException) -> BaseException:
+    """Return the exception that decides the outcome of an attempt.
 
     1. An exception that is no group decides by itself.
-    2. A group (nested, too) in which all are verdicts is the verdict that goes before the
-       others: Reject, a payload, checkpoint or result that is not valid, an item without room,
-       a process that died, RetryLater. Several RetryLater are one: the longest wait, which
-       counts if one of them does.
-    3. Any other group is an ordinary failure, and returned as it is.
+    2. A group, nested or not, whose members are all of the classes in _DECIDING: the first
+       member of the first class in that order decides. Several RetryLater become one, with the
+       longest wait, which counts as an attempt if one of them does.
+    3. Any other group is an ordinary failure, and is returned as it is.
 
-    Never raises: groups and their members are a handler's.
+    Never raises, whatever the properties of a handler's exceptions do.
     """
     try:
         if not isinstance(error, BaseExceptionGroup):
             return error
-        members = list(_members(error))
-        for kind in _VERDICTS:
-            found = [each for each in members if isinstance(each, kind)]
-            if found and all(isinstance(each, _VERDICTS) for each in members):
-                return _joined(found) if kind is RetryLater else found[0]
+        members = leaf_exceptions(error)
+        if not all(isinstance(member, _DECIDING) for member in members):
+            return error
+        for kind in _DECIDING:
+            matching = [member for member in members if isinstance(member, kind)]
+            if matching:
+                return _joined(matching) if kind is RetryLater else matching[0]
     except Exception:  # noqa: BLE001  their attributes may be properties
         return error
     return error
 
 
-def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """Yield the exceptions of a group and of the groups in it, in their order."""
-    waiting: list[BaseException] = [group]
-    while waiting:
-        error = waiting.pop()
-        if isinstance(error, BaseExceptionGroup):
-            waiting.extend(reversed(error.exceptions))
-        else:
-            yield error
-
-
-def _joined(found: list[Any]) -> BaseException:
-    longest: RetryLater = max(found, key=wait_of)
-    if len(found) == 1:
+def _joined(delays: list[Any]) -> BaseException:
+    longest: RetryLater = max(delays, key=wait_of)
+    if len(delays) == 1:
         return longest
-    counts = any(each.counts for each in found)
+    counts = any(delay.counts for delay in delays)
     joined = RetryLater(longest.reason, after=wait_of(longest), counts=counts)
     return joined.with_traceback(longest.__traceback__)
 
 
 def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome:
-    error = verdict_of(error)
+    error = deciding_error(error)
     if isinstance(error, RetryLater):
         return _later(request, error)
     text = sanitized(message_of(error))
@@ -204,7 +222,7 @@ def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome
 
 
 def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Outcome:
-    """Use up an attempt: MaxRetries counts those after the first."""
+    """Retry, or fail when no retry is left. MaxRetries counts the attempts after the first."""
     if request.retry_count >= request.max_retries:
         return Fail(error=error, code=code)
     return Retry(after=timedelta(seconds=wait), error=error, code=code)
@@ -217,10 +235,10 @@ def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
     return Retry(after=rescued.after, error=text, code=WORKER_LOST, counts=False, rescued=rescued)
 
 
-def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:
-    after = wait_of(asked)
-    text = sanitized(text_of(asked.reason)) if asked.reason else None
-    if not asked.counts:
+def _later(request: AsyncRequest, error: RetryLater) -> Outcome:
+    after = wait_of(error)
+    text = sanitized(text_of(error.reason)) if error.reason else None
+    if not error.counts:
         return Retry(after=after, error=text, code=None, counts=False)
     text = text or "the handler asked to run later"
     return _again(request, text, PROCESSING_FAILED, after.total_seconds())
@@ -228,7 +246,7 @@ def _later(request: AsyncRequest, asked: RetryLater) -> Outcome:
 
 def _completed(value: Any) -> Outcome:
     try:
-        value = plain(value)
+        value = serializable(value)
         encoded = encode_document(
             value if isinstance(value, Mapping) else {"data": value}, "result"
         )
@@ -236,7 +254,7 @@ def _completed(value: Any) -> Outcome:
         if size > MAX_ITEM_BYTES:
             text = f"the handler's result has {size} bytes, an item may have {MAX_ITEM_BYTES}"
             return Fail(error=text, code=ITEM_TOO_LARGE)
-        # What was checked is what is stored: the handler's own mapping may change.
+        # Decoded, not the handler's own mapping, which may change after this check.
         return Complete(result=decode(encoded))
     except Exception as error:  # noqa: BLE001  a handler's mapping may do anything
         text = f"the handler's result cannot be stored: {message_of(error)}"

@@ -1,4 +1,4 @@
-"""A handler's progress and checkpoints on their way to the table and to whoever waits."""
+"""Writes a handler's progress and checkpoints to the table, and pushes its progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint as breathe
+from anyio.lowlevel import checkpoint as yield_to_loop
 
 from streamer_store import (
     Cancelled,
@@ -29,79 +29,90 @@ from streamer_worker.events import (
     StepFailed,
     WriteFenced,
 )
-from streamer_worker.execution.serialization import plain
-from streamer_worker.handlers.context import CheckpointInvalid, ProgressUpdate
+from streamer_worker.execution.serialization import serializable
+from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.latest_progress import LatestProgress
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.retry import backoff
 from streamer_worker.sanitize import message_of
 
 if TYPE_CHECKING:
     import random
 
-MOMENT: Final = 0.1
-WRITE_EVERY: Final = 1.0
-PUSH_EVERY: Final = 0.1
-_LAST_WRITE: Final = 1.0
+# All in seconds.
+FIRST_DELAY: Final = 0.1
+WRITE_INTERVAL: Final = 1.0
+PUSH_INTERVAL: Final = 0.1
+_LAST_WRITE_TIMEOUT: Final = 1.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_BREATHE_EVERY: Final = 0.001
-_BREATHE_CALLS: Final = 100
+# A handler yields to the event loop when it reports: this often, or after so many reports.
+_YIELD_INTERVAL: Final = 0.001
+_YIELD_CALLS: Final = 100
 
 
 class Coalescer:
-    """Sends a moment after a poke, and at least so long after the last time, in a task that it
-    starts when it is first needed. However many pokes come meanwhile, they are one.
+    """Sends once for any number of triggers: FIRST_DELAY after the first of them, and at least
+    `interval` seconds after the last send.
+
+    The task that sends starts in `tasks` with the first trigger. Errors of `send` are reported
+    as events. Event loop's thread only, except `triggered`, which any thread may read.
     """
 
     def __init__(
         self,
         send: Callable[[], Awaitable[None]],
         *,
-        every: float,
+        interval: float,
         tasks: TaskGroup,
         events: Events,
     ) -> None:
-        self.poked = False
+        self.triggered = False
         self._send = send
         self._events = events
-        self._every = every
+        self._interval = interval
         self._tasks = tasks
         self._scope: anyio.CancelScope | None = None
-        self._wake = anyio.Event()
+        self._trigger_event = anyio.Event()
 
     def trigger(self) -> None:
-        if self.poked:
+        """Send soon."""
+        if self.triggered:
             return
-        self.poked = True
-        self._wake.set()
+        self.triggered = True
+        self._trigger_event.set()
         if self._scope is None:
             self._scope = anyio.CancelScope()
             self._tasks.start_soon(self._run, self._scope)
 
     def stop(self) -> None:
-        self.poked = True  # nothing starts it again
+        """Stop for good, and cancel a send that is under way."""
+        self.triggered = True  # a later trigger starts no task
         if self._scope is not None:
             self._scope.cancel()
 
     async def _run(self, scope: anyio.CancelScope) -> None:
         with scope:
             while True:
-                await self._wake.wait()
-                # Many handlers end within it: then there is only the outcome to write and push.
-                await anyio.sleep(MOMENT)
-                self._wake = anyio.Event()
-                # Before it looks at what to send: what is told from now on pokes again.
-                self.poked = False
+                await self._trigger_event.wait()
+                # Many handlers end within this time. Then only the outcome is written and pushed.
+                await anyio.sleep(FIRST_DELAY)
+                self._trigger_event = anyio.Event()
+                # Reset before `send` reads the progress: progress from now on triggers again.
+                self.triggered = False
                 try:
                     await self._send()
-                except Exception as error:  # noqa: BLE001  those tasks are not this request's alone
+                except Exception as error:  # noqa: BLE001  other requests run in the same task group
                     self._events.emit(StepFailed(loop="progress", error=error))
-                await anyio.sleep(self._every - MOMENT)
+                await anyio.sleep(self._interval - FIRST_DELAY)
 
 
 class ProgressWriter:
-    """Writes for one claim, one write at a time, so that none overtakes another. `tasks` are
-    those of the worker: a handler that breaks its own does not take this along.
+    """Writes the progress and the checkpoints of one claim, one write at a time and in order.
+
+    `on_lost` is called when the fence refuses a write, `push` with the newest progress.
+    `tasks` is the worker's task group, not the handler's, which a handler can break. Event
+    loop's thread only, except `report`.
     """
 
     def __init__(
@@ -128,105 +139,115 @@ class ProgressWriter:
         self._written = 0
         self._failing = False
         self._closed = False
-        self._writes = Coalescer(self._write, every=WRITE_EVERY, tasks=tasks, events=events)
-        self._pushes = Coalescer(self._push_newest, every=PUSH_EVERY, tasks=tasks, events=events)
+        self._writes = Coalescer(self._write, interval=WRITE_INTERVAL, tasks=tasks, events=events)
+        self._pushes = Coalescer(
+            self._push_newest, interval=PUSH_INTERVAL, tasks=tasks, events=events
+        )
         self._calls = 0
-        self._breathed = clock.steady()
+        self._yielded_at = clock.steady()
 
-    async def progress(self, told: ProgressUpdate) -> None:
-        """Take progress in, and let others run now and then: this may be a tight loop."""
-        if self.report(told):
+    async def progress(self, update: ProgressUpdate) -> None:
+        """Accept progress, and sometimes yield to the event loop: handlers report in tight
+        loops. Raises as `report` does.
+        """
+        if self.report(update):
             self.notify()
         now = self._clock.steady()
         self._calls += 1
-        if now - self._breathed >= _BREATHE_EVERY or self._calls % _BREATHE_CALLS == 0:
-            await breathe()
-            self._breathed = self._clock.steady()
+        if now - self._yielded_at >= _YIELD_INTERVAL or self._calls % _YIELD_CALLS == 0:
+            await yield_to_loop()
+            self._yielded_at = self._clock.steady()
 
-    def report(self, told: ProgressUpdate) -> bool:
-        """Take progress in, from any thread; return whether `wake` must be called."""
-        if not self._latest_progress.report(told):
+    def report(self, update: ProgressUpdate) -> bool:
+        """Accept progress, and return whether the caller must call `notify`. Any thread.
+
+        Raises ValidationError, and ItemTooLarge for what no item has room for.
+        """
+        if not self._latest_progress.report(update):
             return False
-        return not (self._writes.poked and self._pushes.poked)
+        return not (self._writes.triggered and self._pushes.triggered)
 
     def notify(self) -> None:
-        """Have what was told written and pushed soon."""
+        """Write and push the newest progress soon."""
         if not self._closed:
             self._writes.trigger()
             self._pushes.trigger()
 
     async def checkpoint(self, value: Any) -> None:
-        """Write a checkpoint, and the progress with it, until the table has them.
+        """Write a checkpoint and the newest progress. Returns once they are in the table, and
+        retries through outages.
 
-        Raises CheckpointInvalid for a value that cannot be stored as it is; ItemTooLarge;
-        ClaimLost where the handler is not cancelled first, and when the attempt has ended.
+        Raises CheckpointInvalid for a value that cannot be stored, ItemTooLarge for a value that
+        the request has no room for, and ClaimLost when the attempt has ended or the fence
+        refused the write.
         """
         try:
-            value = plain(value)
+            value = serializable(value)
         except Exception as error:
             raise CheckpointInvalid("checkpoint", message_of(error)) from error
         for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
-            if self._closed:  # a thread or a task that the handler has left behind
+            if self._closed:  # called by a thread or task that the handler has left behind
                 raise ClaimLost("the attempt has ended", key=self._claim.request_id)
-            if await self._wrote_checkpoint(value):
+            if await self._try_checkpoint(value):
                 return
             await anyio.sleep(pause)
 
     async def close(self) -> Progress | None:
-        """Write no more, and return what the table does not have yet."""
+        """Stop writing. Return the newest progress if it is not in the table yet, else None."""
         self._closed = True
         self._pushes.stop()
-        # A write under way is better awaited than cut off; the fence stops it if it is late.
-        with anyio.move_on_after(_LAST_WRITE):
+        # A write under way is awaited, not cancelled. After the timeout the fence refuses it.
+        with anyio.move_on_after(_LAST_WRITE_TIMEOUT):
             async with self._writing:
                 pass
         self._writes.stop()
-        told, newest = self._latest_progress.newest()
-        return newest if self._written < told else None
+        updates, newest = self._latest_progress.newest()
+        return newest if self._written < updates else None
 
     async def _write(self) -> None:
         async with self._writing:
-            told, newest = self._latest_progress.newest()
-            if told == self._written:
+            updates, newest = self._latest_progress.newest()
+            if updates == self._written:
                 return
             try:
                 await self._requests.update_progress(
                     self._claim, newest.fraction, newest.message, newest.details
                 )
             except ClaimLost as error:
-                self._lose("progress", error)
+                self._mark_lost("progress", error)
             except InvalidInput as error:
-                self._drop(told, error, again=False)
+                self._report_dropped(updates, error, retry=False)
             except StoreError as error:
-                self._drop(told, error, again=True)
+                self._report_dropped(updates, error, retry=True)
             else:
-                self._has_written(told)
+                self._mark_written(updates)
 
-    async def _wrote_checkpoint(self, value: Any) -> bool:
+    async def _try_checkpoint(self, value: Any) -> bool:
+        """Write once, and return whether it succeeded. Without success it is worth a retry."""
         async with self._writing:
             if self._closed:
                 raise ClaimLost("the attempt has ended", operation="checkpoint")
-            told, newest = self._latest_progress.newest()
-            carried = newest if told > self._written else None
+            updates, newest = self._latest_progress.newest()
+            unwritten = newest if updates > self._written else None
             try:
-                await self._requests.checkpoint(self._claim, value, progress=carried)
+                await self._requests.checkpoint(self._claim, value, progress=unwritten)
             except ClaimLost as error:
-                self._lose("checkpoint", error)
-                await breathe()
-                raise  # a handler that is shielded must not take it for safe
+                self._mark_lost("checkpoint", error)
+                await yield_to_loop()
+                raise  # a handler that shields itself must not believe that it was written
             except InvalidInput as error:
-                if carried is not None:
-                    self._drop(told, error, again=False)
+                if unwritten is not None:
+                    self._report_dropped(updates, error, retry=False)
                     return False
                 raise _refused_checkpoint(error) from error
             except StoreError as error:
                 event = CheckpointDelayed(request_id=self._claim.request_id, error=error)
                 self._events.emit(event)
                 return False
-            self._has_written(told)
+            self._mark_written(updates)
             return True
 
-    def _lose(self, operation: str, error: ClaimLost) -> None:
+    def _mark_lost(self, operation: str, error: ClaimLost) -> None:
         event = WriteFenced(
             request_id=self._claim.request_id,
             operation=operation,
@@ -236,22 +257,25 @@ class ProgressWriter:
         self._events.emit(event)
         self._on_lost(error)
 
-    def _has_written(self, told: int) -> None:
-        event = ProgressWritten(request_id=self._claim.request_id, reports=told - self._written)
-        self._written = told
+    def _mark_written(self, updates: int) -> None:
+        count = updates - self._written
+        event = ProgressWritten(request_id=self._claim.request_id, reports=count)
+        self._written = updates
         self._failing = False
         self._events.emit(event)
 
-    def _drop(self, told: int, error: StoreError, *, again: bool) -> None:
-        """Tell of the first failure of a row of them; the next write has what this one had."""
-        if again:
+    def _report_dropped(self, updates: int, error: StoreError, *, retry: bool) -> None:
+        """Retry with the next write, or give this progress up. Of consecutive failures that are
+        retried only the first is reported.
+        """
+        if retry:
             self._writes.trigger()
         else:
-            self._written = told
-        if not (again and self._failing):
+            self._written = updates
+        if not (retry and self._failing):
             event = ProgressDropped(request_id=self._claim.request_id, error=error)
             self._events.emit(event)
-        self._failing = again
+        self._failing = retry
 
     async def _push_newest(self) -> None:
         self._push(self._latest_progress.newest()[1])

@@ -1,4 +1,4 @@
-"""What a handler gives, as values that DynamoDB can hold (pure)."""
+"""Converts results and checkpoints of handlers to values that DynamoDB can hold (pure)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _ANY: Final = TypeAdapter(Any)
 _TEXTUAL: Final = (date, time, timedelta, UUID, PurePath)
 
 
-def plain(value: Any) -> Any:
+def serializable(value: Any) -> Any:
     """Return models, dataclasses, enums, times, paths and UUIDs, at any depth, as pydantic
-    writes them in JSON, and leave the rest as it is.
+    writes them in JSON. Other values are returned unchanged.
 
-    Raises what the value's own code raises; RecursionError for one that contains itself.
+    Raises what the value's own code raises, and RecursionError for a value that contains itself.
     """
     match value:
         case None | bool() | str() | int() | float() if not isinstance(value, Enum):
             return value
         case Enum():
-            return plain(value.value)
+            return serializable(value.value)
         case BaseModel():
             return _as_json(value)
         case Mapping():
-            return {key: plain(each) for key, each in value.items()}
+            return {key: serializable(member) for key, member in value.items()}
         case list() | tuple():
-            return [plain(each) for each in value]
+            return [serializable(member) for member in value]
         case _ if isinstance(value, _TEXTUAL):
             return _as_json(value)
         case _ if is_dataclass(value) and not isinstance(value, type):

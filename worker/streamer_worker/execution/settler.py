@@ -1,9 +1,9 @@
-"""Writing the outcome: one fenced write, tried again through outages."""
+"""Writes outcomes: one fenced write each, retried through outages."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 import anyio
 
@@ -29,14 +29,23 @@ from streamer_worker.sanitize import sanitized
 if TYPE_CHECKING:
     import random
 
-PATIENCE: Final = 3600.0
+SETTLE_TIMEOUT: Final = 3600.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 _REFUSED: Final = Fail(error="the outcome could not be written", code=INVALID_RESULT)
 
 
+class Settled(NamedTuple):
+    """`status` is what the request became, and `outcome` what was written; None: nothing was."""
+
+    status: str
+    outcome: Outcome | None
+
+
 class Settler:
-    """Settles requests, and announces how they ended to their connections."""
+    """Writes the outcomes of requests, and announces their ends to connections. Event loop's
+    thread only.
+    """
 
     def __init__(
         self,
@@ -50,53 +59,58 @@ class Settler:
         self._announcer = announcer
         self._events = events
         self._rng = rng
-        self._patience = ShieldedDeadline(PATIENCE)
+        self._deadline = ShieldedDeadline(SETTLE_TIMEOUT)
 
     async def settle(
         self, claim: Claim, outcome: Outcome, progress: Progress | None = None
-    ) -> tuple[str, Outcome]:
-        """Write the outcome, and with it the progress that the table does not have yet; return
-        what became of the request, and what was written.
+    ) -> Settled:
+        """Write the outcome and, in the same write, the progress that is not in the table yet.
 
-        It becomes completed, failed, retried, snoozed, rescued or released; cancelled or claim_lost
-        where the fence decided otherwise; unsettled where the table did not answer for an
-        hour, or until the end that `hurry` set. Not interrupted by cancellation.
+        The status is one of:
+
+        1. completed, failed, retried, snoozed, rescued or released: written.
+        2. cancelled or claim_lost: the fence refused the write.
+        3. unsettled: the table did not accept it within SETTLE_TIMEOUT, or until the deadline
+           that `tighten` set.
+
+        An outcome that cannot be stored is replaced by a failure that can. Store errors are
+        retried and not raised. Shielded from cancellation.
         """
-        with self._patience.scope():
+        with self._deadline.scope():
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
                 try:
-                    became = await self._write(claim, outcome, progress)
+                    status = await self._write(claim, outcome, progress)
                 except Cancelled:
-                    self._tell_fenced(claim, outcome, cancelled=True)
+                    self._report_fenced(claim, outcome, cancelled=True)
                     self._announcer.cancelled(claim.request)
-                    return "cancelled", outcome
+                    return Settled("cancelled", outcome)
                 except ClaimLost:
-                    self._tell_fenced(claim, outcome, cancelled=False)
-                    return "claim_lost", outcome
+                    self._report_fenced(claim, outcome, cancelled=False)
+                    return Settled("claim_lost", outcome)
                 except InvalidInput as error:
                     if progress is not None:
-                        progress = None  # what it did counts more than how far it was
+                        progress = None  # the outcome without the progress may be accepted
                         continue
-                    lesser = _instead(outcome, error)
-                    if lesser is None:
+                    replacement = _replacement(outcome, error)
+                    if replacement is None:
                         break
-                    # For good: an answer that is lost must find the same outcome again.
-                    outcome = lesser
+                    # Kept for each further try: after a lost answer the same outcome is sent.
+                    outcome = replacement
                     continue
-                except StoreError as error:  # it may pass, or somebody may mend it
+                except StoreError as error:  # the outage may end, or an operator may fix it
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 else:
                     self._announce(claim.request, outcome)
-                    return became, outcome
+                    return Settled(status, outcome)
                 await anyio.sleep(pause)
-        return "unsettled", outcome
+        return Settled("unsettled", outcome)
 
     def tighten(self, seconds: float) -> None:
-        """Give every write under way, and every later one, this long at most."""
-        self._patience.tighten(seconds)
+        """Limit each write, under way or later, to end within this many seconds from now."""
+        self._deadline.tighten(seconds)
 
     def _announce(self, request: AsyncRequest, outcome: Outcome) -> None:
-        """Announce the end of a request. A request that runs again has not ended."""
+        """Announce the end of a request. A request that runs again is not announced."""
         match outcome:
             case Complete(result=result):
                 self._announcer.completed(request, result)
@@ -105,7 +119,7 @@ class Settler:
                     request.request_id, request.connection_id, code=code, text=text
                 )
 
-    def _tell_fenced(self, claim: Claim, outcome: Outcome, *, cancelled: bool) -> None:
+    def _report_fenced(self, claim: Claim, outcome: Outcome, *, cancelled: bool) -> None:
         operation = type(outcome).__name__.lower()
         event = WriteFenced(
             request_id=claim.request_id, operation=operation, cancelled=cancelled, settles=True
@@ -139,8 +153,8 @@ class Settler:
         assert_never(outcome)
 
 
-def _instead(outcome: Outcome, error: StoreError) -> Outcome | None:
-    """Return what to write in place of an outcome that was refused; None when nothing is left."""
+def _replacement(outcome: Outcome, error: StoreError) -> Outcome | None:
+    """Return the outcome to write in place of a refused one; None when none is left."""
     match outcome:
         case Complete() if isinstance(error, ItemTooLarge):
             text = f"the request with its result is too large: {error.message}"

@@ -1,1 +1,1 @@
-"""What a handler is, where it comes from, and what it is given."""
+"""Handlers: their definition, their registry, and the context that they get."""

@@ -1,4 +1,4 @@
-"""What a handler is given beside the payload."""
+"""The context that a handler gets with its payload."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import length_hint
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from typing_extensions import TypeVar as DefaultedTypeVar
 
 from streamer_store import ValidationError
 from streamer_store.values import short_repr
+from streamer_worker.handlers.worker_channel import (
+    ProgressUpdate,
+    SyncWorkerChannel,
+    WorkerChannel,
+)
 from streamer_worker.own_logger import get_logger
 
 State = DefaultedTypeVar("State", default=Any)
@@ -21,62 +26,34 @@ Item = TypeVar("Item")
 _ROUNDING = 1e-9
 
 
-class ProgressUpdate(NamedTuple):
-    """What a handler tells of its progress at once; None says nothing. `reset` lets the fraction
-    be smaller than one told before.
-    """
-
-    fraction: float | None = None
-    message: str | None = None
-    details: Mapping[str, Any] | None = None
-    reset: bool = False
-
-
-class WorkerChannel(Protocol):
-    """A handler's way to its worker."""
-
-    @property
-    def draining(self) -> bool: ...
-
-    @property
-    def cancelled(self) -> bool: ...
-
-    async def progress(self, told: ProgressUpdate) -> None: ...
-
-    async def checkpoint(self, value: Any) -> None: ...
-
-    def report(self, told: ProgressUpdate) -> bool:
-        """Take progress in, from any thread; return whether `wake` must be called for it."""
-        ...
-
-    def notify(self) -> None: ...
-
-
-class SyncLink(Protocol):
-    """The same from another thread or process. Both raise HandlerCancelled."""
-
-    @property
-    def draining(self) -> bool: ...
-
-    @property
-    def cancelled(self) -> bool: ...
-
-    def progress(self, told: ProgressUpdate) -> None: ...
-
-    def checkpoint(self, value: Any) -> None: ...
-
-
 class CheckpointInvalid(ValidationError):
-    """The value of a checkpoint cannot be stored: it would not come back as it was."""
+    """DynamoDB cannot hold the value of a checkpoint."""
 
 
 class HandlerCancelled(BaseException):
-    """Raised out of a SyncContext when the handler shall end; let it pass."""
+    """Raised by `progress` and `checkpoint` of a SyncContext when the handler must end.
+
+    Do not catch it, except to clean up, and raise it again. It is no Exception, so
+    `except Exception` lets it pass.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptInfo:
-    """What is known of an attempt when it begins. Plain values, fit to cross to a process."""
+    """What is known of an attempt when it begins. The values can be pickled.
+
+    * `request_id`: the id of the request. Delivery is at least once, so use it as the
+      idempotency key of what the handler does elsewhere.
+    * `action`: the action of the request.
+    * `attempt`: the number of this attempt, from 1.
+    * `max_retries`: how many attempts may follow the first.
+    * `deadline`: when the attempt is cancelled as too long, in UTC.
+    * `connection_id`, `user_id`, `tenant_id`: of the producer; None if it gave none.
+    * `created_at`: when the request was created, in UTC.
+    * `metadata`: the payload's `_metadata`, which the router sets; empty if there is none.
+    * `last_checkpoint`: the value that an earlier attempt gave to `checkpoint`; None if there
+      is none.
+    """
 
     request_id: str
     action: str
@@ -92,40 +69,46 @@ class AttemptInfo:
 
     @property
     def log(self) -> structlog.stdlib.BoundLogger:
-        """A logger whose lines name the request, its action and the attempt."""
+        """A structlog logger whose lines have the request id, the action and the attempt. Any
+        thread may use it.
+        """
         return get_logger("streamer_worker.handler").bind(
             request_id=self.request_id, action=self.action, attempt=self.attempt
         )
 
 
-def facts_of(given: AttemptInfo) -> dict[str, Any]:
-    """Return the fields that every context has."""
-    return {name: getattr(given, name) for name in AttemptInfo.__dataclass_fields__}
+def attempt_fields(context: AttemptInfo) -> dict[str, Any]:
+    """Return the fields that AttemptInfo and both contexts have, by name."""
+    return {name: getattr(context, name) for name in AttemptInfo.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context(AttemptInfo, Generic[State]):
-    """The request that a handler works on, and what it may do with it.
+    """The context of an async handler: its request, progress, checkpoints, and when to end.
 
-    `attempt` counts from 1. `deadline` is when the attempt is cancelled as too long, in UTC.
-    `metadata` is what the router put into the payload's `_metadata`. `last_checkpoint` is what
-    an earlier attempt has given to `checkpoint`, None when there is none. `state` is what the
-    lifespan of the handler's group gave. Delivery is at least once: `request_id` is the
-    idempotency key.
+    AttemptInfo lists the fields of the request. `state` is the value that the lifespan of the
+    handler's group yielded; None without a lifespan. `channel` is for the worker.
+
+    Use the methods on the worker's event loop only. `draining`, `cancelled`, `log` and the
+    fields may be read from any thread.
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]
-    link: WorkerChannel = field(repr=False)
+    channel: WorkerChannel = field(repr=False)
 
     @property
     def draining(self) -> bool:
-        """Whether the worker is about to stop: a good time to come to an end."""
-        return self.link.draining
+        """Whether the worker is about to stop. A handler that ends soon, perhaps after a
+        checkpoint, is not cancelled.
+        """
+        return self.channel.draining
 
     @property
     def cancelled(self) -> bool:
-        """Whether the handler shall end now: cancelled, out of time, or no longer wanted."""
-        return self.link.cancelled
+        """Whether the handler must end now: its request was cancelled or taken away, its time
+        is over, or the worker stops. True after its end, too.
+        """
+        return self.channel.cancelled
 
     async def progress(
         self,
@@ -136,25 +119,54 @@ class Context(AttemptInfo, Generic[State]):
         details: Mapping[str, Any] | None = None,
         reset: bool = False,
     ) -> None:
-        """Tell how far the work is: a fraction from 0 to 1, or so many of `total`.
+        """Report how far the work is: as a fraction from 0 to 1, or as a number of `total`.
 
-        Call it as often as you like: the newest counts, is written once a second at most, and
-        the last is never lost. What is left out stays as it was. A smaller fraction than the
-        last is passed over, unless `reset`. Raises ValidationError for what is no fraction, or
-        details that DynamoDB cannot hold.
+        * `message`: one line for people.
+        * `details`: values for programs, as DynamoDB can hold them.
+        * `reset`: accept a fraction that is smaller than the last one, which is ignored
+          otherwise.
+
+        Arguments that are left out keep their last value. Call it as often as you like: the
+        newest progress is pushed and written about once a second, and the last is always
+        stored. Returns before that. Raises ValidationError for a fraction or details that are
+        invalid, and ItemTooLarge for more than an item can hold.
+
+        >>> import anyio
+        >>> from streamer_worker import handler
+        >>> from streamer_worker.testing import run_handler
+        >>> @handler("import")
+        ... async def import_rows(payload: dict[str, int], ctx: Context) -> None:
+        ...     await ctx.progress(0.1, "Opening the file")
+        ...     await ctx.progress(3, "Reading rows", total=4, details={"errors": 0})
+        >>> run = anyio.run(run_handler, import_rows)
+        >>> [(progress.fraction, progress.message) for progress in run.progress]
+        [(0.1, 'Opening the file'), (0.75, 'Reading rows')]
         """
         fraction = fraction_of(fraction_or_done, total)
-        await self.link.progress(ProgressUpdate(fraction, message, details, reset))
+        await self.channel.progress(ProgressUpdate(fraction, message, details, reset))
 
     async def checkpoint(self, value: Any) -> None:
-        """Store what a later attempt shall go on from; it is safe when this returns.
+        """Store a value from which a later attempt can continue. It is stored when this returns.
 
-        The value is a mapping, a model, a dataclass, or any that DynamoDB can hold. While the
-        table is away this waits. Raises CheckpointInvalid for a value that DynamoDB cannot hold,
-        ItemTooLarge where the request has no room for it. A handler that lets them pass fails
-        its request at once.
+        The value is a mapping, a model, a dataclass, or any other value that DynamoDB can hold.
+        It replaces the last checkpoint. While the table is not available this waits.
+
+        Raises CheckpointInvalid for a value that DynamoDB cannot hold, and ItemTooLarge for a
+        value that the request has no room for. If the handler does not catch them, its request
+        fails without a retry.
+
+        >>> import anyio
+        >>> from streamer_worker import handler
+        >>> from streamer_worker.testing import run_handler
+        >>> @handler("import")
+        ... async def import_rows(payload: dict[str, int], ctx: Context) -> None:
+        ...     for row in range(ctx.last_checkpoint or 0, payload["rows"]):
+        ...         await ctx.checkpoint(row + 1)
+        >>> run = anyio.run(lambda: run_handler(import_rows, {"rows": 4}, checkpoint=2, attempt=2))
+        >>> run.checkpoints
+        [3, 4]
         """
-        await self.link.checkpoint(value)
+        await self.channel.checkpoint(value)
 
     async def track(
         self,
@@ -163,10 +175,21 @@ class Context(AttemptInfo, Generic[State]):
         *,
         total: float | None = None,
     ) -> AsyncIterator[Item]:
-        """Yield the items, and tell how many of them are done.
+        """Yield the items, and report progress after each of them.
 
-        The total is the number of items where they know it; where nobody does, only their
-        count is told, as details.
+        `total` is the number of items. Without it their length is used, or the hint that an
+        iterator gives. If there is none either, the number of items that are done is reported
+        as `details={"done": ...}`, without a fraction. Raises what `progress` raises.
+
+        >>> import anyio
+        >>> from streamer_worker import handler
+        >>> from streamer_worker.testing import run_handler
+        >>> @handler("import")
+        ... async def import_files(payload: dict[str, list[str]], ctx: Context) -> int:
+        ...     return sum([len(name) async for name in ctx.track(payload["files"], "Reading")])
+        >>> run = anyio.run(run_handler, import_files, {"files": ["a.csv", "b.csv"]})
+        >>> run.result, [progress.fraction for progress in run.progress]
+        ({'data': 10}, [0.5, 1.0])
         """
         total = _total(items, total)
         done = 0
@@ -174,34 +197,36 @@ class Context(AttemptInfo, Generic[State]):
             async for item in items:
                 yield item
                 done += 1
-                await self.progress(**_tracked(done, total, message))
+                await self.progress(**_track_arguments(done, total, message))
         else:
             for item in items:
                 yield item
                 done += 1
-                await self.progress(**_tracked(done, total, message))
+                await self.progress(**_track_arguments(done, total, message))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncContext(AttemptInfo, Generic[State]):
-    """The same for a handler that is a plain function, in a thread or a process of its own.
+    """The context of a handler that is a plain function: as Context, without `await`.
 
-    Where a Context's methods are cancelled, these raise HandlerCancelled. In a process there
-    is no `state`.
+    The handler runs in a thread, or in a process, where `state` is None. `progress`,
+    `checkpoint` and `track` raise HandlerCancelled when the handler must end. Threads that the
+    handler starts may use the context, too. Forked children may not: there `progress` and
+    `checkpoint` raise ForkedHere.
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]
-    link: SyncLink = field(repr=False)
+    channel: SyncWorkerChannel = field(repr=False)
 
     @property
     def draining(self) -> bool:
         """As Context.draining."""
-        return self.link.draining
+        return self.channel.draining
 
     @property
     def cancelled(self) -> bool:
-        """As Context.cancelled. Nothing interrupts a thread: look at this in long work."""
-        return self.link.cancelled
+        """As Context.cancelled. Nothing interrupts a thread, so check this in long work."""
+        return self.channel.cancelled
 
     def progress(
         self,
@@ -212,35 +237,38 @@ class SyncContext(AttemptInfo, Generic[State]):
         details: Mapping[str, Any] | None = None,
         reset: bool = False,
     ) -> None:
-        """As Context.progress."""
+        """As Context.progress. Raises HandlerCancelled, too."""
         fraction = fraction_of(fraction_or_done, total)
-        self.link.progress(ProgressUpdate(fraction, message, details, reset))
+        self.channel.progress(ProgressUpdate(fraction, message, details, reset))
 
     def checkpoint(self, value: Any) -> None:
-        """As Context.checkpoint."""
-        self.link.checkpoint(value)
+        """As Context.checkpoint: blocks until the value is stored. Raises HandlerCancelled, too.
+
+        Raises RuntimeError on the event loop, which it would block.
+        """
+        self.channel.checkpoint(value)
 
     def track(
         self, items: Iterable[Item], message: str | None = None, *, total: float | None = None
     ) -> Iterator[Item]:
-        """As Context.track."""
+        """As Context.track. Raises HandlerCancelled, too."""
         total = _total(items, total)
         for done, item in enumerate(items, start=1):
             yield item
-            self.progress(**_tracked(done, total, message))
+            self.progress(**_track_arguments(done, total, message))
 
 
 def fraction_of(done: float | None, total: float | None) -> float | None:
-    """Return what share of `total` is done; without a total, `done` is the share.
+    """Return `done` as a fraction of `total`. Without a total `done` is the fraction itself.
 
-    More than the total is all of it: totals are often estimates. Raises ValidationError.
+    More than the total is 1.0, since totals are often estimates. Raises ValidationError.
     """
     if done is None:
         return None
     limit = 1.0 if total is None else total
-    told: tuple[tuple[str, object], ...] = (("progress", done), ("total", limit))
-    for name, value in told:
-        # NaN is in no range; a bool is a mistake.
+    arguments: tuple[tuple[str, object], ...] = (("progress", done), ("total", limit))
+    for name, value in arguments:
+        # `not >=` refuses NaN. A bool is a mistake.
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             raise ValidationError(name, f"must be a number, 0 or more, not {short_repr(value)}")
     if total is None:
@@ -253,11 +281,11 @@ def fraction_of(done: float | None, total: float | None) -> float | None:
     return 1.0 if done >= total else done / total
 
 
-def _total(items: object, given: float | None) -> float | None:
-    return given if given is not None else length_hint(items) or None
+def _total(items: object, total: float | None) -> float | None:
+    return total if total is not None else length_hint(items) or None
 
 
-def _tracked(done: int, total: float | None, message: str | None) -> dict[str, Any]:
+def _track_arguments(done: int, total: float | None, message: str | None) -> dict[str, Any]:
     if total is None:
         return {"message": message, "details": {"done": done}}
     return {"fraction_or_done": done, "message": message, "total": total}

@@ -1,4 +1,4 @@
-"""`@handler` and `HandlerGroup`: functions become the handlers of actions."""
+"""`@handler` and `HandlerGroup`: they make functions the handlers of actions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from streamer_worker.sanitize import without_surrogates
 
 HandlerFunction = Callable[..., Any]
 CallNext = Callable[[AsyncRequest, Context[Any]], Awaitable[Any]]
+"""What middleware gets as `call_next`: it calls the next middleware or the handler, returns the
+result and raises what they raise. Event loop's thread only.
+"""
 Middleware = Callable[[CallNext, AsyncRequest, Context[Any]], Awaitable[Any]]
 Lifespan = Callable[[], AbstractAsyncContextManager[State]]
-_HANDLER_TAKES = ("payload", "ctx")
-_MIDDLEWARE_TAKES = ("call", "request", "ctx")
+_HANDLER_PARAMETERS = ("payload", "ctx")
+_MIDDLEWARE_PARAMETERS = ("call_next", "request", "ctx")
 
 
 class Kind(StrEnum):
@@ -35,12 +38,18 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
-    """An action and the function that answers it; calling it calls the function.
+    """An action and the function that handles it. `handler` and `HandlerGroup.handler` make it.
 
-    `timeout` is in seconds, None for the worker's own; `max_concurrency` bounds how many of
-    the action's requests one worker runs at once. A plain `def` runs in a thread, or with
-    `process` in a process. `distribution` is the package that it was found in, and
-    `middleware` what is called around it, the outermost first: both are set when it is loaded.
+    * `action`: the action of the requests that it handles.
+    * `function`: the function itself. Calling the Handler calls it, for tests.
+    * `timeout`: the time for one attempt, in seconds; None: the setting `handler.timeout`.
+    * `retry`: the delays of retries.
+    * `max_concurrency`: how many of the action's requests one worker runs at once; None: as
+      many as the worker has slots.
+    * `process`: whether a plain function runs in a process instead of a thread.
+    * `group`: the group that it belongs to; None for a handler of its own.
+    * `middleware`: called around the function, outermost first. Set when it is loaded.
+    * `distribution`: the name and version of its package. Set when it is loaded.
     """
 
     action: str
@@ -58,27 +67,35 @@ class Handler:
 
     @cached_property
     def kind(self) -> Kind:
+        """Where the function runs: as a task, in a thread or in a process."""
         if self.process:
             return Kind.PROCESS
         return Kind.TASK if is_async(self.function) else Kind.THREAD
 
     @property
     def in_thread(self) -> bool:
+        """Whether the function runs in a thread."""
         return self.kind is Kind.THREAD
 
     @cached_property
     def schema(self) -> PayloadSchema:
-        """What the payload must be. Raises TypeError, saying what is wrong where."""
+        """The schema of the payload. Raises TypeError, which names the fault."""
         return schema_of(self.function)
 
 
 class HandlerGroup(Generic[State]):
-    """Handlers that share what `lifespan` opens, and `middleware`.
+    """Handlers that share a lifespan and middleware.
 
-    The lifespan is entered once, before the worker polls, and left after it has drained; what
-    it gives is the `state` of each handler's context. Middleware is
-    `async def middleware(call_next, request, ctx)` and returns `await call_next(request, ctx)`, or does
-    something else; the first is the outermost. Raises TypeError for what has another shape.
+    * `lifespan`: a function that returns an async context manager, as
+      `contextlib.asynccontextmanager` makes it. It is entered once, before the worker polls, and
+      left after the worker has drained. The value that it yields is `ctx.state` of the group's
+      handlers.
+    * `middleware`: async functions, the first is the outermost:
+      `async def middleware(call_next, request, ctx)`. Each returns
+      `await call_next(request, ctx)`, another result, or raises.
+
+    The entry point of the package names the group, not its handlers. Raises TypeError for a
+    lifespan or a middleware of another shape.
     """
 
     def __init__(
@@ -89,8 +106,8 @@ class HandlerGroup(Generic[State]):
         self.lifespan = lifespan
         self.middleware = tuple(middleware)
         self.handlers: list[Handler] = []
-        for each in self.middleware:
-            check_middleware(each)
+        for function in self.middleware:
+            check_middleware(function)
 
     def handler(
         self,
@@ -101,13 +118,15 @@ class HandlerGroup(Generic[State]):
         max_concurrency: int | None = None,
         process: bool = False,
     ) -> Callable[[HandlerFunction], Handler]:
-        """As the function `handler`; the entry point names the group."""
-        rules = _rules(action, timeout, retry, max_concurrency, process=process)
+        """Make a function a handler of this group. The parameters and errors are those of the
+        function `handler`.
+        """
+        options = _options(action, timeout, retry, max_concurrency, process=process)
 
         def define(function: HandlerFunction) -> Handler:
-            made = _define(function, group=self, **rules)
-            self.handlers.append(made)
-            return made
+            defined = _define(function, group=self, **options)
+            self.handlers.append(defined)
+            return defined
 
         return define
 
@@ -120,27 +139,46 @@ def handler(
     max_concurrency: int | None = None,
     process: bool = False,
 ) -> Callable[[HandlerFunction], Handler]:
-    """Make an `async def f(payload, ctx)`, or a plain `def`, the handler of `action`.
+    """Make a function `f(payload, ctx)` the handler of an action. Use it as a decorator.
 
-    The annotation of the payload is its schema: a pydantic model, a dataclass, a TypedDict, a
-    union of those, or a dict. A plain function runs in a thread and is given a SyncContext; it
-    cannot be interrupted, so long ones look at `ctx.cancelled`. With `process` it runs in a
-    process of its own, for work that needs a CPU. Name the handler in the entry points of your
-    package, group `streamer_worker.handlers`. Raises TypeError when the function has another
-    shape, ValueError for a timeout or a limit that makes no sense.
+    The annotation of `payload` is its schema: a pydantic model, a dataclass, a TypedDict, a
+    union of these, or a dict. Where the function runs depends on its kind:
+
+    1. `async def`: as a task on the worker's event loop, with a Context.
+    2. `def`: in a thread, with a SyncContext. A thread cannot be interrupted, so a long function
+       must check `ctx.cancelled`.
+    3. `def` with `process`: in a process, with a SyncContext, for work that needs a CPU. The
+       function must be at the top level of an importable module.
+
+    `timeout` is in seconds, for one attempt. Without it the setting `handler.timeout` is used.
+    `retry` gives the delays of retries. `max_concurrency` is how many of the action's requests
+    one worker runs at once. To install the handler, name it in the entry points of your
+    package, in the group `streamer_worker.handlers`.
+
+    Raises TypeError for a function of another shape or a wrong type of an option, ValueError
+    for a value that is out of range.
+
+    >>> import anyio
+    >>> from streamer_worker.testing import run_handler
+    >>> @handler("count_words", timeout=30)
+    ... async def count_words(payload: dict[str, str], ctx: Context) -> int:
+    ...     return len(payload["text"].split())
+    >>> run = anyio.run(run_handler, count_words, {"text": "to be or not"})
+    >>> run.status, run.result
+    ('completed', {'data': 4})
     """
-    rules = _rules(action, timeout, retry, max_concurrency, process=process)
-    return partial(_define, **rules)
+    options = _options(action, timeout, retry, max_concurrency, process=process)
+    return partial(_define, **options)
 
 
-def check_middleware(given: object) -> None:
-    """Raise TypeError unless it is `async def middleware(call, request, ctx)`."""
-    if not callable(given) or not inspect.iscoroutinefunction(given):
-        raise TypeError(f"middleware must be an async function, not {given!r}")
-    _check_parameters(given, _MIDDLEWARE_TAKES, f"middleware {_name(given)}")
+def check_middleware(function: object) -> None:
+    """Raise TypeError unless `function` is `async def middleware(call_next, request, ctx)`."""
+    if not callable(function) or not inspect.iscoroutinefunction(function):
+        raise TypeError(f"middleware must be an async function, not {function!r}")
+    _check_parameters(function, _MIDDLEWARE_PARAMETERS, f"middleware {_name(function)}")
 
 
-def _rules(
+def _options(
     action: object,
     timeout: float | None,
     retry: RetryPolicy | None,
@@ -170,35 +208,39 @@ def _rules(
 
 
 def _define(
-    function: HandlerFunction, *, action: str, group: HandlerGroup[Any] | None = None, **rules: Any
+    function: HandlerFunction,
+    *,
+    action: str,
+    group: HandlerGroup[Any] | None = None,
+    **options: Any,
 ) -> Handler:
-    who = f"handler {_name(function)} of action {action!r}"
+    subject = f"handler {_name(function)} of action {action!r}"
     if not _is_function(function) or _yields(function):
-        raise TypeError(f"{who} must be a function, async or not")
-    if rules["process"] and is_async(function):
-        raise TypeError(f"{who} must be a plain function to run in a process")
-    _check_parameters(function, _HANDLER_TAKES, who)
-    return Handler(action=action, function=function, group=group, **rules)
+        raise TypeError(f"{subject} must be a function, async or not")
+    if options["process"] and is_async(function):
+        raise TypeError(f"{subject} must be a plain function to run in a process")
+    _check_parameters(function, _HANDLER_PARAMETERS, subject)
+    return Handler(action=action, function=function, group=group, **options)
 
 
-def _check_parameters(function: Callable[..., Any], names: tuple[str, ...], who: str) -> None:
+def _check_parameters(function: Callable[..., Any], names: tuple[str, ...], subject: str) -> None:
     try:
         inspect.signature(function).bind(*names)
     except TypeError as error:
-        raise TypeError(f"{who} must take ({', '.join(names)}): {error}") from error
+        raise TypeError(f"{subject} must take ({', '.join(names)}): {error}") from error
 
 
-def _check_number(name: str, given: object, action: str) -> None:
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
-        raise TypeError(f"{name} of action {action!r} must be a number, not {given!r}")
+def _check_number(name: str, value: object, action: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"{name} of action {action!r} must be a number, not {value!r}")
 
 
-def _name(given: object) -> str:
-    return getattr(given, "__qualname__", repr(given))
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
 
 
-def _is_function(given: object) -> bool:
-    return inspect.isroutine(given) or isinstance(given, partial)
+def _is_function(value: object) -> bool:
+    return inspect.isroutine(value) or isinstance(value, partial)
 
 
 def _yields(function: HandlerFunction) -> bool:

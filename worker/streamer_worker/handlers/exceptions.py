@@ -1,4 +1,4 @@
-"""What a handler raises to say what shall become of its request."""
+"""Exceptions by which a handler decides what becomes of its request."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ _LONGEST: Final = timedelta(days=365)
 _DEFAULT_WAIT: Final = timedelta(minutes=1)
 
 
-class _Verdict(Exception):
+class _OutcomeException(Exception):
+    """An exception that can be pickled with its attributes, also as a subclass."""
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not by calling the class: `after` is no positional argument, and a subclass may take
-        # other arguments than its base.
+        # The class is not called: `after` is no positional argument, and the constructor of a
+        # subclass may have other parameters.
         return _rebuilt, (type(self), self.args, dict(vars(self)))
 
 
-class Reject(_Verdict):
-    """The request can never succeed: it fails at once, however many retries it has left.
+class Reject(_OutcomeException):
+    """Fail the request at once, without the retries that are left: it can never succeed.
 
-    `code` is stored as the request's ErrorCode. An enum is stored as its value, a whole number
-    as its digits; any other value that is not text, and empty text, is stored as `REJECTED`.
+    `message` is stored as the request's error, `code` as its ErrorCode, at most 200 characters.
+    An enum is stored as its value, a whole number as its digits. Any other value that is not
+    text, and empty text, is stored as `REJECTED`.
     """
 
     code: str | int | Enum = REJECTED
@@ -35,14 +38,19 @@ class Reject(_Verdict):
         self.code = code
 
 
-class RetryLater(_Verdict):
-    """Run the request again after that time (seconds, or a timedelta; at most a year).
+class RetryLater(_OutcomeException):
+    """Run the request again later.
 
-    Without `counts` it is snoozed: no attempt is used. With it, it is a failed attempt with a
-    delay of its own, and past MaxRetries the request fails.
+    * `reason`: stored as the request's error, if it is not empty.
+    * `after`: how long to wait, in seconds or as a timedelta, from 0 to a year.
+    * `counts`: False: the request is snoozed, and the attempt does not count. True: the attempt
+      has failed, with this delay in place of the RetryPolicy's; without a retry left the request
+      fails.
+
+    Raises ValueError for an `after` out of range.
     """
 
-    # For subclasses whose constructor does not call this one.
+    # Defaults for subclasses whose constructor does not call this one.
     reason = ""
     after = _DEFAULT_WAIT
     counts = False
@@ -51,16 +59,14 @@ class RetryLater(_Verdict):
         super().__init__(reason or "run again later")
         after = after if isinstance(after, timedelta) else timedelta(seconds=after)
         if not timedelta() <= after <= _LONGEST:
-            raise ValueError("RetryLater takes an `after` from 0 to a year")
+            raise ValueError(f"`after` of RetryLater must be from 0 to a year, not {after}")
         self.reason = reason
         self.after = after
         self.counts = counts
 
 
 def code_of(rejection: Reject) -> str:
-    """Return the code of a Reject as one line of text that can be stored, never empty and of
-    200 characters at most.
-    """
+    """Return the code of a Reject as it is stored: one line, not empty, at most 200 characters."""
     code: object = rejection.code
     if isinstance(code, Enum):
         code = code.value
@@ -68,13 +74,12 @@ def code_of(rejection: Reject) -> str:
         code = str(code)
     if not isinstance(code, str):
         return REJECTED
-    line = escaped(code[:_CODE_CHARS]).replace("\n", "\\n").replace("\t", "\\t")
-    return line[:_CODE_CHARS] or REJECTED
+    return escaped(code[:_CODE_CHARS], keep="")[:_CODE_CHARS] or REJECTED
 
 
 def wait_of(later: RetryLater) -> timedelta:
-    """Return the delay of a RetryLater, also where a subclass has set `after` by itself: from 0
-    to a year, a minute where it is no time at all.
+    """Return the delay of a RetryLater, limited to 0 to a year. A subclass may have set `after`
+    to anything: what is no time gives one minute.
     """
     after: object = later.after
     if isinstance(after, int | float):
@@ -87,7 +92,9 @@ def wait_of(later: RetryLater) -> timedelta:
     return min(max(after, timedelta()), _LONGEST)
 
 
-def _rebuilt(kind: type[_Verdict], args: tuple[Any, ...], state: dict[str, Any]) -> _Verdict:
-    verdict = kind.__new__(kind, *args)
-    vars(verdict).update(state)
-    return verdict
+def _rebuilt(
+    kind: type[_OutcomeException], args: tuple[Any, ...], state: dict[str, Any]
+) -> _OutcomeException:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error

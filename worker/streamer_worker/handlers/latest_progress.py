@@ -1,4 +1,4 @@
-"""What a handler has told of its progress, merged into its newest."""
+"""Merges the progress updates of a handler into the newest progress."""
 
 from __future__ import annotations
 
@@ -15,55 +15,59 @@ from streamer_store.values import (
     encode_document,
     value_size,
 )
-from streamer_worker.handlers.context import ProgressUpdate
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.sanitize import without_surrogates
 
 
 class LatestProgress:
-    """The newest of all that a handler has told. Any thread may tell."""
+    """The newest progress of an attempt. All methods may be called from any thread.
+
+    `fraction` is the fraction that an earlier attempt reached. Smaller ones are ignored.
+    """
 
     def __init__(self, fraction: float) -> None:
-        self.told = 0
+        self.updates = 0  # written and read under the lock
         self._lock = threading.Lock()
         self._fraction: float | None = None
         self._message: str | None = None
         self._details: AttributeValue | None = None
         self._least = fraction
 
-    def report(self, told: ProgressUpdate) -> bool:
-        """Take it in, and return whether that changed anything.
+    def report(self, update: ProgressUpdate) -> bool:
+        r"""Merge an update, and return whether it changed anything.
 
-        Lone surrogates in the message and the details are kept as escapes. Raises
-        ValidationError; ItemTooLarge for what no item has room for.
+        Lone surrogates in the message and the details become escapes (`\udcff`). Raises
+        ValidationError for details that DynamoDB cannot hold, and ItemTooLarge for a message or
+        details above the size limit of an item.
         """
-        message = without_surrogates(told.message)
-        Progress(told.fraction, message)
-        encoded = None if told.details is None else _encoded(told.details)
+        message = without_surrogates(update.message)
+        Progress(update.fraction, message)  # raises ValidationError
+        encoded = None if update.details is None else _encoded(update.details)
         _check_size(message, encoded)
         with self._lock:
-            if told.fraction is not None and (told.reset or told.fraction >= self._least):
-                self._fraction = self._least = told.fraction
+            if update.fraction is not None and (update.reset or update.fraction >= self._least):
+                self._fraction = self._least = update.fraction
             elif message is None and encoded is None:
                 return False
             if message is not None:
                 self._message = message
             if encoded is not None:
                 self._details = encoded
-            self.told += 1
+            self.updates += 1
         return True
 
     def newest(self) -> tuple[int, Progress]:
-        """Return how much was told until now, and what it comes to."""
+        """Return the number of updates so far, and the progress that they result in."""
         with self._lock:
-            told, details = self.told, self._details
+            updates, details = self.updates, self._details
             fraction, message = self._fraction, self._message
-        return told, Progress(fraction, message, None if details is None else decode(details))
+        return updates, Progress(fraction, message, None if details is None else decode(details))
 
 
 def _encoded(details: Mapping[str, Any]) -> AttributeValue:
     try:
         return encode_document(details, "details")
-    except ValidationError:  # rare, so text is not looked through each time
+    except ValidationError:  # rare: texts are searched for surrogates only then
         return encode_document(without_surrogates(details), "details")
 
 

@@ -1,4 +1,4 @@
-"""The handlers that are installed, found through entry points."""
+"""Finds the installed handlers through entry points, and checks them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamer_worker.handlers.definition import (
     Middleware,
     check_middleware,
 )
-from streamer_worker.sanitize import message_of, sanitized
+from streamer_worker.sanitize import message_of, named_message, sanitized
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
@@ -25,56 +25,58 @@ Registry = Mapping[str, Handler]
 
 
 def load_handlers(
-    found: Iterable[EntryPoint] | None = None, around: Iterable[EntryPoint] | None = None
+    handler_entries: Iterable[EntryPoint] | None = None,
+    middleware_entries: Iterable[EntryPoint] | None = None,
 ) -> Registry:
-    """Import every plugin and return the handlers by action, the worker's middleware around
-    their group's.
+    """Import every plugin, and return the handlers by action.
 
-    Entry points name a handler or a HandlerGroup; those for middleware are taken in the order
-    of their names. Raises HandlerLoadError, naming distribution and entry point, for each
-    plugin that cannot be imported, is no handler, has a signature that makes no sense, or
-    claims an action that another has.
+    Without arguments the installed entry points are used. An entry point for handlers names a
+    handler or a HandlerGroup. Middleware is called in the order of its entry points' names, and
+    outside the middleware of groups.
+
+    Raises HandlerLoadError with the distribution and the entry point of each plugin that cannot
+    be imported, is no handler, has a wrong signature, or claims an action of another plugin.
     """
     faults: list[str] = []
-    entries = _listed(found, GROUP)
-    middleware = _load_middleware(_listed(around, MIDDLEWARE_GROUP), faults)
+    entries = _sorted_entries(handler_entries, GROUP)
+    middleware = _load_middleware(_sorted_entries(middleware_entries, MIDDLEWARE_GROUP), faults)
     handlers: dict[str, Handler] = {}
     owners: dict[str, str] = {}
     for entry in entries:
         where = _where(entry)
-        for each in _load_entry(entry, entries, faults):
-            made = _with_middleware(each, middleware, distribution=_distribution(entry))
-            if each.action in handlers:
+        for loaded in _load_entry(entry, entries, faults):
+            handler = _with_middleware(loaded, middleware, distribution=_distribution(entry))
+            if handler.action in handlers:
                 faults.append(
-                    f"action {each.action!r} is claimed twice: by {owners[each.action]}"
+                    f"action {handler.action!r} is claimed twice: by {owners[handler.action]}"
                     f" and by {where}{_module_hint(entry, entries)}"
                 )
                 continue
-            faults += [f"{where}: {fault}" for fault in _faults(made)]
-            handlers[each.action] = made
-            owners[each.action] = where
+            faults += [f"{where}: {fault}" for fault in _faults(handler)]
+            handlers[handler.action] = handler
+            owners[handler.action] = where
     if faults:
         raise HandlerLoadError(_HEADLINE, faults)
     return handlers
 
 
 def registry(
-    given: Iterable[Handler | HandlerGroup[Any]], middleware: Iterable[Middleware] = ()
+    definitions: Iterable[Handler | HandlerGroup[Any]], middleware: Iterable[Middleware] = ()
 ) -> Registry:
-    """Return handlers by action, for a worker whose handlers are at hand.
+    """Return the given handlers by action, with this middleware outside that of their groups.
 
     Raises HandlerLoadError as load_handlers does.
     """
     middleware = tuple(middleware)
     handlers: dict[str, Handler] = {}
     faults: list[str] = []
-    for each in given:
-        for found in _handlers_of(each):
-            made = _with_middleware(found, middleware)
-            if made.action in handlers:
-                faults.append(f"action {made.action!r} is claimed twice")
-            faults += _faults(made)
-            handlers[made.action] = made
+    for definition in definitions:
+        for defined in _handlers_of(definition):
+            handler = _with_middleware(defined, middleware)
+            if handler.action in handlers:
+                faults.append(f"action {handler.action!r} is claimed twice")
+            faults += _faults(handler)
+            handlers[handler.action] = handler
     if faults:
         raise HandlerLoadError(_HEADLINE, faults)
     return handlers
@@ -84,7 +86,9 @@ def _load_entry(entry: EntryPoint, entries: list[EntryPoint], faults: list[str])
     try:
         return _handlers_of(entry.load())
     except BaseException as error:  # noqa: BLE001  a plugin may do anything
-        faults.append(f"{_where(entry)}: {_text(error)}{_module_hint(entry, entries)}")
+        faults.append(
+            f"{_where(entry)}: {sanitized(named_message(error))}{_module_hint(entry, entries)}"
+        )
         return []
 
 
@@ -92,31 +96,29 @@ def _load_middleware(entries: list[EntryPoint], faults: list[str]) -> tuple[Midd
     loaded: list[Middleware] = []
     for entry in entries:
         try:
-            each = entry.load()
-            check_middleware(each)
+            function = entry.load()
+            check_middleware(function)
         except BaseException as error:  # noqa: BLE001  a plugin may do anything
-            faults.append(f"{_where(entry)}: {_text(error)}{_module_hint(entry, entries)}")
+            faults.append(
+                f"{_where(entry)}: {sanitized(named_message(error))}{_module_hint(entry, entries)}"
+            )
         else:
-            loaded.append(each)
+            loaded.append(function)
     return tuple(loaded)
 
 
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {sanitized(message_of(error))}"
-
-
 def _module_hint(entry: EntryPoint, entries: list[EntryPoint]) -> str:
-    """Return what is added to a fault if another distribution has a module of the same name:
-    Python imports one of the two for both.
+    """Return a hint for a fault if another distribution has a module of the same name, since
+    Python imports only one of them. Empty if none has.
     """
     name = entry.module.partition(".")[0]
     if entry.dist is None or getattr(sys.modules.get(name), "__file__", None) is None:
-        return ""  # it cannot be found, or it is a namespace, which several may share
+        return ""  # not importable, or a namespace package, which distributions may share
     owners = {entry.dist.name, *packages_distributions().get(name, ())}
     owners |= {
-        each.dist.name
-        for each in entries
-        if each.dist is not None and each.module.partition(".")[0] == name
+        other.dist.name
+        for other in entries
+        if other.dist is not None and other.module.partition(".")[0] == name
     }
     if len(owners) == 1:
         return ""
@@ -139,38 +141,39 @@ def _handlers_of(loaded: object) -> list[Handler]:
     )
 
 
-def _faults(each: Handler) -> list[str]:
-    """Return what is wrong with a handler's signature, or with where it is."""
-    who = f"handler {getattr(each.function, '__qualname__', each.function)} of {each.action!r}"
-    found = []
+def _faults(handler: Handler) -> list[str]:
+    """Return the faults of a handler's signature and, for one in a process, of its place."""
+    name = getattr(handler.function, "__qualname__", handler.function)
+    subject = f"handler {name} of {handler.action!r}"
+    faults = []
     try:
-        _ = each.schema
+        _ = handler.schema
     except TypeError as error:
-        found.append(f"{who}: {sanitized(message_of(error))}")
+        faults.append(f"{subject}: {sanitized(message_of(error))}")
     except BaseException as error:  # noqa: BLE001  an annotation may be any class of a plugin
-        found.append(f"{who}: {_text(error)}")
-    if each.process and (why := not_importable(each.function)) is not None:
-        found.append(f"{who} cannot run in a process: {why}")
-    return found
+        faults.append(f"{subject}: {sanitized(named_message(error))}")
+    if handler.process and (reason := not_importable(handler.function)) is not None:
+        faults.append(f"{subject} cannot run in a process: {reason}")
+    return faults
 
 
 def _with_middleware(
-    each: Handler, around: tuple[Middleware, ...], *, distribution: str | None = None
+    handler: Handler, middleware: tuple[Middleware, ...], *, distribution: str | None = None
 ) -> Handler:
-    """Return it with its middleware; what it has from an earlier time stays."""
-    inner = each.middleware or (() if each.group is None else each.group.middleware)
+    """Return the handler with this middleware outside its own or that of its group."""
+    group_middleware = () if handler.group is None else handler.group.middleware
     return replace(
-        each,
-        middleware=(*around, *inner),
-        distribution=each.distribution if distribution is None else distribution,
+        handler,
+        middleware=(*middleware, *(handler.middleware or group_middleware)),
+        distribution=handler.distribution if distribution is None else distribution,
     )
 
 
-def _listed(given: Iterable[EntryPoint] | None, group: str) -> list[EntryPoint]:
-    return sorted(entry_points(group=group) if given is None else given, key=_order)
+def _sorted_entries(entries: Iterable[EntryPoint] | None, group: str) -> list[EntryPoint]:
+    return sorted(entry_points(group=group) if entries is None else entries, key=_sort_key)
 
 
-def _order(entry: EntryPoint) -> tuple[str, str]:
+def _sort_key(entry: EntryPoint) -> tuple[str, str]:
     return entry.name, _where(entry)
 
 
@@ -184,18 +187,18 @@ def _where(entry: EntryPoint) -> str:
 
 
 def not_importable(function: Callable[..., Any]) -> str | None:
-    """Return why a child could not find the function; None when it can."""
+    """Return why a child process cannot import the function; None if it can."""
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
     if module is None or name is None:
-        return "it has no module and name to be found by"
+        return "it has no module or no name"
     if module == "__main__":
         return "it is defined in the program itself, not in a module"
     if "<" in name or "." in name:
-        return "it does not stand at the top level of its module"
+        return "it is not at the top level of its module"
     if module not in sys.modules:
         return f"its module {module} is not imported"
-    found = getattr(sys.modules[module], name, None)
-    if getattr(found, "function", found) is not function:
-        return f"{module}.{name} is something else"
+    definition = getattr(sys.modules[module], name, None)
+    if getattr(definition, "function", definition) is not function:
+        return f"{module}.{name} is another object"
     return None

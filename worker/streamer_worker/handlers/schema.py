@@ -1,4 +1,4 @@
-"""The payload that a handler wants: the annotation of its first parameter."""
+"""The schema of a handler's payload: the annotation of its first parameter."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from streamer_worker.handlers.context import Context, SyncContext
 
 _METADATA: Final = "_metadata"
 _FIELDS_SHOWN: Final = 20
-_NO_OBJECTS: Final = frozenset({"array", "boolean", "integer", "null", "number", "string"})
+_NOT_MAPPINGS: Final = frozenset({"array", "boolean", "integer", "null", "number", "string"})
 
 
 class PayloadInvalid(Exception):
-    """The payload does not fit. `fields` has a path and what is wrong there, for each fault."""
+    """The payload does not fit its schema. `fields` has the path and the text of each fault.
+
+    The worker raises it before it calls the handler. A handler may raise it, too: the request
+    fails without a retry, with the ErrorCode VALIDATION_ERROR.
+    """
 
     def __init__(self, fields: tuple[tuple[str, str], ...]) -> None:
-        told = "; ".join(f"{path}: {fault}" if path else fault for path, fault in fields)
-        super().__init__(f"the payload does not fit: {told}")
+        faults = "; ".join(f"{path}: {fault}" if path else fault for path, fault in fields)
+        super().__init__(f"the payload does not fit: {faults}")
         self.fields = fields
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Where the faults are: names of fields, which unlike the rest may be logged."""
+        """The paths of the faults: names of fields, without values, so that they can be logged."""
         return tuple(path for path, _ in self.fields)
 
 
 class PayloadSchema:
-    """What a payload must be. `annotation` is Any where the handler takes what comes."""
+    """What a payload must be. `annotation` is Any for a handler without an annotation."""
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
@@ -42,29 +46,30 @@ class PayloadSchema:
             self._adapter = TypeAdapter(annotation)
 
     def parse(self, payload: Mapping[str, Any] | None) -> Any:
-        """Return the payload as the annotation has it, without the router's `_metadata`.
+        """Return the payload as an object of the annotated type, without the router's `_metadata`.
 
-        Raises PayloadInvalid, which shows no value of the payload.
+        Raises PayloadInvalid, whose text has no value of the payload.
         """
-        given = dict(payload or {})
-        if isinstance(given.get(_METADATA), Mapping):
-            del given[_METADATA]
+        fields = dict(payload or {})
+        if isinstance(fields.get(_METADATA), Mapping):
+            del fields[_METADATA]
         if self._adapter is None:
-            return given
+            return fields
         try:
-            return self._adapter.validate_python(given)
+            return self._adapter.validate_python(fields)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             raise PayloadInvalid(
-                tuple((_path(each["loc"]), each["msg"]) for each in faults[:_FIELDS_SHOWN])
+                tuple((_path(fault["loc"]), fault["msg"]) for fault in faults[:_FIELDS_SHOWN])
             ) from None
 
     def json_schema(self) -> dict[str, Any]:
-        """Return JSON Schema. Raises PydanticUserError where the type has none."""
+        """Return the JSON Schema. Raises PydanticUserError for a type that has none."""
         return {"type": "object"} if self._adapter is None else self._adapter.json_schema()
 
     @property
     def name(self) -> str:
+        """The annotation, as the CLI and errors show it."""
         if self._adapter is None:
             return "dict"
         if isinstance(self.annotation, type) and not typing.get_args(self.annotation):
@@ -73,7 +78,9 @@ class PayloadSchema:
 
 
 def schema_of(function: Callable[..., Any]) -> PayloadSchema:
-    """Read the annotations of a handler. Raises TypeError, saying what is wrong where."""
+    """Return the payload schema of a handler. Raises TypeError, which names the parameter and the
+    fault.
+    """
     first, second = _first_two(function)
     name = first.name
     annotation = _resolved(function, first)
@@ -89,20 +96,20 @@ def schema_of(function: Callable[..., Any]) -> PayloadSchema:
     try:
         kind = schema.json_schema().get("type")
     except PydanticUserError:
-        kind = None  # it can be checked, and not be told
-    if kind in _NO_OBJECTS:
+        kind = None  # pydantic can validate it, but has no JSON Schema for it
+    if kind in _NOT_MAPPINGS:
         raise TypeError(f"{name!r} is annotated as {schema.name}, but a payload is a mapping")
     return schema
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of the function gives an awaitable.
+    """Whether a call of the function returns an awaitable, in one of two cases.
 
-    1. It is an async function, also behind partials, as a method, or as the `__call__` of an
+    1. It is an async function: also inside partials, as a method, or as the `__call__` of an
        object.
-    2. It is a plain one around an async function which it names as `__wrapped__`, as
-       functools.wraps does. A SyncContext as the second parameter says that this decorator
-       awaits by itself.
+    2. It is a plain function whose `__wrapped__`, as functools.wraps sets it, is an async
+       function. Exception: its second parameter is a SyncContext. Then the decorator awaits by
+       itself.
     """
     if inspect.iscoroutinefunction(function):
         return True
@@ -111,16 +118,16 @@ def is_async(function: Callable[..., Any]) -> bool:
     try:
         return _origin(_resolved(function, _first_two(function)[1])) is not SyncContext
     except (IndexError, TypeError, ValueError):
-        return True  # other faults of the signature are found elsewhere
+        return True  # schema_of reports other faults of the signature
 
 
 def _first_two(function: Callable[..., Any]) -> tuple[inspect.Parameter, inspect.Parameter]:
     parameters = [
-        each
-        for each in inspect.signature(function).parameters.values()
-        if each.kind is not inspect.Parameter.KEYWORD_ONLY
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     ]
-    # `*args` takes both.
+    # A single `*args` takes the payload and the context.
     return parameters[0], parameters[min(1, len(parameters) - 1)]
 
 
@@ -145,11 +152,11 @@ def _resolved(function: Callable[..., Any], parameter: inspect.Parameter) -> Any
 
 
 def _check_context(function: Callable[..., Any], parameter: inspect.Parameter) -> None:
-    """Raise TypeError for the context of the other kind of function."""
+    """Raise TypeError if an async function takes a SyncContext, or a plain one a Context."""
     try:
         origin = _origin(_resolved(function, parameter))
     except TypeError:
-        return  # it may well be imported under TYPE_CHECKING
+        return  # a context may be imported under TYPE_CHECKING
     takes_context = is_async(function)
     if origin is SyncContext and takes_context:
         raise TypeError(f"{parameter.name!r} of an async function is a Context, no SyncContext")
@@ -162,8 +169,8 @@ def _origin(annotation: Any) -> Any:
 
 
 def _globals(function: Callable[..., Any]) -> dict[str, Any]:
-    found: dict[str, Any] = getattr(_innermost(function), "__globals__", {})
-    return found
+    module_globals: dict[str, Any] = getattr(_innermost(function), "__globals__", {})
+    return module_globals
 
 
 def _innermost(function: Any) -> Any:

@@ -1,9 +1,10 @@
-"""Tests of handlers without AWS and without waiting: one handler, or a whole worker.
+"""Test handlers without AWS and without waiting.
 
-`run_handler` runs one attempt of one handler as the worker would and returns all that came of
-it; `start_handler` lets a test step in meanwhile. `memory_worker` is a whole worker on stores
-in memory. `streamer_worker.testing.fixtures` has the latter as a pytest fixture for tests that
-are not async.
+* `run_handler` runs one attempt of one handler as the worker does, and returns a HandlerRun.
+* `start_handler` does the same, and the test can act while the handler runs.
+* `memory_worker` runs a whole worker on stores in memory.
+* `streamer_worker.testing.fixtures` has the worker as a pytest fixture, for tests that are not
+  async.
 """
 
 from streamer_worker.testing.runs import HandlerRun, run_handler, start_handler

@@ -1,7 +1,7 @@
 """Pytest fixtures: `pytest_plugins = ["streamer_worker.testing.fixtures"]` in conftest.py.
 
-`streamer` is a worker in memory with the handlers that are installed; override the fixture
-`streamer_handlers` to name others. Its tests need not be async.
+`streamer` runs a worker in memory with the installed handlers. Override the fixture
+`streamer_handlers` to run other handlers. Tests that use it need not be async.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ Result = TypeVar("Result")
 
 
 class Streamer:
-    """A MemoryWorker for tests that are not async."""
+    """A MemoryWorker for tests that are not async. `worker` is the MemoryWorker itself.
+
+    The worker runs on an event loop in a thread of its own. Call the methods from the thread of
+    the test.
+    """
 
     def __init__(self, worker: MemoryWorker, portal: BlockingPortal) -> None:
         self.worker = worker
@@ -29,18 +33,18 @@ class Streamer:
 
     @property
     def delivered(self) -> list[Delivered]:
-        """What was pushed to connections until now."""
+        """The messages that were pushed to connections, oldest first."""
         return self.worker.delivered
 
     def run(
         self, action: str, payload: Mapping[str, Any] | None = None, **fields: Any
     ) -> AsyncRequest:
-        """As MemoryWorker.run."""
+        """Enqueue a request, wait for its end, and return it, as MemoryWorker.run does."""
         return self.call(self.worker.run, action, payload, **fields)
 
     def call(self, function: Callable[..., Awaitable[Result]], *args: Any, **named: Any) -> Result:
-        """Call any coroutine function in the worker's loop, for example
-        `streamer.call(streamer.worker.connect)`.
+        """Call a coroutine function on the worker's event loop and return its result, for example
+        `streamer.call(streamer.worker.connect)`. Raises what the function raises.
         """
 
         async def called() -> Result:
@@ -51,7 +55,7 @@ class Streamer:
 
 @pytest.fixture
 def streamer_handlers() -> Iterable[Handler | HandlerGroup[Any]]:
-    """What the worker of `streamer` runs; unless overridden, the handlers that are installed."""
+    """Return the handlers that `streamer` runs: the installed ones, unless overridden."""
     return list(load_handlers().values())
 
 
@@ -59,7 +63,7 @@ def streamer_handlers() -> Iterable[Handler | HandlerGroup[Any]]:
 def streamer(
     streamer_handlers: Iterable[Handler | HandlerGroup[Any]],
 ) -> Iterator[Streamer]:
-    """Give a worker on stores in memory; it has drained and ended when the test ends."""
+    """Run a worker on stores in memory for one test. It drains and stops at the end of the test."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(memory_worker(*streamer_handlers)) as worker,

@@ -1,4 +1,4 @@
-"""One attempt of one handler, through the worker's own dispatcher, on stores in memory."""
+"""Runs one attempt of one handler with the worker's own dispatcher and stores in memory."""
 
 from __future__ import annotations
 
@@ -24,31 +24,38 @@ from streamer_store.writes import cancel_version
 from streamer_worker.events import Event, Events, HandlerRaised
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
-from streamer_worker.execution.invoker import Caller
+from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.outcome import Outcome
 from streamer_worker.execution.processes.pool import Processes
-from streamer_worker.execution.settler import Settler
-from streamer_worker.handlers.context import Context, ProgressUpdate, WorkerChannel
+from streamer_worker.execution.settler import Settled, Settler
+from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import CallNext, Handler, Middleware
 from streamer_worker.handlers.registry import registry
+from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.settings import HandlerSettings, RescueSettings
 
-_LIFESPAN: Final[Any] = object()
+_ENTER_LIFESPAN: Final[Any] = object()
 _REQUEST_ID: Final = "request-1"
 
 
 class HandlerRun:
-    """What an attempt did, and what became of it.
+    """One attempt: what the handler did, and what the worker wrote.
 
-    `became` is completed, failed, retried, snoozed, timeout, released, cancelled, claim_lost or
-    unsettled, and None while it runs; `outcome` is what was decided and written, None where
-    nothing was; `request` is the request as the table has it. `progress` has every report,
-    `checkpoints` every checkpoint that was written, `pushed` the messages for the connections
-    that wait, and `error` is what the handler raised.
+    * `status`: completed, failed, retried, snoozed, timeout, released, cancelled, claim_lost or
+      unsettled; None while the handler runs.
+    * `outcome`: the decision that was written (Complete, Fail, Retry or Release); None if
+      nothing was written.
+    * `request`: the request. After the end: as it is stored.
+    * `error`: the exception that the handler raised; None if it raised none.
+    * `progress`: every progress report.
+    * `checkpoints`: every checkpoint that was written.
+    * `pushed`: every message to a connection, as a dict.
+
+    Use it on the event loop of the test only.
     """
 
     def __init__(self, claim: Claim, stores: Stores) -> None:
@@ -66,66 +73,82 @@ class HandlerRun:
 
     @property
     def result(self) -> Mapping[str, Any] | None:
-        """What is stored as the request's result."""
+        """The stored result. None until the request is completed."""
         return self.request.result
 
-    async def until(self, holds: Callable[[HandlerRun], bool]) -> None:
-        """Wait until that holds, for example `lambda run: len(run.progress) == 2`.
+    async def until(self, condition: Callable[[HandlerRun], bool]) -> None:
+        """Wait until `condition(run)` is true, for example `lambda run: len(run.progress) == 2`.
 
-        It is asked after each report and checkpoint, and at the end. Raises AssertionError when
-        the handler has ended without it.
+        The condition is checked at once, after each progress report and checkpoint, and at the
+        end. Raises AssertionError when the handler has ended and the condition is false.
         """
-        while not holds(self):
+        while not condition(self):
             if self.status is not None:
-                raise AssertionError(f"the handler has ended ({self.status}) before that held")
+                raise AssertionError(
+                    f"the handler has ended ({self.status}) before the condition was true"
+                )
             await self._changed.wait()
 
     async def cancel(self) -> None:
-        """Cancel the request, as an operator does."""
+        """Cancel the request, as an operator does. The handler is cancelled."""
         await self._stores.requests.cancel(self.request.request_id)
         self._dispatcher.cancel(frozenset({cancel_version(self._claim.version)}))
 
     def drain(self) -> None:
-        """Let the worker begin to stop: `ctx.draining` is true from now on."""
+        """Begin to stop the worker: `ctx.draining` is true from now on."""
         self._dispatcher.drain()
 
     def release(self) -> None:
-        """Let the time of a stopping worker be over: the request goes back, to run elsewhere."""
-        self._dispatcher.end(Interruption.RELEASED)
+        """Stop the worker: the handler is cancelled and the request is released, to run again."""
+        self._dispatcher.interrupt_all(Interruption.RELEASED)
 
     def time_out(self) -> None:
-        """Let the handler's time be over."""
-        self._dispatcher.end(Interruption.TIMEOUT)
+        """Reach the handler's timeout: the handler is cancelled."""
+        self._dispatcher.interrupt_all(Interruption.TIMEOUT)
 
     async def _run(self, dispatcher: Dispatcher, slots: Slots) -> None:
         request_id = self.request.request_id
         async with anyio.create_task_group() as tasks:
             assignment = Assignment(self._claim, slots.take(request_id))
-            became = await dispatcher.run_one(assignment, tasks)
+            status = await dispatcher.run_one(assignment, tasks)
         self.request = await self._stores.requests.get(request_id)
-        self.status = became
-        self._tell()
+        self.status = status
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
-    def _heard(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, HandlerRaised):
             self.error = event.error
 
     def _push(self, message: Message) -> None:
         self.pushed.append(json.loads(encode(message)))
 
-    async def _note(self, call_next: CallNext, request: AsyncRequest, ctx: Context[Any]) -> Any:
-        return await call_next(request, replace(ctx, link=_NotingLink(ctx.link, self)))
+    async def _record(self, call_next: CallNext, request: AsyncRequest, ctx: Context[Any]) -> Any:
+        return await call_next(request, replace(ctx, channel=_RecordingChannel(ctx.channel, self)))
 
 
 async def run_handler(
-    handler: Handler, payload: Mapping[str, Any] | None = None, **given: Any
+    handler: Handler, payload: Mapping[str, Any] | None = None, **options: Any
 ) -> HandlerRun:
-    """Run one attempt to its end; `given` is what `start_handler` takes."""
-    async with start_handler(handler, payload, **given) as run:
+    """Run one attempt of a handler to its end, and return what it did.
+
+    `options` are those of `start_handler`. What the handler raises is not raised here: it is
+    in `error`, and its outcome in `status` and `outcome`. Raises HandlerLoadError for a handler
+    with faults, and LifespanError, inside an ExceptionGroup, when the lifespan of its group fails.
+
+    >>> import anyio
+    >>> from streamer_worker import Context, handler
+    >>> @handler("double")
+    ... async def double(payload: dict[str, int], ctx: Context) -> int:
+    ...     return payload["n"] * 2
+    >>> run = anyio.run(run_handler, double, {"n": 21})
+    >>> run.status, run.result
+    ('completed', {'data': 42})
+    """
+    async with start_handler(handler, payload, **options) as run:
         pass
     return run
 
@@ -136,23 +159,28 @@ async def start_handler(
     payload: Mapping[str, Any] | None = None,
     *,
     attempt: int = 1,
-    state: Any = _LIFESPAN,
+    state: Any = _ENTER_LIFESPAN,
     middleware: Iterable[Middleware] = (),
     seed: int = 0,
     **request: Any,
 ) -> AsyncIterator[HandlerRun]:
-    """Start one attempt and give it; leaving the context waits for its end.
+    """Start one attempt of a handler, and give its HandlerRun. The end of the context waits for
+    the end of the attempt.
 
-    `request` are fields of the AsyncRequest: `checkpoint`, as an earlier attempt has left it,
-    `connection_id`, `tenant_id`, `max_retries` and so on. `state` stands in for what the
-    lifespan of the handler's group gives; without it the lifespan is entered. `middleware` is
-    the worker's; the group's is there anyway. The delay of a retry is drawn from `seed`.
+    * `attempt`: the number of the attempt, from 1.
+    * `state`: used as `ctx.state`. Without it the lifespan of the handler's group is entered.
+    * `middleware`: the worker's middleware. The middleware of the group is used in any case.
+    * `seed`: of the random generator that the delay of a retry is drawn from.
+    * `request`: fields of the AsyncRequest, for example `checkpoint` (of an earlier attempt),
+      `connection_id`, `tenant_id` or `max_retries` (3 unless given).
+
+    Raises what `run_handler` raises.
     """
     registered = registry([handler], middleware)
-    clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test shall repeat itself
+    clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test is repeatable
     stores = memory_stores(clock=clock, rng=rng)
     run = HandlerRun(await _claimed(stores, handler, payload, attempt, request), stores)
-    events = Events(run._heard)
+    events = Events(run._on_event)
     announcer = Announcer(push=run._push, clock=clock)
     settings = HandlerSettings()
     slots = Slots(1, events=events)
@@ -162,15 +190,17 @@ async def start_handler(
     ):
         run._dispatcher = Dispatcher(
             registry={
-                action: replace(each, middleware=(run._note, *each.middleware))
-                for action, each in registered.items()
+                action: replace(
+                    registered_handler, middleware=(run._record, *registered_handler.middleware)
+                )
+                for action, registered_handler in registered.items()
             },
             requests=stores.requests,
-            settler=_NotingSettler(
+            settler=_RecordingSettler(
                 run, requests=stores.requests, announcer=announcer, events=events, rng=rng
             ),
             slots=slots,
-            caller=Caller(
+            invoker=Invoker(
                 threads=anyio.CapacityLimiter(settings.threads), processes=processes, states=states
             ),
             announcer=announcer,
@@ -192,7 +222,7 @@ async def _claimed(
     attempt: int,
     fields: Mapping[str, Any],
 ) -> Claim:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "request_id": _REQUEST_ID,
         "connection_id": "connection-1",
         "max_retries": 3,
@@ -201,7 +231,7 @@ async def _claimed(
         action=handler.action,
         payload=dict(payload or {}),
         retry_count=attempt - 1,
-        **given | dict(fields),
+        **defaults | dict(fields),
     )
     await stores.requests.enqueue(request)
     page = await stores.requests.entries(RequestStatus.PENDING, limit=1)
@@ -209,66 +239,69 @@ async def _claimed(
 
 
 @asynccontextmanager
-async def _states(handler: Handler, given: Any, events: Events) -> AsyncIterator[Mapping[Any, Any]]:
-    if given is not _LIFESPAN:
-        yield {handler.group: given}
+async def _states(handler: Handler, state: Any, events: Events) -> AsyncIterator[Mapping[Any, Any]]:
+    if state is not _ENTER_LIFESPAN:
+        yield {handler.group: state}
         return
-    lifespans = Lifespans(on_failed=_nothing, abandon=_nothing, events=events)
+    lifespans = Lifespans(on_failed=_ignore, abandon=_ignore, events=events)
     async with lifespans.open([handler], unless=anyio.Event()) as states:
         yield states or {}
 
 
-def _nothing() -> None:
+def _ignore() -> None:
     pass
 
 
-class _NotingSettler(Settler):
-    def __init__(self, run: HandlerRun, **parts: Any) -> None:
-        super().__init__(**parts)
+class _RecordingSettler(Settler):
+    """A Settler that stores each written outcome in the HandlerRun."""
+
+    def __init__(self, run: HandlerRun, **parameters: Any) -> None:
+        super().__init__(**parameters)
         self._run = run
 
     async def settle(
         self, claim: Claim, outcome: Outcome, progress: Progress | None = None
-    ) -> tuple[str, Outcome]:
-        became, self._run.outcome = await super().settle(claim, outcome, progress)
-        return became, self._run.outcome
+    ) -> Settled:
+        settled = await super().settle(claim, outcome, progress)
+        self._run.outcome = settled.outcome
+        return settled
 
 
-class _NotingLink:
-    """A Link that notes what goes through it."""
+class _RecordingChannel:
+    """A WorkerChannel that records progress and checkpoints in the HandlerRun."""
 
-    def __init__(self, link: WorkerChannel, run: HandlerRun) -> None:
-        self._link = link
+    def __init__(self, channel: WorkerChannel, run: HandlerRun) -> None:
+        self._channel = channel
         self._run = run
 
     @property
     def draining(self) -> bool:
-        return self._link.draining
+        return self._channel.draining
 
     @property
     def cancelled(self) -> bool:
-        return self._link.cancelled
+        return self._channel.cancelled
 
-    async def progress(self, told: ProgressUpdate) -> None:
-        await self._link.progress(told)
-        self._note(told)
-        self._run._tell()
+    async def progress(self, update: ProgressUpdate) -> None:
+        await self._channel.progress(update)
+        self._append(update)
+        self._run._notify()
 
     async def checkpoint(self, value: Any) -> None:
-        await self._link.checkpoint(value)
+        await self._channel.checkpoint(value)
         stored = await self._run._stores.requests.get(self._run.request.request_id)
         self._run.checkpoints.append(stored.checkpoint)
-        self._run._tell()
+        self._run._notify()
 
-    def report(self, told: ProgressUpdate) -> bool:
-        self._link.report(told)
-        self._note(told)
+    def report(self, update: ProgressUpdate) -> bool:
+        self._channel.report(update)
+        self._append(update)
         return True
 
     def notify(self) -> None:
-        self._link.notify()
-        self._run._tell()
+        self._channel.notify()
+        self._run._notify()
 
-    def _note(self, told: ProgressUpdate) -> None:
-        details = None if told.details is None else dict(told.details)
-        self._run.progress.append(Progress(told.fraction, told.message, details))
+    def _append(self, update: ProgressUpdate) -> None:
+        details = None if update.details is None else dict(update.details)
+        self._run.progress.append(Progress(update.fraction, update.message, details))

@@ -1,4 +1,4 @@
-"""A whole worker on stores in memory."""
+"""Runs a whole worker on stores in memory."""
 
 from __future__ import annotations
 
@@ -23,20 +23,26 @@ from streamer_worker.retry import RetryPolicy
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from streamer_worker.wiring import build_app
 
-_AT_ONCE = RetryPolicy(first=0, longest=0)
-_LOOK_AGAIN = 0.1
+_RETRY_AT_ONCE = RetryPolicy(first=0, longest=0)
+_POLL_INTERVAL = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """A message that a connection was sent."""
+    """A message that was pushed to a connection. `message` is the decoded JSON."""
 
     connection_id: str
     message: dict[str, Any]
 
 
 class MemoryWorker:
-    """A running worker. `stores` are those of the producers, `delivered` what was pushed."""
+    """A running worker, as `memory_worker` gives it.
+
+    * `stores`: the worker's stores, for a test that acts as a producer or an operator.
+    * `delivered`: every message that was pushed to a connection, oldest first.
+
+    Use it on the event loop of the test only.
+    """
 
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
@@ -45,28 +51,34 @@ class MemoryWorker:
         self._changed = anyio.Event()
 
     async def connect(self, connection_id: str = "connection-1", **fields: Any) -> Connection:
-        """Store a connection, which is then sent what it waits for."""
-        given: dict[str, Any] = {
+        """Store a connection and return it. Messages that it subscribed to are pushed from then on.
+
+        `fields` are fields of the Connection.
+        """
+        defaults: dict[str, Any] = {
             "user_id": "user-1",
             "tenant_id": "tenant-1",
             "endpoint": "wss://api.execute-api.us-east-1.amazonaws.com/test",
             "connected_at": SystemClock().now(),
         }
         return await self.stores.connections.save(
-            Connection(connection_id=connection_id, **given | fields)
+            Connection(connection_id=connection_id, **defaults | fields)
         )
 
     async def enqueue(
         self, action: str, payload: Mapping[str, Any] | None = None, **fields: Any
     ) -> AsyncRequest:
-        """Put a request into the queue; `fields` are those of an AsyncRequest."""
+        """Put a request into the queue and return it. `fields` are fields of the AsyncRequest.
+
+        Raises ValidationError for invalid fields, and AlreadyExists for a used request_id.
+        """
         return await self.stores.requests.enqueue(
             AsyncRequest(action=action, payload=dict(payload or {}), **fields)
         )
 
     async def ended(self, request_id: str) -> AsyncRequest:
-        """Wait until the request is COMPLETED, FAILED or CANCELLED, and who waits for it has
-        been told; return it.
+        """Wait until the request is COMPLETED, FAILED or CANCELLED and its messages are pushed;
+        return it. Raises NotFound when it was deleted.
         """
         while True:
             changed = self._changed
@@ -74,22 +86,24 @@ class MemoryWorker:
             if request.status in TERMINAL:
                 await self.flush()
                 return request
-            with anyio.move_on_after(_LOOK_AGAIN):  # somebody else may have ended it
+            with anyio.move_on_after(_POLL_INTERVAL):  # an operator may have cancelled it
                 await changed.wait()
 
     async def run(
         self, action: str, payload: Mapping[str, Any] | None = None, **fields: Any
     ) -> AsyncRequest:
-        """Enqueue a request, and return it when it has ended."""
+        """Enqueue a request, wait for its end, and return it. Raises as `enqueue` and `ended`."""
         request = await self.enqueue(action, payload, **fields)
         return await self.ended(request.request_id)
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
+        """Used by the worker: wake those that wait in `ended`."""
         if isinstance(event, RequestFinished):
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
 
     async def post(self, url: str, connection_id: str, data: bytes) -> None:
+        """Used by the worker: record a message instead of posting it."""
         del url
         self.delivered.append(Delivered(connection_id=connection_id, message=json.loads(data)))
 
@@ -101,37 +115,53 @@ async def memory_worker(
     seed: int = 0,
     **settings: Any,
 ) -> AsyncIterator[MemoryWorker]:
-    """Run a worker with these handlers; it drains and ends with the context.
+    """Run a worker with these handlers, and give its MemoryWorker. At the end of the context the
+    worker drains and stops.
 
-    `settings` are fields of Settings. Failed attempts run again at once, whatever their
-    RetryPolicy says, and unknown actions fail at once.
+    Failed attempts run again at once, whatever the handler's RetryPolicy is. Requests with an
+    unknown action fail at once. `middleware` is the worker's middleware, `seed` that of its
+    random generator, and `settings` are fields of Settings. Raises HandlerLoadError for
+    handlers with faults, and LifespanError, inside an ExceptionGroup, when a lifespan fails.
+
+    >>> import anyio
+    >>> from streamer_worker import Context, handler
+    >>> @handler("double")
+    ... async def double(payload: dict[str, int], ctx: Context) -> int:
+    ...     return payload["n"] * 2
+    >>> async def run_twice() -> list[object]:
+    ...     async with memory_worker(double) as worker:
+    ...         return [(await worker.run("double", {"n": n})).result for n in (1, 2)]
+    >>> anyio.run(run_twice)
+    [{'data': 2}, {'data': 4}]
     """
-    clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test shall repeat itself
+    clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test is repeatable
     stores = memory_stores(clock=clock, rng=rng)
-    found = registry(handlers, middleware)
+    registered = registry(handlers, middleware)
     defaults: dict[str, Any] = {
         "poll": PollSettings(min_interval=0.001, max_interval=0.01, unknown_action_timeout=0.001),
         "reaper": ReaperSettings(enabled=False),
         "http": HttpSettings(enabled=False),
     }
-    made = Settings(**defaults | settings)
+    worker_settings = Settings(**defaults | settings)
     worker = MemoryWorker(stores)
     notifier = Notifier(
         connections=stores.connections,
         subscriptions=stores.subscriptions,
         post=worker.post,
-        settings=made.notifier,
+        settings=worker_settings.notifier,
         events=Events(),
         clock=clock,
         rng=rng,
     )
-    worker.flush = partial(notifier.flush, _LOOK_AGAIN)
+    worker.flush = partial(notifier.flush, _POLL_INTERVAL)
     app = build_app(
         stores,
-        settings=made,
-        registry={action: replace(each, retry=_AT_ONCE) for action, each in found.items()},
+        settings=worker_settings,
+        registry={
+            action: replace(handler, retry=_RETRY_AT_ONCE) for action, handler in registered.items()
+        },
         push=push_here(notifier),
-        listeners=[worker.heard],
+        listeners=[worker.on_event],
         clock=clock,
         rng=rng,
     )

@@ -1,4 +1,4 @@
-"""Handlers for reports: one that goes on after a crash, one that computes, one that shares."""
+"""Two handlers: a report that continues after a crash, and a word count in a process."""
 
 from __future__ import annotations
 
@@ -15,31 +15,37 @@ _BATCH = 250
 
 
 class Report(BaseModel):
-    """What a report is asked for with."""
+    """The payload of `generate_report`."""
 
     rows: int = Field(default=1000, ge=1, le=1_000_000)
 
 
 class Text(BaseModel):
+    """The payload of `count_words`."""
+
     text: str
 
 
 @dataclass
 class Finished:
+    """The result of `generate_report`."""
+
     rows: int
     url: str
 
 
 class Database:
-    """Stands in for a pool of connections to your database."""
+    """Replace this by a connection pool of your database."""
 
     async def read(self, rows: int) -> int:
+        """Read this many rows, and return their number."""
         await anyio.sleep(0.01)
         return rows
 
 
 @asynccontextmanager
 async def open_database() -> AsyncIterator[Database]:
+    """Open the database. The worker calls it once, and closes it after it has drained."""
     yield Database()
 
 
@@ -48,8 +54,9 @@ reports = HandlerGroup(lifespan=open_database)
 
 @reports.handler("generate_report", timeout=600)
 async def generate_report(payload: Report, ctx: Context[Database]) -> Finished:
-    begin = ctx.last_checkpoint or 0
-    for done in range(begin, payload.rows, _BATCH):
+    """Read the rows in batches. A later attempt continues after the last checkpoint."""
+    first_row = ctx.last_checkpoint or 0
+    for done in range(first_row, payload.rows, _BATCH):
         await ctx.state.read(min(_BATCH, payload.rows - done))
         await ctx.progress(done, "Reading rows", total=payload.rows, details={"rows": done})
         await ctx.checkpoint(done + _BATCH)
@@ -58,7 +65,8 @@ async def generate_report(payload: Report, ctx: Context[Database]) -> Finished:
 
 @handler("count_words", process=True)
 def count_words(payload: Text, ctx: SyncContext) -> int:
+    """Return the number of words. Runs in a process, since it needs a CPU."""
     words = payload.text.split()
     if not words:
-        raise Reject("there is nothing to count", code="EMPTY")
+        raise Reject("the text has no words", code="EMPTY")
     return sum(1 for _ in ctx.track(words, "Counting"))

@@ -18,7 +18,7 @@ from streamer_worker.execution.threads import HandlerThreads
 
 
 class Late(Exception):
-    """One that is raised in a thread by another one."""
+    """Raised in one thread by another."""
 
 
 def inject(ident: int) -> None:
@@ -33,7 +33,7 @@ async def run(pool: HandlerThreads, function: Any) -> Any:
 
 
 async def after_the_end(pool: HandlerThreads) -> None:
-    """No call is hit, and no thread ends."""
+    """An exception after the end of a call hits no call, and no thread ends."""
     for _ in range(200):
         inject(await run(pool, threading.get_ident))
         assert await run(pool, lambda: "whole") == "whole"

@@ -1,4 +1,4 @@
-"""Cancelling through the stores, and what it does not reach."""
+"""Cancelling requests through the stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEARTBEAT = 4.0
 
 
 async def test_a_running_handler_is_cancelled_within_a_heartbeat(world: World) -> None:
-    """The worker reads it with its next beat; the request stays as the operator left it."""
+    """The worker reads the cancellation with its next heartbeat. The request stays CANCELLED."""
     waiting = Waiting()
     async with running(world.app([waiting.handler])):
         request = await world.enqueue("wait", max_retries=3)
@@ -32,8 +32,8 @@ async def test_a_running_handler_is_cancelled_within_a_heartbeat(world: World) -
     assert (stored.status, stored.version) == (RequestStatus.CANCELLED, cancelled.version)
 
 
-async def test_what_a_cancelled_handler_still_writes_has_no_effect(world: World) -> None:
-    """A handler that swallows the cancellation, reports and returns changes nothing."""
+async def test_writes_of_a_cancelled_handler_are_refused(world: World) -> None:
+    """A handler that ignores the cancellation, reports progress and returns changes nothing."""
 
     @handler("stubborn")
     async def stubborn(_payload: dict[str, Any], ctx: Context) -> str:
@@ -57,8 +57,8 @@ async def test_what_a_cancelled_handler_still_writes_has_no_effect(world: World)
     )
 
 
-async def test_a_waiting_request_never_starts(world: World) -> None:
-    """Cancelled before anybody had it."""
+async def test_a_request_cancelled_before_its_claim_never_starts(world: World) -> None:
+    """No handler is called for it."""
     waiting = Waiting()
     request = await world.enqueue("wait")
     await world.stores.requests.cancel(request.request_id)
@@ -67,8 +67,10 @@ async def test_a_waiting_request_never_starts(world: World) -> None:
     assert waiting.started == 0
 
 
-async def test_cancelled_redriven_and_claimed_again_the_new_run_lives(world: World) -> None:
-    """All within one heartbeat, by the same worker: the mailbox names the run, not the request."""
+async def test_a_cancellation_does_not_reach_the_next_run_of_the_request(world: World) -> None:
+    """It names the claim's Version: after a redrive and a new claim by the same worker, the new run
+    continues.
+    """
     starts: list[int] = []
     cancelled: list[int] = []
     first_seen = anyio.Event()
@@ -91,14 +93,14 @@ async def test_cancelled_redriven_and_claimed_again_the_new_run_lives(world: Wor
         await world.stores.requests.cancel(request.request_id)
         await world.stores.requests.redrive(request.request_id)
         finished = await world.recorder.wait_for(RequestFinished, 2)
-    assert sorted(each.outcome for each in finished) == ["cancelled", "completed"]
+    assert sorted(event.outcome for event in finished) == ["cancelled", "completed"]
     assert cancelled == [0]
     stored = await world.get(request)
     assert (stored.status, stored.result) == (RequestStatus.COMPLETED, {"data": 1})
 
 
 async def test_a_handler_can_see_that_its_worker_drains(world: World) -> None:
-    """And come to an end before it is told to."""
+    """It can end before it is cancelled."""
 
     @handler("patient")
     async def patient(_payload: dict[str, Any], ctx: Context) -> str:

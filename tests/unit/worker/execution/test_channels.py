@@ -1,4 +1,4 @@
-"""What ties a plain function's context to its worker."""
+"""The channel between a plain function's context and its worker."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from unit.worker.harness import PATIENCE, World, is_progress, on_asyncio, runnin
 pytestmark = [pytest.mark.anyio, on_asyncio]
 
 
-async def test_a_sync_context_used_on_the_loop_blocks_nothing() -> None:
-    """As by a helper that the handler runs there. Waiting for the loop on the loop's own thread
-    would be for ever, and the worker's end.
+async def test_a_sync_context_on_the_event_loop_does_not_block_it() -> None:
+    """Progress is accepted there. A checkpoint raises RuntimeError, since it would block the loop
+    for ever.
     """
 
     @handler("work", timeout=5)
@@ -39,12 +39,12 @@ async def test_a_sync_context_used_on_the_loop_blocks_nothing() -> None:
     with anyio.fail_after(PATIENCE):
         run = await run_handler(work)
     assert run.status == "completed"
-    assert [each.message for each in run.progress] == ["half"]
+    assert [progress.message for progress in run.progress] == ["half"]
     assert run.checkpoints == [2]
 
 
 async def test_a_sync_context_may_be_used_by_any_thread() -> None:
-    """Those that the handler has started, too."""
+    """Threads that the handler has started may use it, too."""
 
     @handler("work", timeout=5)
     def work(_payload: dict[str, Any], ctx: SyncContext) -> None:
@@ -65,7 +65,7 @@ async def test_a_checkpoint_that_waits_for_the_table_ends_with_its_attempt(
     own_thread: bool,  # noqa: FBT001
     world: World,
 ) -> None:
-    """It raises HandlerCancelled, in every thread; nothing stays behind."""
+    """It raises HandlerCancelled in every thread, and no thread keeps waiting."""
     seen: list[str] = []
 
     @handler("work")
@@ -105,7 +105,7 @@ async def test_a_checkpoint_that_waits_for_the_table_ends_with_its_attempt(
 
 
 async def test_a_thread_that_is_left_behind_writes_no_checkpoint(world: World) -> None:
-    """Its attempt has ended: the next one must not go on from there."""
+    """After the end of its attempt a checkpoint is refused."""
     go, ended = threading.Event(), threading.Event()
     seen: list[type[BaseException]] = []
 

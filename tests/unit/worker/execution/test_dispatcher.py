@@ -28,22 +28,22 @@ def raising(error: BaseException) -> Handler:
 
 
 async def test_a_result_completes_the_request(world: World) -> None:
-    """The handler gets the payload, and what it returns is stored."""
+    """The handler gets the payload, and its result is stored."""
     claim = await world.claim(payload={"n": 1})
     assert await DispatchBench(world, echo).run(claim) == "completed"
     stored = await world.get(claim)
     assert (stored.status, stored.result) == (RequestStatus.COMPLETED, {"n": 1})
 
 
-async def test_a_request_without_payload_gets_an_empty_one(world: World) -> None:
-    """A handler need not ask for None."""
+async def test_a_handler_of_a_request_without_payload_gets_an_empty_one(world: World) -> None:
+    """The handler gets an empty dict, not None."""
     claim = await world.claim()
     await DispatchBench(world, echo).run(claim)
     assert (await world.get(claim)).result == {}
 
 
-async def test_a_handler_is_given_the_request(world: World) -> None:
-    """Its context holds what the producer wrote, and attempts count from 1."""
+async def test_a_context_has_the_fields_of_the_request(world: World) -> None:
+    """They are those that the producer wrote, and attempts count from 1."""
     contexts: list[Context] = []
 
     @handler("look")
@@ -68,7 +68,7 @@ async def test_a_handler_is_given_the_request(world: World) -> None:
 
 
 async def test_progress_is_written_while_the_handler_runs(world: World) -> None:
-    """What the context reports is in the table soon."""
+    """A progress report is in the table before the handler ends."""
     seen: list[float] = []
 
     @handler("steps")
@@ -82,7 +82,7 @@ async def test_progress_is_written_while_the_handler_runs(world: World) -> None:
 
 
 async def test_an_unknown_action_fails(world: World) -> None:
-    """The code is INVALID_ACTION."""
+    """The error code is INVALID_ACTION."""
     claim = await world.claim("nobody_knows")
     assert await DispatchBench(world, echo).run(claim) == "failed"
     stored = await world.get(claim)
@@ -103,10 +103,10 @@ async def test_an_unknown_action_fails(world: World) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_whatever_a_handler_raises_fails_its_request_only(
+async def test_any_exception_of_a_handler_fails_only_its_request(
     error: BaseException, world: World
 ) -> None:
-    """sys.exit() in a handler is a failure like any other: the worker goes on."""
+    """sys.exit() in a handler is a failure like any other, and the next request runs."""
     bench = DispatchBench(world, raising(error), echo)
     claim = await world.claim("fail")
     assert await bench.run(claim) == "failed"
@@ -117,7 +117,7 @@ async def test_whatever_a_handler_raises_fails_its_request_only(
 
 
 async def test_sys_exit_without_a_text_fails_the_request(world: World) -> None:
-    """The error is never empty."""
+    """The stored error is not empty."""
 
     @handler("leave")
     async def leave(_payload: dict[str, Any], _ctx: Context) -> None:
@@ -130,7 +130,7 @@ async def test_sys_exit_without_a_text_fails_the_request(world: World) -> None:
 
 @on_asyncio
 async def test_a_handler_that_raises_cancelled_error_by_itself_fails(world: World) -> None:
-    """Nobody cancelled anything: it is this request's failure, and the next one runs."""
+    """The worker did not cancel it, so the request fails, and the next one runs."""
     bench = DispatchBench(world, raising(asyncio.CancelledError()), echo)
     assert await bench.run(await world.claim("fail")) == "failed"
     assert await bench.run(await world.claim()) == "completed"
@@ -138,7 +138,7 @@ async def test_a_handler_that_raises_cancelled_error_by_itself_fails(world: Worl
 
 @on_asyncio
 async def test_a_handler_that_cancels_its_own_task_fails(world: World) -> None:
-    """asyncio's own cancellation of the task is no interruption by the worker."""
+    """asyncio's cancellation of the task is no interruption by the worker."""
 
     @handler("suicide")
     async def suicide(_payload: dict[str, Any], _ctx: Context) -> None:
@@ -156,7 +156,7 @@ async def test_a_handler_that_cancels_its_own_task_fails(world: World) -> None:
 @on_asyncio
 @pytest.mark.parametrize("kind", ["timeout", "wait_for", "task_group"])
 async def test_asyncios_own_tools_work_in_a_handler(kind: str, world: World) -> None:
-    """Timeouts and task groups of asyncio end as asyncio says, inside the handler."""
+    """Timeouts and task groups of asyncio work inside a handler."""
 
     async def fail() -> None:
         raise ValueError("inner")
@@ -199,10 +199,10 @@ async def test_a_result_that_cannot_be_stored_fails(world: World) -> None:
 @pytest.mark.parametrize(
     ("operation", "outcome"), [("cancel", "cancelled"), ("delete", "claim_lost")]
 )
-async def test_losing_the_request_cancels_the_handler_soon_after_a_report(
+async def test_a_refused_progress_write_cancels_the_handler(
     operation: str, outcome: str, world: World
 ) -> None:
-    """It is told as what it is, and nothing more is written."""
+    """The outcome is cancelled or claim_lost, and nothing more is written."""
     after: list[str] = []
 
     @handler("steps")
@@ -219,8 +219,8 @@ async def test_losing_the_request_cancels_the_handler_soon_after_a_report(
     assert world.engine.calls == ["update"]
 
 
-async def test_a_handler_that_swallows_the_loss_writes_nothing(world: World) -> None:
-    """Returning a result after the claim was lost is too late."""
+async def test_a_result_after_a_lost_claim_is_not_written(world: World) -> None:
+    """A handler that catches the cancellation and returns changes nothing."""
 
     @handler("stubborn")
     async def stubborn(_payload: dict[str, Any], ctx: Context) -> str:
@@ -236,8 +236,8 @@ async def test_a_handler_that_swallows_the_loss_writes_nothing(world: World) -> 
     assert (await world.get(claim)).result is None
 
 
-async def test_losing_the_request_without_a_report_is_found_when_settling(world: World) -> None:
-    """The fence catches what nobody noticed."""
+async def test_a_lost_claim_is_noticed_at_the_latest_when_settling(world: World) -> None:
+    """The fence refuses the outcome of a handler that has not reported."""
 
     @handler("silent")
     async def silent(_payload: dict[str, Any], ctx: Context) -> str:
@@ -249,7 +249,7 @@ async def test_losing_the_request_without_a_report_is_found_when_settling(world:
 
 
 async def test_an_outage_of_progress_does_not_fail_the_request(world: World) -> None:
-    """Progress is dropped, the result is stored."""
+    """The progress is dropped, and the result is stored."""
 
     @handler("steps")
     async def steps(_payload: dict[str, Any], ctx: Context) -> None:
@@ -259,7 +259,7 @@ async def test_an_outage_of_progress_does_not_fail_the_request(world: World) -> 
     assert await DispatchBench(world, steps).run(await world.claim("steps")) == "completed"
 
 
-async def test_what_a_handler_does_to_its_payload_stays_with_it(world: World) -> None:
+async def test_changes_of_the_payload_are_not_stored(world: World) -> None:
     """The stored payload is the producer's."""
 
     @handler("greedy")
@@ -272,8 +272,8 @@ async def test_what_a_handler_does_to_its_payload_stays_with_it(world: World) ->
     assert (await world.get(claim)).payload == {"list": [1]}
 
 
-async def test_attempts_are_told_from_start_to_end(world: World) -> None:
-    """Two events with the same ids; the second has outcome and duration."""
+async def test_an_attempt_has_a_start_and_a_finish_event(world: World) -> None:
+    """Both have the same ids. The second has the outcome and the duration."""
     claim = await world.claim(retry_count=2)
     await DispatchBench(world, echo).run(claim)
     (started,) = world.recorder.of(RequestStarted)
@@ -288,8 +288,8 @@ async def test_attempts_are_told_from_start_to_end(world: World) -> None:
     assert finished.seconds >= 0
 
 
-async def test_claims_run_side_by_side(world: World) -> None:
-    """A handler that waits holds up nobody."""
+async def test_claims_run_concurrently(world: World) -> None:
+    """A handler that waits does not delay another."""
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler, echo)
     send, receive = anyio.create_memory_object_stream[Assignment](10)

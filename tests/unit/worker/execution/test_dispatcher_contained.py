@@ -1,4 +1,4 @@
-"""Whatever a handler does, it hurts its own request only."""
+"""A handler can damage only its own request."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ EVERYTHING = [
 
 @on_asyncio
 @pytest.mark.parametrize("error", EVERYTHING, ids=lambda error: type(error).__name__)
-async def test_whatever_a_thread_raises_fails_its_request_only(
+async def test_any_exception_in_a_thread_fails_only_its_request(
     error: BaseException, world: World
 ) -> None:
-    """A plain function that calls sys.exit() has failed, and its thread works on."""
+    """A plain function that calls sys.exit() has failed, and its thread is used again."""
 
     @handler("thread")
     def thread(payload: dict[str, Any], _ctx: SyncContext) -> str:
@@ -56,7 +56,7 @@ async def test_whatever_a_thread_raises_fails_its_request_only(
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
 async def test_a_handler_does_not_end_the_worker(error: BaseException, world: World) -> None:
-    """sys.exit() and a stray KeyboardInterrupt cost an attempt each; others do not notice."""
+    """sys.exit() and a stray KeyboardInterrupt fail one attempt each. Other requests run."""
     raising = Raising(error)
     failing, other = await world.enqueue("work"), await world.enqueue()
     async with running(world.app([raising.handler, echo])):
@@ -65,8 +65,8 @@ async def test_a_handler_does_not_end_the_worker(error: BaseException, world: Wo
         await world.recorder.wait_for(RequestFinished, 3)
     assert len(world.recorder.of(RequestStarted)) == 3
     assert (await world.get(failing)).status is RequestStatus.FAILED
-    for each in (other, later):
-        assert (await world.get(each)).status is RequestStatus.COMPLETED
+    for claim in (other, later):
+        assert (await world.get(claim)).status is RequestStatus.COMPLETED
 
 
 async def numbers() -> AsyncIterator[int]:
@@ -76,8 +76,8 @@ async def numbers() -> AsyncIterator[int]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_handler_that_leaves_a_scope_open_hurts_nobody(world: World) -> None:
-    """An async generator that is not read to its end holds a time limit: others run on."""
+async def test_a_handler_that_leaves_a_cancel_scope_open_damages_no_other(world: World) -> None:
+    """An async generator that is not read to its end holds a time limit. Other handlers run."""
     kept: list[AsyncIterator[int]] = []
 
     @handler("impatient")
@@ -99,13 +99,13 @@ async def test_a_handler_that_leaves_a_scope_open_hurts_nobody(world: World) -> 
         waiting.go.set()
         await world.recorder.wait_for(RequestFinished, 3)
     assert (await world.get(request)).result == {"data": 2}
-    for each in (other, later):
-        assert (await world.get(each)).status is RequestStatus.COMPLETED
+    for claim in (other, later):
+        assert (await world.get(claim)).status is RequestStatus.COMPLETED
 
 
 @on_asyncio
-async def test_a_handler_that_cancels_its_task_and_returns_hurts_nobody(world: World) -> None:
-    """What it returned is stored; the cancellation meets nobody else."""
+async def test_a_handler_that_cancels_its_task_and_returns_damages_no_other(world: World) -> None:
+    """Its result is stored, and no other task is cancelled."""
 
     @handler("odd")
     async def odd(_payload: dict[str, Any], _ctx: Context) -> int:

@@ -1,4 +1,4 @@
-"""What becomes of running requests when the worker stops; what a handler leaves behind."""
+"""Running requests when the worker stops; what a handler leaves behind."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ LEAK: ContextVar[str] = ContextVar("LEAK", default="clean")
 
 
 async def stopped(bench: DispatchBench, claim: Claim, waiting: Waiting) -> RequestFinished:
-    """Run one claim and interrupt it once its handler waits."""
+    """Run one claim, and interrupt it once its handler waits."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await anyio.wait_all_tasks_blocked()
         assert waiting.started == 1
-        bench.dispatcher.end(Interruption.RELEASED)
+        bench.dispatcher.interrupt_all(Interruption.RELEASED)
         tasks.cancel_scope.cancel()
     assert bench.slots.used == 0
     return bench.world.recorder.of(RequestFinished)[0]
 
 
-async def test_an_interrupted_request_goes_back_unharmed(world: World) -> None:
-    """PENDING again, no attempt used, for the next worker."""
+async def test_an_interrupted_request_is_released(world: World) -> None:
+    """It is PENDING again, and the attempt does not count."""
     waiting = Waiting()
     claim = await world.claim("wait", retry_count=1)
     finished = await stopped(DispatchBench(world, waiting.handler), claim, waiting)
@@ -70,7 +70,7 @@ class Grouped(Waiting):
 
 
 class Finishing(Waiting):
-    """Takes cancellation as a hint to come to an end."""
+    """Returns a result when it is cancelled."""
 
     async def _run(self, payload: dict[str, Any], ctx: Context) -> str:
         try:
@@ -80,18 +80,18 @@ class Finishing(Waiting):
 
 
 @pytest.mark.parametrize("kind", [Cleaning, Grouped])
-async def test_an_error_after_the_interruption_is_our_doing(
+async def test_an_error_after_the_interruption_is_no_failure(
     kind: type[Waiting], world: World
 ) -> None:
-    """A handler that breaks because we cancelled it has not failed."""
+    """A handler that raises because it was cancelled has not failed: its request is released."""
     waiting = kind()
     claim = await world.claim("wait")
     finished = await stopped(DispatchBench(world, waiting.handler), claim, waiting)
     assert finished.outcome == "released"
 
 
-async def test_a_result_after_the_interruption_is_a_result(world: World) -> None:
-    """A handler that swallows cancellation and returns has done its work."""
+async def test_a_result_after_the_interruption_is_stored(world: World) -> None:
+    """A handler that catches the cancellation and returns has completed its request."""
     waiting = Finishing()
     claim = await world.claim("wait")
     finished = await stopped(DispatchBench(world, waiting.handler), claim, waiting)
@@ -100,7 +100,7 @@ async def test_a_result_after_the_interruption_is_a_result(world: World) -> None
 
 
 async def test_cancellation_from_outside_releases_the_request(world: World) -> None:
-    """Also when nobody said so before: the worker's own task was cancelled."""
+    """The worker's own task was cancelled, without an interruption before."""
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler)
     claim = await world.claim("wait")
@@ -113,7 +113,7 @@ async def test_cancellation_from_outside_releases_the_request(world: World) -> N
 
 
 async def test_while_draining_claims_are_released_not_run(world: World) -> None:
-    """A claim that was under way when the worker was stopped goes back."""
+    """A claim that was on its way when the drain began is released."""
     bench = DispatchBench(world, echo)
     bench.dispatcher.drain()
     claim = await world.claim()
@@ -122,7 +122,7 @@ async def test_while_draining_claims_are_released_not_run(world: World) -> None:
 
 
 async def test_claims_that_wait_for_the_dispatcher_are_not_lost(world: World) -> None:
-    """Cancelled with claims still in the stream, it gives each of them back."""
+    """Cancelled with claims in the stream, the dispatcher releases each of them."""
     bench = DispatchBench(world, echo)
     bench.dispatcher.drain()
     claims = [await world.claim() for _ in range(20)]
@@ -140,7 +140,7 @@ async def test_claims_that_wait_for_the_dispatcher_are_not_lost(world: World) ->
 
 @virtual_time
 async def test_a_slot_is_held_until_the_outcome_is_written(world: World) -> None:
-    """An outage makes no room for more requests than the worker may have."""
+    """During an outage the worker does not claim more requests than it has slots."""
     bench = DispatchBench(world, echo)
     claim = await world.claim()
     fault = world.engine.hold("update")
@@ -153,7 +153,7 @@ async def test_a_slot_is_held_until_the_outcome_is_written(world: World) -> None
 
 
 async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
-    """Neither into the next request nor into the worker; log fields neither."""
+    """Neither context variables nor log fields reach the next request or the worker."""
     seen: list[tuple[str, Any]] = []
 
     @handler("leaky")
@@ -174,8 +174,8 @@ async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
     assert LEAK.get() == "clean"
 
 
-async def test_log_fields_of_a_request_are_there_while_it_runs_only(world: World) -> None:
-    """Worker, request, action and attempt; whatever the handler does to them."""
+async def test_log_fields_of_a_request_end_with_it(world: World) -> None:
+    """Worker, request, action and attempt, whatever the handler does to them."""
     seen: list[dict[str, Any]] = []
 
     @handler("look")

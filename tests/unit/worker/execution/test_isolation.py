@@ -25,11 +25,11 @@ _VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defa
 
 
 def _leaves() -> list[Any]:
-    """Return what there is of an earlier attempt, and leave it for the next one."""
-    found = [_VARIABLE.get(), decimal.getcontext().prec]
+    """Return what is there of an earlier attempt, and leave something for the next one."""
+    values = [_VARIABLE.get(), decimal.getcontext().prec]
     _VARIABLE.set("left")
     decimal.getcontext().prec = 3
-    return found
+    return values
 
 
 @handler("task")
@@ -43,8 +43,8 @@ def _thread(_payload: dict[str, Any], _ctx: SyncContext) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", [_task, _thread])
-async def test_each_attempt_has_a_context_of_its_own(kind: Handler) -> None:
-    """Variables, and decimal's context, although the worker itself has used one before."""
+async def test_each_attempt_has_its_own_context_variables(kind: Handler) -> None:
+    """Decimal's context is included, although the worker itself has used it before."""
     decimal.getcontext()
     for _ in range(3):
         assert (await run_handler(kind)).result == {"data": ["none", 28]}
@@ -55,7 +55,7 @@ def _ended(child: int) -> int:
 
 
 def _fork(how: str) -> int | None:
-    """Return how a forked child has ended, which leaves the handler in this way."""
+    """Return how a forked child has ended that leaves the handler in this way."""
     if child := os.fork():
         return _ended(child)
     if how == "exit":
@@ -80,7 +80,7 @@ def _fork_thread(payload: dict[str, Any], _ctx: SyncContext) -> int | None:
 async def test_a_forked_child_ends_where_it_leaves_the_handler(
     kind: Handler, how: str, code: int
 ) -> None:
-    """Middleware and the worker go on in the parent alone."""
+    """Middleware and the worker continue only in the parent."""
     assert (await run_handler(kind, {"how": how})).result == {"data": code}
 
 
@@ -98,7 +98,7 @@ async def test_a_forked_child_ends_where_it_leaves_middleware() -> None:
 @pytest.mark.parametrize("how", ["progress", "checkpoint"])
 @pytest.mark.parametrize("thread", [True, False])
 async def test_a_forked_child_cannot_use_the_context(how: str, *, thread: bool) -> None:
-    """Both raise RuntimeError in it: with that it leaves the handler."""
+    """Progress and checkpoints raise RuntimeError in it."""
 
     @handler("thread")
     def in_thread(_payload: dict[str, Any], ctx: SyncContext) -> int:
@@ -125,7 +125,7 @@ async def test_a_forked_child_cannot_use_the_context(how: str, *, thread: bool) 
 
 
 async def test_a_thread_that_was_left_behind_is_cancelled() -> None:
-    """It sees so, and what it writes is refused."""
+    """It sees `cancelled`, and its writes are refused."""
     go, done = threading.Event(), threading.Event()
     seen: list[Any] = []
 
@@ -149,7 +149,7 @@ async def test_a_thread_that_was_left_behind_is_cancelled() -> None:
 
 
 async def test_a_task_that_was_left_behind_makes_no_checkpoint() -> None:
-    """It must not take one for safe."""
+    """Its checkpoint raises an error."""
     kept: list[Context] = []
 
     @handler("leaves")
@@ -174,5 +174,5 @@ async def test_a_task_that_was_left_behind_makes_no_checkpoint() -> None:
     ],
 )
 async def test_exit_codes_are_those_of_python(error: BaseException | None, code: int) -> None:
-    """As the interpreter would end."""
+    """A forked child ends with the exit code that the interpreter would use."""
     assert exit_code(error) == code

@@ -22,8 +22,8 @@ QUICK = PresenceSettings(heartbeat=0.1, lease=5.0)
 
 
 async def test_a_fenced_worker_counts_the_threads_that_are_stuck(world: World) -> None:
-    """With both threads taken the next incarnation claims nothing that needs one, until one of
-    them has ended; other requests run.
+    """With both threads taken the next incarnation claims no request that needs a thread, until one
+    of them has ended. Other requests run.
     """
     threads = Threads()
     app = world.app([threads.handler, echo], handler=RULES, presence=QUICK)
@@ -36,7 +36,7 @@ async def test_a_fenced_worker_counts_the_threads_that_are_stuck(world: World) -
         await world.recorder.wait_for(WorkerFenced)
         await world.recorder.wait_for(WorkerStarted, 2)
         third = await world.enqueue("thread")
-        for number in range(20):  # each of them a look at all that waits
+        for number in range(20):  # each wakes a poll
             await world.enqueue("echo")
             await world.recorder.wait_for(RequestFinished, 3 + number)
         assert (await world.get(third)).status is RequestStatus.PENDING

@@ -1,4 +1,4 @@
-"""From how an attempt ended to what is written."""
+"""Deciding the outcome from how an attempt ended."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from streamer_worker.error_codes import (
     WORKER_LOST,
 )
 from streamer_worker.execution.outcome import (
+    AttemptEnd,
     Complete,
-    Ended,
     Fail,
     Fenced,
     Interrupted,
@@ -45,7 +45,7 @@ TWO_RETRIES = replace(NO_RETRIES, max_retries=2)
 LAST_ATTEMPT = replace(TWO_RETRIES, retry_count=2)
 POLICY = RetryPolicy(first=10, longest=30)
 # What ends an attempt, and the code under which it is stored.
-FAILED_ATTEMPTS: list[tuple[Ended, str]] = [
+FAILED_ATTEMPTS: list[tuple[AttemptEnd, str]] = [
     (Raised(error=ValueError("no rows")), PROCESSING_FAILED),
     (TimedOut(seconds=3), TIMEOUT),
     (Raised(error=RetryLater(after=20, counts=True)), PROCESSING_FAILED),
@@ -53,7 +53,7 @@ FAILED_ATTEMPTS: list[tuple[Ended, str]] = [
 STARVED = Fenced(loss=WorkerLoss(last_seen=START))
 
 
-def decided(ended: Ended, request: AsyncRequest = NO_RETRIES) -> Outcome:
+def decided(ended: AttemptEnd, request: AsyncRequest = NO_RETRIES) -> Outcome:
     return decide(ended, request=request, policy=POLICY, rng=random.Random(1))
 
 
@@ -62,7 +62,7 @@ def result_of(value: Any) -> Outcome:
 
 
 class Unreadable(Mapping[str, Any]):
-    """A mapping that breaks when it is read."""
+    """A mapping that raises when it is read."""
 
     def __getitem__(self, key: str) -> Any:
         raise RuntimeError("connection closed")
@@ -81,13 +81,13 @@ def test_a_mapping_is_the_result_as_it_is(value: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", "", 0, 1.5, True, [1, 2], b"x", {1, 2}])
-def test_what_is_no_mapping_becomes_data(value: Any) -> None:
-    """Other results are stored as `{"data": ...}`, None and empty ones too."""
+def test_a_result_that_is_no_mapping_becomes_data(value: Any) -> None:
+    """It is stored as `{"data": ...}`, None and empty results, too."""
     assert result_of(value) == Complete(result={"data": value})
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         ({"rate": float("nan")}, "result.rate"),
         (float("inf"), "result.data"),
@@ -101,18 +101,18 @@ def test_what_is_no_mapping_becomes_data(value: Any) -> None:
         ({"text": "\ud800"}, "surrogate"),
         (10**200, "larger"),
     ],
-    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_a_result_that_cannot_be_stored_fails_the_request(value: Any, told: str) -> None:
+def test_a_result_that_cannot_be_stored_fails_the_request(value: Any, text: str) -> None:
     """The code is INVALID_RESULT, and the text says what cannot be stored."""
     outcome = result_of(value)
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_RESULT
-    assert told in outcome.error
+    assert text in outcome.error
 
 
-def test_a_result_without_end_fails_the_request() -> None:
-    """A structure that holds itself is refused, not followed."""
+def test_a_result_that_contains_itself_fails_the_request() -> None:
+    """It is refused instead of followed."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
     outcome = result_of(endless)
@@ -120,7 +120,7 @@ def test_a_result_without_end_fails_the_request() -> None:
     assert outcome.code == INVALID_RESULT
 
 
-def test_what_was_judged_is_what_is_stored() -> None:
+def test_a_result_changed_after_the_decision_is_stored_as_it_was() -> None:
     """A handler that keeps its mapping and changes it later changes no result."""
     kept: dict[str, Any] = {"rows": [1]}
     outcome = result_of(kept)
@@ -129,14 +129,14 @@ def test_what_was_judged_is_what_is_stored() -> None:
 
 
 def test_a_result_that_no_item_can_hold_fails_the_request() -> None:
-    """It is not even sent."""
+    """It is not sent."""
     outcome = result_of({"text": "x" * 410_000})
     assert isinstance(outcome, Fail)
     assert outcome.code == ITEM_TOO_LARGE
 
 
-def test_a_result_that_breaks_when_read_fails_the_request() -> None:
-    """Whatever a lazy mapping raises is its request's failure, not the worker's."""
+def test_a_result_that_raises_when_read_fails_the_request() -> None:
+    """The exception of a lazy mapping fails its request, not the worker."""
     outcome = result_of(Unreadable())
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_RESULT
@@ -144,8 +144,8 @@ def test_a_result_that_breaks_when_read_fails_the_request() -> None:
 
 
 @pytest.mark.parametrize(("ended", "code"), FAILED_ATTEMPTS)
-def test_a_failed_attempt_is_followed_by_another(ended: Ended, code: str) -> None:
-    """As long as MaxRetries allows it; what happened stays readable meanwhile."""
+def test_a_failed_attempt_is_followed_by_another(ended: AttemptEnd, code: str) -> None:
+    """While retries are left the request is retried, and keeps the error meanwhile."""
     outcome = decided(ended, TWO_RETRIES)
     assert isinstance(outcome, Retry)
     assert (outcome.code, outcome.counts) == (code, True)
@@ -155,9 +155,9 @@ def test_a_failed_attempt_is_followed_by_another(ended: Ended, code: str) -> Non
 @pytest.mark.parametrize(("ended", "code"), FAILED_ATTEMPTS)
 @pytest.mark.parametrize("request_", [NO_RETRIES, LAST_ATTEMPT], ids=["none", "used-up"])
 def test_past_max_retries_the_request_fails(
-    ended: Ended, code: str, request_: AsyncRequest
+    ended: AttemptEnd, code: str, request_: AsyncRequest
 ) -> None:
-    """The last attempt's error is the request's."""
+    """It has the error of the last attempt."""
     outcome = decided(ended, request_)
     assert isinstance(outcome, Fail)
     assert outcome.code == code
@@ -165,8 +165,8 @@ def test_past_max_retries_the_request_fails(
 
 
 @pytest.mark.parametrize(("attempt", "most"), [(1, 10), (2, 20), (3, 30), (9, 30)])
-def test_waits_come_from_the_handlers_policy(attempt: int, most: float) -> None:
-    """They lie between nothing and the policy's step for that attempt."""
+def test_delays_come_from_the_handlers_policy(attempt: int, most: float) -> None:
+    """They lie between 0 and the policy's maximum for that attempt."""
     request = replace(TWO_RETRIES, retry_count=attempt - 1, max_retries=100)
     rng = random.Random(attempt)
     waits = []
@@ -188,7 +188,7 @@ def test_an_exception_fails_the_request_with_its_message() -> None:
 @pytest.mark.parametrize("raw", ["\ud800", "\udfff" * 5000, "\x00" * 5000, "a\ud83dz", ""])
 @pytest.mark.parametrize("kind", [ValueError, Reject, SystemExit])
 def test_every_error_text_can_be_stored(raw: str, kind: Any) -> None:
-    """Whatever the message holds, DynamoDB takes the text, and there is one."""
+    """Any message gives a text that DynamoDB accepts and that is not empty."""
     outcome = decided(Raised(error=kind(raw)))
     assert isinstance(outcome, Fail)
     assert encode(outcome.error) != {"S": ""}
@@ -196,52 +196,52 @@ def test_every_error_text_can_be_stored(raw: str, kind: Any) -> None:
 
 @pytest.mark.parametrize("request_", [NO_RETRIES, TWO_RETRIES])
 def test_a_rejected_request_fails_at_once(request_: AsyncRequest) -> None:
-    """However many retries it has left, under the handler's own code."""
+    """It has the handler's code, however many retries are left."""
     rejected = Raised(error=Reject("no such table", code="NO_TABLE"))
     assert decided(rejected, request_) == Fail(error="no such table", code="NO_TABLE")
 
 
 @pytest.mark.parametrize("request_", [NO_RETRIES, TWO_RETRIES, LAST_ATTEMPT])
-def test_a_snoozed_request_comes_back_at_its_time(request_: AsyncRequest) -> None:
-    """It has not failed: no attempt is used, so none can be lacking."""
+def test_a_snoozed_request_runs_again_after_its_delay(request_: AsyncRequest) -> None:
+    """The attempt does not count, so it is snoozed without a retry left, too."""
     outcome = decided(Raised(error=RetryLater("busy", after=90)), request_)
     assert outcome == Retry(after=timedelta(seconds=90), error="busy", code=None, counts=False)
 
 
 def test_snoozing_needs_no_reason() -> None:
-    """Then none is stored."""
+    """Without a reason no error is stored."""
     outcome = decided(Raised(error=RetryLater(after=timedelta(hours=1))))
     assert outcome == Retry(after=timedelta(hours=1), error=None, code=None, counts=False)
 
 
-def test_a_delay_of_its_own_goes_before_the_policys() -> None:
-    """`RetryLater` with `counts` is a failed attempt that knows when the next makes sense."""
+def test_retry_later_that_counts_replaces_the_delay_of_the_policy() -> None:
+    """It is a failed attempt with the delay that the handler set."""
     outcome = decided(Raised(error=RetryLater(after=500, counts=True)), TWO_RETRIES)
     assert isinstance(outcome, Retry)
     assert outcome.after == timedelta(seconds=500)
 
 
-def test_a_timeout_tells_how_long_it_was() -> None:
-    """So that an operator sees which limit it met."""
+def test_the_error_of_a_timeout_has_its_seconds() -> None:
+    """So an operator sees which limit was reached."""
     outcome = decided(TimedOut(seconds=2.5))
     assert outcome == Fail(error="the handler did not end within 2.5 s", code=TIMEOUT)
 
 
-def test_an_unknown_action_is_told_by_name() -> None:
-    """The code is INVALID_ACTION; the action is shown, escaped. It is never retried."""
+def test_an_unknown_action_fails_with_its_name() -> None:
+    """The code is INVALID_ACTION, the action is escaped in the error, and there is no retry."""
     outcome = decided(NoHandler(action="no\x07such"), TWO_RETRIES)
     assert isinstance(outcome, Fail)
     assert outcome.code == INVALID_ACTION
     assert "no\\x07such" in outcome.error
 
 
-def test_an_interrupted_request_goes_back() -> None:
-    """An interruption is no failure: the request is released."""
+def test_an_interrupted_request_is_released() -> None:
+    """An interruption is no failure."""
     assert decided(Interrupted()) == Release()
 
 
 def test_a_fenced_workers_request_uses_no_attempt() -> None:
-    """The loss is counted as a rescue is, with the wait of one, also on the last attempt."""
+    """The loss counts as a rescue, with the delay of a rescue, also on the last attempt."""
     outcome = decided(STARVED, replace(LAST_ATTEMPT, worker_id="w1", rescues=1, solo=1))
     assert isinstance(outcome, Retry)
     assert timedelta() <= outcome.after <= timedelta(seconds=4)
@@ -250,8 +250,8 @@ def test_a_fenced_workers_request_uses_no_attempt() -> None:
     assert outcome.rescued == Rescued(rescues=2, solo=0, after=outcome.after)
 
 
-def test_a_request_that_starves_its_workers_alone_comes_to_an_end() -> None:
-    """In probation each time: then nobody else can have been it. Without retries, at once."""
+def test_a_request_that_starves_its_workers_fails_in_the_end() -> None:
+    """In probation no other request can have been the cause. Without retries it fails at once."""
     alone = replace(
         TWO_RETRIES,
         rescues=5,

@@ -1,4 +1,4 @@
-"""A handler's progress and checkpoints on their way to the table and to whoever waits."""
+"""Writing and pushing a handler's progress and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from streamer_store import (
 )
 from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten, StepFailed
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import ProgressUpdate
 from streamer_worker.handlers.latest_progress import LatestProgress
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from unit.worker.harness import World, is_progress, virtual_time
 
 pytestmark = pytest.mark.anyio
 
 
 class Bench:
-    """A writer for one claim, in its worker's tasks, and what it told."""
+    """A writer for one claim, in its worker's task group, and what it pushed."""
 
     def __init__(self, world: World, claim: Claim, tasks: anyio.abc.TaskGroup) -> None:
         self.claim = claim
@@ -69,7 +69,7 @@ async def bench_for(world: World, **fields: Any) -> AsyncIterator[Bench]:
 
 
 async def test_progress_is_in_the_table_soon(world: World) -> None:
-    """Fraction, message and details; the request stays ours."""
+    """Fraction, message and details are written, and the claim is kept."""
     async with bench_for(world) as bench:
         await bench.report(0.25, "Reading", {"rows": 3})
         await world.recorder.wait_for(ProgressWritten)
@@ -80,8 +80,8 @@ async def test_progress_is_in_the_table_soon(world: World) -> None:
 
 
 @virtual_time
-async def test_what_is_left_out_stays(world: World) -> None:
-    """A later report without a message keeps the one before."""
+async def test_arguments_that_are_left_out_keep_their_value(world: World) -> None:
+    """A later report without a message keeps the message."""
     async with bench_for(world) as bench:
         await bench.report(0.25, "Reading", {"rows": 3})
         await world.recorder.wait_for(ProgressWritten)
@@ -94,7 +94,7 @@ async def test_what_is_left_out_stays(world: World) -> None:
 
 @virtual_time
 async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
-    """A thousand reports in ten seconds are ten writes, the newest each, and 100 pushes."""
+    """A thousand reports in ten seconds are ten writes of the newest progress, and 100 pushes."""
     async with bench_for(world) as bench:
         await bench.report(0.0, "0")
         await anyio.wait_all_tasks_blocked()
@@ -104,14 +104,14 @@ async def test_a_tight_loop_writes_once_a_second(world: World) -> None:
         left = await bench.writer.close()
     writes = world.recorder.of(ProgressWritten)
     assert len(writes) == 10
-    assert 80 <= 1000 - sum(each.reports for each in writes) <= 100  # those of the last second
+    assert 80 <= 1000 - sum(write.reports for write in writes) <= 100  # those of the last second
     assert left == Progress(0.999, "999")
     assert 90 <= len(bench.pushed) <= 100
 
 
 @virtual_time
-async def test_nothing_is_left_when_all_is_written(world: World) -> None:
-    """The outcome then has no progress to carry."""
+async def test_no_progress_is_left_when_all_is_written(world: World) -> None:
+    """The outcome is then written without progress."""
     async with bench_for(world) as bench:
         await bench.report(0.5)
         await world.recorder.wait_for(ProgressWritten)
@@ -121,7 +121,7 @@ async def test_nothing_is_left_when_all_is_written(world: World) -> None:
 
 @virtual_time
 async def test_a_handler_that_ends_at_once_has_one_write(world: World) -> None:
-    """Its outcome, which has the last of its progress; nothing but that is pushed."""
+    """The outcome is written with the last progress, and no progress is pushed."""
     async with bench_for(world) as bench:
         world.engine.calls.clear()
         await bench.report(0.1)
@@ -132,7 +132,7 @@ async def test_a_handler_that_ends_at_once_has_one_write(world: World) -> None:
 
 
 async def test_a_handler_that_never_reports_costs_nothing(world: World) -> None:
-    """No task, no write, nothing to carry."""
+    """No task, no write, and no progress with the outcome."""
     async with bench_for(world) as bench:
         world.engine.calls.clear()
         assert await bench.writer.close() is None
@@ -140,8 +140,8 @@ async def test_a_handler_that_never_reports_costs_nothing(world: World) -> None:
 
 
 @virtual_time
-async def test_progress_never_goes_backwards_unless_asked(world: World) -> None:
-    """A smaller fraction is passed over, its message is not; an earlier attempt counts, too."""
+async def test_a_smaller_fraction_is_ignored_without_reset(world: World) -> None:
+    """Its message is kept. The fraction of an earlier attempt counts, too."""
     async with bench_for(world, progress=0.4) as bench:
         await bench.report(0.2, "again")
         assert (await bench.writer.close()) == Progress(None, "again")
@@ -155,17 +155,17 @@ async def test_progress_never_goes_backwards_unless_asked(world: World) -> None:
         assert (await bench.writer.close()) == Progress(0.2, "less")
 
 
-def test_what_changes_nothing_is_not_written() -> None:
-    """A smaller fraction alone is no news."""
+def test_progress_that_changes_nothing_is_not_written() -> None:
+    """A smaller fraction without a message triggers no write."""
     latest_progress = LatestProgress(0.5)
     assert not latest_progress.report(ProgressUpdate(0.4))
     assert not latest_progress.report(ProgressUpdate())
-    assert latest_progress.told == 0
+    assert latest_progress.updates == 0
     assert latest_progress.report(ProgressUpdate(0.5))
 
 
-def test_details_are_as_they_were_when_they_were_told() -> None:
-    """A handler may go on with its own mapping."""
+def test_details_are_copied_when_they_are_reported() -> None:
+    """The handler may change its mapping later."""
     latest_progress = LatestProgress(0.0)
     details = {"rows": [1]}
     latest_progress.report(ProgressUpdate(details=details))
@@ -174,8 +174,8 @@ def test_details_are_as_they_were_when_they_were_told() -> None:
 
 
 @virtual_time
-async def test_writes_go_one_at_a_time_in_order(world: World) -> None:
-    """What is told during a write waits for the next."""
+async def test_writes_are_sent_one_at_a_time_in_order(world: World) -> None:
+    """Progress that is reported during a write waits for the next write."""
     async with bench_for(world) as bench:
         fault = world.engine.hold("update", when=is_progress)
         await bench.report(0.1, "first")
@@ -195,7 +195,9 @@ async def test_writes_go_one_at_a_time_in_order(world: World) -> None:
     "error", [StoreUnavailable("away"), AccessDenied("no policy"), TableMissing("no table")]
 )
 async def test_an_outage_loses_no_progress(error: StoreError, world: World, *, lands: bool) -> None:
-    """It is told once, the handler goes on, and the last value is written when that is possible."""
+    """The failure is emitted once, the handler continues, and the newest progress is written
+    later.
+    """
     async with bench_for(world) as bench:
         world.engine.fail("update", error, when=is_progress, times=3, lands=lands)
         await bench.report(0.1, "first")
@@ -207,8 +209,8 @@ async def test_an_outage_loses_no_progress(error: StoreError, world: World, *, l
 
 
 @virtual_time
-async def test_what_an_item_cannot_hold_is_dropped(world: World) -> None:
-    """Beside a large payload there may be no room: told, and not tried again."""
+async def test_progress_without_room_in_the_item_is_dropped(world: World) -> None:
+    """Beside a large payload there may be no room. It is emitted, and not retried."""
     async with bench_for(world) as bench:
         error = ItemTooLarge("item", "too large")
         world.engine.fail("update", error, when=is_progress, times=9)
@@ -220,8 +222,10 @@ async def test_what_an_item_cannot_hold_is_dropped(world: World) -> None:
 
 
 @virtual_time
-async def test_an_error_that_nobody_knows_ends_nothing(world: World) -> None:
-    """The tasks of the writer are those of the worker: it is told, and progress goes on."""
+async def test_an_unknown_error_does_not_end_the_writer(world: World) -> None:
+    """The writer's tasks are in the worker's task group. The error is emitted, and progress
+    continues.
+    """
     async with bench_for(world) as bench:
         world.engine.fail("update", RuntimeError("a bug"), when=is_progress)
         await bench.report(0.1, "first")
@@ -248,8 +252,8 @@ async def test_an_error_that_nobody_knows_ends_nothing(world: World) -> None:
         (0.5, None, {"x": "x" * 450_000}),
     ],
 )
-async def test_wrong_progress_is_the_handlers_error(arguments: Any, world: World) -> None:
-    """It is raised where the mistake is, and nothing of it is kept."""
+async def test_invalid_progress_is_raised_in_the_handler(arguments: Any, world: World) -> None:
+    """It is raised at the call, and nothing of it is kept."""
     async with bench_for(world) as bench:
         with pytest.raises(ValidationError):
             await bench.report(*arguments)
@@ -260,17 +264,19 @@ async def test_wrong_progress_is_the_handlers_error(arguments: Any, world: World
 @pytest.mark.parametrize(
     ("operation", "kind"), [("cancel", Cancelled), ("delete", ClaimLost)], ids=["cancel", "delete"]
 )
-async def test_a_lost_claim_is_told(operation: str, kind: type[ClaimLost], world: World) -> None:
-    """To whoever runs the handler, which is cancelled then."""
+async def test_a_lost_claim_is_reported_to_the_attempt(
+    operation: str, kind: type[ClaimLost], world: World
+) -> None:
+    """The attempt then cancels the handler."""
     async with bench_for(world) as bench:
         await getattr(world.stores.requests, operation)(bench.claim.request_id)
         await bench.report(0.5)
         await anyio.sleep(1)
-        assert [type(each) for each in bench.lost] == [kind]
+        assert [type(error) for error in bench.lost] == [kind]
 
 
-async def test_a_checkpoint_is_safe_when_it_returns(world: World) -> None:
-    """In one write with the progress that was told before it."""
+async def test_a_checkpoint_is_stored_when_it_returns(world: World) -> None:
+    """One write has the checkpoint and the progress that was reported before."""
     async with bench_for(world) as bench:
         await bench.report(0.25, "Reading")
         world.engine.calls.clear()
@@ -284,7 +290,7 @@ async def test_a_checkpoint_is_safe_when_it_returns(world: World) -> None:
 @virtual_time
 @pytest.mark.parametrize("lands", [False, True])
 async def test_a_checkpoint_waits_for_the_table(world: World, *, lands: bool) -> None:
-    """Each failure is told; the handler goes on once it is written."""
+    """Each failure is emitted, and the handler continues once the checkpoint is written."""
     error = StoreUnavailable("away")
     async with bench_for(world) as bench:
         world.engine.fail("update", error, when=is_progress, times=3, lands=lands)
@@ -294,8 +300,8 @@ async def test_a_checkpoint_waits_for_the_table(world: World, *, lands: bool) ->
     assert (await world.get(bench.claim)).checkpoint == [1]
 
 
-async def test_a_checkpoint_counts_more_than_progress(world: World) -> None:
-    """Where both have no room, the progress goes."""
+async def test_a_checkpoint_is_written_without_progress_that_has_no_room(world: World) -> None:
+    """If there is no room for both, the progress is dropped."""
     async with bench_for(world) as bench:
         await bench.report(0.5, "half")
         too_much = ItemTooLarge("item", "too large")
@@ -306,8 +312,8 @@ async def test_a_checkpoint_counts_more_than_progress(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {"x": set()}, float("nan"), "x" * 450_000])
-async def test_a_wrong_checkpoint_is_the_handlers_error(value: Any, world: World) -> None:
-    """It is raised, and the one before stays."""
+async def test_an_invalid_checkpoint_is_raised_in_the_handler(value: Any, world: World) -> None:
+    """The previous checkpoint is kept."""
     async with bench_for(world) as bench:
         await bench.writer.checkpoint(1)
         with pytest.raises(ValidationError):
@@ -315,8 +321,8 @@ async def test_a_wrong_checkpoint_is_the_handlers_error(value: Any, world: World
     assert (await world.get(bench.claim)).checkpoint == 1
 
 
-async def test_a_checkpoint_of_a_lost_claim_is_never_taken_for_safe(world: World) -> None:
-    """Even when the handler shields itself against being cancelled."""
+async def test_a_checkpoint_of_a_lost_claim_raises(world: World) -> None:
+    """It raises even when the handler shields itself from cancellation."""
     async with bench_for(world) as bench:
         await world.stores.requests.delete(bench.claim.request_id)
         with pytest.raises(ClaimLost):
@@ -326,7 +332,9 @@ async def test_a_checkpoint_of_a_lost_claim_is_never_taken_for_safe(world: World
 
 @virtual_time
 async def test_the_end_does_not_wait_for_a_write_that_hangs(world: World) -> None:
-    """What it had goes with the outcome; the fence stops it if it lands after that."""
+    """Its progress is written with the outcome. If the write arrives after that, the fence
+    refuses it.
+    """
     async with bench_for(world) as bench:
         fault = world.engine.hold("update", when=is_progress)
         await bench.report(0.5, "half")

@@ -1,4 +1,4 @@
-"""Reports in a tight loop, and a checkpoint of a request that is lost."""
+"""Progress in a tight loop, and a checkpoint of a lost claim."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from streamer_store import ClaimLost
 from streamer_worker import Context, handler
 from streamer_worker.execution.progress import ProgressWriter
-from streamer_worker.handlers.context import ProgressUpdate
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.testing import start_handler
 from support import START
 from unit.worker.benches import DispatchBench
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 class SlowClock:
-    """A clock that goes on by so much with each look at it."""
+    """A clock that advances by this much with each reading."""
 
     def __init__(self, step: float) -> None:
         self._step = step
@@ -38,7 +38,7 @@ class SlowClock:
 
 
 class Turns:
-    """A task that counts how often it may run."""
+    """A task that counts how often it runs."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -73,15 +73,15 @@ async def writer_on(world: World, clock: Any) -> AsyncIterator[tuple[ProgressWri
 async def test_a_tight_loop_of_reports_lets_others_run(
     step: float, least: int, world: World
 ) -> None:
-    """Each hundred calls, and with each call once a millisecond has passed."""
+    """The loop yields every hundred calls, and with a call after a millisecond."""
     async with writer_on(world, SlowClock(step)) as (writer, turns):
         for number in range(2000):
             await writer.progress(ProgressUpdate(number / 2000))
         assert turns.taken >= least
 
 
-async def test_most_reports_cost_no_turn(world: World) -> None:
-    """A loop of a thousand that is fast is not slowed down by the event loop."""
+async def test_most_reports_do_not_yield(world: World) -> None:
+    """A fast loop of a thousand reports is not slowed down by the event loop."""
     async with writer_on(world, SlowClock(0.0)) as (writer, turns):
         for number in range(1000):
             await writer.progress(ProgressUpdate(number / 1000))
@@ -90,7 +90,7 @@ async def test_most_reports_cost_no_turn(world: World) -> None:
 
 @virtual_time
 async def test_a_tight_loop_of_reports_can_be_cancelled() -> None:
-    """Nothing else in it waits."""
+    """Nothing else in the loop waits."""
     rounds = 0
 
     @handler("busy")
@@ -107,7 +107,7 @@ async def test_a_tight_loop_of_reports_can_be_cancelled() -> None:
 
 
 async def test_a_lost_checkpoint_lets_the_cancellation_arrive_first(world: World) -> None:
-    """A handler that catches errors sees none: it is cancelled. One that is shielded sees it."""
+    """A handler that catches errors is cancelled and sees no error. A shielded one sees it."""
     seen: list[str] = []
 
     @handler("work")

@@ -1,4 +1,4 @@
-"""What handlers return, as values for the table."""
+"""Converting results of handlers for the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from streamer_worker.execution.serialization import plain
+from streamer_worker.execution.serialization import serializable
 
 
 class Color(Enum):
@@ -74,21 +74,23 @@ WHEN = datetime(2026, 3, 14, 12, tzinfo=UTC)
         ),
     ],
 )
-def test_what_a_handler_gives_becomes_plain(value: Any, expected: Any) -> None:
-    """Models and the like as pydantic writes them; what DynamoDB holds stays as it is."""
-    made = plain(value)
-    assert made == expected
-    assert type(made) is type(expected)
+def test_results_are_converted_for_the_table(value: Any, expected: Any) -> None:
+    """Models and the like are converted as pydantic does. Values that DynamoDB holds are
+    unchanged.
+    """
+    converted = serializable(value)
+    assert converted == expected
+    assert type(converted) is type(expected)
 
 
-def test_a_class_is_no_value() -> None:
-    """It is left for the table to refuse."""
-    assert plain(Inner) is Inner
+def test_a_class_is_not_converted() -> None:
+    """The table refuses it."""
+    assert serializable(Inner) is Inner
 
 
-def test_what_contains_itself_is_an_error() -> None:
-    """Not a crash."""
+def test_a_value_that_contains_itself_raises() -> None:
+    """It raises RecursionError."""
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(RecursionError):
-        plain(loop)
+        serializable(loop)

@@ -39,7 +39,7 @@ def settler(world: World) -> Settler:
     return benches.settler(world)
 
 
-async def became(settler: Settler, claim: Claim, outcome: Outcome) -> str:
+async def settled_as(settler: Settler, claim: Claim, outcome: Outcome) -> str:
     return (await settler.settle(claim, outcome))[0]
 
 
@@ -47,16 +47,16 @@ async def became(settler: Settler, claim: Claim, outcome: Outcome) -> str:
 async def test_an_outcome_is_written(
     outcome: Outcome, name: str, status: RequestStatus, world: World, settler: Settler
 ) -> None:
-    """One write, and its name is returned."""
+    """It is one write, and the status is returned."""
     claim = await world.claim()
     world.engine.calls.clear()
-    assert await became(settler, claim, outcome) == name
+    assert await settled_as(settler, claim, outcome) == name
     assert world.engine.calls == ["update"]
     assert (await world.get(claim)).status is status
 
 
 async def test_a_result_and_a_failure_are_stored_whole(world: World, settler: Settler) -> None:
-    """What the outcome holds is in the table afterwards."""
+    """Every field of the outcome is in the table."""
     done, failed = await world.claim(), await world.claim()
     await settler.settle(done, COMPLETE)
     await settler.settle(failed, FAIL)
@@ -66,7 +66,7 @@ async def test_a_result_and_a_failure_are_stored_whole(world: World, settler: Se
 
 
 async def test_a_release_uses_no_attempt(world: World, settler: Settler) -> None:
-    """RetryCount stays, and no worker is named any more."""
+    """RetryCount is unchanged, and no worker is named any more."""
     claim = await world.claim()
     await settler.settle(claim, Release())
     stored = await world.get(claim)
@@ -76,7 +76,7 @@ async def test_a_release_uses_no_attempt(world: World, settler: Settler) -> None
 @virtual_time
 @pytest.mark.parametrize(("outcome", "name", "status"), OUTCOMES)
 @pytest.mark.parametrize("lands", [False, True], ids=["not-landed", "answer-lost"])
-async def test_an_outage_is_waited_out(
+async def test_a_failed_write_is_retried_through_an_outage(
     outcome: Outcome,
     name: str,
     status: RequestStatus,
@@ -85,19 +85,21 @@ async def test_an_outage_is_waited_out(
     *,
     lands: bool,
 ) -> None:
-    """Each failed write is told and made again until one succeeds; a lost answer is no loss."""
+    """Each failure is emitted, and the write is repeated until it succeeds. A lost answer is no
+    loss.
+    """
     claim = await world.claim()
     fault = world.engine.fail("update", times=30, lands=lands)
-    assert await became(settler, claim, outcome) == name
+    assert await settled_as(settler, claim, outcome) == name
     delays = world.recorder.of(SettleDelayed)
-    assert [each.error for each in delays] == [fault.error] * 30
-    assert {each.request_id for each in delays} == {claim.request_id}
+    assert [event.error for event in delays] == [fault.error] * 30
+    assert {event.request_id for event in delays} == {claim.request_id}
     assert (await world.get(claim)).status is status
 
 
 @virtual_time
-async def test_attempts_come_further_and_further_apart(world: World, settler: Settler) -> None:
-    """An outage is not met with a storm of writes: at most ten seconds apart, soon so."""
+async def test_delays_between_writes_grow(world: World, settler: Settler) -> None:
+    """The longest is ten seconds, so that an outage is not met with many writes."""
     claim = await world.claim()
     times: list[float] = []
 
@@ -113,40 +115,40 @@ async def test_attempts_come_further_and_further_apart(world: World, settler: Se
 
 
 @virtual_time
-async def test_access_denied_is_waited_out_too(world: World, settler: Settler) -> None:
-    """An operator may mend that within the hour."""
+async def test_access_denied_is_retried_too(world: World, settler: Settler) -> None:
+    """An operator may fix it within the hour."""
     claim = await world.claim()
     world.engine.fail("update", AccessDenied("no policy"), times=3)
-    assert await became(settler, claim, COMPLETE) == "completed"
+    assert await settled_as(settler, claim, COMPLETE) == "completed"
 
 
 @virtual_time
-async def test_after_an_hour_it_is_given_up(world: World, settler: Settler) -> None:
-    """What never succeeds ends as unsettled; the request is then somebody else's to rescue."""
+async def test_after_an_hour_the_write_is_given_up(world: World, settler: Settler) -> None:
+    """The status is unsettled. Another worker rescues the request."""
     claim = await world.claim()
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()
-    assert await became(settler, claim, COMPLETE) == "unsettled"
+    assert await settled_as(settler, claim, COMPLETE) == "unsettled"
     assert anyio.current_time() - began == pytest.approx(3600)
 
 
 @virtual_time
 async def test_a_write_that_never_answers_is_given_up(world: World, settler: Settler) -> None:
-    """The hour also bounds one write that hangs."""
+    """The hour also limits one write that hangs."""
     claim = await world.claim()
     world.engine.hold("update")
-    assert await became(settler, claim, COMPLETE) == "unsettled"
+    assert await settled_as(settler, claim, COMPLETE) == "unsettled"
 
 
 @virtual_time
-async def test_hurry_bounds_what_is_under_way(world: World, settler: Settler) -> None:
+async def test_tighten_limits_a_write_under_way(world: World, settler: Settler) -> None:
     """A worker that ends does not wait an hour for the table."""
     claim = await world.claim()
     world.engine.fail("update", times=10**6)
     ended: list[str] = []
 
     async def settle() -> None:
-        ended.append(await became(settler, claim, COMPLETE))
+        ended.append(await settled_as(settler, claim, COMPLETE))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
@@ -158,27 +160,27 @@ async def test_hurry_bounds_what_is_under_way(world: World, settler: Settler) ->
 
 
 @virtual_time
-async def test_hurry_bounds_what_comes_later(world: World, settler: Settler) -> None:
-    """All share one end, however late they begin; one that works is still written."""
+async def test_tighten_limits_later_writes(world: World, settler: Settler) -> None:
+    """All writes have the same deadline. A write that succeeds before it is kept."""
     late, later = await world.claim(), await world.claim()
     settler.tighten(5)
     await anyio.sleep(4)
     world.engine.fail("update", times=10**6)
     began = anyio.current_time()
-    assert await became(settler, late, COMPLETE) == "unsettled"
+    assert await settled_as(settler, late, COMPLETE) == "unsettled"
     assert anyio.current_time() - began == pytest.approx(1)
     world.engine.heal()
-    assert await became(settler, later, COMPLETE) == "unsettled"
+    assert await settled_as(settler, later, COMPLETE) == "unsettled"
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome, _, _ in OUTCOMES])
 async def test_a_cancelled_request_stays_cancelled(
     outcome: Outcome, world: World, settler: Settler
 ) -> None:
-    """The fence decides: the outcome is dropped, and that is told."""
+    """The fence refuses the outcome, which is dropped and emitted."""
     claim = await world.claim()
     await world.stores.requests.cancel(claim.request_id)
-    assert await became(settler, claim, outcome) == "cancelled"
+    assert await settled_as(settler, claim, outcome) == "cancelled"
     assert (await world.get(claim)).status is RequestStatus.CANCELLED
     assert world.recorder.of(SettleDelayed) == []
 
@@ -197,18 +199,18 @@ async def deleted(world: World, claim: Claim) -> None:
 async def test_a_lost_claim_writes_nothing(
     lose: Any, outcome: Outcome, world: World, settler: Settler
 ) -> None:
-    """Whoever has the request now is not disturbed, and nothing comes back from the dead."""
+    """The request of its new owner is unchanged, and a deleted request is not written again."""
     claim = await world.claim()
     await lose(world, claim)
     before = await world.stores.requests.get_many([claim.request_id])
-    assert await became(settler, claim, outcome) == "claim_lost"
+    assert await settled_as(settler, claim, outcome) == "claim_lost"
     assert await world.stores.requests.get_many([claim.request_id]) == before
 
 
 async def test_a_result_too_large_fails_the_request(world: World, settler: Settler) -> None:
-    """DynamoDB's limit for an item ends in FAILED with a code of its own, not in retries."""
+    """It is FAILED with a code of its own, without retries."""
     claim = await world.claim()
-    assert await became(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
+    assert await settled_as(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
     stored = await world.get(claim)
     assert (stored.status, stored.error_code) == (RequestStatus.FAILED, ITEM_TOO_LARGE)
     assert "too large" in (stored.error or "")
@@ -217,17 +219,21 @@ async def test_a_result_too_large_fails_the_request(world: World, settler: Settl
 
 @virtual_time
 async def test_a_result_too_large_survives_an_outage(world: World, settler: Settler) -> None:
-    """When the failure itself meets an outage, the whole is tried again."""
+    """If an outage affects the failure, too, the whole is tried again."""
     claim = await world.claim()
     world.engine.fail("update", when=moves_to("FAILED"), times=3, lands=True)
-    assert await became(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
+    assert await settled_as(settler, claim, Complete(result={"x": "y" * 450_000})) == "failed"
     assert (await world.get(claim)).error_code == ITEM_TOO_LARGE
 
 
-async def test_a_result_that_became_wrong_fails_the_request(world: World, settler: Settler) -> None:
-    """A result that changed after it was judged is refused by the store; that is settled, too."""
+async def test_a_result_that_became_invalid_fails_the_request(
+    world: World, settler: Settler
+) -> None:
+    """The store refuses a result that changed after the decision, and a failure is written
+    instead.
+    """
     claim = await world.claim()
-    assert await became(settler, claim, Complete(result={"x": float("nan")})) == "failed"
+    assert await settled_as(settler, claim, Complete(result={"x": float("nan")})) == "failed"
     assert (await world.get(claim)).error_code == "INVALID_RESULT"
 
 
@@ -235,14 +241,14 @@ async def test_a_result_that_became_wrong_fails_the_request(world: World, settle
 async def test_cancellation_does_not_interrupt_a_write(
     outcome: Outcome, name: str, status: RequestStatus, world: World, settler: Settler
 ) -> None:
-    """A write under way, and one that begins when all is cancelled already, are finished."""
+    """A write under way is finished, and so is one that begins after the cancellation."""
     claim, another = await world.claim(), await world.claim()
     fault = world.engine.hold("update")
     results: list[str] = []
 
     async def settle() -> None:
-        results.append(await became(settler, claim, outcome))
-        results.append(await became(settler, another, outcome))
+        results.append(await settled_as(settler, claim, outcome))
+        results.append(await settled_as(settler, another, outcome))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle)
@@ -266,12 +272,10 @@ async def test_cancellation_does_not_end_the_retries(world: World, settler: Sett
 
 
 @virtual_time
-async def test_an_unknown_error_is_no_reason_to_throw_a_result_away(
-    world: World, settler: Settler
-) -> None:
-    """A proxy between, or an error of tomorrow: the result is kept until it can be written."""
+async def test_an_unknown_error_is_retried(world: World, settler: Settler) -> None:
+    """The result is kept until it can be written."""
     claim = await world.claim()
     world.engine.fail("update", StoreError("SomethingNewException: no"), times=20)
-    assert await became(settler, claim, COMPLETE) == "completed"
+    assert await settled_as(settler, claim, COMPLETE) == "completed"
     assert (await world.get(claim)).result == {"ok": True}
     assert len(world.recorder.of(SettleDelayed)) == 20

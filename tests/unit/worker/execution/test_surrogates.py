@@ -1,4 +1,4 @@
-"""Text with lone surrogates, as file names have that are not UTF-8, in all that a handler gives."""
+"""Lone surrogates, as in file names that are not UTF-8, in values of handlers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import structlog
 
 from streamer_store import ValidationError
 from streamer_worker import Context, Reject, RetryLater, handler
-from streamer_worker.handlers.context import ProgressUpdate
 from streamer_worker.handlers.definition import Handler
 from streamer_worker.handlers.latest_progress import LatestProgress
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.monitoring.logs import configure_logging
 from streamer_worker.settings import LogSettings
 from streamer_worker.testing import run_handler
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.anyio
 
 @on_asyncio
 @pytest.mark.parametrize(
-    "told",
+    "reporting",
     [awkward.tell, awkward.tell_in_thread, awkward.tell_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
-async def test_progress_is_told_with_escapes(told: Handler) -> None:
-    """It is for people: neither message nor details cost the attempt, wherever it runs."""
-    run = await run_handler(told)
+async def test_progress_with_surrogates_is_stored_with_escapes(reporting: Handler) -> None:
+    """Message and details are for people, so they do not fail the attempt, wherever it runs."""
+    run = await run_handler(reporting)
     assert run.status == "completed"
     assert run.request.progress_message == SHOWN
     assert run.request.progress_details == DETAILS_SHOWN
 
 
-def test_details_without_end_are_the_handlers_error_all_the_same() -> None:
-    """A mapping that contains itself is refused as one without surrogates is."""
+def test_details_that_contain_themselves_are_refused() -> None:
+    """The error is the same with and without surrogates."""
     details: dict[str, Any] = {NAME: NAME}
     details["again"] = details
     with pytest.raises(ValidationError, match="nested deeper"):
@@ -49,28 +49,30 @@ def test_details_without_end_are_the_handlers_error_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "became", "code"),
+    ("error", "status", "code"),
     [
         (ValueError(NAME), "failed", "PROCESSING_FAILED"),
         (Reject(NAME, code=NAME), "failed", SHOWN),
         (RetryLater(NAME, after=5), "snoozed", None),
         (ExceptionGroup(NAME, [ValueError(NAME)]), "failed", "PROCESSING_FAILED"),
     ],
-    ids=lambda each: type(each).__name__,
+    ids=lambda error: type(error).__name__,
 )
-async def test_what_is_raised_is_stored_with_escapes(
-    error: Exception, became: str, code: str | None
+async def test_an_exception_with_surrogates_is_stored_with_escapes(
+    error: Exception, status: str, code: str | None
 ) -> None:
-    """Text and code of exceptions lose nothing."""
+    """Text and code are kept."""
     run = await run_handler(Raising(error).handler, max_retries=0)
-    assert (run.status, run.request.error_code) == (became, code)
+    assert (run.status, run.request.error_code) == (status, code)
     assert run.request.error is not None
     assert SHOWN in run.request.error
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-async def test_what_is_logged_is_written_with_escapes(form: Any) -> None:
-    """Fields, their names, the event, and what the standard library's loggers are given."""
+async def test_log_lines_with_surrogates_are_written_with_escapes(form: Any) -> None:
+    """This includes fields, their names, the event, and arguments of the standard library's
+    loggers.
+    """
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
 
@@ -97,8 +99,8 @@ async def test_what_is_logged_is_written_with_escapes(form: Any) -> None:
         ]
 
 
-def test_an_action_with_one_is_refused() -> None:
-    """The worker's row lists its actions: no heartbeat could be written."""
+def test_an_action_with_a_surrogate_is_refused() -> None:
+    """The worker's row lists its actions, so no heartbeat could be written."""
     with pytest.raises(ValueError, match="surrogate"):
         handler(NAME)
 
@@ -107,10 +109,10 @@ def test_an_action_with_one_is_refused() -> None:
 @pytest.mark.parametrize(
     "saving",
     [awkward.save, awkward.save_in_thread, awkward.save_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
 @pytest.mark.parametrize(
-    ("value", "code", "told"),
+    ("value", "code", "text"),
     [
         ("surrogate", "INVALID_CHECKPOINT", "checkpoint.file"),
         ("object", "INVALID_CHECKPOINT", "checkpoint"),
@@ -119,20 +121,20 @@ def test_an_action_with_one_is_refused() -> None:
     ],
 )
 async def test_a_checkpoint_that_cannot_be_stored_fails_the_request_at_once(
-    saving: Handler, value: str, code: str, told: str
+    saving: Handler, value: str, code: str, text: str
 ) -> None:
-    """The next attempt would not read what this one has saved; no retry is used up for that."""
+    """No retry is used: the next attempt would fail in the same way."""
     run = await run_handler(saving, {"value": value}, max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", code)
     assert run.request.error is not None
-    assert told in run.request.error
+    assert text in run.request.error
 
 
 @on_asyncio
 @pytest.mark.parametrize(
     "giving",
     [awkward.give, awkward.give_in_thread, awkward.give_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
 @pytest.mark.parametrize(
     ("value", "code"),
@@ -146,7 +148,7 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_request_at_once(
 async def test_a_result_that_cannot_be_stored_fails_the_request_at_once(
     giving: Handler, value: str, code: str
 ) -> None:
-    """Wherever it comes from: data is never changed on its way."""
+    """Results are never changed, wherever the handler runs."""
     run = await run_handler(giving, {"value": value}, max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", code)
 
@@ -155,19 +157,19 @@ async def test_a_result_that_cannot_be_stored_fails_the_request_at_once(
 @pytest.mark.parametrize(
     "detailing",
     [awkward.detail, awkward.detail_in_thread, awkward.detail_in_process],
-    ids=lambda each: each.action,
+    ids=lambda function: function.action,
 )
 async def test_details_that_no_item_has_room_for_fail_the_request_at_once(
     detailing: Handler,
 ) -> None:
-    """They would in every other attempt, too."""
+    """They would fail every other attempt, too."""
     run = await run_handler(detailing, {"value": "too much"}, max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", "ITEM_TOO_LARGE")
 
 
 @on_asyncio
-async def test_a_rejection_of_its_own_class_crosses_from_a_process() -> None:
-    """In a group, too."""
+async def test_a_subclass_of_reject_is_passed_from_a_process() -> None:
+    """In an exception group, too."""
     run = await run_handler(awkward.group_in_process, max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", "NO_ACCOUNT")
     assert run.request.error == "the bank has no account 7"

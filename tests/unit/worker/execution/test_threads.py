@@ -1,4 +1,4 @@
-"""Threads of handlers: used again, and safe from exceptions that come too late."""
+"""Threads of handlers are reused, and are safe from exceptions that come too late."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def pool() -> HandlerThreads:
-    return HandlerThreads(resting=1)
+    return HandlerThreads(min_idle=1)
 
 
 async def run(pool: HandlerThreads, function: Any) -> Any:
@@ -40,15 +40,15 @@ async def run(pool: HandlerThreads, function: Any) -> Any:
         return await anyio.to_thread.run_sync(pool.run, function)
 
 
-async def test_a_thread_is_used_again_after_a_rest(pool: HandlerThreads) -> None:
-    """The one that has rested longest: two take turns."""
+async def test_an_idle_thread_is_used_again(pool: HandlerThreads) -> None:
+    """The one that has been idle longest is next, so two alternate."""
     idents = [await run(pool, threading.get_ident) for _ in range(6)]
     assert idents == idents[:2] * 3
     assert len(set(idents)) == 2
 
 
-async def test_exceptions_and_results_come_out(pool: HandlerThreads) -> None:
-    """Whatever they are."""
+async def test_exceptions_and_results_are_passed_on(pool: HandlerThreads) -> None:
+    """Any exception and any result."""
 
     def fails() -> None:
         raise SystemExit(3)
@@ -61,11 +61,11 @@ async def test_exceptions_and_results_come_out(pool: HandlerThreads) -> None:
 
 @pytest.mark.parametrize("when", ["end", "moment"])
 async def test_exceptions_from_other_threads_lose_no_call(when: str) -> None:
-    """After its end they hit nobody, and its thread lives on. At any other moment each call ends
-    with its own result, or with the exception.
+    """After the end of a call such an exception has no effect. At any other moment each call
+    ends with its own result, or with the exception.
     """
-    environment = {name: each for name, each in os.environ.items() if "COVERAGE" not in name}
-    path = os.pathsep.join(each for each in sys.path if each)
+    environment = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     with anyio.fail_after(50):
         done = await anyio.run_process(
             [sys.executable, injecting.__file__, when],
@@ -77,24 +77,26 @@ async def test_exceptions_from_other_threads_lose_no_call(when: str) -> None:
 
 
 async def test_the_context_and_the_loop_are_those_of_the_caller(pool: HandlerThreads) -> None:
-    """anyio's own functions for threads work, and what is set inside stays there."""
+    """anyio's functions for threads work, and context variables that are set inside do not leave
+    it.
+    """
     _VARIABLE.set("caller's")
 
     async def double(number: int) -> int:
         return 2 * number
 
     def inside() -> Any:
-        found = [_VARIABLE.get(), from_thread.run(double, 4)]
+        values = [_VARIABLE.get(), from_thread.run(double, 4)]
         _VARIABLE.set("inside")
         from_thread.check_cancelled()
-        return found
+        return values
 
     assert await run(pool, inside) == ["caller's", 8]
     assert _VARIABLE.get() == "caller's"
 
 
 async def test_a_call_sees_that_it_is_cancelled(pool: HandlerThreads) -> None:
-    """By anyio's own function, as in its threads."""
+    """anyio's own function for it works, as in anyio's threads."""
     begun = threading.Event()
 
     def waits() -> str:
@@ -106,26 +108,26 @@ async def test_a_call_sees_that_it_is_cancelled(pool: HandlerThreads) -> None:
         except asyncio.CancelledError:
             return "cancelled"
 
-    found: list[str] = []
+    values: list[str] = []
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
 
             async def one() -> None:
-                found.append(await run(pool, waits))
+                values.append(await run(pool, waits))
 
             tasks.start_soon(one)
             await anyio.to_thread.run_sync(begun.wait, 10)
             scope.cancel()
-    assert found == ["cancelled"]
+    assert values == ["cancelled"]
 
 
 async def test_threads_end_with_their_pool() -> None:
-    """None is left."""
-    pool = HandlerThreads(resting=1)
+    """No thread is left."""
+    pool = HandlerThreads(min_idle=1)
     threads = {await run(pool, threading.current_thread) for _ in range(3)}
     assert len(threads) == 2
     del pool
     gc.collect()
-    for each in threads:
-        await anyio.to_thread.run_sync(each.join, 10)
-        assert not each.is_alive()
+    for thread in threads:
+        await anyio.to_thread.run_sync(thread.join, 10)
+        assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""Attempts that take too long, and handlers that do not end when they are told to."""
+"""Attempts that take too long, and handlers that do not end when they are cancelled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = HandlerSettings(timeout=0.2, cancel_grace=0.2, threads=2)
 
 
 class Refusing:
-    """An async handler that does not end before it is let go."""
+    """An async handler that ignores cancellation until it is released."""
 
     def __init__(self) -> None:
         self.go = anyio.Event()
@@ -40,7 +40,7 @@ class Refusing:
 
 
 class Threads:
-    """A plain function that holds its thread until it is let go."""
+    """A plain function that blocks its thread until it is released."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ async def _finished(world: World, times: int = 1) -> list[RequestFinished]:
 
 @virtual_time
 async def test_an_attempt_that_takes_too_long_fails(world: World) -> None:
-    """With the code TIMEOUT; the handler is cancelled."""
+    """The code is TIMEOUT, and the handler is cancelled."""
     waiting = Waiting()
     async with running(world.app([waiting.handler], handler=HandlerSettings(timeout=10))):
         request = await world.enqueue("wait")
@@ -78,8 +78,8 @@ async def test_an_attempt_that_takes_too_long_fails(world: World) -> None:
 
 
 @virtual_time
-async def test_a_handlers_own_timeout_goes_before_the_settings(world: World) -> None:
-    """And while retries are left the request runs again; the error stays visible meanwhile."""
+async def test_a_handlers_own_timeout_replaces_the_setting(world: World) -> None:
+    """While retries are left the request is retried, and keeps the error meanwhile."""
     waiting = Waiting()
     short = Handler(action="wait", function=waiting.handler.function, timeout=3)
     async with running(world.app([short])):
@@ -96,7 +96,7 @@ async def test_a_handlers_own_timeout_goes_before_the_settings(world: World) -> 
 
 @virtual_time
 async def test_a_handler_that_refuses_to_end_is_reported_and_left_behind(world: World) -> None:
-    """Its request is settled without it and its slot is free; what it returns is not written."""
+    """Its request is settled and its slot is free. Its later result is not written."""
     refusing = Refusing()
     app = world.app([refusing.handler], concurrency=1, handler=QUICK)
     async with running(app):
@@ -118,7 +118,7 @@ async def test_a_handler_that_refuses_to_end_is_reported_and_left_behind(world: 
 
 @virtual_time
 async def test_a_handler_that_never_ends_does_not_keep_the_worker(world: World) -> None:
-    """The end of the process is asked for, since its task cannot be ended."""
+    """The worker asks for the end of the process, since the task cannot be ended."""
     refusing = Refusing()
     app = world.app([refusing.handler], handler=QUICK)
     async with anyio.create_task_group() as tasks:
@@ -133,8 +133,8 @@ async def test_a_handler_that_never_ends_does_not_keep_the_worker(world: World) 
 
 
 @on_asyncio
-async def test_a_thread_keeps_its_place_until_it_ends(world: World) -> None:
-    """Under a limit of two never more run, also when all have timed out."""
+async def test_a_thread_is_counted_until_it_ends(world: World) -> None:
+    """With a limit of two, two threads run at most, also when all have timed out."""
     threads = Threads()
     app = world.app([threads.handler], handler=QUICK)
     async with running(app):
@@ -145,14 +145,14 @@ async def test_a_thread_keeps_its_place_until_it_ends(world: World) -> None:
         threads.go.set()
         await world.recorder.wait_for(StuckHandlerEnded, 2)
         await _finished(world, 6)
-    outcomes = sorted(each.outcome for each in world.recorder.of(RequestFinished))
+    outcomes = sorted(event.outcome for event in world.recorder.of(RequestFinished))
     assert outcomes == ["completed"] * 4 + ["timeout"] * 2
     assert threads.most <= 2
     assert threads.saw_cancelled
 
 
 @on_asyncio
-async def test_a_plain_function_answers_and_reports(world: World) -> None:
+async def test_a_plain_function_returns_and_reports(world: World) -> None:
     """Progress is written from its thread."""
 
     @handler("plain")
@@ -169,7 +169,7 @@ async def test_a_plain_function_answers_and_reports(world: World) -> None:
 
 @on_asyncio
 async def test_a_process_has_half_of_the_grace(world: World, tmp_path: Path) -> None:
-    """A handler that cleans up within it is left to. Another is killed then, and not stuck."""
+    """A handler that cleans up within it ends by itself. Another one is killed and is not stuck."""
     cleaned = tmp_path / "cleaned"
     handlers = [
         handler("cleans", process=True)(functions.cleans_up),

@@ -1,4 +1,4 @@
-"""What a context makes of what a handler tells."""
+"""The fractions, messages and items that a context reports."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.anyio
         (0.5, 2.0, 0.25),
     ],
 )
-def test_a_share_of_a_total(done: Any, total: Any, fraction: Any) -> None:
-    """More than all is all: totals are often estimates."""
+def test_a_number_of_a_total_becomes_a_fraction(done: Any, total: Any, fraction: Any) -> None:
+    """More than the total is 1.0, since totals are often estimates."""
     assert fraction_of(done, total) == fraction
 
 
@@ -40,15 +40,15 @@ def test_a_share_of_a_total(done: Any, total: Any, fraction: Any) -> None:
     ("done", "total"),
     [(40, None), (-1, 10), (1, -1), (float("nan"), 10), (1, float("nan")), ("3", 10), (True, 10)],
 )
-def test_what_is_no_share(done: Any, total: Any) -> None:
-    """It is told where it is said."""
+def test_an_invalid_fraction_or_total_is_refused(done: Any, total: Any) -> None:
+    """It raises ValidationError."""
     with pytest.raises(ValidationError):
         fraction_of(done, total)
 
 
 async def _three() -> AsyncIterator[str]:
-    for each in "abc":
-        yield each
+    for item in "abc":
+        yield item
 
 
 def _generated() -> Iterator[str]:
@@ -56,33 +56,35 @@ def _generated() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("items", "total", "told"),
+    ("items", "total", "reported"),
     [
         (lambda: ["a", "b"], None, [Progress(0.5, "Reading"), Progress(1.0, "Reading")]),
         (lambda: iter(["a", "b"]), None, [Progress(0.5, "Reading"), Progress(1.0, "Reading")]),
-        (_three, 4, [Progress(each, "Reading") for each in (0.25, 0.5, 0.75)]),
-        (_three, None, [Progress(None, "Reading", {"done": each}) for each in (1, 2, 3)]),
-        (_generated, None, [Progress(None, "Reading", {"done": each}) for each in (1, 2, 3)]),
+        (_three, 4, [Progress(fraction, "Reading") for fraction in (0.25, 0.5, 0.75)]),
+        (_three, None, [Progress(None, "Reading", {"done": done}) for done in (1, 2, 3)]),
+        (_generated, None, [Progress(None, "Reading", {"done": done}) for done in (1, 2, 3)]),
         (list, None, []),
     ],
     ids=["list", "iterator", "async with a total", "async", "generator", "empty"],
 )
-async def test_tracking_tells_of_each_item(items: Any, total: Any, told: list[Progress]) -> None:
-    """Once it has been dealt with; of how many, where anybody knows."""
+async def test_tracking_reports_after_each_item(
+    items: Any, total: Any, reported: list[Progress]
+) -> None:
+    """It reports a fraction if the number of items is known, else their count in the details."""
     seen: list[str] = []
 
     @handler("read")
     async def read(_payload: dict[str, Any], ctx: Context) -> None:
-        seen.extend([each async for each in ctx.track(items(), "Reading", total=total)])
+        seen.extend([item async for item in ctx.track(items(), "Reading", total=total)])
 
     run = await run_handler(read)
-    assert run.progress == told
-    assert len(seen) == len(told)
+    assert run.progress == reported
+    assert len(seen) == len(reported)
 
 
 @on_asyncio
 async def test_a_plain_function_tracks_without_await() -> None:
-    """And sees what the worker wants of it."""
+    """Its context has `draining` and `cancelled`, too."""
 
     @handler("read")
     def read(_payload: dict[str, Any], ctx: SyncContext) -> list[Any]:
@@ -94,8 +96,8 @@ async def test_a_plain_function_tracks_without_await() -> None:
     assert run.progress == [Progress(0.5, "Reading"), Progress(1.0, "Reading")]
 
 
-async def test_a_handler_s_log_names_its_request(capsys: pytest.CaptureFixture[str]) -> None:
-    """Action and attempt, too."""
+async def test_log_lines_of_a_handler_have_its_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """They have the action and the attempt, too."""
 
     @handler("tell")
     async def report(_payload: dict[str, Any], ctx: Context) -> None:
@@ -103,5 +105,5 @@ async def test_a_handler_s_log_names_its_request(capsys: pytest.CaptureFixture[s
 
     await run_handler(report, attempt=2)
     line = capsys.readouterr().out
-    for told in ("hello", "rows", "request-1", "action", "tell", "attempt"):
-        assert told in line
+    for text in ("hello", "rows", "request-1", "action", "tell", "attempt"):
+        assert text in line

@@ -1,4 +1,4 @@
-"""What a handler raises to say what shall become of its request."""
+"""The exceptions by which a handler decides what becomes of its request."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ def test_a_rejection_has_a_message_and_a_code() -> None:
 
 @pytest.mark.parametrize("after", [90, 90.0, timedelta(seconds=90)])
 def test_a_delay_is_seconds_or_a_timedelta(after: Any) -> None:
-    """Both are kept as a timedelta; by default no attempt is used."""
+    """Both become a timedelta. By default the attempt does not count."""
     later = RetryLater("busy", after=after)
     assert (later.after, later.counts, later.reason) == (timedelta(seconds=90), False, "busy")
 
 
 @pytest.mark.parametrize("after", [-1, timedelta(days=366), 1e300, float("nan"), float("inf")])
-def test_an_absurd_delay_is_refused(after: Any) -> None:
-    """The handler's own mistake is told in its traceback."""
+def test_a_delay_out_of_range_is_refused(after: Any) -> None:
+    """It raises ValueError in the handler."""
     with pytest.raises((ValueError, OverflowError)):
         RetryLater(after=after)
 
 
-def test_a_code_may_be_anything() -> None:
-    """Raising a ValueError in its place would lose the reason, and run the request again."""
+def test_a_code_of_any_type_is_accepted() -> None:
+    """A ValueError in place of the Reject would lose the error, and the request would be
+    retried.
+    """
     assert Reject("x", code="").code == ""
 
 
@@ -58,8 +60,8 @@ class Forgetful(RetryLater):
         (timedelta(days=9999), 365 * 86400),
     ],
 )
-def test_a_delay_that_a_subclass_sets_is_made_a_time(after: Any, seconds: float) -> None:
-    """Where it is none, a minute; its limits are the usual ones."""
+def test_a_delay_that_a_subclass_sets_is_converted(after: Any, seconds: float) -> None:
+    """A value that is no time becomes a minute. The limits are the usual ones."""
     assert wait_of(Forgetful(after)) == timedelta(seconds=seconds)
 
 
@@ -77,15 +79,15 @@ class Closed(RetryLater):
 @pytest.mark.parametrize(
     "verdict", [NoAccount("the bank", number=7), Closed("the bank", 9)], ids=str
 )
-def test_verdicts_with_constructors_of_their_own_cross_a_process_pool(verdict: Any) -> None:
-    """They arrive as what they are, with all that they hold."""
+def test_subclasses_with_other_constructors_can_be_pickled(verdict: Any) -> None:
+    """They keep their class and their attributes."""
     back = pickle.loads(pickle.dumps(verdict))  # noqa: S301  our own
     assert type(back) is type(verdict)
     assert (str(back), vars(back)) == (str(verdict), vars(verdict))
 
 
 @pytest.mark.parametrize("verdict", [Reject("x", code="Y"), RetryLater("x", after=5, counts=True)])
-def test_verdicts_may_cross_a_process_pool(verdict: Any) -> None:
-    """A handler that works in other processes gets them back whole."""
+def test_reject_and_retry_later_can_be_pickled(verdict: Any) -> None:
+    """A handler that uses other processes gets them back complete."""
     back = pickle.loads(pickle.dumps(verdict))  # noqa: S301  our own
     assert vars(back) == vars(verdict)

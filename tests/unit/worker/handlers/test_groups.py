@@ -1,4 +1,4 @@
-"""Groups of handlers: what they share, and what is called around them."""
+"""Handler groups: their lifespan and their middleware."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ pytestmark = pytest.mark.anyio
 
 
 class Pool:
-    """What a lifespan opens, and what became of it."""
+    """The value of a lifespan, which records what happened to it."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Pool]:
-        self.told.append("entered")
+        self.calls.append("entered")
         yield self
-        self.told.append("left")
+        self.calls.append("left")
 
 
 def group_of(pool: Pool, **rules: Any) -> HandlerGroup[Pool]:
@@ -41,12 +41,12 @@ def group_of(pool: Pool, **rules: Any) -> HandlerGroup[Pool]:
 
     @group.handler("use")
     async def use(_payload: dict[str, Any], ctx: Context[Pool]) -> None:
-        ctx.state.told.append("used")
+        ctx.state.calls.append("used")
 
     @group.handler("use_in_thread")
     def use_in_thread(_payload: dict[str, Any], ctx: SyncContext[Pool]) -> None:
         assert threading.current_thread() is not threading.main_thread()
-        ctx.state.told.append("used in a thread")
+        ctx.state.calls.append("used in a thread")
 
     return group
 
@@ -65,28 +65,28 @@ async def test_a_lifespan_is_entered_once_and_left_after_the_last_handler(world:
     async with running(world.app([group_of(pool)])):
         await finished(world, "use")
         await finished(world, "use")
-    assert pool.told == ["entered", "used", "used", "left"]
+    assert pool.calls == ["entered", "used", "used", "left"]
 
 
 @on_asyncio
 async def test_a_plain_function_has_the_state_too(world: World) -> None:
-    """In its thread."""
+    """Its SyncContext has it."""
     pool = Pool()
     async with running(world.app([group_of(pool)])):
         assert (await finished(world, "use_in_thread")).status is RequestStatus.COMPLETED
-    assert pool.told == ["entered", "used in a thread", "left"]
+    assert pool.calls == ["entered", "used in a thread", "left"]
 
 
 async def test_groups_are_left_in_reverse_order(world: World) -> None:
-    """A later one may use an earlier one's."""
-    told: list[str] = []
+    """A later one may use an earlier one."""
+    calls: list[str] = []
 
     def named(name: str) -> HandlerGroup[str]:
         @asynccontextmanager
         async def span() -> AsyncIterator[str]:
-            told.append(f"{name} entered")
+            calls.append(f"{name} entered")
             yield name
-            told.append(f"{name} left")
+            calls.append(f"{name} left")
 
         group = HandlerGroup(lifespan=span)
 
@@ -98,11 +98,11 @@ async def test_groups_are_left_in_reverse_order(world: World) -> None:
 
     async with running(world.app([named("a"), named("b")])):
         assert (await finished(world, "b")).result == {"data": "b"}
-    assert told == ["a entered", "b entered", "b left", "a left"]
+    assert calls == ["a entered", "b entered", "b left", "a left"]
 
 
 async def test_a_handler_without_a_group_has_no_state(world: World) -> None:
-    """None."""
+    """It is None."""
 
     @handler("alone")
     async def alone(_payload: dict[str, Any], ctx: Context) -> Any:
@@ -113,7 +113,7 @@ async def test_a_handler_without_a_group_has_no_state(world: World) -> None:
 
 
 async def test_a_lifespan_that_cannot_be_entered_stops_the_start(world: World) -> None:
-    """The error names the actions and the reason; those entered before are left."""
+    """The error names the actions and the reason. Lifespans entered before are left."""
     pool = Pool()
 
     @asynccontextmanager
@@ -125,12 +125,12 @@ async def test_a_lifespan_that_cannot_be_entered_stops_the_start(world: World) -
     group.handler("report")(_nothing)
     with pytest.raises(LifespanError, match="group of report: ConnectionError: no database"):
         await world.app([group_of(pool), group]).run()
-    assert pool.told == ["entered", "left"]
+    assert pool.calls == ["entered", "left"]
 
 
 @virtual_time
 async def test_a_stop_does_not_wait_for_a_lifespan_that_is_being_entered(world: World) -> None:
-    """A database that does not answer must not hold up a deploy."""
+    """A database that does not answer does not delay a deployment."""
     entering = anyio.Event()
 
     @asynccontextmanager
@@ -151,8 +151,8 @@ async def test_a_stop_does_not_wait_for_a_lifespan_that_is_being_entered(world: 
 
 
 @virtual_time
-async def test_a_lifespan_that_breaks_ends_the_worker_in_order(world: World) -> None:
-    """Running handlers may finish; then the process ends with the reason."""
+async def test_a_lifespan_that_fails_stops_the_worker(world: World) -> None:
+    """Running handlers may finish. Then the process ends with the error."""
     failing = anyio.Event()
 
     @asynccontextmanager
@@ -182,8 +182,8 @@ async def test_a_lifespan_that_breaks_ends_the_worker_in_order(world: World) -> 
 
 
 @virtual_time
-async def test_leaving_has_its_time(world: World) -> None:
-    """A lifespan that does not end is cancelled after five seconds, and told."""
+async def test_leaving_a_lifespan_has_a_timeout(world: World) -> None:
+    """It is cancelled after five seconds, and an event is emitted."""
     cancelled: list[bool] = []
 
     @asynccontextmanager
@@ -207,8 +207,8 @@ async def test_leaving_has_its_time(world: World) -> None:
 
 
 @virtual_time
-async def test_a_lifespan_that_nothing_ends_does_not_keep_the_process(world: World) -> None:
-    """Then the process is left."""
+async def test_a_lifespan_that_ignores_cancellation_does_not_keep_the_process(world: World) -> None:
+    """The process ends without it."""
     go = anyio.Event()
 
     @asynccontextmanager
@@ -228,8 +228,8 @@ async def test_a_lifespan_that_nothing_ends_does_not_keep_the_process(world: Wor
         go.set()
 
 
-async def test_an_error_on_leaving_is_told_and_no_more(world: World) -> None:
-    """All the work is done by then."""
+async def test_an_error_on_leaving_is_only_emitted(world: World) -> None:
+    """The work of the worker is done by then."""
 
     @asynccontextmanager
     async def clumsy() -> AsyncIterator[None]:
@@ -244,29 +244,29 @@ async def test_an_error_on_leaving_is_told_and_no_more(world: World) -> None:
     assert (failed.actions, str(failed.error)) == ("report", "already closed")
 
 
-def noting(name: str, told: list[str]) -> Any:
+def recording(name: str, calls: list[str]) -> Any:
     async def middleware(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
-        told.append(f"{name} before {request.action}")
+        calls.append(f"{name} before {request.action}")
         result = await call(request, ctx)
-        told.append(f"{name} after")
+        calls.append(f"{name} after")
         return {name: result}
 
     return middleware
 
 
-async def test_middleware_goes_around_from_the_worker_inwards(world: World) -> None:
-    """The worker's first, in its order, then the group's in theirs, then the handler."""
-    told: list[str] = []
-    group = HandlerGroup(middleware=[noting("outer", told), noting("inner", told)])
+async def test_middleware_is_called_from_the_worker_inwards(world: World) -> None:
+    """The worker's middleware first, then the group's, each in its order, then the handler."""
+    calls: list[str] = []
+    group = HandlerGroup(middleware=[recording("outer", calls), recording("inner", calls)])
 
     @group.handler("work")
     async def work(_payload: dict[str, Any], _ctx: Context) -> str:
-        told.append("handler")
+        calls.append("handler")
         return "done"
 
-    async with running(world.app([group], [noting("worker", told)])):
+    async with running(world.app([group], [recording("worker", calls)])):
         request = await finished(world, "work")
-    assert told == [
+    assert calls == [
         "worker before work",
         "outer before work",
         "inner before work",
@@ -283,7 +283,7 @@ class Order(BaseModel):
 
 
 async def test_middleware_may_change_payload_and_context(world: World) -> None:
-    """What it passes on is checked against the schema after that."""
+    """The payload that it passes on is checked after that."""
 
     async def unpack(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         payload = {"number": (request.payload or {})["packed"]}
@@ -304,8 +304,8 @@ async def test_middleware_may_change_payload_and_context(world: World) -> None:
         )
 
 
-async def test_middleware_may_answer_itself_or_refuse(world: World) -> None:
-    """The handler is then not called; what it raises counts as if the handler had."""
+async def test_middleware_may_return_or_raise_itself(world: World) -> None:
+    """The handler is then not called. An exception counts as one of the handler."""
     called: list[str] = []
 
     async def guard(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
@@ -335,14 +335,14 @@ def _plain_middleware(call: Any, request: Any, ctx: Any) -> None: ...
 
 
 @pytest.mark.parametrize("wrong", [_two, _plain_middleware, "text", _nothing])
-def test_middleware_has_one_shape(wrong: Any) -> None:
-    """Told where the group is made."""
+def test_middleware_of_another_shape_is_refused(wrong: Any) -> None:
+    """It raises where the group is defined."""
     with pytest.raises(TypeError, match="middleware"):
         HandlerGroup(middleware=[wrong])
 
 
-def test_a_lifespan_is_called() -> None:
-    """An open context manager is none: it could be entered only once."""
+def test_a_lifespan_must_be_a_function() -> None:
+    """An open context manager could be entered only once."""
     with pytest.raises(TypeError, match="lifespan must be a function"):
         HandlerGroup(lifespan=5)  # type: ignore[arg-type]
 
@@ -350,7 +350,7 @@ def test_a_lifespan_is_called() -> None:
 def test_entry_points_name_groups_and_middleware(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All handlers of a group are loaded; middleware in the order of the entry points' names."""
+    """All handlers of a group are loaded. Middleware is in the order of the entry points' names."""
     (tmp_path / "plug_group.py").write_text(
         """
 from streamer_worker import HandlerGroup
@@ -376,9 +376,13 @@ async def b(payload, ctx): ...
         return EntryPoint(name=name, value=f"plug_group:{attribute}", group="any")
 
     around = [point("20-second", "second"), point("10-first", "first")]
-    found = load_handlers([point("all", "group")], around)
-    assert sorted(found) == ["a", "b"]
-    assert [each.__name__ for each in found["a"].middleware] == ["first", "second", "inner"]
+    handlers = load_handlers([point("all", "group")], around)
+    assert sorted(handlers) == ["a", "b"]
+    assert [function.__name__ for function in handlers["a"].middleware] == [
+        "first",
+        "second",
+        "inner",
+    ]
     with pytest.raises(HandlerLoadError, match="HandlerGroup without handlers"):
         load_handlers([point("none", "empty")], [])
     with pytest.raises(HandlerLoadError, match=r"wrong = plug_group:wrong.*async function"):

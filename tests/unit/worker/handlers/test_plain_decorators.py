@@ -1,4 +1,4 @@
-"""Async functions that a plain function hides: decorators, partials, methods, objects."""
+"""Async functions inside plain decorators, partials, methods and objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THREADS: list[int] = []
 
 
 def silently(function: Any) -> Any:
-    """A decorator that does not say what it wraps."""
+    """A decorator that does not set `__wrapped__`."""
 
     def wrapper(payload: Any, ctx: Any) -> Any:
         THREADS.append(threading.get_ident())
@@ -84,24 +84,24 @@ async def forgets_to_await(payload: dict[str, Any], ctx: Context) -> Any:
         "partial of a silent one",
     ],
 )
-async def test_an_async_function_that_is_hidden_is_awaited(function: Any) -> None:
-    """On the loop, with the Context that an async handler has; it runs once."""
+async def test_a_hidden_async_function_is_awaited(function: Any) -> None:
+    """It runs once, on the event loop, with a Context."""
     run = await run_handler(handler("work")(function))
     assert run.status == "completed"
     assert run.result == {"thread": threading.get_ident()}
-    assert [each.message for each in run.progress] == ["half"]
+    assert [progress.message for progress in run.progress] == ["half"]
     assert run.checkpoints == [1]
 
 
 @pytest.mark.parametrize("function", [plainly(work), partial(Service()), plainly(unannotated)])
-def test_what_can_be_seen_to_be_async_runs_as_a_task(function: Any) -> None:
-    """So it takes no thread."""
+def test_a_wrapped_async_function_runs_as_a_task(function: Any) -> None:
+    """It takes no thread."""
     assert handler("work")(function).kind is Kind.TASK
 
 
 @on_asyncio
-async def test_what_cannot_be_seen_is_found_once() -> None:
-    """The first call is tried in a thread, and no other."""
+async def test_a_hidden_async_function_is_noticed_at_its_first_call() -> None:
+    """Only the first call is tried in a thread."""
     THREADS.clear()
     async with memory_worker(handler("work")(silently(work))) as worker:
         for _ in range(3):
@@ -114,7 +114,7 @@ async def test_what_cannot_be_seen_is_found_once() -> None:
 
 @on_asyncio
 async def test_a_decorator_may_await_by_itself() -> None:
-    """A SyncContext says so: the handler stays in its thread."""
+    """With a SyncContext as its parameter, the handler runs in a thread."""
 
     def waited(function: Callable[..., Awaitable[Any]]) -> Any:
         @wraps(function)
@@ -136,7 +136,7 @@ async def test_a_decorator_may_await_by_itself() -> None:
 
 @on_asyncio
 async def test_a_hidden_handler_is_cancelled_as_any_other() -> None:
-    """It waits on the loop."""
+    """It waits on the event loop."""
 
     async def forever(_payload: dict[str, Any], _ctx: Context) -> None:
         await anyio.sleep_forever()
@@ -146,7 +146,7 @@ async def test_a_hidden_handler_is_cancelled_as_any_other() -> None:
 
 
 async def test_middleware_may_forget_to_await() -> None:
-    """What comes out is awaited."""
+    """An awaitable that it returns is awaited."""
 
     async def forgetful(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         return call(request, ctx)
@@ -170,8 +170,8 @@ async def generates_async(_payload: dict[str, Any], _ctx: Any) -> AsyncIterator[
 @on_asyncio
 @pytest.mark.parametrize("function", [generates, generates_async], ids=["plain", "async"])
 @pytest.mark.parametrize("hidden", [plainly, silently])
-async def test_a_hidden_generator_fails_at_once(hidden: Any, function: Any) -> None:
-    """Nobody would read it; a decorator that does read it may stand around one."""
+async def test_a_hidden_generator_fails_its_request(hidden: Any, function: Any) -> None:
+    """Only a decorator that reads a generator may wrap one."""
     run = await run_handler(handler("work")(hidden(function)), max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", "INVALID_RESULT")
     assert run.request.error is not None
@@ -180,7 +180,7 @@ async def test_a_hidden_generator_fails_at_once(hidden: Any, function: Any) -> N
 
 @on_asyncio
 async def test_a_decorator_may_read_a_generator() -> None:
-    """What it returns is the result."""
+    """The result is what the decorator returns."""
 
     @wraps(generates)
     def collected(payload: Any, ctx: Any) -> list[int]:
@@ -194,34 +194,34 @@ async def test_a_decorator_may_read_a_generator() -> None:
     [generates, generates_async, partial(generates), partial(generates_async), Service(), Service],
     ids=["plain", "async", "partial plain", "partial async", "object", "class"],
 )
-def test_what_is_no_function_is_refused(function: Any) -> None:
-    """When it is defined."""
+def test_an_object_that_is_no_function_is_refused(function: Any) -> None:
+    """It raises where the handler is defined."""
     with pytest.raises(TypeError, match="must be a function"):
         handler("work")(function)
 
 
 @pytest.mark.parametrize("function", [plainly(unannotated), partial(Service()), plainly(work)])
-def test_no_process_runs_what_is_async(function: Any) -> None:
-    """Also where a decorator hides it."""
+def test_a_process_refuses_async_functions(function: Any) -> None:
+    """Also inside a decorator."""
     with pytest.raises(TypeError, match="must be a plain function"):
         handler("work", process=True)(function)
 
 
-def test_a_process_cannot_find_what_is_hidden_silently() -> None:
-    """It is refused when it is loaded."""
-    with pytest.raises(HandlerLoadError, match="does not stand at the top level"):
+def test_a_process_refuses_a_function_that_it_cannot_import() -> None:
+    """It raises when the handler is loaded."""
+    with pytest.raises(HandlerLoadError, match="is not at the top level"):
         registry([handler("work", process=True)(silently(work))])
 
 
 @on_asyncio
-async def test_a_coroutine_out_of_a_process_fails_at_once() -> None:
-    """Its decorator had promised to await."""
+async def test_a_coroutine_from_a_process_fails_its_request() -> None:
+    """The annotation says that its decorator awaits, which it does not."""
     run = await run_handler(awkward.coroutine_in_process, max_retries=5)
     assert (run.status, run.request.error_code) == ("failed", "INVALID_RESULT")
 
 
 def test_hidden_middleware_is_refused() -> None:
-    """Where it is given."""
+    """It raises where the group is defined."""
 
     async def middleware(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
         return await call(request, ctx)
@@ -232,11 +232,11 @@ def test_hidden_middleware_is_refused() -> None:
             HandlerGroup(middleware=[hidden])
 
 
-def test_a_hidden_functions_payload_has_its_schema() -> None:
-    """The annotation that functools.wraps keeps."""
+def test_a_wrapped_function_has_its_payload_schema() -> None:
+    """It is the annotation that functools.wraps keeps."""
 
     async def typed(payload: dict[str, int], _ctx: Context) -> None:
         del payload
 
-    made: Handler = handler("work")(plainly(typed))
-    assert made.schema.annotation == dict[str, int]
+    defined: Handler = handler("work")(plainly(typed))
+    assert defined.schema.annotation == dict[str, int]

@@ -1,4 +1,4 @@
-"""Handlers from entry points."""
+"""Finding handlers through entry points."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BROKEN = {
 
 
 class Installed(Distribution):
-    """A distribution that is only a name."""
+    """A distribution that has only a name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -77,9 +77,9 @@ def _plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def entry(distribution: str, name: str, value: str) -> EntryPoint:
-    made = EntryPoint(name=name, value=value, group=GROUP)
-    made._for(Installed(distribution))  # type: ignore[attr-defined]
-    return made
+    entry = EntryPoint(name=name, value=value, group=GROUP)
+    entry._for(Installed(distribution))  # type: ignore[attr-defined]
+    return entry
 
 
 def faults(*entries: EntryPoint) -> list[str]:
@@ -90,19 +90,19 @@ def faults(*entries: EntryPoint) -> list[str]:
 
 
 def test_handlers_are_found_by_action() -> None:
-    """The action decides, whatever the entry point is called."""
-    found = load_handlers(
+    """The name of the entry point does not matter."""
+    handlers = load_handlers(
         [
             entry("reports", "one", "plug_good:report"),
             entry("tools", "two", "plug_good:bulk"),
         ]
     )
-    assert sorted(found) == ["bulk", "report"]
-    assert found["bulk"].function.__name__ == "bulk"
+    assert sorted(handlers) == ["bulk", "report"]
+    assert handlers["bulk"].function.__name__ == "bulk"
 
 
-def test_installed_entry_points_are_looked_up_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a list, what is installed under the group is loaded."""
+def test_installed_entry_points_are_loaded_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are used when no entry points are passed."""
 
     def installed(*, group: str) -> list[EntryPoint]:
         return [entry("reports", "one", "plug_good:report")] if group == GROUP else []
@@ -112,23 +112,23 @@ def test_installed_entry_points_are_looked_up_by_group(monkeypatch: pytest.Monke
     assert callable(importlib.metadata.entry_points)
 
 
-def test_nothing_installed_is_an_empty_registry() -> None:
-    """Whether that is a mistake is for the caller to say."""
+def test_without_entry_points_the_registry_is_empty() -> None:
+    """It raises nothing."""
     assert load_handlers([]) == {}
 
 
-def test_two_plugins_with_one_action_are_named_both() -> None:
-    """The fault names both distributions and entry points, in whatever order they come."""
+def test_two_plugins_with_one_action_are_a_fault() -> None:
+    """It names both distributions and entry points, in any order of loading."""
     first = entry("reports", "one", "plug_good:report")
     second = entry("tools", "two", "plug_good:another")
     for order in ([first, second], [second, first]):
         (fault,) = faults(*order)
-        for told in ("'report'", "reports", "tools", "plug_good:report", "plug_good:another"):
-            assert told in fault
+        for text in ("'report'", "reports", "tools", "plug_good:report", "plug_good:another"):
+            assert text in fault
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         ("plug_missing:x", "no_such_library_at_all"),
         ("plug_raising:x", "RuntimeError: no licence"),
@@ -143,15 +143,15 @@ def test_two_plugins_with_one_action_are_named_both() -> None:
         ("plug_good", "module"),
     ],
 )
-def test_a_plugin_that_cannot_be_used_is_named(value: str, told: str) -> None:
-    """The fault names distribution, entry point and reason; SystemExit does not end us."""
+def test_a_plugin_that_cannot_be_loaded_is_a_fault(value: str, text: str) -> None:
+    """It names distribution, entry point and reason. SystemExit does not end the worker."""
     (fault,) = faults(entry("tools", "thing", value))
     assert fault.startswith(f"tools (thing = {value})")
-    assert told in fault
+    assert text in fault
 
 
-def test_a_middleware_that_cannot_be_loaded_is_named() -> None:
-    """In the same list, whatever its import raises."""
+def test_middleware_that_cannot_be_loaded_is_a_fault() -> None:
+    """It is in the same list, whatever the import raises."""
     with pytest.raises(HandlerLoadError) as caught:
         load_handlers([], [entry("tools", "around", "plug_interrupting:x")])
     (fault,) = caught.value.faults
@@ -159,7 +159,7 @@ def test_a_middleware_that_cannot_be_loaded_is_named() -> None:
 
 
 def test_two_distributions_with_one_module_name_get_a_hint() -> None:
-    """Python imports one module for both, so one of them misses what it has."""
+    """Python imports one module for both, so a name of the other is missing."""
     good = entry("reports", "one", "plug_good:report")
     (fault,) = faults(good, entry("tools", "two", "plug_good:nothing"))
     assert "distributions reports, tools have a module 'plug_good' each" in fault
@@ -170,24 +170,24 @@ def test_two_distributions_with_one_module_name_get_a_hint() -> None:
     assert "rename" not in fault
 
 
-def test_all_faults_are_told_together() -> None:
-    """One start shows everything that is wrong."""
-    found = faults(
+def test_all_faults_are_reported_together() -> None:
+    """One start shows every fault."""
+    listed = faults(
         entry("a", "one", "plug_good:report"),
         entry("b", "two", "plug_good:another"),
         entry("c", "three", "plug_missing:x"),
         entry("d", "four", "plug_exiting:x"),
     )
-    assert len(found) == 3
+    assert len(listed) == 3
 
 
-def test_an_entry_point_of_no_distribution_is_named_all_the_same() -> None:
-    """An entry point without metadata gives a readable fault."""
+def test_an_entry_point_without_distribution_is_named() -> None:
+    """The fault is readable without metadata."""
     lonely = EntryPoint(name="x", value="plug_missing:x", group=GROUP)
     (fault,) = faults(lonely)
     assert "unknown distribution (x = plug_missing:x)" in fault
 
 
-def test_handlers_at_hand_need_no_entry_points() -> None:
-    """A registry can be made from handlers directly."""
+def test_a_registry_can_be_built_without_entry_points() -> None:
+    """It is built from handlers directly."""
     assert registry([echo]) == {"echo": echo}

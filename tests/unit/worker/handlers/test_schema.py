@@ -1,4 +1,4 @@
-"""The annotation of a handler's first parameter is its payload's schema."""
+"""The payload schema, from the annotation of a handler's first parameter."""
 
 from __future__ import annotations
 
@@ -97,8 +97,10 @@ class Service:
         (bare_dict, None, {}),
     ],
 )
-def test_a_payload_that_fits(function: Any, payload: Any, expected: Any) -> None:
-    """It becomes what the annotation says."""
+def test_a_payload_that_fits_becomes_the_annotated_type(
+    function: Any, payload: Any, expected: Any
+) -> None:
+    """A model, a dataclass, a TypedDict and so on."""
     assert schema_of(function).parse(payload) == expected
 
 
@@ -115,8 +117,8 @@ def test_a_payload_that_fits(function: Any, payload: Any, expected: Any) -> None
         (typed_mapping, {"a": "b"}, ("a",)),
     ],
 )
-def test_a_payload_that_does_not_fit(function: Any, payload: Any, paths: Any) -> None:
-    """All fields are named, each with what is wrong."""
+def test_a_payload_that_does_not_fit_is_refused(function: Any, payload: Any, paths: Any) -> None:
+    """The error has the path and the text of every fault."""
     with pytest.raises(PayloadInvalid) as caught:
         schema_of(function).parse(payload)
     assert caught.value.paths == paths
@@ -125,8 +127,8 @@ def test_a_payload_that_does_not_fit(function: Any, payload: Any, paths: Any) ->
         assert (f"{path}: {fault}" if path else fault) in str(caught.value)
 
 
-def test_the_text_says_what_is_wrong_and_not_what_was_given() -> None:
-    """A payload may hold a secret; its author knows what it was."""
+def test_the_error_has_no_values_of_the_payload() -> None:
+    """They may be secret, and the producer knows them."""
     with pytest.raises(PayloadInvalid) as caught:
         schema_of(model).parse({"rows": "s3cret"})
     assert str(caught.value) == (
@@ -135,8 +137,8 @@ def test_the_text_says_what_is_wrong_and_not_what_was_given() -> None:
     )
 
 
-def test_a_thousand_faults_are_told_in_part() -> None:
-    """The text has a place in the table."""
+def test_of_many_faults_only_some_are_listed() -> None:
+    """The text must fit into the table."""
     with pytest.raises(PayloadInvalid) as caught:
         schema_of(typed_mapping).parse({str(number): "x" for number in range(1000)})
     assert len(caught.value.fields) == 20
@@ -144,14 +146,14 @@ def test_a_thousand_faults_are_told_in_part() -> None:
 
 @pytest.mark.parametrize("function", [model, bare_dict])
 def test_the_routers_metadata_is_not_part_of_the_payload(function: Any) -> None:
-    """A model that forbids extra fields must not trip over it; it is in the context."""
-    given = {"rows": 3, "_metadata": {"source_ip": "192.0.2.1"}}
-    assert "_metadata" not in dict(schema_of(function).parse(given))
-    assert "_metadata" in given
+    """A model that forbids extra fields accepts the rest. The context has the metadata."""
+    payload = {"rows": 3, "_metadata": {"source_ip": "192.0.2.1"}}
+    assert "_metadata" not in dict(schema_of(function).parse(payload))
+    assert "_metadata" in payload
 
 
 def test_metadata_of_another_kind_is_the_payloads_own() -> None:
-    """Only a mapping is what a router puts there."""
+    """Only a mapping under `_metadata` is the router's."""
     assert schema_of(bare_dict).parse({"_metadata": 5}) == {"_metadata": 5}
 
 
@@ -165,7 +167,7 @@ def wrong_sync_context(payload: Report, ctx: Context) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "text"),
     [
         (swapped, "the payload comes first, then the context; 'ctx'"),
         (a_number, "'payload' is annotated as int, but a payload is a mapping"),
@@ -176,11 +178,9 @@ def wrong_sync_context(payload: Report, ctx: Context) -> None: ...
         (wrong_sync_context, "'ctx' of a plain function is a SyncContext, no Context"),
     ],
 )
-def test_a_signature_that_makes_no_sense_is_told_when_it_is_loaded(
-    function: Any, told: str
-) -> None:
-    """The error names the handler, its action, the parameter, and what is wrong."""
-    with pytest.raises(HandlerLoadError, match=f"handler {function.__name__} of 'x': {told}"):
+def test_a_wrong_signature_is_refused_when_it_is_loaded(function: Any, text: str) -> None:
+    """The error names the handler, its action, the parameter and the fault."""
+    with pytest.raises(HandlerLoadError, match=f"handler {function.__name__} of 'x': {text}"):
         registry([handler("x")(function)])
 
 
@@ -194,13 +194,13 @@ def test_a_signature_that_makes_no_sense_is_told_when_it_is_loaded(
         (nothing_said, "dict"),
     ],
 )
-def test_a_schema_has_a_name_to_show(function: Any, name: str) -> None:
-    """As the author would write it."""
+def test_a_schema_has_a_name(function: Any, name: str) -> None:
+    """It is the annotation as the author writes it."""
     assert schema_of(function).name.replace(f"{__name__}.", "") == name
 
 
-def test_json_schema_is_there_for_producers() -> None:
-    """With the fields and their rules."""
+def test_a_schema_has_a_json_schema() -> None:
+    """It has the fields and their rules."""
     schema = schema_of(model).json_schema()
     assert schema["required"] == ["rows"]
     assert schema["properties"]["rows"]["exclusiveMinimum"] == 0

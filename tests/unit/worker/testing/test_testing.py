@@ -1,4 +1,4 @@
-"""The test kit: what authors of handlers rely on."""
+"""The test kit for authors of handlers."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def forever(_payload: dict[str, Any], ctx: Context) -> None:
     await anyio.sleep_forever()
 
 
-async def test_all_that_an_attempt_did_is_there() -> None:
-    """Result, outcome, every report, checkpoints, messages, and the row."""
+async def test_a_run_has_all_that_an_attempt_did() -> None:
+    """Result, outcome, progress, checkpoints, messages and the request."""
     run = await run_handler(make, {"rows": 2})
     assert (run.status, run.result) == ("completed", {"rows": 2})
     assert run.outcome == Complete(result={"rows": 2})
@@ -63,54 +63,54 @@ async def test_all_that_an_attempt_did_is_there() -> None:
     assert run.request.status is RequestStatus.COMPLETED
 
 
-async def test_an_earlier_checkpoint_is_found() -> None:
-    """As a second attempt would."""
+async def test_a_run_can_begin_with_a_checkpoint() -> None:
+    """As a second attempt does."""
     run = await run_handler(make, {"rows": 3}, checkpoint=2, attempt=2)
     assert run.checkpoints == [3]
     assert run.request.retry_count == 1
 
 
 @pytest.mark.parametrize(
-    ("error", "became", "kind"),
+    ("error", "status", "kind"),
     [
         (ValueError("broke"), "retried", Retry),
         (RetryLater(after=5), "snoozed", Retry),
         (Reject("no", code="NO"), "failed", Fail),
     ],
 )
-async def test_what_a_handler_raises_becomes_an_outcome(
-    error: Exception, became: str, kind: type[Any]
+async def test_an_exception_becomes_an_outcome(
+    error: Exception, status: str, kind: type[Any]
 ) -> None:
-    """And is there itself."""
+    """The run has the exception, too."""
 
     @handler("raise")
     async def raises(_payload: dict[str, Any], _ctx: Context) -> None:
         raise error
 
     run = await run_handler(raises)
-    assert (run.status, run.error) == (became, error)
+    assert (run.status, run.error) == (status, error)
     assert isinstance(run.outcome, kind)
     last = await run_handler(raises, max_retries=0)
-    assert last.status == ("snoozed" if became == "snoozed" else "failed")
+    assert last.status == ("snoozed" if status == "snoozed" else "failed")
 
 
-async def test_a_payload_that_does_not_fit_is_seen() -> None:
-    """As the worker would answer it."""
+async def test_a_payload_that_does_not_fit_fails_the_run() -> None:
+    """With the error code and the message that the worker uses."""
     run = await run_handler(make, {"rows": "many"})
     assert run.request.error_code == "VALIDATION_ERROR"
     assert run.pushed[-1]["error"]["code"] == "VALIDATION_ERROR"
 
 
-async def test_a_drain_is_seen_by_the_handler() -> None:
-    """Which may then finish."""
+async def test_a_handler_sees_a_drain() -> None:
+    """It may finish then."""
     async with start_handler(hang) as run:
         await run.until(lambda run: run.progress != [])
         run.drain()
     assert run.result == {"data": "drained"}
 
 
-async def test_a_cancel_a_release_and_a_timeout_end_it() -> None:
-    """Each as the worker does it."""
+async def test_cancel_release_and_timeout_end_the_handler() -> None:
+    """Each has the status and the outcome that the worker gives."""
     async with start_handler(forever) as run:
         await run.until(lambda run: run.checkpoints != [])
         await run.cancel()
@@ -127,7 +127,7 @@ async def test_a_cancel_a_release_and_a_timeout_end_it() -> None:
     assert (run.status, run.request.error_code) == ("timeout", "TIMEOUT")
 
 
-async def test_waiting_for_what_never_comes_fails() -> None:
+async def test_waiting_for_a_condition_that_never_holds_fails() -> None:
     """It does not hang."""
     with pytest.raises(BaseExceptionGroup) as caught:
         async with start_handler(make, {"rows": 1}) as run:
@@ -136,7 +136,7 @@ async def test_waiting_for_what_never_comes_fails() -> None:
 
 
 async def test_a_group_s_lifespan_is_entered_or_replaced() -> None:
-    """With `state` it is not touched."""
+    """With `state` it is not entered."""
     entered: list[str] = []
 
     @asynccontextmanager
@@ -158,8 +158,8 @@ async def test_a_group_s_lifespan_is_entered_or_replaced() -> None:
 
 
 @on_asyncio
-async def test_plain_functions_run_in_their_thread() -> None:
-    """Their reports are seen, and waited for."""
+async def test_plain_functions_run_in_a_thread() -> None:
+    """Their progress and checkpoints can be waited for."""
 
     @handler("plain")
     def plain(_payload: dict[str, Any], ctx: SyncContext) -> str:
@@ -176,7 +176,7 @@ async def test_plain_functions_run_in_their_thread() -> None:
 
 
 async def test_a_whole_worker_runs_in_memory() -> None:
-    """Failed attempts run again at once; connections are told."""
+    """Failed attempts run again at once, and messages are pushed to connections."""
     failures = [ValueError("first"), ValueError("second")]
 
     @handler("work")
@@ -191,13 +191,13 @@ async def test_a_whole_worker_runs_in_memory() -> None:
         await worker.stores.subscriptions.subscribe("c2", "r1", [EventType.COMPLETE])
         request = await worker.run("work", {"n": 1}, request_id="r1", connection_id="c1")
         assert (request.result, request.retry_count) == ({"n": 1}, 2)
-        assert sorted(each.connection_id for each in worker.delivered) == ["c1", "c2"]
+        assert sorted(message.connection_id for message in worker.delivered) == ["c1", "c2"]
         unknown = await worker.run("nobody_knows")
         assert unknown.error_code == "INVALID_ACTION"
 
 
 async def test_a_waiting_request_that_is_cancelled_has_ended() -> None:
-    """Also when the worker never saw it."""
+    """Although the worker never claimed it."""
     async with memory_worker(forever, concurrency=1) as worker:
         first = await worker.enqueue("forever")
         second = await worker.enqueue("forever")

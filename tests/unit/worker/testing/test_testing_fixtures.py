@@ -24,19 +24,21 @@ def streamer_handlers() -> list[Handler]:
     return [double]
 
 
-def test_a_request_goes_all_the_way(streamer: Streamer) -> None:
-    """Through a retry, to the connection that waits."""
+def test_a_request_runs_and_its_result_is_pushed(streamer: Streamer) -> None:
+    """It is retried once before."""
     streamer.call(streamer.worker.connect, "c1")
     request = streamer.run("double", {"n": 4}, connection_id="c1", max_retries=1)
     assert (request.result, request.retry_count) == ({"data": 8}, 1)
-    assert [each.connection_id for each in streamer.delivered] == ["c1"]
+    assert [message.connection_id for message in streamer.delivered] == ["c1"]
 
 
 def test_each_test_has_a_worker_of_its_own(streamer: Streamer) -> None:
-    """With empty tables."""
+    """Its tables are empty."""
     assert streamer.delivered == []
 
-    async def found() -> list[Any]:
-        return [each async for each in streamer.worker.stores.requests.get_by_connection("c1")]
+    async def stored() -> list[Any]:
+        return [
+            request async for request in streamer.worker.stores.requests.get_by_connection("c1")
+        ]
 
-    assert streamer.call(found) == []
+    assert streamer.call(stored) == []

@@ -1,1 +1,1 @@
-"""Handlers in processes of their own."""
+"""Child processes that run handlers with `process=True`."""

@@ -1,4 +1,8 @@
-"""The program of a child: calls one handler after the other, for as long as its worker lives."""
+"""The program of a child process: runs one handler after the other until its worker ends.
+
+Threads of a child: the main thread runs the handlers. One thread receives messages. During each
+call one more thread sends progress. Handlers may start further threads.
+"""
 
 from __future__ import annotations
 
@@ -43,23 +47,27 @@ from streamer_worker.execution.processes.state import ProcessState
 from streamer_worker.handlers.context import (
     CheckpointInvalid,
     HandlerCancelled,
-    ProgressUpdate,
     SyncContext,
-    facts_of,
+    attempt_fields,
 )
 from streamer_worker.handlers.latest_progress import LatestProgress
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.monitoring.logs import WorkerLog, configure_logging
 from streamer_worker.sanitize import message_of
 
-_TELL_EVERY: Final = 0.1
+_REPORT_INTERVAL: Final = 0.1
 
 
-class PipeLink:
-    """A SyncLink over the pipe, for one call. Threads of the handler may use it, too.
+class PipeChannel:
+    """A SyncWorkerChannel over the pipe, for one call. Any thread of this process may use it.
 
-    After the end of the call it sends nothing: a thread that the handler has left behind sees
-    `cancelled`, and progress and checkpoints raise HandlerCancelled. In a forked child of this
-    process they raise ForkedHere.
+    After the end of the call it sends nothing. A thread that the handler has left behind then
+    sees `cancelled`, and its progress and checkpoints raise HandlerCancelled. In a forked child
+    of this process they raise ForkedHere.
+
+    `receive` is called by the receiving thread, `report_regularly` runs in the thread that sends
+    progress, and `end` is called by the main thread. Only `receive` writes `draining` and
+    `_cancelled`, and only `end` writes `_ended`; any thread reads them.
     """
 
     def __init__(self, call: int, post: Callable[[Message], None]) -> None:
@@ -68,14 +76,14 @@ class PipeLink:
         self._post = post
         self._pid = os.getpid()
         self._latest_progress = LatestProgress(0.0)
-        self._lock = threading.Lock()
-        self._posting = threading.Lock()
-        self._saving = threading.Lock()
+        self._progress_lock = threading.Lock()
+        self._send_lock = threading.Lock()
+        self._checkpoint_lock = threading.Lock()
         self._answers: queue.SimpleQueue[Saved | None] = queue.SimpleQueue()
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._reset = False
-        self._sent = 0
-        self._saves = 0
+        self._sent_updates = 0
+        self._checkpoints = 0
         self._cancelled = False
         self._ended = False
 
@@ -83,73 +91,76 @@ class PipeLink:
     def cancelled(self) -> bool:
         return self._cancelled or self._ended
 
-    def progress(self, told: ProgressUpdate) -> None:
+    def progress(self, update: ProgressUpdate) -> None:
         self._check("progress")
-        with self._lock:
-            if not self._latest_progress.report(told):
+        with self._progress_lock:
+            if not self._latest_progress.report(update):
                 return
-            self._reset = self._reset or told.reset
-        if not self._news.is_set():
-            self._news.set()
+            self._reset = self._reset or update.reset
+        if not self._changed.is_set():
+            self._changed.set()
 
     def checkpoint(self, value: Any) -> None:
         self._check("checkpoint")
-        packed = _packed_checkpoint(value)
-        with self._saving:
+        pickled = _pickled_checkpoint(value)
+        with self._checkpoint_lock:
             self._check("checkpoint")
-            self.flush()  # the write has both
-            self._save(packed)
-            answer = self._answer()
+            self.flush()  # the worker writes both at once
+            self._send_checkpoint(pickled)
+            answer = self._wait_saved()
         if answer is None:
             raise HandlerCancelled
         if answer.error is not None:
             raise pickle.loads(answer.error)  # noqa: S301  our own worker
         self._check("checkpoint")
 
-    def _save(self, value: bytes) -> None:
-        self._saves += 1
-        with self._posting:
+    def _send_checkpoint(self, value: bytes) -> None:
+        self._checkpoints += 1
+        with self._send_lock:
             if self._ended:
                 raise HandlerCancelled
-            self._post(Save(self.call, self._saves, value))
+            self._post(Save(self.call, self._checkpoints, value))
 
-    def _answer(self) -> Saved | None:
-        """Wait for the answer to the last checkpoint; None when the call is over first."""
+    def _wait_saved(self) -> Saved | None:
+        """Wait for the answer to the last checkpoint. Return None if the handler is cancelled, or
+        the call ends, before it comes.
+        """
         while True:
             answer = self._answers.get()
-            if answer is None or answer.number == self._saves:
+            if answer is None or answer.number == self._checkpoints:
                 return answer
 
     def flush(self) -> None:
-        """Send what was told since the last time."""
-        with self._posting:
-            with self._lock:
-                told, newest = self._latest_progress.newest()
+        """Send the newest progress, unless it was sent before or the call has ended."""
+        with self._send_lock:
+            with self._progress_lock:
+                updates, newest = self._latest_progress.newest()
                 reset, self._reset = self._reset, False
-            if told > self._sent and not self._ended:
-                self._sent = told
+            if updates > self._sent_updates and not self._ended:
+                self._sent_updates = updates
                 latest = ProgressUpdate(newest.fraction, newest.message, newest.details, reset)
                 self._post(Report(self.call, latest))
 
-    def tell_regularly(self) -> None:
-        """Send what is new, at most ten times a second, until the call has ended."""
+    def report_regularly(self) -> None:
+        """Send new progress at most every _REPORT_INTERVAL seconds, until the call has ended."""
         while True:
-            self._news.wait()
-            self._news.clear()
+            self._changed.wait()
+            self._changed.clear()
             if self._ended:
                 return
             self.flush()
-            time.sleep(_TELL_EVERY)
+            time.sleep(_REPORT_INTERVAL)
 
     def end(self) -> None:
-        """Send what is new, and from now on nothing."""
+        """Send new progress, and nothing after it."""
         self.flush()
-        with self._posting:
+        with self._send_lock:
             self._ended = True
         self._answers.put(None)
-        self._news.set()
+        self._changed.set()
 
-    def hear(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:
+        """Accept a message of the worker for this call."""
         match message:
             case Signal():
                 self.draining = self.draining or message.draining
@@ -160,64 +171,68 @@ class PipeLink:
                 self._answers.put(message)
 
     def _check(self, operation: str) -> None:
-        # First of all: in a forked child another thread's lock is never released.
+        # Checked before any lock: in a forked child another thread's lock is never released.
         if os.getpid() != self._pid:
             raise ForkedHere(f"ctx.{operation}()")
         if self.cancelled:
             raise HandlerCancelled
 
 
-class Child:
+class JobRunner:
+    """This process: receives jobs over the pipe and runs them."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._posting = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[Job, PipeLink]] = queue.SimpleQueue()
-        self._link = PipeLink(0, self._post)
+        self._send_lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[tuple[Job, PipeChannel]] = queue.SimpleQueue()
+        self._channel = PipeChannel(0, self._post)
         self._modules: set[str] = set()
         self._state: ProcessState
         self._log: WorkerLog | None = None
 
     def run(self) -> None:
-        """Work until the worker is gone."""
+        """Run jobs until the worker is gone. Never returns: the process ends. Main thread only."""
         setup = receive(self._connection)
         assert isinstance(setup, Setup)  # noqa: S101
         if setup.log is not None:
             self._log = configure_logging(setup.log)
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
-            job, link = self._jobs.get()
-            # What a handler sets, decimal's context too, ends with its call.
-            contextvars.Context().run(self._call, job, link)
+            job, channel = self._jobs.get()
+            # Context variables that a handler sets, decimal's context too, end with its call.
+            contextvars.Context().run(self._call, job, channel)
 
     def _listen(self) -> None:
         while True:
             try:
                 message = receive(self._connection)
             except (EOFError, OSError):
-                _end_group()
+                _kill_process_group()
             match message:
                 case Job():
-                    self._link = PipeLink(message.call, self._post)
-                    self._jobs.put((message, self._link))
-                case Signal() | Saved() if message.call == self._link.call:
-                    self._link.hear(message)
+                    self._channel = PipeChannel(message.call, self._post)
+                    self._jobs.put((message, self._channel))
+                case Signal() | Saved() if message.call == self._channel.call:
+                    self._channel.receive(message)
 
-    def _call(self, job: Job, link: PipeLink) -> None:
-        teller = threading.Thread(target=link.tell_regularly, daemon=True)
-        teller.start()
+    def _call(self, job: Job, channel: PipeChannel) -> None:
+        reporter = threading.Thread(target=channel.report_regularly, daemon=True)
+        reporter.start()
         with structlog.contextvars.bound_contextvars(**job.bound):
-            done = self._done(job, link)
-        link.end()
-        teller.join()
+            done = self._run_handler(job, channel)
+        channel.end()
+        reporter.join()
         self._post(done)
 
-    def _done(self, job: Job, link: PipeLink) -> Done:
+    def _run_handler(self, job: Job, channel: PipeChannel) -> Done:
         try:
             with ForkBoundary():
                 function = self._function(job)
-                with self._state.kept():
+                with self._state.restored_after():
                     payload = pickle.loads(job.payload)  # noqa: S301  our own worker
-                    ctx: SyncContext[Any] = SyncContext(**facts_of(job.facts), link=link)
+                    ctx: SyncContext[Any] = SyncContext(
+                        **attempt_fields(job.attempt), channel=channel
+                    )
                     result = function(payload, ctx)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             trace = trace_of(error)
@@ -226,28 +241,30 @@ class Child:
         try:
             with ForkBoundary():
                 return Done(job.call, value=pickle.dumps(result))
-        except Exception as error:  # noqa: BLE001  it may do anything
-            wrong = ResultInvalid(f"the result cannot be pickled: {error}")
-            return Done(job.call, error=pickled_error(wrong))
+        except Exception as error:  # noqa: BLE001  a result may do anything
+            invalid = ResultInvalid(f"the result cannot be pickled: {error}")
+            return Done(job.call, error=pickled_error(invalid))
 
     def _function(self, job: Job) -> Callable[[Any, SyncContext[Any]], Any]:
-        """Return the function to call. What its module changes when it is imported is kept."""
-        found = getattr(_imported(job.module, self._log), job.name)
+        """Return the function to call. State that its module changes at import is not restored."""
+        definition = getattr(_import(job.module, self._log), job.name)
         if job.module not in self._modules:
             self._modules.add(job.module)
             self._state = ProcessState()
-        function: Callable[[Any, SyncContext[Any]], Any] = getattr(found, "function", found)
+        function: Callable[[Any, SyncContext[Any]], Any] = getattr(
+            definition, "function", definition
+        )
         return function
 
     def _post(self, message: Message) -> None:
-        with self._posting:
+        with self._send_lock:
             try:
                 send(self._connection, message)
             except OSError:
-                _end_group()
+                _kill_process_group()
 
 
-def _packed_checkpoint(value: Any) -> bytes:
+def _pickled_checkpoint(value: Any) -> bytes:
     try:
         return pickle.dumps(value)
     except Exception as error:
@@ -255,36 +272,36 @@ def _packed_checkpoint(value: Any) -> bytes:
         raise CheckpointInvalid("checkpoint", text) from error
 
 
-def _end_group() -> None:
-    """End this process and those that handlers have started in it: the worker is gone, and
-    their requests may run elsewhere.
+def _kill_process_group() -> None:
+    """End this process and those that its handlers have started. The worker is gone, and another
+    worker may already run their requests.
     """
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
-def _imported(name: str, log: WorkerLog | None) -> ModuleType:
+def _import(name: str, log: WorkerLog | None) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     try:
         return importlib.import_module(name)
     finally:
         if log is not None:
-            log.take_over()  # plugins configure logging when they are imported
+            log.take_over()  # plugins may configure logging at import
 
 
-def _ignored(_number: int, _frame: object) -> None:
-    """Supervisors signal the whole group; what is to be done with it decides the worker."""
+def _ignore(_number: int, _frame: object) -> None:
+    """Ignore signals that a supervisor sends to the whole group: the worker decides when we end."""
 
 
 def main(descriptor: int) -> None:
-    """Serve the worker at the other end of the pipe of this descriptor, until it is gone."""
+    """Run jobs of the worker at the other end of the pipe `descriptor`, until it is gone."""
     reset_signals_in_forked_children()
     # Not SIG_IGN, which the handler's own subprocesses would inherit.
-    signal.signal(signal.SIGINT, _ignored)
-    signal.signal(signal.SIGTERM, _ignored)
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, _ignore)
     os.set_inheritable(descriptor, False)  # noqa: FBT003
     connection = Connection(descriptor)
     os.register_at_fork(after_in_child=connection.close)
-    Child(connection).run()
+    JobRunner(connection).run()

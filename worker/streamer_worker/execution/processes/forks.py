@@ -1,4 +1,4 @@
-"""Forked children of this process: where they end, and what they do not share with it.
+"""Ends forked children of this process, and detaches them from its event loop and signals.
 
 A handler may call `os.fork()`, or use multiprocessing, in a task, a thread or a process. The
 child is a copy of the worker: it has the worker's event loop, connections and signal handlers.
@@ -33,17 +33,18 @@ _NEVER_BLOCKED: Final = frozenset(
 
 
 class ForkedHere(RuntimeError):
-    """A forked child used what belongs to the process that it was copied from."""
+    """A forked child used a context, which works only in the process that it was forked from."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} works only in the process of the handler, not in a forked child")
 
 
 class ForkBoundary:
-    """Ends a forked child that leaves the block, in which it began, by return or exception.
+    """A context that ends a process forked inside it when that process leaves the block.
 
-    The child runs no clean-up and flushes nothing: its buffers are copies of its parent's. Its
-    exit code is what Python's would be: 0, 1 for an exception, that of `sys.exit()`.
+    The child runs no clean-up and flushes nothing, since its buffers are copies of its parent's.
+    Its exit code is the one that Python would use: 0 after a return, 1 after an exception, or
+    that of `sys.exit()`.
     """
 
     def __enter__(self) -> Self:
@@ -61,7 +62,7 @@ class ForkBoundary:
 
 
 def exit_code(error: BaseException | None) -> int:
-    """Return the code with which Python ends a program that raised this."""
+    """Return the exit code of a Python program that raises this; 0 for None."""
     if error is None:
         return 0
     if not isinstance(error, SystemExit):
@@ -76,10 +77,10 @@ def exit_code(error: BaseException | None) -> int:
 
 def reset_signals_in_forked_children() -> None:
     """Give each forked child the signal handlers that this process has now, and no wakeup
-    descriptor: a signal to the child is not reported to its parent's event loop.
+    descriptor, so that a signal to the child does not reach its parent's event loop.
 
-    Call it once, in the main thread, before any handler is set. Signals are blocked while a
-    fork is under way, so that none reaches the child before it is reset.
+    Call it once, in the main thread, before any signal handler is set. Signals are blocked
+    during a fork, so that none reaches the child before the reset.
     """
     initial = {number: signal.getsignal(number) for number in signal.valid_signals()}
     blocked = frozenset(initial) - _NEVER_BLOCKED
@@ -94,7 +95,7 @@ def reset_signals_in_forked_children() -> None:
     def reset() -> None:
         signal.set_wakeup_fd(-1)
         for number, action in initial.items():
-            # None: set by an extension in C, and not ours to change.
+            # None: set by an extension in C. Python cannot restore it.
             if action is not None and signal.getsignal(number) not in {action, None}:
                 signal.signal(number, action)
         unblock()
@@ -103,11 +104,12 @@ def reset_signals_in_forked_children() -> None:
 
 
 def detach_forked_children(loop: asyncio.AbstractEventLoop) -> None:
-    """Let forked children of this process end when they come back to `loop`, which is asyncio's.
+    """End a forked child of this process, with exit code 1, when it continues with `loop`.
 
-    They share its selector and its connections: a child that ran the loop would read the
-    answers that its parent waits for. So in a child the loop's descriptors lead nowhere, and
-    its next step, also one that another thread asks for, ends the child with code 1.
+    A child that ran asyncio's loop would read answers that its parent waits for, because both
+    share the selector and the connections. So in a child the loop's descriptors are replaced by
+    /dev/null, and the loop's next step ends the child. The same applies to a step that another
+    thread schedules.
     """
     os.register_at_fork(after_in_child=partial(_detach, weakref.ref(loop)))
 
@@ -116,44 +118,44 @@ def _detach(reference: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
     loop: Any = reference()
     if loop is None or loop.is_closed():
         return
-    # There is no public way to what a loop shares. A loop of another kind has other names.
+    # asyncio has no public access to the selector. Loops of other libraries have no `_selector`.
     selector: selectors.BaseSelector | None = getattr(loop, "_selector", None)
     if selector is None:
         return
-    _lead_nowhere(selector)
-    loop._selector = _Ended()  # noqa: SLF001
-    # The rest of this turn's steps would come before the selector.
+    _replace_by_null(selector)
+    loop._selector = _EndingSelector()  # noqa: SLF001
+    # Steps that are already scheduled would run before the selector is used.
     loop._ready.appendleft(asyncio.Handle(_end, (), loop))  # noqa: SLF001
-    loop.call_soon_threadsafe = partial(_end_unless_collecting, loop)
+    loop.call_soon_threadsafe = partial(_end_unless_collected, loop)
 
 
-def _lead_nowhere(selector: selectors.BaseSelector) -> None:
-    """Replace the selector's descriptors by /dev/null, their numbers kept: objects of this
-    process may still close them.
+def _replace_by_null(selector: selectors.BaseSelector) -> None:
+    """Replace the selector's descriptors by /dev/null. The numbers are the same, since objects
+    of this process may still close them.
     """
-    shared = [key.fd for key in (selector.get_map() or {}).values()]
+    descriptors = [key.fd for key in (selector.get_map() or {}).values()]
     if hasattr(selector, "fileno"):
-        shared.append(selector.fileno())
-    nothing = os.open(os.devnull, os.O_RDWR)
+        descriptors.append(selector.fileno())
+    null = os.open(os.devnull, os.O_RDWR)
     try:
-        for descriptor in shared:
-            os.dup2(nothing, descriptor, inheritable=False)
+        for descriptor in descriptors:
+            os.dup2(null, descriptor, inheritable=False)
     finally:
-        os.close(nothing)
+        os.close(null)
 
 
 def _end() -> None:
     os._exit(_FAILED)
 
 
-def _end_unless_collecting(loop: Any, callback: Any, *_: Any, **__: Any) -> None:
-    # asyncio closes an async generator that is collected in this way: no step was asked for.
+def _end_unless_collected(loop: Any, callback: Any, *_: Any, **__: Any) -> None:
+    # asyncio also calls this to close an async generator that was garbage-collected.
     if callback != loop.create_task:
         _end()
 
 
-class _Ended(selectors.BaseSelector):
-    """A selector that ends its process when it is asked what is ready."""
+class _EndingSelector(selectors.BaseSelector):
+    """A selector whose `select` ends the process."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, -1, events, data)

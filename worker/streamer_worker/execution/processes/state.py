@@ -1,4 +1,4 @@
-"""What a handler may change of its whole process, given back to the next one."""
+"""Restores process-wide state that a handler has changed, before the next handler runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 class ProcessState:
-    """The state of this process as it was when this was made. Main thread only."""
+    """A snapshot of the state of this process, taken by the constructor. Main thread only."""
 
     def __init__(self) -> None:
         self._directory = _open_directory()
@@ -37,17 +37,18 @@ class ProcessState:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Restore it after the block. Random's generator has a new seed then."""
+    def restored_after(self) -> Iterator[None]:
+        """Restore the state after the block. The `random` module gets a new seed."""
         try:
             yield
         finally:
             self.restore()
 
     def restore(self) -> None:
+        """Restore the state, except a directory or a locale that no longer exists."""
         self._restore_signals()
         self._restore_environment()
-        # What was removed meanwhile cannot be given back; what fails must not keep the rest.
+        # The directory may have been removed.
         with suppress(OSError):
             if self._directory is not None:
                 os.fchdir(self._directory)
@@ -74,10 +75,10 @@ class ProcessState:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _restore_warnings(self) -> None:
-        # Only what has changed: a warning that is shown once would be shown after each call.
+        # Only after a change: a reset makes Python show again the warnings that it shows once.
         warnings.showwarning = self._show_warning
         if list(warnings.filters) != self._filters:
-            warnings.resetwarnings()  # Python learns so that the list is another
+            warnings.resetwarnings()  # makes Python notice that the list has changed
             warnings.filters[:] = self._filters  # type: ignore[index]
 
     def _restore_environment(self) -> None:
@@ -86,27 +87,27 @@ class ProcessState:
         for name, value in self._environment.items():
             if os.environ.get(name) != value:
                 os.environ[name] = value
-        time.tzset()  # TZ is read when it is asked to
+        time.tzset()  # reads TZ again
 
 
 class _Output:
-    """A standard stream and its descriptor, as they were when this was made."""
+    """A snapshot of a standard stream and its descriptor."""
 
     def __init__(self, name: str, number: int) -> None:
         self._name = name
         self._number = number
         self._stream: TextIO | None = getattr(sys, name)
-        self._kept: int | None = None
+        self._duplicate: int | None = None
         with suppress(OSError):
-            self._kept = os.dup(number)
+            self._duplicate = os.dup(number)
 
     def restore(self) -> None:
-        """Restore both. A stream that a handler has closed is opened again."""
-        if self._kept is not None and not _same(self._kept, self._number):
-            os.dup2(self._kept, self._number)
+        """Restore both. Opens the stream again if a handler has closed it."""
+        if self._duplicate is not None and not _same(self._duplicate, self._number):
+            os.dup2(self._duplicate, self._number)
         stream = self._stream
         if stream is not None and stream.closed:
-            self._stream = open(  # noqa: SIM115  it stays open
+            self._stream = open(  # noqa: SIM115  used until the process ends
                 self._number, "w", encoding=stream.encoding, errors=stream.errors, closefd=False
             )
             setattr(sys, f"__{self._name}__", self._stream)
@@ -114,14 +115,16 @@ class _Output:
 
 
 def _same(one: int, other: int) -> bool:
-    """Whether both descriptors are open, and of the same file."""
+    """Whether both descriptors are open and refer to the same file."""
     with suppress(OSError):
         return os.path.sameopenfile(one, other)
     return False
 
 
 def _open_directory() -> int | None:
-    """Open the current directory, which may be renamed later; None when it is gone."""
+    """Open the current directory, so that it can be restored even if it is renamed. None if it was
+    removed.
+    """
     with suppress(OSError):
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return None

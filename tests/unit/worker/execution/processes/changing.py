@@ -1,4 +1,4 @@
-"""Functions for processes: they fork, leave threads behind, and change their process."""
+"""Functions for processes that fork, leave threads behind, or change their process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 
 from streamer_worker import HandlerCancelled, Reject, RetryLater, SyncContext
-from streamer_worker.execution.processes.child import Child
+from streamer_worker.execution.processes.child import JobRunner
 from streamer_worker.execution.processes.protocol import Done, Save
 
 _VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
@@ -33,7 +33,7 @@ _FORK = multiprocessing.get_context("fork")
 
 
 def forks(how: str, _ctx: SyncContext) -> Any:
-    """Answer with the exit code of a forked child, which leaves in this way."""
+    """Return the exit code of a forked child that leaves in this way."""
     child = os.fork()
     if child == 0:
         if how == "exit":
@@ -47,7 +47,7 @@ def forks(how: str, _ctx: SyncContext) -> Any:
 
 
 def forks_and_uses(how: str, ctx: SyncContext) -> Any:
-    """Answer with the exit code of a forked child that uses the context."""
+    """Return the exit code of a forked child that uses the context."""
     child = os.fork()
     if child == 0:
         try:
@@ -62,7 +62,7 @@ def forks_and_uses(how: str, ctx: SyncContext) -> Any:
 
 
 def leaves_a_thread(payload: str, ctx: SyncContext) -> None:
-    """Leave a thread behind that writes on, and notes what came of it."""
+    """Leave a thread behind that keeps writing, and records the results."""
 
     uses: list[Callable[[], None]] = [
         lambda: ctx.progress(0.9, "late"),
@@ -94,15 +94,15 @@ def waits_for(payload: str, ctx: SyncContext) -> str:
 
 def forges(_payload: Any, _ctx: SyncContext) -> str:
     """Send messages of another call before the answer."""
-    (child,) = (each for each in gc.get_objects() if isinstance(each, Child))
-    child._post(Save(call=0, number=1, value=b"forged"))
-    child._post(Done(call=0, value=b"forged"))
+    (runner,) = (one for one in gc.get_objects() if isinstance(one, JobRunner))
+    runner._post(Save(call=0, number=1, value=b"forged"))
+    runner._post(Done(call=0, value=b"forged"))
     return "own"
 
 
 def context(payload: str, _ctx: SyncContext) -> Any:
-    """Answer with what was there, and leave something."""
-    found = [
+    """Return the context variables that were set, and set them."""
+    values = [
         _VARIABLE.get(),
         decimal.getcontext().prec,
         structlog.contextvars.get_contextvars().get("left"),
@@ -110,7 +110,7 @@ def context(payload: str, _ctx: SyncContext) -> Any:
     _VARIABLE.set(payload)
     decimal.getcontext().prec = 3
     structlog.contextvars.bind_contextvars(left=payload)
-    return found
+    return values
 
 
 def bound(_payload: Any, _ctx: SyncContext) -> Any:
@@ -118,7 +118,7 @@ def bound(_payload: Any, _ctx: SyncContext) -> Any:
 
 
 def state(_payload: Any, _ctx: SyncContext) -> Any:
-    """Answer with the state of the process."""
+    """Return the state of the process."""
     os.umask(mask := os.umask(0))
     return {
         "directory": str(Path.cwd()),
@@ -127,7 +127,7 @@ def state(_payload: Any, _ctx: SyncContext) -> Any:
         "locale": locale.setlocale(locale.LC_ALL),
         "path": list(sys.path),
         "filters": len(warnings.filters),
-        "signals": [str(signal.getsignal(each)) for each in sorted(signal.valid_signals())],
+        "signals": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "timer": signal.getitimer(signal.ITIMER_REAL),
         "timeout": socket.getdefaulttimeout(),
@@ -137,7 +137,7 @@ def state(_payload: Any, _ctx: SyncContext) -> Any:
 
 
 def changes_all(payload: str, ctx: SyncContext) -> Any:
-    """Change all that `state` answers with, and answer with it."""
+    """Change all that `state` returns, and return it."""
     os.chdir(payload)
     os.umask(0o777)
     os.environ["LEFT"] = "1"
@@ -161,14 +161,14 @@ def warns(_payload: Any, _ctx: SyncContext) -> None:
 
 
 def seeded(_payload: Any, _ctx: SyncContext) -> float:
-    """Answer with a random number, and leave a seed."""
-    found = random.random()
+    """Return a random number, and set a seed."""
+    number = random.random()
     random.seed(1)
-    return found
+    return number
 
 
 def terminates(_payload: Any, _ctx: SyncContext) -> Any:
-    """Answer with the exit code of a forked child that was terminated at once."""
+    """Return the exit code of a forked child that was terminated at once."""
     child = _FORK.Process(target=_sleeps)
     child.start()
     child.terminate()
@@ -179,14 +179,14 @@ def terminates(_payload: Any, _ctx: SyncContext) -> Any:
 
 
 def leaves_a_pool(_payload: Any, _ctx: SyncContext) -> Any:
-    """Answer with the exit codes of a Pool's processes, which are left while they are busy."""
+    """Return the exit codes of a Pool's processes that are left while they are busy."""
     read, write = os.pipe()
     with _FORK.Pool(1) as pool:
         pool.apply_async(_is_busy, [write])
         os.read(read, 1)
         processes = list(pool._pool)  # type: ignore[attr-defined]
     pool.join()
-    return [each.exitcode for each in processes]
+    return [process.exitcode for process in processes]
 
 
 def directory(_payload: Any, _ctx: SyncContext) -> str:
@@ -220,7 +220,7 @@ def closes_its_streams(how: str, _ctx: SyncContext) -> str:
 
 
 def in_another_zone(zone: str, _ctx: SyncContext) -> str:
-    """Answer with the zone of before, and change it."""
+    """Return the time zone, and change it."""
     before = time.tzname[0]
     os.environ["TZ"] = zone
     time.tzset()
@@ -228,29 +228,29 @@ def in_another_zone(zone: str, _ctx: SyncContext) -> str:
 
 
 def raises_its_own(module: str, _ctx: SyncContext) -> None:
-    """Raise an exception whose class nobody else can import."""
-    sys.modules[module] = made = types.ModuleType(module)
-    made.Broken = type("Broken", (Exception,), {"__module__": module})  # type: ignore[attr-defined]
-    raise made.Broken("no rows")
+    """Raise an exception whose class no other process can import."""
+    sys.modules[module] = new_module = types.ModuleType(module)
+    new_module.Broken = type("Broken", (Exception,), {"__module__": module})  # type: ignore[attr-defined]
+    raise new_module.Broken("no rows")
 
 
 def returns_its_own(module: str, _ctx: SyncContext) -> Any:
-    """Return a value whose class nobody else can import."""
-    sys.modules[module] = made = types.ModuleType(module)
-    made.Row = type("Row", (), {"__module__": module})  # type: ignore[attr-defined]
-    return made.Row()
+    """Return a value whose class no other process can import."""
+    sys.modules[module] = new_module = types.ModuleType(module)
+    new_module.Row = type("Row", (), {"__module__": module})  # type: ignore[attr-defined]
+    return new_module.Row()
 
 
 def saves_its_own(module: str, ctx: SyncContext) -> None:
-    """Save a value whose class nobody else can import."""
+    """Save a value whose class no other process can import."""
     ctx.checkpoint(returns_its_own(module, ctx))
 
 
 def rejects_in_its_way(how: str, _ctx: SyncContext) -> None:
-    """Raise a verdict that cannot leave the process as it is."""
+    """Raise a subclass of Reject that cannot be pickled."""
 
     class Mine(Reject):
-        """Defined in a function."""
+        """A class that is defined in a function."""
 
     if how == "later":
         later = RetryLater("busy", after=7)

@@ -1,4 +1,4 @@
-"""What the tests have run in processes."""
+"""Functions that the tests run in processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamer_worker import HandlerCancelled, Reject, RetryLater, SyncContext, h
 
 
 class Odd(Exception):
-    """One that cannot be read again after it was written."""
+    """A value that can be pickled and not unpickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} {two}")
@@ -67,7 +67,7 @@ def cooperative(payload: str, ctx: SyncContext) -> None:
 
 
 def cleans_up(payload: dict[str, Any], ctx: SyncContext) -> None:
-    """Take so many seconds to clean up when it is cancelled."""
+    """Take this many seconds to clean up after cancellation."""
     ctx.progress(0.5)
     while not ctx.cancelled:
         time.sleep(0.01)
@@ -131,10 +131,10 @@ def in_threads(_payload: Any, ctx: SyncContext) -> None:
             ctx.progress(number / 10)
 
     threads = [threading.Thread(target=report, args=(number,)) for number in range(10)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def prints(_payload: Any, _ctx: SyncContext) -> str:

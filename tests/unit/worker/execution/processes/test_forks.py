@@ -16,13 +16,13 @@ from streamer_worker.execution.processes.forks import _detach
 
 @pytest.fixture
 def loop() -> Iterator[Any]:
-    made: Any = asyncio.SelectorEventLoop()
-    yield made
-    made.close()
+    new_loop: Any = asyncio.SelectorEventLoop()
+    yield new_loop
+    new_loop.close()
 
 
-def test_the_descriptors_of_a_detached_loop_lead_nowhere(loop: Any) -> None:
-    """Its connections and its selector; their numbers stay taken, and others are not touched."""
+def test_the_descriptors_of_a_detached_loop_are_replaced(loop: Any) -> None:
+    """Those of its connections and its selector become /dev/null. Others are unchanged."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         loop.add_reader(ours, int)
@@ -35,14 +35,14 @@ def test_the_descriptors_of_a_detached_loop_lead_nowhere(loop: Any) -> None:
         loop.add_reader(ours, int)
 
 
-def test_a_generator_that_is_collected_does_not_ask_for_a_step(loop: Any) -> None:
-    """Only what does ends the child."""
+def test_a_collected_generator_does_not_end_the_child(loop: Any) -> None:
+    """Only a step that is scheduled by other code ends it."""
     _detach(lambda: loop)
     loop.call_soon_threadsafe(loop.create_task, None)
 
 
-def test_a_loop_that_is_gone_is_left_alone(loop: Any) -> None:
-    """Closed or collected."""
+def test_a_closed_or_collected_loop_is_ignored(loop: Any) -> None:
+    """Detaching it does nothing."""
     loop.close()
     _detach(lambda: loop)
     _detach(lambda: None)

@@ -1,4 +1,4 @@
-"""Functions in processes: what crosses, and what ends whom."""
+"""Functions in processes: what is passed between worker and process, and how calls end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from streamer_worker import Reject, RetryLater
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
-from streamer_worker.handlers.context import AttemptInfo, ProgressUpdate
+from streamer_worker.handlers.context import AttemptInfo
 from streamer_worker.handlers.registry import not_importable
+from streamer_worker.handlers.worker_channel import ProgressUpdate
 from support import START
 from unit.worker.execution.processes import functions
 from unit.worker.harness import PATIENCE, Recorder
@@ -49,19 +50,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-class NotedLink:
-    """A Link that notes what comes, and can be waited for."""
+class RecordingChannel:
+    """A WorkerChannel that records what it gets, and can be waited for."""
 
     def __init__(self) -> None:
         self.draining = False
         self.cancelled = False
-        self.told: list[tuple[float | None, str | None, bool]] = []
+        self.reported: list[tuple[float | None, str | None, bool]] = []
         self.saved: list[Any] = []
         self.refuse: Exception | None = None
         self._changed = anyio.Event()
 
-    async def progress(self, told: ProgressUpdate) -> None:
-        self.told.append((told.fraction, told.message, told.reset))
+    async def progress(self, update: ProgressUpdate) -> None:
+        self.reported.append((update.fraction, update.message, update.reset))
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
@@ -76,28 +77,31 @@ class NotedLink:
     def notify(self) -> None:
         raise AssertionError("a process wakes nobody")
 
-    async def until_told(self, times: int = 1) -> None:
+    async def until_reported(self, times: int = 1) -> None:
         with anyio.fail_after(PATIENCE):
-            while len(self.told) < times:
+            while len(self.reported) < times:
                 await self._changed.wait()
 
     async def pid(self) -> int:
-        """Return the process's id, which it tells as its message."""
-        await self.until_told()
-        return int(self.told[0][1] or "")
+        """Return the process id, which is reported as the message."""
+        await self.until_reported()
+        return int(self.reported[0][1] or "")
 
 
 class Bench:
     def __init__(self, pool: Processes, recorder: Recorder) -> None:
         self.pool = pool
         self.recorder = recorder
-        self.link = NotedLink()
+        self.channel = RecordingChannel()
 
     async def run(
-        self, function: Callable[..., Any], payload: Any = None, link: NotedLink | None = None
+        self,
+        function: Callable[..., Any],
+        payload: Any = None,
+        channel: RecordingChannel | None = None,
     ) -> Any:
         with anyio.fail_after(PATIENCE):
-            return await self.pool.run(function, payload, FACTS, link or self.link)
+            return await self.pool.run(function, payload, FACTS, channel or self.channel)
 
 
 @pytest.fixture
@@ -109,15 +113,15 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def gone(pid: int) -> None:
-    """Wait until there is no such process."""
+    """Wait until the process does not exist any more."""
     with anyio.fail_after(PATIENCE), suppress(ProcessLookupError):
         while True:
             os.kill(pid, 0)
             await anyio.sleep(0.01)
 
 
-async def test_payload_context_and_result_cross(bench: Bench) -> None:
-    """Both ways, whole."""
+async def test_payload_context_and_result_are_passed(bench: Bench) -> None:
+    """In both directions, complete."""
     assert await bench.run(functions.double, {"n": [1, None]}) == [
         {"n": [1, None]},
         "r1",
@@ -128,12 +132,12 @@ async def test_payload_context_and_result_cross(bench: Bench) -> None:
 
 
 async def test_a_decorated_function_is_found(bench: Bench) -> None:
-    """The name in the module is then that of a Handler."""
+    """The name in the module is that of a Handler."""
     assert await bench.run(functions.decorated.function, {"n": 1}) == {"n": 1}
 
 
 async def test_a_process_is_used_again(bench: Bench) -> None:
-    """And it is not ours."""
+    """It is not the worker's own process."""
     first = await bench.run(functions.pid)
     assert first == await bench.run(functions.pid)
     assert first != os.getpid()
@@ -149,10 +153,10 @@ async def test_a_process_is_used_again(bench: Bench) -> None:
         ("local", RuntimeError, "Local: gone"),
     ],
 )
-async def test_an_exception_crosses_with_its_traceback(
+async def test_an_exception_is_passed_with_its_traceback(
     bench: Bench, which: str, kind: type[BaseException], text: str
 ) -> None:
-    """One that cannot cross does so by name; the process lives on."""
+    """One that cannot be pickled is passed as text, and the process continues."""
     before = await bench.run(functions.pid)
     with pytest.raises(kind, match=text) as caught:
         await bench.run(functions.raises, which)
@@ -161,8 +165,8 @@ async def test_an_exception_crosses_with_its_traceback(
     assert await bench.run(functions.pid) == before
 
 
-async def test_verdicts_cross_as_they_are(bench: Bench) -> None:
-    """With code, delay and all."""
+async def test_reject_and_retry_later_are_passed_as_they_are(bench: Bench) -> None:
+    """With code, delay and all other attributes."""
     with pytest.raises(Reject) as rejected:
         await bench.run(functions.raises, "reject")
     assert (str(rejected.value), rejected.value.code) == ("no account", "NO_ACCOUNT")
@@ -180,8 +184,8 @@ async def test_verdicts_cross_as_they_are(bench: Bench) -> None:
         RequestNotPending("no", status=RequestStatus.FAILED),
     ],
 )
-def test_store_errors_survive_a_copy(error: Exception) -> None:
-    """With all of their fields."""
+def test_store_errors_keep_their_fields(error: Exception) -> None:
+    """After pickling and unpickling."""
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
@@ -189,9 +193,9 @@ def test_store_errors_survive_a_copy(error: Exception) -> None:
 @pytest.mark.parametrize(
     ("how", "text"), [("kill", r"signal 9 \(SIGKILL\)"), ("exit", "exit code 7")]
 )
-async def test_a_process_that_dies_fails_its_call_alone(bench: Bench, how: str, text: str) -> None:
-    """Another runs on, and the next has a new process."""
-    other = NotedLink()
+async def test_a_process_that_dies_fails_only_its_call(bench: Bench, how: str, text: str) -> None:
+    """Another process continues, and the next call has a new process."""
+    other = RecordingChannel()
     async with anyio.create_task_group() as tasks:
         done: list[Any] = []
 
@@ -199,7 +203,7 @@ async def test_a_process_that_dies_fails_its_call_alone(bench: Bench, how: str, 
             done.append(await bench.run(functions.until_draining, None, other))
 
         tasks.start_soon(run_other)
-        await other.until_told()
+        await other.until_reported()
         with pytest.raises(WorkerCrashed, match=text):
             await bench.run(functions.dies, how)
         assert await bench.run(functions.double, 1) == [1, "r1", 2, {"trace": 1}, [5]]
@@ -212,10 +216,10 @@ async def test_a_process_that_dies_fails_its_call_alone(bench: Bench, how: str, 
 async def cancelled(
     bench: Bench, function: Callable[..., Any], payload: Any, *, stopped: bool = False
 ) -> int:
-    """Cancel a call once it has told its process's id, which is returned."""
+    """Cancel a call once it has reported its process id, which is returned."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, function, payload)
-        pid = await bench.link.pid()
+        pid = await bench.channel.pid()
         if stopped:
             os.kill(pid, signal.SIGSTOP)
         tasks.cancel_scope.cancel()
@@ -224,7 +228,7 @@ async def cancelled(
 
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_cancelling_ends_the_process(bench: Bench, *, stopped: bool) -> None:
-    """Also one that ignores it, or stands still."""
+    """Even one that ignores cancellation, or is stopped."""
     began = anyio.current_time()
     await gone(await cancelled(bench, functions.stubborn, None, stopped=stopped))
     assert anyio.current_time() - began < GRACE + 5
@@ -237,87 +241,85 @@ async def test_a_handler_may_clean_up_when_it_is_cancelled(bench: Bench, tmp_pat
     assert (tmp_path / "told").read_text() == "cleaned up"
 
 
-async def test_what_a_handler_has_started_ends_with_it(bench: Bench, tmp_path: Path) -> None:
-    """Its own subprocesses, too."""
+async def test_subprocesses_of_a_handler_end_with_it(bench: Bench, tmp_path: Path) -> None:
+    """They are killed with the process."""
     await cancelled(bench, functions.grandchild, str(tmp_path / "pid"))
     await gone(int((tmp_path / "pid").read_text()))
 
 
-async def test_signals_to_the_group_are_not_for_the_child(bench: Bench) -> None:
-    """Its worker decides; what it starts itself has the usual ways."""
+async def test_a_child_ignores_signals_to_the_group(bench: Bench) -> None:
+    """Its worker decides when it ends. Processes that the handler starts do not ignore them."""
     assert await bench.run(functions.signalled) == -signal.SIGTERM
 
 
-async def test_a_handler_learns_that_the_worker_drains(bench: Bench) -> None:
-    """Soon."""
-    bench.link.draining = True
+async def test_a_handler_sees_soon_that_the_worker_drains(bench: Bench) -> None:
+    """`ctx.draining` becomes true."""
+    bench.channel.draining = True
     assert await bench.run(functions.until_draining) == "drained"
 
 
-async def test_progress_crosses_rarely_and_the_last_always(bench: Bench) -> None:
+async def test_progress_is_sent_rarely_and_the_last_always(bench: Bench) -> None:
     """A hundred thousand reports are a few messages."""
     await bench.run(functions.steps, 100_000)
-    assert bench.link.told[-1] == (1.0, "step 99999", False)
-    assert len(bench.link.told) < 60
+    assert bench.channel.reported[-1] == (1.0, "step 99999", False)
+    assert len(bench.channel.reported) < 60
 
 
 async def test_a_reset_is_not_lost_among_others(bench: Bench) -> None:
-    """The worker must know that smaller is meant."""
+    """The worker must accept the smaller fraction."""
     await bench.run(functions.resets)
-    assert bench.link.told[-1][0] == 0.2
-    assert any(reset for *_, reset in bench.link.told)
+    assert bench.channel.reported[-1][0] == 0.2
+    assert any(reset for *_, reset in bench.channel.reported)
 
 
-async def test_what_was_told_before_a_long_silence_crosses_soon(
-    bench: Bench, tmp_path: Path
-) -> None:
-    """Not with the next report, which may be hours away."""
+async def test_progress_before_a_long_silence_is_sent_soon(bench: Bench, tmp_path: Path) -> None:
+    """It does not wait for the next report."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, functions.told_then_quiet, str(tmp_path / "go"))
         with anyio.fail_after(PATIENCE):
-            while (0.2, "newest", False) not in bench.link.told:
-                await bench.link.until_told(len(bench.link.told) + 1)
+            while (0.2, "newest", False) not in bench.channel.reported:
+                await bench.channel.until_reported(len(bench.channel.reported) + 1)
         (tmp_path / "go").touch()
 
 
-async def test_wrong_progress_is_raised_where_it_is_told(bench: Bench) -> None:
+async def test_invalid_progress_is_raised_at_the_call(bench: Bench) -> None:
     """In the process."""
     assert await bench.run(functions.wrong_progress) == "details.x"
 
 
-async def test_threads_of_a_handler_may_tell(bench: Bench) -> None:
-    """The largest stays."""
+async def test_threads_of_a_handler_may_report(bench: Bench) -> None:
+    """The largest fraction is kept."""
     await bench.run(functions.in_threads)
-    assert bench.link.told[-1][0] == 0.9
+    assert bench.channel.reported[-1][0] == 0.9
 
 
 async def test_a_checkpoint_is_answered(bench: Bench) -> None:
-    """After the progress before it; what refuses it is raised in the process."""
+    """It is written after the progress before it, and an error is raised in the process."""
     assert await bench.run(functions.saves, {"row": 5}) == "saved"
-    assert bench.link.saved == [{"row": 5}]
-    assert bench.link.told[-1] == (0.5, "half", False)
-    bench.link.refuse = ItemTooLarge("item", "too large")
+    assert bench.channel.saved == [{"row": 5}]
+    assert bench.channel.reported[-1] == (0.5, "half", False)
+    bench.channel.refuse = ItemTooLarge("item", "too large")
     assert await bench.run(functions.saves, {"row": 6}) == "item refused"
 
 
-async def test_what_is_printed_does_not_get_in_between(
+async def test_printed_text_does_not_disturb_the_messages(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It comes out where the worker's comes out."""
+    """It appears where the worker's output appears."""
     assert await bench.run(functions.prints) == "printed"
-    told = capfd.readouterr()
-    assert "to stdout" in told.out
-    assert "to stderr" in told.err
+    printed = capfd.readouterr()
+    assert "to stdout" in printed.out
+    assert "to stderr" in printed.err
 
 
-async def test_large_values_cross(bench: Bench) -> None:
-    """Megabytes, both ways."""
+async def test_large_values_are_passed(bench: Bench) -> None:
+    """Megabytes, in both directions."""
     assert len(await bench.run(functions.large, 5_000_000)) == 5_000_000
     assert (await bench.run(functions.double, "y" * 5_000_000))[0] == "y" * 5_000_000
 
 
-async def test_what_cannot_cross_is_told(bench: Bench) -> None:
-    """Payload or result; the process lives on."""
+async def test_a_payload_or_result_that_cannot_be_pickled_is_an_error(bench: Bench) -> None:
+    """The process continues."""
     before = await bench.run(functions.pid)
     with pytest.raises(ResultInvalid, match="result cannot be pickled"):
         await bench.run(functions.not_picklable)
@@ -327,36 +329,36 @@ async def test_what_cannot_cross_is_told(bench: Bench) -> None:
 
 
 async def test_the_limit_holds(bench: Bench) -> None:
-    """The third of three waits for one of two processes."""
-    links = [NotedLink() for _ in range(3)]
+    """The third of three calls waits for one of two processes."""
+    channels = [RecordingChannel() for _ in range(3)]
     async with anyio.create_task_group() as tasks:
-        for link in links[:2]:
-            tasks.start_soon(bench.run, functions.until_draining, None, link)
-            await link.until_told()
-        tasks.start_soon(bench.run, functions.until_draining, None, links[2])
+        for channel in channels[:2]:
+            tasks.start_soon(bench.run, functions.until_draining, None, channel)
+            await channel.until_reported()
+        tasks.start_soon(bench.run, functions.until_draining, None, channels[2])
         await anyio.wait_all_tasks_blocked()
-        links[0].draining = True
-        await links[2].until_told()
+        channels[0].draining = True
+        await channels[2].until_reported()
         assert len(bench.recorder.of(ChildStarted)) == 2
-        links[1].draining = links[2].draining = True
+        channels[1].draining = channels[2].draining = True
 
 
 async def test_calls_that_come_at_once_have_a_process_each(bench: Bench) -> None:
-    """None is given one that another has just started, and not yet used."""
-    links = [NotedLink() for _ in range(2)]
+    """No call gets a process that another has just started and not yet used."""
+    channels = [RecordingChannel() for _ in range(2)]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run, functions.until_draining, None, links[0])
+        tasks.start_soon(bench.run, functions.until_draining, None, channels[0])
         await bench.recorder.wait_for(ChildStarted)
-        tasks.start_soon(bench.run, functions.until_draining, None, links[1])
-        for link in links:
-            await link.until_told()
-        for link in links:
-            link.draining = True
+        tasks.start_soon(bench.run, functions.until_draining, None, channels[1])
+        for channel in channels:
+            await channel.until_reported()
+        for channel in channels:
+            channel.draining = True
     assert len(bench.recorder.of(ChildStarted)) == 2
 
 
 async def test_a_process_that_died_idle_is_not_used(bench: Bench) -> None:
-    """No call fails for it."""
+    """No call fails because of it."""
     pid = await bench.run(functions.pid)
     os.kill(pid, signal.SIGKILL)
     await gone(pid)
@@ -370,15 +372,15 @@ async def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:
             await bench.run(functions.stubborn)
     with anyio.fail_after(PATIENCE):
         assert await bench.run(functions.double, 1)
-    for each in bench.recorder.of(ChildStarted)[:-1]:
-        await gone(each.pid)
+    for started in bench.recorder.of(ChildStarted)[:-1]:
+        await gone(started.pid)
 
 
 async def test_no_process_is_left_at_the_end() -> None:
-    """Idle or not."""
+    """Neither an idle nor a busy one."""
     recorder = Recorder()
     async with Processes(limit=1, log=None, events=Events(recorder), grace=GRACE) as pool:
-        await pool.run(functions.pid, None, FACTS, NotedLink())
+        await pool.run(functions.pid, None, FACTS, RecordingChannel())
     (started,) = recorder.of(ChildStarted)
     await gone(started.pid)
 
@@ -388,11 +390,11 @@ PARENT = """
     from streamer_worker.events import Events
     from streamer_worker.execution.processes.pool import Processes
     from unit.worker.execution.processes import functions
-    from unit.worker.execution.processes.test_pool import FACTS, NotedLink
+    from unit.worker.execution.processes.test_pool import FACTS, RecordingChannel
 
-    class Told(NotedLink):
-        async def progress(self, told):
-            print(told.message, flush=True)
+    class Told(RecordingChannel):
+        async def progress(self, update):
+            print(update.message, flush=True)
 
     async def main():
         async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:
@@ -403,8 +405,8 @@ PARENT = """
 
 
 async def test_a_killed_parent_leaves_no_process_behind() -> None:
-    """Although the child is deep in its work."""
-    path = os.pathsep.join(each for each in sys.path if each)
+    """Although the child is busy."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     with subprocess.Popen(  # noqa: ASYNC220, S603
         [sys.executable, "-c", textwrap.dedent(PARENT)],
         stdout=subprocess.PIPE,
@@ -416,10 +418,10 @@ async def test_a_killed_parent_leaves_no_process_behind() -> None:
     await gone(pid)
 
 
-def test_what_a_process_could_not_find_is_told() -> None:
-    """When the handler is loaded."""
+def test_a_function_that_a_process_cannot_import_is_a_fault() -> None:
+    """It is reported when the handler is loaded."""
     assert not_importable(functions.double) is None
     assert not_importable(functions.decorated.function) is None
     assert "top level" in str(not_importable(lambda: None))
     assert "top level" in str(not_importable(Bench.run))
-    assert "no module and name" in str(not_importable(5))  # type: ignore[arg-type]
+    assert "no module or no name" in str(not_importable(5))  # type: ignore[arg-type]

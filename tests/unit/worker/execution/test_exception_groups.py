@@ -1,4 +1,4 @@
-"""Verdicts that a handler's task group has put into exception groups."""
+"""Exception groups with exceptions that decide the outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from streamer_store import AsyncRequest, ItemTooLarge
 from streamer_worker import CallNext, Context, Reject, RetryLater, handler
-from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, verdict_of
+from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, deciding_error
 from streamer_worker.execution.processes.protocol import WorkerCrashed
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.schema import PayloadInvalid
@@ -41,7 +41,7 @@ def twice(error: Exception) -> BaseException:
     return BaseExceptionGroup("both", [error, ExceptionGroup("inner", [error])])
 
 
-@pytest.mark.parametrize("grouped", [alone, nested, twice], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("grouped", [alone, nested, twice], ids=lambda function: function.__name__)
 @pytest.mark.parametrize(
     "error",
     [
@@ -53,23 +53,23 @@ def twice(error: Exception) -> BaseException:
         ItemTooLarge("checkpoint", "has no room"),
         WorkerCrashed("killed"),
     ],
-    ids=lambda each: type(each).__name__,
+    ids=lambda error: type(error).__name__,
 )
-def test_a_group_of_one_kind_of_verdict_is_that_verdict(
+def test_a_group_of_one_deciding_class_decides_as_its_member(
     grouped: Callable[[Exception], BaseException], error: Exception
 ) -> None:
-    """However deep it is, and however often it is there."""
+    """However deep the group is, and however often it has the exception."""
     expected = decided(error)
-    found = decided(grouped(error))
+    outcome = decided(grouped(error))
     if isinstance(error, WorkerCrashed):
-        assert isinstance(found, Retry)
-        assert found.code == "WORKER_CRASHED"
+        assert isinstance(outcome, Retry)
+        assert outcome.code == "WORKER_CRASHED"
     else:
-        assert found == expected
+        assert outcome == expected
 
 
-def test_a_rejection_goes_before_other_verdicts() -> None:
-    """A request that can never succeed is not run again. Of several rejections the first is it."""
+def test_a_rejection_in_a_group_decides_before_others() -> None:
+    """Of several rejections the first decides."""
     group = ExceptionGroup(
         "both", [RetryLater(after=5), Reject("first", code="A"), Reject("second", code="B")]
     )
@@ -81,7 +81,7 @@ def test_a_rejection_goes_before_other_verdicts() -> None:
 def test_a_group_with_any_other_exception_is_an_ordinary_failure(
     verdict: Exception, other: BaseException
 ) -> None:
-    """The request runs again, and the text names all of them."""
+    """The request is retried, and the error has the texts of all members."""
     outcome = decided(BaseExceptionGroup("both", [verdict, BaseExceptionGroup("in", [other])]))
     assert isinstance(outcome, Retry)
     assert (outcome.code, outcome.counts) == ("PROCESSING_FAILED", True)
@@ -89,8 +89,8 @@ def test_a_group_with_any_other_exception_is_an_ordinary_failure(
     assert str(verdict) in outcome.error
 
 
-def test_several_delays_are_the_longest_one() -> None:
-    """It counts as an attempt if one of them does."""
+def test_several_retry_later_become_the_longest() -> None:
+    """The attempt counts if it counts for one of them."""
     group = ExceptionGroup(
         "all",
         [
@@ -104,15 +104,15 @@ def test_several_delays_are_the_longest_one() -> None:
     assert (outcome.after, outcome.error, outcome.counts) == (timedelta(minutes=1), "b", True)
 
 
-def test_a_group_without_end_is_searched_all_the_same() -> None:
-    """Deeper than Python may recurse."""
+def test_a_very_deep_group_is_searched() -> None:
+    """It is nested deeper than Python recurses."""
     group: Exception = Reject("bottom")
     for level in range(5000):
         group = ExceptionGroup(f"level {level}", [group])
-    assert verdict_of(group).args == ("bottom",)
+    assert deciding_error(group).args == ("bottom",)
 
 
-def test_a_verdict_that_cannot_be_read_is_an_ordinary_failure() -> None:
+def test_an_exception_that_cannot_be_read_is_an_ordinary_failure() -> None:
     """The search itself raises nothing."""
 
     class Curt(RetryLater):
@@ -122,18 +122,18 @@ def test_a_verdict_that_cannot_be_read_is_an_ordinary_failure() -> None:
         counts = property(lambda _self: 1 / 0)
 
     group = ExceptionGroup("both", [Curt(), Curt()])
-    assert verdict_of(group) is group
+    assert deciding_error(group) is group
 
 
 @pytest.mark.parametrize(
-    ("error", "became", "code"),
+    ("error", "status", "code"),
     [(NO_ACCOUNT, "failed", "NO_ACCOUNT"), (RetryLater("busy", after=90), "snoozed", None)],
     ids=["reject", "later"],
 )
-async def test_a_verdict_out_of_a_task_group_reaches_the_table(
-    error: Exception, became: str, code: str | None
+async def test_an_exception_of_a_task_group_decides_the_outcome(
+    error: Exception, status: str, code: str | None
 ) -> None:
-    """Raised by a task that the handler has started; it is told as the verdict that it is."""
+    """It is raised by a task that the handler has started."""
 
     async def part() -> None:
         raise error
@@ -144,13 +144,13 @@ async def test_a_verdict_out_of_a_task_group_reaches_the_table(
             tasks.start_soon(part)
 
     run = await run_handler(work)
-    assert (run.status, run.request.error_code) == (became, code)
+    assert (run.status, run.request.error_code) == (status, code)
     assert run.request.error == str(error)
     assert run.error is error
 
 
-async def test_a_payload_that_does_not_fit_is_told_as_such_out_of_a_task_group() -> None:
-    """As by middleware that runs something beside the handler."""
+async def test_an_invalid_payload_is_recognized_in_a_task_group() -> None:
+    """Middleware calls the handler in a task group here."""
 
     async def beside(call: CallNext, request: AsyncRequest, ctx: Context) -> None:
         async def called() -> None:

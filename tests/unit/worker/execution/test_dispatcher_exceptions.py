@@ -1,4 +1,4 @@
-"""What a handler raises, and what becomes of its request."""
+"""The exceptions of handlers, and the outcomes of their requests."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.anyio
 SLOWLY = PollSettings(min_interval=0.05, max_interval=5.0)
 
 
-async def test_run_later_snoozes_the_request(world: World) -> None:
-    """RETRYING until its time, the reason readable, no code, and no attempt used."""
+async def test_retry_later_snoozes_the_request(world: World) -> None:
+    """It is RETRYING with the reason and without a code. The attempt does not count."""
     raising = Raising(RetryLater("the report is not there yet", after=90))
     claim = await world.claim("work", retry_count=2, max_retries=2)
     assert await DispatchBench(world, raising.handler).run(claim) == "snoozed"
@@ -42,8 +42,8 @@ async def test_run_later_snoozes_the_request(world: World) -> None:
 
 
 @virtual_time
-async def test_a_request_may_be_snoozed_again_and_again(world: World) -> None:
-    """More often than it has retries; each time is its first attempt."""
+async def test_a_request_can_be_snoozed_more_often_than_it_has_retries(world: World) -> None:
+    """Each run is its first attempt."""
     raising = Raising(*(RetryLater(after=timedelta(minutes=5)) for _ in range(10)))
     request = await world.enqueue("work", max_retries=1)
     async with running(world.app([raising.handler], poll=SLOWLY)):
@@ -54,8 +54,8 @@ async def test_a_request_may_be_snoozed_again_and_again(world: World) -> None:
     assert raising.called[-1] - raising.called[0] == pytest.approx(3000, abs=10)
 
 
-async def test_run_later_can_count_as_a_failed_attempt(world: World) -> None:
-    """With its own delay, whatever the policy says."""
+async def test_retry_later_can_count_as_a_failed_attempt(world: World) -> None:
+    """Its delay is used in place of the policy's."""
     raising = Raising(RetryLater("throttled", after=5000, counts=True))
     claim = await world.claim("work", max_retries=1)
     assert await DispatchBench(world, raising.handler).run(claim) == "retried"
@@ -67,8 +67,8 @@ async def test_run_later_can_count_as_a_failed_attempt(world: World) -> None:
     assert stored.retry_after - stored.processing_ended == timedelta(seconds=5000)
 
 
-async def test_what_counts_comes_to_an_end(world: World) -> None:
-    """Past MaxRetries there is no later."""
+async def test_retry_later_that_counts_fails_without_a_retry_left(world: World) -> None:
+    """After MaxRetries the request fails."""
     raising = Raising(RetryLater("throttled", after=5, counts=True))
     claim = await world.claim("work", retry_count=3, max_retries=3)
     assert await DispatchBench(world, raising.handler).run(claim) == "failed"
@@ -78,7 +78,7 @@ async def test_what_counts_comes_to_an_end(world: World) -> None:
 
 
 async def test_a_rejected_request_fails_for_good(world: World) -> None:
-    """Under the handler's code, with all its retries left."""
+    """It has the handler's code, although all retries are left."""
     raising = Raising(Reject("no such account", code="NO_ACCOUNT"))
     claim = await world.claim("work", max_retries=5)
     assert await DispatchBench(world, raising.handler).run(claim) == "failed"
@@ -110,12 +110,14 @@ class Codes(Enum):
         (10**5000, "REJECTED"),
         (object(), "REJECTED"),
     ],
-    ids=lambda each: str(type(each).__name__),
+    ids=lambda code: str(type(code).__name__),
 )
-async def test_a_code_that_cannot_be_stored_loses_no_reason(
+async def test_a_code_that_cannot_be_stored_keeps_the_error(
     code: Any, stored_code: str, world: World
 ) -> None:
-    """The request fails at once, with the handler's text; the code is made text, or REJECTED."""
+    """The request fails at once with the handler's text. The code is converted to text, or is
+    REJECTED.
+    """
     raising = Raising(Reject("no such account", code=code))
     claim = await world.claim("work", max_retries=5)
     assert await DispatchBench(world, raising.handler).run(claim) == "failed"
@@ -125,7 +127,7 @@ async def test_a_code_that_cannot_be_stored_loses_no_reason(
 
 
 async def test_an_exception_is_readable_while_the_request_waits(world: World) -> None:
-    """Error and code are there, one attempt is used, and it is nobody's meanwhile."""
+    """Error and code are stored, the attempt counts, and no worker is named meanwhile."""
     claim = await world.claim("work", max_retries=3)
     raising = Raising(ConnectionError("the bank is closed"))
     assert await DispatchBench(world, raising.handler).run(claim) == "retried"
@@ -140,7 +142,9 @@ async def test_an_exception_is_readable_while_the_request_waits(world: World) ->
 
 @virtual_time
 async def test_exceptions_are_retried_up_to_max_retries(world: World) -> None:
-    """One attempt and so many more, each told to the handler; the last error stays."""
+    """MaxRetries attempts follow the first. Each handler sees its number, and the last error is
+    kept.
+    """
     raising = Raising(*(ValueError(f"number {number}") for number in range(1, 9)))
     request = await world.enqueue("work", max_retries=4)
     async with running(world.app([raising.handler], poll=SLOWLY)):
@@ -150,13 +154,13 @@ async def test_exceptions_are_retried_up_to_max_retries(world: World) -> None:
     stored = await world.get(request)
     assert (stored.status, stored.retry_count) == (RequestStatus.FAILED, 4)
     assert (stored.error, stored.error_code) == ("number 5", "PROCESSING_FAILED")
-    outcomes = [each.outcome for each in world.recorder.of(RequestFinished)]
+    outcomes = [event.outcome for event in world.recorder.of(RequestFinished)]
     assert outcomes == ["retried"] * 4 + ["failed"]
 
 
 @virtual_time
 async def test_a_second_attempt_does_not_show_the_first_ones_error(world: World) -> None:
-    """Error and code go when it is claimed again, and stay away when it succeeds."""
+    """A claim removes error and code, and they are absent after a success."""
     raising = Raising(ValueError("at first"))
     seen: list[str | None] = []
 
@@ -179,7 +183,7 @@ async def test_a_second_attempt_does_not_show_the_first_ones_error(world: World)
 
 async def delays(world: World, policy: RetryPolicy | None, *, retry_count: int = 0) -> list[float]:
     """Return how long thirty requests wait after that attempt."""
-    found = []
+    waits = []
     for _ in range(30):
         raising = Raising(ValueError("no rows"), retry=policy)
         claim = await world.claim("work", retry_count=retry_count, max_retries=9)
@@ -187,23 +191,23 @@ async def delays(world: World, policy: RetryPolicy | None, *, retry_count: int =
         stored = await world.get(claim)
         assert stored.retry_after is not None
         assert stored.processing_ended is not None
-        found.append((stored.retry_after - stored.processing_ended).total_seconds())
-    return found
+        waits.append((stored.retry_after - stored.processing_ended).total_seconds())
+    return waits
 
 
 @pytest.mark.parametrize(("retry_count", "most"), [(0, 2), (1, 4), (2, 8), (5, 64)])
-async def test_waits_grow_from_attempt_to_attempt(
+async def test_delays_double_from_attempt_to_attempt(
     retry_count: int, most: float, world: World
 ) -> None:
-    """Twice as long at most each time, with jitter over the whole of it."""
-    found = await delays(world, None, retry_count=retry_count)
-    assert max(found) <= most
-    assert max(found) > most / 2
-    assert len(set(found)) > 20
+    """The maximum doubles, and the delay is drawn from the whole range below it."""
+    waits = await delays(world, None, retry_count=retry_count)
+    assert max(waits) <= most
+    assert max(waits) > most / 2
+    assert len(set(waits)) > 20
 
 
 async def test_a_handlers_own_policy_decides(world: World) -> None:
-    """How long the first wait is, and how long any may be."""
+    """It sets the first delay and the longest."""
     patient = await delays(world, RetryPolicy(first=5000, longest=20_000), retry_count=5)
     assert 10_000 < max(patient) <= 20_000
     assert await delays(world, RetryPolicy(first=0, longest=0), retry_count=5) == [0.0] * 30
@@ -211,7 +215,7 @@ async def test_a_handlers_own_policy_decides(world: World) -> None:
 
 @virtual_time
 async def test_a_retry_without_a_wait_runs_at_once(world: World) -> None:
-    """A policy may say so: all attempts within a second."""
+    """With a policy of 0 seconds all attempts run within a second."""
     raising = Raising(*[ValueError("no rows")] * 9, retry=RetryPolicy(first=0, longest=0))
     request = await world.enqueue("work", max_retries=9)
     async with running(world.app([raising.handler], poll=SLOWLY)):
@@ -225,16 +229,16 @@ async def test_a_retry_without_a_wait_runs_at_once(world: World) -> None:
     [ValueError("no rows"), Reject("no rows"), RetryLater(after=1), SystemExit(3)],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_a_handler_raised_is_told_with_its_traceback(
+async def test_an_exception_is_emitted_with_its_traceback(
     error: BaseException, world: World
 ) -> None:
-    """The exception itself, before what became of the request."""
+    """The event has the exception, and comes before the event of the outcome."""
     await DispatchBench(world, Raising(error).handler).run(await world.claim("work"))
-    (told,) = world.recorder.of(HandlerRaised)
-    assert told.error is error
-    assert told.error.__traceback__ is not None
+    (raised,) = world.recorder.of(HandlerRaised)
+    assert raised.error is error
+    assert raised.error.__traceback__ is not None
     (finished,) = world.recorder.of(RequestFinished)
-    assert world.recorder.events.index(told) < world.recorder.events.index(finished)
+    assert world.recorder.events.index(raised) < world.recorder.events.index(finished)
 
 
 class Curt(Reject):
@@ -247,8 +251,8 @@ class Treacherous(dict[str, Any]):
         raise SystemExit(0)
 
 
-async def test_a_verdict_of_ones_own_class_may_forget_its_base(world: World) -> None:
-    """Its code is then the usual one."""
+async def test_a_subclass_of_reject_need_not_call_its_base(world: World) -> None:
+    """Its code is then the default."""
     claim = await world.claim("work", max_retries=5)
     assert await DispatchBench(world, Raising(Curt()).handler).run(claim) == "failed"
     stored = await world.get(claim)
@@ -256,7 +260,7 @@ async def test_a_verdict_of_ones_own_class_may_forget_its_base(world: World) -> 
 
 
 async def test_a_result_that_raises_when_it_is_read_fails_the_attempt(world: World) -> None:
-    """Whatever it raises; the worker lives."""
+    """Whatever it raises, the worker continues."""
 
     @handler("treacherous")
     async def treacherous(_payload: dict[str, Any], _ctx: Context) -> Any:
