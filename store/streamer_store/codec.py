@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar, cast
 from streamer_store.errors import Undecodable, ValidationError
 from streamer_store.models import (
     DEFAULT_MAX_RETRIES,
-    LARGEST_COUNT,
     AsyncRequest,
     Candidate,
     Connection,
@@ -25,6 +24,7 @@ from streamer_store.models import (
 )
 from streamer_store.times import NEVER, format_time, parse_time
 from streamer_store.transitions import RequestStatus
+from streamer_store.validation import LARGEST_COUNT
 from streamer_store.values import AttributeValue, Item, decode, encode, encode_document
 
 _REASON_CHARS: Final = 200

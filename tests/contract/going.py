@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamer_store import AsyncRequest, Candidate, Claim, RequestStatus, Stores
+from streamer_store import AsyncRequest, Candidate, Claim, Stores
 from streamer_store.engine import Put
 from streamer_store.schema import REQUESTS
+from streamer_store.transitions import WAITING
 from streamer_store.values import Item
-
-WAITING = (RequestStatus.PENDING, RequestStatus.RETRYING)
 
 
 async def candidate(stores: Stores, request_id: str) -> Candidate:

@@ -66,5 +66,5 @@ def _described(index: Index) -> str:
     key = f"key {index.hash_key} (HASH)"
     if index.range_key is not None:
         key += f", {index.range_key} (RANGE)"
-    carried = f" {', '.join(index.carries)}" if index.carries else ""
+    carried = f" {', '.join(index.projected)}" if index.projected else ""
     return f"{key}, projection {index.projection}{carried}"

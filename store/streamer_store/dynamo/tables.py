@@ -78,7 +78,7 @@ def _faults(table: Table, found: dict[str, Any]) -> list[str]:
         carried = there["Projection"]
         if carried["ProjectionType"] == "ALL":
             continue
-        if index.carries is None:
+        if index.projected is None:
             text = f"projection is {carried['ProjectionType']}, expected ALL"
             told.append(f"{where}: {text}; {make_again}")
         elif missing := _missing(index, carried) - OPTIONAL_ATTRIBUTES:
@@ -94,9 +94,9 @@ def _costs(table: Table, found: dict[str, Any]) -> list[str]:
         index = next((each for each in table.indexes if each.name == name), None)
         if index is None:
             told.append(f"index {name} is not ours: writes to what it carries cost more")
-        elif index.carries is not None:
+        elif index.projected is not None:
             projection = there["Projection"]
-            extra = set(projection.get("NonKeyAttributes", ())) - set(index.carries)
+            extra = set(projection.get("NonKeyAttributes", ())) - set(index.projected)
             if projection["ProjectionType"] == "ALL":
                 told.append(
                     f"index {name}: projection is ALL, expected {index.projection}:"
@@ -116,7 +116,7 @@ def _missing(index: Index, projection: dict[str, Any]) -> set[str]:
     """Return the attributes of ours that the projection does not have."""
     if projection["ProjectionType"] == "ALL":
         return set()
-    return set(index.carries or ()) - set(projection.get("NonKeyAttributes", ()))
+    return set(index.projected or ()) - set(projection.get("NonKeyAttributes", ()))
 
 
 def _status_faults(where: str, status: str) -> list[str]:
@@ -239,8 +239,8 @@ def _code(error: StoreError) -> str:
 
 def _index(index: Index) -> dict[str, Any]:
     projection: dict[str, Any] = {"ProjectionType": index.projection}
-    if index.carries:
-        projection["NonKeyAttributes"] = list(index.carries)
+    if index.projected:
+        projection["NonKeyAttributes"] = list(index.projected)
     return {
         "IndexName": index.name,
         "KeySchema": _key(index.hash_key, index.range_key),

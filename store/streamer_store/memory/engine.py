@@ -208,9 +208,9 @@ def _page(items: list[Item], size: int, keys: Sequence[str], project: Any) -> Pa
 
 def _projected(item: Item, query: Query) -> Item:
     index = query.index
-    if index.carries is not None:
+    if index.projected is not None:
         keys = (query.table.hash_key, index.hash_key, index.range_key or "")
-        item = _picked(item, (*keys, *index.carries))
+        item = _picked(item, (*keys, *index.projected))
     return _picked(item, query.attributes)
 
 

@@ -45,10 +45,10 @@ def test_every_status_has_its_row() -> None:
 
 def test_waiting_is_what_may_be_claimed() -> None:
     """A claim starts from the waiting statuses and from no other."""
-    assert sources(RequestStatus.PROCESSING) == WAITING
+    assert sources(RequestStatus.PROCESSING) == set(WAITING)
 
 
 def test_terminal_statuses_are_left_only_by_redrive() -> None:
     """From a terminal status nothing leads on but back to PENDING, by an operator."""
-    assert set(RequestStatus) - WAITING - {RequestStatus.PROCESSING} == TERMINAL
+    assert set(RequestStatus) - set(WAITING) - {RequestStatus.PROCESSING} == TERMINAL
     assert all(FOLLOWS[status] <= {RequestStatus.PENDING} for status in TERMINAL)

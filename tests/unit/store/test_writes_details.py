@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -28,6 +27,15 @@ FENCE = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "mine"
 
 def progress(**given: Any) -> Update:
     return writes.progress(HELD, seq=4, progress=Progress(**given))
+
+
+def failures(*, error: str, drop: tuple[str, ...]) -> list[Update]:
+    """Return the two writes that fail a request: by the holder, and without a claim."""
+    seen = Candidate(request_id="r1", status=RequestStatus.PENDING)
+    return [
+        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
+        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
+    ]
 
 
 def test_a_new_request_is_put_where_there_is_none() -> None:
@@ -141,44 +149,27 @@ def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) ->
     assert update.sets["Status"] == {"S": status}
 
 
-@pytest.mark.parametrize("drop", writes.ERROR_SPACE_STEPS)
-def test_a_failure_that_frees_room_cuts_its_text(drop: tuple[str, ...]) -> None:
-    """Where there is no room, the error is cut to a few characters."""
-    seen = Candidate(request_id="r1", status=RequestStatus.PENDING)
-    error = "x" * 10_000
-    for update in (
-        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
-        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
-    ):
-        expected = error[: writes.SHORT_ERROR_CHARS] if drop else error
-        assert update.sets["Error"] == {"S": expected}
+def test_a_failure_keeps_its_whole_text_while_there_is_room() -> None:
+    """Nothing is removed and nothing is cut in the first step."""
+    for update in failures(error="x" * 10_000, drop=()):
+        assert update.sets["Error"] == {"S": "x" * 10_000}
+        assert "Payload" not in update.removes
 
 
-def test_cancelling_what_one_saw_gives_the_version_one_expects() -> None:
-    """Worker and canceller derive the same Version, which is a UUID and a new one."""
-    derived = writes.cancel_version("seen")
-    assert derived == writes.cancel_version("seen")
-    assert derived != "seen"
-    assert str(uuid.UUID(derived)) == derived
-
-
-def test_cancelling_other_versions_gives_other_versions() -> None:
-    """Each claim's cancellation is its own, and is not undone by a second one."""
-    once = writes.cancel_version("seen")
-    assert len({once, writes.cancel_version(once), writes.cancel_version("other")}) == 3
-
-
-def test_a_claim_settled_again_expects_the_same_version() -> None:
-    """An outcome that is written twice finds its own Version, a UUID like any other."""
-    derived = writes.settle_version("mine")
-    assert derived == writes.settle_version("mine")
-    assert str(uuid.UUID(derived)) == derived
-
-
-def test_outcome_and_cancellation_of_a_claim_have_versions_of_their_own() -> None:
-    """Neither is mistaken for the other, nor for the claim or its successors."""
-    versions = {"mine", writes.settle_version("mine"), writes.cancel_version("mine")}
-    assert len(versions | {writes.settle_version("other")}) == 4
+@pytest.mark.parametrize(
+    "drop",
+    [
+        ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result"),
+        ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload"),
+    ],
+)
+def test_a_failure_without_room_removes_attributes_and_cuts_its_text(
+    drop: tuple[str, ...],
+) -> None:
+    """The error text is cut to 256 characters, and the attributes of the step are removed."""
+    for update in failures(error="x" * 10_000, drop=drop):
+        assert update.sets["Error"] == {"S": "x" * 256}
+        assert set(drop) <= set(update.removes)
 
 
 @pytest.mark.parametrize(

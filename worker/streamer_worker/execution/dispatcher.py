@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
 from streamer_store import Claim, Clock, Progress, RequestQueue, WorkerLoss
-from streamer_store.writes import cancel_version
+from streamer_store.versions import cancel_version
 from streamer_worker.events import (
     Events,
     HandlerRaised,

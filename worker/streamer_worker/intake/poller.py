@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from anyio.streams.memory import MemoryObjectSendStream
 from cachetools import LRUCache
 
 from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
 from streamer_store.rescues import is_suspect
+from streamer_store.transitions import WAITING
 from streamer_worker.events import ActionUnknown, Events, Polled
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
@@ -26,7 +27,7 @@ from streamer_worker.settings import PollSettings
 if TYPE_CHECKING:
     import random
 
-WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
+
 _PER_SLOT = 4
 _LEAST = 100
 _MOST = 1000

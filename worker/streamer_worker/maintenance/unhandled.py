@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from streamer_store import Clock, RequestQueue, RequestStatus
+from streamer_store import Clock, RequestQueue
+from streamer_store.transitions import WAITING
 from streamer_worker.events import Events, UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.seen import SeenRequests
@@ -14,7 +15,6 @@ from streamer_worker.settings import DepthSettings
 
 _AFTER: Final = 60.0
 _PAGE: Final = 1000
-_WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
 
 
 class UnhandledGauge:
@@ -70,7 +70,7 @@ class UnhandledGauge:
 
     async def _count(self, actions: Collection[str]) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for status in _WAITING:
+        for status in WAITING:
             cursor, left = None, self._settings.limit
             while left > 0:
                 page = await self._requests.entries(status, limit=min(left, _PAGE), cursor=cursor)

@@ -20,7 +20,7 @@ from streamer_store import (
     ValidationError,
     WorkerRow,
 )
-from streamer_store.writes import cancel_version
+from streamer_store.versions import cancel_version
 from support import START
 
 pytestmark = pytest.mark.anyio
