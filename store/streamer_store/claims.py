@@ -152,7 +152,7 @@ class ClaimWriter:
         progress: Progress | None = None,
     ) -> None:
         if after < timedelta():
-            raise ValidationError("after", "must not be negative")
+            raise ValidationError("after", f"must not be negative, but is {after}")
         version = settle_version(claim.version)
         try:
             update = writes.retry(
@@ -167,7 +167,7 @@ class ClaimWriter:
                 progress=progress,
             )
         except OverflowError as overflow:
-            raise ValidationError("after", "reaches past the year 9999") from overflow
+            raise ValidationError("after", f"{after} from now is after the year 9999") from overflow
         await self._settle("retry", claim, update)
 
     async def release(self, claim: Claim, *, progress: Progress | None = None) -> None:
@@ -253,7 +253,7 @@ class ClaimWriter:
         status = codec.raw_text(old, "Status")
         if status == RequestStatus.CANCELLED:
             return Cancelled("the request was cancelled", status=status, **where)
-        return ClaimLost(f"the request is {status} by another write", status=status, **where)
+        return ClaimLost(f"another process made the request {status}", status=status, **where)
 
     def _changed(self, operation: str, request_id: str) -> ConcurrentModification:
         where = self._table.location(operation, request_id)

@@ -26,6 +26,7 @@ from streamer_store.engine import (
 )
 from streamer_store.errors import NotFound, Undecodable, ungrouped
 from streamer_store.models import Connection
+from streamer_store.paging import read_all
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
 from streamer_store.times import OFFSETS, epoch, format_time
@@ -211,16 +212,13 @@ class ConnectionTable:
             await self._subscriptions.delete_by_connection(connection_id)
 
     async def _list(self, index: Index, value: str) -> list[Connection]:
-        connections: list[Connection] = []
-        after = None
-        while True:
-            page = await self._engine.query(
+        """Return all connections of an index partition."""
+        items = await read_all(
+            lambda after: self._engine.query(
                 Query(table=CONNECTIONS, index=index, value=value, after=after)
             )
-            connections += self._decoder.decode_all(page.items)
-            after = page.after
-            if after is None:
-                return connections
+        )
+        return self._decoder.decode_all(items)
 
     def _not_found(self, operation: str, connection_id: str) -> NotFound:
         return NotFound("no such connection", **self._decoder.location(operation, connection_id))

@@ -186,32 +186,40 @@ def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def is_not_found(error: BaseException) -> bool:
+    """Return whether the error is a NotFound."""
     return isinstance(error, NotFound)
 
 
 def is_already_exists(error: BaseException) -> bool:
+    """Return whether the error is an AlreadyExists."""
     return isinstance(error, AlreadyExists)
 
 
 def is_invalid_input(error: BaseException) -> bool:
+    """Return whether the error is an InvalidInput, also a ValidationError or ItemTooLarge."""
     return isinstance(error, InvalidInput)
 
 
 def is_request_not_pending(error: BaseException) -> bool:
+    """Return whether the error is a RequestNotPending."""
     return isinstance(error, RequestNotPending)
 
 
 def is_concurrent_modification(error: BaseException) -> bool:
+    """Return whether the error is a ConcurrentModification."""
     return isinstance(error, ConcurrentModification)
 
 
 def is_claim_lost(error: BaseException) -> bool:
+    """Return whether the error is a ClaimLost, also a Cancelled."""
     return isinstance(error, ClaimLost)
 
 
 def is_cancelled(error: BaseException) -> bool:
+    """Return whether the error is a Cancelled."""
     return isinstance(error, Cancelled)
 
 
 def is_unavailable(error: BaseException) -> bool:
+    """Return whether the error is a StoreUnavailable."""
     return isinstance(error, StoreUnavailable)

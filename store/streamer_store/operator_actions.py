@@ -61,7 +61,7 @@ class OperatorActions:
             case wanted:
                 require_text("request_id", request_id)
                 seen = codec.raw_text(await self._engine.get(REQUESTS, request_id) or {}, "Status")
-                message = f"only the holder of a claim moves a request to {wanted}"
+                message = f"a request becomes {wanted} only by its worker; use CANCELLED or PENDING"
                 raise self._table.not_pending(operation, request_id, seen, message)
         return self._table.decoder.decode_one(operation, item)
 

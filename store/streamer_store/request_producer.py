@@ -46,7 +46,7 @@ class RequestProducer:
         # stored and its answer was lost.
         if not await self._put_new(item, record) and request.request_id:
             where = self._table.location("enqueue", record.request_id)
-            raise AlreadyExists("a request has this id", **where)
+            raise AlreadyExists("a request with this id exists; choose another id", **where)
         return record
 
     async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
@@ -77,7 +77,7 @@ class RequestProducer:
         ]
         if taken:
             where = self._table.location("enqueue_many", ",".join(taken))
-            raise AlreadyExists("these ids are taken", **where)
+            raise AlreadyExists("requests with these ids exist; choose other ids", **where)
         return records
 
     async def delete(self, request_id: str) -> None:
@@ -95,7 +95,7 @@ class RequestProducer:
     def _with_defaults(self, request: AsyncRequest) -> AsyncRequest:
         """Return the request with a Version and with the fields that the producer left out."""
         if request.status is not RequestStatus.PENDING:
-            raise ValidationError("status", "a new request is PENDING")
+            raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
         now = self._clock.now()
         return replace(
             request,
@@ -112,7 +112,8 @@ class RequestProducer:
         if size > _MAX_NEW_ITEM_BYTES:
             raise ItemTooLarge(
                 "payload",
-                f"the item would be {size} bytes, the limit is {_MAX_NEW_ITEM_BYTES}",
+                f"the item would be {size} bytes, the limit is {_MAX_NEW_ITEM_BYTES}. "
+                "Store large data elsewhere",
                 size=size,
                 **self._table.location("enqueue", record.request_id),
             )

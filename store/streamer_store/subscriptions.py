@@ -11,6 +11,7 @@ from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import Delete, Engine, Query, Update
 from streamer_store.errors import ValidationError
 from streamer_store.models import EventType, Subscription
+from streamer_store.paging import read_all
 from streamer_store.schema import OTHER_TTL, SUBSCRIPTIONS, Index
 from streamer_store.times import epoch
 from streamer_store.validation import require_text
@@ -80,16 +81,12 @@ class SubscriptionTable:
         return len(keys)
 
     async def _items(self, index: Index, value: str) -> list[Item]:
-        items: list[Item] = []
-        after = None
-        while True:
-            page = await self._engine.query(
+        """Return all items of an index partition."""
+        return await read_all(
+            lambda after: self._engine.query(
                 Query(table=SUBSCRIPTIONS, index=index, value=value, after=after)
             )
-            items.extend(page.items)
-            after = page.after
-            if after is None:
-                return items
+        )
 
 
 def _event_types(event_types: Iterable[EventType]) -> frozenset[EventType]:

@@ -22,6 +22,7 @@ from streamer_store.engine import (
 )
 from streamer_store.errors import AlreadyExists, NotFound, Undecodable
 from streamer_store.models import WorkerRow
+from streamer_store.paging import read_all
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
 from streamer_store.validation import require_text
@@ -53,7 +54,7 @@ class WorkerTable:
             # The client repeats a call whose answer was lost. The row is then the worker's own.
             if any((failed.old or {}).get(name) != item.get(name) for name in _IDENTITY):
                 where = self._decoder.location("register", row.worker_id)
-                raise AlreadyExists("a worker has this id", **where) from None
+                raise AlreadyExists("another worker has this id", **where) from None
 
     async def beat(
         self,
@@ -90,14 +91,8 @@ class WorkerTable:
         return self._decoder.decode_one("beat", item)
 
     async def list(self) -> list[WorkerRow]:
-        rows: list[WorkerRow] = []
-        after = None
-        while True:
-            page = await self._engine.scan(Scan(table=WORKERS, after=after))
-            rows += self._decoder.decode_all(page.items)
-            after = page.after
-            if after is None:
-                break
+        items = await read_all(lambda after: self._engine.scan(Scan(table=WORKERS, after=after)))
+        rows = self._decoder.decode_all(items)
         for row in rows:
             if row.broken is not None:
                 self._decoder.report(Undecodable(row.broken, key=row.worker_id))
