@@ -1,7 +1,7 @@
-"""Claims of requests, and the writes that a claim allows. Also rescues.
+"""Claims of requests, the writes that a claim allows, and rescues.
 
-If the condition of a write fails, the write has taken effect all the same when the item has the
-Version that this very write sets: the client repeats a write whose answer was lost.
+The client repeats a write whose answer was lost. The condition of the copy then fails, although
+the first write took effect. In that case the item has the Version that this write sets.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class OperatorActions:
 def _took_effect(item: Item, write: Update) -> bool:
     """Return whether an earlier copy of the write took effect and its answer was lost.
 
-    If somebody has cancelled the request since, that cancellation is kept.
+    If the request was cancelled after that write, the cancellation is kept.
     """
     version = write.sets["Version"]["S"]
     return has_version(item, version) or has_version(item, cancel_version(version))

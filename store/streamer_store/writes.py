@@ -34,15 +34,13 @@ from streamer_store.schema import REQUESTS
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import AttributeValue, Item, encode_document
 
-_LESS_THAN_ERROR: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
+_EXPENDABLE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
 ERROR_SPACE_STEPS: Final[tuple[tuple[str, ...], ...]] = (
     (),
-    _LESS_THAN_ERROR,
-    (*_LESS_THAN_ERROR, "Payload"),
+    _EXPENDABLE,
+    (*_EXPENDABLE, "Payload"),
 )
-"""Attributes to remove, step by step, until the item has room for the error text. Payload goes
-last.
-"""
+"""Attributes to remove, step by step, until the item has room for the error. Payload is last."""
 DROPPED_FOR_RESULT: Final = ("ProgressDetails", "ProgressMessage")
 """Attributes to remove if the item has no room for the result."""
 
@@ -135,10 +133,7 @@ def fail(
     drop: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Update:
-    """Fail a request.
-
-    `drop`: attributes to remove to make room. The error text is then cut, and progress left out.
-    """
+    """Fail a request. `drop`: attributes to remove. The error is then cut, progress left out."""
     sets = failure_values(error, code, now, short=bool(drop)) | {"TTL": ttl_value(now)}
     if not drop:
         sets = progress_values(progress) | sets
@@ -255,10 +250,7 @@ def give_up(
     now: datetime,
     drop: tuple[str, ...] = (),
 ) -> Update:
-    """Fail a waiting or running request that cannot run, if it has not changed since `seen`.
-
-    `drop`: attributes to remove to make room. The error text is then cut.
-    """
+    """Fail a request that cannot run, if it has not changed since `seen`. `drop`: as in `fail`."""
     return _change_status(
         seen.request_id,
         RequestStatus.FAILED,

@@ -120,7 +120,7 @@ class RequestQueue(Protocol):
     ) -> Claim:
         """Make a waiting request PROCESSING, if its Version is still that of the candidate.
 
-        - `worker_id`: the worker that holds the claim. None: no worker, so nobody rescues it.
+        - `worker_id`: the worker that holds the claim. None: no worker, so it is not rescued.
         - `version`: the Version to set. None: a new UUID. After StoreUnavailable, the same
           candidate and version return the claim that the first call may have won.
         - `alone`: whether to start the probation of a suspect (`rescues.py`).
@@ -136,7 +136,7 @@ class RequestQueue(Protocol):
         """Claim up to `limit` requests: PENDING, then RETRYING that are due, oldest first.
 
         For simple consumers without a row in the table of workers: WorkerID is not set, so
-        nobody rescues the requests. Requests that cannot be claimed are left out.
+        the requests are not rescued. Requests that cannot be claimed are left out.
         """
         ...
 
@@ -236,14 +236,14 @@ class RequestQueue(Protocol):
 
         If it is CANCELLED already, the worker is notified again. Returns the request.
         Raises NotFound; RequestNotPending if it is COMPLETED or FAILED; Undecodable;
-        ConcurrentModification if it changes between each read and write, ten times.
+        ConcurrentModification if it changed between read and write ten times.
         """
         ...
 
     async def redrive(self, request_id: str) -> AsyncRequest:
         """Make a FAILED or CANCELLED request PENDING, with RetryCount 0. Its checkpoint is kept.
 
-        Returns the request. It is CANCELLED if somebody cancelled it again meanwhile.
+        Returns the request. It is CANCELLED if it was cancelled again at the same time.
         Raises NotFound; RequestNotPending in any other status; Undecodable;
         ConcurrentModification as `cancel` does.
         """

@@ -41,8 +41,8 @@ class WorkerRegistry(Protocol):
         - `handled`: the Versions of cancelled requests to delete from the mailbox.
         - `drain_handled`: whether to delete the drain order from the mailbox.
 
-        Returns the row after the write. Raises NotFound if the row was removed: the worker was
-        declared dead. Raises Undecodable.
+        Returns the row after the write. Raises NotFound if there is no row: the
+        worker was declared dead and its row removed. Raises Undecodable.
         """
         ...
 
