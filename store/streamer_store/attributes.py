@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from streamer_store.models import LARGEST_COUNT
 from streamer_store.times import NEVER, format_time, parse_time
 from streamer_store.transitions import RequestStatus
+from streamer_store.validation import LARGEST_COUNT
 from streamer_store.values import AttributeValue, encode, encode_document
 
 

@@ -1,48 +1,51 @@
-"""Claiming, and every write by the holder of a claim.
+"""Claims of requests, the writes that a claim allows, and rescues.
 
-A failed condition is our own success exactly when the old item carries the Version that this
-very write would have set: the client sends a write again when its answer was lost.
+The client repeats a write whose answer was lost. The condition of the copy then fails, although
+the first write took effect. In that case the item has the Version that this write sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamer_store import codec, writes
 from streamer_store.clock import Clock, new_id
-from streamer_store.engine import ConditionFailed, Engine, Update
+from streamer_store.engine import ConditionFailed, Update
 from streamer_store.errors import (
     Cancelled,
     ClaimLost,
     ConcurrentModification,
     ItemTooLarge,
-    NotFound,
-    RequestNotPending,
     Undecodable,
     ValidationError,
-    located,
 )
-from streamer_store.models import AsyncRequest, Candidate, Claim, Progress, require_text
+from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
+from streamer_store.request_table import RequestTable
 from streamer_store.rescues import Rescued, WorkerLoss, after_loss
-from streamer_store.schema import REQUESTS
 from streamer_store.transitions import WAITING, RequestStatus
+from streamer_store.validation import require_text
 from streamer_store.values import Item, encode
+from streamer_store.versions import has_version, settle_version
 
 if TYPE_CHECKING:
     import random
 
-INVALID_REQUEST = "INVALID_REQUEST"
-ITEM_TOO_LARGE = "ITEM_TOO_LARGE"
+INVALID_REQUEST: Final = "INVALID_REQUEST"
+"""The ErrorCode of a request that cannot be decoded."""
+ITEM_TOO_LARGE: Final = "ITEM_TOO_LARGE"
+"""The ErrorCode of a request whose item has no room for a write."""
 
 
-class Claims:
-    def __init__(self, *, engine: Engine, clock: Clock, rng: random.Random) -> None:
-        self._engine = engine
+class ClaimWriter:
+    """The methods of RequestQueue that make a claim, or need one."""
+
+    def __init__(self, *, table: RequestTable, clock: Clock, rng: random.Random) -> None:
+        self._table = table
+        self._engine = table.engine
         self._clock = clock
         self._rng = rng
-        self._table = engine.table_name(REQUESTS)
 
     async def claim(
         self,
@@ -54,11 +57,14 @@ class Claims:
     ) -> Claim:
         now = self._clock.now()
         if candidate.status not in WAITING:
-            raise self._not_pending("claim", candidate.request_id, candidate.status)
+            raise self._table.not_pending("claim", candidate.request_id, candidate.status)
         if not candidate.due(now):
-            raise self._not_pending("claim", candidate.request_id, candidate.status, "not due yet")
+            raise self._table.not_pending(
+                "claim", candidate.request_id, candidate.status, "not due yet"
+            )
         if candidate.broken is not None:
-            broken = Undecodable(candidate.broken, **self._at("claim", candidate.request_id))
+            where = self._table.location("claim", candidate.request_id)
+            broken = Undecodable(candidate.broken, **where)
             await self._give_up(candidate, str(broken), INVALID_REQUEST)
             raise broken
         version = version or new_id(self._rng)
@@ -71,9 +77,9 @@ class Claims:
         try:
             return Claim(request=codec.request(item), version=version)
         except Undecodable as error:
-            held = _handle(candidate.request_id, version)
+            held = _claim_to_fail(candidate.request_id, version)
             await self.fail(held, str(error), INVALID_REQUEST)
-            with located("claim", self._table):
+            with self._table.decoder.located("claim"):
                 raise
 
     async def update_progress(
@@ -83,8 +89,8 @@ class Claims:
         message: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        told = Progress(progress, message, details)
-        update = writes.progress(claim, seq=claim.next_seq(), progress=told)
+        report = Progress(progress, message, details)
+        update = writes.progress(claim, seq=claim.next_seq(), progress=report)
         await self._write_held("update_progress", claim, update)
 
     async def checkpoint(
@@ -101,7 +107,7 @@ class Claims:
         *,
         progress: Progress | None = None,
     ) -> None:
-        version = writes.settle_version(claim.version)
+        version = settle_version(claim.version)
         now = self._clock.now()
         updates = [
             writes.complete(
@@ -109,8 +115,8 @@ class Claims:
             )
             for drop in ((), writes.DROPPED_FOR_RESULT)
         ]
-        await _write_what_fits(
-            updates, lambda update: self._settle("complete", claim, update, version)
+        await _write_first_that_fits(
+            updates, lambda update: self._settle("complete", claim, update)
         )
 
     async def fail(
@@ -118,7 +124,7 @@ class Claims:
     ) -> None:
         require_text("error", error)
         require_text("code", code)
-        version = writes.settle_version(claim.version)
+        version = settle_version(claim.version)
         now = self._clock.now()
         updates = [
             writes.fail(
@@ -132,7 +138,7 @@ class Claims:
             )
             for drop in writes.ERROR_SPACE_STEPS
         ]
-        await _write_what_fits(updates, lambda update: self._settle("fail", claim, update, version))
+        await _write_first_that_fits(updates, lambda update: self._settle("fail", claim, update))
 
     async def retry(
         self,
@@ -146,8 +152,8 @@ class Claims:
         progress: Progress | None = None,
     ) -> None:
         if after < timedelta():
-            raise ValidationError("after", "must not be negative")
-        version = writes.settle_version(claim.version)
+            raise ValidationError("after", f"must not be negative, but is {after}")
+        version = settle_version(claim.version)
         try:
             update = writes.retry(
                 claim,
@@ -161,23 +167,20 @@ class Claims:
                 progress=progress,
             )
         except OverflowError as overflow:
-            raise ValidationError("after", "reaches past the year 9999") from overflow
-        await self._settle("retry", claim, update, version)
+            raise ValidationError("after", f"{after} from now is after the year 9999") from overflow
+        await self._settle("retry", claim, update)
 
     async def release(self, claim: Claim, *, progress: Progress | None = None) -> None:
-        version = writes.settle_version(claim.version)
+        version = settle_version(claim.version)
         update = writes.release(claim, version=version, now=self._clock.now(), progress=progress)
-        await self._settle("release", claim, update, version)
+        await self._settle("release", claim, update)
 
     async def rescue(
         self, seen: Candidate, *, error: str, code: str, loss: WorkerLoss | None = None
     ) -> RequestStatus:
-        where = self._at("rescue", seen.request_id)
-        item = await self._engine.get(REQUESTS, seen.request_id)
-        if item is None:
-            raise NotFound("no such request", **where)
+        item = await self._table.get_item("rescue", seen.request_id)
         if not _is_running_as_seen(item, seen):
-            raise ConcurrentModification("the request has moved on", **where)
+            raise self._changed("rescue", seen.request_id)
         try:
             request = codec.request(item)
             update = writes.rescue(
@@ -199,90 +202,78 @@ class Claims:
         return RequestStatus.FAILED
 
     async def _give_up(self, seen: Candidate, error: str, code: str) -> None:
-        """Fail a request as it was seen, in one write: nobody holds it in between."""
+        """Fail a request that cannot run, in one write, if it has not changed since `seen`."""
         version = new_id(self._rng)
         now = self._clock.now()
         updates = [
             writes.give_up(seen, error=error, code=code, version=version, now=now, drop=drop)
             for drop in writes.ERROR_SPACE_STEPS
         ]
-        await _write_what_fits(updates, lambda update: self._write_as_seen(seen, update))
+        await _write_first_that_fits(updates, lambda update: self._write_as_seen(seen, update))
 
     async def _write_as_seen(self, seen: Candidate, update: Update) -> Item:
+        """Write a claim or a rescue, and return the item after it.
+
+        Raises NotFound; RequestNotPending; ConcurrentModification.
+        """
         try:
             return await self._engine.update(update)
         except ConditionFailed as failed:
             operation = "claim" if seen.status in WAITING else "rescue"
-            where = self._at(operation, seen.request_id)
             if failed.old is None:
-                raise NotFound("no such request", **where) from None
-            if carries(failed.old, update.sets["Version"]["S"]):
+                raise self._table.not_found(operation, seen.request_id) from None
+            if has_version(failed.old, update.sets["Version"]["S"]):
                 return failed.old
             status = codec.raw_text(failed.old, "Status")
             if seen.status in WAITING and status not in WAITING:
-                raise self._not_pending(operation, seen.request_id, status) from None
-            raise ConcurrentModification("the request has moved on", **where) from None
+                raise self._table.not_pending(operation, seen.request_id, status) from None
+            raise self._changed(operation, seen.request_id) from None
 
     async def _write_held(self, operation: str, claim: Claim, update: Update) -> None:
+        """Write progress or a checkpoint. Raises ClaimLost or Cancelled."""
         try:
             await self._engine.update(update)
         except ConditionFailed as failed:
-            if not _still_held(claim, failed.old):
+            # If the claim still holds, WriteSeq failed: this write or a newer one is stored.
+            if not _is_held(claim, failed.old):
                 raise self._lost(operation, claim, failed.old) from None
 
-    async def _settle(self, operation: str, claim: Claim, update: Update, version: str) -> None:
+    async def _settle(self, operation: str, claim: Claim, update: Update) -> None:
+        """Write an outcome. Raises ClaimLost or Cancelled."""
         try:
             await self._engine.update(update)
         except ConditionFailed as failed:
-            # The Version is that of any outcome of this claim: it must be this outcome, too.
-            old = failed.old
-            if old is None or not carries(old, version) or old["Status"] != update.sets["Status"]:
-                raise self._lost(operation, claim, old) from None
+            if not _is_written(failed.old, update):
+                raise self._lost(operation, claim, failed.old) from None
 
     def _lost(self, operation: str, claim: Claim, old: Item | None) -> ClaimLost:
-        where = self._at(operation, claim.request_id)
+        where = self._table.location(operation, claim.request_id)
         if old is None:
             return ClaimLost("the request no longer exists", **where)
         status = codec.raw_text(old, "Status")
         if status == RequestStatus.CANCELLED:
             return Cancelled("the request was cancelled", status=status, **where)
-        return ClaimLost(f"the request is {status} by another write", status=status, **where)
+        return ClaimLost(f"another process made the request {status}", status=status, **where)
 
-    def _not_pending(
-        self, operation: str, request_id: str, status: str, message: str | None = None
-    ) -> RequestNotPending:
-        """Return the error for a request that has this status, of whatever text."""
-        known = RequestStatus(status) if status in set(RequestStatus) else None
-        where = self._at(operation, request_id)
-        return RequestNotPending(message or f"the request is {status}", status=known, **where)
-
-    def _read(self, operation: str, item: Item) -> AsyncRequest:
-        with located(operation, self._table):
-            return codec.request(item)
-
-    def _at(self, operation: str, key: str) -> dict[str, Any]:
-        return {"operation": operation, "table": self._table, "key": key}
+    def _changed(self, operation: str, request_id: str) -> ConcurrentModification:
+        where = self._table.location(operation, request_id)
+        return ConcurrentModification("the request has changed since it was read", **where)
 
 
-def carries(item: Item, version: str) -> bool:
-    """Whether the item bears exactly this Version."""
-    return item.get("Version") == {"S": version}
-
-
-async def _write_what_fits(
+async def _write_first_that_fits(
     updates: Iterable[Update], write: Callable[[Update], Awaitable[object]]
 ) -> None:
-    """Write the first of the updates that DynamoDB has room for. Raises the last ItemTooLarge."""
-    full = None
+    """Write the first update that fits into the item. Raises ItemTooLarge if none does."""
+    too_large = None
     for update in updates:
         try:
             await write(update)
         except ItemTooLarge as error:
-            full = error
+            too_large = error
         else:
             return
-    if full is not None:
-        raise full
+    if too_large is not None:
+        raise too_large
 
 
 def _is_running_as_seen(item: Item, seen: Candidate) -> bool:
@@ -291,15 +282,23 @@ def _is_running_as_seen(item: Item, seen: Candidate) -> bool:
     )
 
 
-def _still_held(claim: Claim, old: Item | None) -> bool:
-    # Then only WriteSeq stood in the way: this write, or a newer one, is there already.
+def _is_held(claim: Claim, item: Item | None) -> bool:
     return (
-        old is not None
-        and carries(old, claim.version)
-        and codec.raw_text(old, "Status") == RequestStatus.PROCESSING
+        item is not None
+        and has_version(item, claim.version)
+        and codec.raw_text(item, "Status") == RequestStatus.PROCESSING
     )
 
 
-def _handle(request_id: str, version: str) -> Claim:
-    """Return a claim on an item that cannot be read; good for failing it, nothing else."""
+def _is_written(item: Item | None, outcome: Update) -> bool:
+    """Return whether the item has this outcome. Every outcome of a claim has the same Version."""
+    return (
+        item is not None
+        and has_version(item, outcome.sets["Version"]["S"])
+        and item["Status"] == outcome.sets["Status"]
+    )
+
+
+def _claim_to_fail(request_id: str, version: str) -> Claim:
+    """Return a claim of a request that cannot be decoded. It can only be used to fail it."""
     return Claim(request=AsyncRequest(action="unknown", request_id=request_id), version=version)

@@ -1,17 +1,18 @@
-"""The WebSocket connections, over any engine."""
+"""The store of WebSocket connections over any engine."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Final
 
 import anyio
 
 from streamer_store import codec
 from streamer_store.clock import Clock
+from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import (
     ConditionFailed,
     Delete,
@@ -21,26 +22,31 @@ from streamer_store.engine import (
     Query,
     Scan,
     Update,
+    equals,
     paginate,
 )
-from streamer_store.engine import equals as equal_to
-from streamer_store.errors import NotFound, Undecodable, located, ungrouped
-from streamer_store.models import Connection, require_limit, require_text, require_time
+from streamer_store.errors import NotFound, Undecodable, ungrouped
+from streamer_store.models import Connection
 from streamer_store.protocols import StaleSweep, SubscriptionStore
 from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
 from streamer_store.times import MAX_OFFSET, epoch, format_time
+from streamer_store.validation import require_limit, require_text, require_time
 from streamer_store.values import Item
 
-_SEGMENTS = 4
-_DELETES_AT_ONCE = 16
-# Text that does not begin with a digit is no time: it must come, to be told.
-_PAST_DIGITS = ":"
-_BY_USER = CONNECTIONS.index("UserIndex")
-_BY_TENANT = CONNECTIONS.index("TenantIndex")
+_SEGMENTS: Final = 4
+_CONCURRENT_DELETES: Final = 16
+# Sorts after all text that begins with a digit. Other text is no time: the scan returns it, so
+# that it is reported.
+_AFTER_DIGITS: Final = ":"
+_BY_USER: Final = CONNECTIONS.index("UserIndex")
+_BY_TENANT: Final = CONNECTIONS.index("TenantIndex")
 
 
 class ConnectionTable:
-    """Implements ConnectionStore. `report` hears of items that cannot be decoded."""
+    """Implements ConnectionStore.
+
+    `report`: called with the error of each item that cannot be decoded and is left out.
+    """
 
     def __init__(
         self,
@@ -48,13 +54,14 @@ class ConnectionTable:
         engine: Engine,
         subscriptions: SubscriptionStore,
         clock: Clock,
-        report: Callable[[Undecodable], None],
+        report: Report,
     ) -> None:
         self._engine = engine
         self._subscriptions = subscriptions
         self._clock = clock
-        self._report = report
-        self._table = engine.table_name(CONNECTIONS)
+        self._decoder: ItemDecoder[Connection] = ItemDecoder(
+            codec.connection, table=engine.table_name(CONNECTIONS), report=report
+        )
 
     async def save(self, connection: Connection) -> Connection:
         ttl = connection.ttl
@@ -68,17 +75,18 @@ class ConnectionTable:
         require_text("connection_id", connection_id)
         item = await self._engine.get(CONNECTIONS, connection_id)
         if item is None:
-            raise NotFound("no such connection", **self._at("get", connection_id))
-        with located("get", self._table):
-            return codec.connection(item)
+            raise self._not_found("get", connection_id)
+        return self._decoder.decode_one("get", item)
 
     async def get_many(self, connection_ids: Iterable[str]) -> dict[str, Connection]:
         keys = list(dict.fromkeys(connection_ids))
         for key in keys:
             require_text("connection_id", key)
+        records = {}
         items = await self._engine.get_many(CONNECTIONS, keys)
-        found = {record.connection_id: record for record in self._decoded(items)}
-        return {key: found[key] for key in keys if key in found}
+        for record in self._decoder.decode_all(items):
+            records[record.connection_id] = record
+        return {key: records[key] for key in keys if key in records}
 
     async def delete(self, connection_id: str) -> None:
         require_text("connection_id", connection_id)
@@ -86,17 +94,17 @@ class ConnectionTable:
 
     async def list_by_user(self, user_id: str) -> list[Connection]:
         require_text("user_id", user_id)
-        return await self._listed(_BY_USER, user_id)
+        return await self._list(_BY_USER, user_id)
 
     async def list_by_tenant(self, tenant_id: str) -> list[Connection]:
         require_text("tenant_id", tenant_id)
-        return await self._listed(_BY_TENANT, tenant_id)
+        return await self._list(_BY_TENANT, tenant_id)
 
     async def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:
         left = None if limit is None else require_limit(limit)
         async with aclosing(paginate(self._engine.scan, Scan(table=CONNECTIONS))) as pages:
             async for page in pages:
-                for record in self._decoded(page.items):
+                for record in self._decoder.decode_all(page.items):
                     yield record
                     left = None if left is None else left - 1
                     if left == 0:
@@ -117,8 +125,7 @@ class ConnectionTable:
         try:
             await self._engine.update(update)
         except ConditionFailed:
-            where = self._at("update_last_ping", connection_id)
-            raise NotFound("no such connection", **where) from None
+            raise self._not_found("update_last_ping", connection_id) from None
 
     async def delete_stale(self, before: datetime) -> int:
         return (await self.sweep_stale(before)).deleted
@@ -126,7 +133,7 @@ class ConnectionTable:
     async def sweep_stale(self, before: datetime, *, dry_run: bool = False) -> StaleSweep:
         require_time("before", before)
         counts = _Counts()
-        limiter = anyio.CapacityLimiter(_DELETES_AT_ONCE)
+        limiter = anyio.CapacityLimiter(_CONCURRENT_DELETES)
         with ungrouped():
             async with anyio.create_task_group() as tasks:
                 for segment in range(_SEGMENTS):
@@ -146,12 +153,13 @@ class ConnectionTable:
         counts: _Counts,
         limiter: anyio.CapacityLimiter,
     ) -> None:
+        """Scan one segment of the table and delete what is stale, page by page."""
         scan = Scan(
             table=CONNECTIONS,
             segment=segment,
             segments=_SEGMENTS,
             attributes=("ConnectionID", "ConnectedAt", "LastPing"),
-            not_between=("LastPing", format_time(_sooner(before)), _PAST_DIGITS),
+            not_between=("LastPing", format_time(_plus_offsets(before)), _AFTER_DIGITS),
         )
         async with aclosing(paginate(self._engine.scan, scan)) as pages:
             async for page in pages:
@@ -164,64 +172,59 @@ class ConnectionTable:
                             tasks.start_soon(self._delete_if_silent, item, counts, limiter)
 
     def _is_stale(self, item: Item, before: datetime, counts: _Counts) -> bool:
+        """Return whether the connection was last heard from before `before`."""
         try:
-            heard = codec.last_heard(item)
+            last_heard = codec.last_heard(item)
         except Undecodable as error:
-            error.table = self._table
-            self._report(error)
+            self._decoder.report(error)
             counts.undecodable += 1
             return False
-        return heard < before
+        return last_heard < before
 
     async def _delete_if_silent(
         self, item: Item, counts: _Counts, limiter: anyio.CapacityLimiter
     ) -> None:
+        """Delete the connection and its subscriptions, if it has not pinged since the scan."""
         connection_id = codec.raw_text(item, "ConnectionID")
-        same_ping = equal_to("LastPing", item.get("LastPing"))
+        same_ping = equals("LastPing", item.get("LastPing"))
         async with limiter:
             try:
                 await self._engine.delete(
                     Delete(table=CONNECTIONS, key=connection_id, conditions=(same_ping,))
                 )
             except ConditionFailed as failed:
-                # No item: our own first copy, or somebody else, has deleted it.
+                # If there is no item, a first copy of this delete or another process deleted it.
                 if failed.old is not None:
                     counts.kept += 1
                     return
             counts.deleted += 1
             await self._subscriptions.delete_by_connection(connection_id)
 
-    async def _listed(self, index: Index, value: str) -> list[Connection]:
-        found: list[Connection] = []
+    async def _list(self, index: Index, value: str) -> list[Connection]:
+        """Return all connections of an index partition."""
         query = Query(table=CONNECTIONS, index=index, value=value)
+        connections: list[Connection] = []
         async for page in paginate(self._engine.query, query):
-            found += self._decoded(page.items)
-        return found
+            connections += self._decoder.decode_all(page.items)
+        return connections
 
-    def _decoded(self, items: Iterable[Item]) -> list[Connection]:
-        found = []
-        for item in items:
-            try:
-                found.append(codec.connection(item))
-            except Undecodable as error:
-                error.table = self._table
-                self._report(error)
-        return found
-
-    def _at(self, operation: str, key: str) -> dict[str, Any]:
-        return {"operation": operation, "table": self._table, "key": key}
+    def _not_found(self, operation: str, connection_id: str) -> NotFound:
+        return NotFound("no such connection", **self._decoder.location(operation, connection_id))
 
 
 @dataclass(slots=True)
 class _Counts:
+    """The fields of StaleSweep while the sweep runs. Its tasks share one instance."""
+
     found: int = 0
     deleted: int = 0
     kept: int = 0
     undecodable: int = 0
 
 
-def _sooner(before: datetime) -> datetime:
+def _plus_offsets(moment: datetime) -> datetime:
+    """Return a time whose text sorts after the text of `moment` with any offset."""
     try:
-        return before + MAX_OFFSET
+        return moment + MAX_OFFSET
     except OverflowError:
-        return before
+        return moment

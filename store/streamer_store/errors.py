@@ -1,4 +1,4 @@
-"""Everything a store may raise. `StoreError` is the root."""
+"""The errors that the stores raise. `StoreError` is the base class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 
 class StoreError(Exception):
-    """A store operation did not succeed.
+    """A store operation failed.
 
-    `operation` is the store's method, `table` the DynamoDB table and `key` the id concerned;
-    each is empty where it is not known.
+    - `message`: what is wrong, without the place.
+    - `operation`: the method of the store. Empty: not known.
+    - `table`: the full name of the DynamoDB table. Empty: not known.
+    - `key`: the id of the item. Empty: not known.
     """
 
     def __init__(
@@ -27,35 +29,37 @@ class StoreError(Exception):
         self.key = key
 
     def __str__(self) -> str:
-        where = {"operation": self.operation, "table": self.table, "key": self.key}
-        told = ", ".join(f"{name}={value}" for name, value in where.items() if value)
-        return f"{self.message} ({told})" if told else self.message
+        location = {"operation": self.operation, "table": self.table, "key": self.key}
+        known = ", ".join(f"{name}={value}" for name, value in location.items() if value)
+        return f"{self.message} ({known})" if known else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception is copied from its positional arguments alone, and these have more.
-        return _remade, (type(self), self.args, self.__dict__)
+        # Python copies and pickles an exception by its positional arguments only. These classes
+        # also have keyword arguments.
+        return _restore, (type(self), self.args, self.__dict__)
 
 
-def _remade(kind: type[StoreError], args: tuple[Any, ...], state: dict[str, Any]) -> StoreError:
+def _restore(kind: type[StoreError], args: tuple[Any, ...], state: dict[str, Any]) -> StoreError:
+    """Return a pickled or copied error."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
 
 
 class NotFound(StoreError):
-    """No item has this key."""
+    """There is no item with this key."""
 
 
 class AlreadyExists(StoreError):
-    """An item with this key exists; nothing was overwritten."""
+    """There is an item with this key already. It was not overwritten."""
 
 
 class InvalidInput(StoreError):
-    """The call can never succeed as it was made."""
+    """The arguments or settings are wrong. The same call always fails."""
 
 
 class ValidationError(InvalidInput):
-    """A value is not acceptable. `field` names it."""
+    """A value is wrong. `field`: the argument or field that has it."""
 
     def __init__(
         self, field: str, message: str, *, operation: str = "", table: str = "", key: str = ""
@@ -65,7 +69,7 @@ class ValidationError(InvalidInput):
 
 
 class ItemTooLarge(ValidationError):
-    """The item would not fit. `size` is in bytes, or None when DynamoDB itself refused it."""
+    """The item would be too large. `size`: in bytes, or None if DynamoDB refused the item."""
 
     def __init__(
         self,
@@ -82,9 +86,9 @@ class ItemTooLarge(ValidationError):
 
 
 class RequestNotPending(StoreError):
-    """The request's status, or its RetryAfter, does not allow the move.
+    """The request's status, or its RetryAfter, does not allow the operation.
 
-    `status` is the one that the request had, or None where it is none that we know.
+    `status`: the status that the request had. None: it is unknown, or there is no request.
     """
 
     def __init__(
@@ -101,13 +105,13 @@ class RequestNotPending(StoreError):
 
 
 class ConcurrentModification(StoreError):
-    """Somebody else changed the item between our look and our write; look again."""
+    """Another process changed the item between the read and the write. Read it again."""
 
 
 class ClaimLost(StoreError):
-    """The claim no longer holds the request: stop the handler, write nothing more.
+    """The claim no longer holds the request. Stop the handler and write nothing more.
 
-    `status` is the raw status found, or None when the request is gone.
+    `status`: the text of the request's status now. None: there is no request.
     """
 
     def __init__(
@@ -124,11 +128,11 @@ class ClaimLost(StoreError):
 
 
 class Cancelled(ClaimLost):
-    """The claim ended because the request was cancelled."""
+    """The claim no longer holds the request, because the request was cancelled."""
 
 
 class Undecodable(StoreError):
-    """An item does not read as the record it should be. `reason` names the attribute."""
+    """An item cannot be decoded. `reason`: which attribute is wrong, and how."""
 
     def __init__(self, reason: str, *, operation: str = "", table: str = "", key: str = "") -> None:
         super().__init__(
@@ -138,14 +142,14 @@ class Undecodable(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """DynamoDB throttled, failed or did not answer, after the client's own retries.
+    """DynamoDB throttled the call, failed or did not answer, and the client's retries ended.
 
-    The write may or may not have taken effect.
+    A write may or may not have taken effect.
     """
 
 
 class AccessDenied(StoreError):
-    """Credentials are missing or wrong, or their policy does not allow the call."""
+    """The credentials are missing or wrong, or their policy does not allow the call."""
 
 
 class TableMissing(StoreError):
@@ -154,7 +158,7 @@ class TableMissing(StoreError):
 
 @contextmanager
 def located(operation: str, table: str) -> Iterator[None]:
-    """Have an Undecodable raised in the block name the operation and the table."""
+    """Add the operation and the table to an Undecodable that the block raises."""
     try:
         yield
     except Undecodable as error:
@@ -165,47 +169,57 @@ def located(operation: str, table: str) -> Iterator[None]:
 
 @contextmanager
 def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise the first store error, or one of `kinds`, of a task group in place of the group:
-    it is one outage, told by several tasks. A group that holds anything else is raised as it is.
+    """Raise one error of a task group in place of the whole group.
+
+    Several tasks often fail for the same reason. The first error is raised if all are StoreErrors
+    or of `kinds`. Otherwise the group is raised unchanged.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        if group.split(lambda each: isinstance(each, (StoreError, *kinds)))[1] is not None:
+        if group.split(lambda error: isinstance(error, (StoreError, *kinds)))[1] is not None:
             raise
-        found: BaseException = group
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        raise found from group
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
 
 
 def is_not_found(error: BaseException) -> bool:
+    """Return whether the error is a NotFound."""
     return isinstance(error, NotFound)
 
 
 def is_already_exists(error: BaseException) -> bool:
+    """Return whether the error is an AlreadyExists."""
     return isinstance(error, AlreadyExists)
 
 
 def is_invalid_input(error: BaseException) -> bool:
+    """Return whether the error is an InvalidInput, also a ValidationError or ItemTooLarge."""
     return isinstance(error, InvalidInput)
 
 
 def is_request_not_pending(error: BaseException) -> bool:
+    """Return whether the error is a RequestNotPending."""
     return isinstance(error, RequestNotPending)
 
 
 def is_concurrent_modification(error: BaseException) -> bool:
+    """Return whether the error is a ConcurrentModification."""
     return isinstance(error, ConcurrentModification)
 
 
 def is_claim_lost(error: BaseException) -> bool:
+    """Return whether the error is a ClaimLost, also a Cancelled."""
     return isinstance(error, ClaimLost)
 
 
 def is_cancelled(error: BaseException) -> bool:
+    """Return whether the error is a Cancelled."""
     return isinstance(error, Cancelled)
 
 
 def is_unavailable(error: BaseException) -> bool:
+    """Return whether the error is a StoreUnavailable."""
     return isinstance(error, StoreUnavailable)

@@ -1,110 +1,155 @@
-"""The records, validated when they are made."""
+"""The records of the tables. Each validates its fields when it is created.
+
+Every datetime has a time zone. A field that is None has no attribute in the item.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from streamer_store.errors import ValidationError
 from streamer_store.transitions import RequestStatus
+from streamer_store.validation import (
+    require_count,
+    require_fraction,
+    require_optional_count,
+    require_optional_time,
+    require_string,
+    require_text,
+    require_text_mapping,
+    require_time,
+)
 from streamer_store.values import short_repr
 
-DEFAULT_MAX_RETRIES = 3
-# A larger one could not be counted up: DynamoDB keeps 38 digits, and JSON's readers fewer.
-LARGEST_COUNT = 2**53 - 1
+DEFAULT_MAX_RETRIES: Final = 3
 
 
 class EventType(StrEnum):
+    """The kinds of messages that a connection can subscribe to."""
+
     PROGRESS = "progress"
+    """The progress of a running request changed."""
     COMPLETE = "complete"
+    """The request is COMPLETED. The message has its result."""
     ERROR = "error"
+    """The request is FAILED or CANCELLED. The message has its error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
-    """A WebSocket connection. `ttl` is in epoch seconds; None means 24 hours from saving.
-
-    `connected_at` is in the year 1 where a producer in Go has stored no time.
-    """
+    """An open WebSocket connection. Raises ValidationError for a wrong field."""
 
     connection_id: str
+    """The key of the item, as API Gateway assigned it."""
     user_id: str
+    """The user who opened the connection."""
     tenant_id: str
+    """The tenant of the user."""
     endpoint: str
+    """The URL of the push service that sends messages to the connection."""
     connected_at: datetime
+    """When it was opened. In the year 1 if the Go store wrote no time."""
     last_ping: datetime | None = None
+    """When the client was last heard from. None: not since it connected."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """Strings that the router stored with the connection."""
     ttl: int | None = None
+    """Epoch seconds after which DynamoDB deletes the item. None: 24 hours after it is saved."""
 
     def __post_init__(self) -> None:
         for name in ("connection_id", "user_id", "tenant_id", "endpoint"):
             require_text(name, getattr(self, name))
         require_time("connected_at", self.connected_at)
-        optional_time("last_ping", self.last_ping)
-        _text_mapping("metadata", self.metadata)
-        _whole("ttl", self.ttl)
+        require_optional_time("last_ping", self.last_ping)
+        require_text_mapping("metadata", self.metadata)
+        require_optional_count("ttl", self.ttl)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AsyncRequest:
-    """A queued request, as one row of the table.
+    """A queued request. Raises ValidationError for a wrong field.
 
-    Producers give `action` and what else they know: enqueueing fills in `request_id` (when it
-    is empty), `created_at` and `ttl`, and returns the record that was stored. `progress` is a
-    fraction, 0 to 1. `max_retries` counts the attempts after the first.
-
-    `rescues`: how often a worker was lost while it held the request. `solo`: how many of the
-    last ones, in a row, fell into its probation. `alone`: the Version of the last claim that
-    put it in probation (`rescues.py`).
+    A producer sets `action` and, if it wants, `payload`, the ids, `max_retries` and `ttl`.
+    `enqueue` sets `request_id`, `created_at` and `ttl` if they are missing, and `version`.
+    The store sets the other fields.
     """
 
     action: str
+    """The name of the handler to run."""
     payload: Mapping[str, Any] | None = None
+    """The input of the handler. None: no input."""
     request_id: str = ""
+    """The key of the item. Empty: `enqueue` creates a UUID."""
     connection_id: str | None = None
+    """The connection that sent the request and receives its messages. None: there is none."""
     user_id: str | None = None
+    """The user who sent the request. None: unknown."""
     tenant_id: str | None = None
+    """The tenant of the user. Limits per tenant use it. None: unknown."""
     status: RequestStatus = RequestStatus.PENDING
+    """The state of the request. A new request must be PENDING."""
     created_at: datetime | None = None
+    """When the request was enqueued. The indexes sort by it. None: `enqueue` sets it to now."""
     processing_started: datetime | None = None
+    """When the last attempt was claimed. None: never, or that claim was released."""
     processing_ended: datetime | None = None
+    """When the last attempt or the request ended. None: it runs, or no attempt has ended."""
     result: Mapping[str, Any] | None = None
+    """What the handler returned. None: the request is not COMPLETED, or there is no result."""
     error: str | None = None
+    """The error text of the last failed attempt. A claim removes it."""
     error_code: str | None = None
+    """The code that belongs to `error`, for example `TIMEOUT`. A claim removes it."""
     progress: float = 0.0
+    """How much of the work is done: a fraction from 0 to 1."""
     progress_message: str | None = None
+    """The last message about progress. None: none was written."""
     progress_details: Mapping[str, Any] | None = None
+    """The last details of progress. None: none were written."""
     retry_count: int = 0
+    """How many attempts have failed and counted. A redrive sets it to 0."""
     max_retries: int = DEFAULT_MAX_RETRIES
+    """How many attempts may follow the first. 0: none, also not after a worker was lost."""
     retry_after: datetime | None = None
+    """When a RETRYING request becomes due. None: at once."""
     ttl: int | None = None
+    """Epoch seconds after which DynamoDB deletes the item. None: `enqueue` sets 7 days."""
     version: str | None = None
+    """A UUID that changes with every change of status. None: the Go store wrote the item."""
     worker_id: str | None = None
+    """The worker of the last attempt. None: the request waits, or a simple consumer has it."""
     write_seq: int = 0
+    """The number of the last write of progress or a checkpoint within the claim."""
     checkpoint: Any = None
+    """What the last attempt stored to resume from. None: nothing."""
     rescues: int = 0
+    """How many workers were lost while they held the request. A retry that counts removes it."""
     solo: int = 0
+    """How many of the last rescues in a row were in probation (`rescues.py`)."""
     alone: str | None = None
+    """The Version of the last claim that started a probation. None: no claim did."""
 
     def __post_init__(self) -> None:
         require_text("action", self.action)
-        _any_text("request_id", self.request_id)
+        require_string("request_id", self.request_id)
         for name in ("connection_id", "user_id", "tenant_id", "worker_id", "version", "alone"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
         for name in ("error", "error_code", "progress_message"):
             if getattr(self, name) is not None:
-                _any_text(name, getattr(self, name))
+                require_string(name, getattr(self, name))
         if not isinstance(self.status, RequestStatus):
             raise ValidationError("status", f"{short_repr(self.status)} is not a request status")
         require_fraction("progress", self.progress)
-        for name in ("retry_count", "max_retries", "write_seq", "ttl", "rescues", "solo"):
-            _whole(name, getattr(self, name))
+        for name in ("retry_count", "max_retries", "write_seq", "rescues", "solo"):
+            require_count(name, getattr(self, name))
+        require_optional_count("ttl", self.ttl)
         for name in ("created_at", "processing_started", "processing_ended", "retry_after"):
-            optional_time(name, getattr(self, name))
+            require_optional_time(name, getattr(self, name))
         for name in ("payload", "result", "progress_details"):
             document = getattr(self, name)
             if document is not None and not isinstance(document, Mapping):
@@ -112,24 +157,27 @@ class AsyncRequest:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The `_metadata` map that a router put into the payload, or an empty one."""
-        found = (self.payload or {}).get("_metadata")
-        return found if isinstance(found, Mapping) else {}
+        """The `_metadata` mapping that a router put into the payload. Empty if there is none."""
+        metadata = (self.payload or {}).get("_metadata")
+        return metadata if isinstance(metadata, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a request is: a fraction from 0 to 1, a message, details. None says nothing."""
+    """One report of progress. A field that is None leaves the stored value unchanged."""
 
     fraction: float | None = None
+    """How much of the work is done, from 0 to 1."""
     message: str | None = None
+    """A text for the user."""
     details: Mapping[str, Any] | None = None
+    """Any values that DynamoDB can store. They replace all earlier details."""
 
     def __post_init__(self) -> None:
         if self.fraction is not None:
             require_fraction("progress", self.fraction)
         if self.message is not None:
-            _any_text("message", self.message)
+            require_string("message", self.message)
         if self.details is not None and not isinstance(self.details, Mapping):
             raise ValidationError(
                 "details", f"must be a mapping, not {type(self.details).__name__}"
@@ -138,18 +186,20 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subscription:
-    """Whoever is behind `connection_id` wants these events of the request.
-
-    `unknown_event_types` are those in the table that this release does not know. They are not
-    written.
-    """
+    """A connection's wish to receive messages about a request."""
 
     connection_id: str
+    """The connection that receives the messages. It must not contain `#`."""
     request_id: str
+    """The request that the messages are about."""
     event_types: frozenset[EventType] = frozenset(EventType)
+    """The kinds of messages to send. At least one. Default: all."""
     created_at: datetime | None = None
+    """When the connection first subscribed. None: not known."""
     ttl: int | None = None
+    """Epoch seconds after which DynamoDB deletes the item. `subscribe` sets 24 hours."""
     unknown_event_types: frozenset[str] = frozenset()
+    """Stored kinds that this release does not know. They are never written."""
 
     def __post_init__(self) -> None:
         require_text("connection_id", self.connection_id)
@@ -158,74 +208,95 @@ class Subscription:
             raise ValidationError("connection_id", "must not contain '#', which joins the key")
         if not self.event_types and not self.unknown_event_types:
             raise ValidationError("event_types", "must name at least one event type")
-        for each in self.event_types:
-            if not isinstance(each, EventType):
-                raise ValidationError("event_types", f"{short_repr(each)} is not an event type")
-        optional_time("created_at", self.created_at)
-        _whole("ttl", self.ttl)
+        for event_type in self.event_types:
+            if not isinstance(event_type, EventType):
+                raise ValidationError(
+                    "event_types", f"{short_repr(event_type)} is not an event type"
+                )
+        require_optional_time("created_at", self.created_at)
+        require_optional_count("ttl", self.ttl)
 
     @property
     def subscription_id(self) -> str:
+        """The key of the item: `<connection_id>#<request_id>`."""
         return f"{self.connection_id}#{self.request_id}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerRow:
-    """One live worker: its presence, its part in the fleet, and its mailbox.
-
-    `cancel` holds the Versions of cancelled requests, `drain` asks it to finish and go.
-    `broken` says what of the row could not be read; it is not stored.
-    """
+    """The row of one worker: its lease, its mailbox, and what other workers know about it."""
 
     worker_id: str
+    """The key of the row. Each incarnation of a worker has a new one."""
     started_at: datetime
+    """When this incarnation started, by the worker's clock. The oldest worker leads."""
     beat: int = 0
+    """How many heartbeats were written. The lease is renewed when it changes."""
     seen_at: datetime | None = None
+    """When the last heartbeat was written, by the worker's clock. None: not known."""
     host: str = ""
+    """The name of the host."""
     pid: int = 0
+    """The process id on that host."""
     release: str = ""
+    """The version of the package that the worker runs."""
     actions: frozenset[str] = frozenset()
+    """The actions that the worker has handlers for."""
     concurrency: int = 0
+    """How many requests the worker runs at once, at most."""
     in_flight: int = 0
+    """How many requests the worker holds."""
     draining: bool = False
+    """Whether the worker finishes its requests and claims no more."""
     sweeps: int = 0
+    """How many rounds of maintenance the worker has done as leader."""
     cancel: frozenset[str] = frozenset()
+    """Mailbox: the Versions of cancelled requests whose handlers the worker must stop."""
     drain: bool = False
+    """Mailbox: whether an operator ordered the worker to drain and exit."""
     ttl: int | None = None
+    """Epoch seconds after which DynamoDB deletes the row. Each heartbeat sets 24 hours."""
     broken: str | None = None
+    """What could not be decoded in the row. None: nothing. It is not stored."""
 
     def __post_init__(self) -> None:
         require_text("worker_id", self.worker_id)
         for name in ("host", "release"):
-            _any_text(name, getattr(self, name))
+            require_string(name, getattr(self, name))
         require_time("started_at", self.started_at)
-        optional_time("seen_at", self.seen_at)
-        for name in ("beat", "pid", "concurrency", "in_flight", "sweeps", "ttl"):
-            _whole(name, getattr(self, name))
+        require_optional_time("seen_at", self.seen_at)
+        for name in ("beat", "pid", "concurrency", "in_flight", "sweeps"):
+            require_count(name, getattr(self, name))
+        require_optional_count("ttl", self.ttl)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A request as StatusIndex shows it: a hint, decided by the claim.
-
-    `seen_version` is the attribute value that the index held, of whatever type, or None.
-    `broken` says why the entry cannot be read as it should; such a candidate can still be
-    claimed, and fails. `rescues` is 0 where the index does not project Rescues.
-    """
+    """An entry of StatusIndex. The index lags, so only a claim shows whether it still holds."""
 
     request_id: str
+    """The key of the request."""
     status: RequestStatus
+    """The status that the index shows."""
     seen_version: Mapping[str, Any] | None = None
+    """Version as an attribute value of any type, for example `{"S": ...}`. None: no Version."""
     action: str | None = None
+    """The name of the handler. None: missing in the entry."""
     tenant_id: str | None = None
+    """The tenant. None: unknown."""
     created_at: datetime | None = None
+    """When the request was enqueued. None: missing in the entry."""
     retry_after: datetime | None = None
+    """When a RETRYING request becomes due. None: at once."""
     worker_id: str | None = None
+    """The worker of the last attempt. None: none, or it set no WorkerID."""
     rescues: int = 0
+    """How many workers were lost with it. 0 also if the index does not project Rescues."""
     broken: str | None = None
+    """What could not be decoded. None: nothing. A claim fails a broken request."""
 
     def due(self, now: datetime) -> bool:
-        """Whether it may be claimed at `now`; only RETRYING waits for its RetryAfter."""
+        """Return whether the request may be claimed at `now`. Only RETRYING has to wait."""
         if self.status is not RequestStatus.RETRYING or self.retry_after is None:
             return True
         return self.retry_after <= now
@@ -233,88 +304,21 @@ class Candidate:
 
 @dataclass(kw_only=True, slots=True)
 class Claim:
-    """The right to write to a running request until it is settled.
-
-    `version` is the handle that every write carries. `write_seq` numbers the claim's writes of
-    progress and checkpoints; the store counts it up.
-    """
+    """The right to write to a running request. It ends when the request is settled or taken."""
 
     request: AsyncRequest
+    """The request as the claim found it."""
     version: str
+    """The Version that the claim set. Every write of the holder requires it."""
     write_seq: int = 0
+    """The number of the last write of progress or a checkpoint. The store increments it."""
 
     @property
     def request_id(self) -> str:
+        """The key of the request."""
         return self.request.request_id
 
     def next_seq(self) -> int:
+        """Increment `write_seq` and return it."""
         self.write_seq += 1
         return self.write_seq
-
-
-def require_text(name: str, value: object) -> None:
-    _any_text(name, value)
-    if not value:
-        raise ValidationError(name, "must not be empty")
-
-
-def known_status(value: object) -> RequestStatus:
-    """Return the status that `value` is, or names. Raises ValidationError."""
-    try:
-        return RequestStatus(value)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ValidationError("status", f"{short_repr(value)} is not a request status") from error
-
-
-def require_limit(value: object) -> int:
-    """Return a limit, which is a whole number from 1 on. Raises ValidationError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValidationError(
-            "limit", f"must be a whole number, 1 or more, not {short_repr(value)}"
-        )
-    return value
-
-
-def require_fraction(name: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:  # type: ignore[operator]
-        raise ValidationError(
-            name, f"must be a finite fraction from 0 to 1, not {short_repr(value)}"
-        )
-
-
-def require_time(name: str, value: object) -> None:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValidationError(name, "must be a datetime with a time zone")
-    try:
-        value.astimezone(UTC)
-    except OverflowError as error:
-        raise ValidationError(name, "must lie in the years 1 to 9999, in UTC") from error
-
-
-def optional_time(name: str, value: object) -> None:
-    if value is not None:
-        require_time(name, value)
-
-
-def _any_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ValidationError(name, f"must be text, not {type(value).__name__}")
-
-
-def _whole(name: str, value: object) -> None:
-    if value is None and name == "ttl":
-        return
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not 0 <= value <= LARGEST_COUNT:  # type: ignore[operator]
-        raise ValidationError(
-            name, f"must be a whole number from 0 to {LARGEST_COUNT}, not {short_repr(value)}"
-        )
-
-
-def _text_mapping(name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise ValidationError(name, "must be a mapping of text to text")
-    for key, each in value.items():
-        if not isinstance(key, str) or not isinstance(each, str):
-            raise ValidationError(name, f"{short_repr(key)} must map text to text")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.connections import ConnectionTable
+from streamer_store.decoding import Report
 from streamer_store.engine import Difference, Engine
 from streamer_store.errors import Undecodable
 from streamer_store.memory import MemoryEngine
@@ -23,27 +23,33 @@ from streamer_store.requests import RequestStore
 from streamer_store.subscriptions import SubscriptionTable
 from streamer_store.workers import WorkerTable
 
-Report = Callable[[Undecodable], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
+    """The stores of one deployment."""
+
     connections: ConnectionStore
+    """Open WebSocket connections."""
     requests: RequestQueue
+    """The queue of requests."""
     subscriptions: SubscriptionStore
+    """Which connections receive messages about which requests."""
     workers: WorkerRegistry
+    """Live workers, their leases and mailboxes."""
     engine: Engine
+    """The database under the four stores."""
 
     async def create_tables(self) -> None:
-        """Make the tables that are missing and wait until they can be used."""
+        """Create the tables that are missing, and wait until they are active."""
         await self.engine.create_tables()
 
     async def check_tables(self) -> list[Difference]:
-        """Return every difference from what is expected; none when all is well."""
+        """Return every difference between the tables and the schema. Empty: there is none."""
         return await self.engine.check_tables()
 
 
 def log_undecodable(error: Undecodable) -> None:
+    """Log an item that cannot be decoded, as a warning. The default `report` of all stores."""
     structlog.get_logger("streamer_store").warning(
         "undecodable_item", table=error.table, key=error.key, reason=error.reason
     )
@@ -52,7 +58,12 @@ def log_undecodable(error: Undecodable) -> None:
 def stores_over(
     engine: Engine, *, clock: Clock, rng: random.Random, report: Report = log_undecodable
 ) -> Stores:
-    """Build the stores. `report` hears of each item that cannot be decoded."""
+    """Return the stores over an engine.
+
+    - `clock`: the time of all stored times and of what is due.
+    - `rng`: the source of ids, Versions and the jitter of backoffs.
+    - `report`: called with the error of each item that cannot be decoded.
+    """
     subscriptions = SubscriptionTable(engine=engine, clock=clock, report=report)
     workers = WorkerTable(engine=engine, clock=clock, report=report)
     return Stores(
@@ -72,7 +83,27 @@ def memory_stores(
     rng: random.Random | None = None,
     report: Report = log_undecodable,
 ) -> Stores:
-    """Build the stores in memory, for tests."""
+    """Return empty stores in memory, for tests. The tables exist already.
+
+    - `clock`: the time of all stored times and of what is due. None: the system's clock.
+    - `rng`: the source of ids, Versions and the jitter of backoffs. Give a `random.Random` with
+      a seed for repeatable tests. None: the system's generator.
+    - `report`: called with an Undecodable for each item that cannot be decoded. The default logs
+      it.
+
+    They work with asyncio and trio, in one event loop.
+
+    >>> import anyio
+    >>> from streamer_store import AsyncRequest, memory_stores
+    >>> async def main() -> None:
+    ...     stores = memory_stores()
+    ...     await stores.requests.enqueue(AsyncRequest(action="echo", payload={"n": 1}))
+    ...     (claim,) = await stores.requests.dequeue(limit=1)
+    ...     print(claim.request.action, claim.request.payload)
+    ...     await stores.requests.complete(claim, {"n": 1})
+    >>> anyio.run(main)
+    echo {'n': 1}
+    """
     return stores_over(
         MemoryEngine(),
         clock=clock or SystemClock(),

@@ -1,31 +1,37 @@
-"""Who wants to hear of which request, over any engine."""
+"""The store of subscriptions over any engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Final
 
 from streamer_store import codec
 from streamer_store.clock import Clock
+from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import Delete, Engine, Query, Update, paginate
-from streamer_store.errors import Undecodable, ValidationError, located
-from streamer_store.models import EventType, Subscription, require_text
+from streamer_store.errors import ValidationError
+from streamer_store.models import EventType, Subscription
 from streamer_store.schema import OTHER_TTL, SUBSCRIPTIONS, Index
 from streamer_store.times import epoch
+from streamer_store.validation import require_text
 from streamer_store.values import Item
 
-_BY_CONNECTION = SUBSCRIPTIONS.index("ConnectionIndex")
-_BY_REQUEST = SUBSCRIPTIONS.index("RequestIndex")
+_BY_CONNECTION: Final = SUBSCRIPTIONS.index("ConnectionIndex")
+_BY_REQUEST: Final = SUBSCRIPTIONS.index("RequestIndex")
 
 
 class SubscriptionTable:
-    """Implements SubscriptionStore. `report` hears of items that cannot be decoded."""
+    """Implements SubscriptionStore.
 
-    def __init__(
-        self, *, engine: Engine, clock: Clock, report: Callable[[Undecodable], None]
-    ) -> None:
+    `report`: called with the error of each item that cannot be decoded and is left out.
+    """
+
+    def __init__(self, *, engine: Engine, clock: Clock, report: Report) -> None:
         self._engine = engine
         self._clock = clock
-        self._report = report
+        self._decoder: ItemDecoder[Subscription] = ItemDecoder(
+            codec.subscription, table=engine.table_name(SUBSCRIPTIONS), report=report
+        )
 
     async def subscribe(
         self,
@@ -51,20 +57,19 @@ class SubscriptionTable:
             if_not_exists={"CreatedAt": created},
         )
         stored = await self._engine.update(update)
-        with located("subscribe", self._engine.table_name(SUBSCRIPTIONS)):
-            return codec.subscription(stored)
+        return self._decoder.decode_one("subscribe", stored)
 
     async def unsubscribe(self, connection_id: str, request_id: str) -> None:
-        gone = Subscription(connection_id=connection_id, request_id=request_id)
-        await self._engine.delete(Delete(table=SUBSCRIPTIONS, key=gone.subscription_id))
+        subscription = Subscription(connection_id=connection_id, request_id=request_id)
+        await self._engine.delete(Delete(table=SUBSCRIPTIONS, key=subscription.subscription_id))
 
     async def get_by_connection(self, connection_id: str) -> list[Subscription]:
         require_text("connection_id", connection_id)
-        return self._decoded(await self._items(_BY_CONNECTION, connection_id))
+        return self._decoder.decode_all(await self._items(_BY_CONNECTION, connection_id))
 
     async def get_by_request(self, request_id: str) -> list[Subscription]:
         require_text("request_id", request_id)
-        return self._decoded(await self._items(_BY_REQUEST, request_id))
+        return self._decoder.decode_all(await self._items(_BY_REQUEST, request_id))
 
     async def delete_by_connection(self, connection_id: str) -> int:
         require_text("connection_id", connection_id)
@@ -75,25 +80,14 @@ class SubscriptionTable:
         return len(keys)
 
     async def _items(self, index: Index, value: str) -> list[Item]:
-        items: list[Item] = []
+        """Return all items of an index partition."""
         query = Query(table=SUBSCRIPTIONS, index=index, value=value)
-        async for page in paginate(self._engine.query, query):
-            items.extend(page.items)
-        return items
-
-    def _decoded(self, items: list[Item]) -> list[Subscription]:
-        found = []
-        for item in items:
-            try:
-                found.append(codec.subscription(item))
-            except Undecodable as error:
-                error.table = self._engine.table_name(SUBSCRIPTIONS)
-                self._report(error)
-        return found
+        return [item async for page in paginate(self._engine.query, query) for item in page.items]
 
 
-def _event_types(given: Iterable[EventType]) -> frozenset[EventType]:
+def _event_types(event_types: Iterable[EventType]) -> frozenset[EventType]:
+    """Return the event types as a set. Raises ValidationError if one is unknown."""
     try:
-        return frozenset(EventType(each) for each in given)
+        return frozenset(EventType(event_type) for event_type in event_types)
     except (TypeError, ValueError) as error:
         raise ValidationError("event_types", str(error)) from error

@@ -1,4 +1,4 @@
-"""The statuses of a request, and which may follow which (pure)."""
+"""The statuses of a request, and which status can follow which (pure)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Final
 
 
 class RequestStatus(StrEnum):
-    """The attribute Status of a request. FOLLOWS says which status may follow which."""
+    """The state of a request. FOLLOWS has the statuses that can follow each status."""
 
     PENDING = "PENDING"
-    """Waits for its first attempt, or was redriven or released."""
+    """It waits for its first attempt, or was released or redriven."""
     PROCESSING = "PROCESSING"
-    """A worker has claimed it."""
+    """A worker has claimed it and runs it."""
     COMPLETED = "COMPLETED"
-    """Its handler returned; it has a Result."""
+    """Its handler returned. Result has what it returned."""
     FAILED = "FAILED"
-    """It has used its attempts, or can never succeed; it has an Error and an ErrorCode."""
+    """It has no attempts left, or cannot succeed. Error and ErrorCode say why."""
     CANCELLED = "CANCELLED"
-    """Somebody cancelled it. Its handler is interrupted."""
+    """It was cancelled. If it was running, its worker stops the handler."""
     RETRYING = "RETRYING"
-    """Waits until RetryAfter for its next attempt."""
+    """It waits until RetryAfter for its next attempt."""
 
 
 _P = RequestStatus
 
 FOLLOWS: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
-    # To FAILED: what cannot be claimed, since it does not read or has no room.
+    # A waiting request fails if it cannot be decoded or has no room for the write of a claim.
     _P.PENDING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
     _P.RETRYING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
     _P.PROCESSING: frozenset({_P.COMPLETED, _P.FAILED, _P.RETRYING, _P.PENDING, _P.CANCELLED}),
@@ -35,10 +35,12 @@ FOLLOWS: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
     _P.CANCELLED: frozenset({_P.PENDING}),
 }
 
-WAITING: Final = frozenset({_P.PENDING, _P.RETRYING})
+WAITING: Final = (_P.PENDING, _P.RETRYING)
+"""The statuses that can be claimed, in the order in which they are read."""
 TERMINAL: Final = frozenset({_P.COMPLETED, _P.FAILED, _P.CANCELLED})
+"""The statuses that end a request. Only a redrive leaves them."""
 
 
 def sources(after: RequestStatus) -> frozenset[RequestStatus]:
-    """Return the statuses from which `after` may be reached."""
+    """Return the statuses that `after` can follow."""
     return frozenset(before for before, afters in FOLLOWS.items() if after in afters)

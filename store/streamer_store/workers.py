@@ -1,13 +1,14 @@
-"""The workers' rows: presence and mailbox, over any engine."""
+"""The store of workers' rows over any engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from streamer_store import codec
 from streamer_store.clock import Clock
+from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import (
     Absent,
     ConditionFailed,
@@ -20,26 +21,29 @@ from streamer_store.engine import (
     equals,
     paginate,
 )
-from streamer_store.errors import AlreadyExists, NotFound, Undecodable, located
-from streamer_store.models import WorkerRow, require_text
+from streamer_store.errors import AlreadyExists, NotFound, Undecodable
+from streamer_store.models import WorkerRow
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
+from streamer_store.validation import require_text
 from streamer_store.values import AttributeValue
 
-# Attributes that no beat and no mail changes, and that two workers never share.
+# Attributes that only `register` writes. Together they differ between any two workers.
 _IDENTITY: Final = ("StartedAt", "Host", "PID")
 
 
 class WorkerTable:
-    """Implements WorkerRegistry. `report` hears of rows that cannot be decoded."""
+    """Implements WorkerRegistry.
 
-    def __init__(
-        self, *, engine: Engine, clock: Clock, report: Callable[[Undecodable], None]
-    ) -> None:
+    `report`: called with the error of each row, or part of a row, that cannot be decoded.
+    """
+
+    def __init__(self, *, engine: Engine, clock: Clock, report: Report) -> None:
         self._engine = engine
         self._clock = clock
-        self._report = report
-        self._table = engine.table_name(WORKERS)
+        self._decoder: ItemDecoder[WorkerRow] = ItemDecoder(
+            codec.worker, table=engine.table_name(WORKERS), report=report
+        )
 
     async def register(self, row: WorkerRow) -> None:
         now = self._clock.now()
@@ -47,10 +51,10 @@ class WorkerTable:
         try:
             await self._engine.put(Put(table=WORKERS, item=item, conditions=(Absent("WorkerID"),)))
         except ConditionFailed as failed:
-            # A call whose answer was lost is repeated, and may have taken effect: our own row.
+            # The client repeats a call whose answer was lost. The row is then the worker's own.
             if any((failed.old or {}).get(name) != item.get(name) for name in _IDENTITY):
-                where = self._at("register", row.worker_id)
-                raise AlreadyExists("a worker has this id", **where) from None
+                where = self._decoder.location("register", row.worker_id)
+                raise AlreadyExists("another worker has this id", **where) from None
 
     async def beat(
         self,
@@ -82,27 +86,18 @@ class WorkerTable:
         try:
             item = await self._engine.update(update)
         except ConditionFailed:
-            raise NotFound("the worker's row is gone", **self._at("beat", worker_id)) from None
-        with located("beat", self._table):
-            return codec.worker(item)
+            where = self._decoder.location("beat", worker_id)
+            raise NotFound("the worker has no row", **where) from None
+        return self._decoder.decode_one("beat", item)
 
     async def list(self) -> list[WorkerRow]:
-        found = []
+        rows: list[WorkerRow] = []
         async for page in paginate(self._engine.scan, Scan(table=WORKERS)):
-            for item in page.items:
-                try:
-                    row = codec.worker(item)
-                except Undecodable as error:
-                    self._tell(error)
-                    continue
-                if row.broken is not None:
-                    self._tell(Undecodable(row.broken, key=row.worker_id))
-                found.append(row)
-        return found
-
-    def _tell(self, error: Undecodable) -> None:
-        error.table = self._table
-        self._report(error)
+            rows += self._decoder.decode_all(page.items)
+        for row in rows:
+            if row.broken is not None:
+                self._decoder.report(Undecodable(row.broken, key=row.worker_id))
+        return rows
 
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
         require_text("worker_id", worker_id)
@@ -115,18 +110,19 @@ class WorkerTable:
 
     async def request_cancel(self, worker_id: str, version: str) -> bool:
         require_text("version", version)
-        return await self._post(worker_id, adds={"Cancel": {"SS": [version]}})
+        return await self._write_to_mailbox(worker_id, adds={"Cancel": {"SS": [version]}})
 
     async def request_drain(self, worker_id: str) -> bool:
-        return await self._post(worker_id, sets={"Drain": {"BOOL": True}})
+        return await self._write_to_mailbox(worker_id, sets={"Drain": {"BOOL": True}})
 
-    async def _post(
+    async def _write_to_mailbox(
         self,
         worker_id: str,
         *,
         adds: dict[str, AttributeValue] | None = None,
         sets: dict[str, AttributeValue] | None = None,
     ) -> bool:
+        """Change the row if it exists, and return whether it does."""
         require_text("worker_id", worker_id)
         update = Update(
             table=WORKERS,
@@ -140,6 +136,3 @@ class WorkerTable:
         except ConditionFailed:
             return False
         return True
-
-    def _at(self, operation: str, key: str) -> dict[str, Any]:
-        return {"operation": operation, "table": self._table, "key": key}

@@ -1,67 +1,63 @@
-"""One conditional write per transition of a request, as data (pure).
+"""The conditional write for each change of a request, as data (pure).
 
-Invariants: every write that changes Status sets a Version never used before; nothing removes
-Version; every write by the holder of a claim carries Status=PROCESSING and the claim's Version.
+Invariants:
+
+- Every write that changes Status sets a Version that was never used before.
+- No write removes Version.
+- Every write of a claim's holder requires Status=PROCESSING and the Version of the claim.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from streamer_store.engine import Absent, Below, Condition, OneOf, Put, Update, equals
-from streamer_store.errors import ValidationError
+from streamer_store.engine import Absent, Below, Condition, Put, Update
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
+from streamer_store.request_attributes import (
+    RESCUE_ATTRIBUTES,
+    failure_values,
+    held_by,
+    number_value,
+    progress_values,
+    rescue_values,
+    status_is,
+    text_value,
+    time_value,
+    ttl_value,
+    unchanged,
+    version_is,
+)
 from streamer_store.rescues import Rescued
-from streamer_store.schema import REQUEST_TTL, REQUESTS
-from streamer_store.times import epoch, format_time
+from streamer_store.schema import REQUESTS
 from streamer_store.transitions import RequestStatus
-from streamer_store.values import AttributeValue, Item, encode, encode_document
+from streamer_store.values import AttributeValue, Item, encode_document
 
-_CANCELS: Final = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")
-_SETTLES: Final = uuid.UUID("b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22")
-_SPARE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
-# What a failure gives up for its own few words: at first nothing, the payload last.
-ERROR_SPACE_STEPS: Final[tuple[tuple[str, ...], ...]] = ((), _SPARE, (*_SPARE, "Payload"))
-# What a result is worth more than.
+_EXPENDABLE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
+ERROR_SPACE_STEPS: Final[tuple[tuple[str, ...], ...]] = (
+    (),
+    _EXPENDABLE,
+    (*_EXPENDABLE, "Payload"),
+)
+"""Attributes to remove, step by step, until the item has room for the error. Payload is last."""
 DROPPED_FOR_RESULT: Final = ("ProgressDetails", "ProgressMessage")
-SHORT_ERROR_CHARS: Final = 256
-_RESCUES: Final = ("Rescues", "Solo", "Alone")
-
-
-def cancel_version(seen: str) -> str:
-    """Return the Version that cancelling `seen` sets.
-
-    It is derived, not random: a worker recognises the cancellation of its claim by it, and a
-    caller who cancels again can tell the worker once more. `seen` never comes back, so the
-    derived Version is as fresh as a random one.
-    """
-    return str(uuid.uuid5(_CANCELS, seen))
-
-
-def settle_version(claim: str) -> str:
-    """Return the Version that the outcome of the claim with this Version sets.
-
-    Derived, so that an outcome that is written again, because nobody knows whether the first
-    write took effect, finds its own Version and knows. At most one outcome follows a claim.
-    """
-    return str(uuid.uuid5(_SETTLES, claim))
+"""Attributes to remove if the item has no room for the result."""
 
 
 def enqueue(item: Item) -> Put:
+    """Store a new request, if its id is not taken."""
     return Put(table=REQUESTS, item=item, conditions=(Absent("RequestID"),))
 
 
 def claim(
     seen: Candidate, *, worker_id: str | None, version: str, now: datetime, alone: bool = False
 ) -> Update:
-    """Claim a waiting request; `alone` starts its probation."""
+    """Claim a waiting request. `alone`: whether its probation starts."""
     sets = {
-        "ProcessingStarted": _time(now),
-        "WriteSeq": _number(0),
-        "TTL": _ttl(now),
+        "ProcessingStarted": time_value(now),
+        "WriteSeq": number_value(0),
+        "TTL": ttl_value(now),
     }
     removes = ["RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"]
     if worker_id is None:
@@ -70,13 +66,13 @@ def claim(
         sets["WorkerID"] = {"S": worker_id}
     if alone:
         sets["Alone"] = {"S": version}
-    return _move(
+    return _change_status(
         seen.request_id,
         RequestStatus.PROCESSING,
         version,
         sets=sets,
         removes=tuple(removes),
-        conditions=(_status(seen.status), _version(seen.seen_version)),
+        conditions=(status_is(seen.status), version_is(seen.seen_version)),
         returning=True,
     )
 
@@ -84,15 +80,18 @@ def claim(
 def progress(
     held: Claim, *, seq: int, progress: Progress | None, checkpoint: AttributeValue | None = None
 ) -> Update:
-    """Write progress, or a checkpoint, or both; what is None stays as it was."""
-    sets = _progress(progress) | {"WriteSeq": _number(seq)}
+    """Write progress, a checkpoint, or both. What is None keeps its stored value.
+
+    `seq`: the number of this write. It has no effect over a write with a higher number.
+    """
+    sets = progress_values(progress) | {"WriteSeq": number_value(seq)}
     if checkpoint is not None:
         sets["Checkpoint"] = checkpoint
     return Update(
         table=REQUESTS,
         key=held.request_id,
         sets=sets,
-        conditions=(*_fence(held), Below("WriteSeq", _number(seq))),
+        conditions=(*held_by(held), Below("WriteSeq", number_value(seq))),
         returning=False,
     )
 
@@ -106,21 +105,21 @@ def complete(
     progress: Progress | None = None,
     drop: tuple[str, ...] = (),
 ) -> Update:
-    """Complete a request; `frees` go where the item has no room for its result."""
-    sets = _progress(None if drop else progress) | {
-        "Progress": _number(1),
-        "ProcessingEnded": _time(now),
-        "TTL": _ttl(now),
+    """Complete a request. `drop`: attributes to remove to make room; progress is then left out."""
+    sets = progress_values(None if drop else progress) | {
+        "Progress": number_value(1),
+        "ProcessingEnded": time_value(now),
+        "TTL": ttl_value(now),
     }
     if result is not None:
         sets["Result"] = encode_document(result, "result")
-    return _move(
+    return _change_status(
         held.request_id,
         RequestStatus.COMPLETED,
         version,
         sets=sets,
         removes=("Checkpoint", *drop),
-        conditions=_fence(held),
+        conditions=held_by(held),
     )
 
 
@@ -134,17 +133,17 @@ def fail(
     drop: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Update:
-    """Fail a request; `frees` go, and the error is cut, where the item has no room for it."""
-    sets = _failure(error, code, now, short=bool(drop)) | {"TTL": _ttl(now)}
+    """Fail a request. `drop`: attributes to remove. The error is then cut, progress left out."""
+    sets = failure_values(error, code, now, short=bool(drop)) | {"TTL": ttl_value(now)}
     if not drop:
-        sets = _progress(progress) | sets
-    return _move(
+        sets = progress_values(progress) | sets
+    return _change_status(
         held.request_id,
         RequestStatus.FAILED,
         version,
         sets=sets,
         removes=drop,
-        conditions=_fence(held),
+        conditions=held_by(held),
     )
 
 
@@ -160,43 +159,45 @@ def retry(
     rescued: Rescued | None = None,
     progress: Progress | None = None,
 ) -> Update:
-    """Give the request back, to run again at `now + after`.
+    """End the attempt, so that the request becomes due at `now + after`.
 
-    A retry that counts starts a new count of rescues; one with `rescued` writes those counts.
+    `counts`: add 1 to RetryCount and remove the counts of rescues. `rescued`: counts of rescues
+    to write.
     """
     count = held.request.retry_count + (1 if counts else 0)
-    sets = _progress(progress) | {
-        "RetryCount": _number(count),
-        "RetryAfter": _time(now + after),
-        "ProcessingEnded": _time(now),
-        "TTL": _ttl(now + after),
+    sets = progress_values(progress) | {
+        "RetryCount": number_value(count),
+        "RetryAfter": time_value(now + after),
+        "ProcessingEnded": time_value(now),
+        "TTL": ttl_value(now + after),
     }
     if rescued is not None:
-        sets |= _rescued(rescued)
+        sets |= rescue_values(rescued)
     if error is not None:
-        sets["Error"] = _text("error", error)
+        sets["Error"] = text_value("error", error)
     if code is not None:
-        sets["ErrorCode"] = _text("code", code)
-    return _move(
+        sets["ErrorCode"] = text_value("code", code)
+    return _change_status(
         held.request_id,
         RequestStatus.RETRYING,
         version,
         sets=sets,
-        removes=("WorkerID", *(_RESCUES if counts else ())),
-        conditions=_fence(held),
+        removes=("WorkerID", *(RESCUE_ATTRIBUTES if counts else ())),
+        conditions=held_by(held),
     )
 
 
 def release(
     held: Claim, *, version: str, now: datetime, progress: Progress | None = None
 ) -> Update:
-    return _move(
+    """Return a running request to PENDING. RetryCount is unchanged."""
+    return _change_status(
         held.request_id,
         RequestStatus.PENDING,
         version,
-        sets=_progress(progress) | {"TTL": _ttl(now)},
+        sets=progress_values(progress) | {"TTL": ttl_value(now)},
         removes=("WorkerID", "ProcessingStarted"),
-        conditions=_fence(held),
+        conditions=held_by(held),
     )
 
 
@@ -210,31 +211,33 @@ def rescue(
     now: datetime,
     rescued: Rescued | None = None,
 ) -> Update:
-    """Take a request, as it was seen, from its holder.
+    """Take a running request from its holder, if it has not changed since `seen`.
 
-    With `rescued` its worker was lost, and those counts are written. Otherwise the attempt
-    counts, the request is due at once, and past MaxRetries it fails.
+    1. `rescued` is given, so the worker was lost: write these counts. The request waits
+       `rescued.after`, or fails if that is None.
+    2. Otherwise the attempt counts. The request is due at once, or fails if there are no retries
+       left.
     """
-    sets = _failure(error, code, now) | {"TTL": _ttl(now)}
+    sets = failure_values(error, code, now) | {"TTL": ttl_value(now)}
     removes: tuple[str, ...] = ("WorkerID",)
     if rescued is not None:
         after = rescued.after
-        sets |= _rescued(rescued)
+        sets |= rescue_values(rescued)
     else:
         count = request.retry_count + 1
         after = timedelta() if count <= request.max_retries else None
         if after is not None:
-            sets["RetryCount"] = _number(count)
-            removes += _RESCUES
+            sets["RetryCount"] = number_value(count)
+            removes += RESCUE_ATTRIBUTES
     if after is not None:
-        sets |= {"RetryAfter": _time(now + after), "TTL": _ttl(now + after)}
-    return _move(
+        sets |= {"RetryAfter": time_value(now + after), "TTL": ttl_value(now + after)}
+    return _change_status(
         seen.request_id,
         RequestStatus.FAILED if after is None else RequestStatus.RETRYING,
         version,
         sets=sets,
         removes=() if after is None else removes,
-        conditions=(_status(RequestStatus.PROCESSING), _version(seen.seen_version)),
+        conditions=(status_is(RequestStatus.PROCESSING), version_is(seen.seen_version)),
     )
 
 
@@ -247,34 +250,39 @@ def give_up(
     now: datetime,
     drop: tuple[str, ...] = (),
 ) -> Update:
-    """Fail a request that cannot run, as it was seen, waiting or running."""
-    return _move(
+    """Fail a request that cannot run, if it has not changed since `seen`. `drop`: as in `fail`."""
+    return _change_status(
         seen.request_id,
         RequestStatus.FAILED,
         version,
-        sets=_failure(error, code, now, short=bool(drop)) | {"TTL": _ttl(now)},
+        sets=failure_values(error, code, now, short=bool(drop)) | {"TTL": ttl_value(now)},
         removes=("RetryAfter", *drop),
-        conditions=(_status(seen.status), _version(seen.seen_version)),
+        conditions=(status_is(seen.status), version_is(seen.seen_version)),
     )
 
 
 def cancel(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
-    sets = {"ProcessingEnded": _time(now), "TTL": _ttl(now)}
+    """Cancel a request, if it has not changed since `seen`. `message`: None keeps the stored."""
+    sets = {"ProcessingEnded": time_value(now), "TTL": ttl_value(now)}
     if message is not None:
-        sets["ProgressMessage"] = _text("message", message)
-    return _move(
+        sets["ProgressMessage"] = text_value("message", message)
+    return _change_status(
         seen["RequestID"]["S"],
         RequestStatus.CANCELLED,
         version,
         sets=sets,
         removes=("RetryAfter",),
-        conditions=_as_seen(seen),
+        conditions=unchanged(seen),
         returning=True,
     )
 
 
 def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
-    sets = {"RetryCount": _number(0), "Progress": _number(0), "TTL": _ttl(now)}
+    """Make a request PENDING as if new, if it has not changed since `seen`.
+
+    Its checkpoint is kept. `message`: None removes the stored one.
+    """
+    sets = {"RetryCount": number_value(0), "Progress": number_value(0), "TTL": ttl_value(now)}
     removes = [
         "WorkerID",
         "RetryAfter",
@@ -284,24 +292,24 @@ def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> 
         "ProcessingStarted",
         "ProcessingEnded",
         "ProgressDetails",
-        *_RESCUES,
+        *RESCUE_ATTRIBUTES,
     ]
     if message is None:
         removes.append("ProgressMessage")
     else:
-        sets["ProgressMessage"] = _text("message", message)
-    return _move(
+        sets["ProgressMessage"] = text_value("message", message)
+    return _change_status(
         seen["RequestID"]["S"],
         RequestStatus.PENDING,
         version,
         sets=sets,
         removes=tuple(removes),
-        conditions=_as_seen(seen),
+        conditions=unchanged(seen),
         returning=True,
     )
 
 
-def _move(
+def _change_status(
     request_id: str,
     status: RequestStatus,
     version: str,
@@ -319,64 +327,3 @@ def _move(
         conditions=conditions,
         returning=returning,
     )
-
-
-def _progress(progress: Progress | None) -> dict[str, AttributeValue]:
-    sets: dict[str, AttributeValue] = {}
-    if progress is None:
-        return sets
-    if progress.fraction is not None:
-        sets["Progress"] = encode(progress.fraction, "progress")
-    if progress.message is not None:
-        sets["ProgressMessage"] = encode(progress.message, "message")
-    if progress.details is not None:
-        sets["ProgressDetails"] = encode_document(progress.details, "details")
-    return sets
-
-
-def _rescued(rescued: Rescued) -> dict[str, AttributeValue]:
-    return {"Rescues": _number(rescued.rescues), "Solo": _number(rescued.solo)}
-
-
-def _as_seen(seen: Item) -> tuple[Condition, ...]:
-    return (OneOf("Status", (seen["Status"],)), _version(seen.get("Version")))
-
-
-def _fence(held: Claim) -> tuple[Condition, ...]:
-    return (_status(RequestStatus.PROCESSING), _version({"S": held.version}))
-
-
-def _failure(
-    error: str, code: str, now: datetime, *, short: bool = False
-) -> dict[str, AttributeValue]:
-    return {
-        "Error": _text("error", error[:SHORT_ERROR_CHARS] if short else error),
-        "ErrorCode": _text("code", code),
-        "ProcessingEnded": _time(now),
-    }
-
-
-def _status(status: RequestStatus) -> Condition:
-    return OneOf("Status", ({"S": status.value},))
-
-
-def _version(seen: AttributeValue | None) -> Condition:
-    return equals("Version", seen)
-
-
-def _time(moment: datetime) -> AttributeValue:
-    return {"S": format_time(moment)}
-
-
-def _text(name: str, value: object) -> AttributeValue:
-    if not isinstance(value, str):
-        raise ValidationError(name, f"must be text, not {type(value).__name__}")
-    return encode(value, name)
-
-
-def _number(value: int) -> AttributeValue:
-    return {"N": str(value)}
-
-
-def _ttl(moment: datetime) -> AttributeValue:
-    return _number(epoch(moment, REQUEST_TTL))

@@ -1,4 +1,4 @@
-"""Claims, and the writes of those who hold them."""
+"""Claims, and the writes that need a claim."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from going import candidate, claimed, put_raw, raw, reclaimed
+from request_steps import candidate, claimed, put_raw, raw, reclaimed
 
 from streamer_store import (
     AsyncRequest,
@@ -34,8 +34,8 @@ WEEK = timedelta(days=7)
 EXACT_ENGINES = ["memory", pytest.param("local", marks=pytest.mark.local)]
 
 
-async def test_a_claim_starts_an_attempt_afresh(stores: Stores, clock: ManualClock) -> None:
-    """What the last attempt left goes; worker, Version, start and TTL are set."""
+async def test_a_claim_resets_the_last_attempt(stores: Stores, clock: ManualClock) -> None:
+    """A claim removes what the last attempt left, and sets worker, Version, start and TTL."""
     claim = await claimed(stores)
     await stores.requests.retry(claim, timedelta(0), error="broke", code="BROKE")
     clock.advance(60)
@@ -51,7 +51,7 @@ async def test_a_claim_starts_an_attempt_afresh(stores: Stores, clock: ManualClo
 
 
 async def test_a_stale_candidate_claims_nothing(stores: Stores) -> None:
-    """What has moved on since the look is refused, in words of what it is now."""
+    """The claim of a request that has changed is refused, and the error says its status."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
     seen = await candidate(stores, "r1")
     claim = await stores.requests.claim(seen)
@@ -65,8 +65,8 @@ async def test_a_stale_candidate_claims_nothing(stores: Stores) -> None:
         await stores.requests.claim(seen)
 
 
-async def test_a_retry_waits_for_its_time(stores: Stores, clock: ManualClock) -> None:
-    """Before RetryAfter it is not due; then it can be claimed."""
+async def test_a_retrying_request_waits_for_retry_after(stores: Stores, clock: ManualClock) -> None:
+    """It cannot be claimed before RetryAfter, and can be claimed from then on."""
     claim = await claimed(stores)
     await stores.requests.retry(claim, timedelta(seconds=10))
     with pytest.raises(RequestNotPending, match="due"):
@@ -78,7 +78,7 @@ async def test_a_retry_waits_for_its_time(stores: Stores, clock: ManualClock) ->
 
 
 async def test_dequeue_takes_the_oldest_pending_first(stores: Stores, clock: ManualClock) -> None:
-    """PENDING before RETRYING, oldest first, without a worker."""
+    """`dequeue` claims PENDING before RETRYING, oldest first, without a worker."""
     await stores.requests.retry(await claimed(stores, "old"), timedelta(0))
     for request_id in ("a", "b"):
         clock.advance(1)
@@ -89,8 +89,8 @@ async def test_dequeue_takes_the_oldest_pending_first(stores: Stores, clock: Man
     assert [claim.request_id for claim in await stores.requests.dequeue(5)] == ["old"]
 
 
-async def test_a_retry_that_counts_and_one_that_does_not(stores: Stores) -> None:
-    """RetryCount is one more, or as it was; error and code stay to be seen; no worker has it."""
+async def test_only_a_retry_that_counts_adds_to_retry_count(stores: Stores) -> None:
+    """A retry stores error and code, removes the worker, and adds 1 to RetryCount if it counts."""
     claim = await claimed(stores)
     await stores.requests.retry(claim, timedelta(0), error="broke", code="BROKE")
     request = await stores.requests.get("r1")
@@ -101,8 +101,8 @@ async def test_a_retry_that_counts_and_one_that_does_not(stores: Stores) -> None
     assert (await stores.requests.get("r1")).retry_count == 1
 
 
-async def test_a_late_retry_outlives_its_ttl(stores: Stores) -> None:
-    """A retry in a month still exists then, and a week longer."""
+async def test_the_ttl_of_a_retry_is_a_week_after_it_is_due(stores: Stores) -> None:
+    """A request that is retried in a month is kept until a week after that."""
     claim = await claimed(stores)
     await stores.requests.retry(claim, timedelta(days=30))
     assert (await stores.requests.get("r1")).ttl == epoch(START + timedelta(days=30), WEEK)
@@ -111,7 +111,7 @@ async def test_a_late_retry_outlives_its_ttl(stores: Stores) -> None:
 
 
 async def test_a_release_costs_no_attempt(stores: Stores) -> None:
-    """The request is PENDING again, RetryCount as it was, and belongs to nobody."""
+    """A release makes the request PENDING without a worker, and RetryCount is unchanged."""
     claim = await claimed(stores)
     await stores.requests.update_progress(claim, 0.5)
     await stores.requests.release(claim)
@@ -120,8 +120,8 @@ async def test_a_release_costs_no_attempt(stores: Stores) -> None:
     assert (request.worker_id, request.progress) == (None, 0.5)
 
 
-async def test_a_failure_tells_why(stores: Stores) -> None:
-    """Error, code and end are stored; the worker stays named."""
+async def test_a_failure_stores_its_reason(stores: Stores) -> None:
+    """A failure stores error, code and end, and keeps the worker."""
     claim = await claimed(stores)
     await stores.requests.fail(claim, "broke", "BROKE")
     request = await stores.requests.get("r1")
@@ -136,7 +136,7 @@ async def test_a_failure_tells_why(stores: Stores) -> None:
 
 
 async def test_a_lost_claim_writes_nothing(stores: Stores) -> None:
-    """After somebody else's claim every write is refused, and the item stays as it is."""
+    """After the claim of another worker every write is refused, and the item is unchanged."""
     old = await claimed(stores)
     await stores.requests.release(old)
     await reclaimed(stores, worker_id="w2")
@@ -157,7 +157,7 @@ async def test_a_lost_claim_writes_nothing(stores: Stores) -> None:
 
 
 async def test_the_same_outcome_may_be_written_again(stores: Stores) -> None:
-    """Settling twice in the same way is one success; in another way it is a lost claim."""
+    """The same outcome written twice succeeds. A different second outcome is a lost claim."""
     claim = await claimed(stores)
     await stores.requests.complete(claim, {"ok": True})
     before = await raw(stores)
@@ -168,7 +168,7 @@ async def test_the_same_outcome_may_be_written_again(stores: Stores) -> None:
 
 
 async def test_a_deleted_request_is_a_lost_claim(stores: Stores) -> None:
-    """No write brings a row back that vanished under its handler."""
+    """No write creates a deleted request again."""
     claim = await claimed(stores)
     await stores.requests.delete("r1")
     with pytest.raises(ClaimLost, match="no longer exists"):
@@ -177,8 +177,8 @@ async def test_a_deleted_request_is_a_lost_claim(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("stores", EXACT_ENGINES, indirect=True)
-async def test_a_result_must_fit(stores: Stores) -> None:
-    """What DynamoDB refuses for size is told, and failing still works, in few words."""
+async def test_a_result_that_is_too_large_is_refused(stores: Stores) -> None:
+    """`complete` raises ItemTooLarge. The request can still be failed, with a short text."""
     claim = await claimed(stores, payload={"text": "x" * 390_000})
     await stores.requests.update_progress(claim, 0.1, "m" * 500, {"d": "x" * 10_000})
     with pytest.raises(ItemTooLarge):
@@ -201,10 +201,10 @@ async def test_a_result_must_fit(stores: Stores) -> None:
         ("RetryAfter", {"S": "soon"}, "RetryAfter"),
     ],
 )
-async def test_a_request_that_does_not_read_is_failed(
+async def test_a_claim_fails_an_undecodable_request(
     stores: Stores, name: str, value: dict[str, str], reason: str
 ) -> None:
-    """It is never skipped: its claim fails it with INVALID_REQUEST and says what is wrong."""
+    """The claim fails it with INVALID_REQUEST and an error that names the attribute."""
     item: Item = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PENDING"},
@@ -220,8 +220,8 @@ async def test_a_request_that_does_not_read_is_failed(
     assert reason in failed["Error"]["S"]
 
 
-async def test_a_claim_is_known_by_its_version(stores: Stores) -> None:
-    """Whoever asks again with the same one is given the claim that it has; nobody else is."""
+async def test_a_claim_is_recognised_by_its_version(stores: Stores) -> None:
+    """The same Version claims again with success. Another Version is refused."""
     request = await stores.requests.enqueue(AsyncRequest(action="echo"))
     (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
     first = await stores.requests.claim(candidate, worker_id="w1", version="v1")

@@ -1,11 +1,11 @@
-"""Requests whose items have no room left: they always come to an end."""
+"""Requests whose items have no room left can always be failed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from going import candidate, put_raw, raw, reclaimed
+from request_steps import candidate, put_raw, raw, reclaimed
 
 from streamer_store import ItemTooLarge, RequestStatus, Stores, Undecodable, codec
 from streamer_store.values import MAX_ITEM_BYTES, item_size
@@ -13,7 +13,7 @@ from streamer_store.values import MAX_ITEM_BYTES, item_size
 if TYPE_CHECKING:
     from streamer_store.values import Item
 
-# Moto measures other sizes, and keeps the half of an update that it refuses.
+# Moto measures other sizes, and applies half of an update that it refuses.
 ENGINES = ["memory", pytest.param("local", marks=pytest.mark.local)]
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("stores", ENGINES, indirect=True)]
 LEFT = [0, 1, 50, 100, 200, 300]
@@ -21,7 +21,7 @@ FREED = ["Payload", "Checkpoint", "ProgressMessage"]
 
 
 def filled(size: int, attribute: str, **more: Any) -> Item:
-    """Return a request as the Go store writes it, with one attribute as long as it takes."""
+    """Return a request of `size` bytes as the Go store writes it: `attribute` fills it up."""
     item: dict[str, Any] = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PENDING"},
@@ -48,7 +48,7 @@ async def ended(stores: Stores) -> tuple[str, str]:
 async def test_a_request_without_room_is_failed_by_its_claim(
     stores: Stores, attribute: str
 ) -> None:
-    """However few bytes are missing: it is claimed, or it has ended; nothing is between."""
+    """A claim that does not fit into the item fails the request with ITEM_TOO_LARGE."""
     outcomes = []
     for left in LEFT:
         await put_raw(stores, filled(MAX_ITEM_BYTES - left, attribute))
@@ -63,8 +63,8 @@ async def test_a_request_without_room_is_failed_by_its_claim(
     assert outcomes == [*["failed"] * 4, *["claimed"] * 2]
 
 
-async def test_the_payload_goes_last(stores: Stores) -> None:
-    """What the producer asked for stays where the rest makes room."""
+async def test_the_payload_is_removed_last(stores: Stores) -> None:
+    """The payload is kept if removing other attributes makes enough room."""
     await put_raw(stores, filled(MAX_ITEM_BYTES, "Checkpoint", Payload={"M": {"n": {"N": "1"}}}))
     with pytest.raises(ItemTooLarge):
         await reclaimed(stores)
@@ -72,20 +72,20 @@ async def test_the_payload_goes_last(stores: Stores) -> None:
     assert (request.payload, request.checkpoint) == ({"n": 1}, None)
 
 
-async def test_a_full_request_that_has_moved_on_is_left_alone(stores: Stores) -> None:
-    """It is failed as it was seen, or not at all."""
+async def test_a_full_request_that_has_changed_is_not_failed(stores: Stores) -> None:
+    """It is failed only if it has not changed since it was read."""
     await put_raw(stores, filled(MAX_ITEM_BYTES, "Payload"))
     seen = await candidate(stores, "r1")
     moved = filled(MAX_ITEM_BYTES, "Payload", Version={"S": "v1"})
     await put_raw(stores, moved)
-    with pytest.raises(Exception, match="moved on"):
+    with pytest.raises(Exception, match="has changed"):
         await stores.requests.claim(seen)
     assert await raw(stores) == moved
 
 
 @pytest.mark.parametrize("attribute", FREED)
 async def test_a_held_request_without_room_can_be_failed(stores: Stores, attribute: str) -> None:
-    """A fail never ends in ItemTooLarge, whatever fills the item."""
+    """`fail` never raises ItemTooLarge, whichever attribute fills the item."""
     await put_raw(stores, filled(1000, attribute))
     claim = await reclaimed(stores)
     held = {name: value for name, value in (await raw(stores)).items() if name not in FREED}
@@ -96,19 +96,17 @@ async def test_a_held_request_without_room_can_be_failed(stores: Stores, attribu
 
 
 @pytest.mark.parametrize("attribute", FREED)
-async def test_a_running_request_without_room_is_rescued_to_its_end(
-    stores: Stores, attribute: str
-) -> None:
-    """It would wait for ever for a worker that is gone."""
+async def test_a_rescue_without_room_fails_the_request(stores: Stores, attribute: str) -> None:
+    """A rescue that does not fit into the item fails the request with ITEM_TOO_LARGE."""
     await put_raw(stores, filled(MAX_ITEM_BYTES, attribute, Status={"S": "PROCESSING"}))
     seen = codec.candidate(await raw(stores))
-    became = await stores.requests.rescue(seen, error="gone", code="WORKER_LOST")
-    assert became is RequestStatus.FAILED
+    status = await stores.requests.rescue(seen, error="gone", code="WORKER_LOST")
+    assert status is RequestStatus.FAILED
     assert await ended(stores) == ("FAILED", "ITEM_TOO_LARGE")
 
 
-async def test_a_full_request_that_does_not_read_is_failed(stores: Stores) -> None:
-    """The reason is the one that the producer can do something about."""
+async def test_a_full_undecodable_request_is_failed_as_undecodable(stores: Stores) -> None:
+    """The error code is INVALID_REQUEST, because the producer can correct that."""
     await put_raw(stores, filled(MAX_ITEM_BYTES, "Payload", Version={"N": "5"}))
     with pytest.raises(Undecodable, match="Version"):
         await reclaimed(stores)

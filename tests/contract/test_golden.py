@@ -1,4 +1,4 @@
-"""Items as the Go store writes them: they decode, live, and keep what we do not know."""
+"""Items as the Go store writes them are decoded, and keep their unknown attributes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from going import candidate, put_raw, raw, reclaimed
+from request_steps import candidate, put_raw, raw, reclaimed
 
 from streamer_store import AsyncRequest, EventType, RequestStatus, Stores
 from streamer_store.engine import Put
@@ -65,15 +65,17 @@ def without(item: Item, *names: str) -> Item:
         ("0001-01-01T00:00:00Z", None),
     ],
 )
-async def test_gos_times_are_read(stores: Stores, text: str, moment: datetime | None) -> None:
-    """From 0 to 9 digits, with Z or an offset; the zero time is no time."""
+async def test_times_written_by_go_are_decoded(
+    stores: Stores, text: str, moment: datetime | None
+) -> None:
+    """Times with 0 to 9 digits, with Z or an offset, are decoded. The zero time means no time."""
     await put_raw(stores, go_request(created_at=text))
     assert (await candidate(stores, "r1")).created_at == moment
     assert (await stores.requests.get("r1")).created_at == moment
 
 
-async def test_a_request_by_go_reads_as_a_record(stores: Stores) -> None:
-    """Empty text, NULL and zero times are absent; there is no Version yet."""
+async def test_a_request_by_go_is_decoded(stores: Stores) -> None:
+    """Empty text, NULL and zero times are absent, and there is no Version."""
     await put_raw(stores, go_request())
     request = await stores.requests.get("r1")
     assert (request.user_id, request.error, request.result) == (None, None, None)
@@ -82,8 +84,10 @@ async def test_a_request_by_go_reads_as_a_record(stores: Stores) -> None:
     assert request.payload == {"type": "monthly"}
 
 
-async def test_a_request_by_go_lives_a_whole_life(stores: Stores, clock: ManualClock) -> None:
-    """Claimed, advanced, retried, failed, redriven, completed; what we do not know survives."""
+async def test_a_request_by_go_can_be_run_retried_and_redriven(
+    stores: Stores, clock: ManualClock
+) -> None:
+    """All changes of status work, and unknown attributes are kept."""
     await put_raw(stores, go_request())
     claim = await reclaimed(stores)
     await stores.requests.update_progress(claim, 0.5, "half", {"rows": 1})
@@ -102,19 +106,19 @@ async def test_a_request_by_go_lives_a_whole_life(stores: Stores, clock: ManualC
     assert (await stores.requests.get("r1")).status is RequestStatus.COMPLETED
 
 
-async def test_a_claim_wants_no_version_where_there_was_none(stores: Stores) -> None:
-    """Two who saw Go's request: the first one has it."""
+async def test_only_one_claim_of_a_request_without_version_succeeds(stores: Stores) -> None:
+    """Of two claims of a request that Go wrote, the second is refused."""
     await put_raw(stores, go_request())
     seen = await candidate(stores, "r1")
     assert seen.seen_version is None
     await stores.requests.release(await stores.requests.claim(seen))
     assert (await raw(stores))["Version"]
-    with pytest.raises(Exception, match="moved on"):
+    with pytest.raises(Exception, match="has changed"):
         await stores.requests.claim(seen)
 
 
 async def test_a_payload_may_be_absent_or_null(stores: Stores) -> None:
-    """There is nothing in it then; an absent MaxRetries is 3, and 0 means none."""
+    """The payload is then None. An absent MaxRetries is 3, and 0 means none."""
     await put_raw(stores, without(go_request(), "Payload", "MaxRetries"))
     request = await stores.requests.get("r1")
     assert (request.payload, request.metadata, request.max_retries) == (None, {}, 3)
@@ -123,8 +127,8 @@ async def test_a_payload_may_be_absent_or_null(stores: Stores) -> None:
     assert (request.payload, request.max_retries) == (None, 0)
 
 
-async def test_a_routers_metadata_is_found(stores: Stores) -> None:
-    """It stands in the payload, and stays there."""
+async def test_the_metadata_of_a_router_is_returned(stores: Stores) -> None:
+    """`metadata` returns `_metadata` of the payload, which is unchanged."""
     metadata = {"M": {"source_ip": {"S": "192.0.2.1"}}}
     await put_raw(stores, go_request(Payload={"M": {"n": {"N": "1"}, "_metadata": metadata}}))
     request = await stores.requests.get("r1")
@@ -132,8 +136,8 @@ async def test_a_routers_metadata_is_found(stores: Stores) -> None:
     assert request.payload == {"n": 1, "_metadata": {"source_ip": "192.0.2.1"}}
 
 
-async def test_a_connection_by_go_is_pinged(stores: Stores) -> None:
-    """Metadata as a map of text; what we do not know survives the ping."""
+async def test_a_connection_by_go_can_be_pinged(stores: Stores) -> None:
+    """Metadata is decoded, and unknown attributes are kept."""
     item: Item = {
         "ConnectionID": {"S": "conn-123"},
         "UserID": {"S": "user-456"},
@@ -154,7 +158,7 @@ async def test_a_connection_by_go_is_pinged(stores: Stores) -> None:
 
 
 async def test_a_subscription_by_go_is_listed(stores: Stores) -> None:
-    """EventTypes is a string set."""
+    """EventTypes is decoded from a string set."""
     item: Item = {
         "SubscriptionID": {"S": "conn-123#r1"},
         "ConnectionID": {"S": "conn-123"},
@@ -165,8 +169,8 @@ async def test_a_subscription_by_go_is_listed(stores: Stores) -> None:
         **UNKNOWN,
     }
     await stores.engine.put(Put(table=SUBSCRIPTIONS, item=item))
-    (found,) = await stores.subscriptions.get_by_request("r1")
-    assert found.event_types == {EventType.PROGRESS, EventType.COMPLETE}
+    (subscription,) = await stores.subscriptions.get_by_request("r1")
+    assert subscription.event_types == {EventType.PROGRESS, EventType.COMPLETE}
     await stores.subscriptions.subscribe("conn-123", "r1", [EventType.ERROR])
     after = await stores.engine.get(SUBSCRIPTIONS, "conn-123#r1")
     assert after is not None
@@ -174,7 +178,7 @@ async def test_a_subscription_by_go_is_listed(stores: Stores) -> None:
 
 
 async def test_numbers_are_written_as_plain_digits(stores: Stores) -> None:
-    """Go cannot parse `1E+2` as an int; DynamoDB keeps a map's numbers as they were written."""
+    """No number is written with an exponent, because Go cannot parse `1E+2` as an int."""
     payload = {
         "hundred": 100,
         "float": 1e22,
@@ -188,7 +192,9 @@ async def test_numbers_are_written_as_plain_digits(stores: Stores) -> None:
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1", payload=payload))
     item = await raw(stores)
     numerals = re.findall(r"'N': '([^']*)'", str(item))
-    numerals += [each for value in item["Payload"]["M"].values() for each in value.get("NS", ())]
+    numerals += [
+        number for value in item["Payload"]["M"].values() for number in value.get("NS", ())
+    ]
     assert len(numerals) > len(payload)
-    assert [each for each in numerals if not re.fullmatch(r"-?\d+(\.\d+)?", each)] == []
+    assert [number for number in numerals if not re.fullmatch(r"-?\d+(\.\d+)?", number)] == []
     assert (await stores.requests.get("r1")).payload == payload

@@ -1,4 +1,4 @@
-"""Progress and checkpoints, by those who hold a claim."""
+"""Progress and checkpoints under a claim."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from going import claimed, reclaimed
+from request_steps import claimed, reclaimed
 
 from streamer_store import Progress, Stores, ValidationError
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_progress_changes_only_what_is_given(stores: Stores) -> None:
-    """Fraction, message and details are each kept until a new one comes."""
+    """Fraction, message and details each keep their value until a new one is written."""
     claim = await claimed(stores)
     await stores.requests.update_progress(claim, 0.25, "reading", {"rows": 1})
     await stores.requests.update_progress(claim, 0.5)
@@ -28,7 +28,7 @@ async def test_progress_changes_only_what_is_given(stores: Stores) -> None:
 
 @pytest.mark.parametrize("value", [{"row": 5}, [1, "a"], "text", 7, None])
 async def test_a_checkpoint_outlives_the_attempt(stores: Stores, value: Any) -> None:
-    """The next claim bears it; progress goes with it in the same write, or stays as it was."""
+    """The next claim has the checkpoint. Progress is written with it or unchanged."""
     claim = await claimed(stores)
     await stores.requests.checkpoint(claim, value)
     await stores.requests.checkpoint(claim, value, progress=Progress(0.5, "half"))
@@ -40,8 +40,8 @@ async def test_a_checkpoint_outlives_the_attempt(stores: Stores, value: Any) -> 
     assert (await reclaimed(stores)).request.checkpoint == value
 
 
-async def test_a_completed_request_needs_no_checkpoint(stores: Stores) -> None:
-    """It goes; a failed one keeps it, for a redrive."""
+async def test_completing_removes_the_checkpoint(stores: Stores) -> None:
+    """A failed request keeps its checkpoint for a redrive."""
     claim = await claimed(stores)
     await stores.requests.checkpoint(claim, {"row": 5})
     await stores.requests.fail(claim, "broke", "BROKE")
@@ -53,7 +53,7 @@ async def test_a_completed_request_needs_no_checkpoint(stores: Stores) -> None:
 
 
 async def test_a_late_copy_of_a_checkpoint_overwrites_nothing(stores: Stores) -> None:
-    """Of writes of one claim the newest stays, whatever the order in which they land."""
+    """The newest write of a claim is kept, whatever the order in which writes arrive."""
     claim = await claimed(stores)
     late = replace(claim)
     await stores.requests.checkpoint(claim, 1)
@@ -63,8 +63,8 @@ async def test_a_late_copy_of_a_checkpoint_overwrites_nothing(stores: Stores) ->
 
 
 @pytest.mark.parametrize("value", [object(), {"x": set()}, "x" * 500_000], ids=["o", "s", "l"])
-async def test_a_checkpoint_that_cannot_be_stored(stores: Stores, value: Any) -> None:
-    """It is refused, and the one before stays."""
+async def test_a_checkpoint_that_cannot_be_stored_is_refused(stores: Stores, value: Any) -> None:
+    """The stored checkpoint is unchanged."""
     claim = await claimed(stores)
     await stores.requests.checkpoint(claim, "before")
     with pytest.raises(ValidationError):
@@ -73,8 +73,8 @@ async def test_a_checkpoint_that_cannot_be_stored(stores: Stores, value: Any) ->
 
 
 @pytest.mark.parametrize("settle", ["complete", "fail", "retry", "release"])
-async def test_an_outcome_carries_the_last_progress(stores: Stores, settle: str) -> None:
-    """In the same write; what is complete is 1, whatever was told last."""
+async def test_an_outcome_writes_the_last_progress(stores: Stores, settle: str) -> None:
+    """Outcome and progress are one write. The fraction of a completed request is 1."""
     claim = await claimed(stores)
     await stores.requests.update_progress(claim, 0.1, "first", {"rows": 1})
     last = Progress(0.7, "last")
@@ -93,8 +93,8 @@ async def test_an_outcome_carries_the_last_progress(stores: Stores, settle: str)
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), True])
-async def test_progress_is_a_fraction(stores: Stores, fraction: float) -> None:
-    """Anything else is refused before it is written."""
+async def test_progress_outside_0_to_1_is_refused(stores: Stores, fraction: float) -> None:
+    """Nothing is written."""
     claim = await claimed(stores)
     with pytest.raises(ValidationError, match="progress"):
         await stores.requests.update_progress(claim, fraction)

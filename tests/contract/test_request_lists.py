@@ -1,4 +1,4 @@
-"""Lists of requests, over the indexes."""
+"""Lists of requests from the indexes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from going import candidate, claimed, put_raw
+from request_steps import candidate, claimed, put_raw
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, Undecodable, ValidationError
 from streamer_store.schema import REQUESTS
@@ -26,60 +26,69 @@ async def _enqueue(stores: Stores, clock: ManualClock, *request_ids: str) -> Non
         )
 
 
-async def test_by_connection_comes_newest_first(stores: Stores, clock: ManualClock) -> None:
-    """Whole requests of that connection alone, as many as asked for."""
+async def test_requests_of_a_connection_are_listed_newest_first(
+    stores: Stores, clock: ManualClock
+) -> None:
+    """Only requests of that connection are listed, whole, up to the limit."""
     await _enqueue(stores, clock, "a", "b", "c")
     await stores.requests.enqueue(AsyncRequest(action="echo", connection_id="c2"))
-    found = [each async for each in stores.requests.get_by_connection("c1")]
-    assert [each.request_id for each in found] == ["c", "b", "a"]
-    assert found[0] == await stores.requests.get("c")
-    two = [each.request_id async for each in stores.requests.get_by_connection("c1", limit=2)]
+    listed = [request async for request in stores.requests.get_by_connection("c1")]
+    assert [request.request_id for request in listed] == ["c", "b", "a"]
+    assert listed[0] == await stores.requests.get("c")
+    two = [request.request_id async for request in stores.requests.get_by_connection("c1", limit=2)]
     assert two == ["c", "b"]
-    assert [each async for each in stores.requests.get_by_connection("nobody")] == []
+    assert [request async for request in stores.requests.get_by_connection("nobody")] == []
 
 
-async def test_by_status_comes_oldest_first(stores: Stores, clock: ManualClock) -> None:
-    """Whole requests of that status alone, as many as asked for."""
+async def test_requests_of_a_status_are_listed_oldest_first(
+    stores: Stores, clock: ManualClock
+) -> None:
+    """Only requests of that status are listed, whole, up to the limit."""
     await _enqueue(stores, clock, "a", "b", "c")
     claim = await claimed(stores, "d")
     pending = stores.requests.get_by_status(RequestStatus.PENDING)
-    assert [each.request_id async for each in pending] == ["a", "b", "c"]
+    assert [request.request_id async for request in pending] == ["a", "b", "c"]
     one = stores.requests.get_by_status(RequestStatus.PENDING, limit=1)
-    assert [each.request_id async for each in one] == ["a"]
+    assert [request.request_id async for request in one] == ["a"]
     running = stores.requests.get_by_status(RequestStatus.PROCESSING)
-    assert [each.version async for each in running] == [claim.version]
+    assert [request.version async for request in running] == [claim.version]
 
 
-async def test_lists_go_past_a_page(stores: Stores) -> None:
+async def test_lists_read_all_pages(stores: Stores) -> None:
     """More than a page of requests are all listed, once each."""
     stored = await stores.requests.enqueue_many(
         AsyncRequest(action="echo", connection_id="c1") for _ in range(230)
     )
-    wanted = sorted(each.request_id for each in stored)
+    wanted = sorted(request.request_id for request in stored)
     by_status = stores.requests.get_by_status(RequestStatus.PENDING)
-    assert sorted([each.request_id async for each in by_status]) == wanted
+    assert sorted([request.request_id async for request in by_status]) == wanted
     by_connection = stores.requests.get_by_connection("c1", limit=150)
-    found = {each.request_id async for each in by_connection}
-    assert len(found) == 150
-    assert found < set(wanted)
+    ids = {request.request_id async for request in by_connection}
+    assert len(ids) == 150
+    assert ids < set(wanted)
 
 
-async def test_waiting_goes_on_at_its_cursor(stores: Stores, clock: ManualClock) -> None:
-    """Page by page, oldest first, until there is no cursor."""
+async def test_entries_continue_at_the_cursor(stores: Stores, clock: ManualClock) -> None:
+    """Pages are oldest first, and the last page has no cursor."""
     await _enqueue(stores, clock, "a", "b", "c")
     first = await stores.requests.entries(RequestStatus.PENDING, limit=2)
-    assert [each.request_id for each in first.candidates] == ["a", "b"]
+    assert [candidate.request_id for candidate in first.candidates] == ["a", "b"]
     assert first.cursor is not None
-    rest = await stores.requests.entries(RequestStatus.PENDING, limit=2, cursor=first.cursor)
-    assert [each.request_id for each in rest.candidates] == ["c"]
-    assert rest.cursor is None
+    last = await stores.requests.entries(RequestStatus.PENDING, limit=2, cursor=first.cursor)
+    assert [candidate.request_id for candidate in last.candidates] == ["c"]
+    assert last.cursor is None
 
 
-async def test_a_candidate_says_what_the_index_carries(stores: Stores) -> None:
-    """Action, tenant, CreatedAt and Version come with it."""
+async def test_a_candidate_has_what_the_index_projects(stores: Stores) -> None:
+    """It has action, tenant, CreatedAt and Version."""
     stored = await stores.requests.enqueue(AsyncRequest(action="echo", tenant_id="t1"))
-    (found,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
-    assert (found.action, found.tenant_id, found.created_at, found.seen_version) == (
+    (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
+    assert (
+        candidate.action,
+        candidate.tenant_id,
+        candidate.created_at,
+        candidate.seen_version,
+    ) == (
         "echo",
         "t1",
         stored.created_at,
@@ -89,7 +98,7 @@ async def test_a_candidate_says_what_the_index_carries(stores: Stores) -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "5"])
 async def test_a_limit_is_a_whole_number_from_one_on(stores: Stores, limit: Any) -> None:
-    """No list, page, count or dequeue takes another."""
+    """Every other limit is refused by each list, page, count and by dequeue."""
     with pytest.raises(ValidationError, match="limit"):
         await stores.requests.entries(RequestStatus.PENDING, limit=limit)
     with pytest.raises(ValidationError, match="limit"):
@@ -103,8 +112,8 @@ async def test_a_limit_is_a_whole_number_from_one_on(stores: Stores, limit: Any)
 
 
 @pytest.mark.parametrize("status", ["BOGUS", "pending", "", None, 5])
-async def test_a_status_that_is_none_is_refused(stores: Stores, status: Any) -> None:
-    """As a ValidationError that names the field, by every list and move."""
+async def test_an_unknown_status_is_refused(stores: Stores, status: Any) -> None:
+    """Each list and update_status raise a ValidationError that names the field."""
     with pytest.raises(ValidationError, match=r"status: .* is not a request status"):
         await stores.requests.entries(status, limit=1)
     with pytest.raises(ValidationError, match="status"):
@@ -116,7 +125,7 @@ async def test_a_status_that_is_none_is_refused(stores: Stores, status: Any) -> 
 
 
 async def test_a_time_without_a_zone_is_refused(stores: Stores) -> None:
-    """Nobody knows which moment it is."""
+    """`since` must have a time zone."""
     with pytest.raises(ValidationError, match="since"):
         await stores.requests.entries(
             RequestStatus.PENDING,
@@ -125,10 +134,10 @@ async def test_a_time_without_a_zone_is_refused(stores: Stores) -> None:
         )
 
 
-async def test_lists_tell_of_what_does_not_read(
+async def test_lists_report_undecodable_requests(
     stores: Stores, clock: ManualClock, undecodable: list[Undecodable]
 ) -> None:
-    """A broken item is reported by its key; the others still come."""
+    """An undecodable request is reported by its key. The others are listed."""
     await _enqueue(stores, clock, "a")
     await put_raw(
         stores,
@@ -141,17 +150,17 @@ async def test_lists_tell_of_what_does_not_read(
             "RetryCount": {"S": "many"},
         },
     )
-    found = [each.request_id async for each in stores.requests.get_by_connection("c1")]
-    assert found == ["a"]
-    assert [(each.key, each.reason) for each in undecodable] == [
+    ids = [request.request_id async for request in stores.requests.get_by_connection("c1")]
+    assert ids == ["a"]
+    assert [(error.key, error.reason) for error in undecodable] == [
         ("broken", "RetryCount: expected a number, found str")
     ]
 
 
-async def test_entries_come_from_a_time_on_and_newest_first(
+async def test_entries_can_start_at_a_time_and_be_newest_first(
     stores: Stores, clock: ManualClock
 ) -> None:
-    """To the microsecond, though the index is asked by the second."""
+    """`since` is exact to the microsecond, although the index is queried by the second."""
     await _enqueue(stores, clock, "a")
     clock.advance(0.5)
     middle = clock.now()
@@ -159,15 +168,15 @@ async def test_entries_come_from_a_time_on_and_newest_first(
     await _enqueue(stores, clock, "c")
     entries = stores.requests.entries
     page = await entries(RequestStatus.PENDING, limit=10, since=middle)
-    assert [each.request_id for each in page.candidates] == ["b", "c"]
+    assert [candidate.request_id for candidate in page.candidates] == ["b", "c"]
     page = await entries(RequestStatus.PENDING, limit=2, newest_first=True)
-    assert [each.request_id for each in page.candidates] == ["c", "b"]
+    assert [candidate.request_id for candidate in page.candidates] == ["c", "b"]
     page = await entries(RequestStatus.PENDING, limit=2, newest_first=True, cursor=page.cursor)
-    assert [each.request_id for each in page.candidates] == ["a"]
+    assert [candidate.request_id for candidate in page.candidates] == ["a"]
 
 
 async def test_times_with_fewer_digits_are_found_too(stores: Stores, clock: ManualClock) -> None:
-    """Go's text for a whole second has no fraction, and sorts after those that have one."""
+    """Go writes a whole second without a fraction, which sorts after text with one."""
     whole = clock.now().replace(microsecond=0)
     text = whole.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
     await put_raw(
@@ -180,14 +189,14 @@ async def test_times_with_fewer_digits_are_found_too(stores: Stores, clock: Manu
         },
     )
     page = await stores.requests.entries(RequestStatus.PENDING, limit=10, since=whole)
-    assert [each.request_id for each in page.candidates] == ["go"]
+    assert [candidate.request_id for candidate in page.candidates] == ["go"]
     later = whole + timedelta(microseconds=1)
     page = await stores.requests.entries(RequestStatus.PENDING, limit=10, since=later)
     assert page.candidates == []
 
 
 async def test_the_depth_of_a_status_is_counted(stores: Stores, clock: ManualClock) -> None:
-    """Over pages, up to a limit; the oldest is told in any case."""
+    """It counts over pages up to the limit, and always has the oldest time."""
     empty = await stores.requests.depth(RequestStatus.PENDING, limit=10)
     assert (empty.count, empty.more, empty.oldest) == (0, False, None)
     await stores.requests.enqueue_many(AsyncRequest(action="echo") for _ in range(250))
@@ -200,7 +209,7 @@ async def test_the_depth_of_a_status_is_counted(stores: Stores, clock: ManualClo
     assert (await stores.requests.depth(RequestStatus.FAILED, limit=10)).count == 0
 
 
-# Texts of moments in the order of the moments, which is not the order of the texts.
+# Sorted by moment. Sorted by text, the order would be different.
 MOMENTS: Final = {
     "hour ago, west": "2066-03-14T06:00:00-05:00",
     "half an hour ago, UTC": "2066-03-14T11:30:00Z",
@@ -227,7 +236,7 @@ async def _put_moments(stores: Stores, moments: dict[str, str]) -> None:
 async def test_entries_from_a_time_on_include_other_offsets(
     stores: Stores, *, newest_first: bool
 ) -> None:
-    """A moment is compared, not its text."""
+    """Moments are compared, not their texts."""
     await _put_moments(stores, MOMENTS)
     names = list(MOMENTS)
     for number, name in enumerate(names):
@@ -236,22 +245,22 @@ async def test_entries_from_a_time_on_include_other_offsets(
             RequestStatus.PENDING, limit=100, since=since, newest_first=newest_first
         )
         expected = names[min(number, 3) :]  # the last two are one moment
-        assert sorted(each.request_id for each in page.candidates) == sorted(expected)
+        assert sorted(candidate.request_id for candidate in page.candidates) == sorted(expected)
 
 
-@pytest.mark.parametrize(("year", "found"), [(1, len(MOMENTS)), (9999, 0)])
+@pytest.mark.parametrize(("year", "count"), [(1, len(MOMENTS)), (9999, 0)])
 async def test_entries_from_the_ends_of_the_calendar_on(
-    stores: Stores, year: int, found: int
+    stores: Stores, year: int, count: int
 ) -> None:
     """The margin for offsets does not leave the calendar."""
     await _put_moments(stores, MOMENTS)
     since = datetime(year, 1, 1, tzinfo=UTC)
     page = await stores.requests.entries(RequestStatus.PENDING, limit=100, since=since)
-    assert len(page.candidates) == found
+    assert len(page.candidates) == count
 
 
-async def test_the_oldest_is_told_by_its_moment(stores: Stores) -> None:
-    """Whatever its text sorts before, however many came since, and though one does not read."""
+async def test_the_oldest_is_found_by_its_moment(stores: Stores) -> None:
+    """The order of text, newer requests and undecodable times do not change the result."""
     await _put_moments(stores, MOMENTS)
     later = {f"later {number:03}": f"2066-03-16T12:00:00.{number:06}Z" for number in range(250)}
     await _put_moments(stores, later | {"broken": "yesterday"})
@@ -261,15 +270,15 @@ async def test_the_oldest_is_told_by_its_moment(stores: Stores) -> None:
     assert not depth.more
 
 
-async def test_the_oldest_has_no_time_where_none_reads(stores: Stores) -> None:
-    """What does not read, or is Go's zero time, is counted, and tells no age."""
+async def test_the_oldest_is_none_if_no_time_can_be_decoded(stores: Stores) -> None:
+    """Requests with an undecodable or zero time are counted."""
     await _put_moments(stores, {"broken": "yesterday", "zero": "0001-01-01T00:00:00Z"})
     depth = await stores.requests.depth(RequestStatus.PENDING, limit=10)
     assert (depth.count, depth.oldest) == (2, None)
 
 
-async def test_an_undecodable_request_is_named_with_its_place(stores: Stores) -> None:
-    """Operation, table and key, by whichever call reads it."""
+async def test_an_undecodable_request_is_reported_with_its_location(stores: Stores) -> None:
+    """The error has the operation, the table and the key."""
     table = stores.engine.table_name(REQUESTS)
     broken: dict[str, Any] = {
         "RequestID": {"S": "broken"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from going import put_raw
+from request_steps import put_raw
 
 from streamer_store import (
     AlreadyExists,
@@ -23,13 +23,13 @@ from support import START
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_request_goes_through_its_life(stores: Stores) -> None:
-    """Enqueued, found waiting, claimed, advanced and completed."""
+async def test_a_request_is_enqueued_claimed_and_completed(stores: Stores) -> None:
+    """Each step is stored, and the request is listed under its status."""
     stored = await stores.requests.enqueue(
         AsyncRequest(action="echo", connection_id="c1", payload={"n": 1.5, "deep": [{"a": None}]})
     )
     page = await stores.requests.entries(RequestStatus.PENDING, limit=10)
-    assert [each.request_id for each in page.candidates] == [stored.request_id]
+    assert [candidate.request_id for candidate in page.candidates] == [stored.request_id]
     claim = await stores.requests.claim(page.candidates[0], worker_id="w1")
     assert claim.request.payload == {"n": 1.5, "deep": [{"a": None}]}
     assert claim.request.status is RequestStatus.PROCESSING
@@ -44,7 +44,7 @@ async def test_a_request_goes_through_its_life(stores: Stores) -> None:
 
 
 async def test_enqueue_fills_in_what_is_missing(stores: Stores) -> None:
-    """The id is fresh, CreatedAt is now, TTL is seven days away; what was given stays."""
+    """The id is new, CreatedAt is now and TTL seven days later. Given values are kept."""
     stored = await stores.requests.enqueue(AsyncRequest(action="echo", max_retries=0))
     assert stored == await stores.requests.get(stored.request_id)
     assert stored.created_at == START
@@ -56,7 +56,7 @@ async def test_enqueue_fills_in_what_is_missing(stores: Stores) -> None:
 
 
 async def test_enqueue_never_overwrites(stores: Stores) -> None:
-    """An id that is taken is refused, and the first request stays."""
+    """An id that is taken is refused, and the stored request is unchanged."""
     await stores.requests.enqueue(AsyncRequest(action="one", request_id="r1"))
     with pytest.raises(AlreadyExists) as caught:
         await stores.requests.enqueue(AsyncRequest(action="two", request_id="r1"))
@@ -65,13 +65,13 @@ async def test_enqueue_never_overwrites(stores: Stores) -> None:
 
 
 async def test_enqueue_refuses_a_request_that_is_not_new(stores: Stores) -> None:
-    """Only PENDING requests enter the queue."""
+    """Only PENDING requests can be enqueued."""
     with pytest.raises(ValidationError, match="status"):
         await stores.requests.enqueue(AsyncRequest(action="a", status=RequestStatus.COMPLETED))
 
 
 async def test_enqueue_measures_before_it_writes(stores: Stores) -> None:
-    """Over 392 KB the error says how large the item would be, and nothing is stored."""
+    """Over 392 KB it raises ItemTooLarge with the size, and nothing is stored."""
     large = AsyncRequest(action="echo", request_id="r1", payload={"text": "x" * 401_500})
     with pytest.raises(ItemTooLarge) as caught:
         await stores.requests.enqueue(large)
@@ -83,8 +83,8 @@ async def test_enqueue_measures_before_it_writes(stores: Stores) -> None:
         await stores.requests.get("r1")
 
 
-async def test_a_request_just_small_enough_lives_a_whole_life(stores: Stores) -> None:
-    """The headroom that enqueueing leaves holds what the worker adds."""
+async def test_the_largest_request_can_be_run(stores: Stores) -> None:
+    """The free 8 KB hold what the worker writes."""
     large = AsyncRequest(action="echo", request_id="r1", payload={"text": "x" * 401_000})
     await stores.requests.enqueue(large)
     (claim,) = await stores.requests.dequeue(1)
@@ -94,29 +94,32 @@ async def test_a_request_just_small_enough_lives_a_whole_life(stores: Stores) ->
 
 
 async def test_enqueue_many_stores_more_than_a_batch(stores: Stores) -> None:
-    """Sixty requests are stored and come back in order, each as it was returned."""
+    """Sixty requests are stored and returned in order."""
     stored = await stores.requests.enqueue_many(
         AsyncRequest(action="echo", payload={"number": number}) for number in range(60)
     )
-    found = await stores.requests.get_many(each.request_id for each in stored)
-    assert list(found.values()) == stored
-    assert [each.payload for each in stored] == [{"number": number} for number in range(60)]
+    requests = await stores.requests.get_many(request.request_id for request in stored)
+    assert list(requests.values()) == stored
+    assert [request.payload for request in stored] == [{"number": number} for number in range(60)]
 
 
 async def test_enqueue_many_overwrites_nothing(stores: Stores) -> None:
-    """Ids that are taken are named; all other requests are stored."""
+    """The error has the ids that are taken. All other requests are stored."""
     await stores.requests.enqueue(AsyncRequest(action="first", request_id="b"))
     with pytest.raises(AlreadyExists) as caught:
         await stores.requests.enqueue_many(
-            [AsyncRequest(action="second", request_id=each) for each in ("a", "b", "c", "a")]
+            [
+                AsyncRequest(action="second", request_id=request_id)
+                for request_id in ("a", "b", "c", "a")
+            ]
         )
     assert caught.value.key == "b,a"
-    found = await stores.requests.get_many(["a", "b", "c"])
-    assert [each.action for each in found.values()] == ["second", "first", "second"]
+    requests = await stores.requests.get_many(["a", "b", "c"])
+    assert [request.action for request in requests.values()] == ["second", "first", "second"]
 
 
 async def test_enqueue_many_validates_all_before_it_writes_any(stores: Stores) -> None:
-    """One request that cannot be stored, and none is."""
+    """If one request cannot be stored, none is."""
     requests = [
         AsyncRequest(action="echo", request_id="good"),
         AsyncRequest(action="echo", payload={"bad": float("nan")}),
@@ -128,15 +131,15 @@ async def test_enqueue_many_validates_all_before_it_writes_any(stores: Stores) -
 
 
 async def test_get_many_returns_what_exists(stores: Stores) -> None:
-    """In the order asked for, doubles once, the missing left out."""
+    """Requests are in the order of the ids, once each, without the missing ones."""
     for request_id in ("a", "b", "c"):
         await stores.requests.enqueue(AsyncRequest(action="echo", request_id=request_id))
     assert list(await stores.requests.get_many(["c", "nobody", "a", "c"])) == ["c", "a"]
     assert await stores.requests.get_many([]) == {}
 
 
-async def test_get_says_what_is_wrong(stores: Stores) -> None:
-    """A missing request is NotFound, one that does not read is Undecodable."""
+async def test_get_raises_not_found_or_undecodable(stores: Stores) -> None:
+    """A missing request is NotFound, an undecodable one Undecodable."""
     with pytest.raises(NotFound, match="nobody"):
         await stores.requests.get("nobody")
     with pytest.raises(ValidationError, match="request_id"):
@@ -146,8 +149,8 @@ async def test_get_says_what_is_wrong(stores: Stores) -> None:
         await stores.requests.get("r1")
 
 
-async def test_delete_is_well_with_what_is_gone(stores: Stores) -> None:
-    """A request is removed; removing it again is no error."""
+async def test_deleting_a_missing_request_succeeds(stores: Stores) -> None:
+    """A request is deleted, and deleting it again is no error."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
     await stores.requests.delete("r1")
     await stores.requests.delete("r1")

@@ -1,4 +1,4 @@
-"""Taking requests from workers that are gone."""
+"""Taking requests from workers that were lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from going import candidate, claimed, put_raw, raw, reclaimed
+from request_steps import candidate, claimed, put_raw, raw, reclaimed
 
 from streamer_store import (
     AsyncRequest,
@@ -33,11 +33,11 @@ async def running(stores: Stores) -> Candidate:
     return codec.candidate(await raw(stores))
 
 
-async def test_a_rescue_counts_as_an_attempt(stores: Stores) -> None:
-    """It is due at once, and the zombie's writes are refused."""
+async def test_a_rescue_without_a_loss_counts_as_an_attempt(stores: Stores) -> None:
+    """The request is due at once, and writes of the former holder are refused."""
     claim = await claimed(stores)
-    became = await stores.requests.rescue(await running(stores), **GONE)
-    assert became is RequestStatus.RETRYING
+    status = await stores.requests.rescue(await running(stores), **GONE)
+    assert status is RequestStatus.RETRYING
     request = await stores.requests.get("r1")
     assert (request.retry_count, request.retry_after, request.worker_id) == (1, START, None)
     with pytest.raises(ClaimLost):
@@ -46,16 +46,16 @@ async def test_a_rescue_counts_as_an_attempt(stores: Stores) -> None:
 
 
 async def test_a_rescue_past_max_retries_fails(stores: Stores) -> None:
-    """A request that kills its workers comes to an end."""
+    """A rescue fails a request that has no retries left."""
     await claimed(stores, max_retries=0)
-    became = await stores.requests.rescue(await running(stores), **GONE)
-    assert became is RequestStatus.FAILED
+    status = await stores.requests.rescue(await running(stores), **GONE)
+    assert status is RequestStatus.FAILED
     request = await stores.requests.get("r1")
     assert (request.error_code, request.worker_id) == ("WORKER_LOST", "w1")
 
 
-async def test_a_rescue_comes_too_late(stores: Stores) -> None:
-    """What was settled meanwhile stays; what is gone is not found."""
+async def test_a_rescue_of_a_settled_request_is_refused(stores: Stores) -> None:
+    """The outcome is unchanged. A deleted request raises NotFound."""
     claim = await claimed(stores)
     seen = await running(stores)
     await stores.requests.complete(claim, {})
@@ -69,7 +69,7 @@ async def test_a_rescue_comes_too_late(stores: Stores) -> None:
 
 
 async def test_the_next_claim_is_not_rescued(stores: Stores) -> None:
-    """PROCESSING again, but another Version: that is somebody at work."""
+    """A request that is PROCESSING under another Version is not taken."""
     claim = await claimed(stores)
     seen = await running(stores)
     await stores.requests.release(claim)
@@ -79,8 +79,8 @@ async def test_the_next_claim_is_not_rescued(stores: Stores) -> None:
     await stores.requests.complete(again, {})
 
 
-async def test_what_was_seen_waiting_is_not_rescued(stores: Stores) -> None:
-    """A consumer that knows no Versions may have begun since."""
+async def test_a_waiting_candidate_is_not_rescued(stores: Stores) -> None:
+    """A consumer that writes no Version may have started the request since."""
     item: Item = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PROCESSING"},
@@ -95,10 +95,10 @@ async def test_what_was_seen_waiting_is_not_rescued(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("version", [None, {"S": ""}, {"NULL": True}, {"S": "v1"}])
-async def test_a_rescue_asks_for_the_version_as_seen(
+async def test_a_rescue_requires_the_version_seen(
     stores: Stores, version: dict[str, str] | None
 ) -> None:
-    """Absent, empty or null: a rescue always finds what it saw."""
+    """It also works for a Version that is absent, empty or null."""
     item: dict[str, dict[str, str]] = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PROCESSING"},
@@ -121,10 +121,10 @@ async def test_a_rescue_asks_for_the_version_as_seen(
         ("Solo", {"N": "1E+38"}),
     ],
 )
-async def test_a_running_request_that_does_not_read_is_failed(
+async def test_a_rescue_fails_an_undecodable_request(
     stores: Stores, name: str, value: dict[str, str] | None
 ) -> None:
-    """Nobody could run it again; it ends with INVALID_REQUEST and says what is wrong."""
+    """It ends with INVALID_REQUEST and an error that names the attribute."""
     item: dict[str, dict[str, str] | None] = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PROCESSING"},
@@ -133,7 +133,7 @@ async def test_a_running_request_that_does_not_read_is_failed(
         "WorkerID": {"S": "w1"},
         name: value,
     }
-    await put_raw(stores, {key: each for key, each in item.items() if each is not None})
+    await put_raw(stores, {key: content for key, content in item.items() if content is not None})
     seen = await running(stores)
     assert await stores.requests.rescue(seen, **GONE) is RequestStatus.FAILED
     failed = await raw(stores)
@@ -161,7 +161,7 @@ async def suspect(stores: Stores) -> Claim:
 
 
 async def test_the_loss_of_a_worker_uses_no_attempt(stores: Stores) -> None:
-    """It is counted by itself, the request waits a while, and the index shows the count."""
+    """It adds 1 to Rescues, the request waits up to 2 s, and the index has the count."""
     claim = await claimed(stores, retry_count=3)
     seen = await running(stores)
     assert await stores.requests.rescue(seen, **GONE, loss=LOSS) is RequestStatus.RETRYING
@@ -178,17 +178,15 @@ async def test_the_loss_of_a_worker_uses_no_attempt(stores: Stores) -> None:
 async def test_a_request_without_retries_is_not_started_again_after_a_crash(
     stores: Stores,
 ) -> None:
-    """MaxRetries 0 means once."""
+    """With MaxRetries 0 a loss fails the request."""
     await claimed(stores, max_retries=0)
     assert await lose(stores) is RequestStatus.FAILED
     request = await stores.requests.get("r1")
     assert (request.error_code, request.retry_after) == ("WORKER_LOST", None)
 
 
-async def test_a_suspect_that_is_lost_in_probation_comes_to_an_end(
-    stores: Stores, clock: ManualClock
-) -> None:
-    """The sixth loss, the last four alone. One that was not alone starts the count again."""
+async def test_four_losses_in_probation_fail_a_suspect(stores: Stores, clock: ManualClock) -> None:
+    """A loss outside of probation sets Solo to 0."""
     await claimed(stores, max_retries=1)
     solo = []
     for alone in (False, False, True, False, True, True, True, True):
@@ -207,10 +205,10 @@ async def test_a_suspect_that_is_lost_in_probation_comes_to_an_end(
 
 
 @pytest.mark.parametrize("after", ["retry", "redrive", "rescue"])
-async def test_a_retry_that_counts_and_a_redrive_start_a_new_count(
+async def test_rescues_are_reset_by_retries_that_count_and_redrives(
     stores: Stores, after: str
 ) -> None:
-    """What happened before belongs to another attempt."""
+    """Rescues, Solo and Alone belong to one attempt."""
     claim = await suspect(stores)
     if after == "retry":
         await stores.requests.retry(claim, timedelta(0), error="no", code="BAD")
@@ -225,8 +223,8 @@ async def test_a_retry_that_counts_and_a_redrive_start_a_new_count(
 
 
 @pytest.mark.parametrize("after", ["snooze", "release"])
-async def test_what_uses_no_attempt_keeps_the_count(stores: Stores, after: str) -> None:
-    """Otherwise a suspect could snooze its way out."""
+async def test_snoozes_and_releases_keep_rescues(stores: Stores, after: str) -> None:
+    """Otherwise a suspect could avoid its end by snoozing."""
     claim = await suspect(stores)
     if after == "snooze":
         await stores.requests.retry(claim, timedelta(0), counts=False)

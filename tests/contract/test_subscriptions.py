@@ -1,4 +1,4 @@
-"""Who wants to hear of which request."""
+"""Subscriptions of connections to requests."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_subscription_is_listed_both_ways(stores: Stores) -> None:
-    """By its connection and by its request, with all events unless some are named."""
-    made = await stores.subscriptions.subscribe("c1", "r1")
+async def test_a_subscription_is_listed_by_connection_and_by_request(stores: Stores) -> None:
+    """It has all event types unless some are given."""
+    everything = await stores.subscriptions.subscribe("c1", "r1")
     some = await stores.subscriptions.subscribe("c1", "r2", [EventType.ERROR])
     await stores.subscriptions.subscribe("c2", "r1")
-    assert made.event_types == frozenset(EventType)
+    assert everything.event_types == frozenset(EventType)
     assert some.event_types == {EventType.ERROR}
     by_connection = await stores.subscriptions.get_by_connection("c1")
-    assert sorted(by_connection, key=lambda each: each.request_id) == [made, some]
+    assert sorted(by_connection, key=lambda subscription: subscription.request_id) == [
+        everything,
+        some,
+    ]
     by_request = await stores.subscriptions.get_by_request("r1")
-    assert sorted(each.connection_id for each in by_request) == ["c1", "c2"]
+    assert sorted(subscription.connection_id for subscription in by_request) == ["c1", "c2"]
     assert await stores.subscriptions.get_by_request("nobody") == []
 
 
 async def test_subscribing_again_replaces_the_events(stores: Stores, clock: ManualClock) -> None:
-    """One subscription is left, as old as the first, its TTL renewed."""
+    """There is one subscription, with its first CreatedAt and a new TTL."""
     await stores.subscriptions.subscribe("c1", "r1", [EventType.PROGRESS])
     clock.advance(60)
     await stores.subscriptions.subscribe("c1", "r1", [EventType.COMPLETE, EventType.ERROR])
@@ -45,8 +48,8 @@ async def test_subscribing_again_replaces_the_events(stores: Stores, clock: Manu
     assert left.ttl == epoch(clock.now(), timedelta(hours=24))
 
 
-async def test_unsubscribing_is_well_with_what_is_gone(stores: Stores) -> None:
-    """That subscription goes, the others stay."""
+async def test_unsubscribing_again_succeeds(stores: Stores) -> None:
+    """The subscription is deleted, the others are kept."""
     await stores.subscriptions.subscribe("c1", "r1")
     await stores.subscriptions.subscribe("c1", "r2")
     await stores.subscriptions.unsubscribe("c1", "r1")
@@ -55,8 +58,8 @@ async def test_unsubscribing_is_well_with_what_is_gone(stores: Stores) -> None:
     assert left.request_id == "r2"
 
 
-async def test_all_of_a_connection_go_in_batches(stores: Stores) -> None:
-    """Sixty at once; another connection keeps its own."""
+async def test_all_subscriptions_of_a_connection_are_deleted(stores: Stores) -> None:
+    """Sixty are deleted at once. Those of another connection are kept."""
     for number in range(60):
         await stores.subscriptions.subscribe("c1", f"r{number}")
     await stores.subscriptions.subscribe("c2", "r1")
@@ -67,7 +70,7 @@ async def test_all_of_a_connection_go_in_batches(stores: Stores) -> None:
 
 
 async def test_wrong_subscriptions_are_refused(stores: Stores) -> None:
-    """The field is named: empty ids, '#' in a connection's, no events, unknown events."""
+    """The error names the field: an empty id, `#` in the connection id, no or unknown events."""
     with pytest.raises(ValidationError, match="connection_id"):
         await stores.subscriptions.subscribe("", "r1")
     with pytest.raises(ValidationError, match="connection_id"):
@@ -82,10 +85,10 @@ async def test_wrong_subscriptions_are_refused(stores: Stores) -> None:
         await stores.subscriptions.subscribe("c1", "r1", 5)  # type: ignore[arg-type]
 
 
-async def test_lists_tell_of_what_does_not_read(
+async def test_lists_report_undecodable_subscriptions(
     stores: Stores, undecodable: list[Undecodable]
 ) -> None:
-    """A broken subscription is reported; the others still come."""
+    """An undecodable subscription is reported and left out. The others are listed."""
     await stores.subscriptions.subscribe("c1", "r1")
     broken: Item = {
         "SubscriptionID": {"S": "c1#r2"},
@@ -96,7 +99,7 @@ async def test_lists_tell_of_what_does_not_read(
     await stores.engine.put(Put(table=SUBSCRIPTIONS, item=broken))
     (left,) = await stores.subscriptions.get_by_connection("c1")
     assert left.request_id == "r1"
-    assert [each.key for each in undecodable] == ["c1#r2"]
+    assert [error.key for error in undecodable] == ["c1#r2"]
 
 
 @pytest.mark.parametrize(
@@ -110,16 +113,16 @@ async def test_lists_tell_of_what_does_not_read(
 async def test_an_unknown_event_type_is_ignored(
     stores: Stores, undecodable: list[Undecodable], stored: list[str], known: set[EventType]
 ) -> None:
-    """Those that are known count; where none is, the subscription is one to nothing."""
+    """The known types are kept. Without any, the subscription has no event types."""
     item: Item = {
         "SubscriptionID": {"S": "c1#r1"},
         "ConnectionID": {"S": "c1"},
         "RequestID": {"S": "r1"},
-        "EventTypes": {"L": [{"S": each} for each in stored]},
+        "EventTypes": {"L": [{"S": event_type} for event_type in stored]},
     }
     await stores.engine.put(Put(table=SUBSCRIPTIONS, item=item))
-    (found,) = await stores.subscriptions.get_by_request("r1")
-    assert found.event_types == known
-    assert found.unknown_event_types == set(stored) - known
-    assert await stores.subscriptions.get_by_connection("c1") == [found]
+    (subscription,) = await stores.subscriptions.get_by_request("r1")
+    assert subscription.event_types == known
+    assert subscription.unknown_event_types == set(stored) - known
+    assert await stores.subscriptions.get_by_connection("c1") == [subscription]
     assert undecodable == []

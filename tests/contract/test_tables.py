@@ -1,4 +1,4 @@
-"""Making the tables, and telling how they differ."""
+"""Creating the tables, and reporting how they differ from the schema."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ENGINES = ["moto", pytest.param("local", marks=pytest.mark.local)]
 
 @pytest.fixture(params=ENGINES)
 def url(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(f"{request.param}_url")
-    return found
+    endpoint: str = request.getfixturevalue(f"{request.param}_url")
+    return endpoint
 
 
 @asynccontextmanager
@@ -40,51 +40,55 @@ async def _opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
 
 async def _remake(client: Any, name: str, **changes: Any) -> None:
     """Make a table again with some of its description changed, without TTL."""
-    found = (await client.describe_table(TableName=name))["Table"]
+    description = (await client.describe_table(TableName=name))["Table"]
     await client.delete_table(TableName=name)
     indexes = [
         {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-        for index in found.get("GlobalSecondaryIndexes", ())
+        for index in description.get("GlobalSecondaryIndexes", ())
     ]
     description = {
         "TableName": name,
         "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": found["KeySchema"],
-        "AttributeDefinitions": found["AttributeDefinitions"],
+        "KeySchema": description["KeySchema"],
+        "AttributeDefinitions": description["AttributeDefinitions"],
         "GlobalSecondaryIndexes": indexes,
     }
     await client.create_table(**{k: v for k, v in (description | changes).items() if v})
 
 
 async def _with_projection(client: Any, name: str, index: str, projection: dict[str, Any]) -> None:
-    found = (await client.describe_table(TableName=name))["Table"]
+    description = (await client.describe_table(TableName=name))["Table"]
     indexes = [
         {
-            "IndexName": each["IndexName"],
-            "KeySchema": each["KeySchema"],
-            "Projection": projection if each["IndexName"] == index else each["Projection"],
+            "IndexName": gsi["IndexName"],
+            "KeySchema": gsi["KeySchema"],
+            "Projection": projection if gsi["IndexName"] == index else gsi["Projection"],
         }
-        for each in found["GlobalSecondaryIndexes"]
+        for gsi in description["GlobalSecondaryIndexes"]
     ]
     await _remake(client, name, GlobalSecondaryIndexes=indexes)
 
 
-async def _told(stores: Stores, *, blocking: bool) -> list[str]:
-    return [str(each) for each in await stores.check_tables() if each.blocking is blocking]
+async def _report(stores: Stores, *, blocking: bool) -> list[str]:
+    return [
+        str(difference)
+        for difference in await stores.check_tables()
+        if difference.blocking is blocking
+    ]
 
 
-async def test_tables_are_made_once(url: str) -> None:
-    """Making them again changes nothing, and check has nothing to say."""
+async def test_creating_tables_again_changes_nothing(url: str) -> None:
+    """`check_tables` returns nothing afterwards."""
     async with _opened(url, "once_") as (stores, client):
         await stores.create_tables()
         await stores.create_tables()
         assert await stores.check_tables() == []
-        found = (await client.describe_table(TableName="once_requests"))["Table"]
-        assert found["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        description = (await client.describe_table(TableName="once_requests"))["Table"]
+        assert description["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
 
 
-async def test_tables_may_be_made_by_several_at_once(url: str) -> None:
-    """Who comes second finds the table, or its TTL, there already: that is no error."""
+async def test_tables_can_be_created_by_several_processes_at_once(url: str) -> None:
+    """A table or TTL that another process has just created is no error."""
     async with _opened(url, unique_prefix()) as (stores, _):
         async with anyio.create_task_group() as tasks:
             for _ in range(4):
@@ -92,28 +96,28 @@ async def test_tables_may_be_made_by_several_at_once(url: str) -> None:
         assert await stores.check_tables() == []
 
 
-async def test_missing_tables_are_told(url: str) -> None:
-    """Each by its name, with what makes it."""
+async def test_missing_tables_are_reported(url: str) -> None:
+    """Each is reported by its name, with the command that creates it."""
     async with _opened(url, "none_") as (stores, _):
-        told = await _told(stores, blocking=True)
-        assert [text.split()[1] for text in told] == [
+        report = await _report(stores, blocking=True)
+        assert [text.split()[1] for text in report] == [
             "none_connections:",
             "none_requests:",
             "none_subscriptions:",
             "none_workers:",
         ]
-        assert all("tables create" in text for text in told)
+        assert all("tables create" in text for text in report)
 
 
-async def test_a_missing_index_is_told(url: str) -> None:
-    """The worker cannot do without it."""
+async def test_a_missing_index_is_reported(url: str) -> None:
+    """It is blocking: the worker cannot work without it."""
     async with _opened(url, "index_") as (stores, client):
         await stores.create_tables()
         attributes = [{"AttributeName": "RequestID", "AttributeType": "S"}]
         await _remake(
             client, "index_requests", GlobalSecondaryIndexes=None, AttributeDefinitions=attributes
         )
-        by_connection, by_status = await _told(stores, blocking=True)
+        by_connection, by_status = await _report(stores, blocking=True)
         start = "table index_requests: index ConnectionIndex is missing; `tables create` does not"
         assert by_connection.startswith(start)
         assert by_connection.endswith(
@@ -123,15 +127,15 @@ async def test_a_missing_index_is_told(url: str) -> None:
         assert "key Status (HASH), CreatedAt (RANGE), projection INCLUDE Action," in by_status
 
 
-async def test_a_projection_that_lacks_something_is_told(url: str) -> None:
-    """By the names of what is lacking, or expected."""
+async def test_a_projection_that_lacks_attributes_is_reported(url: str) -> None:
+    """The report names the attributes that are missing or expected."""
     async with _opened(url, "slim_") as (stores, client):
         await stores.create_tables()
         slim = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["Action", "Version", "WorkerID"]}
         await _with_projection(client, "slim_requests", "StatusIndex", slim)
         keys = {"ProjectionType": "KEYS_ONLY"}
         await _with_projection(client, "slim_connections", "UserIndex", keys)
-        by_user, by_status = await _told(stores, blocking=True)
+        by_user, by_status = await _report(stores, blocking=True)
         start = "table slim_connections: index UserIndex: projection is KEYS_ONLY, expected ALL; "
         assert by_user.startswith(start)
         start = "table slim_requests: index StatusIndex: projection lacks RetryAfter, TenantID; "
@@ -140,23 +144,23 @@ async def test_a_projection_that_lacks_something_is_told(url: str) -> None:
 
 
 async def test_tables_with_projection_all_work_and_warn(url: str) -> None:
-    """Others made them so: requests run, and check says what that costs."""
+    """Requests run on such tables, and `check_tables` says what the projection costs."""
     async with _opened(url, "all_") as (stores, client):
         await stores.create_tables()
         await _with_projection(client, "all_requests", "StatusIndex", {"ProjectionType": "ALL"})
-        assert await _told(stores, blocking=True) == []
-        (ttl_or_cost, *_) = [t for t in await _told(stores, blocking=False) if "StatusIndex" in t]
+        assert await _report(stores, blocking=True) == []
+        (ttl_or_cost, *_) = [t for t in await _report(stores, blocking=False) if "StatusIndex" in t]
         assert "projection is ALL, expected INCLUDE" in ttl_or_cost
         await stores.requests.enqueue(AsyncRequest(action="echo", payload={"n": 1}))
         (claim,) = await stores.requests.dequeue(1)
         assert claim.request.payload == {"n": 1}
         await stores.requests.complete(claim, {})
         done = stores.requests.get_by_status(RequestStatus.COMPLETED)
-        assert [each.request_id async for each in done] == [claim.request_id]
+        assert [request.request_id async for request in done] == [claim.request_id]
 
 
-async def test_what_is_there_in_addition_is_told(url: str) -> None:
-    """Projected attributes and indexes that are not ours cost, and do not hinder."""
+async def test_additional_attributes_and_indexes_are_reported(url: str) -> None:
+    """They cost money but are not blocking."""
     async with _opened(url, "more_") as (stores, client):
         await stores.create_tables()
         more = {
@@ -182,14 +186,14 @@ async def test_what_is_there_in_addition_is_told(url: str) -> None:
             GlobalSecondaryIndexes=[index],
             AttributeDefinitions=attributes,
         )
-        assert await _told(stores, blocking=True) == []
-        told = " ".join(await _told(stores, blocking=False))
-        assert "index StatusIndex: projection has attributes that are not used: Progress" in told
-        assert "index HostIndex is not used by the worker" in told
+        assert await _report(stores, blocking=True) == []
+        report = " ".join(await _report(stores, blocking=False))
+        assert "index StatusIndex: projection has attributes that are not used: Progress" in report
+        assert "index HostIndex is not used by the worker" in report
 
 
-async def test_wrong_keys_are_told(url: str) -> None:
-    """Both the attributes and their types."""
+async def test_wrong_keys_are_reported(url: str) -> None:
+    """The report has both the attributes and their types."""
     async with _opened(url, "key_") as (stores, client):
         await stores.create_tables()
         await _remake(
@@ -198,13 +202,15 @@ async def test_wrong_keys_are_told(url: str) -> None:
             KeySchema=[{"AttributeName": "Host", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "Host", "AttributeType": "S"}],
         )
-        found = (await client.describe_table(TableName="key_subscriptions"))["Table"]
+        description = (await client.describe_table(TableName="key_subscriptions"))["Table"]
         types = [
-            each | {"AttributeType": "N"} if each["AttributeName"] == "RequestID" else each
-            for each in found["AttributeDefinitions"]
+            definition | {"AttributeType": "N"}
+            if definition["AttributeName"] == "RequestID"
+            else definition
+            for definition in description["AttributeDefinitions"]
         ]
         await _remake(client, "key_subscriptions", AttributeDefinitions=types)
-        of_index, of_table = await _told(stores, blocking=True)
+        of_index, of_table = await _report(stores, blocking=True)
         start = "table key_subscriptions: index RequestIndex: key attribute RequestID has type N"
         assert of_index.startswith(start)
         assert "cannot be changed in place" in of_index
@@ -213,8 +219,8 @@ async def test_wrong_keys_are_told(url: str) -> None:
         assert "cannot be changed in place: choose another table prefix" in of_table
 
 
-async def test_ttl_that_is_off_or_elsewhere_is_told(url: str) -> None:
-    """Nothing would be cleaned up; the worker can work."""
+async def test_ttl_that_is_off_or_on_another_attribute_is_reported(url: str) -> None:
+    """Old items would not be deleted, but it is not blocking."""
     async with _opened(url, "ttl_") as (stores, client):
         await stores.create_tables()
         await _remake(client, "ttl_workers")
@@ -223,14 +229,14 @@ async def test_ttl_that_is_off_or_elsewhere_is_told(url: str) -> None:
         await client.update_time_to_live(
             TableName="ttl_requests", TimeToLiveSpecification=elsewhere
         )
-        assert await _told(stores, blocking=True) == []
-        told = await _told(stores, blocking=False)
-        assert any("ttl_requests" in text and "Expires" in text for text in told)
-        assert any("ttl_workers" in text and "DISABLED" in text for text in told)
+        assert await _report(stores, blocking=True) == []
+        report = await _report(stores, blocking=False)
+        assert any("ttl_requests" in text and "Expires" in text for text in report)
+        assert any("ttl_workers" in text and "DISABLED" in text for text in report)
 
 
-async def test_create_switches_ttl_on_for_tables_that_exist(url: str) -> None:
-    """Made elsewhere without it, they have it afterwards."""
+async def test_create_tables_switches_ttl_on_for_existing_tables(url: str) -> None:
+    """A table that was created elsewhere without TTL has it afterwards."""
     async with _opened(url, "late_") as (stores, client):
         await stores.create_tables()
         await _remake(client, "late_workers")
@@ -258,24 +264,24 @@ async def _make_with_key(client: Any, name: str, key: list[tuple[str, str]]) -> 
 async def test_the_layout_of_later_go_releases_is_recognised(
     url: str, key: list[tuple[str, str]]
 ) -> None:
-    """Making tables does not help, and does not touch such a table: TTL would delete its items."""
+    """`create_tables` does not change such a table, because TTL would delete its items."""
     async with _opened(url, "go_") as (stores, client):
         await _make_with_key(client, "go_requests", key)
         await stores.create_tables()
-        faults = [each for each in await stores.check_tables() if each.blocking]
-        of_key = next(each for each in faults if each.table == "go_requests")
+        faults = [difference for difference in await stores.check_tables() if difference.blocking]
+        of_key = next(difference for difference in faults if difference.table == "go_requests")
         assert of_key.text.startswith("key is ")
         assert "a later release of the Go implementation" in of_key.text
         assert "cannot be changed in place" in of_key.text
-        assert not any(each.creatable for each in faults)
+        assert not any(difference.creatable for difference in faults)
         ttl = await client.describe_time_to_live(TableName="go_requests")
         assert ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED"
 
 
-async def test_what_making_the_tables_mends_is_marked(url: str) -> None:
-    """Missing tables, and TTL that is off."""
+async def test_what_create_tables_can_fix_is_marked(url: str) -> None:
+    """Missing tables and TTL that is off are `creatable`."""
     async with _opened(url, "mend_") as (stores, client):
-        assert all(each.creatable for each in await stores.check_tables())
+        assert all(difference.creatable for difference in await stores.check_tables())
         await stores.create_tables()
         await _remake(client, "mend_workers")
         (difference,) = await stores.check_tables()

@@ -40,7 +40,7 @@ async def _beat(
 
 
 async def test_a_worker_is_registered_once(stores: Stores) -> None:
-    """Its row is listed with all that was given; the id is taken then."""
+    """The row is listed as given. Another worker with this id is refused."""
     await stores.workers.register(ROW)
     (row,) = await stores.workers.list()
     assert (row.host, row.pid, row.actions, row.concurrency) == ("host", 42, ROW.actions, 32)
@@ -51,8 +51,8 @@ async def test_a_worker_is_registered_once(stores: Stores) -> None:
     assert await stores.workers.list() == [row]
 
 
-async def test_a_worker_may_register_again(stores: Stores, clock: ManualClock) -> None:
-    """It did not hear the answer to its first try; meanwhile the row may have had mail."""
+async def test_the_same_worker_can_register_again(stores: Stores, clock: ManualClock) -> None:
+    """Registering again after a lost answer keeps the mailbox."""
     await stores.workers.register(ROW)
     await stores.workers.request_drain("w1")
     clock.advance(4)
@@ -61,8 +61,8 @@ async def test_a_worker_may_register_again(stores: Stores, clock: ManualClock) -
     assert (row.pid, row.drain) == (42, True)
 
 
-async def test_a_beat_tells_that_it_lives(stores: Stores, clock: ManualClock) -> None:
-    """Beat goes up, the rest is renewed, and the whole row comes back."""
+async def test_a_beat_renews_the_row(stores: Stores, clock: ManualClock) -> None:
+    """Beat increases, the other fields are renewed, and the whole row is returned."""
     await stores.workers.register(ROW)
     await _beat(stores)
     clock.advance(4)
@@ -73,8 +73,8 @@ async def test_a_beat_tells_that_it_lives(stores: Stores, clock: ManualClock) ->
     assert row.actions == ROW.actions
 
 
-async def test_a_row_that_is_gone_stays_gone(stores: Stores) -> None:
-    """Neither a beat nor the mailbox makes it again."""
+async def test_only_register_creates_a_row(stores: Stores) -> None:
+    """Neither a beat nor a write to the mailbox creates a deleted row again."""
     with pytest.raises(NotFound):
         await _beat(stores)
     assert not await stores.workers.request_cancel("w1", "v1")
@@ -82,8 +82,8 @@ async def test_a_row_that_is_gone_stays_gone(stores: Stores) -> None:
     assert await stores.workers.list() == []
 
 
-async def test_the_mailbox_comes_with_the_beat(stores: Stores) -> None:
-    """Cancellations gather until they are handled; what came since then stays."""
+async def test_a_beat_returns_the_mailbox(stores: Stores) -> None:
+    """Cancellations are kept until they are handled, and later ones are not lost."""
     await stores.workers.register(ROW)
     for version in ("v1", "v2", "v1"):
         assert await stores.workers.request_cancel("w1", version)
@@ -93,16 +93,16 @@ async def test_the_mailbox_comes_with_the_beat(stores: Stores) -> None:
     assert (await _beat(stores, ("v3", "unknown"))).cancel == frozenset()
 
 
-async def test_a_drain_order_stays_until_it_is_handled(stores: Stores) -> None:
-    """It comes with each beat, and goes with the one that says it was handled."""
+async def test_a_drain_order_is_kept_until_it_is_handled(stores: Stores) -> None:
+    """Each beat returns it until one says that it was handled."""
     await stores.workers.register(ROW)
     assert await stores.workers.request_drain("w1")
     assert (await _beat(stores)).drain
     assert not (await _beat(stores, drain_handled=True)).drain
 
 
-async def test_a_row_is_removed_under_the_beat_seen(stores: Stores) -> None:
-    """Not when it has beaten since; removing what is gone is well."""
+async def test_a_row_is_removed_only_if_beat_is_unchanged(stores: Stores) -> None:
+    """A row that was renewed is kept. Removing a missing row succeeds."""
     await stores.workers.register(ROW)
     seen = await _beat(stores)
     await _beat(stores)
@@ -115,28 +115,28 @@ async def test_a_row_is_removed_under_the_beat_seen(stores: Stores) -> None:
 
 
 async def test_empty_ids_are_refused(stores: Stores) -> None:
-    """The field is named."""
+    """The error names the field."""
     with pytest.raises(ValidationError, match="worker_id"):
         await stores.workers.request_drain("")
     with pytest.raises(ValidationError, match="version"):
         await stores.workers.request_cancel("w1", "")
 
 
-async def test_a_row_that_does_not_read_is_reported(
+async def test_an_undecodable_row_is_reported(
     stores: Stores, undecodable: list[Undecodable]
 ) -> None:
-    """The others are listed all the same. Without StartedAt no worker keeps it."""
+    """A row without StartedAt is reported and left out. The others are listed."""
     await stores.workers.register(ROW)
     await stores.engine.put(Put(table=WORKERS, item={"WorkerID": {"S": "broken"}}))
     (row,) = await stores.workers.list()
     assert row.worker_id == "w1"
-    assert [each.key for each in undecodable] == ["broken"]
+    assert [error.key for error in undecodable] == ["broken"]
 
 
-async def test_a_live_worker_s_row_is_listed_whatever_is_wrong_with_it(
+async def test_a_row_that_is_partly_undecodable_is_listed(
     stores: Stores, undecodable: list[Undecodable]
 ) -> None:
-    """Another release may write otherwise: it beats, reads its mail, and is told as wrong."""
+    """The row of another release can still beat and read its mailbox, and is reported."""
     odd: Item = {
         "WorkerID": {"S": "w1"},
         "StartedAt": {"S": "the other day"},
@@ -149,4 +149,4 @@ async def test_a_live_worker_s_row_is_listed_whatever_is_wrong_with_it(
     assert (row.beat, row.actions, row.cancel) == (4, frozenset(), frozenset({"v1"}))
     (listed,) = await stores.workers.list()
     assert (listed.worker_id, listed.beat) == ("w1", 4)
-    assert [each.key for each in undecodable] == ["w1"]
+    assert [error.key for error in undecodable] == ["w1"]

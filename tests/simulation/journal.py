@@ -9,7 +9,7 @@ from streamer_store import RequestStatus
 from streamer_store.engine import Put, Update
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_store.values import Item
-from streamer_store.writes import settle_version
+from streamer_store.versions import settle_version
 from streamer_worker.error_codes import WORKER_LOST
 from streamer_worker.settings import PresenceSettings
 

@@ -14,6 +14,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from streamer_store.clock import Clock, SystemClock
+from streamer_store.decoding import Report
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.engine import DynamoEngine
@@ -21,7 +22,7 @@ from streamer_store.dynamo.faults import translate_errors
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput, StoreError
 from streamer_store.release import package_version
-from streamer_store.stores import Report, Stores, log_undecodable, stores_over
+from streamer_store.stores import Stores, log_undecodable, stores_over
 
 if TYPE_CHECKING:
     from aiobotocore.httpsession import AIOHTTPSession

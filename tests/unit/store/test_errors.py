@@ -1,4 +1,4 @@
-"""The errors of the store: their family, their fields, their words."""
+"""The errors of the store: classes, fields and texts."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from streamer_store.errors import (
 )
 from streamer_store.transitions import RequestStatus
 
-WHERE = {"operation": "claim", "table": "requests", "key": "r1"}
-MADE: list[StoreError] = [
-    StoreError("no", **WHERE),
-    NotFound("no", **WHERE),
-    AlreadyExists("no", **WHERE),
-    InvalidInput("no", **WHERE),
-    ValidationError("action", "no", **WHERE),
-    ItemTooLarge("item", "no", size=7, **WHERE),
-    RequestNotPending("no", status=RequestStatus.FAILED, **WHERE),
-    ConcurrentModification("no", **WHERE),
-    ClaimLost("no", status="PENDING", **WHERE),
-    Cancelled("no", status="CANCELLED", **WHERE),
-    Undecodable("no", **WHERE),
-    StoreUnavailable("no", **WHERE),
-    AccessDenied("no", **WHERE),
-    TableMissing("no", **WHERE),
+LOCATION = {"operation": "claim", "table": "requests", "key": "r1"}
+ERRORS: list[StoreError] = [
+    StoreError("no", **LOCATION),
+    NotFound("no", **LOCATION),
+    AlreadyExists("no", **LOCATION),
+    InvalidInput("no", **LOCATION),
+    ValidationError("action", "no", **LOCATION),
+    ItemTooLarge("item", "no", size=7, **LOCATION),
+    RequestNotPending("no", status=RequestStatus.FAILED, **LOCATION),
+    ConcurrentModification("no", **LOCATION),
+    ClaimLost("no", status="PENDING", **LOCATION),
+    Cancelled("no", status="CANCELLED", **LOCATION),
+    Undecodable("no", **LOCATION),
+    StoreUnavailable("no", **LOCATION),
+    AccessDenied("no", **LOCATION),
+    TableMissing("no", **LOCATION),
 ]
 PREDICATES: dict[Callable[[BaseException], bool], set[type[StoreError]]] = {
     errors.is_not_found: {NotFound},
@@ -54,75 +54,55 @@ PREDICATES: dict[Callable[[BaseException], bool], set[type[StoreError]]] = {
 }
 
 
-def kind(error: StoreError) -> str:
+def class_name(error: StoreError) -> str:
     return type(error).__name__
 
 
-@pytest.mark.parametrize("error", MADE, ids=kind)
-def test_every_error_says_where(error: StoreError) -> None:
-    """Operation, table and key are fields, and stand in the text."""
+@pytest.mark.parametrize("error", ERRORS, ids=class_name)
+def test_every_error_has_its_location(error: StoreError) -> None:
+    """Operation, table and key are fields, and are in the text."""
     assert (error.operation, error.table, error.key) == ("claim", "requests", "r1")
     assert str(error) == f"{error.message} (operation=claim, table=requests, key=r1)"
 
 
 def test_no_error_class_is_untested() -> None:
-    """A class added to the file is added to the list above."""
-    found = {
-        each
-        for each in vars(errors).values()
-        if isinstance(each, type) and issubclass(each, StoreError)
+    """A class that is added to the module must be added to the list above."""
+    classes = {
+        member
+        for member in vars(errors).values()
+        if isinstance(member, type) and issubclass(member, StoreError)
     }
-    assert {type(error) for error in MADE} == found
+    assert {type(error) for error in ERRORS} == classes
 
 
-def test_what_is_not_known_is_left_out() -> None:
-    """An error without a place is its message; one with a key names only that."""
+def test_an_unknown_location_is_left_out_of_the_text() -> None:
+    """The text of an error has only those parts of its location that are known."""
     assert str(StoreError("no luck")) == "no luck"
     assert str(StoreError("no luck", key="r1")) == "no luck (key=r1)"
 
 
 def test_a_validation_error_names_its_field() -> None:
-    """The field stands in the text and as an attribute."""
-    error = ValidationError("progress", "must not be red")
-    assert error.field == "progress"
-    assert str(error) == "progress: must not be red"
+    """The text begins with the name of the field."""
+    assert str(ValidationError("progress", "must not be red")) == "progress: must not be red"
 
 
-def test_an_item_too_large_knows_its_size() -> None:
-    """The size is in bytes, or None where DynamoDB does not say."""
-    assert ItemTooLarge("item", "large", size=7).size == 7
-    assert ItemTooLarge("item", "large").size is None
+def test_an_undecodable_error_has_its_reason_in_the_text() -> None:
+    """The text also says what it is about."""
+    assert str(Undecodable("Status: wrong")) == "item cannot be decoded: Status: wrong"
 
 
-def test_a_lost_claim_knows_the_status_found() -> None:
-    """None means that the request is gone."""
-    assert ClaimLost("lost", status="PENDING").status == "PENDING"
-    assert ClaimLost("lost").status is None
-
-
-def test_a_request_not_pending_knows_its_status() -> None:
-    """The status that stood in the way is a field."""
-    error = RequestNotPending("no", status=RequestStatus.FAILED)
-    assert error.status is RequestStatus.FAILED
-
-
-def test_an_undecodable_item_gives_its_reason() -> None:
-    """The reason is a field and the text says what it is about."""
-    error = Undecodable("Status: wrong")
-    assert error.reason == "Status: wrong"
-    assert str(error) == "item cannot be decoded: Status: wrong"
-
-
-@pytest.mark.parametrize("error", MADE, ids=kind)
+@pytest.mark.parametrize("error", ERRORS, ids=class_name)
 @pytest.mark.parametrize("predicate", PREDICATES, ids=lambda predicate: predicate.__name__)
-def test_predicates_know_exactly_their_kinds(
+def test_each_predicate_is_true_only_for_its_classes(
     predicate: Callable[[BaseException], bool], error: StoreError
 ) -> None:
-    """Each predicate is true for its own kinds and false for all others."""
+    """Each predicate is true for its own classes and false for all others."""
     assert predicate(error) == (type(error) in PREDICATES[predicate])
 
 
 @pytest.mark.parametrize("predicate", PREDICATES, ids=lambda predicate: predicate.__name__)
-def test_predicates_know_no_foreign_errors(predicate: Callable[[BaseException], bool]) -> None:
-    """Python's own errors belong to none of the kinds."""
+def test_predicates_are_false_for_other_exceptions(
+    predicate: Callable[[BaseException], bool],
+) -> None:
+    """Exceptions of Python belong to none of the classes."""
     assert not predicate(LookupError("no"))

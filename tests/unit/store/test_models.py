@@ -1,4 +1,4 @@
-"""Records are validated when they are made; each refusal names its field."""
+"""Records are validated when they are created. Each error names its field."""
 
 from __future__ import annotations
 
@@ -95,21 +95,21 @@ CASES = [
 
 
 @pytest.mark.parametrize("record", VALID, ids=lambda record: record.__name__)
-def test_the_least_a_record_needs(record: type[Any]) -> None:
-    """The fields that have no default are enough."""
+def test_required_fields_are_enough(record: type[Any]) -> None:
+    """A record can be created from the fields that have no default."""
     assert record(**VALID[record])
 
 
 @pytest.mark.parametrize(("record", "name", "value"), CASES)
-def test_a_wrong_value_is_refused_by_name(record: type[Any], name: str, value: Any) -> None:
-    """No record with a wrong value exists: making one raises, naming the field."""
+def test_a_wrong_value_is_refused(record: type[Any], name: str, value: Any) -> None:
+    """Creating the record raises a ValidationError that names the field."""
     with pytest.raises(ValidationError) as caught:
         record(**VALID[record] | {name: value})
     assert caught.value.field == name
 
 
-def test_a_refusal_is_short() -> None:
-    """However long the value is that it shows."""
+def test_a_validation_error_is_short() -> None:
+    """A long value is cut in the text."""
     with pytest.raises(ValidationError) as caught:
         AsyncRequest(action="echo", status="x" * 100_000)  # type: ignore[arg-type]
     assert len(str(caught.value)) < 200
@@ -117,12 +117,12 @@ def test_a_refusal_is_short() -> None:
 
 @pytest.mark.parametrize("progress", [0, 0.0, 0.5, 1, 1.0])
 def test_progress_is_a_fraction(progress: float) -> None:
-    """From 0 to 1, both ends included."""
+    """0 and 1 are included."""
     assert AsyncRequest(action="echo", progress=progress).progress == progress
 
 
-def test_a_new_request_is_pending_and_may_be_retried_three_times() -> None:
-    """What a producer does not say has the documented value."""
+def test_a_new_request_has_the_documented_defaults() -> None:
+    """It is PENDING, with three retries and without an id."""
     request = AsyncRequest(action="echo")
     assert request.status is RequestStatus.PENDING
     assert request.max_retries == 3
@@ -130,8 +130,8 @@ def test_a_new_request_is_pending_and_may_be_retried_three_times() -> None:
     assert request.request_id == ""
 
 
-def test_no_retries_at_all_is_a_choice() -> None:
-    """0 means none; it is not taken for absent."""
+def test_max_retries_can_be_0() -> None:
+    """0 is kept and not replaced by the default."""
     assert AsyncRequest(action="echo", max_retries=0).max_retries == 0
 
 
@@ -145,18 +145,18 @@ def test_no_retries_at_all_is_a_choice() -> None:
         ({"_metadata": {"trace": "1"}}, {"trace": "1"}),
     ],
 )
-def test_the_routers_metadata_is_found_or_empty(payload: Any, expected: Any) -> None:
-    """`_metadata` of any other shape is as good as none."""
+def test_metadata_is_that_of_the_payload_or_empty(payload: Any, expected: Any) -> None:
+    """`_metadata` that is not a mapping counts as empty."""
     assert AsyncRequest(action="echo", payload=payload).metadata == expected
 
 
-def test_a_subscription_is_for_all_events_unless_it_says_otherwise() -> None:
+def test_a_subscription_has_all_event_types_by_default() -> None:
     """The default is every event type."""
     assert Subscription(connection_id="c1", request_id="r1").event_types == set(EventType)
 
 
-def test_a_subscriptions_id_joins_its_parts() -> None:
-    """The key is unambiguous, since a connection id holds no '#'; a request id may."""
+def test_the_id_of_a_subscription_joins_its_parts() -> None:
+    """The key is unambiguous: a request id can contain `#`, a connection id cannot."""
     assert Subscription(connection_id="c1", request_id="r#1").subscription_id == "c1#r#1"
 
 
@@ -171,15 +171,15 @@ def test_a_subscriptions_id_joins_its_parts() -> None:
         (RequestStatus.RETRYING, NOON + timedelta(microseconds=1), False),
     ],
 )
-def test_only_a_retry_waits_for_its_time(
+def test_only_a_retrying_candidate_waits_for_retry_after(
     status: RequestStatus, retry_after: datetime | None, *, due: bool
 ) -> None:
-    """A candidate is due unless it is RETRYING and its RetryAfter lies ahead."""
+    """A candidate is due unless it is RETRYING and its RetryAfter is in the future."""
     candidate = Candidate(request_id="r1", status=status, retry_after=retry_after)
     assert candidate.due(NOON) is due
 
 
-def test_a_claim_counts_its_writes() -> None:
+def test_a_claim_numbers_its_writes() -> None:
     """Every write has a higher number than the one before."""
     claim = Claim(request=AsyncRequest(action="echo", request_id="r1"), version="v1")
     assert [claim.next_seq(), claim.next_seq()] == [1, 2]
@@ -187,9 +187,9 @@ def test_a_claim_counts_its_writes() -> None:
 
 
 @pytest.mark.parametrize("record", VALID, ids=lambda record: record.__name__)
-def test_records_do_not_change(record: type[Any]) -> None:
-    """A record is what was read or written; to change it, make another."""
-    made = record(**VALID[record])
+def test_records_are_frozen(record: type[Any]) -> None:
+    """A field of a record cannot be assigned."""
+    instance = record(**VALID[record])
     name = next(iter(VALID[record]))
     with pytest.raises(AttributeError):
-        setattr(made, name, "other")
+        setattr(instance, name, "other")

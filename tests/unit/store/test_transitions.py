@@ -1,4 +1,4 @@
-"""The whole matrix of states, as the design lists it."""
+"""Which status can follow which, as the design lists it."""
 
 from __future__ import annotations
 
@@ -27,28 +27,30 @@ LISTED = {
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(RequestStatus, repeat=2)))
-def test_exactly_the_listed_moves_are_allowed(before: RequestStatus, after: RequestStatus) -> None:
-    """Each of the 36 pairs is allowed if the design lists it, and refused if not."""
+def test_exactly_the_listed_changes_are_allowed(
+    before: RequestStatus, after: RequestStatus
+) -> None:
+    """Each of the 36 pairs is in FOLLOWS if the design lists it, and not otherwise."""
     assert (after in FOLLOWS[before]) == ((before.value, after.value) in LISTED)
 
 
 @pytest.mark.parametrize("after", list(RequestStatus))
-def test_sources_are_the_statuses_from_which_one_may_come(after: RequestStatus) -> None:
-    """`sources` reads the same table the other way round."""
+def test_sources_are_the_statuses_that_it_can_follow(after: RequestStatus) -> None:
+    """`sources` returns the reverse of FOLLOWS."""
     assert sources(after) == {before for before, to in LISTED if to == after.value}
 
 
-def test_every_status_has_its_row() -> None:
-    """No status is without a rule."""
+def test_every_status_is_in_follows() -> None:
+    """No status is missing."""
     assert set(FOLLOWS) == set(RequestStatus)
 
 
-def test_waiting_is_what_may_be_claimed() -> None:
-    """A claim starts from the waiting statuses and from no other."""
-    assert sources(RequestStatus.PROCESSING) == WAITING
+def test_waiting_statuses_are_those_that_can_be_claimed() -> None:
+    """PROCESSING follows these statuses and no other."""
+    assert sources(RequestStatus.PROCESSING) == set(WAITING)
 
 
 def test_terminal_statuses_are_left_only_by_redrive() -> None:
-    """From a terminal status nothing leads on but back to PENDING, by an operator."""
-    assert set(RequestStatus) - WAITING - {RequestStatus.PROCESSING} == TERMINAL
+    """Only PENDING can follow a terminal status."""
+    assert set(RequestStatus) - set(WAITING) - {RequestStatus.PROCESSING} == TERMINAL
     assert all(FOLLOWS[status] <= {RequestStatus.PENDING} for status in TERMINAL)

@@ -1,4 +1,4 @@
-"""Each transition is one conditional write: what it sets, removes and asks for."""
+"""The conditional write of each change: what it sets, removes and requires."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ RUNNING = candidate(RequestStatus.PROCESSING)
 
 
 def item(status: str, version: str | None = "seen") -> Any:
-    found: dict[str, Any] = {"RequestID": {"S": "r1"}, "Status": {"S": status}}
-    return found if version is None else found | {"Version": {"S": version}}
+    item: dict[str, Any] = {"RequestID": {"S": "r1"}, "Status": {"S": status}}
+    return item if version is None else item | {"Version": {"S": version}}
 
 
 def retry(
@@ -298,10 +298,10 @@ UPDATES = {name: move[0] for name, move in MOVES.items()} | {
 @pytest.mark.parametrize(
     ("update", "status", "sets", "removes", "conditions"), MOVES.values(), ids=MOVES
 )
-def test_a_move_is_exactly_this_write(
+def test_each_change_is_exactly_this_write(
     update: Update, status: str, sets: Any, removes: set[str], conditions: Any
 ) -> None:
-    """Status, a fresh Version, these attributes and no others, under these conditions."""
+    """It sets Status, a new Version and these attributes only, under these conditions."""
     assert update.sets == {"Status": {"S": status}, "Version": {"S": FRESH}} | sets
     assert set(update.removes) == removes
     assert update.conditions == conditions
@@ -309,43 +309,43 @@ def test_a_move_is_exactly_this_write(
 
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
 def test_no_write_removes_the_version(update: Update) -> None:
-    """Without a Version the next claim could not be told from this one."""
+    """Without a Version the next claim could not be distinguished from this one."""
     assert "Version" not in update.removes
 
 
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
-def test_an_attribute_stands_in_one_part_of_a_write(update: Update) -> None:
+def test_an_attribute_is_in_one_part_of_a_write(update: Update) -> None:
     """DynamoDB refuses an update with overlapping paths."""
     assert set(update.sets).isdisjoint(update.removes)
     assert len(set(update.removes)) == len(update.removes)
 
 
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
-def test_every_write_is_to_its_request_alone(update: Update) -> None:
-    """The key is the request's and is not written."""
+def test_every_write_has_the_key_of_its_request(update: Update) -> None:
+    """The key is that of the request, and no write changes it."""
     assert (update.table, update.key) == (REQUESTS, "r1")
     assert "RequestID" not in {*update.sets, *update.removes}
 
 
 @pytest.mark.parametrize("name", UPDATES)
-def test_only_who_needs_the_item_gets_it_back(name: str) -> None:
-    """Claims, cancellations and redrives return the request; the rest would only cost."""
+def test_only_some_writes_return_the_item(name: str) -> None:
+    """Claims, cancellations and redrives return it. For the others it would only cost."""
     assert UPDATES[name].returning == name.startswith(("claim", "cancel", "redrive"))
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_every_move_is_an_allowed_one(name: str) -> None:
-    """The status that is asked for and the one that is set are a pair of the matrix."""
+def test_every_change_of_status_is_allowed(name: str) -> None:
+    """The status that is required and the one that is set are a pair of FOLLOWS."""
     update = MOVES[name][0]
-    asked = next(each for each in update.conditions if each.name == "Status")
-    assert isinstance(asked, OneOf)
-    for value in asked.values:
+    required = next(condition for condition in update.conditions if condition.name == "Status")
+    assert isinstance(required, OneOf)
+    for value in required.values:
         assert RequestStatus(update.sets["Status"]["S"]) in FOLLOWS[RequestStatus(value["S"])]
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_who_waits_again_has_no_worker_and_who_is_done_keeps_it(name: str) -> None:
-    """PENDING and RETRYING lose WorkerID; terminal states keep it."""
+def test_waiting_requests_have_no_worker_and_ended_ones_keep_it(name: str) -> None:
+    """PENDING and RETRYING remove WorkerID. Terminal statuses keep it."""
     update = MOVES[name][0]
     status = update.sets["Status"]["S"]
     if status != "PROCESSING":

@@ -1,8 +1,7 @@
-"""What single writes do beyond their table: progress, versions, limits."""
+"""What single writes do beyond their table: progress, Versions and limits."""
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -26,11 +25,20 @@ HELD = Claim(request=AsyncRequest(action="echo", request_id="r1", retry_count=1)
 FENCE = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "mine"},)))
 
 
-def progress(**given: Any) -> Update:
-    return writes.progress(HELD, seq=4, progress=Progress(**given))
+def progress(**fields: Any) -> Update:
+    return writes.progress(HELD, seq=4, progress=Progress(**fields))
 
 
-def test_a_new_request_is_put_where_there_is_none() -> None:
+def failures(*, error: str, drop: tuple[str, ...]) -> list[Update]:
+    """Return the two writes that fail a request: by the holder, and without a claim."""
+    seen = Candidate(request_id="r1", status=RequestStatus.PENDING)
+    return [
+        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
+        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
+    ]
+
+
+def test_a_new_request_is_put_only_if_its_id_is_free() -> None:
     """Enqueueing never overwrites."""
     item = {"RequestID": {"S": "r1"}}
     expected = Put(table=REQUESTS, item=item, conditions=(Absent("RequestID"),))
@@ -38,7 +46,7 @@ def test_a_new_request_is_put_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sets"),
+    ("fields", "sets"),
     [
         ({}, {}),
         ({"fraction": 0.5}, {"Progress": {"N": "0.5"}}),
@@ -49,21 +57,21 @@ def test_a_new_request_is_put_where_there_is_none() -> None:
         ({"details": {}}, {"ProgressDetails": {"M": {}}}),
     ],
 )
-def test_progress_writes_what_is_given_and_nothing_else(given: Any, sets: Any) -> None:
-    """What is None stays as it was; 0 and empty are values. No index attribute is touched."""
-    update = progress(**given)
+def test_progress_writes_what_is_given_and_nothing_else(fields: Any, sets: Any) -> None:
+    """None keeps the stored value. 0 and empty are values. No index attribute is written."""
+    update = progress(**fields)
     assert update.sets == {"WriteSeq": {"N": "4"}} | sets
     assert update.removes == ()
 
 
 def test_progress_is_fenced_and_numbered() -> None:
-    """Under the claim's Version, and only over a write with a smaller number."""
+    """The write requires the Version of the claim and a smaller WriteSeq."""
     assert progress().conditions == (*FENCE, Below("WriteSeq", {"N": "4"}))
 
 
 @pytest.mark.parametrize("seen", [{"S": "seen"}, {"N": "1"}, {"NULL": True}])
-def test_a_claim_asks_for_the_version_as_seen(seen: Any) -> None:
-    """Of whatever type it is in the index."""
+def test_a_claim_requires_the_version_seen(seen: Any) -> None:
+    """The Version can have any type in the index."""
     candidate = Candidate(request_id="r1", status=RequestStatus.PENDING, seen_version=seen)
     update = writes.claim(candidate, worker_id="w1", version="fresh", now=NOW)
     assert update.conditions[1] == OneOf("Version", (seen,))
@@ -108,13 +116,13 @@ def test_a_claim_asks_for_the_version_as_seen(seen: Any) -> None:
     ],
     ids=["claim", "give_up", "rescue", "cancel", "redrive"],
 )
-def test_a_request_by_go_is_moved_only_while_it_has_no_version(update: Update) -> None:
-    """The first of our writes gives it one; a second mover then fails."""
+def test_a_request_by_go_is_changed_only_if_it_has_no_version(update: Update) -> None:
+    """The first write sets a Version, and a second one then fails."""
     assert update.conditions[1] == Absent("Version")
 
 
-def test_a_retry_waits_and_lives_a_week_longer_than_it_waits() -> None:
-    """A row must not vanish before it has run again."""
+def test_the_ttl_of_a_retry_is_a_week_after_retry_after() -> None:
+    """The item must not be deleted before the request runs again."""
     after = timedelta(days=30)
     update = writes.retry(
         HELD, after=after, error="no", code="BAD", counts=True, version="fresh", now=NOW
@@ -128,7 +136,7 @@ def test_a_retry_waits_and_lives_a_week_longer_than_it_waits() -> None:
     [(0, 0, "FAILED"), (0, 1, "RETRYING"), (1, 1, "FAILED"), (2, 3, "RETRYING"), (5, 3, "FAILED")],
 )
 def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) -> None:
-    """A request whose worker is gone runs again while it has retries left."""
+    """The request runs again while it has retries left."""
     seen = Candidate(request_id="r1", status=RequestStatus.PROCESSING)
     request = AsyncRequest(
         action="echo",
@@ -141,44 +149,27 @@ def test_a_rescue_counts_as_an_attempt(retries: int, limit: int, status: str) ->
     assert update.sets["Status"] == {"S": status}
 
 
-@pytest.mark.parametrize("drop", writes.ERROR_SPACE_STEPS)
-def test_a_failure_that_frees_room_cuts_its_text(drop: tuple[str, ...]) -> None:
-    """Where there is no room, the error is cut to a few characters."""
-    seen = Candidate(request_id="r1", status=RequestStatus.PENDING)
-    error = "x" * 10_000
-    for update in (
-        writes.fail(HELD, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
-        writes.give_up(seen, error=error, code="BAD", version="fresh", now=NOW, drop=drop),
-    ):
-        expected = error[: writes.SHORT_ERROR_CHARS] if drop else error
-        assert update.sets["Error"] == {"S": expected}
+def test_a_failure_keeps_its_whole_text_while_there_is_room() -> None:
+    """Without `drop`, no text is cut and the payload is kept."""
+    for update in failures(error="x" * 10_000, drop=()):
+        assert update.sets["Error"] == {"S": "x" * 10_000}
+        assert "Payload" not in update.removes
 
 
-def test_cancelling_what_one_saw_gives_the_version_one_expects() -> None:
-    """Worker and canceller derive the same Version, which is a UUID and a new one."""
-    derived = writes.cancel_version("seen")
-    assert derived == writes.cancel_version("seen")
-    assert derived != "seen"
-    assert str(uuid.UUID(derived)) == derived
-
-
-def test_cancelling_other_versions_gives_other_versions() -> None:
-    """Each claim's cancellation is its own, and is not undone by a second one."""
-    once = writes.cancel_version("seen")
-    assert len({once, writes.cancel_version(once), writes.cancel_version("other")}) == 3
-
-
-def test_a_claim_settled_again_expects_the_same_version() -> None:
-    """An outcome that is written twice finds its own Version, a UUID like any other."""
-    derived = writes.settle_version("mine")
-    assert derived == writes.settle_version("mine")
-    assert str(uuid.UUID(derived)) == derived
-
-
-def test_outcome_and_cancellation_of_a_claim_have_versions_of_their_own() -> None:
-    """Neither is mistaken for the other, nor for the claim or its successors."""
-    versions = {"mine", writes.settle_version("mine"), writes.cancel_version("mine")}
-    assert len(versions | {writes.settle_version("other")}) == 4
+@pytest.mark.parametrize(
+    "drop",
+    [
+        ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result"),
+        ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload"),
+    ],
+)
+def test_a_failure_without_room_removes_attributes_and_cuts_its_text(
+    drop: tuple[str, ...],
+) -> None:
+    """The error text is cut to 256 characters, and the attributes of the step are removed."""
+    for update in failures(error="x" * 10_000, drop=drop):
+        assert update.sets["Error"] == {"S": "x" * 256}
+        assert set(drop) <= set(update.removes)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +200,7 @@ def test_outcome_and_cancellation_of_a_claim_have_versions_of_their_own() -> Non
         ),
     ],
 )
-def test_what_cannot_be_stored_is_refused_by_name(write: Any, field: str) -> None:
+def test_a_value_that_cannot_be_stored_is_refused(write: Any, field: str) -> None:
     """The error names the argument, not the attribute."""
     with pytest.raises(ValidationError) as caught:
         write()

@@ -74,5 +74,5 @@ def finished(request: AsyncRequest, settled: Settled, seconds: float) -> Request
         outcome=settled.status,
         code=code,
         seconds=seconds,
-        again=again,
+        will_retry=will_retry,
     )

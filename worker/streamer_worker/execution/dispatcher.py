@@ -14,7 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
 from streamer_store import AsyncRequest, Claim, Clock, Progress, RequestQueue, WorkerLoss
-from streamer_store.writes import cancel_version
+from streamer_store.versions import cancel_version
 from streamer_worker.events import Events, StepFailed
 from streamer_worker.execution import attempt_events
 from streamer_worker.execution.attempt import Attempt, Interruption

@@ -6,8 +6,8 @@ import math
 from typing import Any, Final
 
 from streamer_store import Candidate, Clock, RequestQueue, RequestStatus
+from streamer_store.transitions import WAITING
 
-WAITING: Final = (RequestStatus.PENDING, RequestStatus.RETRYING)
 MAX_PAGE_SIZE: Final = 1000
 # How many entries per second the cursor covers at least, while there is work.
 _CURSOR_SPEED: Final = 1000

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from streamer_store import Clock, RequestQueue
+from streamer_store.transitions import WAITING
 from streamer_worker.events import Events, UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
-from streamer_worker.intake.index_reader import WAITING
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.settings import DepthSettings
 

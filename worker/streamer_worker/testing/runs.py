@@ -20,7 +20,7 @@ from streamer_store import (
     SystemClock,
     memory_stores,
 )
-from streamer_store.writes import cancel_version
+from streamer_store.versions import cancel_version
 from streamer_worker.events import Event, Events, HandlerRaised
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher

@@ -1,4 +1,4 @@
-"""Moves by operators: cancel, redrive, update_status."""
+"""What operators do to requests: cancel, redrive, update_status."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from going import candidate, claimed, put_raw, raw, reclaimed
+from request_steps import candidate, claimed, put_raw, raw, reclaimed
 
 from streamer_store import (
     AsyncRequest,
@@ -20,7 +20,7 @@ from streamer_store import (
     ValidationError,
     WorkerRow,
 )
-from streamer_store.writes import cancel_version
+from streamer_store.versions import cancel_version
 from support import START
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def _mailbox(stores: Stores) -> frozenset[str]:
 
 
 async def test_a_waiting_request_is_cancelled(stores: Stores) -> None:
-    """PENDING and RETRYING alike; nobody can claim it then."""
+    """PENDING and RETRYING requests become CANCELLED and cannot be claimed."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="pending"))
     await stores.requests.retry(await claimed(stores, "retrying"), timedelta(0))
     for request_id in ("pending", "retrying"):
@@ -43,8 +43,8 @@ async def test_a_waiting_request_is_cancelled(stores: Stores) -> None:
     assert await stores.requests.dequeue(10) == []
 
 
-async def test_cancelling_a_running_request_tells_its_worker(stores: Stores) -> None:
-    """Its worker finds the Version in the mailbox, and its writes are refused as Cancelled."""
+async def test_cancelling_a_running_request_notifies_its_worker(stores: Stores) -> None:
+    """The Version is in the worker's mailbox, and writes of the claim raise Cancelled."""
     await stores.workers.register(WorkerRow(worker_id="w1", started_at=START))
     claim = await claimed(stores)
     cancelled = await stores.requests.cancel("r1")
@@ -57,8 +57,8 @@ async def test_cancelling_a_running_request_tells_its_worker(stores: Stores) -> 
         await stores.requests.complete(claim, {})
 
 
-async def test_cancelling_again_tells_the_worker_again(stores: Stores) -> None:
-    """When the first message was lost, the second has the same Version."""
+async def test_cancelling_again_notifies_the_worker_again(stores: Stores) -> None:
+    """A second cancel puts the same Version into the mailbox again."""
     await stores.workers.register(WorkerRow(worker_id="w1", started_at=START))
     await claimed(stores)
     cancelled = await stores.requests.cancel("r1")
@@ -71,15 +71,15 @@ async def test_cancelling_again_tells_the_worker_again(stores: Stores) -> None:
     assert await _mailbox(stores) == {cancelled.version}
 
 
-async def test_cancelling_makes_no_row_for_a_worker_that_is_gone(stores: Stores) -> None:
-    """The mailbox of a dead worker is never written."""
+async def test_cancelling_creates_no_row_for_a_dead_worker(stores: Stores) -> None:
+    """No mailbox is written for a worker without a row."""
     await claimed(stores)
     await stores.requests.cancel("r1")
     assert await stores.workers.list() == []
 
 
-async def test_what_has_ended_is_not_cancelled(stores: Stores) -> None:
-    """COMPLETED stays; a missing request is NotFound."""
+async def test_a_completed_request_is_not_cancelled(stores: Stores) -> None:
+    """It raises RequestNotPending and changes nothing. A missing request raises NotFound."""
     claim = await claimed(stores)
     await stores.requests.complete(claim, {})
     before = await raw(stores)
@@ -90,8 +90,8 @@ async def test_what_has_ended_is_not_cancelled(stores: Stores) -> None:
         await stores.requests.cancel("nobody")
 
 
-async def test_a_redriven_request_starts_again(stores: Stores) -> None:
-    """PENDING, no retries used, nothing of the last attempt left; its claim is a new one."""
+async def test_a_redrive_resets_the_request(stores: Stores) -> None:
+    """It is PENDING with RetryCount 0 and without error, worker and progress."""
     claim = await claimed(stores, payload={"n": 1})
     await stores.requests.update_progress(claim, 0.5, "half", {"rows": 1})
     await stores.requests.fail(claim, "broke", "BROKE")
@@ -106,7 +106,7 @@ async def test_a_redriven_request_starts_again(stores: Stores) -> None:
 
 
 async def test_a_cancelled_request_can_be_redriven(stores: Stores) -> None:
-    """The cancelled claim stays lost; the new one is not touched by it."""
+    """The new claim of a cancelled and redriven request can be completed."""
     old = await claimed(stores)
     await stores.requests.cancel("r1")
     await stores.requests.redrive("r1")
@@ -115,8 +115,8 @@ async def test_a_cancelled_request_can_be_redriven(stores: Stores) -> None:
     await stores.requests.complete(new, {})
 
 
-async def test_only_what_has_failed_is_redriven(stores: Stores) -> None:
-    """Waiting, running and completed requests are refused; a missing one is NotFound."""
+async def test_only_failed_or_cancelled_requests_are_redriven(stores: Stores) -> None:
+    """Other statuses raise RequestNotPending. A missing request raises NotFound."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="pending"))
     claim = await claimed(stores, "running")
     for request_id in ("pending", "running"):
@@ -129,8 +129,8 @@ async def test_only_what_has_failed_is_redriven(stores: Stores) -> None:
         await stores.requests.redrive("nobody")
 
 
-async def test_update_status_moves_what_no_claim_holds(stores: Stores) -> None:
-    """A waiting request to CANCELLED, an ended one to PENDING; the message is kept."""
+async def test_update_status_cancels_and_redrives(stores: Stores) -> None:
+    """A waiting request becomes CANCELLED, an ended one PENDING. The message is stored."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
     cancelled = await stores.requests.update_status("r1", RequestStatus.CANCELLED, "not needed")
     assert (cancelled.status, cancelled.progress_message) == (
@@ -142,7 +142,7 @@ async def test_update_status_moves_what_no_claim_holds(stores: Stores) -> None:
 
 
 async def test_update_status_neither_enters_nor_leaves_processing(stores: Stores) -> None:
-    """Those moves need a claim."""
+    """A status that only a claim may set or leave raises RequestNotPending."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="waiting"))
     claim = await claimed(stores, "running")
     for status in RequestStatus:
@@ -156,8 +156,8 @@ async def test_update_status_neither_enters_nor_leaves_processing(stores: Stores
         await stores.requests.update_status("waiting", "ASLEEP")  # type: ignore[arg-type]
 
 
-async def test_a_move_of_a_missing_request_names_the_operation(stores: Stores) -> None:
-    """The one that the caller called."""
+async def test_the_error_for_a_missing_request_has_the_operation(stores: Stores) -> None:
+    """It is the method that was called."""
     for status in (RequestStatus.CANCELLED, RequestStatus.PENDING):
         with pytest.raises(NotFound) as caught:
             await stores.requests.update_status("nobody", status)
@@ -172,8 +172,8 @@ async def test_a_move_of_a_missing_request_names_the_operation(stores: Stores) -
     assert caught.value.operation == "redrive"
 
 
-async def test_a_move_that_is_not_allowed_says_what_the_status_is(stores: Stores) -> None:
-    """Every RequestNotPending has it, whoever raises it."""
+async def test_request_not_pending_has_the_status_of_the_request(stores: Stores) -> None:
+    """Every method that raises RequestNotPending sets its status."""
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="waiting"))
     seen = await candidate(stores, "waiting")
     claim = await reclaimed(stores, "waiting")
@@ -193,8 +193,8 @@ async def test_a_move_that_is_not_allowed_says_what_the_status_is(stores: Stores
     assert await _refused(stores.requests.cancel("done")) == ("cancel", RequestStatus.COMPLETED)
 
 
-async def test_a_status_that_nobody_knows_is_told_in_words_only(stores: Stores) -> None:
-    """It is no RequestStatus."""
+async def test_an_unknown_status_is_only_in_the_message(stores: Stores) -> None:
+    """The field of the error is then None."""
     await put_raw(stores, {"RequestID": {"S": "odd"}, "Status": {"S": "asleep"}})
     with pytest.raises(RequestNotPending, match="the request is asleep") as caught:
         await stores.requests.cancel("odd")

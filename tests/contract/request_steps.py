@@ -1,24 +1,23 @@
-"""Ways to bring a request where a test wants it."""
+"""Helpers that bring a request into the state that a test needs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from streamer_store import AsyncRequest, Candidate, Claim, RequestStatus, Stores
+from streamer_store import AsyncRequest, Candidate, Claim, Stores
 from streamer_store.engine import Put
 from streamer_store.schema import REQUESTS
+from streamer_store.transitions import WAITING
 from streamer_store.values import Item
-
-WAITING = (RequestStatus.PENDING, RequestStatus.RETRYING)
 
 
 async def candidate(stores: Stores, request_id: str) -> Candidate:
-    """Find a waiting request in StatusIndex."""
+    """Return the entry of a waiting request in StatusIndex."""
     for status in WAITING:
         page = await stores.requests.entries(status, limit=1000)
-        for found in page.candidates:
-            if found.request_id == request_id:
-                return found
+        for entry in page.candidates:
+            if entry.request_id == request_id:
+                return entry
     raise AssertionError(f"{request_id} is not waiting")
 
 
@@ -33,12 +32,12 @@ async def claimed(
 async def reclaimed(
     stores: Stores, request_id: str = "r1", *, worker_id: str | None = "w1"
 ) -> Claim:
-    """Claim a request that waits."""
+    """Claim a waiting request."""
     return await stores.requests.claim(await candidate(stores, request_id), worker_id=worker_id)
 
 
 async def raw(stores: Stores, request_id: str = "r1") -> Item:
-    """Return the item of a request as the table has it."""
+    """Return the stored item of a request."""
     item = await stores.engine.get(REQUESTS, request_id)
     assert item is not None
     return item

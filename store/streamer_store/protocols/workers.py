@@ -1,0 +1,77 @@
+"""The contract of the table of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from streamer_store.models import WorkerRow
+
+
+class WorkerRegistry(Protocol):
+    """Stores one row for each live worker: its lease, its mailbox, and what it can do.
+
+    A worker renews its lease by heartbeats (`beat`). Cancellations and drain orders wait in the
+    row (the mailbox) until the next heartbeat returns them. Delivery is at least once: a
+    heartbeat whose answer was lost returns the same mailbox again. All reads are consistent.
+    Only `register` creates a row.
+    """
+
+    async def register(self, row: WorkerRow) -> None:
+        """Write the row of a new worker, with SeenAt now and TTL 24 hours from now.
+
+        Succeeds if the same worker has written the row before: the same StartedAt, host and
+        process id. Raises AlreadyExists if another worker has this id.
+        """
+        ...
+
+    async def beat(
+        self,
+        worker_id: str,
+        *,
+        in_flight: int,
+        draining: bool,
+        sweeps: int,
+        handled: Iterable[str] = (),
+        drain_handled: bool = False,
+    ) -> WorkerRow:
+        """Write a heartbeat: add 1 to Beat, set SeenAt, and set TTL to 24 hours from now.
+
+        - `in_flight`, `draining`, `sweeps`: the new values of these fields of WorkerRow.
+        - `handled`: the Versions of cancelled requests to delete from the mailbox.
+        - `drain_handled`: whether to delete the drain order from the mailbox.
+
+        Returns the row after the write. Raises NotFound if there is no row: the
+        worker was declared dead and its row removed. Raises Undecodable.
+        """
+        ...
+
+    async def list(self) -> list[WorkerRow]:
+        """Return all rows. What cannot be decoded is reported.
+
+        A row is left out only if it has no StartedAt or cannot be decoded at all.
+        """
+        ...
+
+    async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
+        """Delete the row.
+
+        `beat`: delete only if Beat still has this value. None: delete in any case.
+
+        Returns True if the row is deleted or there was none, False if Beat has changed.
+        """
+        ...
+
+    async def request_cancel(self, worker_id: str, version: str) -> bool:
+        """Put a cancelled request into the worker's mailbox, so that it stops the handler.
+
+        `version`: the Version that the cancellation set. Returns False if there is no row.
+        """
+        ...
+
+    async def request_drain(self, worker_id: str) -> bool:
+        """Put a drain order into the worker's mailbox: finish the requests, then exit.
+
+        Returns False if there is no row.
+        """
+        ...

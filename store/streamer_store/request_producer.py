@@ -1,0 +1,120 @@
+"""Storing new requests, and deleting requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from streamer_store import codec, writes
+from streamer_store.clock import Clock, new_id
+from streamer_store.engine import ConditionFailed
+from streamer_store.errors import AlreadyExists, ItemTooLarge, ValidationError, ungrouped
+from streamer_store.models import AsyncRequest
+from streamer_store.request_table import RequestTable
+from streamer_store.schema import REQUEST_TTL, REQUESTS
+from streamer_store.times import epoch
+from streamer_store.transitions import RequestStatus
+from streamer_store.validation import require_text
+from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
+from streamer_store.versions import has_version
+
+if TYPE_CHECKING:
+    import random
+
+HEADROOM_BYTES: Final = 8 * 1024
+"""Bytes of an item that a new request leaves free, for the writes that follow."""
+_MAX_NEW_ITEM_BYTES: Final = MAX_ITEM_BYTES - HEADROOM_BYTES
+_CONCURRENT_PUTS: Final = 25
+
+
+class RequestProducer:
+    """The methods of RequestQueue that create and delete requests."""
+
+    def __init__(self, *, table: RequestTable, clock: Clock, rng: random.Random) -> None:
+        self._table = table
+        self._engine = table.engine
+        self._clock = clock
+        self._rng = rng
+
+    async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
+        record = self._with_defaults(request)
+        item = self._encode(record)
+        # An id that was created here is unique. If it is taken, a first copy of this put was
+        # stored and its answer was lost.
+        if not await self._put_new(item, record) and request.request_id:
+            where = self._table.location("enqueue", record.request_id)
+            raise AlreadyExists("a request with this id exists; choose another id", **where)
+        return record
+
+    async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
+        requests = list(requests)
+        records = [self._with_defaults(request) for request in requests]
+        items = [self._encode(record) for record in records]
+        # Not BatchWriteItem: it has no conditions. A copy of it that arrives late would make
+        # requests PENDING again that have been claimed or completed since.
+        first_by_id: dict[str, tuple[Item, AsyncRequest]] = {}
+        for item, record in zip(items, records, strict=True):
+            first_by_id.setdefault(record.request_id, (item, record))
+        stored: dict[str, AsyncRequest] = {}
+        limiter = anyio.CapacityLimiter(_CONCURRENT_PUTS)
+
+        async def put(item: Item, record: AsyncRequest) -> None:
+            async with limiter:
+                if await self._put_new(item, record):
+                    stored[record.request_id] = record
+
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                for item, record in first_by_id.values():
+                    tasks.start_soon(put, item, record)
+        taken = [
+            record.request_id
+            for request, record in zip(requests, records, strict=True)
+            if request.request_id and stored.get(record.request_id) is not record
+        ]
+        if taken:
+            where = self._table.location("enqueue_many", ",".join(taken))
+            raise AlreadyExists("requests with these ids exist; choose other ids", **where)
+        return records
+
+    async def delete(self, request_id: str) -> None:
+        require_text("request_id", request_id)
+        await self._engine.delete_many(REQUESTS, [request_id])
+
+    async def _put_new(self, item: Item, record: AsyncRequest) -> bool:
+        """Store the item and return True, or return False if the id is taken."""
+        try:
+            await self._engine.put(writes.enqueue(item))
+        except ConditionFailed as failed:
+            return failed.old is not None and has_version(failed.old, record.version or "")
+        return True
+
+    def _with_defaults(self, request: AsyncRequest) -> AsyncRequest:
+        """Return the request with a Version and with the fields that the producer left out."""
+        if request.status is not RequestStatus.PENDING:
+            raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
+        now = self._clock.now()
+        return replace(
+            request,
+            request_id=request.request_id or new_id(self._rng),
+            created_at=request.created_at or now,
+            ttl=request.ttl if request.ttl is not None else epoch(now, REQUEST_TTL),
+            version=new_id(self._rng),
+        )
+
+    def _encode(self, record: AsyncRequest) -> Item:
+        """Return the item. Raises ItemTooLarge; ValidationError."""
+        item = codec.request_item(record)
+        size = item_size(item)
+        if size > _MAX_NEW_ITEM_BYTES:
+            raise ItemTooLarge(
+                "payload",
+                f"the item would be {size} bytes, the limit is {_MAX_NEW_ITEM_BYTES}. "
+                "Store large data elsewhere",
+                size=size,
+                **self._table.location("enqueue", record.request_id),
+            )
+        return item
