@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from simulation.runner import handler_runs, outcomes
 from simulation.schedule import Job, Kind, Schedule, Trouble
-from simulation.world import handler_runs, outcomes
 from streamer_store import AsyncRequest, RequestStatus, writes
 from streamer_store.rescues import Rescued
 from streamer_worker.error_codes import WORKER_LOST

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
+from simulation.runner import handler_runs, simulate
 from simulation.schedule import (
     Cancel,
     Faults,
@@ -23,7 +24,6 @@ from simulation.schedule import (
     schedule_of,
     schedules,
 )
-from simulation.world import handler_runs, simulate
 from streamer_store import claims, workers, writes
 from streamer_store.engine import Absent
 from streamer_worker.execution.dispatcher import Dispatcher
