@@ -1,4 +1,4 @@
-"""The HTTP server of a real worker among unruly peers, and without descriptors."""
+"""The HTTP server of a real worker with many peers, and without file descriptors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """Let this process hold all peers."""
+    """Raise the limit of this process, so that it can hold all peers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = PEERS + 500
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -40,7 +40,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 def worker_with(descriptors: int, **settings: str) -> Process:
-    """Start a worker as `ulimit -n` lets it."""
+    """Start a worker with a limit of open files, as `ulimit -n` sets it."""
     script = f"ulimit -n {descriptors}; exec {shlex.join([*COMMAND, 'run'])}"
     return Process("-c", script, executable="sh", **settings)
 
@@ -57,27 +57,28 @@ async def share_of_a_core(pid: int) -> float:
 
 
 def healthy_within(url: str) -> float:
+    """Return the seconds until the health check was answered."""
     began = time.monotonic()
     assert '"alive": true' in page(url.replace("/metrics", "/healthz"))
     return time.monotonic() - began
 
 
 async def _all_completed(stores: Stores, requests: list[AsyncRequest]) -> int:
-    ids = [each.request_id for each in requests]
+    ids = [request.request_id for request in requests]
     with anyio.fail_after(30):
         while True:
-            found = (await stores.requests.get_many(ids)).values()
-            if all(each.status in TERMINAL for each in found):
-                return sum(each.status is RequestStatus.COMPLETED for each in found)
+            stored = (await stores.requests.get_many(ids)).values()
+            if all(request.status in TERMINAL for request in stored):
+                return sum(request.status is RequestStatus.COMPLETED for request in stored)
             await anyio.sleep(0.1)
 
 
 @pytest.mark.usefixtures("many_descriptors")
-async def test_silent_peers_harm_nobody(
+async def test_silent_peers_do_not_disturb_the_worker(
     real: tuple[Stores, dict[str, str]], plugins: str, tmp_path: Path
 ) -> None:
-    """More of them than the worker may have descriptors: probes are answered, handlers open
-    files, the process is idle.
+    """There are more peers than the worker may have descriptors. Health checks are answered,
+    handlers can open files, and the process uses hardly any CPU.
     """
     stores, settings = real
     with worker_with(DESCRIPTORS, PYTHONPATH=plugins, **settings) as worker, ExitStack() as peers:
@@ -100,16 +101,16 @@ async def test_silent_peers_harm_nobody(
         assert healthy_within(url) < 1.0
 
 
-async def test_peers_that_come_back_cost_little(
+async def test_peers_that_reconnect_cost_little(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """Two hundred that connect again as soon as they are closed; probes are answered after them."""
+    """Two hundred peers reconnect as soon as they are closed. Afterwards the worker is healthy."""
     _, settings = real
     with worker_with(DESCRIPTORS, PYTHONPATH=plugins, **settings) as worker:
         url = worker.event("worker_started")["metrics_url"]
         address = urlsplit(url)
 
-        async def come_back() -> None:
+        async def reconnect() -> None:
             while True:
                 async with await anyio.connect_tcp(
                     address.hostname or "", address.port or 0
@@ -119,8 +120,8 @@ async def test_peers_that_come_back_cost_little(
 
         async with anyio.create_task_group() as tasks:
             for _ in range(200):
-                tasks.start_soon(come_back)
-            await anyio.sleep(MEASURED)  # the burst
+                tasks.start_soon(reconnect)
+            await anyio.sleep(MEASURED)  # the first burst is not measured
             share = await share_of_a_core(worker.pid)
             tasks.cancel_scope.cancel()
         assert share < 0.15
@@ -130,7 +131,7 @@ async def test_peers_that_come_back_cost_little(
 async def test_without_descriptors_the_server_waits(
     real: tuple[Stores, dict[str, str]], plugins: str
 ) -> None:
-    """It uses hardly any CPU, says so in one line, and answers as soon as there are some."""
+    """It uses hardly any CPU, logs one line, and answers as soon as it has descriptors."""
     _, settings = real
     with worker_with(DESCRIPTORS, PYTHONPATH=plugins, **settings) as worker:
         url = worker.event("worker_started")["metrics_url"]
@@ -143,4 +144,4 @@ async def test_without_descriptors_the_server_waits(
             resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
             assert healthy_within(url) < 3.0
         assert len([line for line in worker.lines if '"loop": "http"' in line]) == 1
-        assert "Traceback" not in "".join(each for each in worker.lines if not each.startswith("{"))
+        assert "Traceback" not in "".join(line for line in worker.lines if not line.startswith("{"))

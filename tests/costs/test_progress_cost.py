@@ -1,4 +1,4 @@
-"""What progress costs a handler that reports in its innermost loop."""
+"""The cost of progress for a handler that reports in its innermost loop."""
 
 from __future__ import annotations
 
@@ -34,18 +34,24 @@ async def detailed_loop(_payload: dict[str, Any], ctx: Context) -> None:
         await ctx.progress(number, "Counting", total=CALLS, details={"number": number})
 
 
-@pytest.mark.parametrize("made", [loop, thread_loop, detailed_loop], ids=lambda each: each.action)
-async def test_a_hundred_thousand_reports_cost_less_than_a_second(made: Any) -> None:
-    """Of CPU, and at most one write a second, and the last of them is in the table."""
+@pytest.mark.parametrize(
+    "definition", [loop, thread_loop, detailed_loop], ids=lambda definition: definition.action
+)
+async def test_a_hundred_thousand_reports_cost_less_than_a_second(definition: Any) -> None:
+    """They cost CPU time only: there is at most one write per second, and the last report is
+    stored.
+    """
     world = make_world()
-    claim = await world.claim(made.action)
+    claim = await world.claim(definition.action)
     world.engine.calls.clear()
     began, cpu = time.monotonic(), time.process_time()
-    assert await DispatchBench(world, made).run(claim) == "completed"
+    assert await DispatchBench(world, definition).run(claim) == "completed"
     cpu, took = time.process_time() - cpu, time.monotonic() - began
     writes = world.engine.calls.count("update")
-    print(f"{made.action}: {cpu:.2f} s of CPU, {took:.2f} s, {writes} writes")  # noqa: T201
+    print(f"{definition.action}: {cpu:.2f} s of CPU, {took:.2f} s, {writes} writes")  # noqa: T201
     assert (await world.get(claim)).progress == 1
-    assert writes <= took + 2  # the first at once, and the outcome
-    limit = 1.0 if made is not detailed_loop else 3.0  # details are checked and copied each time
+    assert writes <= took + 2  # the first report is written at once, and the outcome too
+    limit = (
+        1.0 if definition is not detailed_loop else 3.0
+    )  # details are validated and copied each time
     assert cpu < limit

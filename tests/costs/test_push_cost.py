@@ -1,4 +1,4 @@
-"""What a thousand who wait cost a handler, and each other."""
+"""The cost of a thousand recipients for a handler, and for each other."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def progress(request_id: str, number: int) -> ProgressMessage:
     )
 
 
-async def _handler(push: Push, request_id: str) -> float:
-    """Stand in for a handler of a hundred steps that tells of each; return its seconds."""
+async def _run_handler(push: Push, request_id: str) -> float:
+    """Act as a handler that reports a hundred steps, and return its duration in seconds."""
     began = time.monotonic()
     for number in range(100):
         push(progress(request_id, number))
@@ -42,11 +42,11 @@ async def _handler(push: Push, request_id: str) -> float:
     return time.monotonic() - began
 
 
-async def test_a_thousand_who_wait_slow_nobody(
+async def test_a_thousand_recipients_slow_neither_handler_nor_each_other(
     real: tuple[Stores, dict[str, str]], local_url: str, server: Server
 ) -> None:
-    """100 are gone, 50 slow: the others have the end within 5 s, and the handler's own steps
-    take at most 5 % longer than when nobody waits.
+    """100 connections are gone and 50 are slow. The others get the outcome within 5 s, and the
+    handler takes at most 5 % longer than without recipients.
     """
     stores, settings = real
     kinds = ["gone"] * 100 + ["slow"] * 50 + ["ok"] * 850
@@ -58,26 +58,26 @@ async def test_a_thousand_who_wait_slow_nobody(
     alone, watched = [], []
     async with pushing(local_url, settings["STREAMER_TABLE_PREFIX"], server, recorder) as push:
         for _ in range(5):
-            alone.append(await _handler(push, "nobody"))
-            watched.append(await _handler(push, "r1"))
+            alone.append(await _run_handler(push, "nobody"))
+            watched.append(await _run_handler(push, "r1"))
         push(complete("r1", None))
         offered = time.time()
-        expected = {each for each in ids if each.startswith("ok-")}
+        expected = {connection_id for connection_id in ids if connection_id.startswith("ok-")}
         with anyio.fail_after(PATIENCE):
             while True:
-                told = {
-                    each["connection_id"]: each["at"]
-                    for each in server.received()
-                    if each["status"] == 200 and each["body"]["type"] == "complete"
+                received_at = {
+                    post["connection_id"]: post["at"]
+                    for post in server.received()
+                    if post["status"] == 200 and post["body"]["type"] == "complete"
                 }
-                if set(told) >= expected:
+                if set(received_at) >= expected:
                     break
                 await anyio.sleep(0.2)
-    took = max(told[each] for each in expected) - offered
+    took = max(received_at[connection_id] for connection_id in expected) - offered
     ratio = statistics.median(watched) / statistics.median(alone)
     print(  # noqa: T201
-        f"850 of 1,000 were told within {took:.2f} s;"
-        f" the handler took {ratio:.3f} of its time ({alone} alone, {watched} watched)"
+        f"850 of 1,000 connections got the outcome within {took:.2f} s,"
+        f" and the handler took {ratio:.3f} of its time ({alone} alone, {watched} watched)"
     )
     assert took < 5
     assert ratio < 1.05

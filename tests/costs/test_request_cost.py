@@ -1,4 +1,4 @@
-"""What a request, and an idle worker, cost on DynamoDB: read and write units, as it charges them.
+"""The read and write units that DynamoDB charges for a request, and for an idle worker.
 
 `pytest -s tests/costs/test_request_cost.py` prints the figures of docs/operations.md.
 """
@@ -34,8 +34,8 @@ CODE = """
     async def echo(payload, ctx):
         return payload
 
-    @handler("tell")
-    async def tell(payload, ctx):
+    @handler("report")
+    async def report(payload, ctx):
         import anyio
         await ctx.progress(0.5, "half")
         await anyio.sleep(0.5)
@@ -47,30 +47,32 @@ _SAMPLE = re.compile(
 
 
 def consumed(url: str) -> Counter[tuple[str, str]]:
-    """Return the units by table and operation, from the worker's page."""
-    found: Counter[tuple[str, str]] = Counter()
+    """Return the units by table and operation, from the worker's metrics."""
+    units_by_call: Counter[tuple[str, str]] = Counter()
     for _, operation, table, units in _SAMPLE.findall(page(url)):
-        found[table, operation] += float(units)  # type: ignore[assignment]
-    return found
+        units_by_call[table, operation] += float(units)  # type: ignore[assignment]
+    return units_by_call
 
 
-def split(found: Counter[tuple[str, str]]) -> tuple[float, float]:
+def split(units_by_call: Counter[tuple[str, str]]) -> tuple[float, float]:
     """Return the read units and the write units."""
-    written = sum(units for (_, call), units in found.items() if call in WRITES)
-    return sum(found.values()) - written, written
+    written = sum(units for (_, call), units in units_by_call.items() if call in WRITES)
+    return sum(units_by_call.values()) - written, written
 
 
-async def test_what_a_request_and_an_idle_worker_cost(local_url: str, tmp_path: Path) -> None:
-    """Nine write units for a small request: 3 to enqueue it, 3 to claim it, 3 to settle it; one
-    more for each write of progress.
+async def test_a_request_and_an_idle_worker_cost_as_documented(
+    local_url: str, tmp_path: Path
+) -> None:
+    """A small request costs nine write units: 3 to enqueue it, 3 to claim it, and 3 to settle it.
+    Every write of progress costs one more.
     """
-    path = plugin(tmp_path, "cost", CODE, 'echo = "cost:echo"', 'tell = "cost:tell"')
+    path = plugin(tmp_path, "cost", CODE, 'echo = "cost:echo"', 'report = "cost:report"')
     prefix = unique_prefix()
     put: list[float] = []
 
-    def note(event: CallEnded | TryFailed) -> None:
+    def record(event: CallEnded | TryFailed) -> None:
         if isinstance(event, CallEnded) and event.operation == "PutItem":
-            put.append(sum(each.units for each in event.capacity))
+            put.append(sum(capacity.units for capacity in event.capacity))
 
     settings = {
         "STREAMER_ENDPOINT_URL": local_url,
@@ -80,35 +82,35 @@ async def test_what_a_request_and_an_idle_worker_cost(local_url: str, tmp_path: 
         "STREAMER_PUSH": "off",
         "PYTHONPATH": str(path),
     }
-    async with open_stores(endpoint_url=local_url, prefix=prefix, observe=note) as stores:
+    async with open_stores(endpoint_url=local_url, prefix=prefix, observe=record) as stores:
         await stores.create_tables()
         with Process("run", **settings) as worker:
             url = str(worker.event("worker_started")["metrics_url"])
             costs: dict[str, list[float]] = {}
-            for action in ("echo", "tell"):
+            for action in ("echo", "report"):
                 before = consumed(url)
                 stored = await stores.requests.enqueue_many(
                     AsyncRequest(action=action, payload={"n": n}, connection_id="c1")
                     for n in range(COUNT)
                 )
-                await ended(stores, *(each.request_id for each in stored))
-                costs[action] = [each / COUNT for each in split(consumed(url) - before)]
+                await ended(stores, *(request.request_id for request in stored))
+                costs[action] = [units / COUNT for units in split(consumed(url) - before)]
             enqueued = sum(put) / len(put)
             before, began = consumed(url), time.monotonic()
             await anyio.sleep(IDLE_SECONDS)
             seconds = time.monotonic() - began
             idle = consumed(url) - before
-    read, written = (each / seconds for each in split(idle))
-    (echo_read, echo), (_, tell) = costs["echo"], costs["tell"]
+    read, written = (units / seconds for units in split(idle))
+    (echo_read, echo), (_, report) = costs["echo"], costs["report"]
     print(  # noqa: T201
-        f"\nwrite units: {enqueued:.1f} to enqueue, {echo:.1f} to claim and settle, {tell:.1f} with"
-        f" one write of progress; read units: {echo_read:.1f}"
-        f"\nidle, a second: {written:.2f} write units, {read:.2f} read units and what empty"
-        " queries cost, of which DynamoDB Local tells nothing"
+        f"\nwrite units: {enqueued:.1f} to enqueue, {echo:.1f} to claim and settle, {report:.1f}"
+        f" with one write of progress; read units: {echo_read:.1f}"
+        f"\nidle, per second: {written:.2f} write units, {read:.2f} read units, and the cost of"
+        " empty queries, which DynamoDB Local does not report"
     )
     assert enqueued == pytest.approx(3, abs=0.1)
     assert echo == pytest.approx(6, abs=0.2)
-    assert tell - echo == pytest.approx(1, abs=0.3)
+    assert report - echo == pytest.approx(1, abs=0.3)
     assert echo_read < 2
     assert written == pytest.approx(0.25, abs=0.1)
     assert read < 2

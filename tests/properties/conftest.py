@@ -1,4 +1,4 @@
-"""Examples are drawn anew on every run; a failing one prints the blob that repeats it."""
+"""Every run draws new examples. A failing example prints the blob that repeats it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ settings.load_profile("streamer")
 
 @pytest.fixture(scope="session")
 def portal() -> Iterator[BlockingPortal]:
-    """Give one event loop, in a thread, for all examples: a client lives on its loop."""
+    """Start one event loop, in a thread, for all examples: a client belongs to its event loop."""
     with start_blocking_portal("asyncio") as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def local_engine(portal: BlockingPortal, local_url: str) -> Iterator[Engine]:
-    """Give DynamoDB Local with tables that all examples share: keys must be their own."""
+    """Open DynamoDB Local. All examples share its tables, so each needs its own keys."""
     opening = fresh_stores(local_url, clock=ManualClock(), rng=random.Random(7), undecodable=[])
     with portal.wrap_async_context_manager(opening) as stores:
         yield stores.engine

@@ -1,4 +1,4 @@
-"""The life of one request by the rules of the design, and by nothing of the store's code."""
+"""The rules for the life of one request, without any code of the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAITING = {PENDING, RETRYING}
 
 @dataclass(frozen=True)
 class Row:
-    """What matters of a request. `version` is anything that never comes back."""
+    """The state of a request. `version` is a value that is never used twice."""
 
     status: str
     version: Any
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass
 class Holder:
-    """What one party remembers: how it last saw the request, and its claim."""
+    """The memory of one party: the request as it last saw it, and its claim."""
 
     name: str
     seen: Row | None = None
@@ -37,7 +37,7 @@ class Holder:
 
 @dataclass
 class Model:
-    """Every method returns "ok" or the name of the error that the store must raise."""
+    """A model of the store. Every method returns "ok" or the name of the expected error."""
 
     max_retries: int
     now: float = 0
@@ -54,7 +54,7 @@ class Model:
         self.row = None
         return OK
 
-    def look(self, holder: Holder) -> str:
+    def read(self, holder: Holder) -> str:
         if self.row is None:
             return "NotFound"
         holder.seen = self.row
@@ -88,7 +88,7 @@ class Model:
         return answer
 
     def late_progress(self, holder: Holder) -> str:
-        """Write once more what the claim wrote last."""
+        """Repeat the last write of the claim."""
         holder.writes = max(holder.writes - 1, 0)
         return self.progress(holder)
 
@@ -123,7 +123,7 @@ class Model:
     def cancel(self, _: Holder) -> str:
         return self._cancel({*WAITING, PROCESSING})
 
-    def cancel_by_hand(self, _: Holder) -> str:
+    def cancel_by_update_status(self, _: Holder) -> str:
         return self._cancel(WAITING)
 
     def redrive(self, _: Holder) -> str:
@@ -134,10 +134,10 @@ class Model:
         self._move(PENDING, retries=0)
         return OK
 
-    def redrive_by_hand(self, holder: Holder) -> str:
+    def redrive_by_update_status(self, holder: Holder) -> str:
         return self.redrive(holder)
 
-    def complete_by_hand(self, _: Holder) -> str:
+    def complete_by_update_status(self, _: Holder) -> str:
         return "RequestNotPending"
 
     def wait(self, _: Holder) -> str:

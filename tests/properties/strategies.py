@@ -1,4 +1,4 @@
-"""What may stand in a payload, and what may not."""
+"""Strategies for values that a payload may contain, and for values that it may not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SURROGATES = "\ud800\udfff"
 
 
 def canonical(value: Any) -> Any:
-    """Return `value` so that equal means equal to DynamoDB: numbers by value, lists by content."""
+    """Return a form of `value` in which values are equal if they are equal to DynamoDB."""
     match value:
         case None | bool() | str():
             return type(value).__name__, value
@@ -28,11 +28,11 @@ def canonical(value: Any) -> Any:
         case bytes() | bytearray():
             return bytes(value)
         case Mapping():
-            return {key: canonical(each) for key, each in value.items()}
+            return {key: canonical(entry) for key, entry in value.items()}
         case list() | tuple():
-            return [canonical(each) for each in value]
+            return [canonical(element) for element in value]
         case AbstractSet():
-            return frozenset(canonical(each) for each in value)
+            return frozenset(canonical(member) for member in value)
     return value
 
 
@@ -99,16 +99,18 @@ refused: SearchStrategy[Any] = st.one_of(
     st.dictionaries(st.one_of(st.just(""), st.integers(), st.binary()), texts, min_size=1),
     st.integers(32, 2000).map(_nested),
 )
-"""Each of these is refused wherever it stands."""
+"""Values that are refused, at any depth."""
 
 
 def somewhere(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
-    """Put what `inner` draws anywhere inside a value."""
+    """Draw values that contain a value of `inner` at any depth."""
     return st.recursive(
         inner,
         lambda deeper: st.one_of(
             st.tuples(values, deeper).map(list),
-            st.builds(lambda other, key, bad: {**other, key: bad}, payloads, keys, deeper),
+            st.builds(
+                lambda other, key, inner_value: {**other, key: inner_value}, payloads, keys, deeper
+            ),
         ),
         max_leaves=1,
     )

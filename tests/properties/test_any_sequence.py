@@ -1,4 +1,4 @@
-"""Whatever several workers and operators do, every engine and the design agree."""
+"""For any sequence of steps by workers and operators, all engines agree with the model."""
 
 from __future__ import annotations
 
@@ -31,26 +31,33 @@ from streamer_store.values import Item, decode
 from support import ManualClock
 
 NAMES = ["one", "two", "three"]
-BY_SIGHT = {"claim", "rescue"}
-BY_CLAIM = {"progress", "late_progress", "complete", "fail", "retry", "snooze", "release"}
-BY_ANYBODY = {
-    *("enqueue", "delete", "look", "cancel", "cancel_by_hand", "redrive", "redrive_by_hand"),
-    *("complete_by_hand", "wait"),
+WITH_CANDIDATE = {"claim", "rescue"}
+WITH_CLAIM = {"progress", "late_progress", "complete", "fail", "retry", "snooze", "release"}
+WITHOUT_EITHER = {
+    *("enqueue", "delete", "read", "wait", "cancel", "redrive"),
+    *("cancel_by_update_status", "redrive_by_update_status", "complete_by_update_status"),
 }
-# Steps that say more together: by chance alone they would seldom meet.
-TOGETHER = {
-    "take": ["look", "claim"],
-    "take_over": ["look", "rescue", "look", "claim"],
+# Sequences of steps that chance alone would seldom draw.
+SEQUENCES = {
+    "take": ["read", "claim"],
+    "take_over": ["read", "rescue", "read", "claim"],
     "write_twice": ["progress", "late_progress"],
     "settle_twice": ["release", "fail"],
 }
-STEPS = [*sorted(BY_SIGHT | BY_CLAIM | BY_ANYBODY), *TOGETHER, "take", "take", "take_over", "look"]
+STEPS = [
+    *sorted(WITH_CANDIDATE | WITH_CLAIM | WITHOUT_EITHER),
+    *SEQUENCES,
+    "take",
+    "take",
+    "take_over",
+    "read",
+]
 steps = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(NAMES)), max_size=40)
 
 
 @dataclass
 class Party:
-    """What one worker or operator remembers, of one engine."""
+    """The memory of one worker or operator, for one engine."""
 
     name: str
     seen: AsyncRequest | None = None
@@ -59,7 +66,7 @@ class Party:
 
 
 class World:
-    """One request on one engine, and the parties that work on it."""
+    """One request on one engine, and the parties that change it."""
 
     def __init__(
         self, engine: Engine, *, clock: ManualClock, seed: int, key: str, max_retries: int
@@ -73,7 +80,7 @@ class World:
         return await self._engine.get(REQUESTS, self._request.request_id)
 
     async def do(self, step: str, name: str) -> str:
-        """Take the step; return "ok" or the name of the error."""
+        """Take a step, and return "ok" or the name of the error."""
         try:
             await self._do(step, self._parties[name])
         except StoreError as error:
@@ -82,27 +89,27 @@ class World:
 
     async def _do(self, step: str, party: Party) -> None:
         requests, key = self._stores.requests, self._request.request_id
-        if step == "look":
+        if step == "read":
             party.seen = await requests.get(key)
-            # Not from `entries`: an index may lag, and shows other examples' requests.
+            # Not from `entries`: an index may lag, and has the requests of other examples.
             party.candidate = codec.candidate(await self.item() or {})
-        elif step in BY_SIGHT:
-            await self._by_sight(step, party)
-        elif step in BY_CLAIM:
+        elif step in WITH_CANDIDATE:
+            await self._with_candidate(step, party)
+        elif step in WITH_CLAIM:
             assert party.claim is not None
-            await self._by_claim(step, party.claim)
+            await self._with_claim(step, party.claim)
         elif step == "enqueue":
             await requests.enqueue(self._request)
-        elif step == "cancel_by_hand":
-            await requests.update_status(key, RequestStatus.CANCELLED, "by hand")
-        elif step == "redrive_by_hand":
+        elif step == "cancel_by_update_status":
+            await requests.update_status(key, RequestStatus.CANCELLED, "by an operator")
+        elif step == "redrive_by_update_status":
             await requests.update_status(key, RequestStatus.PENDING)
-        elif step == "complete_by_hand":
+        elif step == "complete_by_update_status":
             await requests.update_status(key, RequestStatus.COMPLETED)
         elif step != "wait":
             await getattr(requests, step)(key)
 
-    async def _by_sight(self, step: str, party: Party) -> None:
+    async def _with_candidate(self, step: str, party: Party) -> None:
         assert party.seen is not None
         assert party.candidate is not None
         if step == "rescue":
@@ -110,7 +117,7 @@ class World:
         else:
             party.claim = await self._stores.requests.claim(party.candidate, worker_id=party.name)
 
-    async def _by_claim(self, step: str, claim: Claim) -> None:
+    async def _with_claim(self, step: str, claim: Claim) -> None:
         requests = self._stores.requests
         match step:
             case "progress":
@@ -130,10 +137,12 @@ class World:
                 await requests.release(claim)
 
 
-async def play(engines: list[Engine], taken: list[tuple[str, str]], *, max_retries: int) -> None:
-    """Take all steps on the model and on every engine; they must agree after each."""
-    # The same seed everywhere: the items are equal to the letter. Fresh for each example, since
-    # examples share tables.
+async def play(
+    engines: list[Engine], drawn_steps: list[tuple[str, str]], *, max_retries: int
+) -> None:
+    """Take all steps on the model and on every engine. They must agree after every step."""
+    # All engines have the same seed, so that their items are equal. Every example has another
+    # seed, as examples share tables.
     seed = random.SystemRandom().getrandbits(64)
     clock = ManualClock()
     model = Model(max_retries=max_retries)
@@ -143,7 +152,7 @@ async def play(engines: list[Engine], taken: list[tuple[str, str]], *, max_retri
         for engine in engines
     ]
     before: Item | None = None
-    for step, name in [("enqueue", "one"), *unfolded(taken)]:
+    for step, name in [("enqueue", "one"), *expanded(drawn_steps)]:
         if not possible(step, holders[name]):
             continue
         if step == "wait":
@@ -151,28 +160,28 @@ async def play(engines: list[Engine], taken: list[tuple[str, str]], *, max_retri
         expected = getattr(model, step)(holders[name])
         assert [await world.do(step, name) for world in worlds] == [expected] * len(worlds), step
         items = [await world.item() for world in worlds]
-        assert all(plain(item) == plain(items[0]) for item in items), step
-        agrees(items[0], model)
-        moved_rightly(before, items[0])
+        assert all(decoded(item) == decoded(items[0]) for item in items), step
+        check_item(items[0], model)
+        check_transition(before, items[0])
         before = items[0]
 
 
-def unfolded(taken: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(each, name) for step, name in taken for each in TOGETHER.get(step, [step])]
+def expanded(drawn_steps: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(part, name) for step, name in drawn_steps for part in SEQUENCES.get(step, [step])]
 
 
 def possible(step: str, holder: Holder) -> bool:
-    """Whether this party has what the step needs."""
-    if step in BY_SIGHT:
+    """Whether the party has the candidate or claim that the step needs."""
+    if step in WITH_CANDIDATE:
         return holder.seen is not None
-    return step not in BY_CLAIM or holder.held is not None
+    return step not in WITH_CLAIM or holder.held is not None
 
 
-def plain(item: Item | None) -> Any:
+def decoded(item: Item | None) -> Any:
     return item and decode({"M": item})
 
 
-def agrees(item: Item | None, model: Model) -> None:
+def check_item(item: Item | None, model: Model) -> None:
     row = model.row
     if item is None or row is None:
         assert (item, row) == (None, None)
@@ -188,8 +197,8 @@ def agrees(item: Item | None, model: Model) -> None:
         assert request.worker_id is None
 
 
-def moved_rightly(before: Item | None, after: Item | None) -> None:
-    """A status follows only where it may, and exactly then the Version is another."""
+def check_transition(before: Item | None, after: Item | None) -> None:
+    """Check that the status changes only as allowed, and only together with the Version."""
     if before is None or after is None:
         return
     old, new = codec.request(before), codec.request(after)
@@ -197,24 +206,24 @@ def moved_rightly(before: Item | None, after: Item | None) -> None:
     assert old.status is new.status or new.status in FOLLOWS[old.status]
 
 
-@given(taken=steps, max_retries=st.integers(0, 2))
+@given(drawn_steps=steps, max_retries=st.integers(0, 2))
 @settings(max_examples=1000)
-def test_memory_does_as_the_design_says(
-    portal: BlockingPortal, taken: list[tuple[str, str]], max_retries: int
+def test_the_memory_engine_agrees_with_the_model(
+    portal: BlockingPortal, drawn_steps: list[tuple[str, str]], max_retries: int
 ) -> None:
-    """After any steps, the status, the answer and the error are those of the model."""
-    portal.call(lambda: play([MemoryEngine()], taken, max_retries=max_retries))
+    """After any steps, the status, the item and the error are those of the model."""
+    portal.call(lambda: play([MemoryEngine()], drawn_steps, max_retries=max_retries))
 
 
 @pytest.mark.local
-@given(taken=steps, max_retries=st.integers(0, 2))
+@given(drawn_steps=steps, max_retries=st.integers(0, 2))
 @settings(max_examples=150)
-def test_dynamodb_local_does_as_memory(
+def test_dynamodb_local_agrees_with_the_memory_engine(
     portal: BlockingPortal,
     local_engine: Engine,
-    taken: list[tuple[str, str]],
+    drawn_steps: list[tuple[str, str]],
     max_retries: int,
 ) -> None:
-    """After any steps, the items in memory and in DynamoDB are equal, and so are the errors."""
+    """After any steps, the items and the errors of both engines are equal."""
     engines = [MemoryEngine(), local_engine]
-    portal.call(lambda: play(engines, taken, max_retries=max_retries))
+    portal.call(lambda: play(engines, drawn_steps, max_retries=max_retries))

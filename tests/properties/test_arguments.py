@@ -1,4 +1,4 @@
-"""Whatever a caller gives is stored, or is refused as a ValidationError that names it."""
+"""Every argument is stored, or refused with a ValidationError that names it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ anything = st.one_of(
     st.binary(),
     st.decimals(allow_nan=False),
 )
-# Up to the ends of the calendar, where an offset leads out of it.
+# Times close to the years 1 and 9999 are outside of them in UTC.
 moments = st.datetimes(
     timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 )
 
 
 def refusal(portal: BlockingPortal, write: Callable[[Stores, Claim], Awaitable[Any]]) -> str | None:
-    """Return the field for which the write of a claim's holder was refused, if it was."""
+    """Return the field that a write by a claim's holder was refused for, or None."""
 
     async def attempt() -> str | None:
         stores = memory_stores(clock=ManualClock(), rng=random.Random(7))
@@ -60,44 +60,44 @@ def refusal(portal: BlockingPortal, write: Callable[[Stores, Claim], Awaitable[A
 @example(after=timedelta.max)
 @example(after=timedelta.min)
 def test_a_retry_after_any_delay(portal: BlockingPortal, after: timedelta) -> None:
-    """Delays below zero and past the end of the calendar are refused as `after`."""
-    found = refusal(portal, lambda stores, claim: stores.requests.retry(claim, after))
-    assert found in {None, "after"}
-    assert found is None or after < timedelta() or after > timedelta(days=36_500)
+    """A negative delay, or one past the year 9999, is refused as `after`."""
+    field = refusal(portal, lambda stores, claim: stores.requests.retry(claim, after))
+    assert field in {None, "after"}
+    assert field is None or after < timedelta() or after > timedelta(days=36_500)
 
 
 @given(progress=anything)
 @example(progress=5e-324)
-def test_progress_of_any_kind(portal: BlockingPortal, progress: Any) -> None:
-    """What is no fraction that DynamoDB holds is refused as `progress`."""
-    found = refusal(portal, lambda stores, claim: stores.requests.update_progress(claim, progress))
-    assert found in {None, "progress"}
+def test_any_progress_is_stored_or_refused(portal: BlockingPortal, progress: Any) -> None:
+    """A value that is not a fraction is refused as `progress`."""
+    field = refusal(portal, lambda stores, claim: stores.requests.update_progress(claim, progress))
+    assert field in {None, "progress"}
 
 
 @given(error=anything, code=anything)
-def test_a_failure_of_any_kind(portal: BlockingPortal, error: Any, code: Any) -> None:
-    """What is no text is refused as `error` or `code`, and the request stays as it was."""
-    found = refusal(portal, lambda stores, claim: stores.requests.fail(claim, error, code))
-    assert found in {None, "error", "code"}
+def test_any_failure_is_stored_or_refused(portal: BlockingPortal, error: Any, code: Any) -> None:
+    """A value that is not text is refused as `error` or `code`, without a change of the request."""
+    field = refusal(portal, lambda stores, claim: stores.requests.fail(claim, error, code))
+    assert field in {None, "error", "code"}
 
 
 @given(message=anything, details=st.one_of(anything, st.dictionaries(anything, anything)))
 def test_progress_with_any_message_and_details(
     portal: BlockingPortal, message: Any, details: Any
 ) -> None:
-    """What cannot be stored is refused as `message` or `details`."""
-    found = refusal(
+    """A value that cannot be stored is refused as `message` or `details`."""
+    field = refusal(
         portal,
         lambda stores, claim: stores.requests.update_progress(claim, None, message, details),
     )
-    assert found in {None, "message", "details"}
+    assert field in {None, "message", "details"}
 
 
 @given(moment=moments)
 @example(moment=datetime.min.replace(tzinfo=timezone(timedelta(hours=5))))
 @example(moment=datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))))
 def test_a_record_with_any_time(moment: datetime) -> None:
-    """A time that is outside the calendar in UTC is refused by name."""
+    """A time outside the years 1 to 9999 in UTC is refused as `created_at`."""
     try:
         record = AsyncRequest(action="echo", request_id="r1", created_at=moment)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What we can encode, DynamoDB's own engine takes, counts as we do, and gives back."""
+"""DynamoDB Local accepts encoded values, counts the same size, and returns them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.local
 
 @given(batch=st.lists(payloads, min_size=1, max_size=30))
 @settings(max_examples=40)
-def test_payloads_come_back_as_they_went(
+def test_payloads_are_read_back(
     portal: BlockingPortal, local_engine: Engine, batch: list[dict[str, Any]]
 ) -> None:
-    """A batch of any payloads is stored and read back equal, in order."""
+    """A batch of any payloads is stored, and read back equal and in order."""
     # SystemRandom: examples share the tables, so ids must not repeat.
     stores = stores_over(local_engine, clock=ManualClock(), rng=random.SystemRandom())
 
@@ -34,14 +34,19 @@ def test_payloads_come_back_as_they_went(
         stored = await stores.requests.enqueue_many(
             AsyncRequest(action="echo", payload=payload) for payload in batch
         )
-        return list((await stores.requests.get_many(each.request_id for each in stored)).values())
+        return list(
+            (await stores.requests.get_many(request.request_id for request in stored)).values()
+        )
 
-    found = portal.call(round_trip)
-    assert [canonical(each.payload) for each in found] == [canonical(each) for each in batch]
+    requests = portal.call(round_trip)
+    payloads_read = [canonical(request.payload) for request in requests]
+    assert payloads_read == [canonical(payload) for payload in batch]
 
 
 @given(value=values)
 @settings(max_examples=60)
-def test_sizes_are_dynamodbs_own(portal: BlockingPortal, local_engine: Engine, value: Any) -> None:
-    """Beside any value, 400 KB by our count are accepted, and one byte more is refused."""
+def test_sizes_are_those_of_dynamodb(
+    portal: BlockingPortal, local_engine: Engine, value: Any
+) -> None:
+    """With any value, an item of 400 KB is accepted, and one byte more is refused."""
     portal.call(held_to_the_byte, local_engine, encode(value))

@@ -1,4 +1,4 @@
-"""Any record goes through its item, and any item reads as a record or as Undecodable."""
+"""Records are converted to items and back, and any item is a record or Undecodable."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from streamer_store.values import Item, encode
 names = st.text(min_size=1, max_size=10)
 absent_or = st.none().__or__
 counts = st.integers(0, 10**12)
-# What is smaller than 1E-130 is no number to DynamoDB.
+# DynamoDB does not store numbers smaller than 1E-130.
 fractions = st.one_of(st.just(0.0), st.floats(1e-130, 1))
-# Empty text is not written, and reads as absent.
+# Empty text is not written, so it is read as absent.
 requests: SearchStrategy[AsyncRequest] = st.builds(
     AsyncRequest,
     action=names,
@@ -112,15 +112,15 @@ WORKER: Codec = (codec.worker_item, codec.worker)
         st.tuples(st.just(WORKER), workers),
     )
 )
-def test_records_come_back_as_they_went(drawn: tuple[Codec, Any]) -> None:
-    """Each record is read back from its item equal in every field."""
+def test_records_are_read_back(drawn: tuple[Codec, Any]) -> None:
+    """A record is read back from its item with equal fields."""
     (write, read), record = drawn
     assert canonical(asdict(read(write(record)))) == canonical(asdict(record))
 
 
 @given(somewhere(refused), st.sampled_from(["payload", "result", "progress_details"]))
 def test_a_record_that_cannot_be_stored_names_the_field(value: Any, field: str) -> None:
-    """The ValidationError begins with the name of the record's field."""
+    """The path in the ValidationError starts with the field of the record."""
     document: dict[str, Any] = {field: {"here": value}}
     record = AsyncRequest(action="echo", request_id="r1", **document)
     with pytest.raises(ValidationError) as raised:
@@ -134,7 +134,7 @@ KNOWN = sorted(
         for attribute in (*attributes.REQUEST, *attributes.CONNECTION, *attributes.WORKER)
     }
 )
-# Text that is a time, a status or an id gets further into the decoder than other text.
+# Times, statuses and ids as text reach more of the decoder than other text.
 likely = st.one_of(
     values, st.sampled_from([*RequestStatus, *EventType, "2026-03-14T15:09:26Z", "r1", "9999-99"])
 )
@@ -144,9 +144,9 @@ items: SearchStrategy[Item] = st.dictionaries(
 
 
 @given(items, st.sampled_from([REQUEST, CONNECTION, SUBSCRIPTION, WORKER]))
-def test_any_item_is_read_or_undecodable(item: Item, how: Codec) -> None:
-    """Whatever others write to the tables, reading it never raises anything but Undecodable."""
-    _, read = how
+def test_any_item_is_read_or_undecodable(item: Item, codecs: Codec) -> None:
+    """Reading an item raises nothing but Undecodable, whatever its attributes."""
+    _, read = codecs
     try:
         record = read(item)
     except Undecodable:
@@ -156,7 +156,7 @@ def test_any_item_is_read_or_undecodable(item: Item, how: Codec) -> None:
 
 @given(items, st.sampled_from(RequestStatus))
 def test_any_entry_of_the_index_is_a_candidate(item: Item, status: RequestStatus) -> None:
-    """An entry that does not read right is a broken candidate: it is never lost."""
+    """An entry with wrong attributes is a broken candidate. None is left out."""
     entry = {**item, "RequestID": {"S": "r1"}, "Status": {"S": status.value}}
     candidate = codec.candidate(entry)
     assert (candidate.request_id, candidate.status) == ("r1", status)

@@ -1,4 +1,4 @@
-"""Times as text: ours sort, and Go's are read."""
+"""Times as text: those of this store are sortable, and those of Go can be read."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ fractions = st.text("0123456789", min_size=1, max_size=9)
 
 
 @given(times)
-def test_times_come_back_as_they_went(moment: datetime) -> None:
-    """Formatting and parsing give the same moment, whatever zone it was given in."""
+def test_times_are_read_back(moment: datetime) -> None:
+    """Formatting and parsing give the same moment, for any time zone."""
     assert parse_time(format_time(moment)) == moment
 
 
 @given(times, times)
-def test_text_sorts_as_moments_do(one: datetime, other: datetime) -> None:
-    """What we write sorts by time, which the indexes rely on."""
+def test_text_sorts_by_time(one: datetime, other: datetime) -> None:
+    """The indexes sort by this text."""
     assert (format_time(one) < format_time(other)) == (one < other)
 
 
 @given(times, fractions)
 def test_go_times_are_read_to_the_microsecond(moment: datetime, fraction: str) -> None:
-    """One to nine fractional digits and any offset are read; past microseconds they drop."""
+    """One to nine digits and any offset are read. Digits after the microseconds are dropped."""
     whole = moment.replace(microsecond=0)
     offset = whole.isoformat().removeprefix(whole.replace(tzinfo=None).isoformat())
     text = f"{whole.replace(tzinfo=None).isoformat()}.{fraction}{offset}"
@@ -37,7 +37,7 @@ def test_go_times_are_read_to_the_microsecond(moment: datetime, fraction: str) -
 
 @given(st.one_of(st.text(), times.map(format_time), st.text("0123456789-:TZ+.", max_size=36)))
 def test_other_text_is_a_value_error(text: str) -> None:
-    """What is no time raises ValueError, and nothing else."""
+    """Text that is not a time raises ValueError and nothing else."""
     try:
         parsed = parse_time(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Any value goes through its attribute value, or is refused by name."""
+"""Values are converted to attribute values and back, or refused."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from streamer_store.values import decode, encode, value_size
 
 
 @given(values)
-def test_values_come_back_as_they_went(value: Any) -> None:
-    """Whatever is encoded decodes to an equal value; numbers are equal by value."""
+def test_values_are_read_back(value: Any) -> None:
+    """Encoding and decoding give an equal value. Numbers are compared by value."""
     assert canonical(decode(encode(value))) == canonical(value)
 
 
 @given(values)
-def test_what_was_decoded_encodes_the_same(value: Any) -> None:
-    """Reading and writing back changes nothing in the table."""
+def test_encoding_a_decoded_value_changes_nothing(value: Any) -> None:
+    """Reading an item and writing it back does not change it."""
     encoded = encode(value)
     assert encode(decode(encoded)) == encoded
 
 
 @given(values)
 def test_every_value_has_a_size(value: Any) -> None:
-    """Sizes are known for all that can be encoded; only empty text and bytes have none."""
+    """Only empty text and empty bytes have the size 0."""
     size = value_size(encode(value))
     assert size > 0 or value in ("", b"", {""}, {b""})
 
 
 @given(somewhere(refused))
-def test_what_dynamodb_cannot_hold_is_refused_by_name(value: Any) -> None:
-    """However deep it stands, it is a ValidationError whose field begins where we began."""
+def test_an_invalid_value_is_refused_with_its_path(value: Any) -> None:
+    """At any depth, the error is a ValidationError whose path starts at the top."""
     with pytest.raises(ValidationError) as raised:
         encode(value, "payload")
     assert raised.value.field.startswith("payload")

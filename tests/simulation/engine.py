@@ -1,4 +1,4 @@
-"""The table as each simulated worker meets it: shared, watched, and unreliable."""
+"""The engine of a simulated worker: it calls the shared table, and makes calls fail."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ _SNAPSHOT_EVERY = 0.5
 
 
 class _WatchedEngine(MemoryEngine):
-    """Remembers what the last write found, at the moment it took effect."""
+    """Remembers the item that the last write replaced."""
 
-    found: Item | None = None
+    old_item: Item | None = None
 
     def _store(self, table: Table, key: str, item: Item) -> None:
-        self.found = self._rows(table).get(key)
+        self.old_item = self._rows(table).get(key)
         super()._store(table, key, item)
 
 
 class SharedTable:
-    """The one table, its journal, and older pictures of it for stale reads."""
+    """The shared tables, their journal, and earlier snapshots of them for stale reads."""
 
     def __init__(self) -> None:
         self.engine = _WatchedEngine()
         self.journal = Journal()
-        self._pictures: list[tuple[float, dict[str, dict[str, Item]]]] = []
+        self._snapshots: list[tuple[float, dict[str, dict[str, Item]]]] = []
 
     async def put(self, writer: str, put: Put) -> None:
-        with anyio.CancelScope(shield=True):  # a write that was sent happens
+        with anyio.CancelScope(shield=True):  # A write that was sent takes effect.
             await self.engine.put(put)
         self.journal.note_put(writer, put, anyio.current_time())
 
     async def update(self, writer: str, update: Update) -> Item:
-        self._picture()
+        self._take_snapshot()
         with anyio.CancelScope(shield=True):
             item = await self.engine.update(update)
-        self.journal.note_update(writer, update, self.engine.found, anyio.current_time())
+        self.journal.note_update(writer, update, self.engine.old_item, anyio.current_time())
         return item
 
     async def delete(self, writer: str, delete: Delete) -> None:
@@ -71,23 +71,27 @@ class SharedTable:
             self.journal.note_delete(writer, delete.key, anyio.current_time())
 
     def stale(self, rng: random.Random) -> MemoryEngine:
-        """Return the table as it was some time ago."""
+        """Return the tables as they were some time ago."""
         engine = MemoryEngine()
-        if self._pictures:
-            engine._tables = rng.choice(self._pictures)[1]
+        if self._snapshots:
+            engine._tables = rng.choice(self._snapshots)[1]
         return engine
 
-    def _picture(self) -> None:
-        """Keep the state of now, at most twice a second; the items themselves never change."""
+    def _take_snapshot(self) -> None:
+        """Keep the current state, at most twice a second. Stored items are never modified."""
         now = anyio.current_time()
-        if not self._pictures or now - self._pictures[-1][0] >= _SNAPSHOT_EVERY:
+        if not self._snapshots or now - self._snapshots[-1][0] >= _SNAPSHOT_EVERY:
             tables = {name: dict(rows) for name, rows in self.engine._tables.items()}
-            self._pictures = [*self._pictures[-5:], (now, tables)]
+            self._snapshots = [*self._snapshots[-5:], (now, tables)]
 
 
 class WorkerEngine:
-    """One worker's way to the table. `cut`: nothing comes through; `dead`: it has crashed;
-    `disturbed`: from when to when it was paused or cut off. `cpu`: seconds that it has used.
+    """The engine of one worker.
+
+    - `cut`: every call times out.
+    - `dead`: the worker has crashed. Its calls never return.
+    - `disturbed`: the start and end of each time in which it was paused or cut off.
+    - `cpu`: the CPU time of the worker, in seconds.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class WorkerEngine:
         *,
         faults: Faults,
         rng: random.Random,
-        later: TaskGroup,
+        background: TaskGroup,
     ) -> None:
         self.name = name
         self.cut = False
@@ -108,7 +112,7 @@ class WorkerEngine:
         self._shared = shared
         self._inner = shared.engine
         self._rng = rng
-        self._later = later
+        self._background = background
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self._rng.random() < chance
@@ -126,11 +130,11 @@ class WorkerEngine:
             await anyio.lowlevel.checkpoint()
             raise StoreUnavailable("refused")
         if self._happens(faults.late):
-            self._send(call, self._rng.uniform(0.1, 20))
+            self._send_copy(call, self._rng.uniform(0.1, 20))
             await anyio.sleep(self._rng.uniform(0, 0.1))
-            raise StoreUnavailable("timed out; it lands later")
+            raise StoreUnavailable("timed out, and takes effect later")
         if self._happens(faults.twice):
-            self._send(call, self._rng.uniform(0, 1))
+            self._send_copy(call, self._rng.uniform(0, 1))
         result = await call()
         if self.dead:
             await anyio.sleep_forever()
@@ -138,14 +142,14 @@ class WorkerEngine:
             raise StoreUnavailable("the answer was lost")
         return result
 
-    def _send(self, call: Callable[[], Awaitable[object]], after: float) -> None:
-        """Let a copy of the call land later, whatever becomes of the worker."""
-        mine = WORKER.set("")
-        self._later.start_soon(self._land, call, after)
-        WORKER.reset(mine)
+    def _send_copy(self, call: Callable[[], Awaitable[object]], delay: float) -> None:
+        """Let a copy of the call take effect after `delay` seconds, even if the worker crashes."""
+        token = WORKER.set("")
+        self._background.start_soon(self._call_later, call, delay)
+        WORKER.reset(token)
 
-    async def _land(self, call: Callable[[], Awaitable[object]], after: float) -> None:
-        await anyio.sleep(after)
+    async def _call_later(self, call: Callable[[], Awaitable[object]], delay: float) -> None:
+        await anyio.sleep(delay)
         with suppress(ConditionFailed):
             await call()
 

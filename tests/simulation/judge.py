@@ -1,4 +1,4 @@
-"""What must hold when a simulation has ended."""
+"""The checks after a simulation has ended."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ FAILED = RequestStatus.FAILED
 
 @dataclass(kw_only=True)
 class Run:
-    """One call of a handler. `torn`: its worker crashed meanwhile, or it ignored its
-    cancellation. `stale`: another worker had the request already when it began.
+    """One call of a handler.
+
+    `torn`: its worker crashed meanwhile, or it ignored its cancellation. `stale`: another worker
+    had claimed the request before this call began.
     """
 
     number: int
@@ -33,56 +35,58 @@ class Run:
 
 @dataclass(kw_only=True)
 class Judge:
+    """Checks the calls of handlers and the final requests."""
+
     journal: Journal
     runs: Sequence[Run]
     engines: Sequence[WorkerEngine]
     violations: list[str] = field(default_factory=list)
 
-    def judge(self, found: Mapping[str, AsyncRequest], schedule: Schedule) -> None:
-        """Add to `violations` what should not have been."""
-        self._judge_ends(schedule.faults)
-        self._judge_innocents(found.values(), schedule.jobs)
+    def check(self, requests: Mapping[str, AsyncRequest], schedule: Schedule) -> None:
+        """Add to `violations` what should not have happened."""
+        self._check_ends(schedule.faults)
+        self._check_innocents(requests.values(), schedule.jobs)
         starts = Counter(run.request_id for run in self.runs)
-        for request_id, request in found.items():
+        for request_id, request in requests.items():
             if request.status not in TERMINAL:
-                self.violations.append(f"{request_id} is {request.status} for ever")
-            most = request.max_retries + 1 + self.journal.uncounted.get(request_id, 0)
-            if starts[request_id] > most:
-                self.violations.append(f"{request_id}: {starts[request_id]} attempts of {most}")
+                self.violations.append(f"{request_id} remains {request.status}")
+            limit = request.max_retries + 1 + self.journal.uncounted.get(request_id, 0)
+            if starts[request_id] > limit:
+                self.violations.append(f"{request_id}: {starts[request_id]} attempts of {limit}")
             if request.status is RequestStatus.COMPLETED:
-                self._judge_result(request)
+                self._check_result(request)
 
-    def _judge_innocents(self, found: Iterable[AsyncRequest], jobs: Sequence[Job]) -> None:
-        """Only a request that ends its workers, or must not run twice, ends with them."""
-        for request, job in zip(found, jobs, strict=True):
+    def _check_innocents(self, requests: Iterable[AsyncRequest], jobs: Sequence[Job]) -> None:
+        """Check that only a request that ends its workers, or must not run twice, is lost."""
+        for request, job in zip(requests, jobs, strict=True):
             guilty = job.kills is not None or job.starves is not None or job.max_retries == 0
             if request.error_code == WORKER_LOST and request.status is FAILED and not guilty:
                 self.violations.append(
                     f"{request.request_id}, innocent, failed after {request.rescues} rescues"
                 )
 
-    def _judge_ends(self, faults: Faults) -> None:
-        """A handler that has lost its request ends soon after its worker can know."""
+    def _check_ends(self, faults: Faults) -> None:
+        """Check that a handler ends soon after its worker could notice that it lost the request."""
         journal = self.journal
-        soon = 20 + 200 * (faults.before + faults.late)
-        engines = {each.name: each for each in self.engines}
+        max_delay = 20 + 200 * (faults.before + faults.late)
+        engines = {engine.name: engine for engine in self.engines}
         for run in self.runs:
             engine = engines[run.worker]
-            lost = journal.taken.get((run.request_id, run.worker))
-            lost = journal.cancelled.get(run.request_id) if lost is None else lost
+            lost = journal.rescued_at.get((run.request_id, run.worker))
+            lost = journal.cancelled_at.get(run.request_id) if lost is None else lost
             if run.stale:
                 lost = run.began
             if lost is None or run.ended is None or run.began > lost or engine.dead:
                 continue
             since = lost
-            quiet = 0.0
+            undisturbed = 0.0
             for start, end in [*sorted(engine.disturbed), (run.ended, run.ended)]:
-                quiet = max(quiet, min(start, run.ended) - since)
+                undisturbed = max(undisturbed, min(start, run.ended) - since)
                 since = max(since, end)
-            if quiet > soon:
+            if undisturbed > max_delay:
                 self.violations.append(f"{run.worker} ran {run.request_id} long after losing it")
 
-    def _judge_result(self, request: AsyncRequest) -> None:
+    def _check_result(self, request: AsyncRequest) -> None:
         assert request.result is not None
         run = self.runs[request.result["run"]]
         owner, _ = self.journal.owners[request.request_id]

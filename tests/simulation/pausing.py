@@ -1,6 +1,6 @@
-"""Pausing one worker's tasks on a loop that all share, as SIGSTOP does to a process.
+"""Pause one worker's tasks on an event loop that all workers share, as SIGSTOP pauses a process.
 
-Its timers expire meanwhile, answers arrive, and all of that is met when it goes on.
+Meanwhile its timers expire and its answers arrive. The worker sees them when it continues.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import trio
 from trio.lowlevel import Task
 
-# Whose task this is; tasks inherit it from the one that starts them.
+# The worker of a task. A task inherits it from the task that starts it.
 WORKER: ContextVar[str] = ContextVar("WORKER", default="")
 
 
 class RunQueue(deque[Task]):
-    """Trio's queue of tasks to run, which holds back those of paused workers."""
+    """Trio's queue of runnable tasks, without those of paused workers."""
 
     def __init__(self, tasks: deque[Task]) -> None:
         super().__init__(tasks)
@@ -30,19 +30,19 @@ class RunQueue(deque[Task]):
     def __iter__(self) -> Iterator[Task]:
         if not self.paused:
             return super().__iter__()
-        return (task for task in super().__iter__() if not self._holds(task))
+        return (task for task in super().__iter__() if not self._is_paused(task))
 
     def clear(self) -> None:
-        held = [task for task in super().__iter__() if self._holds(task)]
+        held = [task for task in super().__iter__() if self._is_paused(task)]
         super().clear()
         self.extend(held)
 
-    def _holds(self, task: Task) -> bool:
+    def _is_paused(self, task: Task) -> bool:
         return task.context.get(WORKER, "") in self.paused
 
 
 def install() -> RunQueue:
-    """Give the running trio loop such a queue."""
+    """Replace the queue of the running trio loop, and return the new one."""
     runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
     runner.runq = queue = RunQueue(runner.runq)
     return queue

@@ -1,4 +1,4 @@
-"""What happens in one simulation, as data: drawn from a seed, or by hypothesis."""
+"""The events of one simulation, as data: drawn from a seed, or by hypothesis."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from hypothesis import strategies as st
 
 
 class Kind(StrEnum):
-    """What goes wrong. A crash is of one worker, which another replaces; a pause is of one; a
-    cut is of one worker's network; a freeze and an outage are everybody's; a clock, the wall's,
-    is one worker's.
-    """
+    """The kinds of trouble."""
 
-    CRASH = "crash"
-    PAUSE = "pause"
-    CUT = "cut"
-    FREEZE = "freeze"
-    OUTAGE = "outage"
-    CLOCK = "clock"
+    CRASH = "crash"  # one worker ends, and another replaces it
+    PAUSE = "pause"  # one worker does not run
+    CUT = "cut"  # one worker has no network
+    FREEZE = "freeze"  # no worker runs
+    OUTAGE = "outage"  # no worker reaches the table
+    CLOCK = "clock"  # the wall clock of one worker jumps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """How often a call goes wrong, and in which way."""
+    """The probability of each fault of a call.
+
+    - `before`: it fails without effect.
+    - `after`: it takes effect, but its answer is lost.
+    - `late`: it times out, and takes effect up to 20 s later.
+    - `twice`: it takes effect, and once more up to 1 s later.
+    - `slow`: it takes up to 3 s.
+    - `stale`: a query reads an index that lags behind.
+    """
 
     before: float = 0.0
     after: float = 0.0
@@ -38,8 +43,14 @@ class Faults:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A request, and how its handler behaves. `kills`: its worker crashes after so many
-    seconds. `starves`: its worker does not run for so many, and burns CPU.
+    """A request, and the behaviour of its handler.
+
+    - `seconds`: how long the handler runs.
+    - `reports`: it writes progress and checkpoints. `raises`: it fails.
+    - `snoozes`: it may raise RetryLater in its first attempt.
+    - `lingers`: it ignores cancellation for 2 s.
+    - `kills`: seconds until it crashes its worker.
+    - `starves`: seconds of CPU time in which its worker does nothing else.
     """
 
     seconds: float
@@ -55,7 +66,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """`after` the one before it, and lasting for `seconds`; `victim` picks the worker."""
+    """One trouble, `after` seconds after the previous one. `victim` selects the worker."""
 
     kind: Kind
     after: float
@@ -65,7 +76,7 @@ class Trouble:
 
 @dataclass(frozen=True, kw_only=True)
 class Cancel:
-    """Cancel the job, `after` the cancel before it, and once more `again` seconds later."""
+    """Cancel a job `after` seconds after the previous cancel, and again `again` seconds later."""
 
     job: int
     after: float
@@ -74,8 +85,10 @@ class Cancel:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """All of one simulation; `seed` decides which calls meet the faults. `trouble_for` and
-    `patience` are how long things go wrong, and how long the requests may take after that.
+    """One simulation. `seed` decides which calls have faults.
+
+    Troubles and faults happen for `trouble_for` seconds. After that, the requests must end within
+    `patience` seconds.
     """
 
     seed: int
@@ -93,7 +106,7 @@ class Schedule:
 
 SECONDS: Final = (0.1, 1, 5, 25, 50)
 RETRIES: Final = (0, 1, 3, 5)
-LASTS: Final = {
+DURATIONS: Final = {
     Kind.CRASH: (0.0,),
     Kind.PAUSE: (5.0, 15.0, 20.0, 40.0),
     Kind.CUT: (2.0, 10.0, 40.0),
@@ -101,10 +114,12 @@ LASTS: Final = {
     Kind.OUTAGE: (5.0, 30.0, 120.0),
     Kind.CLOCK: (-60.0, -5.0, 5.0, 60.0),
 }
-_USUAL: Final = Faults(before=0.02, after=0.02, late=0.01, twice=0.02, slow=0.05, stale=0.2)
+_DEFAULT_FAULTS: Final = Faults(
+    before=0.02, after=0.02, late=0.01, twice=0.02, slow=0.05, stale=0.2
+)
 
 
-def drawn(seed: int) -> Schedule:
+def schedule_of(seed: int) -> Schedule:
     """Return the schedule of this seed."""
     rng = random.Random(seed)
     jobs = tuple(_job(rng) for _ in range(8))
@@ -117,7 +132,7 @@ def drawn(seed: int) -> Schedule:
             Cancel(job=job, after=rng.uniform(0, 60), again=rng.uniform(0, 30))
             for job in rng.sample(range(len(jobs)), 2)
         ),
-        faults=_USUAL,
+        faults=_DEFAULT_FAULTS,
     )
 
 
@@ -139,13 +154,13 @@ def _trouble(rng: random.Random) -> Trouble:
     return Trouble(
         kind=kind,
         after=rng.uniform(1, 30),
-        seconds=rng.choice(LASTS[kind]),
+        seconds=rng.choice(DURATIONS[kind]),
         victim=rng.randrange(100),
     )
 
 
 def schedules() -> st.SearchStrategy[Schedule]:
-    """Draw any schedule; hypothesis finds the smallest one that fails."""
+    """Draw any schedule. Hypothesis finds the smallest one that fails."""
     flag = st.sampled_from([False, False, False, True])
     chance = st.sampled_from([0.0, 0.02, 0.1])
     jobs = st.builds(
@@ -163,7 +178,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
             Trouble,
             kind=st.just(kind),
             after=st.floats(0, 30),
-            seconds=st.sampled_from(LASTS[kind]),
+            seconds=st.sampled_from(DURATIONS[kind]),
             victim=st.integers(0, 5),
         )
     )

@@ -1,4 +1,4 @@
-"""What Prometheus must store does not grow with what producers send."""
+"""The number of Prometheus series does not grow with the values that producers send."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ async def odd(payload: dict[str, Any], _ctx: Context) -> None:
     raise Reject(f"no {payload['n']}", code=f"CODE_{payload['n']}")
 
 
-async def _until_none_waits(requests: RequestQueue) -> None:
+async def _wait_until_all_ended(requests: RequestQueue) -> None:
     while True:
-        depths = [await requests.depth(each, limit=1) for each in _OPEN]
+        depths = [await requests.depth(status, limit=1) for status in _OPEN]
         if not any(depth.count for depth in depths):
             return
         await anyio.sleep(1)
@@ -50,14 +50,14 @@ def _series(app: Any) -> set[tuple[str, frozenset[tuple[str, str]]]]:
 
 
 def test_ten_thousand_random_requests_add_no_series() -> None:
-    """Random actions, tenants, users, connections, ids and codes: after the first thousand all
-    series are there.
+    """Actions, tenants, users, connections, ids and codes are random. All series exist after the
+    first thousand requests.
     """
     clock = MockClock(autojump_threshold=0)
-    anyio.run(_send_them_all, backend="trio", backend_options={"clock": clock})
+    anyio.run(_send_all, backend="trio", backend_options={"clock": clock})
 
 
-async def _send_them_all() -> None:
+async def _send_all() -> None:
     world = make_world()
     rng = random.Random(11)
     requests = world.stores.requests
@@ -77,17 +77,17 @@ async def _send_them_all() -> None:
                 for n in range(CHUNK)
             )
             with anyio.fail_after(600):
-                await _until_none_waits(requests)
+                await _wait_until_all_ended(requests)
             for request in stored:
                 await requests.delete(request.request_id)
             if sent + CHUNK == WARM_UP:
                 after_warm_up = _series(app)
         await anyio.sleep(5)
         at_the_end = _series(app)
-    ended = Counter(each.outcome for each in world.recorder.of(RequestFinished))
+    ended = Counter(event.outcome for event in world.recorder.of(RequestFinished))
     assert sum(ended.values()) == TOTAL
     assert set(ended) == {"completed", "failed"}
     assert at_the_end == after_warm_up
-    told = " ".join(value for _, labels in after_warm_up for _, value in labels)
+    label_values = " ".join(value for _, labels in after_warm_up for _, value in labels)
     for name in ("made-up", "tenant-", "user-", "connection-", "id-", "CODE_"):
-        assert name not in told
+        assert name not in label_values

@@ -1,4 +1,4 @@
-"""Requests that end their workers, in virtual time: they fail, and their neighbours do not."""
+"""Requests that crash their workers, in virtual time: they fail, and other requests do not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from simulation.runner import handler_runs, outcomes
 from simulation.schedule import Job, Kind, Schedule, Trouble
-from simulation.world import ends, story
 from streamer_store import AsyncRequest, RequestStatus, writes
 from streamer_store.rescues import Rescued
 from streamer_worker.error_codes import WORKER_LOST
@@ -24,7 +24,7 @@ SEEDS = range(20)
 
 
 def trial(seed: int, poison: Job, poisons: int) -> Schedule:
-    """Two supervised workers, 60 requests of 4 s, and some that end their worker after 2 s."""
+    """Return a schedule of two supervised workers and 60 requests of 4 s, with some poisons."""
     step = 60 // (poisons + 1)
     jobs = [INNOCENT] * 60
     for number in range(poisons):
@@ -32,15 +32,15 @@ def trial(seed: int, poison: Job, poisons: int) -> Schedule:
     return Schedule(seed=seed, workers=2, jobs=tuple(jobs), concurrency=32, trouble_for=0)
 
 
-def split(schedule: Schedule, found: list[AsyncRequest]) -> tuple[list[Any], list[Any]]:
-    """Return the guilty and the innocent."""
-    paired = list(zip(schedule.jobs, found, strict=True))
-    guilty = [each for job, each in paired if job is not INNOCENT]
-    return guilty, [each for job, each in paired if job is INNOCENT]
+def split(schedule: Schedule, requests: list[AsyncRequest]) -> tuple[list[Any], list[Any]]:
+    """Return the guilty requests and the innocent ones."""
+    pairs = list(zip(schedule.jobs, requests, strict=True))
+    guilty = [request for job, request in pairs if job is not INNOCENT]
+    return guilty, [request for job, request in pairs if job is INNOCENT]
 
 
-def lasted(request: AsyncRequest) -> float:
-    """Return the seconds from a request's creation to its end."""
+def duration(request: AsyncRequest) -> float:
+    """Return the seconds from the creation of a request to its end."""
     assert isinstance(request.created_at, datetime)
     assert isinstance(request.processing_ended, datetime)
     return (request.processing_ended - request.created_at).total_seconds()
@@ -51,36 +51,36 @@ def lasted(request: AsyncRequest) -> float:
     ("poison", "poisons"), [(POISON, 1), (POISON, 3), (STARVING, 1)], ids=["1", "3", "starving"]
 )
 def test_no_innocent_fails_beside_a_poison(poison: Job, poisons: int, seed: int) -> None:
-    """All 60 are COMPLETED without an attempt used; the poison ends within 10 minutes."""
+    """All 60 are COMPLETED without using an attempt, and the poison fails within 10 minutes."""
     schedule = trial(seed, poison, poisons)
-    violations, found = ends(schedule)
+    violations, requests = outcomes(schedule)
     assert violations == []
-    guilty, innocent = split(schedule, found)
-    assert {(each.status, each.retry_count) for each in innocent} == {(COMPLETED, 0)}
-    assert {(each.status, each.error_code) for each in guilty} == {(FAILED, WORKER_LOST)}
-    assert max(lasted(each) for each in guilty) <= 600
+    guilty, innocent = split(schedule, requests)
+    assert {(request.status, request.retry_count) for request in innocent} == {(COMPLETED, 0)}
+    assert {(request.status, request.error_code) for request in guilty} == {(FAILED, WORKER_LOST)}
+    assert max(duration(request) for request in guilty) <= 600
 
 
-def test_the_rescue_of_before_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: each loss uses an attempt, and everything runs again at once."""
+def test_rescues_that_use_attempts_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: with rescues that use an attempt and have no backoff, innocents fail."""
 
-    def counted(*given: Any, rescued: Rescued | None = None, **fields: Any) -> Any:
+    def counted(*args: Any, rescued: Rescued | None = None, **kwargs: Any) -> Any:
         del rescued
-        return rescue(*given, **fields)
+        return rescue(*args, **kwargs)
 
     rescue = writes.rescue
     monkeypatch.setattr(writes, "rescue", counted)
-    violations, found = ends(trial(0, POISON, 1))
-    _, innocent = split(trial(0, POISON, 1), found)
-    assert any(each.status is FAILED for each in innocent)
-    assert any("innocent" in each for each in violations)
+    violations, requests = outcomes(trial(0, POISON, 1))
+    _, innocent = split(trial(0, POISON, 1), requests)
+    assert any(request.status is FAILED for request in innocent)
+    assert any("innocent" in violation for violation in violations)
 
 
 def test_without_probation_innocents_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: suspects that run side by side cannot be told apart."""
+    """Negative control: without probation, suspects run side by side, and innocents fail."""
     monkeypatch.setattr(Probation, "is_free", True)
-    found = (ends(trial(seed, POISON, 3))[0] for seed in SEEDS)
-    assert any("innocent" in each for violations in found for each in violations)
+    violations = chain.from_iterable(outcomes(trial(seed, POISON, 3))[0] for seed in SEEDS)
+    assert any("innocent" in violation for violation in violations)
 
 
 def crashes(*times: float, workers: int) -> tuple[Trouble, ...]:
@@ -88,11 +88,11 @@ def crashes(*times: float, workers: int) -> tuple[Trouble, ...]:
     waits = [time - before for before, time in pairwise((0, *times))]
     others = [Trouble(kind=Kind.CRASH, after=0)] * (workers - 1)
     first = [Trouble(kind=Kind.CRASH, after=wait) for wait in waits]
-    return tuple(chain.from_iterable((each, *others) for each in first))
+    return tuple(chain.from_iterable((trouble, *others) for trouble in first))
 
 
 def test_two_kills_of_a_whole_fleet_cost_less_than_an_hour() -> None:
-    """256 requests of 600 s on 8 workers are all suspects, and innocent."""
+    """256 requests of 600 s on 8 workers become suspects, and all complete within an hour."""
     schedule = Schedule(
         seed=1,
         workers=8,
@@ -102,14 +102,14 @@ def test_two_kills_of_a_whole_fleet_cost_less_than_an_hour() -> None:
         timeout=3600,
         poll=10,
     )
-    violations, found = ends(schedule)
+    violations, requests = outcomes(schedule)
     assert violations == []
-    assert {(each.status, each.retry_count) for each in found} == {(COMPLETED, 0)}
-    assert max(lasted(each) for each in found) <= 3600
+    assert {(request.status, request.retry_count) for request in requests} == {(COMPLETED, 0)}
+    assert max(duration(request) for request in requests) <= 3600
 
 
 def test_long_requests_run_again_soon_after_two_kills() -> None:
-    """One worker, 32 requests of 10 h: each has its probation, then the next one starts."""
+    """One worker starts 32 requests of 10 h one after the other, each after a probation."""
     schedule = Schedule(
         seed=2,
         workers=1,
@@ -120,15 +120,15 @@ def test_long_requests_run_again_soon_after_two_kills() -> None:
         patience=40 * 60,
     )
     began: dict[str, float] = {}
-    for run in story(schedule):
+    for run in handler_runs(schedule):
         began[run.request_id] = max(run.began, began.get(run.request_id, 0))
     killed = 80
     assert len(began) == 32
-    assert all(killed < each <= killed + 35 * 60 for each in began.values())
+    assert all(killed < start <= killed + 35 * 60 for start in began.values())
 
 
-def test_a_crash_loop_without_a_poison_fails_nothing() -> None:
-    """Every worker ends 20 s after its start, for ten minutes: none lives to run a suspect."""
+def test_a_crash_loop_without_a_poison_fails_no_request() -> None:
+    """Every worker crashes 20 s after its start, for ten minutes, and all requests complete."""
     schedule = Schedule(
         seed=3,
         workers=2,
@@ -137,16 +137,16 @@ def test_a_crash_loop_without_a_poison_fails_nothing() -> None:
         concurrency=8,
         trouble_for=620,
     )
-    violations, found = ends(schedule)
+    violations, requests = outcomes(schedule)
     assert violations == []
-    assert {each.status for each in found} == {COMPLETED}
+    assert {request.status for request in requests} == {COMPLETED}
 
 
 def test_a_poison_without_retries_ends_with_its_first_worker() -> None:
-    """MaxRetries 0: it must not be started again after a crash."""
+    """With MaxRetries 0, a request must not be started again after a crash."""
     schedule = trial(4, replace(POISON, max_retries=0), 1)
-    violations, found = ends(schedule)
+    violations, requests = outcomes(schedule)
     assert violations == []
-    (poison,), innocent = split(schedule, found)
+    (poison,), innocent = split(schedule, requests)
     assert (poison.status, poison.rescues) == (FAILED, 1)
-    assert {each.status for each in innocent} == {COMPLETED}
+    assert {request.status for request in innocent} == {COMPLETED}

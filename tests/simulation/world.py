@@ -1,4 +1,4 @@
-"""A fleet in virtual time: several workers, one table, seeded faults, and what must hold."""
+"""A fleet in virtual time: several workers on one table, with seeded faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
-import trio
 from trio.testing import MockClock
 
 from simulation import pausing
@@ -33,11 +32,11 @@ from streamer_worker.settings import (
 from streamer_worker.wiring import build_app
 from unit.worker.harness import LoopClock
 
-RESTART = 1.0
+RESTART_DELAY = 1.0
 
 
 class SkewedClock(LoopClock):
-    """A worker's clock, whose wall time may jump."""
+    """The clock of a worker. `skew` is added to its wall time."""
 
     skew = timedelta()
 
@@ -46,42 +45,46 @@ class SkewedClock(LoopClock):
 
 
 class World:
+    """Runs one schedule."""
+
     def __init__(self, schedule: Schedule, clock: MockClock) -> None:
         self.schedule = schedule
         self.rng = random.Random(schedule.seed)
         self.table = SharedTable()
         self.runs: list[Run] = []
-        self.safe: dict[str, list[int]] = {}
+        self.saved: dict[str, list[int]] = {}
         self.engines: list[WorkerEngine] = []
         self.scopes: dict[str, anyio.CancelScope] = {}
         self.clocks: dict[str, SkewedClock] = {}
         self.violations: list[str] = []
-        self.found: dict[str, AsyncRequest] = {}
+        self.requests: dict[str, AsyncRequest] = {}
         self._clock = clock
         self._apps = 0
 
     async def run(self) -> list[str]:
-        """Run the schedule, and return what should not have been."""
+        """Run the schedule, and return what should not have happened."""
         async with anyio.create_task_group() as tasks:
             self.tasks = tasks
             self.queue = pausing.install()
-            clean = WorkerEngine("operator", self.table, faults=Faults(), rng=self.rng, later=tasks)
-            self.operator = self._stores(clean, self.rng)
+            reliable = WorkerEngine(
+                "operator", self.table, faults=Faults(), rng=self.rng, background=tasks
+            )
+            self.operator = self._stores(reliable, self.rng)
             ids = await self._enqueue()
             for _ in range(self.schedule.workers):
-                self._start()
+                self._start_worker()
             with anyio.move_on_after(self.schedule.trouble_for):
                 async with anyio.create_task_group() as troubles:
-                    troubles.start_soon(self._trouble)
+                    troubles.start_soon(self._make_trouble)
                     troubles.start_soon(self._cancel_some, ids)
-            self._calm()
-            await self._finish(ids)
+            self._stop_faults()
+            await self._wait_for_requests(ids)
             with anyio.move_on_after(self.schedule.patience):
-                await self._until(lambda: all(run.ended is not None for run in self.runs))
+                await self._wait_until(lambda: all(run.ended is not None for run in self.runs))
             tasks.cancel_scope.cancel()
         judge = Judge(journal=self.table.journal, runs=self.runs, engines=self.engines)
-        self.found = await self.operator.requests.get_many(ids)
-        judge.judge(self.found, self.schedule)
+        self.requests = await self.operator.requests.get_many(ids)
+        judge.check(self.requests, self.schedule)
         return self.violations + judge.violations + self.table.journal.violations
 
     async def _enqueue(self) -> list[str]:
@@ -94,26 +97,26 @@ class World:
             )
             for number, job in enumerate(self.schedule.jobs)
         )
-        return [each.request_id for each in stored]
+        return [request.request_id for request in stored]
 
     def _stores(self, engine: WorkerEngine, rng: random.Random) -> Stores:
         clock = self.clocks.setdefault(engine.name, SkewedClock())
         return stores_over(engine, clock=clock, rng=rng, report=lambda _: None)
 
-    def _start(self) -> None:
+    def _start_worker(self) -> None:
         self._apps += 1
         name = f"w{self._apps}"
         rng = random.Random(self.rng.getrandbits(64))
         engine = WorkerEngine(
-            name, self.table, faults=self.schedule.faults, rng=rng, later=self.tasks
+            name, self.table, faults=self.schedule.faults, rng=rng, background=self.tasks
         )
         self.engines.append(engine)
-        # The next trouble may be its own, before it has done anything.
+        # The next trouble may hit this worker before its task has run.
         self.clocks[name] = SkewedClock()
         self.scopes[name] = anyio.CancelScope()
-        self.tasks.start_soon(self._live, engine, rng)
+        self.tasks.start_soon(self._run_worker, engine, rng)
 
-    async def _live(self, engine: WorkerEngine, rng: random.Random) -> None:
+    async def _run_worker(self, engine: WorkerEngine, rng: random.Random) -> None:
         WORKER.set(engine.name)
         with self.scopes[engine.name]:
             while True:
@@ -139,8 +142,8 @@ class World:
                 )
                 try:
                     await app.run()
-                except* StoreUnavailable:  # beside a crash it is in a group
-                    await anyio.sleep(RESTART)  # as a supervisor would
+                except* StoreUnavailable:  # It is in a group where the worker also crashed.
+                    await anyio.sleep(RESTART_DELAY)  # as a supervisor restarts it
 
     def _handler(self, engine: WorkerEngine) -> Any:
         @handler("job", retry=RetryPolicy(first=1, longest=10))
@@ -151,8 +154,8 @@ class World:
                 worker=engine.name,
                 began=anyio.current_time(),
             )
-            self._note_start(run)
-            self._judge_checkpoint(run, ctx.last_checkpoint)
+            self._record_start(run)
+            self._check_checkpoint(run, ctx.last_checkpoint)
             try:
                 return await self._work(run, self.schedule.jobs[payload["job"]], ctx)
             finally:
@@ -160,11 +163,11 @@ class World:
 
         return job
 
-    def _judge_checkpoint(self, run: Run, found: list[int] | None) -> None:
-        """What was once said to be safe is there, or something newer is."""
-        safe = self.safe.get(run.request_id, [])
-        if safe > (found or []):
-            self.violations.append(f"{run.request_id}: {safe} was safe, {found} was found")
+    def _check_checkpoint(self, run: Run, checkpoint: list[int] | None) -> None:
+        """Check that the last checkpoint that a handler saved, or a later one, is there."""
+        saved = self.saved.get(run.request_id, [])
+        if saved > (checkpoint or []):
+            self.violations.append(f"{run.request_id}: saved {saved}, and read {checkpoint}")
 
     async def _work(self, run: Run, job: Job, ctx: Any) -> Any:
         if job.kills is not None:
@@ -178,23 +181,23 @@ class World:
             if job.reports:
                 await ctx.progress(step / steps)
                 await ctx.checkpoint([run.number, step])
-                self.safe[run.request_id] = [run.number, step]
+                self.saved[run.request_id] = [run.number, step]
             await anyio.sleep(job.seconds / steps)
-        return await _end(run, job, ctx)
+        return await _end_handler(run, job, ctx)
 
-    def _note_start(self, run: Run) -> None:
-        # A worker that was paused after its claim starts what others have had since.
+    def _record_start(self, run: Run) -> None:
+        # A worker that was paused after its claim may start a request that others have claimed.
         run.stale = self.table.journal.owners[run.request_id][0] != run.worker
         for other in [] if run.stale else self.runs:
             if other.request_id != run.request_id or other.ended is not None or other.torn:
                 continue
-            if (other.request_id, other.worker) not in self.table.journal.taken:
+            if (other.request_id, other.worker) not in self.table.journal.rescued_at:
                 self.violations.append(
-                    f"{run.worker} runs {run.request_id} while {other.worker}, not dead, does"
+                    f"{run.worker} runs {run.request_id} while {other.worker}, alive, runs it"
                 )
         self.runs.append(run)
 
-    async def _trouble(self) -> None:
+    async def _make_trouble(self) -> None:
         for trouble in self.schedule.troubles:
             await anyio.sleep(trouble.after)
             match trouble.kind:
@@ -213,17 +216,17 @@ class World:
                     self.clocks[self._victim(trouble).name].skew += skew
 
     def _victim(self, trouble: Trouble) -> WorkerEngine:
-        living = [each for each in self.engines if not each.dead]
+        living = [engine for engine in self.engines if not engine.dead]
         return living[trouble.victim % len(living)]
 
     def _engine_of(self, run: Run) -> WorkerEngine:
-        return next(each for each in self.engines if each.name == run.worker)
+        return next(engine for engine in self.engines if engine.name == run.worker)
 
     def _starve(self, engine: WorkerEngine, seconds: float) -> None:
         engine.cpu += seconds
-        mine = WORKER.set("")  # the pause is not the worker's own task, which it would hold
+        token = WORKER.set("")  # The pause must not stop the task that ends it.
         self.tasks.start_soon(self._pause, engine, seconds)
-        WORKER.reset(mine)
+        WORKER.reset(token)
 
     def _crash(self, trouble: Trouble) -> None:
         self._kill(self._victim(trouble))
@@ -234,7 +237,7 @@ class World:
             if run.worker == engine.name and run.ended is None:
                 run.torn = True
         self.scopes[engine.name].cancel()
-        self._start()
+        self._start_worker()
 
     async def _pause(self, engine: WorkerEngine, seconds: float) -> None:
         self.queue.paused.add(engine.name)
@@ -257,13 +260,13 @@ class World:
 
     def _freeze(self, trouble: Trouble) -> None:
         began = anyio.current_time()
-        self.table.journal.blind(began, trouble.seconds)
+        self.table.journal.begin_blackout(began, trouble.seconds)
         self._clock.jump(trouble.seconds)
         for engine in self.engines:
             engine.disturbed.append((began, anyio.current_time()))
 
     async def _outage(self, trouble: Trouble) -> None:
-        self.table.journal.blind(anyio.current_time(), trouble.seconds)
+        self.table.journal.begin_blackout(anyio.current_time(), trouble.seconds)
         for engine in self.engines:
             engine.cut = True
         began = anyio.current_time()
@@ -274,38 +277,38 @@ class World:
             for engine in self.engines:
                 engine.cut = False
                 engine.disturbed.append((began, anyio.current_time()))
-            self.table.journal.sees(anyio.current_time())
+            self.table.journal.end_blackout(anyio.current_time())
 
     async def _cancel_some(self, ids: list[str]) -> None:
         for cancel in self.schedule.cancels:
             request_id = ids[cancel.job % len(ids)]
             await anyio.sleep(cancel.after)
-            for _ in range(2):  # the second one tells the worker again, which may be gone
+            for _ in range(2):  # The second one notifies the worker again, which may have ended.
                 with suppress(RequestNotPending):
                     await self.operator.requests.cancel(request_id)
                 await anyio.sleep(cancel.again)
 
-    def _calm(self) -> None:
+    def _stop_faults(self) -> None:
         for engine in self.engines:
             engine.cut = False
             engine.faults = Faults()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
         while True:
             if condition():
                 return
             await anyio.sleep(1)
 
-    async def _finish(self, ids: list[str]) -> None:
+    async def _wait_for_requests(self, ids: list[str]) -> None:
         with anyio.move_on_after(self.schedule.patience):
             while True:
-                found = await self.operator.requests.get_many(ids)
-                if all(each.status in TERMINAL for each in found.values()):
+                requests = await self.operator.requests.get_many(ids)
+                if all(request.status in TERMINAL for request in requests.values()):
                     return
                 await anyio.sleep(5)
 
 
-async def _end(run: Run, job: Job, ctx: Any) -> Any:
+async def _end_handler(run: Run, job: Job, ctx: Any) -> Any:
     if job.raises:
         raise ValueError("it does not work")
     if job.snoozes and ctx.attempt == 1 and run.number % 2:
@@ -318,37 +321,4 @@ async def _end(run: Run, job: Job, ctx: Any) -> Any:
 
 
 def _never() -> None:
-    raise AssertionError("no handler of the simulation runs on for ever")
-
-
-def simulate(schedule: Schedule) -> list[str]:
-    """Run one schedule in virtual time, the same way for the same seed."""
-    return _run(schedule)[0]
-
-
-def story(schedule: Schedule) -> list[Run]:
-    """Run one schedule and return every call of a handler."""
-    return _run(schedule)[1].runs
-
-
-def ends(schedule: Schedule) -> tuple[list[str], list[AsyncRequest]]:
-    """Run one schedule; return what should not have been, and the requests in order."""
-    violations, world = _run(schedule)
-    return violations, list(world.found.values())
-
-
-def _run(schedule: Schedule) -> tuple[list[str], World]:
-    scheduler: Any = trio._core._run
-    allowed = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
-    scheduler._r.seed(schedule.seed)
-    clock = MockClock(autojump_threshold=0)
-
-    async def main() -> tuple[list[str], World]:
-        world = World(schedule, clock)
-        return await world.run(), world
-
-    try:
-        return anyio.run(main, backend="trio", backend_options={"clock": clock})
-    finally:
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = allowed
+    raise AssertionError("no handler of the simulation ignores its cancellation forever")

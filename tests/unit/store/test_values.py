@@ -1,4 +1,4 @@
-"""Conversion of values to attribute values, their limits, and their sizes."""
+"""Conversion of values to attribute values, and their limits."""
 
 from __future__ import annotations
 
@@ -318,32 +318,3 @@ def test_unknown_attribute_values_are_refused(value: Any) -> None:
     """An attribute value of no known type raises ValueError."""
     with pytest.raises(ValueError, match=r"unknown attribute type|not a number"):
         decode(value)
-
-
-@pytest.mark.parametrize(
-    ("value", "size"),
-    [
-        ({"S": ""}, 0),
-        ({"S": "abc"}, 3),
-        ({"S": "ü€"}, 5),
-        ({"B": b"abc"}, 3),
-        ({"BOOL": True}, 1),
-        ({"NULL": True}, 1),
-        ({"M": {}}, 3),
-        ({"L": []}, 3),
-        ({"M": {"ab": {"S": "c"}}}, 7),
-        ({"L": [{"S": "a"}, {"NULL": True}]}, 7),
-        ({"SS": ["a", "bc"]}, 3),
-        ({"BS": [b"a", b"bc"]}, 3),
-        ({"NS": ["1", "-1"]}, 5),
-        ({"N": "0"}, 1),
-        ({"N": "7"}, 2),
-        ({"N": "-7"}, 3),
-        ({"N": "1" * 38}, 20),
-        ({"N": "1" * 29}, 16),
-        ({"N": "9" * 38}, 20),
-    ],
-)
-def test_sizes_count_names_and_contents(value: Any, size: int) -> None:
-    """The expected sizes are those of DynamoDB Local (see test_item_size)."""
-    assert item_size({"ab": value}) == 2 + size
