@@ -36,7 +36,9 @@ _REFUSED: Final = Fail(error="the outcome could not be written", code=INVALID_RE
 
 
 class Settled(NamedTuple):
-    """`status` is what the request became, and `outcome` what was written; None: nothing was."""
+    """`status` is what the request became. `outcome` is the last one that was sent to the table;
+    None if none was.
+    """
 
     status: str
     outcome: Outcome | None

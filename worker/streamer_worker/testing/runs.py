@@ -47,8 +47,8 @@ class HandlerRun:
 
     * `status`: completed, failed, retried, snoozed, timeout, released, cancelled, claim_lost or
       unsettled; None while the handler runs.
-    * `outcome`: the decision that was written (Complete, Fail, Retry or Release); None if
-      nothing was written.
+    * `outcome`: the decision: Complete, Fail, Retry or Release. None if the claim ended before
+      it. With the status cancelled or claim_lost the table refused it.
     * `request`: the request. After the end: as it is stored.
     * `error`: the exception that the handler raised; None if it raised none.
     * `progress`: every progress report.

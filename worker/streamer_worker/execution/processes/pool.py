@@ -125,7 +125,9 @@ class Processes(AsyncContextManagerMixin):
         """Send the job to an idle child and return it; None if there is none. Children that have
         ended meanwhile are removed.
         """
-        while (child := next((one for one in self._children if not one.busy), None)) is not None:
+        while (
+            child := next((known for known in self._children if not known.busy), None)
+        ) is not None:
             child.busy = True
             try:
                 await child.send(job)
