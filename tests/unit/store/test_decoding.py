@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from streamer_store.paging import read_all
 
 from streamer_store import Undecodable
 from streamer_store.decoding import ItemDecoder
 from streamer_store.engine import Page
-from streamer_store.paging import read_all
 from streamer_store.values import Item
 
 GOOD: Item = {"ID": {"S": "good"}}

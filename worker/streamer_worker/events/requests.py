@@ -149,7 +149,8 @@ class UnhandledMeasured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished:
-    """An attempt has ended. Emitted by `execution.dispatcher`, after all other events about it.
+    """An attempt has ended, and its outcome was written or given up. Emitted by
+    `execution.dispatcher`.
 
     outcome: `completed`, `failed`, `retried`, `snoozed`, `timeout` (retried or not), `released`,
         `rescued`, `cancelled`, `claim_lost`, or `unsettled`: it could not be written.

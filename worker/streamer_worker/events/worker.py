@@ -70,7 +70,7 @@ class HeartbeatTried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetObserved:
-    """The worker has read the rows of all workers. Emitted by `fleet.heartbeat`, on its thread.
+    """The rows of all workers were read. Emitted by `fleet.heartbeat`, on the heartbeat thread.
 
     live: number of live workers, including this one.
     dead: number of workers whose lease has expired.
