@@ -53,29 +53,29 @@ def remaining(desk: Desk) -> tuple[int, int]:
 
 def answered(desk: Desk, answer: str, *arguments: str) -> Ended:
     """Run a command on a terminal on which the answer is typed."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     try:
-        os.write(ours, answer.encode())
+        os.write(controller, answer.encode())
         return subprocess.run(  # noqa: S603
             [*COMMAND, *arguments],
             env=environment(**desk.settings),
-            stdin=theirs,
+            stdin=terminal,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
         )
     finally:
-        os.close(ours)
-        os.close(theirs)
+        os.close(controller)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("arguments", [REDRIVE, REAP, (*REDRIVE, "--json"), (*REAP, "--json")])
 def test_without_a_terminal_many_are_not_changed(arguments: tuple[str, ...], failed: Desk) -> None:
     """The command exits with 2, and prints the number of items and the option to give."""
-    said = failed.run(*arguments, code=2)
-    assert said.stdout == ""
-    (line,) = said.stderr.splitlines()
+    result = failed.run(*arguments, code=2)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
     assert " 2 " in line
     assert "--yes" in line
     assert "--dry-run" in line
@@ -85,7 +85,7 @@ def test_without_a_terminal_many_are_not_changed(arguments: tuple[str, ...], fai
 def test_a_closed_stdin_is_not_a_terminal(failed: Desk) -> None:
     """A service manager or cron may start the command so."""
     script = f"{shlex.join([*COMMAND, *REDRIVE])} <&-"
-    said = subprocess.run(  # noqa: S603
+    result = subprocess.run(  # noqa: S603
         ["sh", "-c", script],  # noqa: S607
         env=environment(**failed.settings),
         capture_output=True,
@@ -93,8 +93,8 @@ def test_a_closed_stdin_is_not_a_terminal(failed: Desk) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "--yes" in said.stderr
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--yes" in result.stderr
     assert remaining(failed) == (2, 2)
 
 

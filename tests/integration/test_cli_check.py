@@ -19,15 +19,15 @@ from streamer_store import (
 __all__ = ["desk"]
 
 
-def findings(said: str) -> dict[str, list[str]]:
+def findings(result: str) -> dict[str, list[str]]:
     """Return the levels of the findings, by subject."""
     levels: dict[str, list[str]] = {}
-    for finding in json.loads(said):
+    for finding in json.loads(result):
         levels.setdefault(finding["subject"], []).append(finding["level"])
     return levels
 
 
-WELL = {
+ALL_OK = {
     "settings": ["ok"],
     "handlers": ["ok"],
     "credentials": ["ok"],
@@ -47,7 +47,7 @@ def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
 def test_check_exits_with_0_if_a_worker_can_run(equipped: dict[str, str]) -> None:
     """There is one line for each subject, and nothing to fix."""
     json_output = command("check", "--json", **equipped)
-    assert (json_output.returncode, findings(json_output.stdout)) == (0, WELL)
+    assert (json_output.returncode, findings(json_output.stdout)) == (0, ALL_OK)
     text_output = command("check", **equipped)
     assert text_output.returncode == 0
     assert "→" not in text_output.stdout
@@ -84,9 +84,9 @@ def test_each_problem_is_reported_with_its_fix(
     changed: dict[str, str], subject: str, todo: str, equipped: dict[str, str]
 ) -> None:
     """The exit code is 1."""
-    said = command("check", "--json", **(equipped | changed))
-    assert said.returncode == 1, said.stderr
-    wrong = [finding for finding in json.loads(said.stdout) if finding["level"] == "error"]
+    result = command("check", "--json", **(equipped | changed))
+    assert result.returncode == 1, result.stderr
+    wrong = [finding for finding in json.loads(result.stdout) if finding["level"] == "error"]
     assert subject in {finding["subject"] for finding in wrong}
     assert todo in " ".join(finding["todo"] for finding in wrong)
 
@@ -101,12 +101,12 @@ def test_denied_calls_are_reported(equipped: dict[str, str]) -> None:
             return await (deny(request, forward) if call == "UpdateItem" else forward())
 
         proxy.fault = fault
-        said = command("check", **(equipped | {"STREAMER_ENDPOINT_URL": proxy.url}))
-    assert said.returncode == 1
+        result = command("check", **(equipped | {"STREAMER_ENDPOINT_URL": proxy.url}))
+    assert result.returncode == 1
     prefix = equipped["STREAMER_TABLE_PREFIX"]
     for table in ("requests", "workers"):
-        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}\n" in said.stdout
-    assert said.stdout.count("permissions") == 2
+        assert f"allow dynamodb:UpdateItem on table/{prefix}{table}\n" in result.stdout
+    assert result.stdout.count("permissions") == 2
 
 
 def test_config_prints_values_and_sources(tmp_path: Any) -> None:

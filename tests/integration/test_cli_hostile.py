@@ -83,19 +83,19 @@ def hostile(desk: Desk) -> Desk:
 )
 def test_no_line_is_forged(command: tuple[str, ...], code: int, hostile: Desk) -> None:
     """No printed line begins with text of an item, and none has a control character."""
-    said = hostile.run(*command, code=code)
-    for line in (said.stdout + said.stderr).split("\n"):
+    result = hostile.run(*command, code=code)
+    for line in (result.stdout + result.stderr).split("\n"):
         assert line.isprintable()
         assert not line.strip().startswith("forged")
     if "--json" not in command:
-        assert len(said.stdout) < 40_000
+        assert len(result.stdout) < 40_000
 
 
 def test_an_id_with_a_line_break_can_be_redriven(hostile: Desk) -> None:
     """The id is escaped in text, and unchanged in JSON."""
     assert "r2\nforged" in hostile.json("redrive", "--since", "1h", "--dry-run")["redriven"]
-    said = hostile.run("redrive", "r2\nforged")
-    assert said.stdout == "r2\\nforged is PENDING again\n"
+    result = hostile.run("redrive", "r2\nforged")
+    assert result.stdout == "r2\\nforged is PENDING again\n"
 
 
 def test_an_undecodable_item_is_a_warning_on_stderr(hostile: Desk) -> None:
@@ -112,9 +112,9 @@ def test_an_undecodable_item_is_a_warning_on_stderr(hostile: Desk) -> None:
         await stores.engine.put(Put(table=REQUESTS, item=item))
 
     hostile.do(spoil)
-    said = hostile.run("list")
-    (line,) = said.stderr.splitlines()
+    result = hostile.run("list")
+    (line,) = result.stderr.splitlines()
     assert line.startswith("warning: ")
     assert "odd\\nforged" in line
-    assert "odd" not in said.stdout
+    assert "odd" not in result.stdout
     assert len(hostile.json("list")) == 3

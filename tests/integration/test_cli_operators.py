@@ -83,11 +83,11 @@ def test_a_list_is_a_table_without_control_characters(desk: Desk) -> None:
     """It has the error in short form, and the whole id."""
     desk.enqueue("x" * 50, tenant_id="t1")
     desk.fail("x" * 50)
-    said = desk.run("list").stdout
-    assert "x" * 50 in said
-    assert "FAILED" in said
-    assert "BROKEN" in said
-    assert "\x1b" not in said
+    result = desk.run("list").stdout
+    assert "x" * 50 in result
+    assert "FAILED" in result
+    assert "BROKEN" in result
+    assert "\x1b" not in result
 
 
 def test_a_list_as_json_omits_payloads(desk: Desk) -> None:
@@ -110,16 +110,16 @@ def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> Non
     more = {"PYTHONPATH": str(path), "STREAMER_HTTP_PORT": "0"}
     with Process("run", **(desk.settings | more)) as worker:
         worker.event("worker_started")
-        go_on = tmp_path / "go-on"
-        desk.enqueue("r", action="steps", payload={"until": str(go_on)})
+        continue_file = tmp_path / "go-on"
+        desk.enqueue("r", action="steps", payload={"until": str(continue_file)})
         with Process("watch", "r", "--every", "0.1", **desk.settings) as watch:
             assert watch.found("^PROCESSING 25% step 1$")
-            go_on.touch()
+            continue_file.touch()
             assert watch.ended() == 0
         assert watch.lines[-1].startswith("COMPLETED 100%")
         desk.enqueue("r2", action="steps")
-        said = command("watch", "r2", "--json", **desk.settings)
-        changes = [json.loads(line) for line in said.stdout.splitlines()]
+        result = command("watch", "r2", "--json", **desk.settings)
+        changes = [json.loads(line) for line in result.stdout.splitlines()]
         assert changes[-1]["status"] == "COMPLETED"
 
 
@@ -236,8 +236,8 @@ def test_connections_are_listed(connected: Desk) -> None:
     assert listed("--tenant", "t0") == ["c0", "c3"]
     assert listed("--user", "u1", "--tenant", "t0") == ["c3"]
     assert len(listed("--limit", "4")) == 4
-    said = connected.run("connections", "list", "--user", "u0").stdout
-    assert "execute-api" in said
+    result = connected.run("connections", "list", "--user", "u0").stdout
+    assert "execute-api" in result
     assert connected.run("connections", "list", "--user", "x").stdout == "no matching connections\n"
 
 
@@ -265,8 +265,8 @@ def test_drain_writes_the_worker_s_row(desk: Desk) -> None:
 def test_cancel_prints_json(desk: Desk) -> None:
     """It has the id, the status and the number of notified connections."""
     desk.enqueue("1")
-    said = desk.json("cancel", "1")
-    assert said == {"request_id": "1", "status": "CANCELLED", "connections_notified": 0}
+    result = desk.json("cancel", "1")
+    assert result == {"request_id": "1", "status": "CANCELLED", "connections_notified": 0}
 
 
 @pytest.mark.parametrize(
@@ -278,10 +278,10 @@ def test_cancel_prints_json(desk: Desk) -> None:
 )
 def test_help_has_an_example_and_json(name: str) -> None:
     """Every command for operators has an example and --json."""
-    said = CliRunner().invoke(cli, [*name.split(), "--help"], env={"COLUMNS": "200"}).output
-    assert "Example" in said
-    assert f"streamer-worker {name}" in said
-    assert "--json" in said
+    result = CliRunner().invoke(cli, [*name.split(), "--help"], env={"COLUMNS": "200"}).output
+    assert "Example" in result
+    assert f"streamer-worker {name}" in result
+    assert "--json" in result
 
 
 def test_stale_after_has_the_limits_of_the_setting(connected: Desk) -> None:

@@ -76,9 +76,9 @@ def other_key(desk: Desk) -> Desk:
 @pytest.mark.parametrize("name", ["tables check", "tables create", "check"])
 def test_a_global_table_is_a_warning(name: str, replicated: dict[str, str]) -> None:
     """The worker can run in one Region, so the exit code is 0."""
-    said = command(*name.split(), **replicated)
-    assert said.returncode == 0
-    warnings = [line for line in said.stdout.splitlines() if line.startswith("warning")]
+    result = command(*name.split(), **replicated)
+    assert result.returncode == 0
+    warnings = [line for line in result.stdout.splitlines() if line.startswith("warning")]
     assert len(warnings) == 4
     assert all("exclusive only inside one Region" in line for line in warnings)
     assert all("eu-west-1" in line for line in warnings)
@@ -94,9 +94,9 @@ def test_a_start_warns_of_global_tables(replicated: dict[str, str]) -> None:
 
 def test_create_reports_another_key(other_key: Desk) -> None:
     """The missing tables are created, the wrong key is reported, and the exit code is 1."""
-    said = other_key.run("tables", "create", code=1)
-    assert "tables are ready" not in said.stdout
-    of_key = [line for line in said.stdout.splitlines() if ": key is PK (HASH)" in line]
+    result = other_key.run("tables", "create", code=1)
+    assert "tables are ready" not in result.stdout
+    of_key = [line for line in result.stdout.splitlines() if ": key is PK (HASH)" in line]
     assert len(of_key) == 1
     assert of_key[0].startswith("error: ")
     assert "expected RequestID (HASH)" in of_key[0]
@@ -106,8 +106,8 @@ def test_create_reports_another_key(other_key: Desk) -> None:
 
 def test_check_suggests_create_for_missing_tables_only(other_key: Desk) -> None:
     """`tables create` cannot fix another key."""
-    said = json.loads(other_key.run("check", "--json", code=1).stdout)
-    of_tables = [finding for finding in said if finding["subject"] == "tables"]
+    result = json.loads(other_key.run("check", "--json", code=1).stdout)
+    of_tables = [finding for finding in result if finding["subject"] == "tables"]
     todo = {"missing;" in finding["text"]: finding["todo"] for finding in of_tables}
     assert todo == {True: "run `streamer-worker tables create`", False: ""}
     listed = other_key.json("tables", "check", code=1)

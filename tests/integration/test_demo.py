@@ -42,15 +42,15 @@ def test_plain_lines_and_a_summary() -> None:
 
 def test_a_live_table_on_a_terminal() -> None:
     """A terminal gets a table with progress bars, and then the summary."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(  # noqa: S603
         [*COMMAND, "demo"],
-        stdout=theirs,
-        stderr=theirs,
+        stdout=terminal,
+        stderr=terminal,
         env=environment(TERM="xterm-256color", COLUMNS="110", LINES="30"),
     )
-    os.close(theirs)
-    shown = _read_all(ours)
+    os.close(terminal)
+    shown = _read_all(controller)
     assert process.wait(PATIENCE) == 0
     assert "generate_report" in shown
     assert "━" in shown
