@@ -1,13 +1,11 @@
-"""Decoding of a table's items, and reading of all pages."""
+"""Decoding of a table's items."""
 
 from __future__ import annotations
 
 import pytest
-from streamer_store.paging import read_all
 
 from streamer_store import Undecodable
 from streamer_store.decoding import ItemDecoder
-from streamer_store.engine import Page
 from streamer_store.values import Item
 
 GOOD: Item = {"ID": {"S": "good"}}
@@ -38,14 +36,3 @@ def test_one_undecodable_item_raises_with_its_location() -> None:
     error = caught.value
     assert (error.operation, error.table, error.key) == ("get", "things", "bad")
     assert reports == []
-
-
-@pytest.mark.anyio
-async def test_all_pages_are_read_in_order() -> None:
-    """A page may be empty. The page without a following key is the last."""
-    pages = {None: Page([GOOD], BAD), "1": Page([], GOOD), "good": Page([BAD], None)}
-
-    async def read_page(after: Item | None) -> Page:
-        return pages[None if after is None else next(iter(after["ID"].values()))]
-
-    assert await read_all(read_page) == [GOOD, BAD]
