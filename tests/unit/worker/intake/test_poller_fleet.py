@@ -137,12 +137,11 @@ async def test_a_whole_worker_leaves_an_action_that_a_row_lists(world: World) ->
                 await world.stores.workers.beat("other", in_flight=0, draining=False, sweeps=0)
                 await anyio.sleep(4)
 
-    poll = PollSettings(
-        min_interval=0.5, max_interval=2.0, unknown_action_timeout=UNKNOWN_ACTION_TIMEOUT
-    )
+    timeout = 120.0
+    poll = PollSettings(min_interval=0.5, max_interval=2.0, unknown_action_timeout=timeout)
     async with running(world.app([echo], poll=poll)), anyio.create_task_group() as tasks:
         tasks.start_soon(keep_alive)
-        await anyio.sleep(10 * UNKNOWN_ACTION_TIMEOUT)
+        await anyio.sleep(10 * timeout)
         assert (await world.get(request)).status is RequestStatus.PENDING
         alive.cancel()
         await world.recorder.wait_for(RequestFinished, within=3600)
