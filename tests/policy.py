@@ -14,10 +14,10 @@ POLICY: Final[dict[str, Any]] = json.loads(
 )
 TABLE: Final = "arn:aws:dynamodb:*:*:table/"
 PREFIX: Final[str] = Settings().table_prefix
-CallNext = tuple[str, str]
+AwsCall = tuple[str, str]
 
 
-def allowed() -> set[CallNext]:
+def allowed() -> set[AwsCall]:
     """Return every action that is allowed, with its resource."""
     found = set()
     for statement in POLICY["Statement"]:
@@ -28,7 +28,7 @@ def allowed() -> set[CallNext]:
     return found
 
 
-def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[CallNext]:
+def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[AwsCall]:
     """Yield what a call to DynamoDB needs, each table named as by the default prefix."""
     # Batches name several tables, as keys.
     for name in body.get("RequestItems") or [body.get("TableName", "")]:

@@ -1,7 +1,7 @@
 """A plugin whose handlers fork, leave threads behind, and change the state of their process.
 
-Each payload has a `token`. Every handler answers with the token, and with what it found of other
-requests: contextvars, decimal's context, log fields, checkpoints.
+Each payload has a `token`. Every handler answers with the token, and with the data of other
+requests that it could see: contextvars, decimal's context, log fields, checkpoints.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ HOSTILE: Final = '''
             child.terminate()
             return child.wait(10)
 
-    def found(payload):
-        """Return what an earlier request has left, and leave the same for later ones."""
+    def swap_state(payload):
+        """Return the state that an earlier request left, and leave this request's state."""
         left = {
             "var": own.get(),
             "precision": decimal.getcontext().prec,
@@ -90,7 +90,7 @@ HOSTILE: Final = '''
         return left
 
     def late(ctx, token):
-        """What a thread does that was left behind: all of it for a request that has ended."""
+        """Leave a thread behind that uses the context after the request has ended."""
         def work():
             for _ in range(3):
                 time.sleep(0.002)
@@ -129,17 +129,17 @@ HOSTILE: Final = '''
 
     @handler("process", process=True)
     def in_process(payload, ctx):
-        left = found(payload)
+        left = swap_state(payload)
         return answer(payload, ctx, misbehave(payload, ctx)) | {"left": left}
 
     @handler("thread")
     def in_thread(payload, ctx):
-        left = found(payload)
+        left = swap_state(payload)
         return answer(payload, ctx, misbehave(payload, ctx)) | {"left": left}
 
     @handler("task")
     async def in_task(payload, ctx):
-        left = found(payload)
+        left = swap_state(payload)
         how, code = payload["how"], None
         if how in {"return", "exit", "raise"}:
             pid = forks(how, ctx)

@@ -99,16 +99,18 @@ class Meanwhile(StrEnum):
                 await scene.claim("another")
 
 
-CallNext = Callable[[Stores], Awaitable[Any]]
+StoreCall = Callable[[Stores], Awaitable[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Write:
-    """A kind of write. `prepare` makes the request as it must be, and returns the call;
-    `answers` has the status returned, None, or the error raised, for what happened meanwhile.
+    """A kind of write.
+
+    `prepare` brings the request into the state that the write needs, and returns the call.
+    `answers` has the expected answer for each change: a status, None, or the raised error.
     """
 
-    prepare: Callable[[Scene], Awaitable[CallNext]]
+    prepare: Callable[[Scene], Awaitable[StoreCall]]
     answers: dict[Meanwhile, type[StoreError] | RequestStatus | None]
 
 
@@ -124,8 +126,8 @@ def status_in(answer: Any) -> RequestStatus | None:
     return answer  # type: ignore[no-any-return]
 
 
-def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[CallNext]]:
-    async def prepare(scene: Scene) -> CallNext:
+def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[StoreCall]]:
+    async def prepare(scene: Scene) -> StoreCall:
         request = AsyncRequest(action="echo", request_id="" if drawn else scene.request_id)
         if drawn:
             scene.request_id = scene.drawn_id
@@ -136,7 +138,7 @@ def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[CallNext
     return prepare
 
 
-async def _claim(scene: Scene) -> CallNext:
+async def _claim(scene: Scene) -> StoreCall:
     request = AsyncRequest(action="echo", request_id=scene.request_id)
     stored = await scene.others.requests.enqueue(request)
     candidate = codec.candidate(codec.request_item(stored))
@@ -145,16 +147,16 @@ async def _claim(scene: Scene) -> CallNext:
 
 def _held(
     call: Callable[[Stores, Claim], Awaitable[Any]],
-) -> Callable[[Scene], Awaitable[CallNext]]:
-    async def prepare(scene: Scene) -> CallNext:
+) -> Callable[[Scene], Awaitable[StoreCall]]:
+    async def prepare(scene: Scene) -> StoreCall:
         claim = await (await _claim(scene))(scene.others)
         return lambda stores: call(stores, claim)
 
     return prepare
 
 
-def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[CallNext]]:
-    async def prepare(scene: Scene) -> CallNext:
+def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[StoreCall]]:
+    async def prepare(scene: Scene) -> StoreCall:
         request = AsyncRequest(
             action="echo", request_id=scene.request_id, max_retries=0 if last else 9
         )
@@ -167,8 +169,8 @@ def _rescue(*, last: bool) -> Callable[[Scene], Awaitable[CallNext]]:
 
 def _operate(
     start: RequestStatus, call: Callable[[Stores, str], Awaitable[Any]]
-) -> Callable[[Scene], Awaitable[CallNext]]:
-    async def prepare(scene: Scene) -> CallNext:
+) -> Callable[[Scene], Awaitable[StoreCall]]:
+    async def prepare(scene: Scene) -> StoreCall:
         claiming = await _claim(scene)
         if start is not _S.PENDING:
             claim = await claiming(scene.others)

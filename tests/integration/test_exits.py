@@ -177,7 +177,7 @@ async def test_a_handler_that_swallows_cancellations_does_not_keep_a_broken_loop
     """A loop that broke waits for its tasks no longer than a stop may take."""
     with started(real, path, STREAMER_HANDLER_CANCEL_GRACE="100ms") as worker:
         await put(real[0], "swallow")
-        await _taken(real[0])
+        await _wait_until_claimed(real[0])
         await put(real[0], "do", how="interrupt", wait=True)
         worker.event("process_ending")
         assert worker.ended() == 70
@@ -294,7 +294,7 @@ async def test_exit_hooks_run(
     with started(real, path, **more) as worker:
         if leaves != "nothing":
             await put(real[0], leaves)
-            await _taken(real[0])
+            await _wait_until_claimed(real[0])
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
     assert file.read_text() == "done"
@@ -335,7 +335,7 @@ async def test_a_full_log_pipe_blocks_nothing(
             await done(real[0], how="print")
         await put(real[0], action)
         if code == 0:
-            await _taken(real[0])
+            await _wait_until_claimed(real[0])
             worker.signal(signal.SIGTERM)
         assert worker.ended() == code
 
@@ -345,7 +345,7 @@ def redirected(streams: str, env: dict[str, str]) -> Process:
     return Process("-c", f'exec "$0" run {streams}', *COMMAND, executable="/bin/bash", **env)
 
 
-async def _taken(stores: Stores) -> None:
+async def _wait_until_claimed(stores: Stores) -> None:
     """Wait until no request is PENDING."""
     with anyio.fail_after(60):
         while True:

@@ -52,7 +52,7 @@ async def _running(stores: Stores, request_id: str, *, saved: bool = False) -> A
             await anyio.sleep(0.02)
 
 
-async def _hangs(stores: Stores) -> AsyncRequest:
+async def _start_hanging(stores: Stores) -> AsyncRequest:
     """Return a request whose first attempt saves a checkpoint and then hangs. Later ones end."""
     request_id = await _enqueued(stores, "first_hangs")
     return await _running(stores, request_id, saved=True)
@@ -68,7 +68,7 @@ async def test_a_killed_worker_s_request_starts_elsewhere(
     stores, _ = real
     victim = start()
     victim.event("worker_started")
-    hanging = await _hangs(stores)
+    hanging = await _start_hanging(stores)
     request_id, lost = hanging.request_id, hanging.worker_id
     other = start()
     other.event("worker_started")
@@ -135,7 +135,7 @@ async def test_a_paused_worker_is_fenced(
     stores, _ = real
     zombie = start()
     first = zombie.event("worker_started")["worker_id"]
-    request_id = (await _hangs(stores)).request_id
+    request_id = (await _start_hanging(stores)).request_id
     other = start()
     other.event("worker_started")
     zombie.signal(signal.SIGSTOP)

@@ -16,7 +16,7 @@ from aiohttp import web
 from integration.fast import FAST, ended
 from integration.gateway import Server, connect, subscribe
 from integration.proxy import Forward, Proxy, answering
-from policy import CallNext, allowed, calls_of
+from policy import AwsCall, allowed, calls_of
 from processes import PATIENCE, Process
 from streamer_store import AsyncRequest, Connection, RequestStatus, Stores, SystemClock
 from streamer_store.engine import Put
@@ -33,7 +33,7 @@ class PolicyFault:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._allowed = allowed()
-        self.seen: set[CallNext] = set()
+        self.seen: set[AwsCall] = set()
 
     async def __call__(self, request: web.Request, forward: Forward) -> web.StreamResponse:
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.anyio
 
 NOW: Final = datetime.now(UTC)
 # How long each kind of rubbish lasts in the trial with a worker, in seconds.
-EACH: Final = float(os.environ.get("STREAMER_TEST_RUBBISH_SECONDS", "0.8"))
+KIND_SECONDS: Final = float(os.environ.get("STREAMER_TEST_RUBBISH_SECONDS", "0.8"))
 DEATHS: Final = ("worker_fenced", "dead_worker_removed", "request_rescued", "process_ending")
 HELD: Final = Claim(request=AsyncRequest(action="a", request_id="r"), version="v")
 SEEN: Final = Candidate(request_id="r", status=RequestStatus.PENDING, seen_version={"S": "v"})
@@ -292,18 +292,18 @@ async def test_foreign_answers_cost_a_worker_nothing(
     with Process("run", **(FAST | settings | through | program.settings)) as worker:
         worker.event("worker_started")
         kinds = list(RUBBISH.values())
-        seconds = [EACH * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
+        seconds = [KIND_SECONDS * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
         stored = await stores.requests.enqueue_many(
             AsyncRequest(action="wait", payload={"seconds": wait}) for wait in seconds
         )
         ids = [request.request_id for request in stored]
         await _all_run(stores, ids)
         program.write(WRONG_OUTPUTS["no JSON"])
-        await _last(stores, worker, ids)
+        await _check_during_one_kind(stores, worker, ids)
         program.work()
         for kind in kinds:
             proxy.fault = kind
-            await _last(stores, worker, ids)
+            await _check_during_one_kind(stores, worker, ids)
         proxy.fault = passing
         requests = await ended(stores, *ids)
         assert {(request.status, request.retry_count) for request in requests} == {
@@ -323,17 +323,17 @@ async def _all_run(stores: Stores, ids: list[str]) -> None:
             statuses = {request.status for request in requests}
 
 
-async def _last(stores: Stores, worker: Process, ids: list[str]) -> None:
+async def _check_during_one_kind(stores: Stores, worker: Process, ids: list[str]) -> None:
     """Let one kind last. Check that requests reported as completed are COMPLETED in the table."""
     began = time.monotonic()
-    while time.monotonic() < began + EACH:
+    while time.monotonic() < began + KIND_SECONDS:
         reported = {request["request_id"] for request in _events(worker, "request_finished")}
         requests = (await stores.requests.get_many(ids)).values()
         done = {
             request.request_id for request in requests if request.status is RequestStatus.COMPLETED
         }
         assert reported <= done
-        await anyio.sleep(EACH / 10)
+        await anyio.sleep(KIND_SECONDS / 10)
 
 
 def _events(worker: Process, *names: str) -> list[dict[str, Any]]:
