@@ -15,18 +15,18 @@ TOO_MUCH = "x" * 450_000
 VALUES = {"surrogate": NAME, "object": object, "function": lambda: None, "too much": TOO_MUCH}
 
 
-@handler("tell")
-async def tell(_payload: dict[str, Any], ctx: Context) -> None:
+@handler("report")
+async def report(_payload: dict[str, Any], ctx: Context) -> None:
     await ctx.progress(0.5, NAME, details=DETAILS)
 
 
-@handler("tell_in_thread")
-def tell_in_thread(_payload: dict[str, Any], ctx: SyncContext) -> None:
+@handler("report_in_thread")
+def report_in_thread(_payload: dict[str, Any], ctx: SyncContext) -> None:
     ctx.progress(0.5, NAME, details=DETAILS)
 
 
-@handler("tell_in_process", process=True)
-def tell_in_process(_payload: dict[str, Any], ctx: SyncContext) -> None:
+@handler("report_in_process", process=True)
+def report_in_process(_payload: dict[str, Any], ctx: SyncContext) -> None:
     ctx.progress(0.5, NAME, details=DETAILS)
 
 

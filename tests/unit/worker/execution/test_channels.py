@@ -106,13 +106,13 @@ async def test_a_checkpoint_that_waits_for_the_table_ends_with_its_attempt(
 
 async def test_a_thread_that_is_left_behind_writes_no_checkpoint(world: World) -> None:
     """After the end of its attempt a checkpoint is refused."""
-    go, ended = threading.Event(), threading.Event()
+    released, ended = threading.Event(), threading.Event()
     seen: list[type[BaseException]] = []
 
     @handler("work")
     def work(_payload: dict[str, Any], ctx: SyncContext) -> None:
         def late() -> None:
-            assert go.wait(PATIENCE)
+            assert released.wait(PATIENCE)
             try:
                 ctx.checkpoint("late")
             except BaseException as error:  # noqa: BLE001
@@ -128,7 +128,7 @@ async def test_a_thread_that_is_left_behind_writes_no_checkpoint(world: World) -
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, claim)
         await fault.wait_reached()
-        go.set()
+        released.set()
         await anyio.to_thread.run_sync(ended.wait)
         fault.let_go()
     assert seen == [HandlerCancelled]

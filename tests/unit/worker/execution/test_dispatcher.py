@@ -46,12 +46,12 @@ async def test_a_context_has_the_fields_of_the_request(world: World) -> None:
     """They are those that the producer wrote, and attempts count from 1."""
     contexts: list[Context] = []
 
-    @handler("look")
-    async def look(_payload: dict[str, Any], ctx: Context) -> None:
+    @handler("inspect")
+    async def inspect(_payload: dict[str, Any], ctx: Context) -> None:
         contexts.append(ctx)
 
     claim = await world.claim(
-        "look",
+        "inspect",
         connection_id="c",
         user_id="u",
         tenant_id="t",
@@ -59,9 +59,9 @@ async def test_a_context_has_the_fields_of_the_request(world: World) -> None:
         max_retries=5,
         payload={"_metadata": {"trace": "abc"}},
     )
-    await DispatchBench(world, look).run(claim)
+    await DispatchBench(world, inspect).run(claim)
     (ctx,) = contexts
-    assert (ctx.request_id, ctx.action, ctx.attempt) == (claim.request_id, "look", 2)
+    assert (ctx.request_id, ctx.action, ctx.attempt) == (claim.request_id, "inspect", 2)
     assert (ctx.connection_id, ctx.user_id, ctx.tenant_id) == ("c", "u", "t")
     assert (ctx.max_retries, ctx.metadata) == (5, {"trace": "abc"})
     assert ctx.created_at == claim.request.created_at

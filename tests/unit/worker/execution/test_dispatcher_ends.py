@@ -178,15 +178,15 @@ async def test_log_fields_of_a_request_end_with_it(world: World) -> None:
     """Worker, request, action and attempt, whatever the handler does to them."""
     seen: list[dict[str, Any]] = []
 
-    @handler("look")
-    async def look(_payload: dict[str, Any], _ctx: Context) -> None:
+    @handler("inspect")
+    async def inspect(_payload: dict[str, Any], _ctx: Context) -> None:
         seen.append(dict(structlog.contextvars.get_contextvars()))
         structlog.contextvars.clear_contextvars()
 
-    bench = DispatchBench(world, look)
-    claim = await world.claim("look")
+    bench = DispatchBench(world, inspect)
+    claim = await world.claim("inspect")
     await bench.run(claim)
     assert seen == [
-        {"worker_id": "me", "request_id": claim.request_id, "action": "look", "attempt": 1}
+        {"worker_id": "me", "request_id": claim.request_id, "action": "inspect", "attempt": 1}
     ]
     assert structlog.contextvars.get_contextvars() == {}

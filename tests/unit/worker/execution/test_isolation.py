@@ -126,13 +126,13 @@ async def test_a_forked_child_cannot_use_the_context(how: str, *, thread: bool) 
 
 async def test_a_thread_that_was_left_behind_is_cancelled() -> None:
     """It sees `cancelled`, and its writes are refused."""
-    go, done = threading.Event(), threading.Event()
+    released, done = threading.Event(), threading.Event()
     seen: list[Any] = []
 
     @handler("leaves")
     def leaves(_payload: dict[str, Any], ctx: SyncContext) -> None:
         def late() -> None:
-            assert go.wait(10)
+            assert released.wait(10)
             seen.append(ctx.cancelled)
             with pytest.raises(HandlerCancelled):
                 ctx.progress(0.9)
@@ -143,7 +143,7 @@ async def test_a_thread_that_was_left_behind_is_cancelled() -> None:
         threading.Thread(target=late).start()
 
     run = await run_handler(leaves)
-    go.set()
+    released.set()
     assert await anyio.to_thread.run_sync(done.wait, 10)
     assert (seen, run.progress, run.checkpoints) == ([True], [], [])
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 @on_asyncio
 @pytest.mark.parametrize(
     "reporting",
-    [awkward.tell, awkward.tell_in_thread, awkward.tell_in_process],
+    [awkward.report, awkward.report_in_thread, awkward.report_in_process],
     ids=lambda function: function.action,
 )
 async def test_progress_with_surrogates_is_stored_with_escapes(reporting: Handler) -> None:
@@ -76,7 +76,7 @@ async def test_log_lines_with_surrogates_are_written_with_escapes(form: Any) -> 
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
 
-    @handler("tell")
+    @handler("report")
     async def report(_payload: dict[str, Any], ctx: Context) -> None:
         ctx.log.info(NAME, **{NAME: NAME, "files": [NAME, {NAME: NAME}]})
         logging.getLogger("plugin").warning("no %s", NAME, extra={"file": NAME})

@@ -99,11 +99,11 @@ async def test_a_plain_function_tracks_without_await() -> None:
 async def test_log_lines_of_a_handler_have_its_request(capsys: pytest.CaptureFixture[str]) -> None:
     """They have the action and the attempt, too."""
 
-    @handler("tell")
+    @handler("report")
     async def report(_payload: dict[str, Any], ctx: Context) -> None:
         ctx.log.info("hello", rows=3)
 
     await run_handler(report, attempt=2)
     line = capsys.readouterr().out
-    for text in ("hello", "rows", "request-1", "action", "tell", "attempt"):
+    for text in ("hello", "rows", "request-1", "action", "report", "attempt"):
         assert text in line

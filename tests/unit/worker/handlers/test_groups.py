@@ -209,13 +209,13 @@ async def test_leaving_a_lifespan_has_a_timeout(world: World) -> None:
 @virtual_time
 async def test_a_lifespan_that_ignores_cancellation_does_not_keep_the_process(world: World) -> None:
     """The process ends without it."""
-    go = anyio.Event()
+    released = anyio.Event()
 
     @asynccontextmanager
     async def stubborn() -> AsyncIterator[None]:
         yield
         with anyio.CancelScope(shield=True):
-            await go.wait()
+            await released.wait()
 
     group = HandlerGroup(lifespan=stubborn)
     group.handler("report")(_nothing)
@@ -225,7 +225,7 @@ async def test_a_lifespan_that_ignores_cancellation_does_not_keep_the_process(wo
         app.stop()
         await anyio.sleep(10)
         assert world.left == [True]
-        go.set()
+        released.set()
 
 
 async def test_an_error_on_leaving_is_only_emitted(world: World) -> None:

@@ -100,7 +100,7 @@ def resets(_payload: Any, ctx: SyncContext) -> None:
     ctx.progress(0.2)
 
 
-def told_then_quiet(payload: str, ctx: SyncContext) -> None:
+def reports_then_waits(payload: str, ctx: SyncContext) -> None:
     ctx.progress(0.1)
     ctx.progress(0.2, "newest")
     deadline = time.monotonic() + 60

@@ -72,7 +72,7 @@ class RecordingChannel:
         self.saved.append(value)
 
     def report(self, *_: Any, **__: Any) -> bool:
-        raise AssertionError("a process does not tell from a thread")
+        raise AssertionError("a process reports by `progress` only")
 
     def notify(self) -> None:
         raise AssertionError("a process wakes nobody")
@@ -275,7 +275,7 @@ async def test_a_reset_is_not_lost_among_others(bench: Bench) -> None:
 async def test_progress_before_a_long_silence_is_sent_soon(bench: Bench, tmp_path: Path) -> None:
     """It does not wait for the next report."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run, functions.told_then_quiet, str(tmp_path / "go"))
+        tasks.start_soon(bench.run, functions.reports_then_waits, str(tmp_path / "go"))
         with anyio.fail_after(PATIENCE):
             while (0.2, "newest", False) not in bench.channel.reported:
                 await bench.channel.until_reported(len(bench.channel.reported) + 1)
