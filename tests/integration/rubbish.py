@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 from aiohttp import web
 
 if TYPE_CHECKING:
@@ -223,3 +224,12 @@ WRONG_OUTPUTS: Final[dict[str, bytes]] = {
     "another version": b'{"Version": 2}',
     "no key": b'{"Version": 1}',
 }
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgram:
+    """Yield a credential program, which the clients of this test use."""
+    program = CredentialProgram(tmp_path)
+    for name, value in program.settings.items():
+        monkeypatch.setenv(name, value)
+    return program

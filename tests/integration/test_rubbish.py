@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,10 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import pytest
 
-from integration.fast import FAST, ended
-from integration.proxy import Proxy, passing, stalling
-from integration.rubbish import ENDLESS, RUBBISH, WRONG_OUTPUTS, CredentialProgram, breaking_off
-from processes import PATIENCE, Process
+from integration.proxy import Proxy, stalling
+from integration.rubbish import (
+    ENDLESS,
+    RUBBISH,
+    WRONG_OUTPUTS,
+    CredentialProgram,
+    breaking_off,
+    program,
+)
+from processes import PATIENCE
 from streamer_store import (
     AsyncRequest,
     CallEnded,
@@ -38,12 +42,10 @@ from streamer_store.dynamo import credentials, session
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+__all__ = ["program"]
 pytestmark = pytest.mark.anyio
 
 NOW: Final = datetime.now(UTC)
-# How long each kind of rubbish lasts in the trial with a worker, in seconds.
-KIND_SECONDS: Final = float(os.environ.get("STREAMER_TEST_RUBBISH_SECONDS", "0.8"))
-DEATHS: Final = ("worker_fenced", "dead_worker_removed", "request_rescued", "process_ending")
 HELD: Final = Claim(request=AsyncRequest(action="a", request_id="r"), version="v")
 SEEN: Final = Candidate(request_id="r", status=RequestStatus.PENDING, seen_version={"S": "v"})
 CONNECTION: Final = Connection(
@@ -176,15 +178,6 @@ async def test_a_short_fault_is_hidden_by_retries(
     assert proxy.calls["PutItem"] == 3
 
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialProgram:
-    """Yield a credential program, which the clients of this test use."""
-    program = CredentialProgram(tmp_path)
-    for name, value in program.settings.items():
-        monkeypatch.setenv(name, value)
-    return program
-
-
 @pytest.mark.parametrize("output", WRONG_OUTPUTS)
 async def test_a_program_that_gives_no_credentials_is_an_outage(
     output: str, real_url: str, program: CredentialProgram
@@ -276,66 +269,3 @@ def _children(name: str) -> list[str]:
             if (program.partition("(")[2], parent) == (name, str(os.getpid())) and state != "Z":
                 pids.append(stat.parent.name)
     return pids
-
-
-@pytest.mark.local
-async def test_foreign_answers_cost_a_worker_nothing(
-    real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy, program: CredentialProgram
-) -> None:
-    """Each kind lasts for several leases while handlers end.
-
-    Every request completes in its first attempt, and no completion is reported that the table does
-    not have.
-    """
-    stores, settings = real
-    through = {"STREAMER_ENDPOINT_URL": proxy.url, "STREAMER_PUSH": "off", "PYTHONPATH": plugins}
-    with Process("run", **(FAST | settings | through | program.settings)) as worker:
-        worker.event("worker_started")
-        kinds = list(RUBBISH.values())
-        seconds = [KIND_SECONDS * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
-        stored = await stores.requests.enqueue_many(
-            AsyncRequest(action="wait", payload={"seconds": wait}) for wait in seconds
-        )
-        ids = [request.request_id for request in stored]
-        await _all_run(stores, ids)
-        program.write(WRONG_OUTPUTS["no JSON"])
-        await _check_during_one_kind(stores, worker, ids)
-        program.work()
-        for kind in kinds:
-            proxy.fault = kind
-            await _check_during_one_kind(stores, worker, ids)
-        proxy.fault = passing
-        requests = await ended(stores, *ids)
-        assert {(request.status, request.retry_count) for request in requests} == {
-            (RequestStatus.COMPLETED, 0)
-        }
-        assert _events(worker, *DEATHS) == []
-        worker.signal(signal.SIGTERM)
-        assert worker.ended() == 0
-
-
-async def _all_run(stores: Stores, ids: list[str]) -> None:
-    statuses: set[RequestStatus] = set()
-    with anyio.fail_after(PATIENCE):
-        while statuses != {RequestStatus.PROCESSING}:
-            await anyio.sleep(0.05)
-            requests = (await stores.requests.get_many(ids)).values()
-            statuses = {request.status for request in requests}
-
-
-async def _check_during_one_kind(stores: Stores, worker: Process, ids: list[str]) -> None:
-    """Let one kind last. Check that requests reported as completed are COMPLETED in the table."""
-    began = time.monotonic()
-    while time.monotonic() < began + KIND_SECONDS:
-        reported = {request["request_id"] for request in _events(worker, "request_finished")}
-        requests = (await stores.requests.get_many(ids)).values()
-        done = {
-            request.request_id for request in requests if request.status is RequestStatus.COMPLETED
-        }
-        assert reported <= done
-        await anyio.sleep(KIND_SECONDS / 10)
-
-
-def _events(worker: Process, *names: str) -> list[dict[str, Any]]:
-    entries = [json.loads(line) for line in worker.lines if line.startswith("{")]
-    return [entry for entry in entries if entry.get("event") in names]
