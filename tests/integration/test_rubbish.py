@@ -128,7 +128,7 @@ async def test_an_answer_without_an_end_is_not_read_to_the_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An endless answer must not fill the memory until the call's time limit."""
-    monkeypatch.setattr(session, "_LARGEST_BODY", 4 * 1024 * 1024)
+    monkeypatch.setattr(session, "_MAX_BODY_BYTES", 4 * 1024 * 1024)
     async with open_stores(endpoint_url=proxy.url, attempts=1) as behind:
         proxy.fault = ENDLESS
         with pytest.raises(StoreUnavailable, match="more than 4194304 bytes"):

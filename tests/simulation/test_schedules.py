@@ -102,11 +102,11 @@ def test_a_seed_repeats_its_run() -> None:
 
 
 def _no_fence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(writes, "_fence", lambda _held: ())
+    patch.setattr(writes, "held_by", lambda _held: ())
 
 
 def _every_failed_condition_counts_as_success(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(claims, "carries", lambda _item, _version: True)
+    patch.setattr(claims, "has_version", lambda _item, _version: True)
 
 
 def _mailbox_writes_create_rows(patch: pytest.MonkeyPatch) -> None:
