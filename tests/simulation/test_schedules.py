@@ -90,9 +90,9 @@ _CRASHES_BEFORE_IT_STARTS = replace(
 )
 @example(_CRASHES_WHILE_IT_STARTS)
 @example(_CRASHES_BEFORE_IT_STARTS)
-@given(schedules())
-def test_schedules_of_any_shape_lose_no_request(schedule: Schedule) -> None:
-    """Hypothesis draws workers, jobs, faults and troubles, and prints the smallest failure."""
+@given(schedules())  # the name of the test seeds the schedules
+def test_of_schedules_of_any_shape_nothing_is_lost_either(schedule: Schedule) -> None:
+    """More and fewer workers, jobs, faults and troubles; the smallest that fails is told."""
     assert simulate(schedule) == []
 
 
