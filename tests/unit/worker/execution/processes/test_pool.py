@@ -392,13 +392,13 @@ PARENT = """
     from unit.worker.execution.processes import functions
     from unit.worker.execution.processes.test_pool import FACTS, RecordingChannel
 
-    class Told(RecordingChannel):
+    class PrintingChannel(RecordingChannel):
         async def progress(self, update):
             print(update.message, flush=True)
 
     async def main():
         async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:
-            await pool.run(functions.stubborn, None, FACTS, Told())
+            await pool.run(functions.stubborn, None, FACTS, PrintingChannel())
 
     anyio.run(main)
 """
