@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -32,9 +32,9 @@ async def _opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
         try:
             yield stores, client
         finally:
-            names = (await client.list_tables())["TableNames"]
+            # ListTables would tell of a hundred tables at a time: other tests have theirs here too.
             for table in TABLES:
-                if prefix + table.name in names:
+                with suppress(client.exceptions.ResourceNotFoundException):
                     await client.delete_table(TableName=prefix + table.name)
 
 
