@@ -6,8 +6,21 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 
+from streamer_store import Clock, SystemClock
+from streamer_worker.events import Events, Listener
+from streamer_worker.runtime import Runtime
+
 # Ahead of the real time: DynamoDB Local deletes what has expired, 20 items at a time.
 START = datetime(2066, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
+
+
+def make_runtime(*listeners: Listener, clock: Clock | None = None) -> Runtime:
+    """Make a runtime with a fixed seed, whose events these listeners receive.
+
+    clock: the system's unless given.
+    """
+    rng = random.Random(7)
+    return Runtime(clock=clock or SystemClock(), rng=rng, events=Events(*listeners))
 
 
 def unique_prefix() -> str:

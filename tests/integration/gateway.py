@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -19,13 +18,12 @@ import trustme
 
 from integration import apigateway
 from processes import PATIENCE
-from streamer_store import Connection, Stores, SystemClock, open_stores
-from streamer_worker.events import Events
+from streamer_store import Connection, Stores, open_stores
 from streamer_worker.push.apigateway import Poster, open_poster
 from streamer_worker.push.messages import CompleteMessage
 from streamer_worker.push.push_thread import Push, push_on_thread
 from streamer_worker.settings import NotifierSettings
-from support import open_sockets, until_open_sockets
+from support import make_runtime, open_sockets, until_open_sockets
 from unit.worker.harness import Recorder
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
@@ -137,9 +135,7 @@ async def pushing(url: str, prefix: str, server: Server, recorder: Recorder) -> 
             max_concurrent_posts=settings.max_concurrent_posts,
         ),
         settings=settings,
-        events=Events(recorder),
-        clock=SystemClock(),
-        rng=random.Random(7),
+        runtime=make_runtime(recorder),
     )
     async with opener() as push:
         yield push

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -21,12 +20,12 @@ from streamer_store import (
     AsyncRequest,
     NotFound,
     Stores,
-    SystemClock,
 )
-from streamer_worker.events import Events, PushServiceFailed
+from streamer_worker.events import PushServiceFailed
 from streamer_worker.push.errors import Gone, PushFailed
 from streamer_worker.push.push_thread import push_on_thread
 from streamer_worker.settings import NotifierSettings
+from support import make_runtime
 from unit.worker.harness import Recorder
 
 pytestmark = pytest.mark.anyio
@@ -220,9 +219,7 @@ async def test_pushing_that_cannot_start_does_not_stop_anything(server: Server) 
         open_stores=broken,
         open_post=broken,
         settings=NotifierSettings(),
-        events=Events(recorder.events.append),
-        clock=SystemClock(),
-        rng=random.Random(7),
+        runtime=make_runtime(recorder.events.append),
     )
     began = time.monotonic()
     async with opener() as push:

@@ -120,14 +120,14 @@ class App:
             if states is None:
                 return
             invoker = Invoker(threads=self._threads, processes=processes, states=states)
-            announcer = Announcer(push=push, clock=dependencies.clock)
+            announcer = Announcer(push=push, clock=dependencies.runtime.clock)
             while await self._run_one(invoker, announcer, handlers, on_started):
                 pass
             self._events.emit(WorkerStopped(worker_id=self._incarnations[-1].worker_id))
 
     @property
     def _events(self) -> Events:
-        return self._dependencies.events
+        return self._dependencies.runtime.events
 
     async def _run_one(
         self,
@@ -141,7 +141,7 @@ class App:
         Raises StoreError if the row of the first incarnation cannot be registered. For later
         ones the registration is repeated until it succeeds or shutdown is requested.
         """
-        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._dependencies.rng)
+        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._dependencies.runtime.rng)
         first = not self._incarnations
         while True:
             incarnation = Incarnation(

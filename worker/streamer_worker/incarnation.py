@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,13 +16,13 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from streamer_store import Clock, StoreError, Stores, WorkerRow
+from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
 from streamer_store.release import package_version
 from streamer_worker.concurrency.periodic import run_every
 from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
-from streamer_worker.events import Events, WorkerDraining, WorkerFenced
+from streamer_worker.events import WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Invoker
@@ -44,6 +43,7 @@ from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
 from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.push_thread import PushOpener
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import Settings
 
 # Limits on the steps of the end, in seconds.
@@ -63,9 +63,7 @@ class Dependencies:
     registry: Registry
     heartbeat_runner: HeartbeatRunner
     push: PushOpener
-    events: Events
-    clock: Clock
-    rng: random.Random
+    runtime: Runtime
 
 
 class Incarnation:
@@ -86,12 +84,13 @@ class Incarnation:
         lost_threads: Callable[[], int],
     ) -> None:
         settings, stores = dependencies.settings, dependencies.stores
-        events, clock, rng = dependencies.events, dependencies.clock, dependencies.rng
+        runtime = dependencies.runtime
+        clock, events = runtime.clock, runtime.events
         started = clock.now()
-        self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(rng)[:13]}"
+        self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(runtime.rng)[:13]}"
         self._dependencies = dependencies
         self._settings = settings
-        self._events = events
+        self._events = runtime.events
         self._shutdown = shutdown
         self._row = self._make_row(started)
         self._view = FleetView(worker_id=self.worker_id, live=(self._row,))
@@ -110,9 +109,7 @@ class Incarnation:
             settings=settings,
             lost_threads=lost_threads,
         )
-        self._settler = Settler(
-            requests=stores.requests, announcer=announcer, events=events, rng=rng
-        )
+        self._settler = Settler(requests=stores.requests, announcer=announcer, runtime=runtime)
         self._dispatcher = Dispatcher(
             registry=dependencies.registry,
             requests=stores.requests,
@@ -120,11 +117,8 @@ class Incarnation:
             slots=self._slots,
             invoker=invoker,
             announcer=announcer,
-            settings=settings.handler,
-            max_rescues=settings.rescue.max_rescues,
-            events=events,
-            clock=clock,
-            rng=rng,
+            settings=settings,
+            runtime=runtime,
         )
         self._seen_requests = SeenRequests(clock=clock)
         self._claimer = Claimer(
@@ -134,9 +128,7 @@ class Incarnation:
             seen_requests=self._seen_requests,
             probation=probation,
             announcer=announcer,
-            events=events,
-            clock=clock,
-            rng=rng,
+            runtime=runtime,
         )
         self._rescuer = Rescuer(
             worker_id=self.worker_id,
@@ -145,8 +137,7 @@ class Incarnation:
             announcer=announcer,
             slots=self._slots,
             settings=settings,
-            events=events,
-            clock=clock,
+            runtime=runtime,
         )
 
     def on_heartbeat(self, began: float) -> None:
@@ -234,11 +225,9 @@ class Incarnation:
             fleet=lambda: self._view,
             lease_is_safe=self._lease_is_safe,
             settings=self._settings.poll,
-            events=dependencies.events,
-            clock=dependencies.clock,
-            rng=dependencies.rng,
+            runtime=dependencies.runtime,
         )
-        every = partial(run_every, events=dependencies.events, rng=dependencies.rng)
+        every = partial(run_every, runtime=dependencies.runtime)
         tasks.start_soon(partial(every, poller.pause, poller.step, name="poll"))
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
@@ -246,16 +235,14 @@ class Incarnation:
                 connections=dependencies.stores.connections,
                 settings=self._settings.reaper,
                 leads=lambda: self._view.leads,
-                events=dependencies.events,
-                clock=dependencies.clock,
+                runtime=dependencies.runtime,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
         depth = DepthGauge(
             requests=dependencies.stores.requests,
             settings=self._settings.depth,
             leads=lambda: self._view.leads,
-            events=dependencies.events,
-            clock=dependencies.clock,
+            runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
         unhandled = UnhandledGauge(
@@ -263,14 +250,13 @@ class Incarnation:
             seen_requests=self._seen_requests,
             fleet=lambda: self._view,
             settings=self._settings.depth,
-            events=dependencies.events,
-            clock=dependencies.clock,
+            runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
 
     def _lease_is_safe(self) -> bool:
         """Return whether the last heartbeat is younger than half of the lease."""
-        age = self._dependencies.clock.steady() - self._last_heartbeat
+        age = self._dependencies.runtime.clock.steady() - self._last_heartbeat
         return age < self._settings.presence.lease / 2
 
     async def _rescue(self) -> RescueCounts:

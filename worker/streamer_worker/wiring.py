@@ -32,6 +32,7 @@ from streamer_worker.push.push_thread import (
     push_off,
     push_on_thread,
 )
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import Settings
 
 # Connections to DynamoDB for calls that hold no slot.
@@ -55,15 +56,16 @@ class _Builder:
         self._metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
         self.health = Health(settings=settings, clock=clock)
 
-    def events(self, *listeners: Listener) -> Events:
-        """Return events that reach the metrics, health and these listeners, in this order."""
-        return Events(self._metrics, self.health, *listeners)
+    def runtime(self, *listeners: Listener) -> Runtime:
+        """Return a runtime whose events reach the metrics, health and these listeners, in order."""
+        events = Events(self._metrics, self.health, *listeners)
+        return Runtime(clock=self._clock, rng=self._rng, events=events)
 
     def app(
         self,
         stores: Stores,
         *,
-        events: Events,
+        runtime: Runtime,
         heartbeat_runner: HeartbeatRunner,
         push: PushOpener,
         leave: Callable[[], object],
@@ -74,9 +76,7 @@ class _Builder:
             registry=self._registry,
             heartbeat_runner=heartbeat_runner,
             push=push,
-            events=events,
-            clock=self._clock,
-            rng=self._rng,
+            runtime=runtime,
         )
         return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)
 
@@ -100,7 +100,8 @@ async def open_app(
     clock, rng = SystemClock(), random.SystemRandom()
     builder = _Builder(settings, registry, clock=clock, rng=rng)
     systemd = Systemd(health=builder.health, ends_within=longest_shutdown(settings))
-    events = builder.events(systemd, *listeners)
+    runtime = builder.runtime(systemd, *listeners)
+    events = runtime.events
 
     def report(error: Undecodable) -> None:
         events.emit(ItemUndecodable(table=error.table, key=error.key, reason=error.reason))
@@ -125,9 +126,7 @@ async def open_app(
             call_timeout=interval,
         ),
         settings=settings.presence,
-        events=events,
-        clock=clock,
-        rng=rng,
+        runtime=runtime,
         cpu=time.process_time,
         end_process=with_report(events, end),
         watchdog=watchdog,
@@ -143,13 +142,11 @@ async def open_app(
                 max_concurrent_posts=settings.notifier.max_concurrent_posts,
             ),
             settings=settings.notifier,
-            events=events,
-            clock=clock,
-            rng=rng,
+            runtime=runtime,
         )
     async with opener(max_connections=settings.concurrency + _SPARE_CONNECTIONS) as stores:
         app = builder.app(
-            stores, events=events, heartbeat_runner=heartbeat_runner, push=push, leave=leave
+            stores, runtime=runtime, heartbeat_runner=heartbeat_runner, push=push, leave=leave
         )
         with systemd:
             yield app
@@ -172,17 +169,15 @@ def build_app(
     cpu: returns the CPU seconds that the process has used. By default it always returns 0.
     """
     builder = _Builder(settings, registry, clock=clock, rng=rng)
-    events = builder.events(*listeners)
+    runtime = builder.runtime(*listeners)
     heartbeat_runner = heartbeat_on_loop(
         workers=stores.workers,
         settings=settings.presence,
-        events=events,
-        clock=clock,
-        rng=rng,
+        runtime=runtime,
         cpu=cpu,
     )
     return builder.app(
-        stores, events=events, heartbeat_runner=heartbeat_runner, push=push, leave=leave
+        stores, runtime=runtime, heartbeat_runner=heartbeat_runner, push=push, leave=leave
     )
 
 

@@ -27,7 +27,7 @@ from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
-from streamer_worker.settings import HandlerSettings, PollSettings, Settings
+from streamer_worker.settings import HandlerSettings, PollSettings, RescueSettings, Settings
 from unit.worker.harness import World, echo
 
 MIN_AGE = 45.0
@@ -41,8 +41,7 @@ def settler(world: World) -> Settler:
     return Settler(
         requests=world.stores.requests,
         announcer=announcer(world),
-        events=world.events,
-        rng=world.rng,
+        runtime=world.runtime,
     )
 
 
@@ -63,11 +62,8 @@ class DispatchBench:
                 states={},
             ),
             announcer=announcer(world),
-            settings=HandlerSettings(),
-            max_rescues=5,
-            events=world.events,
-            clock=world.clock,
-            rng=world.rng,
+            settings=Settings(rescue=RescueSettings(max_rescues=5)),
+            runtime=world.runtime,
         )
 
     def assigned(self, claim: Claim) -> Assignment:
@@ -128,9 +124,7 @@ class PollBench:
             seen_requests=seen_requests,
             probation=self.probation,
             announcer=announcer(world),
-            events=world.events,
-            clock=world.clock,
-            rng=world.rng,
+            runtime=world.runtime,
         )
         self.poller = Poller(
             requests=world.stores.requests,
@@ -146,9 +140,7 @@ class PollBench:
             fleet=lambda: self.fleet,
             lease_is_safe=lambda: self.lease_safe,
             settings=PollSettings(min_interval=0.05, max_interval=0.5),
-            events=world.events,
-            clock=world.clock,
-            rng=world.rng,
+            runtime=world.runtime,
         )
 
     def assignments(self) -> list[Assignment]:

@@ -35,6 +35,7 @@ from streamer_worker.handlers.definition import Handler, HandlerGroup, Middlewar
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.messages import Message
 from streamer_worker.push.push_thread import Push, PushOpener
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from streamer_worker.wiring import build_app
 from support import START
@@ -259,6 +260,10 @@ class World:
     left: list[bool] = field(default_factory=list)
     cpu: Callable[[], float] = float
     pushed: list[Message] = field(default_factory=list)
+
+    @property
+    def runtime(self) -> Runtime:
+        return Runtime(clock=self.clock, rng=self.rng, events=self.events)
 
     async def enqueue(self, action: str = "echo", **fields: Any) -> AsyncRequest:
         """Enqueue a request. By default it has one attempt."""

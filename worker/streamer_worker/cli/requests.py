@@ -21,6 +21,7 @@ from streamer_worker.events import Event, Events, PushTried
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.apigateway import open_poster
 from streamer_worker.push.notifier import Notifier
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import Settings, load_settings
 
 _PUSH_TIMEOUT = 10.0
@@ -128,12 +129,13 @@ def cancel(
 async def _notify_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
     """Push the cancellation, within 10 s; return the number of connections that received it."""
     sent: list[PushTried] = []
-    clock, rng, rules = SystemClock(), random.SystemRandom(), settings.notifier
+    rules = settings.notifier
 
     def collect(event: Event) -> None:
         if isinstance(event, PushTried) and event.outcome == "sent":
             sent.append(event)
 
+    runtime = Runtime(clock=SystemClock(), rng=random.SystemRandom(), events=Events(collect))
     async with (
         open_poster(
             region=settings.region,
@@ -145,12 +147,10 @@ async def _notify_cancelled(stores: Stores, request: AsyncRequest, settings: Set
             subscriptions=stores.subscriptions,
             post=post,
             settings=rules,
-            events=Events(collect),
-            clock=clock,
-            rng=rng,
+            runtime=runtime,
         ) as notifier,
     ):
-        Announcer(push=notifier.offer, clock=clock).cancelled(request)
+        Announcer(push=notifier.offer, clock=runtime.clock).cancelled(request)
         await notifier.flush(_PUSH_TIMEOUT)
     return len(sent)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import anyio
 
-from streamer_worker.events import Events, StepFailed
+from streamer_worker.events import StepFailed
 from streamer_worker.retry import backoff
-
-if TYPE_CHECKING:
-    import random
+from streamer_worker.runtime import Runtime
 
 Counts = TypeVar("Counts")
 
@@ -25,8 +23,7 @@ async def run_every(
     step: Callable[[], Awaitable[Counts]],
     *,
     name: str,
-    events: Events,
-    rng: random.Random,
+    runtime: Runtime,
 ) -> None:
     """Call `step` repeatedly, until cancelled.
 
@@ -43,8 +40,10 @@ async def run_every(
             wait = pause(await step())
             failures = None
         except Exception as error:  # noqa: BLE001  no step may end the worker
-            events.emit(StepFailed(loop=name, error=error))
+            runtime.events.emit(StepFailed(loop=name, error=error))
             if failures is None:
-                failures = backoff(_FIRST_PAUSE_AFTER_FAILURE, _LONGEST_PAUSE_AFTER_FAILURE, rng)
+                failures = backoff(
+                    _FIRST_PAUSE_AFTER_FAILURE, _LONGEST_PAUSE_AFTER_FAILURE, runtime.rng
+                )
             wait = next(failures)
         await anyio.sleep(wait)

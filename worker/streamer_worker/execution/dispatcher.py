@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 import structlog
@@ -13,9 +13,9 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
-from streamer_store import AsyncRequest, Claim, Clock, Progress, RequestQueue, WorkerLoss
+from streamer_store import AsyncRequest, Claim, Progress, RequestQueue, WorkerLoss
 from streamer_store.versions import cancel_version
-from streamer_worker.events import Events, StepFailed
+from streamer_worker.events import StepFailed
 from streamer_worker.execution import attempt_events
 from streamer_worker.execution.attempt import Attempt, Interruption
 from streamer_worker.execution.channels import context_of
@@ -39,10 +39,8 @@ from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.retry import DEFAULT_RETRY
-from streamer_worker.settings import HandlerSettings
-
-if TYPE_CHECKING:
-    import random
+from streamer_worker.runtime import Runtime
+from streamer_worker.settings import Settings
 
 _MAX_CANCELLED_VERSIONS: Final = 1000
 _UNSETTLED: Final = Settled("unsettled", None)
@@ -64,21 +62,16 @@ class Dispatcher:
         slots: Slots,
         invoker: Invoker,
         announcer: Announcer,
-        settings: HandlerSettings,
-        max_rescues: int,
-        events: Events,
-        clock: Clock,
-        rng: random.Random,
+        settings: Settings,
+        runtime: Runtime,
     ) -> None:
         self._registry = registry
         self._requests = requests
         self._settler = settler
         self._slots = slots
-        self._settings = settings
-        self._max_rescues = max_rescues
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._settings = settings.handler
+        self._max_rescues = settings.rescue.max_rescues
+        self._runtime = runtime
         self._invoker = invoker
         self._announcer = announcer
         self._draining = False
@@ -128,10 +121,10 @@ class Dispatcher:
         running, and the rescuer finds it.
         """
         claim = assignment.claim
-        started = self._clock.steady()
+        started = self._runtime.clock.steady()
         settled = _UNSETTLED
         with anyio.CancelScope(shield=True), _log_fields(claim.request):
-            self._events.emit(attempt_events.started(claim.request))
+            self._runtime.events.emit(attempt_events.started(claim.request))
             attempt = self._prepare(claim)
             try:
                 progress = await self._run_handler(attempt, tasks)
@@ -139,11 +132,11 @@ class Dispatcher:
                 outcome = self._decide(end, claim, attempt)
                 settled = await self._settle(claim, end, outcome, progress)
             except Exception as error:  # noqa: BLE001  see above
-                self._events.emit(StepFailed(loop="dispatch", error=error))
+                self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
             finally:
                 self._free_slot(assignment, attempt, tasks)
-            seconds = self._clock.steady() - started
-            self._events.emit(attempt_events.finished(claim.request, settled, seconds))
+            seconds = self._runtime.clock.steady() - started
+            self._runtime.events.emit(attempt_events.finished(claim.request, settled, seconds))
         return settled.status
 
     def _prepare(self, claim: Claim) -> Attempt | None:
@@ -169,7 +162,7 @@ class Dispatcher:
         ctx = context_of(
             attempt,
             writer,
-            deadline=self._clock.now() + timedelta(seconds=timeout),
+            deadline=self._runtime.clock.now() + timedelta(seconds=timeout),
             state=self._invoker.state_of(attempt.handler),
         )
         call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
@@ -177,7 +170,7 @@ class Dispatcher:
         await attempt.wait(timeout=timeout, grace=self._settings.cancel_grace)
         if not attempt.is_done:
             self.stuck.add(attempt)
-            self._events.emit(attempt_events.stuck(attempt))
+            self._runtime.events.emit(attempt_events.stuck(attempt))
         return await writer.close()
 
     def _progress_writer(self, attempt: Attempt, tasks: TaskGroup) -> ProgressWriter:
@@ -187,9 +180,7 @@ class Dispatcher:
             on_lost=attempt.mark_lost,
             push=partial(self._announcer.progressed, attempt.claim.request),
             tasks=tasks,
-            events=self._events,
-            clock=self._clock,
-            rng=self._rng,
+            runtime=self._runtime,
         )
 
     def _end_of(self, claim: Claim, attempt: Attempt | None) -> AttemptEnd | ClaimEnded:
@@ -214,7 +205,8 @@ class Dispatcher:
             case Interruption.RELEASED | Interruption.PAUSED:
                 return Interrupted()
             case Interruption.FENCED:
-                loss = WorkerLoss(last_seen=self._clock.now(), max_rescues=self._max_rescues)
+                now = self._runtime.clock.now()
+                loss = WorkerLoss(last_seen=now, max_rescues=self._max_rescues)
                 return Fenced(loss=loss)
         assert attempt.ended is not None  # noqa: S101  nothing else ends the wait
         return attempt.ended
@@ -227,13 +219,13 @@ class Dispatcher:
             return end
         if isinstance(end, Raised):
             end = Raised(error=deciding_error(end.error))
-            self._events.emit(attempt_events.raised(claim.request, end.error))
+            self._runtime.events.emit(attempt_events.raised(claim.request, end.error))
         policy = attempt.handler.retry if attempt is not None else DEFAULT_RETRY
-        decide_end = partial(decide, request=claim.request, policy=policy, rng=self._rng)
+        decide_end = partial(decide, request=claim.request, policy=policy, rng=self._runtime.rng)
         try:
             return decide_end(end)
         except BaseException as error:  # noqa: BLE001  the handler's result or exception raised it
-            self._events.emit(attempt_events.raised(claim.request, error))
+            self._runtime.events.emit(attempt_events.raised(claim.request, error))
             unreadable = RuntimeError(f"its outcome cannot be read: {error!r}")
             return decide_end(Raised(error=unreadable))
 
@@ -273,7 +265,7 @@ class Dispatcher:
         await attempt.wait_done()
         self.stuck.discard(attempt)
         self._slots.release(assignment.slot)
-        self._events.emit(attempt_events.stuck_ended(attempt))
+        self._runtime.events.emit(attempt_events.stuck_ended(attempt))
 
     def _timeout(self, attempt: Attempt) -> float:
         return attempt.handler.timeout or self._settings.timeout

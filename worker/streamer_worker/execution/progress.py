@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -13,7 +13,6 @@ from streamer_store import (
     Cancelled,
     Claim,
     ClaimLost,
-    Clock,
     InvalidInput,
     ItemTooLarge,
     Progress,
@@ -34,10 +33,8 @@ from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.retry import backoff
+from streamer_worker.runtime import Runtime
 from streamer_worker.sanitize import message_of
-
-if TYPE_CHECKING:
-    import random
 
 # All in seconds.
 FIRST_DELAY: Final = 0.1
@@ -123,28 +120,28 @@ class ProgressWriter:
         on_lost: Callable[[ClaimLost], None],
         push: Callable[[Progress], None],
         tasks: TaskGroup,
-        events: Events,
-        clock: Clock,
-        rng: random.Random,
+        runtime: Runtime,
     ) -> None:
         self._requests = requests
         self._claim = claim
         self._on_lost = on_lost
         self._push = push
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._rng = runtime.rng
         self._latest_progress = LatestProgress(claim.request.progress)
         self._writing = anyio.Lock()
         self._written = 0
         self._failing = False
         self._closed = False
-        self._writes = Coalescer(self._write, interval=WRITE_INTERVAL, tasks=tasks, events=events)
+        self._writes = Coalescer(
+            self._write, interval=WRITE_INTERVAL, tasks=tasks, events=runtime.events
+        )
         self._pushes = Coalescer(
-            self._push_newest, interval=PUSH_INTERVAL, tasks=tasks, events=events
+            self._push_newest, interval=PUSH_INTERVAL, tasks=tasks, events=runtime.events
         )
         self._calls = 0
-        self._yielded_at = clock.steady()
+        self._yielded_at = self._clock.steady()
 
     async def progress(self, update: ProgressUpdate) -> None:
         """Accept progress, and sometimes yield to the event loop: handlers report in tight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 import anyio
 
@@ -20,14 +20,12 @@ from streamer_store import (
 )
 from streamer_worker.concurrency.deadlines import ShieldedDeadline
 from streamer_worker.error_codes import INVALID_RESULT, ITEM_TOO_LARGE
-from streamer_worker.events import Events, SettleDelayed, WriteFenced
+from streamer_worker.events import SettleDelayed, WriteFenced
 from streamer_worker.execution.outcome import Complete, Fail, Outcome, Release, Retry
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.retry import backoff
+from streamer_worker.runtime import Runtime
 from streamer_worker.sanitize import sanitized
-
-if TYPE_CHECKING:
-    import random
 
 SETTLE_TIMEOUT: Final = 3600.0
 _FIRST_PAUSE = 0.1
@@ -54,13 +52,12 @@ class Settler:
         *,
         requests: RequestQueue,
         announcer: Announcer,
-        events: Events,
-        rng: random.Random,
+        runtime: Runtime,
     ) -> None:
         self._requests = requests
         self._announcer = announcer
-        self._events = events
-        self._rng = rng
+        self._events = runtime.events
+        self._rng = runtime.rng
         self._deadline = ShieldedDeadline(SETTLE_TIMEOUT)
 
     async def settle(

@@ -13,9 +13,10 @@ from typing import Final, Protocol
 
 import anyio
 
-from streamer_store import Clock, NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
-from streamer_worker.events import Events, FleetObserved, HeartbeatTried, StepFailed
+from streamer_store import NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
+from streamer_worker.events import FleetObserved, HeartbeatTried, StepFailed
 from streamer_worker.fleet.view import Fleet, FleetView
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PresenceSettings
 
 # A fleet of 32 rows or more is read at every second heartbeat, of 64 at every third, and so on.
@@ -89,8 +90,7 @@ class Heartbeat:
         settings: PresenceSettings,
         worker_status: Callable[[], WorkerStatus],
         listener: HeartbeatListener,
-        events: Events,
-        clock: Clock,
+        runtime: Runtime,
         cpu: Callable[[], float],
     ) -> None:
         self._row = row
@@ -98,8 +98,8 @@ class Heartbeat:
         self._settings = settings
         self._worker_status = worker_status
         self._listener = listener
-        self._events = events
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._cpu = cpu
         self._cpu_at_heartbeat = cpu()
         self._fleet = Fleet(worker_id=row.worker_id, lease=settings.lease)
@@ -109,7 +109,7 @@ class Heartbeat:
         self._fenced = False
         # Steady times: when this code last ran, when the current heartbeat began, and when the
         # last successful one began.
-        self._last_ran = clock.steady()
+        self._last_ran = self._clock.steady()
         self._began = self._last_ran
         self._last_heartbeat = self._last_ran
         # Whether this code did not run for two heartbeats, since the last successful one.

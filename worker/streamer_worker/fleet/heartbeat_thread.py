@@ -12,15 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 from anyio.abc import TaskStatus
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from streamer_store import Clock, Stores, WorkerRegistry, WorkerRow
+from streamer_store import Stores, WorkerRegistry, WorkerRow
 from streamer_worker.concurrency.periodic import run_every
-from streamer_worker.events import Events
 from streamer_worker.fleet.heartbeat import Heartbeat, HeartbeatListener, WorkerStatus
 from streamer_worker.fleet.loop_watchdog import (
     TICK,
@@ -29,10 +28,8 @@ from streamer_worker.fleet.loop_watchdog import (
     LoopWatch,
 )
 from streamer_worker.fleet.view import FleetView
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PresenceSettings
-
-if TYPE_CHECKING:
-    import random
 
 RemoveRow = Callable[[], Awaitable[None]]
 OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
@@ -59,9 +56,7 @@ def heartbeat_on_loop(
     *,
     workers: WorkerRegistry,
     settings: PresenceSettings,
-    events: Events,
-    clock: Clock,
-    rng: random.Random,
+    runtime: Runtime,
     cpu: Callable[[], float],
 ) -> HeartbeatRunner:
     """Return a runner that runs the heartbeat on the loop on which its context is entered.
@@ -79,12 +74,11 @@ def heartbeat_on_loop(
             settings=settings,
             worker_status=worker_status,
             listener=listener,
-            events=events,
-            clock=clock,
+            runtime=runtime,
             cpu=cpu,
         )
         await heartbeat.register()
-        every = partial(run_every, events=events, rng=rng)
+        every = partial(run_every, runtime=runtime)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(every, heartbeat.pause, heartbeat.step, name="heartbeat"))
             try:
@@ -99,9 +93,7 @@ def heartbeat_on_thread(
     *,
     open_stores: OpenStores,
     settings: PresenceSettings,
-    events: Events,
-    clock: Clock,
-    rng: random.Random,
+    runtime: Runtime,
     cpu: Callable[[], float],
     end_process: EndProcess,
     watchdog: InterpreterWatchdog | None = None,
@@ -117,13 +109,12 @@ def heartbeat_on_thread(
     async def heartbeat_runner(
         row: WorkerRow, worker_status: Callable[[], WorkerStatus], listener: HeartbeatListener
     ) -> AsyncIterator[RemoveRow]:
-        every = partial(run_every, events=events, rng=rng)
+        every = partial(run_every, runtime=runtime)
         # Not the loop's own limiter: handlers may use all of its threads.
         limiter = anyio.CapacityLimiter(_WAITING_THREADS)
         loop_watch = LoopWatch(
             stuck_after=settings.stuck_after,
-            events=events,
-            clock=clock,
+            runtime=runtime,
             end_process=end_process,
             watchdog=watchdog,
         )
@@ -136,9 +127,7 @@ def heartbeat_on_thread(
                 on_loop = heartbeat_on_loop(
                     workers=stores.workers,
                     settings=settings,
-                    events=events,
-                    clock=clock,
-                    rng=rng,
+                    runtime=runtime,
                     cpu=cpu,
                 )
                 async with (

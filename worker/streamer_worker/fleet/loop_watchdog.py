@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from streamer_store import Clock
 from streamer_worker.concurrency.exits import run_within
 from streamer_worker.events import Events, LoopBlocked, LoopLagMeasured, ProcessEnding
+from streamer_worker.runtime import Runtime
 
 # The time between two ticks of the loop, and between two checks, in seconds.
 TICK: Final = 0.25
@@ -62,15 +62,14 @@ class LoopWatch:
         self,
         *,
         stuck_after: float,
-        events: Events,
-        clock: Clock,
+        runtime: Runtime,
         end_process: EndProcess,
         watchdog: InterpreterWatchdog | None = None,
     ) -> None:
         self._thread = threading.get_ident()
         self._stuck_after = stuck_after
-        self._events = events
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._end_process = end_process
         self._watchdog = watchdog
         # Written by the loop's thread.
@@ -78,7 +77,7 @@ class LoopWatch:
         self._last_tick: float | None = None
         # Written and read by the checking thread.
         self._ticks_seen = 0
-        self._last_check = clock.steady()
+        self._last_check = self._clock.steady()
         self._blocked = 0.0
         self._reported = False
 

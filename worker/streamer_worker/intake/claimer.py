@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from cachetools import LRUCache
@@ -14,7 +14,6 @@ from streamer_store import (
     Candidate,
     Claim,
     ClaimLost,
-    Clock,
     ConcurrentModification,
     ItemTooLarge,
     NotFound,
@@ -29,15 +28,13 @@ from streamer_store.schema import REQUESTS
 from streamer_store.values import AttributeValue
 from streamer_worker.concurrency.deadlines import ShieldedDeadline
 from streamer_worker.error_codes import INVALID_REQUEST, ITEM_TOO_LARGE
-from streamer_worker.events import ClaimReleased, ClaimTried, Events, ItemUndecodable
+from streamer_worker.events import ClaimReleased, ClaimTried, ItemUndecodable
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
+from streamer_worker.runtime import Runtime
 from streamer_worker.sanitize import sanitized
-
-if TYPE_CHECKING:
-    import random
 
 # How long a claim that was sent waits for its answer, in seconds.
 _ANSWER_TIMEOUT: Final = 5.0
@@ -65,9 +62,7 @@ class Claimer:
         seen_requests: SeenRequests,
         probation: Probation,
         announcer: Announcer,
-        events: Events,
-        clock: Clock,
-        rng: random.Random,
+        runtime: Runtime,
     ) -> None:
         self._worker_id = worker_id
         self._requests = requests
@@ -75,9 +70,9 @@ class Claimer:
         self._seen_requests = seen_requests
         self._probation = probation
         self._announcer = announcer
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._rng = runtime.rng
         self._deadline = ShieldedDeadline(_ANSWER_TIMEOUT)
         self._unanswered: LRUCache[str, Claim] = LRUCache(_MAX_UNANSWERED)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from streamer_store import Candidate, Clock, RequestQueue
+from streamer_store import Candidate, RequestQueue
 from streamer_store.rescues import is_suspect
-from streamer_worker.events import ActionUnknown, Events, Polled
+from streamer_worker.events import ActionUnknown, Polled
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
 from streamer_worker.intake.index_reader import MAX_PAGE_SIZE, IndexReader
@@ -20,10 +19,8 @@ from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.selection import RankedCandidate, choose
 from streamer_worker.intake.slots import Slots
 from streamer_worker.retry import backoff
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PollSettings
-
-if TYPE_CHECKING:
-    import random
 
 # Claims all candidates at once, and returns how many claims were won.
 ClaimAll = Callable[[Iterable[Candidate]], Awaitable[int]]
@@ -70,11 +67,9 @@ class Poller:
         fleet: Callable[[], FleetView],
         lease_is_safe: Callable[[], bool],
         settings: PollSettings,
-        events: Events,
-        clock: Clock,
-        rng: random.Random,
+        runtime: Runtime,
     ) -> None:
-        self._index = IndexReader(requests=requests, clock=clock)
+        self._index = IndexReader(requests=requests, clock=runtime.clock)
         self._claim_all = claim_all
         self._seen_requests = seen_requests
         self._slots = slots
@@ -82,9 +77,9 @@ class Poller:
         self._fleet = fleet
         self._lease_is_safe = lease_is_safe
         self._settings = settings
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._rng = runtime.rng
         self._backlog = Backlog()
         # For each tenant, the number of requests that had been chosen when it was last served.
         self._served: LRUCache[str | None, int] = LRUCache(_MAX_TENANTS)

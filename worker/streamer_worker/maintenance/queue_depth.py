@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from streamer_store import Clock, Depth, RequestQueue, RequestStatus
-from streamer_worker.events import Events, QueueMeasured
+from streamer_store import Depth, RequestQueue, RequestStatus
+from streamer_worker.events import QueueMeasured
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import DepthSettings
 
 # How soon a worker that does not lead checks again whether it does, in seconds.
@@ -26,14 +27,13 @@ class DepthGauge:
         requests: RequestQueue,
         settings: DepthSettings,
         leads: Callable[[], bool],
-        events: Events,
-        clock: Clock,
+        runtime: Runtime,
     ) -> None:
         self._requests = requests
         self._settings = settings
         self._leads = leads
-        self._events = events
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
 
     async def step(self) -> dict[RequestStatus, Depth] | None:
         """Count each status, emit QueueMeasured for it, and return the counts.

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from streamer_store import Clock, ConnectionStore, StaleSweep
-from streamer_worker.events import ClockJumped, ConnectionsReaped, Events
+from streamer_store import ConnectionStore, StaleSweep
+from streamer_worker.events import ClockJumped, ConnectionsReaped
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import ReaperSettings
 
 # How soon a worker that does not lead checks again whether it does, in seconds.
@@ -30,14 +31,13 @@ class Reaper:
         connections: ConnectionStore,
         settings: ReaperSettings,
         leads: Callable[[], bool],
-        events: Events,
-        clock: Clock,
+        runtime: Runtime,
     ) -> None:
         self._connections = connections
         self._settings = settings
         self._leads = leads
-        self._events = events
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._last_times: tuple[datetime, float] | None = None
         self._trusted_from = -math.inf
 

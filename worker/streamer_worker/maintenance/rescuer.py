@@ -12,7 +12,6 @@ from cachetools import LRUCache
 
 from streamer_store import (
     Candidate,
-    Clock,
     ConcurrentModification,
     InvalidInput,
     NotFound,
@@ -25,11 +24,12 @@ from streamer_store import (
 from streamer_store.errors import ungrouped
 from streamer_store.schema import REQUESTS
 from streamer_worker.error_codes import WORKER_LOST
-from streamer_worker.events import DeadWorkerRemoved, Events, ItemUndecodable, RequestRescued
+from streamer_worker.events import DeadWorkerRemoved, ItemUndecodable, RequestRescued
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.slots import Slots
 from streamer_worker.push.announcer import Announcer
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import Settings
 
 _PAGE_SIZE = 1000
@@ -67,8 +67,7 @@ class Rescuer:
         announcer: Announcer,
         slots: Slots,
         settings: Settings,
-        events: Events,
-        clock: Clock,
+        runtime: Runtime,
     ) -> None:
         self._worker_id = worker_id
         self._requests = stores.requests
@@ -81,8 +80,8 @@ class Rescuer:
         self._max_rescues = settings.rescue.max_rescues
         # When each worker whose row was removed had its last heartbeat.
         self._last_seen: LRUCache[str, datetime | None] = LRUCache(_MAX_REMEMBERED)
-        self._events = events
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._last_sweep: float | None = None
         # How many sweeps this worker has completed as the leader. Read on the heartbeat's thread.
         self.sweeps = 0

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from streamer_store import Clock, RequestQueue
+from streamer_store import RequestQueue
 from streamer_store.transitions import WAITING
-from streamer_worker.events import Events, UnhandledMeasured
+from streamer_worker.events import UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.seen import SeenRequests
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import DepthSettings
 
 # After how long without a worker that lists it an action is unhandled, in seconds.
@@ -32,15 +33,14 @@ class UnhandledGauge:
         seen_requests: SeenRequests,
         fleet: Callable[[], FleetView],
         settings: DepthSettings,
-        events: Events,
-        clock: Clock,
+        runtime: Runtime,
     ) -> None:
         self._requests = requests
         self._seen_requests = seen_requests
         self._fleet = fleet
         self._settings = settings
-        self._events = events
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
 
     async def step(self) -> Mapping[str, int] | None:
         """Count the waiting requests, emit UnhandledMeasured, and return the counts by action.

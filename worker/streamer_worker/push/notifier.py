@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import anyio
 from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskGroup
 from cachetools import LRUCache
 
-from streamer_store import Clock, Connection, ConnectionStore, StoreError, SubscriptionStore
+from streamer_store import Connection, ConnectionStore, StoreError, SubscriptionStore
 from streamer_worker.events import (
     ConnectionSuspended,
     EndpointRefused,
-    Events,
     PushTried,
     StepFailed,
 )
@@ -26,10 +25,8 @@ from streamer_worker.push.messages import Message, encode
 from streamer_worker.push.outbox import Delivery, FailureStreak, Outbox
 from streamer_worker.push.recipients import Recipients
 from streamer_worker.retry import backoff
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import NotifierSettings
-
-if TYPE_CHECKING:
-    import random
 
 # Seconds.
 SUSPENDED_FOR: Final = 30.0
@@ -98,22 +95,18 @@ class Notifier(AsyncContextManagerMixin):
         subscriptions: SubscriptionStore,
         post: Post,
         settings: NotifierSettings,
-        events: Events,
-        clock: Clock,
-        rng: random.Random,
+        runtime: Runtime,
     ) -> None:
         self._recipients = Recipients(
             connections=connections,
             subscriptions=subscriptions,
-            events=events,
-            clock=clock,
-            rng=rng,
+            runtime=runtime,
         )
         self._post = post
         self._settings = settings
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._rng = runtime.rng
         self._topics: dict[str, _Topic] = {}
         self._outboxes: dict[str, Outbox] = {}
         # Connections whose last post has failed.
@@ -121,7 +114,7 @@ class Notifier(AsyncContextManagerMixin):
         self._posts = anyio.CapacityLimiter(settings.max_concurrent_posts)
         # Posts to those connections have their own limit, so that they do not delay others.
         self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
-        self._next_progress = clock.steady()
+        self._next_progress = self._clock.steady()
         self._changed = anyio.Event()
         self._tasks: TaskGroup
 

@@ -11,20 +11,18 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
-from streamer_store import Clock, Stores
+from streamer_store import Stores
 from streamer_worker.events import Events, PushServiceFailed, PushTried
 from streamer_worker.push.message_queue import MessageQueue
 from streamer_worker.push.messages import Message
 from streamer_worker.push.notifier import Notifier, Post
 from streamer_worker.retry import backoff
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import NotifierSettings
-
-if TYPE_CHECKING:
-    import random
 
 # Passes a message to the push service. Neither waits nor raises.
 Push = Callable[[Message], None]
@@ -65,9 +63,7 @@ def push_on_thread(
     open_stores: OpenStores,
     open_post: OpenPost,
     settings: NotifierSettings,
-    events: Events,
-    clock: Clock,
-    rng: random.Random,
+    runtime: Runtime,
 ) -> PushOpener:
     """Return an opener of the push service on a thread of its own.
 
@@ -78,7 +74,7 @@ def push_on_thread(
     """
 
     async def serve(mailbox: Mailbox) -> None:
-        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, rng)
+        pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, runtime.rng)
         while not mailbox.closed:
             try:
                 async with open_stores() as stores, open_post() as post:
@@ -88,18 +84,16 @@ def push_on_thread(
                             subscriptions=stores.subscriptions,
                             post=post,
                             settings=settings,
-                            events=events,
-                            clock=clock,
-                            rng=rng,
+                            runtime=runtime,
                         )
                     )
             except Exception as error:  # noqa: BLE001  the worker runs without it meanwhile
-                events.emit(PushServiceFailed(error=error))
+                runtime.events.emit(PushServiceFailed(error=error))
                 await mailbox.wait_closed(next(pauses))
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Push]:
-        mailbox = Mailbox(events)
+        mailbox = Mailbox(runtime.events)
         run = partial(anyio.run, serve, mailbox)
         # A daemon thread cannot prevent the end of the process.
         thread = threading.Thread(target=run, name="push", daemon=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
 from cachetools import TTLCache
 
 from streamer_store import (
-    Clock,
     Connection,
     ConnectionStore,
     EventType,
@@ -19,12 +18,10 @@ from streamer_store import (
     Subscription,
     SubscriptionStore,
 )
-from streamer_worker.events import ConnectionGone, Events, StepFailed
+from streamer_worker.events import ConnectionGone, StepFailed
 from streamer_worker.push.messages import Message
 from streamer_worker.retry import backoff
-
-if TYPE_CHECKING:
-    import random
+from streamer_worker.runtime import Runtime
 
 # Seconds. API Gateway answers 410 for a connection whose $connect has not returned yet.
 _FRESH: Final = 10.0
@@ -49,20 +46,18 @@ class Recipients:
         *,
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
-        events: Events,
-        clock: Clock,
-        rng: random.Random,
+        runtime: Runtime,
     ) -> None:
         self._connections = connections
         self._subscriptions = subscriptions
-        self._events = events
-        self._clock = clock
-        self._rng = rng
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._rng = runtime.rng
         self._cached: TTLCache[str, list[Connection]] = TTLCache(
-            _CACHED, _CACHED_FOR, timer=clock.steady
+            _CACHED, _CACHED_FOR, timer=self._clock.steady
         )
         # Closed connections that may still be in the cache.
-        self._gone: TTLCache[str, None] = TTLCache(_CACHED, _CACHED_FOR, timer=clock.steady)
+        self._gone: TTLCache[str, None] = TTLCache(_CACHED, _CACHED_FOR, timer=self._clock.steady)
         self._reads = anyio.CapacityLimiter(_CONCURRENT_READS)
 
     async def of(self, message: Message, tasks: TaskGroup) -> list[Connection]:

@@ -36,7 +36,8 @@ from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChanne
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import Message, encode
-from streamer_worker.settings import HandlerSettings, RescueSettings
+from streamer_worker.runtime import Runtime
+from streamer_worker.settings import Settings
 
 _ENTER_LIFESPAN: Final[Any] = object()
 _REQUEST_ID: Final = "request-1"
@@ -177,15 +178,18 @@ async def start_handler(
     Raises what `run_handler` raises.
     """
     registered = registry([handler], middleware)
-    clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test is repeatable
+    rng = random.Random(seed)  # noqa: S311  a test is repeatable
+    clock = SystemClock()
     stores = memory_stores(clock=clock, rng=rng)
     run = HandlerRun(await _claimed(stores, handler, payload, attempt, request), stores)
     events = Events(run._on_event)
+    runtime = Runtime(clock=clock, rng=rng, events=events)
     announcer = Announcer(push=run._push, clock=clock)
-    settings = HandlerSettings()
+    settings = Settings()
+    rules = settings.handler
     slots = Slots(1, events=events)
     async with (
-        Processes(limit=1, log=None, events=events, grace=settings.cancel_grace / 2) as processes,
+        Processes(limit=1, log=None, events=events, grace=rules.cancel_grace / 2) as processes,
         _states(handler, state, events) as states,
     ):
         run._dispatcher = Dispatcher(
@@ -197,18 +201,17 @@ async def start_handler(
             },
             requests=stores.requests,
             settler=_RecordingSettler(
-                run, requests=stores.requests, announcer=announcer, events=events, rng=rng
+                run, requests=stores.requests, announcer=announcer, runtime=runtime
             ),
             slots=slots,
             invoker=Invoker(
-                threads=anyio.CapacityLimiter(settings.threads), processes=processes, states=states
+                threads=anyio.CapacityLimiter(rules.threads),
+                processes=processes,
+                states=states,
             ),
             announcer=announcer,
             settings=settings,
-            max_rescues=RescueSettings().max_rescues,
-            events=events,
-            clock=clock,
-            rng=rng,
+            runtime=runtime,
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run._run, run._dispatcher, slots)

@@ -20,6 +20,7 @@ from streamer_worker.handlers.registry import registry
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.push.push_thread import push_here
 from streamer_worker.retry import RetryPolicy
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from streamer_worker.wiring import build_app
 
@@ -149,9 +150,7 @@ async def memory_worker(
         subscriptions=stores.subscriptions,
         post=worker.post,
         settings=worker_settings.notifier,
-        events=Events(),
-        clock=clock,
-        rng=rng,
+        runtime=Runtime(clock=clock, rng=rng, events=Events()),
     )
     worker.flush = partial(notifier.flush, _POLL_INTERVAL)
     app = build_app(

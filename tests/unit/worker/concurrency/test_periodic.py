@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -10,7 +9,8 @@ import pytest
 
 from streamer_store import StoreUnavailable
 from streamer_worker.concurrency.periodic import run_every
-from streamer_worker.events import Events, StepFailed
+from streamer_worker.events import StepFailed
+from support import make_runtime
 from unit.worker.harness import Recorder, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -43,12 +43,11 @@ async def run(
     steps: Steps, recorder: Recorder, pause: Callable[[object], float] = lambda _: 3.0
 ) -> None:
     step: Callable[[], Awaitable[object]] = steps.step
+    runtime = make_runtime(recorder)
     async with anyio.create_task_group() as tasks:
 
         async def loop() -> None:
-            await run_every(
-                pause, step, name="sweep", events=Events(recorder), rng=random.Random(5)
-            )
+            await run_every(pause, step, name="sweep", runtime=runtime)
 
         tasks.start_soon(loop)
         await steps.done.wait()

@@ -44,9 +44,7 @@ class Bench:
             on_lost=self.lost.append,
             push=self.pushed.append,
             tasks=tasks,
-            events=world.events,
-            clock=world.clock,
-            rng=world.rng,
+            runtime=world.runtime,
         )
 
     async def report(

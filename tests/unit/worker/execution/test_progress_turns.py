@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -60,9 +61,7 @@ async def writer_on(world: World, clock: Any) -> AsyncIterator[tuple[ProgressWri
             on_lost=lambda _: None,
             push=lambda _: None,
             tasks=tasks,
-            events=world.events,
-            clock=clock,
-            rng=world.rng,
+            runtime=replace(world.runtime, clock=clock),
         )
         tasks.start_soon(turns.run)
         yield writer, turns

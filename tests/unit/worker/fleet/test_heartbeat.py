@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -66,8 +67,7 @@ class Bench:
             settings=PresenceSettings(heartbeat=HEARTBEAT, lease=LEASE),
             worker_status=lambda: self.worker_status,
             listener=self.listener,
-            events=world.events,
-            clock=clock or self.time,
+            runtime=replace(world.runtime, clock=clock or self.time),
             cpu=lambda: self.cpu,
         )
 

@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Stores, StoreUnavailable, SystemClock, WorkerRow
+from streamer_store import Stores, StoreUnavailable, WorkerRow
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import ungrouped
-from streamer_worker.events import Event, Events
+from streamer_worker.events import Event
 from streamer_worker.fleet.heartbeat import WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import (
     OpenStores,
@@ -24,7 +24,7 @@ from streamer_worker.fleet.heartbeat_thread import (
 )
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.settings import PresenceSettings
-from support import START
+from support import START, make_runtime
 from unit.worker.harness import PATIENCE, World, on_asyncio
 
 pytestmark = [pytest.mark.anyio, on_asyncio]
@@ -100,9 +100,7 @@ class Bench:
         heartbeat_runner = heartbeat_on_thread(
             open_stores=open_stores or self.lend,
             settings=PresenceSettings(**{"heartbeat": 0.1} | settings),
-            events=Events(self.listener),
-            clock=SystemClock(),
-            rng=self.world.rng,
+            runtime=make_runtime(self.listener),
             cpu=float,
             end_process=self.listener.end,
         )

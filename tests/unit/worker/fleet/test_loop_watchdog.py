@@ -17,7 +17,7 @@ from streamer_worker.fleet.loop_watchdog import (
     stack_of,
     with_report,
 )
-from support import ManualClock
+from support import ManualClock, make_runtime
 from unit.worker.harness import PATIENCE, Recorder
 
 pytestmark = pytest.mark.anyio
@@ -41,8 +41,7 @@ class Bench:
     def _run(self, started: threading.Event) -> None:
         self.watch = LoopWatch(
             stuck_after=STUCK_AFTER,
-            events=Events(self.recorder),
-            clock=self.time,
+            runtime=make_runtime(self.recorder, clock=self.time),
             end_process=self.ended.append,
         )
         self.hog(started)
@@ -192,8 +191,7 @@ async def test_each_check_renews_the_watchdog_of_the_interpreter() -> None:
 
     watch = LoopWatch(
         stuck_after=5,
-        events=Events(),
-        clock=ManualClock(),
+        runtime=make_runtime(clock=ManualClock()),
         end_process=calls.append,
         watchdog=Watchdog(seconds=5, descriptor=2),
     )

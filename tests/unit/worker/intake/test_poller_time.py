@@ -141,9 +141,7 @@ async def test_an_outage_does_not_end_polling(
     world.engine.fail("query", kind("not now"), times=20)
 
     async def loop() -> None:
-        await run_every(
-            bench.poller.pause, bench.poller.step, name="poll", events=world.events, rng=world.rng
-        )
+        await run_every(bench.poller.pause, bench.poller.step, name="poll", runtime=world.runtime)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(loop)
@@ -161,9 +159,7 @@ async def test_polling_does_not_pause_while_there_is_work(world: World, narrow: 
     claimed: list[str] = []
 
     async def loop() -> None:
-        await run_every(
-            narrow.poller.pause, narrow.poller.step, name="poll", events=world.events, rng=world.rng
-        )
+        await run_every(narrow.poller.pause, narrow.poller.step, name="poll", runtime=world.runtime)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(loop)
@@ -199,8 +195,7 @@ async def test_a_queue_of_deferred_retries_is_read_once(world: World) -> None:
                 bench.poller.pause,
                 step,
                 name="poll",
-                events=world.events,
-                rng=world.rng,
+                runtime=world.runtime,
             )
         )
         await anyio.sleep(60)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, memory_stores
-from streamer_worker.events import Event, Events, QueueMeasured
+from streamer_worker.events import Event, QueueMeasured
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.settings import DepthSettings
-from support import ManualClock
+from support import ManualClock, make_runtime
 
 pytestmark = pytest.mark.anyio
 
@@ -30,8 +30,7 @@ class Bench:
             requests=self.stores.requests,
             settings=DepthSettings(interval=15, limit=limit),
             leads=self._leads,
-            events=Events(self.emitted.append),
-            clock=self.clock,
+            runtime=make_runtime(self.emitted.append, clock=self.clock),
         )
 
     def _leads(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,8 +33,7 @@ def reaper_of(world: World, *, leads: bool = True, **settings: Any) -> Reaper:
         connections=world.stores.connections,
         settings=ReaperSettings(**settings),
         leads=lambda: leads,
-        events=world.events,
-        clock=world.clock,
+        runtime=world.runtime,
     )
 
 
@@ -176,8 +176,7 @@ async def test_a_clock_that_jumps_deletes_nothing(world: World, jump: float) -> 
         connections=world.stores.connections,
         settings=ReaperSettings(),
         leads=lambda: True,
-        events=world.events,
-        clock=clock,
+        runtime=replace(world.runtime, clock=clock),
     )
     assert await reaper.step() is not None
     clock.advance(300, wall=300 + jump)
@@ -196,8 +195,7 @@ async def test_a_small_correction_of_the_clock_is_ignored(world: World) -> None:
         connections=world.stores.connections,
         settings=ReaperSettings(),
         leads=lambda: True,
-        events=world.events,
-        clock=clock,
+        runtime=replace(world.runtime, clock=clock),
     )
     await reaper.step()
     clock.advance(300, wall=330)

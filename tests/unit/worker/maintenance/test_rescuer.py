@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -52,9 +53,7 @@ class Bench:
             seen_requests=SeenRequests(clock=world.clock),
             probation=Probation(free_from=45, clock=self.time),
             announcer=announcer,
-            events=world.events,
-            clock=world.clock,
-            rng=world.rng,
+            runtime=world.runtime,
         )
         self.rescuer = Rescuer(
             worker_id="me",
@@ -66,8 +65,7 @@ class Bench:
                 presence=PresenceSettings(lease=LEASE, **settings),
                 rescue=RescueSettings(max_rescues=5),
             ),
-            events=world.events,
-            clock=world.clock if settings else self.time,
+            runtime=world.runtime if settings else replace(world.runtime, clock=self.time),
         )
 
     async def claimed_by(self, worker_id: str | None, **fields: Any) -> Claim:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from streamer_store import AsyncRequest, Stores, WorkerRow, memory_stores
-from streamer_worker.events import Event, Events, UnhandledMeasured
+from streamer_worker.events import Event, UnhandledMeasured
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.settings import DepthSettings
-from support import START, ManualClock
+from support import START, ManualClock, make_runtime
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +34,7 @@ class Bench:
             seen_requests=self.seen_requests,
             fleet=lambda: self.view,
             settings=DepthSettings(limit=3),
-            events=Events(self.events.append),
-            clock=self.clock,
+            runtime=make_runtime(self.events.append, clock=self.clock),
         )
 
     async def enqueue(self, action: str, count: int) -> None:

@@ -141,9 +141,7 @@ async def opened(world: World, **settings: Any) -> AsyncIterator[Bench]:
         subscriptions=world.stores.subscriptions,
         post=gateway,
         settings=NotifierSettings(**settings),
-        events=world.events,
-        clock=world.clock,
-        rng=world.rng,
+        runtime=world.runtime,
     )
     async with notifier:
         yield Bench(world, gateway, notifier)
