@@ -29,6 +29,7 @@ from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
@@ -93,11 +94,9 @@ class Incarnation:
         self._events = runtime.events
         self._shutdown = shutdown
         self._row = self._make_row(started)
-        self._view = FleetView(worker_id=self.worker_id, live=(self._row,))
-        self._view_changed = anyio.Event()
+        self._membership = Membership(self._row, lease=settings.presence.lease, clock=clock)
         self._fenced = anyio.Event()
         self._draining = False
-        self._last_heartbeat = clock.steady()
         self._slots = Slots(settings.concurrency, events=events)
         probation = Probation(
             free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
@@ -142,13 +141,11 @@ class Incarnation:
 
     def on_heartbeat(self, began: float) -> None:
         """Note a heartbeat that succeeded, and began at this time of the steady clock."""
-        self._last_heartbeat = began
+        self._membership.on_heartbeat(began)
 
     def on_fleet_view(self, view: FleetView) -> None:
         """Replace the view of the fleet, and start a rescue sweep."""
-        self._view = view
-        changed, self._view_changed = self._view_changed, anyio.Event()
-        changed.set()
+        self._membership.on_fleet_view(view)
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Cancel the handlers of the claims that have these versions."""
@@ -222,8 +219,7 @@ class Incarnation:
             seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,
-            fleet=lambda: self._view,
-            lease_is_safe=self._lease_is_safe,
+            membership=self._membership,
             settings=self._settings.poll,
             runtime=dependencies.runtime,
         )
@@ -234,35 +230,30 @@ class Incarnation:
             reaper = Reaper(
                 connections=dependencies.stores.connections,
                 settings=self._settings.reaper,
-                leads=lambda: self._view.leads,
+                membership=self._membership,
                 runtime=dependencies.runtime,
             )
             tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
         depth = DepthGauge(
             requests=dependencies.stores.requests,
             settings=self._settings.depth,
-            leads=lambda: self._view.leads,
+            membership=self._membership,
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
         unhandled = UnhandledGauge(
             requests=dependencies.stores.requests,
             seen_requests=self._seen_requests,
-            fleet=lambda: self._view,
+            membership=self._membership,
             settings=self._settings.depth,
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
 
-    def _lease_is_safe(self) -> bool:
-        """Return whether the last heartbeat is younger than half of the lease."""
-        age = self._dependencies.runtime.clock.steady() - self._last_heartbeat
-        return age < self._settings.presence.lease / 2
-
     async def _rescue(self) -> RescueCounts:
         """Wait for the next view of the fleet. Then sweep, if our own lease is safe."""
-        await self._view_changed.wait()
-        return await self._rescuer.step(self._view) if self._lease_is_safe() else RescueCounts()
+        view = await self._membership.wait_for_view()
+        return await self._rescuer.step(view) if self._membership.lease_is_safe else RescueCounts()
 
     async def _wait_for_handlers(self) -> None:
         """Wait for all handlers, up to `drain_timeout`, a forced shutdown or a fence."""

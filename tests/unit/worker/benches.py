@@ -12,12 +12,13 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from streamer_store import Claim
+from streamer_store import Claim, WorkerRow
 from streamer_worker import Context, Handler, RetryPolicy, handler
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settler
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
@@ -28,6 +29,7 @@ from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import HandlerSettings, PollSettings, RescueSettings, Settings
+from support import START, ManualClock
 from unit.worker.harness import World, echo
 
 MIN_AGE = 45.0
@@ -43,6 +45,17 @@ def settler(world: World) -> Settler:
         announcer=announcer(world),
         runtime=world.runtime,
     )
+
+
+def membership(view: FleetView | None = None) -> Membership:
+    """Make the membership of `me`, whose lease is safe unless a heartbeat was infinitely long ago.
+
+    view: a fleet of which nothing is known, unless given.
+    """
+    row = WorkerRow(worker_id="me", started_at=START)
+    made = Membership(row, lease=math.inf, clock=ManualClock())
+    made.on_fleet_view(view or FleetView(worker_id="me"))
+    return made
 
 
 class DispatchBench:
@@ -109,8 +122,7 @@ class PollBench:
 
     def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
         handlers = handlers or (echo,)
-        self.fleet = FleetView(worker_id="me")
-        self.lease_safe = True
+        self.membership = membership()
         self.world = world
         self.slots = Slots(slots, events=world.events)
         send, self.receive = anyio.create_memory_object_stream[Assignment](math.inf)
@@ -137,11 +149,19 @@ class PollBench:
                 probation=self.probation,
                 settings=Settings(**settings),
             ),
-            fleet=lambda: self.fleet,
-            lease_is_safe=lambda: self.lease_safe,
+            membership=self.membership,
             settings=PollSettings(min_interval=0.05, max_interval=0.5),
             runtime=world.runtime,
         )
+
+    @property
+    def fleet(self) -> FleetView:
+        """What this worker sees of the fleet."""
+        return self.membership.view
+
+    @fleet.setter
+    def fleet(self, view: FleetView) -> None:
+        self.membership.on_fleet_view(view)
 
     def assignments(self) -> list[Assignment]:
         return list(drained(self.receive))

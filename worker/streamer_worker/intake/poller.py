@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from streamer_store import Candidate, RequestQueue
 from streamer_store.rescues import is_suspect
 from streamer_worker.events import ActionUnknown, Polled
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
 from streamer_worker.intake.index_reader import MAX_PAGE_SIZE, IndexReader
@@ -51,9 +52,6 @@ class Poller:
     Each poll reads StatusIndex (see `IndexReader`), adds earlier requests of the backlog and
     deferred retries that are due, keeps those that this worker may claim now, and claims the
     ones that `choose` selects.
-
-    `fleet` returns the last view of the fleet. `lease_is_safe` returns whether a heartbeat
-    succeeded recently enough to claim more.
     """
 
     def __init__(
@@ -64,8 +62,7 @@ class Poller:
         seen_requests: SeenRequests,
         slots: Slots,
         limits: Limits,
-        fleet: Callable[[], FleetView],
-        lease_is_safe: Callable[[], bool],
+        membership: Membership,
         settings: PollSettings,
         runtime: Runtime,
     ) -> None:
@@ -74,8 +71,7 @@ class Poller:
         self._seen_requests = seen_requests
         self._slots = slots
         self._limits = limits
-        self._fleet = fleet
-        self._lease_is_safe = lease_is_safe
+        self._membership = membership
         self._settings = settings
         self._events = runtime.events
         self._clock = runtime.clock
@@ -93,7 +89,7 @@ class Poller:
         take its requests.
         """
         await self._slots.wait_free()
-        if not self._lease_is_safe():
+        if not self._membership.lease_is_safe:
             self._events.emit(Polled(outcome="skipped", seconds=0.0, candidates=0, claimed=0))
             return PollCounts(candidates=0, claimed=0)
         began = self._clock.steady()
@@ -147,7 +143,7 @@ class Poller:
 
         Each request is returned once. Retries that are not due yet are deferred.
         """
-        workers = max(1, len(self._fleet().live))
+        workers = max(1, len(self._membership.view.live))
         page_size = min(MAX_PAGE_SIZE, max(_MIN_PAGE_SIZE, _PER_SLOT * workers * self._slots.free))
         entries: dict[str, Candidate] = {}
         for candidate in await self._index.read(page_size):
@@ -168,7 +164,7 @@ class Poller:
         return (
             action is not None
             and self._limits.knows(action)
-            and self._fleet().is_home(candidate.request_id, action)
+            and self._membership.view.is_home(candidate.request_id, action)
         )
 
     def _with_backlog(self, due: list[Candidate]) -> list[Candidate]:
@@ -198,7 +194,7 @@ class Poller:
            most 3 times, from when it first saw the request. So workers that steal do not
            collide. For a suspect it waits once at most, because any free probation will do.
         """
-        fleet = self._fleet()
+        fleet = self._membership.view
         eligible = []
         for candidate in candidates:
             if self._seen_requests.is_lost(candidate) or self._slots.holds(candidate.request_id):

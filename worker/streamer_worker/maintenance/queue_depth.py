@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from streamer_store import Depth, RequestQueue, RequestStatus
 from streamer_worker.events import QueueMeasured
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import DepthSettings
 
@@ -16,22 +16,19 @@ _COUNTED: Final = (RequestStatus.PENDING, RequestStatus.RETRYING, RequestStatus.
 
 
 class DepthGauge:
-    """Measures StatusIndex. Only the leader does, because each count costs read units.
-
-    `leads` returns whether this worker is the leader.
-    """
+    """Measures StatusIndex. Only the leader does, because each count costs read units."""
 
     def __init__(
         self,
         *,
         requests: RequestQueue,
         settings: DepthSettings,
-        leads: Callable[[], bool],
+        membership: Membership,
         runtime: Runtime,
     ) -> None:
         self._requests = requests
         self._settings = settings
-        self._leads = leads
+        self._membership = membership
         self._events = runtime.events
         self._clock = runtime.clock
 
@@ -41,12 +38,12 @@ class DepthGauge:
         Returns None if this worker does not lead, or stops leading while it counts. A count that
         is emitted after that would never be replaced.
         """
-        if not self._leads():
+        if not self._membership.leads:
             return None
         depths = {}
         for status in _COUNTED:
             depth = await self._requests.depth(status, limit=self._settings.limit)
-            if not self._leads():
+            if not self._membership.leads:
                 return None
             depths[status] = depth
             self._events.emit(

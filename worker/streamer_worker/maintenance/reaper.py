@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
 from streamer_store import ConnectionStore, StaleSweep
 from streamer_worker.events import ClockJumped, ConnectionsReaped
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import ReaperSettings
 
@@ -22,7 +22,6 @@ class Reaper:
     """Deletes stale connections. Only the leader does.
 
     Each deletion is conditional on the LastPing that was read, so two leaders at once are safe.
-    `leads` returns whether this worker is the leader.
     """
 
     def __init__(
@@ -30,12 +29,12 @@ class Reaper:
         *,
         connections: ConnectionStore,
         settings: ReaperSettings,
-        leads: Callable[[], bool],
+        membership: Membership,
         runtime: Runtime,
     ) -> None:
         self._connections = connections
         self._settings = settings
-        self._leads = leads
+        self._membership = membership
         self._events = runtime.events
         self._clock = runtime.clock
         self._last_times: tuple[datetime, float] | None = None
@@ -47,7 +46,7 @@ class Reaper:
         Returns None if this worker does not lead, or its wall clock has jumped. Raises what the
         store raises.
         """
-        if not self._leads() or self._clock_jumped():
+        if not self._membership.leads or self._clock_jumped():
             return None
         began = self._clock.steady()
         before = self._clock.now() - timedelta(seconds=self._settings.stale_after)

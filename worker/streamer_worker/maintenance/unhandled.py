@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from streamer_store import RequestQueue
 from streamer_store.transitions import WAITING
 from streamer_worker.events import UnhandledMeasured
-from streamer_worker.fleet.view import FleetView
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import DepthSettings
@@ -31,13 +31,13 @@ class UnhandledGauge:
         *,
         requests: RequestQueue,
         seen_requests: SeenRequests,
-        fleet: Callable[[], FleetView],
+        membership: Membership,
         settings: DepthSettings,
         runtime: Runtime,
     ) -> None:
         self._requests = requests
         self._seen_requests = seen_requests
-        self._fleet = fleet
+        self._membership = membership
         self._settings = settings
         self._events = runtime.events
         self._clock = runtime.clock
@@ -47,11 +47,11 @@ class UnhandledGauge:
 
         Returns None if this worker does not lead, or stops leading while it counts.
         """
-        if not self._fleet().leads:
+        if not self._membership.leads:
             return None
         actions = self._unhandled()
         counts = await self._count(actions) if actions else Counter[str]()
-        if not self._fleet().leads:
+        if not self._membership.leads:
             return None
         for action in actions - counts.keys():
             self._seen_requests.forget_unknown_action(action)
@@ -64,7 +64,7 @@ class UnhandledGauge:
 
     def _unhandled(self) -> set[str]:
         """Return the actions that no live worker has listed for a minute."""
-        fleet, now = self._fleet(), self._clock.steady()
+        fleet, now = self._membership.view, self._clock.steady()
         unhandled = set()
         for action, since in self._seen_requests.unknown_actions():
             if fleet.knows(action):

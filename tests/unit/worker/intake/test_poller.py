@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -239,7 +240,7 @@ async def test_an_outage_of_the_index_is_raised_to_the_loop(world: World, bench:
 async def test_nothing_is_claimed_while_heartbeats_fail(world: World, bench: PollBench) -> None:
     """Other workers may soon declare this one dead, and would run the request too."""
     ids = await enqueue(world, 1)
-    bench.lease_safe = False
+    bench.membership.on_heartbeat(-math.inf)
     assert await bench.poll() == []
-    bench.lease_safe = True
+    bench.membership.on_heartbeat(0)
     assert await bench.poll() == ids

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 
 import pytest
 
-from streamer_store import AsyncRequest, RequestStatus, Stores, memory_stores
+from streamer_store import AsyncRequest, RequestStatus, Stores, WorkerRow, memory_stores
 from streamer_worker.events import Event, QueueMeasured
+from streamer_worker.fleet.membership import Membership
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.settings import DepthSettings
-from support import ManualClock, make_runtime
+from support import START, ManualClock, make_runtime
 
 pytestmark = pytest.mark.anyio
 
@@ -29,13 +31,23 @@ class Bench:
         return DepthGauge(
             requests=self.stores.requests,
             settings=DepthSettings(interval=15, limit=limit),
-            leads=self._leads,
+            membership=_LosingLead(self),
             runtime=make_runtime(self.emitted.append, clock=self.clock),
         )
 
-    def _leads(self) -> bool:
-        self.leads_for -= 1
-        return self.leads_for >= 0
+
+class _LosingLead(Membership):
+    """The membership of a worker that stops to lead after a number of questions."""
+
+    def __init__(self, bench: Bench) -> None:
+        row = WorkerRow(worker_id="me", started_at=START)
+        super().__init__(row, lease=math.inf, clock=bench.clock)
+        self._bench = bench
+
+    @property
+    def leads(self) -> bool:
+        self._bench.leads_for -= 1
+        return self._bench.leads_for >= 0
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from streamer_store import Connection, StaleSweep, StoreUnavailable
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS
 from streamer_worker.events import ClockJumped, ConnectionsReaped, ItemUndecodable
+from streamer_worker.fleet.view import FleetView
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.settings import ReaperSettings
 from support import START
+from unit.worker.benches import membership
 from unit.worker.harness import World
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +34,7 @@ def reaper_of(world: World, *, leads: bool = True, **settings: Any) -> Reaper:
     return Reaper(
         connections=world.stores.connections,
         settings=ReaperSettings(**settings),
-        leads=lambda: leads,
+        membership=membership(FleetView(worker_id="me", leads=leads)),
         runtime=world.runtime,
     )
 
@@ -175,7 +177,7 @@ async def test_a_clock_that_jumps_deletes_nothing(world: World, jump: float) -> 
     reaper = Reaper(
         connections=world.stores.connections,
         settings=ReaperSettings(),
-        leads=lambda: True,
+        membership=membership(FleetView(worker_id="me", leads=True)),
         runtime=replace(world.runtime, clock=clock),
     )
     assert await reaper.step() is not None
@@ -194,7 +196,7 @@ async def test_a_small_correction_of_the_clock_is_ignored(world: World) -> None:
     reaper = Reaper(
         connections=world.stores.connections,
         settings=ReaperSettings(),
-        leads=lambda: True,
+        membership=membership(FleetView(worker_id="me", leads=True)),
         runtime=replace(world.runtime, clock=clock),
     )
     await reaper.step()

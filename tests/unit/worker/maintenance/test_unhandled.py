@@ -14,6 +14,7 @@ from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.settings import DepthSettings
 from support import START, ManualClock, make_runtime
+from unit.worker.benches import membership
 
 pytestmark = pytest.mark.anyio
 
@@ -25,14 +26,14 @@ class Bench:
     clock: ManualClock
     stores: Stores
     events: list[Event] = field(default_factory=list)
-    view: FleetView = field(default_factory=lambda: FleetView(worker_id="me", leads=True))
 
     def __post_init__(self) -> None:
+        self.membership = membership(FleetView(worker_id="me", leads=True))
         self.seen_requests = SeenRequests(clock=self.clock)
         self.gauge = UnhandledGauge(
             requests=self.stores.requests,
             seen_requests=self.seen_requests,
-            fleet=lambda: self.view,
+            membership=self.membership,
             settings=DepthSettings(limit=3),
             runtime=make_runtime(self.events.append, clock=self.clock),
         )
@@ -66,9 +67,8 @@ async def test_a_minute_is_counted_from_the_last_worker_that_listed_it(bench: Be
     """However long ago the leader first saw a request of it."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(3600)
-    bench.view = FleetView(
-        worker_id="me", leads=True, listed={"invoice": bench.clock.steady() - 30}
-    )
+    listed = {"invoice": bench.clock.steady() - 30}
+    bench.membership.on_fleet_view(FleetView(worker_id="me", leads=True, listed=listed))
     assert await bench.gauge.step() == {}
     bench.clock.advance(30)
     assert await bench.gauge.step() == {"invoice": 1}
@@ -79,7 +79,7 @@ async def test_an_action_that_is_listed_again_is_not_counted(bench: Bench) -> No
     await bench.enqueue("invoice", 1)
     bench.clock.advance(60)
     row = WorkerRow(worker_id="w2", started_at=START, actions=frozenset({"invoice"}))
-    bench.view = FleetView(worker_id="me", leads=True, live=(row,))
+    bench.membership.on_fleet_view(FleetView(worker_id="me", leads=True, live=(row,)))
     assert await bench.gauge.step() == {}
     assert bench.seen_requests.unknown_actions() == []
 
@@ -103,6 +103,6 @@ async def test_only_the_leader_counts(bench: Bench) -> None:
     """Because each count costs read units."""
     await bench.enqueue("invoice", 1)
     bench.clock.advance(60)
-    bench.view = FleetView(worker_id="me")
+    bench.membership.on_fleet_view(FleetView(worker_id="me"))
     assert await bench.gauge.step() is None
     assert bench.events == []
