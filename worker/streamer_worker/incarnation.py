@@ -21,6 +21,7 @@ from streamer_store import Clock, StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
 from streamer_store.release import package_version
+from streamer_worker.changes import Changes
 from streamer_worker.concurrency.periodic import run_every
 from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import Events, WorkerDraining, WorkerFenced
@@ -95,7 +96,7 @@ class Incarnation:
         self._shutdown = shutdown
         self._row = self._make_row(started)
         self._view = FleetView(worker_id=self.worker_id, live=(self._row,))
-        self._view_changed = anyio.Event()
+        self._view_changes = Changes()
         self._fenced = anyio.Event()
         self._draining = False
         self._last_heartbeat = clock.steady()
@@ -156,8 +157,7 @@ class Incarnation:
     def on_fleet_view(self, view: FleetView) -> None:
         """Replace the view of the fleet, and start a rescue sweep."""
         self._view = view
-        changed, self._view_changed = self._view_changed, anyio.Event()
-        changed.set()
+        self._view_changes.notify()
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Cancel the handlers of the claims that have these versions."""
@@ -275,7 +275,7 @@ class Incarnation:
 
     async def _rescue(self) -> RescueCounts:
         """Wait for the next view of the fleet. Then sweep, if our own lease is safe."""
-        await self._view_changed.wait()
+        await self._view_changes.wait()
         return await self._rescuer.step(self._view) if self._lease_is_safe() else RescueCounts()
 
     async def _wait_for_handlers(self) -> None:

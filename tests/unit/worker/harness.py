@@ -29,6 +29,7 @@ from streamer_store.schema import REQUESTS, Table
 from streamer_store.stores import stores_over
 from streamer_store.values import Item
 from streamer_worker.app import App
+from streamer_worker.changes import Changes
 from streamer_worker.events import Event, Events, ItemUndecodable
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware, handler
@@ -63,12 +64,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self._changed = anyio.Event()
+        self._changes = Changes()
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        self._changes.notify()
 
     def of(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -78,7 +78,7 @@ class Recorder:
     ) -> list[Kind]:
         with anyio.fail_after(within):
             while len(self.of(kind)) < times:
-                await self._changed.wait()
+                await self._changes.wait()
         return self.of(kind)
 
 

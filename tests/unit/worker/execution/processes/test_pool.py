@@ -20,6 +20,7 @@ import pytest
 from streamer_store import ClaimLost, ItemTooLarge, RequestNotPending, RequestStatus
 from streamer_store import ValidationError as StoreValidationError
 from streamer_worker import Reject, RetryLater
+from streamer_worker.changes import Changes
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
@@ -59,12 +60,11 @@ class RecordingChannel:
         self.reported: list[tuple[float | None, str | None, bool]] = []
         self.saved: list[Any] = []
         self.refuse: Exception | None = None
-        self._changed = anyio.Event()
+        self._changes = Changes()
 
     async def progress(self, update: ProgressUpdate) -> None:
         self.reported.append((update.fraction, update.message, update.reset))
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        self._changes.notify()
 
     async def checkpoint(self, value: Any) -> None:
         if self.refuse is not None:
@@ -80,7 +80,7 @@ class RecordingChannel:
     async def until_reported(self, times: int = 1) -> None:
         with anyio.fail_after(PATIENCE):
             while len(self.reported) < times:
-                await self._changed.wait()
+                await self._changes.wait()
 
     async def pid(self) -> int:
         """Return the process id, which is reported as the message."""
