@@ -187,5 +187,5 @@ def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
         health(WorkerDraining(worker_id="w", in_flight=1))
         assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["draining"]})
         assert asked(url, "/healthz")[0] == 200
-        health(ProcessEnding(reason="the event loop has not turned", stacks=""))
+        health(ProcessEnding(reason="the event loop has been blocked", stacks=""))
         assert asked(url, "/healthz")[0] == 503
