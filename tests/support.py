@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from streamer_store import Connection
 
 # Ahead of the real time: DynamoDB Local deletes what has expired, 20 items at a time.
 START = datetime(2066, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
@@ -13,6 +16,12 @@ START = datetime(2066, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 def unique_prefix() -> str:
     """Return a prefix for tables of one's own."""
     return f"t{random.SystemRandom().getrandbits(48):012x}_"
+
+
+def connection(connection_id: str, *, connected_at: datetime, **fields: Any) -> Connection:
+    """Return a connection of the user `u` and the tenant `t`, unless `fields` say otherwise."""
+    defaults = {"user_id": "u", "tenant_id": "t", "endpoint": "wss://example.com"}
+    return Connection(connection_id=connection_id, connected_at=connected_at, **defaults | fields)
 
 
 class ManualClock:

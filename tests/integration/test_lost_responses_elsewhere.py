@@ -20,7 +20,6 @@ import pytest
 from integration.lost_writes import Scene
 from streamer_store import (
     AsyncRequest,
-    Connection,
     NotFound,
     StaleSweep,
     StoreError,
@@ -29,7 +28,7 @@ from streamer_store import (
 )
 from streamer_store.engine import Engine
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from support import START
+from support import START, connection
 
 pytestmark = pytest.mark.anyio
 
@@ -65,16 +64,7 @@ async def come_back(stores: Stores, key: str) -> None:
 
 
 async def save(stores: Stores, key: str, last_ping: timedelta = timedelta()) -> None:
-    await stores.connections.save(
-        Connection(
-            connection_id=key,
-            user_id="u1",
-            tenant_id="t1",
-            endpoint="https://example.com",
-            connected_at=START,
-            last_ping=START + last_ping,
-        )
-    )
+    await stores.connections.save(connection(key, connected_at=START, last_ping=START + last_ping))
 
 
 async def subscribe(stores: Stores, key: str) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Connection, StaleSweep, StoreUnavailable
+from streamer_store import StaleSweep, StoreUnavailable
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS
 from streamer_worker.events import ClockJumped, ConnectionsReaped, ItemUndecodable
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.settings import ReaperSettings
-from support import START
+from support import START, connection
 from unit.worker.harness import World
 
 pytestmark = pytest.mark.anyio
@@ -40,14 +40,7 @@ def reaper_of(world: World, *, leads: bool = True, **settings: Any) -> Reaper:
 async def connect(world: World, name: str, *, silent: float) -> None:
     heard = world.clock.now() - timedelta(seconds=silent)
     await world.stores.connections.save(
-        Connection(
-            connection_id=name,
-            user_id="u",
-            tenant_id="t",
-            endpoint="wss://example.com",
-            connected_at=heard - timedelta(hours=1),
-            last_ping=heard,
-        )
+        connection(name, connected_at=heard - timedelta(hours=1), last_ping=heard)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import AccessDenied, Connection, EventType, NotFound, StoreUnavailable
+from streamer_store import AccessDenied, EventType, NotFound, StoreUnavailable
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS
 from streamer_worker.events import (
@@ -26,6 +26,7 @@ from streamer_worker.push.errors import Gone, PushFailed
 from streamer_worker.push.messages import CompleteMessage, ErrorMessage, ProgressMessage
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.settings import NotifierSettings
+from support import connection
 from unit.worker.harness import World, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
@@ -81,10 +82,8 @@ class Bench:
     async def connect(self, *ids: str, age: timedelta = OLD, endpoint: str = ENDPOINT) -> None:
         for connection_id in ids:
             await self.world.stores.connections.save(
-                Connection(
-                    connection_id=connection_id,
-                    user_id="u",
-                    tenant_id="t",
+                connection(
+                    connection_id,
                     endpoint=endpoint,
                     connected_at=self.world.clock.now() - age,
                 )
