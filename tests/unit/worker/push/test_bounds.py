@@ -16,7 +16,7 @@ from streamer_worker.push.outbox import Delivery, Outbox
 from streamer_worker.push.push_thread import Mailbox
 from support import START, connection
 from unit.worker.harness import Recorder, World, virtual_time
-from unit.worker.push.test_notifier import ENDPOINT, opened
+from unit.worker.push.notifier_bench import ENDPOINT, opened
 
 pytestmark = pytest.mark.anyio
 
