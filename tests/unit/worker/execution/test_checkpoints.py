@@ -9,7 +9,8 @@ import pytest
 from streamer_store import ClaimLost, ItemTooLarge, StoreUnavailable, ValidationError
 from streamer_worker.events import CheckpointDelayed
 from unit.worker.execution.progress_bench import bench_for
-from unit.worker.harness import World, is_progress, virtual_time
+from unit.worker.faulty_engine import is_progress
+from unit.worker.harness import World, virtual_time
 
 pytestmark = pytest.mark.anyio
 

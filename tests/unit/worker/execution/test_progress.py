@@ -23,7 +23,8 @@ from streamer_worker.events import ProgressDropped, ProgressWritten, StepFailed
 from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.handlers.worker_channel import ProgressUpdate
 from unit.worker.execution.progress_bench import bench_for
-from unit.worker.harness import World, is_progress, virtual_time
+from unit.worker.faulty_engine import is_progress
+from unit.worker.harness import World, virtual_time
 
 pytestmark = pytest.mark.anyio
 

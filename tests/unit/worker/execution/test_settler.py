@@ -21,7 +21,8 @@ from streamer_worker.events import SettleDelayed
 from streamer_worker.execution.outcome import Complete, Fail, Outcome, Release
 from streamer_worker.execution.settler import Settler
 from unit.worker import benches
-from unit.worker.harness import World, moves_to, virtual_time
+from unit.worker.faulty_engine import moves_to
+from unit.worker.harness import World, virtual_time
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,8 @@ from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.handlers.context import AttemptInfo
 from streamer_worker.handlers.worker_channel import ProgressUpdate
 from support import START
-from unit.worker.harness import PATIENCE, Recorder
+from unit.worker.faulty_engine import PATIENCE
+from unit.worker.harness import Recorder
 
 FACTS = AttemptInfo(
     request_id="r1",

@@ -16,7 +16,7 @@ from streamer_worker.execution.processes.protocol import ResultInvalid
 from streamer_worker.handlers.registry import not_importable
 from unit.worker.execution.processes import functions
 from unit.worker.execution.processes.pool_bench import Bench, anyio_backend, bench
-from unit.worker.harness import PATIENCE
+from unit.worker.faulty_engine import PATIENCE
 
 __all__ = ["anyio_backend", "bench"]
 pytestmark = pytest.mark.anyio

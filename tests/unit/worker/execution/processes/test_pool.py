@@ -28,7 +28,8 @@ from unit.worker.execution.processes.pool_bench import (
     bench,
     gone,
 )
-from unit.worker.harness import PATIENCE, Recorder
+from unit.worker.faulty_engine import PATIENCE
+from unit.worker.harness import Recorder
 
 __all__ = ["anyio_backend", "bench"]
 pytestmark = pytest.mark.anyio
