@@ -18,14 +18,7 @@ from typing import Any
 import pytest
 
 from integration.lost_writes import Scene
-from streamer_store import (
-    AsyncRequest,
-    NotFound,
-    StaleSweep,
-    StoreError,
-    Stores,
-    WorkerRow,
-)
+from streamer_store import AsyncRequest, NotFound, StaleSweep, StoreError, Stores, WorkerRow
 from streamer_store.engine import Engine
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
 from support import START, connection

@@ -7,14 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from streamer_store import (
-    AsyncRequest,
-    Candidate,
-    Progress,
-    RequestStatus,
-    ValidationError,
-    writes,
-)
+from streamer_store import AsyncRequest, Candidate, Progress, RequestStatus, ValidationError, writes
 from streamer_store.engine import Absent, Below, OneOf, Put, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time

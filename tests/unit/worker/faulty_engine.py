@@ -8,10 +8,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from streamer_store import (
-    Difference,
-    StoreUnavailable,
-)
+from streamer_store import Difference, StoreUnavailable
 from streamer_store.engine import ConditionFailed, Delete, Page, Put, Query, Scan, Update
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Table

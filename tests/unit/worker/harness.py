@@ -12,15 +12,7 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
-from streamer_store import (
-    AsyncRequest,
-    Candidate,
-    Claim,
-    Clock,
-    RequestStatus,
-    Stores,
-    Undecodable,
-)
+from streamer_store import AsyncRequest, Candidate, Claim, Clock, RequestStatus, Stores, Undecodable
 from streamer_store.engine import Put
 from streamer_store.schema import REQUESTS
 from streamer_store.stores import stores_over

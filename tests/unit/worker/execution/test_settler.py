@@ -8,14 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import (
-    AccessDenied,
-    Claim,
-    RequestStatus,
-    StoreError,
-    StoreUnavailable,
-    codec,
-)
+from streamer_store import AccessDenied, Claim, RequestStatus, StoreError, StoreUnavailable, codec
 from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_worker.events import SettleDelayed
 from streamer_worker.execution.outcome import Complete, Fail, Outcome, Release
