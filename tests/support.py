@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from streamer_store import Clock, SystemClock
+from streamer_store import Clock, Connection, SystemClock
 from streamer_worker.events import Events, Listener
 from streamer_worker.runtime import Runtime
 
@@ -26,6 +27,12 @@ def make_runtime(*listeners: Listener, clock: Clock | None = None) -> Runtime:
 def unique_prefix() -> str:
     """Return a prefix for tables of one's own."""
     return f"t{random.SystemRandom().getrandbits(48):012x}_"
+
+
+def connection(connection_id: str, *, connected_at: datetime, **fields: Any) -> Connection:
+    """Return a connection of the user `u` and the tenant `t`, unless `fields` say otherwise."""
+    defaults = {"user_id": "u", "tenant_id": "t", "endpoint": "wss://example.com"}
+    return Connection(connection_id=connection_id, connected_at=connected_at, **defaults | fields)
 
 
 class ManualClock:

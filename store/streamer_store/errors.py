@@ -1,4 +1,4 @@
-"""The errors that the stores raise. `StoreError` is the base class."""
+"""The errors that the stores raise, of the base class `StoreError`, and exception groups."""
 
 from __future__ import annotations
 
@@ -177,12 +177,26 @@ def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        if group.split(lambda error: isinstance(error, (StoreError, *kinds)))[1] is not None:
+        errors = leaf_exceptions(group)
+        if not all(isinstance(error, (StoreError, *kinds)) for error in errors):
             raise
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from group
+        raise errors[0] from group
+
+
+def leaf_exceptions(error: BaseException) -> list[BaseException]:
+    """Return the exceptions inside a group and its nested groups, in order, without the groups.
+
+    An exception that is no group is returned as the only one. The list is never empty.
+    """
+    leaves: list[BaseException] = []
+    remaining = [error]
+    while remaining:  # a loop, since a handler may nest groups deeper than Python recurses
+        error = remaining.pop()
+        if isinstance(error, BaseExceptionGroup):
+            remaining.extend(reversed(error.exceptions))
+        else:
+            leaves.append(error)
+    return leaves
 
 
 def is_not_found(error: BaseException) -> bool:

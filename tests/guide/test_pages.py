@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -15,6 +16,7 @@ from streamer_worker.cli.main import cli
 
 DOCS = ROOT / "docs"
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
+REFERENCE = (DOCS / "api.md").read_text()
 OPERATIONS = (DOCS / "operations.md").read_text()
 
 
@@ -28,13 +30,31 @@ def test_generated_parts_are_up_to_date(name: str) -> None:
 def test_the_reference_has_every_public_name(name: str) -> None:
     """docs/api.md has a heading for each name, and its docstring under the heading."""
     package = importlib.import_module(name)
-    _, _, page = (DOCS / "api.md").read_text().partition(f"\n## {name}\n")
+    _, _, page = REFERENCE.partition(f"\n## {name}\n")
     entries = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
     for public in package.__all__:
         documented = getattr(package, public)
         assert public in entries
         if inspect.isfunction(documented):
             assert (inspect.getdoc(documented) or "").partition("\n")[0] in entries[public]
+
+
+def test_the_texts_of_the_reference_name_public_classes_only() -> None:
+    """A reader cannot look up a class that the packages do not export."""
+    sources = [path for folder in ("store", "worker") for path in (ROOT / folder).rglob("*.py")]
+    classes = {
+        node.name
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    packages = map(importlib.import_module, ("streamer_worker", "streamer_store"))
+    public = {name for package in packages for name in package.__all__}
+    public.add("ProgressMessage")  # the attribute of the table, not the class
+    text = re.sub(r"^```.*?^```|^#+ .*?$|^- `.*?`", "", REFERENCE, flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", text))
+    assert len(named) > 10
+    assert sorted(named & classes - public) == []
 
 
 def test_every_label_is_explained() -> None:

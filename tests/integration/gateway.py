@@ -18,12 +18,12 @@ import trustme
 
 from integration import apigateway
 from processes import PATIENCE
-from streamer_store import Connection, Stores, open_stores
+from streamer_store import Stores, open_stores
 from streamer_worker.push.apigateway import Poster, open_poster
 from streamer_worker.push.messages import CompleteMessage
 from streamer_worker.push.push_thread import Push, push_on_thread
 from streamer_worker.settings import NotifierSettings
-from support import make_runtime, open_sockets, until_open_sockets
+from support import connection, make_runtime, open_sockets, until_open_sockets
 from unit.worker.harness import Recorder
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
@@ -85,13 +85,7 @@ async def connect(
     async def save(connection_id: str) -> None:
         async with limiter:
             await stores.connections.save(
-                Connection(
-                    connection_id=connection_id,
-                    user_id="u",
-                    tenant_id="t",
-                    endpoint=server.endpoint,
-                    connected_at=connected_at,
-                )
+                connection(connection_id, endpoint=server.endpoint, connected_at=connected_at)
             )
 
     async with anyio.create_task_group() as tasks:

@@ -126,7 +126,7 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._runner is not None:
-            # asyncio's Server.close loses the sockets that it has accepted in the same turn.
+            # asyncio's Server.close loses the sockets that it has accepted in the same iteration.
             asyncio.get_running_loop().remove_reader(self._socket)
             for _ in range(2):  # their tasks begin, and aiohttp learns of them
                 await asyncio.sleep(0)

@@ -12,7 +12,6 @@ from integration.proxy import Proxy, answering, resetting
 from streamer_store import (
     AsyncRequest,
     CallEnded,
-    Connection,
     RequestNotPending,
     RequestStatus,
     Stores,
@@ -20,7 +19,7 @@ from streamer_store import (
     TryFailed,
     open_stores,
 )
-from support import unique_prefix
+from support import connection, unique_prefix
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 NOW = datetime.now(UTC)
@@ -58,11 +57,7 @@ async def test_units_are_counted_by_table_and_index(proxy: Proxy) -> None:
         assert units(events, "PutItem") == {"": 1, "ConnectionIndex": 1, "StatusIndex": 1}
         await stores.requests.depth(RequestStatus.PENDING, limit=10)
         assert units(events, "Query") == {"StatusIndex": 0.5}
-        await stores.connections.save(
-            Connection(
-                connection_id="c", endpoint="wss://x", connected_at=NOW, user_id="u", tenant_id="t"
-            )
-        )
+        await stores.connections.save(connection("c", connected_at=NOW))
         await stores.connections.get_many(["c"])
         assert units(events, "BatchGetItem") == {"": 1}
         seconds = [event.seconds for event in events if isinstance(event, CallEnded)]

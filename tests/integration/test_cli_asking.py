@@ -13,7 +13,8 @@ import pytest
 
 from integration.desk import Desk, desk
 from processes import COMMAND, PATIENCE, environment
-from streamer_store import Connection, Stores
+from streamer_store import Stores
+from support import connection
 
 __all__ = ["desk"]
 REDRIVE = ("redrive", "--since", "1h")
@@ -31,14 +32,7 @@ def failed(desk: Desk) -> Desk:
     async def work(stores: Stores) -> None:
         for number in range(2):
             await stores.connections.save(
-                Connection(
-                    connection_id=f"c{number}",
-                    user_id="u",
-                    tenant_id="t",
-                    endpoint="wss://x",
-                    connected_at=silent,
-                    last_ping=silent,
-                )
+                connection(f"c{number}", connected_at=silent, last_ping=silent)
             )
 
     desk.do(work)

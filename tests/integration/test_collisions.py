@@ -12,6 +12,7 @@ import pytest
 
 from streamer_store import AsyncRequest, Stores, SystemClock, open_stores
 from streamer_worker import Context, handler
+from streamer_worker.changes import Changes
 from streamer_worker.events import ClaimTried, Event, RequestFinished
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
@@ -41,7 +42,7 @@ class Tally:
     def __init__(self) -> None:
         self.claims: Counter[str] = Counter()
         self.finished: Counter[str] = Counter()
-        self._changed = anyio.Event()
+        self._changes = Changes()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -49,8 +50,7 @@ class Tally:
                 self.claims[outcome] += 1
             case RequestFinished(outcome=outcome):
                 self.finished[outcome] += 1
-                changed, self._changed = self._changed, anyio.Event()
-                changed.set()
+                self._changes.notify()
 
     @property
     def failed_share(self) -> float:
@@ -59,7 +59,7 @@ class Tally:
     async def wait_finished(self, count: int) -> None:
         with anyio.fail_after(PATIENCE):
             while self.finished.total() < count:
-                await self._changed.wait()
+                await self._changes.wait()
 
     def __str__(self) -> str:
         return f"{dict(self.claims)}, {100 * self.failed_share:.2f} % of the claims failed"

@@ -95,10 +95,10 @@ async def test_repeated_kills_lose_no_request(
         for _ in range(500)
     )
     ids = [request.request_id for request in stored]
-    for turn in range(4):
+    for kill in range(4):
         await anyio.sleep(2)
-        fleet[turn % 3].signal(signal.SIGKILL)
-        fleet[turn % 3] = start(STREAMER_CONCURRENCY="8")
+        fleet[kill % 3].signal(signal.SIGKILL)
+        fleet[kill % 3] = start(STREAMER_CONCURRENCY="8")
     ended = await ended_of(stores, *ids)
     assert {request.status for request in ended} == {RequestStatus.COMPLETED}
     assert set(ids) == set(effects.read_text().split())

@@ -184,6 +184,13 @@ async def test_a_deploy_keeps_the_checkpoint_and_costs_no_attempt(
     assert released.progress == 0.5
 
 
+async def _hanging(stores: Stores) -> tuple[str, int]:
+    """Enqueue a long computation. Return its request, and its process once that has begun."""
+    hanging = await _enqueued(stores, "compute", hang=True)
+    seen = await _until(stores, hanging, lambda request: request.progress == 0.5)
+    return hanging, int((seen.progress_message or "").removeprefix("pid "))
+
+
 async def test_a_handler_in_a_process_that_is_killed_fails_its_attempt_alone(
     real: tuple[Stores, dict[str, str]], start: Callable[[], Process]
 ) -> None:
@@ -193,10 +200,8 @@ async def test_a_handler_in_a_process_that_is_killed_fails_its_attempt_alone(
     first = await _enqueued(stores, "compute")
     (done,) = await ended(stores, first)
     assert done.result is not None
-    hanging = await _enqueued(stores, "compute", hang=True)
-    seen = await _until(stores, hanging, lambda request: request.progress == 0.5)
-    assert seen.progress_message is not None
-    os.kill(int(seen.progress_message.removeprefix("pid ")), signal.SIGKILL)
+    hanging, pid = await _hanging(stores)
+    os.kill(pid, signal.SIGKILL)
     crashed = await _until(
         stores, hanging, lambda request: request.status is RequestStatus.RETRYING
     )
@@ -215,9 +220,7 @@ async def test_cancelling_ends_the_process(
     """The process ends even during a long computation."""
     stores, _ = real
     worker = start()
-    hanging = await _enqueued(stores, "compute", hang=True)
-    seen = await _until(stores, hanging, lambda request: request.progress == 0.5)
-    pid = int((seen.progress_message or "").removeprefix("pid "))
+    hanging, pid = await _hanging(stores)
     await stores.requests.cancel(hanging)
     worker.event("request_finished", request_id=hanging, outcome="cancelled")
     await _gone(pid)
@@ -229,9 +232,7 @@ async def test_a_killed_worker_leaves_no_process_behind(
     """Processes of handlers end when the worker is killed."""
     stores, _ = real
     worker = start()
-    hanging = await _enqueued(stores, "compute", hang=True)
-    seen = await _until(stores, hanging, lambda request: request.progress == 0.5)
-    pid = int((seen.progress_message or "").removeprefix("pid "))
+    _, pid = await _hanging(stores)
     worker.signal(signal.SIGKILL)
     await _gone(pid)
 

@@ -18,18 +18,10 @@ from typing import Any
 import pytest
 
 from integration.lost_writes import Scene
-from streamer_store import (
-    AsyncRequest,
-    Connection,
-    NotFound,
-    StaleSweep,
-    StoreError,
-    Stores,
-    WorkerRow,
-)
+from streamer_store import AsyncRequest, NotFound, StaleSweep, StoreError, Stores, WorkerRow
 from streamer_store.engine import Engine
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from support import START
+from support import START, connection
 
 pytestmark = pytest.mark.anyio
 
@@ -65,16 +57,7 @@ async def come_back(stores: Stores, key: str) -> None:
 
 
 async def save(stores: Stores, key: str, last_ping: timedelta = timedelta()) -> None:
-    await stores.connections.save(
-        Connection(
-            connection_id=key,
-            user_id="u1",
-            tenant_id="t1",
-            endpoint="https://example.com",
-            connected_at=START,
-            last_ping=START + last_ping,
-        )
-    )
+    await stores.connections.save(connection(key, connected_at=START, last_ping=START + last_ping))
 
 
 async def subscribe(stores: Stores, key: str) -> None:

@@ -18,9 +18,10 @@ from integration.gateway import Server, connect, subscribe
 from integration.proxy import Forward, Proxy, answering
 from policy import AwsCall, allowed, calls_of
 from processes import PATIENCE, Process
-from streamer_store import AsyncRequest, Connection, RequestStatus, Stores, SystemClock
+from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock
 from streamer_store.engine import Put
 from streamer_store.schema import REQUESTS, SUBSCRIPTIONS
+from support import connection
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 _DENY = answering(400, "AccessDeniedException")
@@ -113,15 +114,9 @@ async def _orphan(stores: Stores, request_id: str) -> None:
 
 async def _stale(stores: Stores, server: Server) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=1)
-    connection = Connection(
-        connection_id="stale",
-        user_id="u",
-        tenant_id="t",
-        endpoint=server.endpoint,
-        connected_at=long_ago,
-        last_ping=long_ago,
+    await stores.connections.save(
+        connection("stale", endpoint=server.endpoint, connected_at=long_ago, last_ping=long_ago)
     )
-    await stores.connections.save(connection)
     await stores.subscriptions.subscribe("stale", "of-the-stale")
 
 

@@ -12,7 +12,8 @@ from streamer_worker import Context, Handler, handler
 from streamer_worker.events import Events, ProgressDropped
 from support import ManualClock
 from unit.worker.benches import DispatchBench
-from unit.worker.harness import FaultyEngine, Recorder, World
+from unit.worker.faulty_engine import FaultyEngine
+from unit.worker.harness import Recorder, World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 PAYLOAD = {"rows": "x" * 200_000}

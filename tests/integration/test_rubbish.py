@@ -28,7 +28,6 @@ from streamer_store import (
     CallEnded,
     Candidate,
     Claim,
-    Connection,
     NotFound,
     RequestStatus,
     Stores,
@@ -38,6 +37,7 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.dynamo import credentials, session
+from support import connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,9 +48,7 @@ pytestmark = pytest.mark.anyio
 NOW: Final = datetime.now(UTC)
 HELD: Final = Claim(request=AsyncRequest(action="a", request_id="r"), version="v")
 SEEN: Final = Candidate(request_id="r", status=RequestStatus.PENDING, seen_version={"S": "v"})
-CONNECTION: Final = Connection(
-    connection_id="c", user_id="u", tenant_id="t", endpoint="wss://x", connected_at=NOW
-)
+CONNECTION: Final = connection("c", connected_at=NOW)
 
 
 async def _all(pages: AsyncIterator[Any]) -> list[Any]:

@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from processes import Process, page
-from streamer_store import AsyncRequest, Connection, NotFound, RequestStatus
+from streamer_store import AsyncRequest, NotFound, RequestStatus
 from streamer_store.transitions import TERMINAL
+from support import connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,16 +147,7 @@ async def test_stale_connections_are_deleted(
     stores, settings = real
     now = datetime.now(UTC)
     for name, ping in (("silent", now - timedelta(hours=3)), ("fresh", now)):
-        await stores.connections.save(
-            Connection(
-                connection_id=name,
-                user_id="u",
-                tenant_id="t",
-                endpoint="wss://example.com",
-                connected_at=ping,
-                last_ping=ping,
-            )
-        )
+        await stores.connections.save(connection(name, connected_at=ping, last_ping=ping))
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         worker.event("connections_reaped", found=1, deleted=1)
     with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""Errors that stop a worker from starting, with texts for the operator; exception groups."""
+"""Errors that stop a worker from starting, with texts for the operator."""
 
 from __future__ import annotations
 
@@ -28,19 +28,3 @@ class LifespanError(StartError):
 
 class TablesError(StartError):
     """A table is missing, or is not as the worker needs it."""
-
-
-def leaf_exceptions(error: BaseException) -> list[BaseException]:
-    """Return the exceptions inside a group and its nested groups, in order, without the groups.
-
-    An exception that is no group is returned as the only one. The list is never empty.
-    """
-    leaves: list[BaseException] = []
-    remaining = [error]
-    while remaining:  # a loop, since a handler may nest groups deeper than Python recurses
-        error = remaining.pop()
-        if isinstance(error, BaseExceptionGroup):
-            remaining.extend(reversed(error.exceptions))
-        else:
-            leaves.append(error)
-    return leaves

@@ -22,6 +22,8 @@ from streamer_store.errors import (
     TableMissing,
     Undecodable,
     ValidationError,
+    leaf_exceptions,
+    ungrouped,
 )
 from streamer_store.transitions import RequestStatus
 
@@ -106,3 +108,33 @@ def test_predicates_are_false_for_other_exceptions(
 ) -> None:
     """Exceptions of Python belong to none of the classes."""
     assert not predicate(LookupError("no"))
+
+
+def test_the_first_of_several_store_errors_is_raised() -> None:
+    """Groups may be nested. The group is the cause."""
+    first, second = NotFound("first"), StoreUnavailable("second")
+    group = ExceptionGroup("outer", [ExceptionGroup("inner", [first]), second])
+    with pytest.raises(NotFound) as raised, ungrouped():
+        raise group
+    assert raised.value is first
+    assert raised.value.__cause__ is group
+
+
+def test_a_group_with_another_error_is_raised_unchanged() -> None:
+    """Its errors have different reasons. None of them speaks for the others."""
+    group = ExceptionGroup("both", [NotFound("first"), ValueError("a mistake")])
+    with pytest.raises(ExceptionGroup) as raised, ungrouped():
+        raise group
+    assert raised.value is group
+    with pytest.raises(NotFound), ungrouped(ValueError):
+        raise group
+
+
+def test_the_leaves_of_a_group_are_in_order_at_any_depth() -> None:
+    """A group may be nested deeper than Python recurses."""
+    leaves: list[Exception] = [ValueError("1"), KeyError("2"), ValueError("3")]
+    group = ExceptionGroup("outer", [ExceptionGroup("inner", leaves[:2]), leaves[2]])
+    for _ in range(5000):
+        group = ExceptionGroup("deep", [group])
+    assert leaf_exceptions(group) == leaves
+    assert leaf_exceptions(leaves[0]) == leaves[:1]

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
-from streamer_store import (
-    AsyncRequest,
-    Candidate,
-    Claim,
-    Progress,
-    RequestStatus,
-    ValidationError,
-    writes,
-)
+from streamer_store import AsyncRequest, Candidate, Progress, RequestStatus, ValidationError, writes
 from streamer_store.engine import Absent, Below, OneOf, Put, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time
-
-NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
-HELD = Claim(request=AsyncRequest(action="echo", request_id="r1", retry_count=1), version="mine")
-FENCE = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "mine"},)))
+from unit.store.expected_writes import FENCE, HELD, NOW
 
 
 def progress(**fields: Any) -> Update:

@@ -13,7 +13,6 @@ import pytest
 
 from streamer_store import (
     AsyncRequest,
-    Connection,
     Difference,
     RequestStatus,
     Stores,
@@ -37,6 +36,7 @@ from streamer_worker.events import (
 )
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from streamer_worker.wiring import open_app, store_arguments
+from support import connection
 from unit.worker.harness import Recorder, Waiting, World, echo, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -123,16 +123,7 @@ async def test_a_running_request_names_its_worker(world: World) -> None:
 
 async def silent_connection(world: World, name: str) -> None:
     long_ago = world.clock.now() - timedelta(days=1)
-    await world.stores.connections.save(
-        Connection(
-            connection_id=name,
-            user_id="u",
-            tenant_id="t",
-            endpoint="wss://example.com",
-            connected_at=long_ago,
-            last_ping=long_ago,
-        )
-    )
+    await world.stores.connections.save(connection(name, connected_at=long_ago, last_ping=long_ago))
 
 
 @pytest.mark.parametrize(("dry_run", "left"), [(False, 0), (True, 1)])

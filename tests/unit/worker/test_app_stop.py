@@ -17,15 +17,8 @@ from streamer_worker.events import (
     WorkerDraining,
     WorkerStopped,
 )
-from unit.worker.harness import (
-    PATIENCE,
-    Waiting,
-    World,
-    echo,
-    is_request,
-    moves_to,
-    virtual_time,
-)
+from unit.worker.faulty_engine import PATIENCE, is_request, moves_to
+from unit.worker.harness import Waiting, World, echo, virtual_time
 
 pytestmark = pytest.mark.anyio
 

@@ -8,11 +8,12 @@ from pydantic import ValidationError
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
 from streamer_worker.cli.formatting import age, counted, json_fields
+from streamer_worker.cli.group import Group
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import confirm_many, print_json, print_line, print_table, spinner
 from streamer_worker.settings import ReaperSettings, load_settings
 
-cli = typer.Typer(help="List connections, and delete stale ones.", no_args_is_help=True)
+cli = typer.Typer(cls=Group, help="List connections, and delete stale ones.", no_args_is_help=True)
 
 _WITHOUT_TERMINAL: Final = "give --yes to delete them, or --dry-run to count them"
 _COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
@@ -29,10 +30,14 @@ def _parse_stale_after(text: str) -> float:
 @cli.command("list")
 def list_connections(
     *,
-    user: Annotated[str | None, typer.Option(help="Only connections of this user.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only connections of this tenant.")] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only connections of this user.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only connections of this tenant.")
+    ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Maximum number of connections.")
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Maximum number of connections.")
     ] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,

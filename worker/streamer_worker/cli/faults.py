@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from streamer_store import StoreError
+from streamer_store.errors import leaf_exceptions
 from streamer_worker.cli import output
 from streamer_worker.errors import StartError
 
@@ -14,10 +15,9 @@ _CANNOT_START: Final = 2
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """Return the error inside groups that have one member each, as task groups raise them."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """Return the only error inside groups, as task groups raise it. Several stay in their group."""
+    leaves = leaf_exceptions(error)
+    return leaves[0] if len(leaves) == 1 else error
 
 
 def exit_code_of(error: BaseException) -> int | None:

@@ -42,12 +42,19 @@ def list_requests(
     *,
     status: Annotated[
         list[RequestStatus] | None,
-        typer.Option("--status", help="Only requests in this status. Repeat it for several."),
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help=f"Only requests in this status: {', '.join(RequestStatus)}."
+            " Repeat it for several.",
+        ),
     ] = None,
     action: ActionOption = None,
     tenant: TenantOption = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of requests.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Maximum number of requests.")
+    ] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:

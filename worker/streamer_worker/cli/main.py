@@ -23,9 +23,11 @@ from streamer_worker.cli import (
     watching,
     workers,
 )
+from streamer_worker.cli.group import Group
 from streamer_worker.errors import StartError
 
 cli = typer.Typer(
+    cls=Group,
     name="streamer-worker",
     help="Background worker for requests queued in DynamoDB.",
     no_args_is_help=True,

@@ -23,6 +23,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         envvar=CONFIG_VARIABLE,
+        metavar="FILE",
         help="TOML file with settings. STREAMER_… variables override it.",
         dir_okay=False,
     ),
@@ -34,9 +35,11 @@ YesOption = Annotated[
 ]
 RequestArgument = Annotated[str, typer.Argument(help="Id of the request.")]
 ActionOption = Annotated[
-    str | None, typer.Option("--action", help="Only requests with this action.")
+    str | None, typer.Option("--action", metavar="ACTION", help="Only requests with this action.")
 ]
-TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only requests of this tenant.")]
+TenantOption = Annotated[
+    str | None, typer.Option("--tenant", metavar="ID", help="Only requests of this tenant.")
+]
 
 
 def parse_time(text: str) -> datetime:

@@ -46,7 +46,9 @@ def redrive(
     ] = False,
     limit: Annotated[
         int,
-        typer.Option(min=1, max=1_000_000, help="Maximum number of requests, the newest first."),
+        typer.Option(
+            min=1, max=1_000_000, metavar="N", help="Maximum number of requests, the newest first."
+        ),
     ] = 1000,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the selected requests, and change nothing.")

@@ -33,11 +33,18 @@ def enqueue(
     ],
     *,
     payload: Annotated[
-        str, typer.Option(help="Payload, a JSON object. `-` reads it from standard input.")
+        str,
+        typer.Option(
+            metavar="JSON", help="Payload, a JSON object. `-` reads it from standard input."
+        ),
     ] = "{}",
-    connection: Annotated[str | None, typer.Option(help="Id of the connection to notify.")] = None,
-    user: Annotated[str | None, typer.Option(help="Id of the user who sends it.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Id of the tenant.")] = None,
+    connection: Annotated[
+        str | None, typer.Option(metavar="ID", help="Id of the connection to notify.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="Id of the user who sends it.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="ID", help="Id of the tenant.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end. Exit with 1 unless COMPLETED.")
     ] = False,

@@ -21,7 +21,8 @@ def watch(
     request_id: RequestArgument,
     *,
     every: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between two reads of the request.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="Seconds between two reads of the request."),
     ] = _READ_EVERY,
     as_json: JsonOption = False,
     config: ConfigOption = None,

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from streamer_store import AsyncRequest, ItemTooLarge, Rescued, WorkerLoss
+from streamer_store.errors import leaf_exceptions
 from streamer_store.rescues import after_loss
 from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value_size
 from streamer_worker.error_codes import (
@@ -21,7 +22,6 @@ from streamer_worker.error_codes import (
     WORKER_CRASHED,
     WORKER_LOST,
 )
-from streamer_worker.errors import leaf_exceptions
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
 from streamer_worker.execution.serialization import serializable
 from streamer_worker.handlers.context import CheckpointInvalid

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import anyio
-
 from streamer_store import Clock, WorkerRow
+from streamer_worker.changes import Changes
 from streamer_worker.fleet.view import FleetView
 
 
@@ -19,7 +18,7 @@ class Membership:
         self._lease = lease
         self._clock = clock
         self._last_heartbeat = clock.steady()
-        self._view_changed = anyio.Event()
+        self._view_changes = Changes()
 
     @property
     def leads(self) -> bool:
@@ -41,10 +40,9 @@ class Membership:
     def on_fleet_view(self, view: FleetView) -> None:
         """Replace the view, and wake the tasks that wait for it."""
         self.view = view
-        changed, self._view_changed = self._view_changed, anyio.Event()
-        changed.set()
+        self._view_changes.notify()
 
     async def wait_for_view(self) -> FleetView:
         """Wait for the next view of the fleet, and return it."""
-        await self._view_changed.wait()
+        await self._view_changes.wait()
         return self.view

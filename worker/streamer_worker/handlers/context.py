@@ -86,8 +86,8 @@ def attempt_fields(context: AttemptInfo) -> dict[str, Any]:
 class Context(AttemptInfo, Generic[State]):
     """The context of an async handler: its request, progress, checkpoints, and when to end.
 
-    AttemptInfo lists the fields of the request. `state` is the value that the lifespan of the
-    handler's group yielded; None without a lifespan. `channel` is for the worker.
+    * `state`: the value that the lifespan of the handler's group yielded; None without a lifespan.
+    * `channel`: used by the worker, not by handlers.
 
     Use the methods on the worker's event loop only. `draining`, `cancelled`, `log` and the
     fields may be read from any thread.
@@ -151,7 +151,7 @@ class Context(AttemptInfo, Generic[State]):
         The value is a mapping, a model, a dataclass, or any other value that DynamoDB can hold.
         It replaces the last checkpoint. While the table is not available this waits.
 
-        Raises CheckpointInvalid for a value that DynamoDB cannot hold, and ItemTooLarge for a
+        Raises ValidationError for a value that DynamoDB cannot hold, and ItemTooLarge for a
         value that the request has no room for. If the handler does not catch them, its request
         fails without a retry.
 
@@ -209,10 +209,12 @@ class Context(AttemptInfo, Generic[State]):
 class SyncContext(AttemptInfo, Generic[State]):
     """The context of a handler that is a plain function: as Context, without `await`.
 
-    The handler runs in a thread, or in a process, where `state` is None. `progress`,
-    `checkpoint` and `track` raise HandlerCancelled when the handler must end. Threads that the
-    handler starts may use the context, too. Forked children may not: there `progress` and
-    `checkpoint` raise ForkedHere.
+    * `state`: as Context.state. None in a process.
+    * `channel`: used by the worker, not by handlers.
+
+    The handler runs in a thread or in a process. `progress`, `checkpoint` and `track` raise
+    HandlerCancelled when the handler must end. Threads that the handler starts may use the
+    context, too. Forked children may not: there `progress` and `checkpoint` raise RuntimeError.
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]

@@ -6,9 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TypeVar
 
-import anyio
-
 from streamer_store import Claim
+from streamer_worker.changes import Changes
 from streamer_worker.events import Events, SlotsChanged
 
 Key = TypeVar("Key")
@@ -46,7 +45,7 @@ class Slots:
         self._actions: Counter[str | None] = Counter()
         self._tenants: Counter[str | None] = Counter()
         self._events = events
-        self._changed = anyio.Event()
+        self._changes = Changes()
         self._notify()
 
     @property
@@ -107,16 +106,15 @@ class Slots:
     async def wait_free(self) -> None:
         """Wait until a slot is free."""
         while self.free <= 0:
-            await self._changed.wait()
+            await self._changes.wait()
 
     async def wait_settled(self) -> None:
         """Wait until this worker holds no request."""
         while self.held:
-            await self._changed.wait()
+            await self._changes.wait()
 
     def _notify(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        self._changes.notify()
         self._events.emit(SlotsChanged(used=self.used, total=self.total))
 
 

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from cachetools import LRUCache
 
 from streamer_store import Connection, ConnectionStore, StoreError, SubscriptionStore
+from streamer_worker.changes import Changes
 from streamer_worker.events import (
     ConnectionSuspended,
     EndpointRefused,
@@ -115,7 +116,7 @@ class Notifier(AsyncContextManagerMixin):
         # Posts to those connections have their own limit, so that they do not delay others.
         self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
         self._next_progress = self._clock.steady()
-        self._changed = anyio.Event()
+        self._changes = Changes()
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -146,8 +147,7 @@ class Notifier(AsyncContextManagerMixin):
                 all(topic.suspended for topic in self._topics.values())
                 and all(outbox.tried for outbox in self._outboxes.values())
             ):
-                changed = self._changed
-                await changed.wait()
+                await self._changes.wait()
 
     async def _distribute(self, request_id: str, topic: _Topic) -> None:
         """Put the messages of a request into the outboxes of their recipients."""
@@ -158,7 +158,7 @@ class Notifier(AsyncContextManagerMixin):
                     await self._pause_progress(topic, recipients)
         finally:
             del self._topics[request_id]
-            self._notify_changed()
+            self._changes.notify()
 
     async def _put_into_outboxes(self, message: Message) -> int:
         """Put a message into the outboxes of its recipients, and return their number."""
@@ -178,7 +178,7 @@ class Notifier(AsyncContextManagerMixin):
     async def _pause_progress(self, topic: _Topic, recipients: int) -> None:
         """Wait until the progress rate allows newer progress, or a final message was offered."""
         topic.suspended = True
-        self._notify_changed()
+        self._changes.notify()
         with anyio.move_on_after(max(_PROGRESS_EVERY, recipients / self._settings.progress_rate)):
             await topic.ended.wait()
         topic.suspended = False
@@ -209,13 +209,13 @@ class Notifier(AsyncContextManagerMixin):
                     continue
                 suspended = self._count_failure(connection_id, code)
                 outbox.tried = True
-                self._notify_changed()
+                self._changes.notify()
                 await anyio.sleep(SUSPENDED_FOR if suspended else next(pauses))
         except Exception as error:  # noqa: BLE001  deliveries to other connections continue
             self._events.emit(StepFailed(loop="push", error=error))
         finally:
             del self._outboxes[connection_id]
-            self._notify_changed()
+            self._changes.notify()
 
     async def _post_first(self, outbox: Outbox) -> str | None:
         """Post the first message. Return the code of a failure after which the connection needs a
@@ -295,10 +295,6 @@ class Notifier(AsyncContextManagerMixin):
 
     def _emit_tried(self, message: Message, outcome: str, code: str | None = None) -> None:
         self._events.emit(PushTried(type=message.type.value, outcome=outcome, code=code))
-
-    def _notify_changed(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
 
 
 def _capacity_for(message: Message) -> int:

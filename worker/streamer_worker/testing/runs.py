@@ -21,6 +21,7 @@ from streamer_store import (
     memory_stores,
 )
 from streamer_store.versions import cancel_version
+from streamer_worker.changes import Changes
 from streamer_worker.events import Event, Events, HandlerRaised
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
@@ -69,7 +70,7 @@ class HandlerRun:
         self.pushed: list[dict[str, Any]] = []
         self._claim = claim
         self._stores = stores
-        self._changed = anyio.Event()
+        self._changes = Changes()
         self._dispatcher: Dispatcher
 
     @property
@@ -88,7 +89,7 @@ class HandlerRun:
                 raise AssertionError(
                     f"the handler has ended ({self.status}) before the condition was true"
                 )
-            await self._changed.wait()
+            await self._changes.wait()
 
     async def cancel(self) -> None:
         """Cancel the request, as an operator does. The handler is cancelled."""
@@ -114,11 +115,7 @@ class HandlerRun:
             status = await dispatcher.run_one(assignment, tasks)
         self.request = await self._stores.requests.get(request_id)
         self.status = status
-        self._notify()
-
-    def _notify(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        self._changes.notify()
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, HandlerRaised):
@@ -288,13 +285,13 @@ class _RecordingChannel:
     async def progress(self, update: ProgressUpdate) -> None:
         await self._channel.progress(update)
         self._append(update)
-        self._run._notify()
+        self._run._changes.notify()
 
     async def checkpoint(self, value: Any) -> None:
         await self._channel.checkpoint(value)
         stored = await self._run._stores.requests.get(self._run.request.request_id)
         self._run.checkpoints.append(stored.checkpoint)
-        self._run._notify()
+        self._run._changes.notify()
 
     def report(self, update: ProgressUpdate) -> bool:
         self._channel.report(update)
@@ -303,7 +300,7 @@ class _RecordingChannel:
 
     def notify(self) -> None:
         self._channel.notify()
-        self._run._notify()
+        self._run._changes.notify()
 
     def _append(self, update: ProgressUpdate) -> None:
         details = None if update.details is None else dict(update.details)

@@ -14,6 +14,7 @@ import anyio
 
 from streamer_store import AsyncRequest, Connection, Stores, SystemClock, memory_stores
 from streamer_store.transitions import TERMINAL
+from streamer_worker.changes import Changes
 from streamer_worker.events import Event, Events, RequestFinished
 from streamer_worker.handlers.definition import Handler, HandlerGroup, Middleware
 from streamer_worker.handlers.registry import registry
@@ -49,7 +50,7 @@ class MemoryWorker:
         self.stores = stores
         self.delivered: list[Delivered] = []
         self.flush: Callable[[], Awaitable[None]]
-        self._changed = anyio.Event()
+        self._changes = Changes()
 
     async def connect(self, connection_id: str = "connection-1", **fields: Any) -> Connection:
         """Store a connection and return it. Messages that it subscribed to are pushed from then on.
@@ -82,7 +83,7 @@ class MemoryWorker:
         return it. Raises NotFound when it was deleted.
         """
         while True:
-            changed = self._changed
+            changed = self._changes.next
             request = await self.stores.requests.get(request_id)
             if request.status in TERMINAL:
                 await self.flush()
@@ -100,8 +101,7 @@ class MemoryWorker:
     def on_event(self, event: Event) -> None:
         """Used by the worker: wake those that wait in `ended`."""
         if isinstance(event, RequestFinished):
-            changed, self._changed = self._changed, anyio.Event()
-            changed.set()
+            self._changes.notify()
 
     async def post(self, url: str, connection_id: str, data: bytes) -> None:
         """Used by the worker: record a message instead of posting it."""

@@ -15,7 +15,8 @@ from streamer_worker.events import HandlerStuck, RequestFinished, StuckHandlerEn
 from streamer_worker.settings import HandlerSettings
 from streamer_worker.testing import run_handler
 from unit.worker.benches import DispatchBench
-from unit.worker.harness import PATIENCE, World, is_progress, on_asyncio, running
+from unit.worker.faulty_engine import PATIENCE, is_progress
+from unit.worker.harness import World, on_asyncio, running
 
 pytestmark = [pytest.mark.anyio, on_asyncio]
 

@@ -14,7 +14,8 @@ from streamer_worker import Context, Handler, handler
 from streamer_worker.events import ProgressWritten, RequestFinished, RequestStarted
 from streamer_worker.intake.slots import Assignment
 from unit.worker.benches import DispatchBench
-from unit.worker.harness import PATIENCE, Waiting, World, echo, is_progress, on_asyncio
+from unit.worker.faulty_engine import PATIENCE, is_progress
+from unit.worker.harness import Waiting, World, echo, on_asyncio
 
 pytestmark = pytest.mark.anyio
 

@@ -1,9 +1,7 @@
-"""Writing and pushing a handler's progress and checkpoints."""
+"""Writing and pushing a handler's progress."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -12,7 +10,6 @@ import pytest
 from streamer_store import (
     AccessDenied,
     Cancelled,
-    Claim,
     ClaimLost,
     ItemTooLarge,
     Progress,
@@ -22,48 +19,14 @@ from streamer_store import (
     TableMissing,
     ValidationError,
 )
-from streamer_worker.events import CheckpointDelayed, ProgressDropped, ProgressWritten, StepFailed
-from streamer_worker.execution.progress import ProgressWriter
+from streamer_worker.events import ProgressDropped, ProgressWritten, StepFailed
 from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.handlers.worker_channel import ProgressUpdate
-from unit.worker.harness import World, is_progress, virtual_time
+from unit.worker.execution.progress_bench import bench_for
+from unit.worker.faulty_engine import is_progress
+from unit.worker.harness import World, virtual_time
 
 pytestmark = pytest.mark.anyio
-
-
-class Bench:
-    """A writer for one claim, in its worker's task group, and what it pushed."""
-
-    def __init__(self, world: World, claim: Claim, tasks: anyio.abc.TaskGroup) -> None:
-        self.claim = claim
-        self.lost: list[ClaimLost] = []
-        self.pushed: list[Progress] = []
-        self.writer = ProgressWriter(
-            requests=world.stores.requests,
-            claim=claim,
-            on_lost=self.lost.append,
-            push=self.pushed.append,
-            tasks=tasks,
-            runtime=world.runtime,
-        )
-
-    async def report(
-        self,
-        fraction: float | None = None,
-        message: str | None = None,
-        details: Any = None,
-        *,
-        reset: bool = False,
-    ) -> None:
-        await self.writer.progress(ProgressUpdate(fraction, message, details, reset))
-
-
-@asynccontextmanager
-async def bench_for(world: World, **fields: Any) -> AsyncIterator[Bench]:
-    claim = await world.claim(**fields)
-    async with anyio.create_task_group() as tasks:
-        yield Bench(world, claim, tasks)
-        tasks.cancel_scope.cancel()
 
 
 async def test_progress_is_in_the_table_soon(world: World) -> None:
@@ -271,61 +234,6 @@ async def test_a_lost_claim_is_reported_to_the_attempt(
         await bench.report(0.5)
         await anyio.sleep(1)
         assert [type(error) for error in bench.lost] == [kind]
-
-
-async def test_a_checkpoint_is_stored_when_it_returns(world: World) -> None:
-    """One write has the checkpoint and the progress that was reported before."""
-    async with bench_for(world) as bench:
-        await bench.report(0.25, "Reading")
-        world.engine.calls.clear()
-        await bench.writer.checkpoint({"row": 250})
-        assert world.engine.calls == ["update"]
-        assert await bench.writer.close() is None
-    stored = await world.get(bench.claim)
-    assert (stored.checkpoint, stored.progress) == ({"row": 250}, 0.25)
-
-
-@virtual_time
-@pytest.mark.parametrize("lands", [False, True])
-async def test_a_checkpoint_waits_for_the_table(world: World, *, lands: bool) -> None:
-    """Each failure is emitted, and the handler continues once the checkpoint is written."""
-    error = StoreUnavailable("away")
-    async with bench_for(world) as bench:
-        world.engine.fail("update", error, when=is_progress, times=3, lands=lands)
-        await bench.writer.checkpoint([1])
-    delayed = CheckpointDelayed(request_id=bench.claim.request_id, error=error)
-    assert world.recorder.of(CheckpointDelayed) == [delayed] * 3
-    assert (await world.get(bench.claim)).checkpoint == [1]
-
-
-async def test_a_checkpoint_is_written_without_progress_that_has_no_room(world: World) -> None:
-    """If there is no room for both, the progress is dropped."""
-    async with bench_for(world) as bench:
-        await bench.report(0.5, "half")
-        too_much = ItemTooLarge("item", "too large")
-        world.engine.fail("update", too_much, when=lambda update: "ProgressMessage" in update.sets)
-        await bench.writer.checkpoint("here")
-    stored = await world.get(bench.claim)
-    assert (stored.checkpoint, stored.progress) == ("here", 0)
-
-
-@pytest.mark.parametrize("value", [object(), {"x": set()}, float("nan"), "x" * 450_000])
-async def test_an_invalid_checkpoint_is_raised_in_the_handler(value: Any, world: World) -> None:
-    """The previous checkpoint is kept."""
-    async with bench_for(world) as bench:
-        await bench.writer.checkpoint(1)
-        with pytest.raises(ValidationError):
-            await bench.writer.checkpoint(value)
-    assert (await world.get(bench.claim)).checkpoint == 1
-
-
-async def test_a_checkpoint_of_a_lost_claim_raises(world: World) -> None:
-    """It raises even when the handler shields itself from cancellation."""
-    async with bench_for(world) as bench:
-        await world.stores.requests.delete(bench.claim.request_id)
-        with pytest.raises(ClaimLost):
-            await bench.writer.checkpoint(1)
-        assert len(bench.lost) == 1
 
 
 @virtual_time

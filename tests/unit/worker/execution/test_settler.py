@@ -8,20 +8,14 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import (
-    AccessDenied,
-    Claim,
-    RequestStatus,
-    StoreError,
-    StoreUnavailable,
-    codec,
-)
+from streamer_store import AccessDenied, Claim, RequestStatus, StoreError, StoreUnavailable, codec
 from streamer_store.claims import ITEM_TOO_LARGE
 from streamer_worker.events import SettleDelayed
 from streamer_worker.execution.outcome import Complete, Fail, Outcome, Release
 from streamer_worker.execution.settler import Settler
 from unit.worker import benches
-from unit.worker.harness import World, moves_to, virtual_time
+from unit.worker.faulty_engine import moves_to
+from unit.worker.harness import World, virtual_time
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,8 @@ from streamer_worker.events import (
 )
 from streamer_worker.settings import HandlerSettings
 from unit.worker.execution.processes import functions
-from unit.worker.harness import PATIENCE, Waiting, World, on_asyncio, running, virtual_time
+from unit.worker.faulty_engine import PATIENCE
+from unit.worker.harness import Waiting, World, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
 QUICK = HandlerSettings(timeout=0.2, cancel_grace=0.2, threads=2)

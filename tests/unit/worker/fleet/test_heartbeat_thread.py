@@ -25,7 +25,8 @@ from streamer_worker.fleet.heartbeat_thread import (
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.settings import PresenceSettings
 from support import START, make_runtime
-from unit.worker.harness import PATIENCE, World, on_asyncio
+from unit.worker.faulty_engine import PATIENCE
+from unit.worker.harness import World, on_asyncio
 
 pytestmark = [pytest.mark.anyio, on_asyncio]
 

@@ -18,7 +18,8 @@ from streamer_worker.fleet.loop_watchdog import (
     with_report,
 )
 from support import ManualClock, make_runtime
-from unit.worker.harness import PATIENCE, Recorder
+from unit.worker.faulty_engine import PATIENCE
+from unit.worker.harness import Recorder
 
 pytestmark = pytest.mark.anyio
 

@@ -1,23 +1,22 @@
-"""Handler groups: their lifespan and their middleware."""
+"""Handler groups and their lifespans."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
 import anyio
 import pytest
-from pydantic import BaseModel
 
-from streamer_store import AsyncRequest, RequestStatus
-from streamer_worker import CallNext, Context, HandlerGroup, Reject, SyncContext, handler
+from streamer_store import RequestStatus
+from streamer_worker import Context, HandlerGroup, SyncContext, handler
 from streamer_worker.errors import HandlerLoadError, LifespanError
-from streamer_worker.events import LifespanFailed, RequestFinished
+from streamer_worker.events import LifespanFailed
 from streamer_worker.handlers.registry import load_handlers
+from unit.worker.handlers.group_bench import finished, nothing
 from unit.worker.harness import World, on_asyncio, running, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -49,14 +48,6 @@ def group_of(pool: Pool, **rules: Any) -> HandlerGroup[Pool]:
         ctx.state.calls.append("used in a thread")
 
     return group
-
-
-async def finished(world: World, action: str, **fields: Any) -> AsyncRequest:
-    """Enqueue a request and return it once it has ended."""
-    times = len(world.recorder.of(RequestFinished)) + 1
-    request = await world.enqueue(action, **fields)
-    await world.recorder.wait_for(RequestFinished, times)
-    return await world.get(request)
 
 
 async def test_a_lifespan_is_entered_once_and_left_after_the_last_handler(world: World) -> None:
@@ -122,7 +113,7 @@ async def test_a_lifespan_that_cannot_be_entered_stops_the_start(world: World) -
         yield
 
     group = HandlerGroup(lifespan=broken)
-    group.handler("report")(_nothing)
+    group.handler("report")(nothing)
     with pytest.raises(LifespanError, match="group of report: ConnectionError: no database"):
         await world.app([group_of(pool), group]).run()
     assert pool.calls == ["entered", "left"]
@@ -140,7 +131,7 @@ async def test_a_stop_does_not_wait_for_a_lifespan_that_is_being_entered(world: 
         yield
 
     group = HandlerGroup(lifespan=slow)
-    group.handler("report")(_nothing)
+    group.handler("report")(nothing)
     app = world.app([group])
     began = anyio.current_time()
     async with anyio.create_task_group() as tasks:
@@ -196,7 +187,7 @@ async def test_leaving_a_lifespan_has_a_timeout(world: World) -> None:
             raise
 
     group = HandlerGroup(lifespan=sticky)
-    group.handler("report")(_nothing)
+    group.handler("report")(nothing)
     async with running(world.app([group])):
         began = anyio.current_time()
     assert anyio.current_time() - began == pytest.approx(5, abs=0.5)
@@ -218,7 +209,7 @@ async def test_a_lifespan_that_ignores_cancellation_does_not_keep_the_process(wo
             await released.wait()
 
     group = HandlerGroup(lifespan=stubborn)
-    group.handler("report")(_nothing)
+    group.handler("report")(nothing)
     app = world.app([group])
     async with anyio.create_task_group() as tasks:
         await tasks.start(app.run)
@@ -237,108 +228,11 @@ async def test_an_error_on_leaving_is_only_emitted(world: World) -> None:
         raise OSError("already closed")
 
     group = HandlerGroup(lifespan=clumsy)
-    group.handler("report")(_nothing)
+    group.handler("report")(nothing)
     async with running(world.app([group])):
         pass
     (failed,) = world.recorder.of(LifespanFailed)
     assert (failed.actions, str(failed.error)) == ("report", "already closed")
-
-
-def recording(name: str, calls: list[str]) -> Any:
-    async def middleware(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
-        calls.append(f"{name} before {request.action}")
-        result = await call(request, ctx)
-        calls.append(f"{name} after")
-        return {name: result}
-
-    return middleware
-
-
-async def test_middleware_is_called_from_the_worker_inwards(world: World) -> None:
-    """The worker's middleware first, then the group's, each in its order, then the handler."""
-    calls: list[str] = []
-    group = HandlerGroup(middleware=[recording("outer", calls), recording("inner", calls)])
-
-    @group.handler("work")
-    async def work(_payload: dict[str, Any], _ctx: Context) -> str:
-        calls.append("handler")
-        return "done"
-
-    async with running(world.app([group], [recording("worker", calls)])):
-        request = await finished(world, "work")
-    assert calls == [
-        "worker before work",
-        "outer before work",
-        "inner before work",
-        "handler",
-        "inner after",
-        "outer after",
-        "worker after",
-    ]
-    assert request.result == {"worker": {"outer": {"inner": "done"}}}
-
-
-class Order(BaseModel):
-    number: int
-
-
-async def test_middleware_may_change_payload_and_context(world: World) -> None:
-    """The payload that it passes on is checked after that."""
-
-    async def unpack(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
-        payload = {"number": (request.payload or {})["packed"]}
-        return await call(replace(request, payload=payload), replace(ctx, state="from middleware"))
-
-    group = HandlerGroup(middleware=[unpack])
-
-    @group.handler("work")
-    async def work(payload: Order, ctx: Context) -> list[Any]:
-        return [payload.number, ctx.state]
-
-    async with running(world.app([group])):
-        assert (await finished(world, "work", payload={"packed": 7})).result == {
-            "data": [7, "from middleware"]
-        }
-        assert (await finished(world, "work", payload={"packed": "x"})).error_code == (
-            "VALIDATION_ERROR"
-        )
-
-
-async def test_middleware_may_return_or_raise_itself(world: World) -> None:
-    """The handler is then not called. An exception counts as one of the handler."""
-    called: list[str] = []
-
-    async def guard(call: CallNext, request: AsyncRequest, ctx: Context) -> Any:
-        match request.tenant_id:
-            case "blocked":
-                raise Reject("this tenant is blocked", code="BLOCKED")
-            case "cached":
-                return {"cached": True}
-        return await call(request, ctx)
-
-    group = HandlerGroup(middleware=[guard])
-
-    @group.handler("work")
-    async def work(_payload: dict[str, Any], ctx: Context) -> None:
-        called.append(str(ctx.tenant_id))
-
-    async with running(world.app([group])):
-        assert (await finished(world, "work", tenant_id="blocked")).error_code == "BLOCKED"
-        assert (await finished(world, "work", tenant_id="cached")).result == {"cached": True}
-        await finished(world, "work", tenant_id="good")
-    assert called == ["good"]
-
-
-async def _nothing(payload: dict[str, Any], ctx: Context) -> None: ...
-async def _two(call: Any, request: Any) -> None: ...
-def _plain_middleware(call: Any, request: Any, ctx: Any) -> None: ...
-
-
-@pytest.mark.parametrize("wrong", [_two, _plain_middleware, "text", _nothing])
-def test_middleware_of_another_shape_is_refused(wrong: Any) -> None:
-    """It raises where the group is defined."""
-    with pytest.raises(TypeError, match="middleware"):
-        HandlerGroup(middleware=[wrong])
 
 
 def test_a_lifespan_must_be_a_function() -> None:

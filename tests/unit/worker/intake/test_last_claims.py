@@ -8,7 +8,8 @@ import pytest
 from streamer_store import Claim, RequestStatus
 from streamer_worker.events import ClaimReleased, RequestFinished, RequestStarted, WorkerStopped
 from unit.worker.benches import PollBench
-from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
+from unit.worker.faulty_engine import moves_to
+from unit.worker.harness import Waiting, World, echo, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
 

@@ -14,7 +14,8 @@ from streamer_store.schema import REQUESTS
 from streamer_worker.events import ClaimTried, ItemUndecodable, Polled
 from streamer_worker.intake.poller import PollCounts
 from unit.worker.benches import PollBench, enqueue
-from unit.worker.harness import World, moves_to
+from unit.worker.faulty_engine import moves_to
+from unit.worker.harness import World
 
 pytestmark = pytest.mark.anyio
 

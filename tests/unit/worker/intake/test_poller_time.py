@@ -23,7 +23,8 @@ from streamer_worker.events import ClaimTried, StepFailed
 from streamer_worker.intake.poller import PollCounts
 from support import ManualClock
 from unit.worker.benches import PollBench, drained, enqueue
-from unit.worker.harness import World, moves_to, virtual_time
+from unit.worker.faulty_engine import moves_to
+from unit.worker.harness import World, virtual_time
 
 pytestmark = pytest.mark.anyio
 

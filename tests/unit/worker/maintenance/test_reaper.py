@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Connection, StaleSweep, StoreUnavailable
+from streamer_store import StaleSweep, StoreUnavailable
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS
 from streamer_worker.events import ClockJumped, ConnectionsReaped, ItemUndecodable
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.settings import ReaperSettings
-from support import START
+from support import START, connection
 from unit.worker.benches import membership
 from unit.worker.harness import World
 
@@ -42,14 +42,7 @@ def reaper_of(world: World, *, leads: bool = True, **settings: Any) -> Reaper:
 async def connect(world: World, name: str, *, silent: float) -> None:
     heard = world.clock.now() - timedelta(seconds=silent)
     await world.stores.connections.save(
-        Connection(
-            connection_id=name,
-            user_id="u",
-            tenant_id="t",
-            endpoint="wss://example.com",
-            connected_at=heard - timedelta(hours=1),
-            last_ping=heard,
-        )
+        connection(name, connected_at=heard - timedelta(hours=1), last_ping=heard)
     )
 
 
@@ -174,12 +167,7 @@ async def test_a_clock_that_jumps_deletes_nothing(world: World, jump: float) -> 
     """Sweeps are skipped until every live connection has pinged by the corrected clock."""
     await connect(world, "fresh", silent=60)
     clock = SteppedClock()
-    reaper = Reaper(
-        connections=world.stores.connections,
-        settings=ReaperSettings(),
-        membership=membership(FleetView(worker_id="me", leads=True)),
-        runtime=replace(world.runtime, clock=clock),
-    )
+    reaper = reaper_of(replace(world, clock=clock))
     assert await reaper.step() is not None
     clock.advance(300, wall=300 + jump)
     for _ in range(int(SILENCE / 300)):
@@ -193,12 +181,7 @@ async def test_a_clock_that_jumps_deletes_nothing(world: World, jump: float) -> 
 async def test_a_small_correction_of_the_clock_is_ignored(world: World) -> None:
     """Time daemons make them all the time."""
     clock = SteppedClock()
-    reaper = Reaper(
-        connections=world.stores.connections,
-        settings=ReaperSettings(),
-        membership=membership(FleetView(worker_id="me", leads=True)),
-        runtime=replace(world.runtime, clock=clock),
-    )
+    reaper = reaper_of(replace(world, clock=clock))
     await reaper.step()
     clock.advance(300, wall=330)
     assert await reaper.step() is not None

@@ -1,98 +1,31 @@
-"""Rescuing requests whose workers are gone."""
+"""Which requests are rescued, and which are left."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import anyio
 import pytest
 
-from streamer_store import Claim, InvalidInput, NotFound, RequestStatus, StoreUnavailable, WorkerRow
+from streamer_store import NotFound, RequestStatus, StoreUnavailable
 from streamer_store.engine import Update
-from streamer_store.schema import REQUESTS, WORKERS
-from streamer_worker.events import (
-    ClaimReleased,
-    DeadWorkerRemoved,
-    ItemUndecodable,
-    RequestRescued,
-)
+from streamer_store.schema import WORKERS
+from streamer_worker.events import ClaimReleased, DeadWorkerRemoved, RequestRescued
 from streamer_worker.fleet.view import FleetView
-from streamer_worker.intake.claimer import Claimer
-from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import Slots
-from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
-from streamer_worker.push.announcer import Announcer
+from streamer_worker.maintenance.rescuer import RescueCounts
 from streamer_worker.push.messages import ErrorMessage
-from streamer_worker.settings import PresenceSettings, RescueSettings, Settings
-from support import START, ManualClock
 from unit.worker.harness import World, virtual_time
+from unit.worker.maintenance.rescuer_bench import (
+    FOLLOWER,
+    LEADER,
+    PROCESSING,
+    RETRYING,
+    Bench,
+    bench,
+)
 
+__all__ = ["bench"]
 pytestmark = pytest.mark.anyio
-
-LEASE = 16.0
-FOLLOWER = FleetView(worker_id="me")
-LEADER = FleetView(worker_id="me", leads=True)
-RETRYING, PROCESSING = RequestStatus.RETRYING, RequestStatus.PROCESSING
-
-
-class Bench:
-    """The rescuer of `me`, and its slots."""
-
-    def __init__(self, world: World, **settings: Any) -> None:
-        self.world = world
-        self.time = ManualClock()
-        self.slots = Slots(10, events=world.events)
-        announcer = Announcer(push=world.pushed.append, clock=world.clock)
-        self.claimer = Claimer(
-            worker_id="me",
-            requests=world.stores.requests,
-            slots=self.slots,
-            seen_requests=SeenRequests(clock=world.clock),
-            probation=Probation(free_from=45, clock=self.time),
-            announcer=announcer,
-            runtime=world.runtime,
-        )
-        self.rescuer = Rescuer(
-            worker_id="me",
-            stores=world.stores,
-            claimer=self.claimer,
-            announcer=announcer,
-            slots=self.slots,
-            settings=Settings(
-                presence=PresenceSettings(lease=LEASE, **settings),
-                rescue=RescueSettings(max_rescues=5),
-            ),
-            runtime=world.runtime if settings else replace(world.runtime, clock=self.time),
-        )
-
-    async def claimed_by(self, worker_id: str | None, **fields: Any) -> Claim:
-        """Return the claim of a request with attempts left, by that worker."""
-        request = await self.world.enqueue(**{"max_retries": 3} | fields)
-        candidate = await self.world.candidate(request)
-        return await self.world.stores.requests.claim(candidate, worker_id=worker_id)
-
-    async def row(self, worker_id: str) -> WorkerRow:
-        row = WorkerRow(worker_id=worker_id, started_at=START)
-        await self.world.stores.workers.register(row)
-        return row
-
-    async def rows(self) -> list[str]:
-        return [row.worker_id for row in await self.world.stores.workers.list()]
-
-    async def status(self, claim: Claim) -> RequestStatus:
-        return (await self.world.get(claim)).status
-
-    async def step(self, view: FleetView = LEADER) -> int:
-        """Sweep once, and return how many requests were rescued."""
-        return (await self.rescuer.step(view)).rescued
-
-
-@pytest.fixture
-def bench(world: World) -> Bench:
-    return Bench(world)
 
 
 async def test_the_leader_rescues_the_requests_of_a_dead_worker(bench: Bench) -> None:
@@ -217,139 +150,6 @@ async def test_a_request_with_our_id_that_we_do_not_hold_is_rescued(
     assert (stored.retry_count, stored.rescues) == (1, 0)  # no worker was lost
 
 
-async def test_a_follower_sweeps_once_in_a_lease(bench: Bench) -> None:
-    """A sweep costs two reads and rarely finds anything. A sweep that failed is repeated."""
-    assert await bench.step(FOLLOWER) == 0
-    claim = await bench.claimed_by("me")
-    bench.world.engine.calls.clear()
-    bench.time.advance(LEASE - 0.1)
-    assert await bench.step(FOLLOWER) == 0
-    assert bench.world.engine.calls == []
-    bench.time.advance(0.1)
-    bench.world.engine.fail("query")
-    with pytest.raises(StoreUnavailable):
-        await bench.step(FOLLOWER)
-    assert await bench.step(FOLLOWER) == 1
-    assert await bench.status(claim) is RETRYING
-
-
-@virtual_time
-async def test_another_consumers_requests_are_left(world: World) -> None:
-    """For ever, unless `foreign_claim_timeout` is set."""
-    bench = Bench(world)
-    claim = await bench.claimed_by(None)
-    await anyio.sleep(365 * 86400)
-    assert await bench.step() == 0
-    assert await bench.status(claim) is PROCESSING
-
-
-@virtual_time
-async def test_another_consumers_requests_are_rescued_after_their_time(world: World) -> None:
-    """By the leader. The time counts from ProcessingStarted, not from CreatedAt."""
-    bench = Bench(world, foreign_claim_timeout=600.0)
-    request = await world.enqueue(max_retries=3)
-    await anyio.sleep(3600)
-    await world.stores.requests.claim(await world.candidate(request))
-    await anyio.sleep(599)
-    young = await bench.claimed_by(None)
-    assert await bench.step() == 0
-    await anyio.sleep(LEASE + 1)
-    assert await bench.step(FOLLOWER) == 0
-    assert await bench.step() == 1
-    stored = await world.get(request)
-    assert (stored.status, stored.error) == (RETRYING, "its consumer is gone")
-    assert await bench.status(young) is PROCESSING
-
-
-def running_item(name: str, **attributes: Any) -> dict[str, Any]:
-    return {
-        "RequestID": {"S": name},
-        "Status": {"S": "PROCESSING"},
-        "CreatedAt": {"S": "2020-01-01T00:00:00Z"},
-        "Action": {"S": "echo"},
-    } | attributes
-
-
-async def test_created_at_counts_for_a_consumer_that_writes_no_time(world: World) -> None:
-    """Without ProcessingStarted, CreatedAt decides."""
-    bench = Bench(world, foreign_claim_timeout=600.0)
-    await world.put_raw(**running_item("old"))
-    assert await bench.step() == 1
-    assert (await world.stores.requests.get("old")).status is RETRYING
-
-
-async def test_an_undecodable_request_does_not_stop_the_sweep(world: World) -> None:
-    """A dead worker's one is failed, another consumer's one is left, and the others are rescued."""
-    bench = Bench(world, foreign_claim_timeout=600.0)
-    odd = {"RetryCount": {"S": "many"}}
-    await world.put_raw(**running_item("lost", WorkerID={"S": "nobody"}, **odd))
-    await world.put_raw(**running_item("foreign", **odd))
-    await world.put_raw(**running_item("broken", WorkerID={"N": "7"}, Version={"N": "1"}))
-    claim = await bench.claimed_by("nobody")
-    assert await bench.step() == 2
-    assert await bench.status(claim) is RETRYING
-    items = await world.engine.inner.get_many(REQUESTS, ["lost", "foreign", "broken"])
-    assert [item["Status"]["S"] for item in items] == ["FAILED", "PROCESSING", "PROCESSING"]
-
-
-async def test_a_write_that_dynamodb_refuses_does_not_stop_the_sweep(bench: Bench) -> None:
-    """It is reported, and the other requests are rescued."""
-    odd, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
-    refused = InvalidInput("refused")
-    bench.world.engine.fail(
-        "update", when=lambda update: update.key == odd.request_id, error=refused
-    )
-    assert await bench.step() == 1
-    assert (await bench.status(odd), await bench.status(other)) == (PROCESSING, RETRYING)
-    (event,) = bench.world.recorder.of(ItemUndecodable)
-    assert (event.key, event.reason) == (odd.request_id, "refused")
-
-
-@pytest.mark.parametrize("happens", ["complete", "delete"])
-@pytest.mark.parametrize("before", ["get", "update"])
-async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, bench: Bench) -> None:
-    """The first write wins, and the other requests are rescued."""
-    claim, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
-    fault = bench.world.engine.hold(
-        before, when=lambda call: getattr(call, "key", call) == claim.request_id
-    )
-    counts: list[int] = []
-
-    async def step() -> None:
-        counts.append(await bench.step())
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(step)
-        await fault.wait_reached()
-        subject = claim if happens == "complete" else claim.request_id
-        await getattr(bench.world.stores.requests, happens)(subject)
-        fault.let_go()
-    assert counts == [1]
-    (event,) = bench.world.recorder.of(RequestRescued)
-    assert event.request_id == other.request_id
-
-
-@pytest.mark.parametrize("operation", ["query", "scan", "get", "update"])
-async def test_an_outage_is_raised_as_it_is(operation: str, bench: Bench) -> None:
-    """As the store's error, not an exception group. The sweep is not counted."""
-    for _ in range(30):
-        await bench.claimed_by("nobody")
-    bench.world.engine.fail(operation, times=1000)
-    with pytest.raises(StoreUnavailable):
-        await bench.step()
-    assert bench.rescuer.sweeps == 0
-    bench.world.engine.heal()
-    assert await bench.step() == 30
-
-
-async def test_all_pages_are_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many requests are running."""
-    monkeypatch.setattr("streamer_worker.maintenance.rescuer._PAGE_SIZE", 2)
-    for _ in range(5):
-        await bench.claimed_by("nobody")
-    assert await bench.rescuer.step(LEADER) == RescueCounts(running=5, rescued=5)
-
-
 async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(bench: Bench) -> None:
     """A worker that comes back finds no row, and stops. If the sweep fails in between, its
     requests belong to no row, and a later sweep rescues them.
@@ -388,11 +188,3 @@ async def test_a_live_worker_with_an_odd_row_keeps_its_requests(bench: Bench) ->
     await bench.world.engine.inner.update(wrong)
     assert await bench.step() == 0
     assert await bench.status(claim) is PROCESSING
-
-
-async def test_only_a_leaders_sweeps_are_counted(bench: Bench) -> None:
-    """Other workers judge the leader by this count."""
-    for view in (LEADER, FOLLOWER, LEADER):
-        bench.time.advance(LEASE)
-        await bench.step(view)
-    assert bench.rescuer.sweeps == 2

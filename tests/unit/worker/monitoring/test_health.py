@@ -220,8 +220,8 @@ def test_all_reasons_are_given_together(bench: Bench) -> None:
 def test_a_process_that_is_ending_is_not_alive(bench: Bench) -> None:
     """If ending the process fails, a supervisor sees the reason."""
     assert bench.health.why_not_alive() == []
-    bench.emit(ProcessEnding(reason="the event loop has not turned for 300 s", stacks=""))
-    assert bench.health.why_not_alive() == ["the event loop has not turned for 300 s"]
+    bench.emit(ProcessEnding(reason="the event loop has been blocked for 300 s", stacks=""))
+    assert bench.health.why_not_alive() == ["the event loop has been blocked for 300 s"]
 
 
 def outage(bench: Bench) -> None:
@@ -264,7 +264,7 @@ def test_a_worker_that_a_restart_would_not_help_is_alive(
 
 
 @pytest.mark.parametrize(
-    ("turning", "seconds", "reason"),
+    ("still_running", "seconds", "reason"),
     [
         ((POLLED, HEARTBEAT_OK), 310, "the event loop has been blocked for 310 s"),
         ((LOOP_RAN, POLLED), 310, "no heartbeat has ended for 310 s"),
@@ -273,13 +273,13 @@ def test_a_worker_that_a_restart_would_not_help_is_alive(
     ids=["loop", "heartbeat", "poll"],
 )
 def test_a_worker_that_is_blocked_for_long_is_not_alive(
-    turning: tuple[Event, ...], seconds: int, reason: str, bench: Bench
+    still_running: tuple[Event, ...], seconds: int, reason: str, bench: Bench
 ) -> None:
     """A restart helps when nothing else has ended the process."""
     bench.emit(LOOP_RAN)
-    bench.pass_time(seconds, *turning)
+    bench.pass_time(seconds, *still_running)
     assert bench.health.why_not_alive() == []
-    bench.pass_time(1, *turning)
+    bench.pass_time(1, *still_running)
     assert bench.health.why_not_alive() == [reason]
 
 

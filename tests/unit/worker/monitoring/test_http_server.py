@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -60,6 +61,16 @@ def _has_ipv6() -> bool:
     return True
 
 
+@contextmanager
+def serving(
+    metrics: Metrics, health: Health | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
+    settings = HttpSettings(host=host, port=port)
+    with http_server(settings, metrics.registry, health or healthy(), Events()) as url:
+        assert url is not None
+        yield url
+
+
 ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
 
 
@@ -75,17 +86,13 @@ ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no IPv6")
 )
 def test_the_url_of_the_page_works(host: str, metrics: Metrics) -> None:
     """Port 0 uses any free port. The URL works for IPv6, too."""
-    with http_server(HttpSettings(host=host, port=0), metrics.registry, healthy(), Events()) as url:
-        assert url is not None
+    with serving(metrics, host=host) as url:
         assert 'streamer_worker_slots{state="used"} 3.0' in page(url)
 
 
 def test_each_scrape_shows_the_current_counts(metrics: Metrics) -> None:
     """The page is not cached."""
-    with http_server(
-        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
-    ) as url:
-        assert url is not None
+    with serving(metrics) as url:
         page(url)
         metrics(SlotsChanged(used=4, total=10))
         assert 'streamer_worker_slots{state="used"} 4.0' in page(url)
@@ -94,10 +101,7 @@ def test_each_scrape_shows_the_current_counts(metrics: Metrics) -> None:
 def test_clients_that_accept_openmetrics_get_it(metrics: Metrics) -> None:
     """Prometheus accepts it. Other clients get the older text format."""
     asked = "application/openmetrics-text; version=1.0.0"
-    with http_server(
-        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
-    ) as url:
-        assert url is not None
+    with serving(metrics) as url:
         request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
         with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
             assert answer.headers["Content-Type"].startswith(asked)
@@ -108,10 +112,7 @@ def test_clients_that_accept_openmetrics_get_it(metrics: Metrics) -> None:
 @pytest.mark.parametrize("asked", ["text/plain;version=x", "openmetrics;version=", ";;;", "\u00e9"])
 def test_an_invalid_accept_header_gets_the_older_text(asked: str, metrics: Metrics) -> None:
     """A scanner gets no error, and writes no traceback to the log."""
-    with http_server(
-        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
-    ) as url:
-        assert url is not None
+    with serving(metrics) as url:
         request = Request(url, headers={"Accept": asked})  # noqa: S310  our own server
         with urlopen(request, timeout=5) as answer:  # noqa: S310  our own server
             assert answer.status == 200
@@ -119,16 +120,12 @@ def test_an_invalid_accept_header_gets_the_older_text(asked: str, metrics: Metri
 
 def test_the_port_is_free_after_the_context(metrics: Metrics) -> None:
     """The server can be started again on the same port."""
-    with http_server(
-        HttpSettings(host="127.0.0.1", port=0), metrics.registry, healthy(), Events()
-    ) as url:
-        assert url is not None
+    with serving(metrics) as url:
+        pass
     with pytest.raises(URLError):
         page(url)
     port = int(url.split(":")[2].partition("/")[0])
-    with http_server(
-        HttpSettings(host="127.0.0.1", port=port), metrics.registry, healthy(), Events()
-    ) as again:
+    with serving(metrics, port=port) as again:
         assert again == url
 
 
@@ -177,9 +174,7 @@ def asked(url: str, path: str) -> tuple[int, Any]:
 def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
     """The pages answer 200 or 503, with the reasons as JSON."""
     health = healthy()
-    address = HttpSettings(host="127.0.0.1", port=0)
-    with http_server(address, metrics.registry, health, Events()) as url:
-        assert url is not None
+    with serving(metrics, health) as url:
         assert asked(url, "/healthz") == (200, {"alive": True, "reasons": []})
         assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["not started yet"]})
         health(WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=url))
@@ -187,5 +182,5 @@ def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
         health(WorkerDraining(worker_id="w", in_flight=1))
         assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["draining"]})
         assert asked(url, "/healthz")[0] == 200
-        health(ProcessEnding(reason="the event loop has not turned", stacks=""))
+        health(ProcessEnding(reason="the event loop has been blocked", stacks=""))
         assert asked(url, "/healthz")[0] == 503

@@ -123,7 +123,7 @@ def test_an_outage_of_the_table_feeds_the_watchdog(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "turning",
+    "still_running",
     [
         (HeartbeatTried(outcome="ok", seconds=0.1),),
         (LoopLagMeasured(lag=0),),
@@ -131,15 +131,15 @@ def test_an_outage_of_the_table_feeds_the_watchdog(bench: Bench) -> None:
     ids=["loop", "heartbeat"],
 )
 def test_a_blocked_loop_does_not_feed_the_watchdog(
-    turning: tuple[Event, ...], bench: Bench
+    still_running: tuple[Event, ...], bench: Bench
 ) -> None:
     """This holds for the worker's loop and the heartbeat's. The status names the blocked one."""
     bench.emit(STARTED, LoopLagMeasured(lag=0), HeartbeatTried(outcome="ok", seconds=0.1))
-    bench.pass_time(309, *turning)
+    bench.pass_time(309, *still_running)
     bench.manager.flush()
     bench.manager.next("STATUS=")
     assert "WATCHDOG=1" in bench.manager.next("STATUS=")
-    bench.pass_time(2, *turning)
+    bench.pass_time(2, *still_running)
     bench.manager.flush()
     bench.manager.next("STATUS=")
     (status,) = bench.manager.next("STATUS=")

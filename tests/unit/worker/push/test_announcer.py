@@ -13,7 +13,8 @@ from streamer_worker import Context, Reject, RetryLater, handler
 from streamer_worker.events import PayloadRefused
 from streamer_worker.push.messages import ProgressMessage
 from unit.worker.benches import DispatchBench, PollBench, Raising
-from unit.worker.harness import Waiting, World, echo, moves_to, virtual_time
+from unit.worker.faulty_engine import moves_to
+from unit.worker.harness import Waiting, World, echo, virtual_time
 
 pytestmark = pytest.mark.anyio
 

@@ -8,15 +8,15 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import Connection, EventType
+from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import PushFailed
 from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
 from streamer_worker.push.outbox import Delivery, Outbox
 from streamer_worker.push.push_thread import Mailbox
-from support import START
+from support import START, connection
 from unit.worker.harness import Recorder, World, virtual_time
-from unit.worker.push.test_notifier import ENDPOINT, opened
+from unit.worker.push.notifier_bench import ENDPOINT, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -99,11 +99,7 @@ def delivery(message: Message) -> Delivery:
 
 
 def outbox() -> Outbox:
-    return Outbox(
-        Connection(
-            connection_id="c1", user_id="u", tenant_id="t", endpoint=ENDPOINT, connected_at=START
-        )
-    )
+    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START))
 
 
 def test_an_outbox_is_bounded() -> None:

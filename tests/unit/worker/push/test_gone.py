@@ -9,7 +9,7 @@ from streamer_store import NotFound
 from streamer_worker.events import ConnectionGone, StepFailed
 from streamer_worker.push.errors import Gone
 from unit.worker.harness import World, virtual_time
-from unit.worker.push.test_notifier import opened
+from unit.worker.push.notifier_bench import opened
 
 pytestmark = [pytest.mark.anyio, virtual_time]
 

@@ -13,7 +13,7 @@ import pytest
 from aiobotocore.config import AioConfig
 
 from streamer_worker.push.apigateway import Poster
-from unit.worker.harness import PATIENCE
+from unit.worker.faulty_engine import PATIENCE
 
 pytestmark = pytest.mark.anyio
 KEPT = 32

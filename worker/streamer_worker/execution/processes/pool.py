@@ -21,7 +21,7 @@ from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskGroup
 from anyio.lowlevel import current_token
 
-from streamer_worker.errors import leaf_exceptions
+from streamer_store.errors import leaf_exceptions
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.execution.processes.child_process import ChildProcess
 from streamer_worker.execution.processes.protocol import (

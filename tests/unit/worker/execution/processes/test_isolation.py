@@ -20,7 +20,7 @@ from streamer_worker.execution.processes.pool import import_path
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
 from streamer_worker.handlers.context import CheckpointInvalid
 from unit.worker.execution.processes import changing, functions
-from unit.worker.execution.processes.test_pool import PARENT, Bench, bench, gone
+from unit.worker.execution.processes.pool_bench import PARENT, Bench, bench, gone
 
 __all__ = ["bench"]
 
@@ -138,7 +138,7 @@ async def test_an_extended_import_path_reaches_a_process(
         import anyio, extended
         from streamer_worker.events import Events
         from streamer_worker.execution.processes.pool import Processes
-        from unit.worker.execution.processes.test_pool import FACTS, RecordingChannel
+        from unit.worker.execution.processes.pool_bench import FACTS, RecordingChannel
 
         async def main():
             async with Processes(limit=1, log=None, events=Events(), grace=1) as pool:

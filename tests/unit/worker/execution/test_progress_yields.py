@@ -38,21 +38,21 @@ class SlowClock:
         return self._now
 
 
-class Turns:
+class OtherTask:
     """A task that counts how often it runs."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.runs = 0
 
     async def run(self) -> None:
         while True:
             await anyio.lowlevel.checkpoint()
-            self.taken += 1
+            self.runs += 1
 
 
 @asynccontextmanager
-async def writer_on(world: World, clock: Any) -> AsyncIterator[tuple[ProgressWriter, Turns]]:
-    turns = Turns()
+async def writer_on(world: World, clock: Any) -> AsyncIterator[tuple[ProgressWriter, OtherTask]]:
+    other = OtherTask()
     claim = await world.claim()
     async with anyio.create_task_group() as tasks:
         writer = ProgressWriter(
@@ -63,8 +63,8 @@ async def writer_on(world: World, clock: Any) -> AsyncIterator[tuple[ProgressWri
             tasks=tasks,
             runtime=replace(world.runtime, clock=clock),
         )
-        tasks.start_soon(turns.run)
-        yield writer, turns
+        tasks.start_soon(other.run)
+        yield writer, other
         tasks.cancel_scope.cancel()
 
 
@@ -73,18 +73,18 @@ async def test_a_tight_loop_of_reports_lets_others_run(
     step: float, least: int, world: World
 ) -> None:
     """The loop yields every hundred calls, and with a call after a millisecond."""
-    async with writer_on(world, SlowClock(step)) as (writer, turns):
+    async with writer_on(world, SlowClock(step)) as (writer, other):
         for number in range(2000):
             await writer.progress(ProgressUpdate(number / 2000))
-        assert turns.taken >= least
+        assert other.runs >= least
 
 
 async def test_most_reports_do_not_yield(world: World) -> None:
     """A fast loop of a thousand reports is not slowed down by the event loop."""
-    async with writer_on(world, SlowClock(0.0)) as (writer, turns):
+    async with writer_on(world, SlowClock(0.0)) as (writer, other):
         for number in range(1000):
             await writer.progress(ProgressUpdate(number / 1000))
-        assert turns.taken <= 25
+        assert other.runs <= 25
 
 
 @virtual_time
