@@ -19,6 +19,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from streamer_worker.push.messages import to_json
 from streamer_worker.sanitize import ERROR_CHARS, one_line
 
 # The longest text of a cell, except in the first column.
@@ -58,11 +59,19 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
     Letters of all languages are not escaped. Nothing is truncated.
     """
-    text = json.dumps(value, indent=indent, default=str, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, default=_to_json, ensure_ascii=False)
     # json escapes line breaks inside strings, so a line break here is layout.
     return "".join(
         char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
     )
+
+
+def _to_json(value: object) -> Any:
+    """Convert binary values and sets as pushed messages do, and anything else to text.
+
+    So a Decimal keeps all of its digits.
+    """
+    return to_json(value) if isinstance(value, bytes | set | frozenset) else str(value)
 
 
 def print_table(

@@ -133,12 +133,12 @@ def _json(message: Message, /, **fields: Any) -> bytes:
         **fields,
         "timestamp": int(message.at.timestamp()),
     }
-    text = json.dumps(document, default=_to_json, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(document, default=to_json, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
 
 
-def _to_json(value: object) -> Any:
-    """Convert a value of the table that JSON does not have."""
+def to_json(value: object) -> Any:
+    """Convert a value of the table that JSON does not have. Raises TypeError for any other."""
     match value:
         case Decimal():
             return float(value)

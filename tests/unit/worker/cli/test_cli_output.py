@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,17 @@ def test_json_is_printable_and_whole(indent: int | None) -> None:
     assert "Größe 数 😀" in text
     assert json.loads(text) == value
     assert (indent is None) == ("\n" not in text)
+
+
+def test_binary_values_and_sets_are_printed_as_they_are_pushed() -> None:
+    """Not as Python writes them. A number that no float holds keeps its digits, as text."""
+    number = Decimal("0.12345678901234567890123")
+    value = {"data": b"\x00\xff", "tags": {"b", "a"}, "exact": number}
+    assert json.loads(output.json_text(value)) == {
+        "data": "AP8=",
+        "tags": ["a", "b"],
+        "exact": str(number),
+    }
 
 
 def test_a_row_is_one_line(
