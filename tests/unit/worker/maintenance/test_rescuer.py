@@ -219,6 +219,20 @@ async def test_a_request_with_our_id_that_we_do_not_hold_is_rescued(
     assert (stored.retry_count, stored.rescues) == (1, 0)  # no worker was lost
 
 
+async def test_a_claim_in_flight_is_not_rescued(bench: Bench) -> None:
+    """Its slot is taken before it is sent, so the sweep finds it held."""
+    request = await bench.world.enqueue()
+    candidate = await bench.world.candidate(request)
+    fault = bench.world.engine.hold("update", lands=True)
+    won: list[Any] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.claimer.claim_all, [candidate], won.append)
+        await fault.wait_reached()
+        assert await bench.rescuer.step(FOLLOWER) == RescueCounts(running=1)
+        fault.let_go()
+    assert [assignment.claim.request_id for assignment in won] == [request.request_id]
+
+
 async def test_a_follower_sweeps_once_in_a_lease(bench: Bench) -> None:
     """A sweep costs two reads and rarely finds anything. A sweep that failed is repeated."""
     assert await bench.step(FOLLOWER) == 0
@@ -307,10 +321,11 @@ async def test_a_write_that_dynamodb_refuses_does_not_stop_the_sweep(bench: Benc
     assert (event.key, event.reason) == (odd.request_id, "refused")
 
 
-@pytest.mark.parametrize("happens", ["complete", "delete"])
+@pytest.mark.parametrize("happens", ["complete", "delete", "claim"])
 @pytest.mark.parametrize("before", ["get", "update"])
 async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, bench: Bench) -> None:
     """The first write wins, and the other requests are rescued."""
+    requests = bench.world.stores.requests
     claim, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
     fault = bench.world.engine.hold(
         before, when=lambda call: getattr(call, "key", call) == claim.request_id
@@ -323,8 +338,15 @@ async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, ben
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(step)
         await fault.wait_reached()
-        subject = claim if happens == "complete" else claim.request_id
-        await getattr(bench.world.stores.requests, happens)(subject)
+        match happens:
+            case "complete":
+                await requests.complete(claim)
+            case "delete":
+                await requests.delete(claim.request_id)
+            case "claim":
+                await requests.release(claim)
+                candidate = await bench.world.candidate(claim.request)
+                await requests.claim(candidate, worker_id="other")
         fault.let_go()
     assert counts == [1]
     (event,) = bench.world.recorder.of(RequestRescued)
@@ -350,6 +372,26 @@ async def test_all_pages_are_read(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     for _ in range(5):
         await bench.claimed_by("nobody")
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=5, rescued=5)
+
+
+async def test_two_leaders_at_once_rescue_a_request_once(world: World, bench: Bench) -> None:
+    """The write of the slower one is refused."""
+    view = FleetView(worker_id="me", dead=(await bench.row("dead"),), leads=True)
+    claim = await bench.claimed_by("dead")
+    fault = world.engine.hold("update")
+    counts: list[int] = []
+
+    async def step() -> None:
+        counts.append(await bench.step(view))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(step)
+        await fault.wait_reached()
+        counts.append(await Bench(world).step(view))
+        fault.let_go()
+    assert counts == [1, 0]
+    stored = await world.get(claim)
+    assert (stored.status, stored.rescues) == (RETRYING, 1)
 
 
 async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(bench: Bench) -> None:
