@@ -104,7 +104,7 @@ async def test_a_rescued_request_is_not_written_by_the_fenced_worker(world: Worl
 
 
 async def test_nothing_is_claimed_before_the_row_is_written(world: World) -> None:
-    """A sweep would take the requests of a worker that has no row."""
+    """A sweep would take the requests of a worker that has no row. Proves LEASE-1."""
     request = await world.enqueue()
     fault = world.engine.hold("put", when=lambda put: put.table is WORKERS)
     app = world.app([echo])
@@ -119,7 +119,10 @@ async def test_nothing_is_claimed_before_the_row_is_written(world: World) -> Non
 
 
 async def test_nothing_is_claimed_or_rescued_while_heartbeats_fail(world: World) -> None:
-    """Other workers may soon declare this one dead. It continues when they succeed again."""
+    """Other workers may soon declare this one dead. It continues when they succeed again.
+
+    Proves LEASE-5.
+    """
     async with running(world.app([echo])):
         await anyio.sleep(5)
         world.engine.fail("update", when=lambda update: update.table is WORKERS, times=10**6)

@@ -113,7 +113,7 @@ async def test_cancellation_from_outside_releases_the_request(world: World) -> N
 
 
 async def test_while_draining_claims_are_released_not_run(world: World) -> None:
-    """A claim that was on its way when the drain began is released."""
+    """A claim that was on its way when the drain began is released. Proves DRAIN-1."""
     bench = DispatchBench(world, echo)
     bench.dispatcher.drain()
     claim = await world.claim()
@@ -141,7 +141,7 @@ async def test_claims_that_wait_for_the_dispatcher_are_not_lost(world: World) ->
 @virtual_time
 async def test_a_slot_is_held_until_the_outcome_is_written(world: World) -> None:
     """During an outage the worker does not claim more requests than it has slots, and does not
-    rescue this one.
+    rescue this one. Proves CLAIM-3.
     """
     bench = DispatchBench(world, echo)
     claim = await world.claim()

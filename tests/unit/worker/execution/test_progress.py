@@ -191,7 +191,10 @@ async def test_writes_are_sent_one_at_a_time_in_order(world: World) -> None:
 
 @virtual_time
 async def test_a_checkpoint_waits_for_progress_under_way(world: World) -> None:
-    """Otherwise the progress could arrive after it, and be refused as a late copy."""
+    """Otherwise the progress could arrive after it, and be refused as a late copy.
+
+    Proves FENCE-2.
+    """
     async with bench_for(world) as bench, anyio.create_task_group() as tasks:
         fault = world.engine.hold("update", when=is_progress)
         await bench.report(0.1, "first")
