@@ -1,7 +1,7 @@
 """Claims of requests, the writes that a claim allows, and rescues.
 
 The client repeats a write whose answer was lost. The condition of the copy then fails, although
-the first write took effect. In that case the item has the Version that this write sets.
+the first write took effect. In that case the item has the Version that this write sets (VERSION-2).
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class ClaimWriter:
             operation = "claim" if seen.status in WAITING else "rescue"
             if failed.old is None:
                 raise self._table.not_found(operation, seen.request_id) from None
-            if has_version(failed.old, update.sets["Version"]["S"]):
+            if has_version(failed.old, update.sets["Version"]["S"]):  # VERSION-2
                 return failed.old
             status = codec.raw_text(failed.old, "Status")
             if seen.status in WAITING and status not in WAITING:
@@ -234,7 +234,7 @@ class ClaimWriter:
         try:
             await self._engine.update(update)
         except ConditionFailed as failed:
-            # If the claim still holds, WriteSeq failed: this write or a newer one is stored.
+            # FENCE-2: if the claim still holds, this write or a newer one is stored.
             if not _is_held(claim, failed.old):
                 raise self._lost(operation, claim, failed.old) from None
 
@@ -291,7 +291,10 @@ def _is_held(claim: Claim, item: Item | None) -> bool:
 
 
 def _is_written(item: Item | None, outcome: Update) -> bool:
-    """Return whether the item has this outcome. Every outcome of a claim has the same Version."""
+    """Return whether the item has this outcome. Every outcome of a claim has the same Version.
+
+    VERSION-2: an outcome that is not ours means that the claim is lost.
+    """
     return (
         item is not None
         and has_version(item, outcome.sets["Version"]["S"])

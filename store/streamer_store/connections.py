@@ -184,7 +184,10 @@ class ConnectionTable:
     async def _delete_if_silent(
         self, item: Item, counts: _Counts, limiter: anyio.CapacityLimiter
     ) -> None:
-        """Delete the connection and its subscriptions, if it has not pinged since the scan."""
+        """Delete the connection and its subscriptions, if it has not pinged since the scan.
+
+        LEADER-1: two leaders may delete at once.
+        """
         connection_id = codec.raw_text(item, "ConnectionID")
         same_ping = equals("LastPing", item.get("LastPing"))
         async with limiter:

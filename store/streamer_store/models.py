@@ -320,5 +320,5 @@ class Claim:
 
     def next_seq(self) -> int:
         """Increment `write_seq` and return it."""
-        self.write_seq += 1
+        self.write_seq += 1  # FENCE-2: each write of a claim has a number of its own
         return self.write_seq

@@ -132,7 +132,7 @@ class OperatorActions:
 
 
 def _took_effect(item: Item, write: Update) -> bool:
-    """Return whether an earlier copy of the write took effect and its answer was lost.
+    """Return whether an earlier copy of the write took effect and its answer was lost (VERSION-2).
 
     If the request was cancelled after that write, the cancellation is kept.
     """

@@ -55,7 +55,7 @@ def unchanged(seen: Item) -> tuple[Condition, ...]:
 
 
 def held_by(claim: Claim) -> tuple[Condition, ...]:
-    """Return the conditions that a claim still holds its request: the fence."""
+    """Return the conditions that a claim still holds its request: the fence (FENCE-1)."""
     return (status_is(RequestStatus.PROCESSING), version_is({"S": claim.version}))
 
 

@@ -3,7 +3,7 @@
 A crash ends all attempts that the worker held, and most of these requests did not cause it.
 Therefore:
 
-1. A loss adds 1 to Rescues, never to RetryCount, and the request waits for a backoff.
+1. A loss adds 1 to Rescues, never to RetryCount (RESCUE-4), and the request waits for a backoff.
 2. After two losses the request is a *suspect*. A worker runs one suspect at a time in
    *probation*, which is the first part of its attempt (`probation_of`).
 3. A loss during the probation adds 1 to Solo. Any other loss sets Solo to 0. Enough Rescues, the

@@ -15,8 +15,8 @@ def cancel_version(seen_version: str) -> str:
     """Return the Version that a cancellation sets over `seen_version`.
 
     It is derived so that a worker recognises the cancellation of its claim, and so that a second
-    `cancel` can notify the worker again. It is as unique as a random Version, because no request
-    has the same Version twice.
+    `cancel` can notify the worker again (VERSION-2). It is as unique as a random Version, because
+    no request has the same Version twice (VERSION-1).
     """
     return str(uuid.uuid5(_CANCELS, seen_version))
 
@@ -25,7 +25,7 @@ def settle_version(claim_version: str) -> str:
     """Return the Version that the outcome of a claim sets.
 
     It is derived so that an outcome that is written again after a lost answer recognises its
-    first copy. It is unique, because a claim has at most one outcome.
+    first copy (VERSION-2). It is unique, because a claim has at most one outcome (VERSION-1).
     """
     return str(uuid.uuid5(_SETTLES, claim_version))
 

@@ -81,6 +81,7 @@ class WorkerTable:
             },
             deletes={"Cancel": {"SS": versions}} if versions else {},
             removes=("Drain",) if drain_handled else (),
+            # LEASE-1: an update without it would create the row of a removed worker again.
             conditions=(Present("StartedAt"),),
         )
         try:
@@ -101,6 +102,7 @@ class WorkerTable:
 
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
         require_text("worker_id", worker_id)
+        # RESCUE-1: a heartbeat that comes before the removal keeps the row.
         conditions = () if beat is None else (equals("Beat", {"N": str(beat)}),)
         try:
             await self._engine.delete(Delete(table=WORKERS, key=worker_id, conditions=conditions))
@@ -122,7 +124,7 @@ class WorkerTable:
         adds: dict[str, AttributeValue] | None = None,
         sets: dict[str, AttributeValue] | None = None,
     ) -> bool:
-        """Change the row if it exists, and return whether it does."""
+        """Change the row if it exists (LEASE-1), and return whether it does."""
         require_text("worker_id", worker_id)
         update = Update(
             table=WORKERS,

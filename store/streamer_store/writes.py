@@ -1,10 +1,10 @@
 """The conditional write for each change of a request, as data (pure).
 
-Invariants:
+Invariants (docs/invariants.md):
 
-- Every write that changes Status sets a Version that was never used before.
-- No write removes Version.
-- Every write of a claim's holder requires Status=PROCESSING and the Version of the claim.
+- VERSION-1: every write that changes Status sets a Version that the request never had before. No
+  write removes Version.
+- FENCE-1: every write of a claim's holder requires Status=PROCESSING and the Version of the claim.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def enqueue(item: Item) -> Put:
 def claim(
     seen: Candidate, *, worker_id: str | None, version: str, now: datetime, alone: bool = False
 ) -> Update:
-    """Claim a waiting request. `alone`: whether its probation starts."""
+    """Claim a waiting request as it was seen (CLAIM-1). `alone`: whether its probation starts."""
     sets = {
         "ProcessingStarted": time_value(now),
         "WriteSeq": number_value(0),
@@ -82,7 +82,7 @@ def progress(
 ) -> Update:
     """Write progress, a checkpoint, or both. What is None keeps its stored value.
 
-    `seq`: the number of this write. It has no effect over a write with a higher number.
+    `seq`: the number of this write. It has no effect over a write with a higher number (FENCE-2).
     """
     sets = progress_values(progress) | {"WriteSeq": number_value(seq)}
     if checkpoint is not None:
@@ -211,7 +211,7 @@ def rescue(
     now: datetime,
     rescued: Rescued | None = None,
 ) -> Update:
-    """Take a running request from its holder, if it has not changed since `seen`.
+    """Take a running request from its holder, if it has not changed since `seen` (RESCUE-3).
 
     1. `rescued` is given, so the worker was lost: write these counts. The request waits
        `rescued.after`, or fails if that is None.
@@ -220,7 +220,7 @@ def rescue(
     """
     sets = failure_values(error, code, now) | {"TTL": ttl_value(now)}
     removes: tuple[str, ...] = ("WorkerID",)
-    if rescued is not None:
+    if rescued is not None:  # RESCUE-4: RetryCount is unchanged
         after = rescued.after
         sets |= rescue_values(rescued)
     else:
@@ -322,7 +322,7 @@ def _change_status(
     return Update(
         table=REQUESTS,
         key=request_id,
-        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),
+        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),  # VERSION-1
         removes=removes,
         conditions=conditions,
         returning=returning,

@@ -51,7 +51,10 @@ async def test_a_claim_resets_the_last_attempt(stores: Stores, clock: ManualCloc
 
 
 async def test_a_stale_candidate_claims_nothing(stores: Stores) -> None:
-    """The claim of a request that has changed is refused, and the error says its status."""
+    """The claim of a request that has changed is refused, and the error says its status.
+
+    Proves CLAIM-1.
+    """
     await stores.requests.enqueue(AsyncRequest(action="echo", request_id="r1"))
     seen = await candidate(stores, "r1")
     claim = await stores.requests.claim(seen)
@@ -136,7 +139,10 @@ async def test_a_failure_stores_its_reason(stores: Stores) -> None:
 
 
 async def test_a_lost_claim_writes_nothing(stores: Stores) -> None:
-    """After the claim of another worker every write is refused, and the item is unchanged."""
+    """After the claim of another worker every write is refused, and the item is unchanged.
+
+    Proves FENCE-1.
+    """
     old = await claimed(stores)
     await stores.requests.release(old)
     await reclaimed(stores, worker_id="w2")
@@ -157,7 +163,10 @@ async def test_a_lost_claim_writes_nothing(stores: Stores) -> None:
 
 
 async def test_the_same_outcome_may_be_written_again(stores: Stores) -> None:
-    """The same outcome written twice succeeds. A different second outcome is a lost claim."""
+    """The same outcome written twice succeeds. A different second outcome is a lost claim.
+
+    Proves VERSION-2.
+    """
     claim = await claimed(stores)
     await stores.requests.complete(claim, {"ok": True})
     before = await raw(stores)
@@ -221,7 +230,7 @@ async def test_a_claim_fails_an_undecodable_request(
 
 
 async def test_a_claim_is_recognised_by_its_version(stores: Stores) -> None:
-    """The same Version claims again with success. Another Version is refused."""
+    """The same Version claims again with success. Another Version is refused. Proves VERSION-2."""
     request = await stores.requests.enqueue(AsyncRequest(action="echo"))
     (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=1)).candidates
     first = await stores.requests.claim(candidate, worker_id="w1", version="v1")

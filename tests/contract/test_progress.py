@@ -53,7 +53,10 @@ async def test_completing_removes_the_checkpoint(stores: Stores) -> None:
 
 
 async def test_a_late_copy_of_a_checkpoint_overwrites_nothing(stores: Stores) -> None:
-    """The newest write of a claim is kept, whatever the order in which writes arrive."""
+    """The newest write of a claim is kept, whatever the order in which writes arrive.
+
+    Proves FENCE-2.
+    """
     claim = await claimed(stores)
     late = replace(claim)
     await stores.requests.checkpoint(claim, 1)

@@ -80,7 +80,7 @@ async def test_the_next_claim_is_not_rescued(stores: Stores) -> None:
 
 
 async def test_a_waiting_candidate_is_not_rescued(stores: Stores) -> None:
-    """A consumer that writes no Version may have started the request since."""
+    """A consumer that writes no Version may have started the request since. Proves RESCUE-3."""
     item: Item = {
         "RequestID": {"S": "r1"},
         "Status": {"S": "PROCESSING"},
@@ -161,7 +161,10 @@ async def suspect(stores: Stores) -> Claim:
 
 
 async def test_the_loss_of_a_worker_uses_no_attempt(stores: Stores) -> None:
-    """It adds 1 to Rescues, the request waits up to 2 s, and the index has the count."""
+    """It adds 1 to Rescues, the request waits up to 2 s, and the index has the count.
+
+    Proves RESCUE-4.
+    """
     claim = await claimed(stores, retry_count=3)
     seen = await running(stores)
     assert await stores.requests.rescue(seen, **GONE, loss=LOSS) is RequestStatus.RETRYING

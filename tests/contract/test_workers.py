@@ -74,7 +74,7 @@ async def test_a_beat_renews_the_row(stores: Stores, clock: ManualClock) -> None
 
 
 async def test_only_register_creates_a_row(stores: Stores) -> None:
-    """Neither a beat nor a write to the mailbox creates a deleted row again."""
+    """Neither a beat nor a write to the mailbox creates a deleted row again. Proves LEASE-1."""
     with pytest.raises(NotFound):
         await _beat(stores)
     assert not await stores.workers.request_cancel("w1", "v1")
@@ -102,7 +102,7 @@ async def test_a_drain_order_is_kept_until_it_is_handled(stores: Stores) -> None
 
 
 async def test_a_row_is_removed_only_if_beat_is_unchanged(stores: Stores) -> None:
-    """A row that was renewed is kept. Removing a missing row succeeds."""
+    """A row that was renewed is kept. Removing a missing row succeeds. Proves RESCUE-1."""
     await stores.workers.register(ROW)
     seen = await _beat(stores)
     await _beat(stores)

@@ -20,7 +20,10 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "meanwhile"), CASES)
 async def test_a_late_copy_changes_nothing(inner: Engine, kind: str, meanwhile: Meanwhile) -> None:
-    """The second copy is refused. The caller gets its own success, or the later change."""
+    """The second copy is refused. The caller gets its own success, or the later change.
+
+    Proves VERSION-2.
+    """
     scene = Scene(inner)
     call = await WRITES[kind].prepare(scene)
     engine, stores = scene.doubling(REQUESTS, lambda: meanwhile.happen(scene))
@@ -49,7 +52,10 @@ async def test_a_claim_whose_answer_was_lost_is_complete(inner: Engine) -> None:
 
 
 async def test_late_progress_never_overwrites_newer_progress(inner: Engine) -> None:
-    """A copy that arrives after the claim's next progress is dropped without an error."""
+    """A copy that arrives after the claim's next progress is dropped without an error.
+
+    Proves FENCE-2.
+    """
     scene = Scene(inner)
     await (await WRITES["claim"].prepare(scene))(scene.others)
     request = await scene.request()

@@ -108,7 +108,7 @@ async def claimers(clients: list[Stores], candidates: list[Candidate]) -> list[C
 async def test_each_request_has_exactly_one_winner(
     claimers: list[Claimer], candidates: list[Candidate], local_stores: Stores
 ) -> None:
-    """One of 32 claimers holds each request. The others get an error."""
+    """One of 32 claimers holds each request. The others get an error. Proves CLAIM-1."""
     winners = {claim.request_id: (claimer, claim) for claimer in claimers for claim in claimer.won}
     assert sum(len(claimer.won) for claimer in claimers) == len(winners) == REQUESTS
     losses: Counter[type[StoreError]] = Counter()

@@ -51,7 +51,10 @@ def duration(request: AsyncRequest) -> float:
     ("poison", "poisons"), [(POISON, 1), (POISON, 3), (STARVING, 1)], ids=["1", "3", "starving"]
 )
 def test_no_innocent_fails_beside_a_poison(poison: Job, poisons: int, seed: int) -> None:
-    """All 60 are COMPLETED without using an attempt, and the poison fails within 10 minutes."""
+    """All 60 are COMPLETED without using an attempt, and the poison fails within 10 minutes.
+
+    Proves RESCUE-4.
+    """
     schedule = trial(seed, poison, poisons)
     violations, requests = outcomes(schedule)
     assert violations == []

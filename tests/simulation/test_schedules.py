@@ -49,7 +49,10 @@ def _violations(seeds: range, *, stop_at_first: bool = False) -> dict[int, list[
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT, BATCH))
 def test_no_request_is_lost_or_run_by_two_workers(first: int) -> None:
-    """There are crashes, pauses, cuts, freezes and outages, faulty writes, and stale reads."""
+    """There are crashes, pauses, cuts, freezes and outages, faulty writes, and stale reads.
+
+    Proves VERSION-2, FENCE-1, LEASE-1, LEASE-2 and LEASE-4.
+    """
     assert _violations(range(first, min(first + BATCH, FIRST + COUNT))) == {}
 
 

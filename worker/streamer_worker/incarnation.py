@@ -184,7 +184,7 @@ class Incarnation:
         the worker id once the row is registered. Raises StoreError if it cannot be registered.
         """
         heartbeat = self._dependencies.heartbeat_runner(self._row, self._worker_status, self)
-        async with heartbeat as remove_row:
+        async with heartbeat as remove_row:  # LEASE-1: registers the row before the first claim
             try:
                 await self._serve(handlers, on_started)
                 if not self._fenced.is_set():
@@ -251,7 +251,7 @@ class Incarnation:
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
 
     async def _rescue(self) -> RescueCounts:
-        """Wait for the next view of the fleet. Then sweep, if our own lease is safe."""
+        """Wait for the next view of the fleet. Then sweep, if our own lease is safe (LEASE-5)."""
         view = await self._membership.wait_for_view()
         return await self._rescuer.step(view) if self._membership.lease_is_safe else RescueCounts()
 
@@ -276,13 +276,14 @@ class Incarnation:
                 tasks.start_soon(self._release_claims)
                 await self._slots.wait_settled()
         if self._slots.held:
-            return  # the row remains, so that other workers see it expire and rescue the requests
+            # DRAIN-2: the row remains. Other workers see it expire, and rescue the requests.
+            return
         # If the removal fails the lease expires, and the leader removes the row.
         with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVE_TIMEOUT):
             await remove_row()
 
     async def _release_claims(self) -> None:
-        """Release the claims whose writes had no answer. Other workers rescue the remaining."""
+        """Release the claims whose writes had no answer (CLAIM-2). Others rescue the remaining."""
         with suppress(StoreError), ungrouped():
             await self._claimer.release_all_unanswered()
 

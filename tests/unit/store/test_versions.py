@@ -26,7 +26,10 @@ def test_cancellations_of_different_versions_have_different_versions() -> None:
 
 
 def test_outcome_and_cancellation_of_a_claim_have_different_versions() -> None:
-    """Neither is mistaken for the other, for the claim, or for another claim's outcome."""
+    """Neither is mistaken for the other, for the claim, or for another claim's outcome.
+
+    Proves VERSION-1.
+    """
     derived = {"mine", settle_version("mine"), cancel_version("mine"), settle_version("other")}
     assert len(derived) == 4
 

@@ -19,7 +19,10 @@ from unit.store.expected_writes import FRESH, MOVES, UPDATES
 def test_each_change_is_exactly_this_write(
     update: Update, status: str, sets: Any, removes: set[str], conditions: Any
 ) -> None:
-    """It sets Status, a new Version and these attributes only, under these conditions."""
+    """It sets Status, a new Version and these attributes only, under these conditions.
+
+    Proves VERSION-1, FENCE-1 and RESCUE-3.
+    """
     assert update.sets == {"Status": {"S": status}, "Version": {"S": FRESH}} | sets
     assert set(update.removes) == removes
     assert update.conditions == conditions
@@ -27,7 +30,10 @@ def test_each_change_is_exactly_this_write(
 
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
 def test_no_write_removes_the_version(update: Update) -> None:
-    """Without a Version the next claim could not be distinguished from this one."""
+    """Without a Version the next claim could not be distinguished from this one.
+
+    Proves VERSION-1.
+    """
     assert "Version" not in update.removes
 
 

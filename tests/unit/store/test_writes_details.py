@@ -54,13 +54,16 @@ def test_progress_writes_what_is_given_and_nothing_else(fields: Any, sets: Any) 
 
 
 def test_progress_is_fenced_and_numbered() -> None:
-    """The write requires the Version of the claim and a smaller WriteSeq."""
+    """The write requires the Version of the claim and a smaller WriteSeq.
+
+    Proves FENCE-1 and FENCE-2.
+    """
     assert progress().conditions == (*FENCE, Below("WriteSeq", {"N": "4"}))
 
 
 @pytest.mark.parametrize("seen", [{"S": "seen"}, {"N": "1"}, {"NULL": True}])
 def test_a_claim_requires_the_version_seen(seen: Any) -> None:
-    """The Version can have any type in the index."""
+    """The Version can have any type in the index. Proves CLAIM-1."""
     candidate = Candidate(request_id="r1", status=RequestStatus.PENDING, seen_version=seen)
     update = writes.claim(candidate, worker_id="w1", version="fresh", now=NOW)
     assert update.conditions[1] == OneOf("Version", (seen,))

@@ -64,7 +64,7 @@ async def test_stopped_before_it_runs_it_ends_at_once(world: World) -> None:
 
 @virtual_time
 async def test_the_drain_timeout_releases_the_rest(world: World) -> None:
-    """After it, unfinished requests are PENDING again without a used attempt."""
+    """After it, unfinished requests are PENDING again without a used attempt. Proves DRAIN-1."""
     waiting = Waiting()
 
     @handler("slow")
@@ -145,7 +145,7 @@ async def test_a_signal_after_a_drain_request_is_the_first(world: World) -> None
 
 @virtual_time
 async def test_a_claim_without_an_answer_is_released_at_the_end(world: World) -> None:
-    """The claim may have succeeded, so it is released without a used attempt."""
+    """The claim may have succeeded, so it is released without a used attempt. Proves CLAIM-2."""
     request = await world.enqueue(max_retries=0)
     fault = world.engine.hold("update", when=moves_to("PROCESSING"), lands=True)
     app = world.app([echo])

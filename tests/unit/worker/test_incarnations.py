@@ -103,6 +103,42 @@ async def test_a_rescued_request_is_not_written_by_the_fenced_worker(world: Worl
         assert (await world.get(request)).version == stolen.version
 
 
+async def test_nothing_is_claimed_before_the_row_is_written(world: World) -> None:
+    """A sweep would take the requests of a worker that has no row. Proves LEASE-1."""
+    request = await world.enqueue()
+    fault = world.engine.hold("put", when=lambda put: put.table is WORKERS)
+    app = world.app([echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await anyio.sleep(60)
+        assert (await world.get(request)).status is RequestStatus.PENDING
+        fault.let_go()
+        await world.recorder.wait_for(RequestFinished)
+        app.stop()
+    assert (await world.get(request)).status is RequestStatus.COMPLETED
+
+
+async def test_nothing_is_claimed_or_rescued_while_heartbeats_fail(world: World) -> None:
+    """Other workers may soon declare this one dead. It continues when they succeed again.
+
+    Proves LEASE-5.
+    """
+    async with running(world.app([echo])):
+        await anyio.sleep(5)
+        world.engine.fail("update", when=lambda update: update.table is WORKERS, times=10**6)
+        await anyio.sleep(10)
+        orphan = await world.enqueue(max_retries=1)
+        await world.stores.requests.claim(await world.candidate(orphan), worker_id="gone")
+        waiting = await world.enqueue()
+        await anyio.sleep(60)
+        assert (await world.get(orphan)).status is RequestStatus.PROCESSING
+        assert (await world.get(waiting)).status is RequestStatus.PENDING
+        world.engine.heal()
+        await world.recorder.wait_for(RequestFinished, 2)
+    for request in (orphan, waiting):
+        assert (await world.get(request)).status is RequestStatus.COMPLETED
+
+
 async def test_the_next_incarnation_waits_for_the_table(world: World) -> None:
     """Each failed registration emits StepFailed. The worker runs again after the outage."""
     async with running(world.app([echo])):

@@ -97,6 +97,7 @@ class Dispatcher:
         for version in versions:
             self._cancelled[version] = None
         for attempt in self._attempts:
+            # VERSION-2: a later claim of the same request has another Version.
             if cancel_version(attempt.claim.version) in versions:
                 attempt.interrupt(Interruption.CANCELLED)
 
@@ -140,7 +141,7 @@ class Dispatcher:
         return settled.status
 
     def _prepare(self, claim: Claim) -> Attempt | None:
-        """Return the attempt; None when the action has no handler, or the worker drains."""
+        """Return the attempt. None if the action has no handler, or the worker drains: DRAIN-1."""
         handler = self._registry.get(claim.request.action)
         if handler is None or self._draining:
             return None
@@ -249,7 +250,10 @@ class Dispatcher:
         return settled
 
     def _free_slot(self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup) -> None:
-        """Free the slot. The slot of a thread that still runs is freed at the thread's end."""
+        """Free the slot. The slot of a thread that still runs is freed at the thread's end.
+
+        CLAIM-3: called after the outcome was written or given up.
+        """
         if attempt is not None:
             self._attempts.discard(attempt)
         if attempt not in self.stuck:

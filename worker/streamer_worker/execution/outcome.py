@@ -76,7 +76,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
-    """The worker stops or was paused. Another worker runs the request."""
+    """The worker stops or was paused. Another worker runs the request (DRAIN-1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +229,7 @@ def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Outcome
 
 
 def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
+    # RESCUE-4: as if another worker had noticed the loss.
     text = f"its worker {request.worker_id} fenced itself"
     if rescued.after is None:
         return Fail(error=text, code=WORKER_LOST)

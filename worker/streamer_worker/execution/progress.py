@@ -105,7 +105,8 @@ class Coalescer:
 
 
 class ProgressWriter:
-    """Writes the progress and the checkpoints of one claim, one write at a time and in order.
+    """Writes the progress and the checkpoints of one claim, one write at a time and in order
+    (FENCE-2).
 
     `on_lost` is called when the fence refuses a write, `push` with the newest progress.
     `tasks` is the worker's task group, not the handler's, which a handler can break. Event

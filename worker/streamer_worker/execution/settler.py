@@ -72,8 +72,8 @@ class Settler:
         3. unsettled: the table did not accept it within SETTLE_TIMEOUT, or until the deadline
            that `tighten` set.
 
-        An outcome that cannot be stored is replaced by a failure that can. Store errors are
-        retried and not raised. Shielded from cancellation.
+        An outcome that cannot be stored is replaced by a failure that can. SETTLE-1: store errors
+        are retried and not raised, and the writes are shielded from cancellation.
         """
         with self._deadline.scope():
             for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
@@ -99,7 +99,7 @@ class Settler:
                 except StoreError as error:  # the outage may end, or an operator may fix it
                     self._events.emit(SettleDelayed(request_id=claim.request_id, error=error))
                 else:
-                    self._announce(claim.request, outcome)
+                    self._announce(claim.request, outcome)  # PUSH-1: only what was written
                     return Settled(status, outcome)
                 await anyio.sleep(pause)
         return Settled("unsettled", outcome)

@@ -150,13 +150,14 @@ class Heartbeat:
         if self._fence_after_silence():
             return
         if row is not None:
+            # LEASE-2: others may have seen it at any time since it began.
             self._last_heartbeat, self._had_gap = self._began, False
             self._cpu_at_heartbeat = self._cpu()
             self._listener.on_heartbeat(self._began)
             self._read_mailbox(row)
         else:
-            # The other workers' heartbeats may fail for the same reason, and that is no sign
-            # that they are dead.
+            # LEASE-4: the other workers' heartbeats may fail for the same reason, and that is no
+            # sign that they are dead.
             self._fleet.restart_timers()
         self._heartbeats += 1
         if self._heartbeats % self._heartbeats_per_read == 0:
@@ -197,7 +198,7 @@ class Heartbeat:
             error = exception
         seconds = self._clock.steady() - self._began
         self._events.emit(HeartbeatTried(outcome=outcome, seconds=seconds, error=error))
-        if outcome == "gone":
+        if outcome == "gone":  # LEASE-2: another worker removed it and rescues the requests
             self._fence("its row was removed")
         return row
 
@@ -236,6 +237,7 @@ class Heartbeat:
     def _fence_after_silence(self) -> bool:
         """Fence this worker if others may have declared it dead. Return whether it is fenced.
 
+        LEASE-2: no heartbeat may follow a pause in which others could have removed the row.
         Called whenever this code runs again after a wait: it also measures how long that took.
         There are three cases:
 

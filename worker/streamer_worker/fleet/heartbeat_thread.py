@@ -200,7 +200,8 @@ class _ThreadsafeListener:
     def fence(self, reason: str, *, paused: bool) -> None:
         """Fence the worker. End the process if the loop has not done so within the margin.
 
-        Other workers may run its requests already, so a blocked loop must not go on with them.
+        LEASE-3: other workers may run its requests already, so a blocked loop must not go on with
+        them.
         """
         fenced = self._schedule(partial(self._listener.fence, reason, paused=paused))
         if fenced is not None:

@@ -29,7 +29,8 @@ class Membership:
     def lease_is_safe(self) -> bool:
         """Whether the last heartbeat is younger than half of the lease.
 
-        If not, other workers may soon declare this one dead: it must neither claim nor rescue.
+        If not, other workers may soon declare this one dead, so it must neither claim nor rescue
+        (LEASE-5).
         """
         return self._clock.steady() - self._last_heartbeat < self._lease / 2
 

@@ -1,7 +1,7 @@
 """Judges which workers are alive, which one leads, and which one a request belongs to (pure).
 
-Clocks of other hosts are never compared. A worker is alive as long as its Beat changes within a
-lease, measured on our own steady clock.
+LEASE-4: clocks of other hosts are never compared. A worker is alive as long as its Beat changes
+within a lease, measured on our own steady clock.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Fleet:
         """Return the view that follows from a read of all rows.
 
         `began`, `ended`: when the read began and ended, on the steady clock. `max_gap`: if the
-        last read ended more than this many seconds before, all timers restart. In such a gap a
-        worker may have been alive although this one did not see it.
+        last read ended more than this many seconds before, all timers restart (LEASE-4). In such a
+        gap a worker may have been alive although this one did not see it.
         """
         rows = list(rows)
         if self._last_read is None or began - self._last_read > max_gap:
@@ -135,6 +135,8 @@ class Fleet:
 
     def _choose_leader(self, live: list[WorkerRow], began: float, ended: float) -> str | None:
         """Return the id of the leader, or None if every live worker drains.
+
+        Another worker may choose another leader at the same time: LEADER-1.
 
         The leader is the oldest live worker that does not drain, with three exceptions:
 

@@ -50,7 +50,7 @@ class Claimer:
 
     If a claim gets no answer, it is unknown whether it was won. The claimer remembers its Version,
     by which the claim is recognised later. A request that was won in this way never ran, so it is
-    released without counting an attempt.
+    released without counting an attempt (CLAIM-2).
     """
 
     def __init__(
@@ -122,6 +122,7 @@ class Claimer:
         hand_over: Callable[[Assignment], object],
         won: list[Assignment],
     ) -> None:
+        # CLAIM-3: before the claim is sent, so that no sweep rescues the request.
         slot = self._slots.take(
             candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
         )
@@ -179,7 +180,7 @@ class Claimer:
             error = exception
             self._seen_requests.mark_failed(candidate)
         finally:
-            if not answered:
+            if not answered:  # CLAIM-2: also if this task was cancelled
                 self._unanswered[version] = _unanswered_claim(candidate, version)
         self._events.emit(
             ClaimTried(

@@ -85,8 +85,8 @@ class Poller:
     async def step(self) -> PollCounts:
         """Wait for a free slot, read the index once, and claim the requests that fit.
 
-        Claims nothing while this worker's heartbeats fail: others may soon declare it dead and
-        take its requests.
+        LEASE-5: claims nothing while this worker's heartbeats fail, because others may soon declare
+        it dead and take its requests.
         """
         await self._slots.wait_free()
         if not self._membership.lease_is_safe:

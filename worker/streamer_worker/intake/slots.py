@@ -72,7 +72,7 @@ class Slots:
         return self._tenants[tenant_id]
 
     def holds(self, request_id: str) -> bool:
-        """Return whether this worker may have a claim on the request."""
+        """Return whether this worker may have a claim on the request (CLAIM-3)."""
         return self._held[request_id] > 0
 
     def take(

@@ -21,7 +21,8 @@ _JUMP: Final = 60.0
 class Reaper:
     """Deletes stale connections. Only the leader does.
 
-    Each deletion is conditional on the LastPing that was read, so two leaders at once are safe.
+    LEADER-1: each deletion is conditional on the LastPing that was read, so two leaders at once are
+    safe.
     """
 
     def __init__(

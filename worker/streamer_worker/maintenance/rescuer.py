@@ -54,8 +54,8 @@ class Rescuer:
     """Removes dead workers, and rescues the requests of workers that have no row.
 
     The leader does this for the whole fleet. Besides, every worker rescues requests that bear
-    its own id although it does not hold them. Each write is conditional, so two leaders at once
-    are safe.
+    its own id although it does not hold them. LEADER-1: each write is conditional, so two leaders
+    at once are safe.
     """
 
     def __init__(
@@ -94,9 +94,10 @@ class Rescuer:
         """
         if not view.leads and not self._sweep_is_due():
             return RescueCounts()
+        # RESCUE-1: before any of their requests is rescued.
         removed = await self._remove_workers(view.dead) if view.leads else 0
-        # The requests are read before the rows. A worker registers before it claims, so every
-        # live worker that the first read shows has its row in the second.
+        # RESCUE-2: the requests are read before the rows. A worker registers before it claims
+        # (LEASE-1), so every live worker that the first read shows has its row in the second.
         running = await self._list_running()
         worker_ids = {row.worker_id for row in await self._workers.list()}
         orphaned = partial(self._is_orphaned, worker_ids=worker_ids, leads=view.leads)
@@ -130,7 +131,7 @@ class Rescuer:
         There are three cases:
 
         1. It has no WorkerID, as another consumer's: no. `_rescue_foreign` handles those.
-        2. It bears this worker's id: only if this worker does not hold it.
+        2. It bears this worker's id: only if this worker does not hold it (CLAIM-3).
         3. It bears another worker's id: only if this worker leads, and the other has no row.
         """
         if entry.worker_id is None:
@@ -158,7 +159,7 @@ class Rescuer:
     async def _rescue(self, entry: Candidate) -> bool:
         """Rescue the request. Return False if it has moved on, or the write is refused."""
         unanswered = self._claimer.unanswered(entry.seen_version)
-        if unanswered is not None:
+        if unanswered is not None:  # CLAIM-2
             return await self._claimer.release_unanswered(unanswered)
         owner = f"its worker {entry.worker_id}" if entry.worker_id else "its consumer"
         text = f"{owner} is gone"
@@ -188,7 +189,8 @@ class Rescuer:
         return True
 
     def _loss(self, entry: Candidate) -> WorkerLoss | None:
-        """Return how the request's worker was lost. The attempt then does not count as a failure.
+        """Return how the request's worker was lost. The attempt then does not count as a failure
+        (RESCUE-4).
 
         Returns None if no worker was lost: the request bears this worker's id or is another
         consumer's. Then the attempt counts.
@@ -217,8 +219,8 @@ class Rescuer:
     async def _remove_workers(self, dead: Iterable[WorkerRow]) -> int:
         """Remove the rows of dead workers, and return how many were removed.
 
-        The removal is conditional on the Beat that was seen. This write decides that a worker is
-        dead. There are two cases for a worker that is alive after all:
+        RESCUE-1: the removal is conditional on the Beat that was seen. This write decides that a
+        worker is dead. There are two cases for a worker that is alive after all:
 
         1. Its heartbeat comes before the removal: it keeps its row and its requests.
         2. Its heartbeat comes after the removal: it finds no row, and fences itself.

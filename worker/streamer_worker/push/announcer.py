@@ -17,7 +17,7 @@ _CANCELLED_TEXT: Final = "the request was cancelled"
 class Announcer:
     """Pushes messages about requests to their connections. No method raises.
 
-    Callers announce an outcome only after it was written to the table.
+    PUSH-1: callers announce an outcome only after it was written to the table.
     """
 
     def __init__(self, *, push: Push, clock: Clock) -> None:

@@ -245,7 +245,7 @@ class Notifier(AsyncContextManagerMixin):
             self._give_up_all(outbox, "refused")
         except Gone:
             if not self._recipients.is_fresh(outbox.connection.connected_at):
-                raise
+                raise  # PUSH-2: otherwise the connection is kept
             return self._post_failed(outbox, delivery, "410")
         except PushFailed as error:
             return self._post_failed(outbox, delivery, error.code)

@@ -89,7 +89,7 @@ class Recipients:
         return await self._read(message, tasks)
 
     def is_fresh(self, since: datetime | None) -> bool:
-        """Return whether a connection is so new that API Gateway may not know it yet."""
+        """Return whether a connection is so new that API Gateway may not know it yet (PUSH-2)."""
         return since is not None and (self._clock.now() - since).total_seconds() < _FRESH
 
     async def remove_connection(self, connection_id: str) -> None:
@@ -126,7 +126,7 @@ class Recipients:
         """Delete the subscriptions of a connection that has no row, unless they are so new that
         the row may still be written.
         """
-        if self.is_fresh(orphan.created_at):
+        if self.is_fresh(orphan.created_at):  # PUSH-2
             return
         async with self._reads:
             try:

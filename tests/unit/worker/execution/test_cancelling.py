@@ -9,8 +9,10 @@ import anyio
 import pytest
 
 from streamer_store import RequestStatus
+from streamer_store.versions import cancel_version
 from streamer_worker import Context, handler
 from streamer_worker.events import RequestFinished, RequestStarted
+from unit.worker.benches import DispatchBench
 from unit.worker.harness import Waiting, World, running, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
@@ -97,6 +99,24 @@ async def test_a_cancellation_does_not_reach_the_next_run_of_the_request(world: 
     assert cancelled == [0]
     stored = await world.get(request)
     assert (stored.status, stored.result) == (RequestStatus.COMPLETED, {"data": 1})
+
+
+async def test_a_cancellation_reaches_only_its_claim(world: World) -> None:
+    """A cancellation of an earlier claim that arrives late is ignored. Proves VERSION-2."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    old = await world.claim("wait")
+    await world.stores.requests.release(old)
+    candidate = await world.candidate(old.request)
+    claim = await world.stores.requests.claim(candidate, worker_id="me")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, claim)
+        await anyio.wait_all_tasks_blocked()
+        bench.dispatcher.cancel(frozenset({cancel_version(old.version)}))
+        await anyio.wait_all_tasks_blocked()
+        assert (waiting.started, waiting.cancelled) == (1, 0)
+        bench.dispatcher.cancel(frozenset({cancel_version(claim.version)}))
+    assert waiting.cancelled == 1
 
 
 async def test_a_handler_can_see_that_its_worker_drains(world: World) -> None:

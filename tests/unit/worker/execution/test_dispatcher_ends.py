@@ -113,7 +113,7 @@ async def test_cancellation_from_outside_releases_the_request(world: World) -> N
 
 
 async def test_while_draining_claims_are_released_not_run(world: World) -> None:
-    """A claim that was on its way when the drain began is released."""
+    """A claim that was on its way when the drain began is released. Proves DRAIN-1."""
     bench = DispatchBench(world, echo)
     bench.dispatcher.drain()
     claim = await world.claim()
@@ -140,16 +140,18 @@ async def test_claims_that_wait_for_the_dispatcher_are_not_lost(world: World) ->
 
 @virtual_time
 async def test_a_slot_is_held_until_the_outcome_is_written(world: World) -> None:
-    """During an outage the worker does not claim more requests than it has slots."""
+    """During an outage the worker does not claim more requests than it has slots, and does not
+    rescue this one. Proves CLAIM-3.
+    """
     bench = DispatchBench(world, echo)
     claim = await world.claim()
     fault = world.engine.hold("update")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await fault.wait_reached()
-        assert bench.slots.used == 1
+        assert (bench.slots.used, bench.slots.held) == (1, 1)
         fault.let_go()
-    assert bench.slots.used == 0
+    assert (bench.slots.used, bench.slots.held) == (0, 0)
 
 
 async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:

@@ -236,12 +236,15 @@ def test_an_unknown_action_fails_with_its_name() -> None:
 
 
 def test_an_interrupted_request_is_released() -> None:
-    """An interruption is no failure."""
+    """An interruption is no failure. Proves DRAIN-1."""
     assert decided(Interrupted()) == Release()
 
 
 def test_a_fenced_workers_request_uses_no_attempt() -> None:
-    """The loss counts as a rescue, with the delay of a rescue, also on the last attempt."""
+    """The loss counts as a rescue, with the delay of a rescue, also on the last attempt.
+
+    Proves RESCUE-4.
+    """
     outcome = decided(STARVED, replace(LAST_ATTEMPT, worker_id="w1", rescues=1, solo=1))
     assert isinstance(outcome, Retry)
     assert timedelta() <= outcome.after <= timedelta(seconds=4)

@@ -151,6 +151,25 @@ async def test_writes_are_sent_one_at_a_time_in_order(world: World) -> None:
 
 
 @virtual_time
+async def test_a_checkpoint_waits_for_progress_under_way(world: World) -> None:
+    """Otherwise the progress could arrive after it, and be refused as a late copy.
+
+    Proves FENCE-2.
+    """
+    async with bench_for(world) as bench, anyio.create_task_group() as tasks:
+        fault = world.engine.hold("update", when=is_progress)
+        await bench.report(0.1, "first")
+        await fault.wait_reached()
+        world.engine.calls.clear()
+        tasks.start_soon(bench.writer.checkpoint, {"row": 1})
+        await anyio.sleep(5)
+        assert world.engine.calls == []
+        fault.let_go()
+    stored = await world.get(bench.claim)
+    assert (stored.progress_message, stored.checkpoint) == ("first", {"row": 1})
+
+
+@virtual_time
 @pytest.mark.parametrize("lands", [False, True])
 @pytest.mark.parametrize(
     "error", [StoreUnavailable("away"), AccessDenied("no policy"), TableMissing("no table")]

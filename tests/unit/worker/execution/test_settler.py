@@ -80,7 +80,7 @@ async def test_a_failed_write_is_retried_through_an_outage(
     lands: bool,
 ) -> None:
     """Each failure is emitted, and the write is repeated until it succeeds. A lost answer is no
-    loss.
+    loss. Proves VERSION-2 and SETTLE-1.
     """
     claim = await world.claim()
     fault = world.engine.fail("update", times=30, lands=lands)
@@ -235,7 +235,10 @@ async def test_a_result_that_became_invalid_fails_the_request(
 async def test_cancellation_does_not_interrupt_a_write(
     outcome: Outcome, name: str, status: RequestStatus, world: World, settler: Settler
 ) -> None:
-    """A write under way is finished, and so is one that begins after the cancellation."""
+    """A write under way is finished, and so is one that begins after the cancellation.
+
+    Proves SETTLE-1.
+    """
     claim, another = await world.claim(), await world.claim()
     fault = world.engine.hold("update")
     results: list[str] = []
@@ -256,7 +259,7 @@ async def test_cancellation_does_not_interrupt_a_write(
 
 @virtual_time
 async def test_cancellation_does_not_end_the_retries(world: World, settler: Settler) -> None:
-    """An outage while the worker drains loses no result."""
+    """An outage while the worker drains loses no result. Proves SETTLE-1."""
     claim = await world.claim()
     world.engine.fail("update", StoreUnavailable("away"), times=5)
     with anyio.CancelScope() as scope:

@@ -11,7 +11,15 @@ from streamer_store import AlreadyExists, StoreUnavailable, WorkerRow
 from streamer_worker.events import FleetObserved, HeartbeatTried, StepFailed
 from streamer_worker.fleet.heartbeat import WorkerStatus
 from support import START
-from unit.worker.fleet.heartbeat_bench import HEARTBEAT, LEASE, MANY, Bench, bench, registered
+from unit.worker.fleet.heartbeat_bench import (
+    HEARTBEAT,
+    LEASE,
+    MANY,
+    MARGIN,
+    Bench,
+    bench,
+    registered,
+)
 from unit.worker.harness import World, virtual_time
 
 __all__ = ["bench"]
@@ -77,6 +85,21 @@ async def test_a_successful_heartbeat_is_reported_by_its_beginning(bench: Bench)
         bench.time.advance(3)
         fault.let_go()
     assert bench.listener.heartbeats_at == [began]
+
+
+async def test_silence_counts_from_the_beginning_of_a_heartbeat(bench: Bench) -> None:
+    """Other workers may have read it long before its answer arrived. Proves LEASE-2."""
+    fault = bench.world.engine.hold("update")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.heartbeat.step)
+        await fault.wait_reached()
+        bench.time.advance(3)
+        fault.let_go()
+    bench.time.advance(LEASE - MARGIN - 2)
+    await bench.heartbeat.step()
+    assert bench.listener.fenced == [
+        "it was paused or starved, and has had no heartbeat for 15.0 s"
+    ]
 
 
 async def test_the_pause_is_what_is_left_of_the_heartbeat(bench: Bench) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_long_pause_fences_before_the_heartbeat_is_sent(bench: Bench) -> None:
-    """Nothing is written after it. Shorter pauses do not fence."""
+    """Nothing is written after it. Shorter pauses do not fence. Proves LEASE-2."""
     bench.time.advance(LEASE - MARGIN)
     await bench.heartbeat.step()
     assert bench.listener.fenced == []
@@ -40,7 +40,10 @@ async def test_a_long_pause_fences_before_the_heartbeat_is_sent(bench: Bench) ->
 
 @pytest.mark.parametrize(("operation", "read"), [("update", 0), ("scan", 1)])
 async def test_a_pause_within_a_step_fences(operation: str, read: int, bench: Bench) -> None:
-    """It is noticed after a slow heartbeat, whose answer is ignored, or after a slow read."""
+    """It is noticed after a slow heartbeat, whose answer is ignored, or after a slow read.
+
+    Proves LEASE-2.
+    """
     await bench.world.stores.workers.request_drain("me")
     fault = bench.world.engine.hold(operation)
     async with anyio.create_task_group() as tasks:
@@ -73,7 +76,7 @@ async def test_a_worker_that_used_hardly_any_cpu_was_paused(
 
 
 async def test_a_row_that_was_removed_fences(bench: Bench) -> None:
-    """Others may run its requests already. The row is not written again."""
+    """Others may run its requests already. The row is not written again. Proves LEASE-2."""
     await bench.heartbeat.remove()
     await bench.steps(3)
     assert bench.listener.fenced == ["its row was removed"]
@@ -95,7 +98,7 @@ async def test_an_outage_does_not_fence(bench: Bench, *, lands: bool) -> None:
 
 @pytest.mark.parametrize("operations", [("update", "scan"), ("scan",)])
 async def test_an_outage_declares_no_worker_dead(operations: tuple[str, ...], world: World) -> None:
-    """All timers restart after a time in which the fleet was not read."""
+    """All timers restart after a time in which the fleet was not read. Proves LEASE-4."""
     bench = await registered(world, others=1)
     for operation in operations:
         world.engine.fail(operation, times=MANY)
@@ -110,7 +113,7 @@ async def test_an_outage_declares_no_worker_dead(operations: tuple[str, ...], wo
 
 
 async def test_a_worker_whose_heartbeats_fail_declares_no_worker_dead(world: World) -> None:
-    """Writes may be throttled while reads are not, for the other workers too."""
+    """Writes may be throttled while reads are not, for the other workers too. Proves LEASE-4."""
     bench = await registered(world, others=1)
     world.engine.fail("update", times=MANY)
     await bench.steps(100)
@@ -124,7 +127,7 @@ async def test_a_worker_whose_heartbeats_fail_declares_no_worker_dead(world: Wor
 
 @pytest.mark.parametrize("pauses", [(12.0, 12.0), (8.5, 4.0, 4.0)])
 async def test_pauses_add_up_while_heartbeats_fail(bench: Bench, pauses: tuple[float, ...]) -> None:
-    """Each pause alone would not fence. Together they may outlast the lease."""
+    """Each pause alone would not fence. Together they may outlast the lease. Proves LEASE-2."""
     bench.world.engine.fail("update", times=MANY)
     for pause in pauses:
         assert bench.listener.fenced == []

@@ -221,7 +221,10 @@ async def test_cancelling_the_worker_ends_the_thread_too(bench: Bench) -> None:
 
 
 async def test_a_fence_that_a_blocked_loop_does_not_run_ends_the_process(bench: Bench) -> None:
-    """Others may run its requests already, and nothing else can stop its handlers."""
+    """Others may run its requests already, and nothing else can stop its handlers.
+
+    Proves LEASE-3.
+    """
     async with bench.heartbeat_runner():
         bench.world.engine.fail("update", ConditionFailed(None))
         bench.listener.block_until("end")

@@ -63,7 +63,7 @@ def watch_for(observer: Observer, seconds: float, *rows: WorkerRow) -> FleetView
 
 
 def test_a_row_that_does_not_change_for_a_lease_is_dead() -> None:
-    """Not before, whatever its own times say."""
+    """Not before, whatever its own times say. Proves LEASE-4."""
     observer = Observer()
     silent = row("other", age=-1e6)
     observer.read(row("me"), silent)
@@ -80,7 +80,7 @@ def test_each_heartbeat_restarts_its_timer() -> None:
 
 
 def test_a_gap_between_reads_restarts_all_timers() -> None:
-    """So an outage declares no worker dead."""
+    """So an outage declares no worker dead. Proves LEASE-4."""
     observer = Observer()
     silent = row("other")
     watch_for(observer, LEASE - HEARTBEAT, silent)
@@ -91,7 +91,7 @@ def test_a_gap_between_reads_restarts_all_timers() -> None:
 
 
 def test_a_slow_read_does_not_shorten_the_lease() -> None:
-    """The rows may be from any moment between its beginning and its end."""
+    """The rows may be from any moment between its beginning and its end. Proves LEASE-4."""
     observer = Observer()
     silent = row("other")
     observer.read(row("me"), silent, lasted=6)

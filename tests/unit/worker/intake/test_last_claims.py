@@ -67,7 +67,10 @@ async def test_the_newest_hundred_unanswered_claims_are_released(
 async def test_the_row_is_kept_while_requests_are_held(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A late write may still succeed. Others find the row, see no heartbeat, and rescue."""
+    """A late write may still succeed. Others find the row, see no heartbeat, and rescue.
+
+    Proves DRAIN-2.
+    """
     waiting = Waiting()
     await world.enqueue("wait")
     app = world.app([waiting.handler], drain_timeout=1.0)

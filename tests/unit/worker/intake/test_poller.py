@@ -239,7 +239,10 @@ async def test_an_outage_of_the_index_is_raised_to_the_loop(world: World, bench:
 
 
 async def test_nothing_is_claimed_while_heartbeats_fail(world: World, bench: PollBench) -> None:
-    """Other workers may soon declare this one dead, and would run the request too."""
+    """Other workers may soon declare this one dead, and would run the request too.
+
+    Proves LEASE-5.
+    """
     ids = await enqueue(world, 1)
     bench.membership.on_heartbeat(-math.inf)
     assert await bench.poll() == []

@@ -82,7 +82,7 @@ async def test_a_sweep_is_reported_with_its_counts(world: World, reaper: Reaper)
 
 
 async def test_a_connection_that_pings_meanwhile_is_kept(world: World, reaper: Reaper) -> None:
-    """The deletion is conditional on the LastPing that was read."""
+    """The deletion is conditional on the LastPing that was read. Proves LEADER-1."""
     await connect(world, "old", silent=SILENCE + 60)
     fault = world.engine.hold("delete")
     async with anyio.create_task_group() as tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -29,7 +30,10 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_leader_rescues_the_requests_of_a_dead_worker(bench: Bench) -> None:
-    """They run again after a short wait, with as many attempts as before, and say why."""
+    """They run again after a short wait, with as many attempts as before, and say why.
+
+    Proves RESCUE-4.
+    """
     dead = await bench.row("dead")
     claim = await bench.claimed_by("dead", retry_count=1)
     counts = await bench.rescuer.step(FleetView(worker_id="me", dead=(dead,), leads=True))
@@ -111,7 +115,10 @@ async def test_requests_of_a_live_worker_are_left(bench: Bench) -> None:
 
 
 async def test_a_worker_with_a_new_heartbeat_is_left_alone(bench: Bench) -> None:
-    """Its row has changed since it was declared dead, so the row and its requests are kept."""
+    """Its row has changed since it was declared dead, so the row and its requests are kept.
+
+    Proves RESCUE-1.
+    """
     slow, idle = await bench.row("slow"), await bench.row("idle")
     claim = await bench.claimed_by("slow")
     for name in ("slow", "idle"):
@@ -124,7 +131,10 @@ async def test_a_worker_with_a_new_heartbeat_is_left_alone(bench: Bench) -> None
 
 
 async def test_a_worker_that_starts_during_the_sweep_is_left(bench: Bench) -> None:
-    """Requests are read before rows, so a worker whose claim was read has its row in the list."""
+    """Requests are read before rows, so a worker whose claim was read has its row in the list.
+
+    Proves RESCUE-2.
+    """
     fault = bench.world.engine.hold("query")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.step)
@@ -141,7 +151,7 @@ async def test_a_worker_that_starts_during_the_sweep_is_left(bench: Bench) -> No
 async def test_a_request_with_our_id_that_we_do_not_hold_is_rescued(
     view: FleetView, bench: Bench
 ) -> None:
-    """The answer to its claim was lost. A request in a slot is left alone."""
+    """The answer to its claim was lost. A request in a slot is left alone. Proves CLAIM-3."""
     lost, held = await bench.claimed_by("me"), await bench.claimed_by("me")
     bench.slots.take(held.request_id)
     assert await bench.step(view) == 1
@@ -152,7 +162,7 @@ async def test_a_request_with_our_id_that_we_do_not_hold_is_rescued(
 
 async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(bench: Bench) -> None:
     """A worker that comes back finds no row, and stops. If the sweep fails in between, its
-    requests belong to no row, and a later sweep rescues them.
+    requests belong to no row, and a later sweep rescues them. Proves RESCUE-1.
     """
     view = FleetView(worker_id="me", dead=(await bench.row("dead"),), leads=True)
     claim = await bench.claimed_by("dead")
@@ -168,7 +178,7 @@ async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(ben
 
 
 async def test_an_unanswered_claim_that_was_won_is_released(bench: Bench) -> None:
-    """It never ran, so no attempt is used, even if none is left."""
+    """It never ran, so no attempt is used, even if none is left. Proves CLAIM-2."""
     request = await bench.world.enqueue(max_retries=0)
     bench.world.engine.fail("update", lands=True)
     assert await bench.claimer.claim_all([await bench.world.candidate(request)], print) == 0
@@ -188,3 +198,37 @@ async def test_a_live_worker_with_an_odd_row_keeps_its_requests(bench: Bench) ->
     await bench.world.engine.inner.update(wrong)
     assert await bench.step() == 0
     assert await bench.status(claim) is PROCESSING
+
+
+async def test_a_claim_in_flight_is_not_rescued(bench: Bench) -> None:
+    """Its slot is taken before it is sent, so the sweep finds it held. Proves CLAIM-3."""
+    request = await bench.world.enqueue()
+    candidate = await bench.world.candidate(request)
+    fault = bench.world.engine.hold("update", lands=True)
+    won: list[Any] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.claimer.claim_all, [candidate], won.append)
+        await fault.wait_reached()
+        assert await bench.rescuer.step(FOLLOWER) == RescueCounts(running=1)
+        fault.let_go()
+    assert [assignment.claim.request_id for assignment in won] == [request.request_id]
+
+
+async def test_two_leaders_at_once_rescue_a_request_once(world: World, bench: Bench) -> None:
+    """The write of the slower one is refused. Proves LEADER-1."""
+    view = FleetView(worker_id="me", dead=(await bench.row("dead"),), leads=True)
+    claim = await bench.claimed_by("dead")
+    fault = world.engine.hold("update")
+    counts: list[int] = []
+
+    async def step() -> None:
+        counts.append(await bench.step(view))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(step)
+        await fault.wait_reached()
+        counts.append(await Bench(world).step(view))
+        fault.let_go()
+    assert counts == [1, 0]
+    stored = await world.get(claim)
+    assert (stored.status, stored.rescues) == (RETRYING, 1)

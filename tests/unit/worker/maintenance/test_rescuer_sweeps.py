@@ -114,10 +114,11 @@ async def test_a_write_that_dynamodb_refuses_does_not_stop_the_sweep(bench: Benc
     assert (event.key, event.reason) == (odd.request_id, "refused")
 
 
-@pytest.mark.parametrize("happens", ["complete", "delete"])
+@pytest.mark.parametrize("happens", ["complete", "delete", "claim"])
 @pytest.mark.parametrize("before", ["get", "update"])
 async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, bench: Bench) -> None:
-    """The first write wins, and the other requests are rescued."""
+    """The first write wins, and the other requests are rescued. Proves RESCUE-3."""
+    requests = bench.world.stores.requests
     claim, other = await bench.claimed_by("nobody"), await bench.claimed_by("nobody")
     fault = bench.world.engine.hold(
         before, when=lambda call: getattr(call, "key", call) == claim.request_id
@@ -130,8 +131,15 @@ async def test_a_race_that_is_lost_is_not_counted(before: str, happens: str, ben
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(step)
         await fault.wait_reached()
-        subject = claim if happens == "complete" else claim.request_id
-        await getattr(bench.world.stores.requests, happens)(subject)
+        match happens:
+            case "complete":
+                await requests.complete(claim)
+            case "delete":
+                await requests.delete(claim.request_id)
+            case "claim":
+                await requests.release(claim)
+                candidate = await bench.world.candidate(claim.request)
+                await requests.claim(candidate, worker_id="other")
         fault.let_go()
     assert counts == [1]
     (event,) = bench.world.recorder.of(RequestRescued)

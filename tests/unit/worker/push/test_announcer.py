@@ -115,7 +115,7 @@ async def test_a_cancelled_request_is_announced_by_the_worker_that_ran_it(world:
 
 
 async def test_a_request_that_another_worker_has_is_not_announced(world: World) -> None:
-    """The other worker announces it."""
+    """The other worker announces it. Proves PUSH-1."""
     claim = await world.claim("work")
     await world.stores.requests.delete(claim.request_id)
     await DispatchBench(world, Raising().handler).run(claim)
@@ -124,7 +124,7 @@ async def test_a_request_that_another_worker_has_is_not_announced(world: World) 
 
 @virtual_time
 async def test_an_outcome_is_not_announced_before_it_is_written(world: World) -> None:
-    """While the outcome cannot be written, nothing is pushed."""
+    """While the outcome cannot be written, nothing is pushed. Proves PUSH-1."""
     fault = world.engine.hold("update", when=moves_to("COMPLETED"))
     claim = await world.claim()
     bench = DispatchBench(world, echo)

@@ -116,7 +116,10 @@ async def test_a_closed_connection_is_deleted(world: World) -> None:
 
 
 async def test_a_new_connection_is_not_deleted(world: World) -> None:
-    """API Gateway answers 410 until $connect has returned, so the message is tried again."""
+    """API Gateway answers 410 until $connect has returned, so the message is tried again.
+
+    Proves PUSH-2.
+    """
     async with opened(world) as bench:
         await bench.connect("c1", age=timedelta(seconds=1))
         bench.gateway.answers["c1"] = [Gone("closed"), Gone("closed")]
@@ -127,7 +130,10 @@ async def test_a_new_connection_is_not_deleted(world: World) -> None:
 
 
 async def test_orphaned_subscriptions_are_deleted(world: World) -> None:
-    """A new subscription is kept, because the row of its connection may still be written."""
+    """A new subscription is kept, because the row of its connection may still be written.
+
+    Proves PUSH-2.
+    """
     async with opened(world) as bench:
         await bench.subscribe("nobody")
         await anyio.sleep(11)
