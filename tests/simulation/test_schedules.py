@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
+import anyio
+import anyio.lowlevel
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 
 from simulation.runner import handler_runs, simulate
 from simulation.schedule import (
@@ -30,6 +33,7 @@ from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.progress import ProgressWriter
 from streamer_worker.fleet.heartbeat import Heartbeat
 from streamer_worker.fleet.view import Fleet
+from streamer_worker.intake.poller import Poller
 
 FIRST = int(os.environ.get("STREAMER_TEST_SEED", "0"))
 COUNT = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))
@@ -84,8 +88,21 @@ _CRASHES_BEFORE_IT_STARTS = replace(
 )
 
 
+_PAUSED_TWICE_AFTER_ITS_TIMEOUT = Schedule(
+    seed=0,
+    workers=1,
+    jobs=(Job(seconds=50),),
+    troubles=(
+        Trouble(kind=Kind.PAUSE, after=30, seconds=40),
+        Trouble(kind=Kind.PAUSE, after=0, seconds=15),
+    ),
+)
+
+
 @settings(
     max_examples=COUNT // 5,
+    # Without Phase.explain: it traces each line, and shrinking takes seven times longer.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
     deadline=None,
     derandomize=COUNT <= 1000,  # `make simulate N=5000` draws new ones each time
     print_blob=True,
@@ -93,15 +110,28 @@ _CRASHES_BEFORE_IT_STARTS = replace(
 )
 @example(_CRASHES_WHILE_IT_STARTS)
 @example(_CRASHES_BEFORE_IT_STARTS)
-@given(schedules())  # the name of the test seeds the schedules
-def test_of_schedules_of_any_shape_nothing_is_lost_either(schedule: Schedule) -> None:
-    """More and fewer workers, jobs, faults and troubles; the smallest that fails is told."""
+@example(_PAUSED_TWICE_AFTER_ITS_TIMEOUT)
+@given(schedules())
+def test_schedules_of_any_shape_lose_no_request(schedule: Schedule) -> None:
+    """Hypothesis draws workers, jobs, faults and troubles, and prints the smallest failure."""
     assert simulate(schedule) == []
 
 
 def test_a_seed_repeats_its_run() -> None:
     """The same seed gives the same calls of handlers, at the same times."""
     assert handler_runs(schedule_of(11)) == handler_runs(schedule_of(11))
+
+
+def test_a_worker_that_never_waits_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a loop in which no time passes ends the simulation."""
+
+    async def poll(_self: Poller) -> NoReturn:
+        while True:
+            await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Poller, "step", poll)
+    violations = simulate(schedule_of(0))
+    assert any("no time passes" in violation and "poll" in violation for violation in violations)
 
 
 def _no_fence(patch: pytest.MonkeyPatch) -> None:

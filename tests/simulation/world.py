@@ -20,6 +20,7 @@ from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
 from streamer_worker import RetryLater, RetryPolicy, handler
+from streamer_worker.events import Event, HandlerStuck
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
 from streamer_worker.settings import (
@@ -120,8 +121,6 @@ class World:
         WORKER.set(engine.name)
         with self.scopes[engine.name]:
             while True:
-                stores = self._stores(engine, rng)
-                clock = self.clocks[engine.name]
                 settings = Settings(
                     concurrency=self.schedule.concurrency,
                     poll=PollSettings(max_interval=self.schedule.poll),
@@ -131,12 +130,13 @@ class World:
                     drain_timeout=5,
                 )
                 app = build_app(
-                    stores,
+                    self._stores(engine, rng),
                     settings=settings,
                     registry=registry([self._handler(engine)]),
                     push=push_off,
+                    listeners=[self._check_event],
                     leave=_never,
-                    clock=clock,
+                    clock=self.clocks[engine.name],
                     rng=rng,
                     cpu=lambda: engine.cpu,
                 )
@@ -144,6 +144,11 @@ class World:
                     await app.run()
                 except* StoreUnavailable:  # It is in a group where the worker also crashed.
                     await anyio.sleep(RESTART_DELAY)  # as a supervisor restarts it
+
+    def _check_event(self, event: Event) -> None:
+        """Check that no handler is reported as stuck: all end 2 s after their cancellation."""
+        if isinstance(event, HandlerStuck):
+            self.violations.append(f"{event.request_id} is reported as stuck")
 
     def _handler(self, engine: WorkerEngine) -> Any:
         @handler("job", retry=RetryPolicy(first=1, longest=10))

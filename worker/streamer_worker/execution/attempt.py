@@ -28,6 +28,9 @@ class Interruption(StrEnum):
 
 
 _CLAIM_ENDED = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})
+# A pause of the process, however long, uses up at most one of so many parts of the grace period.
+# Otherwise a handler that had no time to run would count as stuck.
+_GRACE_PARTS = 10
 
 
 class Attempt:
@@ -107,15 +110,17 @@ class Attempt:
             self.ended = await self._call(call)
 
     async def wait(self, *, timeout: float, grace: float) -> None:  # noqa: ASYNC109  it interrupts
-        """Wait until the handler has ended. Interrupt it after `timeout` seconds, and return at
-        the latest `grace` seconds after an interruption.
+        """Wait until the handler has ended. Interrupt it after `timeout` seconds. Return at the
+        latest `grace` seconds after an interruption, or later if the process was paused meanwhile.
         """
         with anyio.move_on_after(timeout):
             await self._done_or_interrupted.wait()
         if not self._done_or_interrupted.is_set():
             self.interrupt(Interruption.TIMEOUT)
-        with anyio.move_on_after(grace):
-            await self._done.wait()
+        for _ in range(_GRACE_PARTS):
+            with anyio.move_on_after(grace / _GRACE_PARTS):
+                await self._done.wait()
+                return
 
     async def wait_done(self) -> None:
         """Wait until the handler has ended, however long it takes."""

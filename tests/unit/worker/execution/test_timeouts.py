@@ -8,6 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
+from trio.testing import MockClock
 
 from streamer_store import RequestStatus
 from streamer_worker import Context, Handler, SyncContext, handler
@@ -18,6 +20,7 @@ from streamer_worker.events import (
     SlotsChanged,
     StuckHandlerEnded,
 )
+from streamer_worker.execution.attempt import Attempt, Interruption
 from streamer_worker.settings import HandlerSettings
 from unit.worker.execution.processes import functions
 from unit.worker.faulty_engine import PATIENCE
@@ -115,6 +118,40 @@ async def test_a_handler_that_refuses_to_end_is_reported_and_left_behind(world: 
         await world.recorder.wait_for(StuckHandlerEnded)
     assert (await world.get(request)).error_code == "TIMEOUT"
     assert world.left == []
+
+
+@virtual_time
+async def test_a_pause_does_not_use_up_the_grace_period(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is paused just after an interruption, before the handler could run. It still has
+    time to clean up.
+    """
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    attempt = Attempt(claim=await world.claim(), handler=Waiting().handler, draining=lambda: False)
+
+    async def clean_up() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(4)
+
+    async def pause() -> None:
+        clock.jump(60)
+
+    async with anyio.create_task_group() as tasks:
+        interrupt = attempt.interrupt
+
+        def interrupt_and_pause(reason: Interruption) -> None:
+            interrupt(reason)
+            tasks.start_soon(pause)
+
+        monkeypatch.setattr(attempt, "interrupt", interrupt_and_pause)
+        tasks.start_soon(attempt.run, clean_up)
+        await attempt.wait(timeout=10, grace=5)
+        assert attempt.is_done
 
 
 @virtual_time
