@@ -1,11 +1,29 @@
-"""Deadlines for writes that must not be cancelled."""
+"""Deadlines for writes that must not be cancelled, and for code that must have time to run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import anyio
+
+_PARTS: Final = 10
+
+
+async def ended_within(seconds: float, wait: Callable[[], Awaitable[object]]) -> bool:
+    """Wait for `seconds` in which the process runs, and return whether `wait` ended.
+
+    A pause of the process, however long, uses up a tenth of the time at most. So what is waited
+    for has time to run, and after a pause the end may come later.
+
+    wait: called up to ten times, because it is cancelled after each tenth.
+    """
+    for _ in range(_PARTS):
+        with anyio.move_on_after(seconds / _PARTS):
+            await wait()
+            return True
+    return False
 
 
 class ShieldedDeadline:

@@ -11,6 +11,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from streamer_store import Cancelled, Claim, ClaimLost
+from streamer_worker.concurrency.deadlines import ended_within
 from streamer_worker.execution.outcome import Raised, Returned
 from streamer_worker.execution.processes.forks import ForkBoundary
 from streamer_worker.handlers.definition import Handler
@@ -28,9 +29,6 @@ class Interruption(StrEnum):
 
 
 _CLAIM_ENDED = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})
-# A pause of the process, however long, uses up at most one of so many parts of the grace period.
-# Otherwise a handler that had no time to run would count as stuck.
-_GRACE_PARTS = 10
 
 
 class Attempt:
@@ -117,10 +115,8 @@ class Attempt:
             await self._done_or_interrupted.wait()
         if not self._done_or_interrupted.is_set():
             self.interrupt(Interruption.TIMEOUT)
-        for _ in range(_GRACE_PARTS):
-            with anyio.move_on_after(grace / _GRACE_PARTS):
-                await self._done.wait()
-                return
+        # A handler that had no time to run, because the process was paused, is not stuck.
+        await ended_within(grace, self._done.wait)
 
     async def wait_done(self) -> None:
         """Wait until the handler has ended, however long it takes."""

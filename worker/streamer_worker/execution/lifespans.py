@@ -9,6 +9,7 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from streamer_worker.concurrency.deadlines import ended_within
 from streamer_worker.concurrency.shutdown import then_cancel
 from streamer_worker.errors import LifespanError
 from streamer_worker.events import Events, LifespanFailed
@@ -125,10 +126,12 @@ class Lifespans:
             error = TimeoutError(f"it was not left within {EXIT_TIMEOUT:g} s")
             self._events.emit(LifespanFailed(actions=lifespan.actions, error=error))
         scope.cancel()
-        with anyio.move_on_after(CANCEL_TIMEOUT) as cancelling:
+
+        async def all_left() -> None:
             for lifespan in late:
                 await lifespan.left.wait()
-        if cancelling.cancelled_caught:
+
+        if not await ended_within(CANCEL_TIMEOUT, all_left):
             self._abandon()
 
 
