@@ -223,3 +223,11 @@ async def test_a_clock_that_steps_back_loses_no_retry(world: World) -> None:
     clock.advance(0.6)
     assert await bench.poll() == [request.request_id]
     bench.close()
+
+
+def test_pauses_do_not_grow_while_the_cursor_is_on_its_first_pass(bench: PollBench) -> None:
+    """It may still find work. After the pass the pauses grow."""
+    first_pass = replace(EMPTY, first_pass=True)
+    for _ in range(10):
+        assert bench.poller.pause(first_pass) <= 0.05
+    assert 0.05 <= bench.poller.pause(EMPTY) <= 0.1
