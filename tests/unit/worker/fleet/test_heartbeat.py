@@ -439,3 +439,13 @@ async def test_a_cancellation_that_is_repeated_is_passed_on_again(bench: Bench) 
     await workers.request_cancel("me", "v1")
     await bench.steps()
     assert bench.listener.cancelled == [{"v1"}, {"v1"}]
+
+
+@virtual_time
+async def test_removing_the_row_is_given_up_after_four_seconds(world: World) -> None:
+    """A table that does not answer does not hold up the end of the worker."""
+    bench = await registered(world, clock=world.clock)
+    world.engine.hold("delete")
+    with pytest.raises(TimeoutError):
+        await bench.heartbeat.remove()
+    assert world.clock.steady() == 4

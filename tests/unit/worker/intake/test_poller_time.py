@@ -231,3 +231,16 @@ def test_pauses_do_not_grow_while_the_cursor_is_on_its_first_pass(bench: PollBen
     for _ in range(10):
         assert bench.poller.pause(first_pass) <= 0.05
     assert 0.05 <= bench.poller.pause(EMPTY) <= 0.1
+
+
+@virtual_time
+async def test_a_retry_that_is_due_soon_shortens_the_pause_to_half_of_the_interval(
+    world: World, bench: PollBench
+) -> None:
+    """Not further: a worker polls at most twice in `min_interval` for retries."""
+    claim = await world.claim()
+    await world.stores.requests.retry(claim, timedelta(milliseconds=1), counts=False)
+    for _ in range(5):
+        bench.poller.pause(EMPTY)
+    counts = await bench.poller.step()
+    assert bench.poller.pause(counts) == 0.025
