@@ -244,3 +244,19 @@ async def test_a_retry_that_is_due_soon_shortens_the_pause_to_half_of_the_interv
         bench.poller.pause(EMPTY)
     counts = await bench.poller.step()
     assert bench.poller.pause(counts) == 0.025
+
+
+@virtual_time
+async def test_the_wait_of_a_claim_counts_from_when_it_could_first_run(
+    world: World, bench: PollBench
+) -> None:
+    """That is its creation, or the end of its delay. A clock that is ahead gives 0."""
+    retried = await world.claim(created_at=world.clock.now() - timedelta(hours=1))
+    await world.stores.requests.retry(retried, timedelta(seconds=2), counts=False)
+    ahead = await world.enqueue(created_at=world.clock.now() + timedelta(hours=1))
+    new = await world.enqueue(created_at=world.clock.now())
+    await anyio.sleep(5)
+    await bench.poller.step()
+    waited = {event.request_id: event.waited for event in world.recorder.of(ClaimTried)}
+    assert waited == {retried.request_id: 3, ahead.request_id: 0, new.request_id: 5}
+    assert len(bench.handed_over()) == 3

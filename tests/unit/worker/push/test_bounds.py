@@ -203,3 +203,16 @@ async def test_a_post_that_succeeds_ends_the_failure_streak(world: World) -> Non
         bench.complete(request_id="r1")
         await bench.settle()
     assert bench.gateway.most == 10
+
+
+@virtual_time
+async def test_a_quiet_time_allows_no_burst_of_progress(world: World) -> None:
+    """The rate limits the posts of each second, and what was not used is lost."""
+    async with opened(world, progress_rate=10) as bench:
+        ids = [f"c{number}" for number in range(100)]
+        await bench.connect(*ids)
+        await bench.subscribe(*ids)
+        await anyio.sleep(60)
+        bench.progress("one")
+        await anyio.sleep(1)
+        assert 9 <= len(bench.gateway.tried) <= 12
