@@ -215,3 +215,29 @@ async def test_a_cancellation_may_come_before_its_claim(world: World) -> None:
         assert await bench.run(claim) == "cancelled"
     assert waiting.started == 0
     assert len(world.pushed) == 1
+
+
+async def test_a_claim_that_is_lost_during_the_attempt_is_not_announced(world: World) -> None:
+    """The worker that has the request now announces its end."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    assigned = bench.assigned(await world.claim("wait"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run_one, assigned, tasks)
+        await anyio.wait_all_tasks_blocked()
+        bench.dispatcher.interrupt_all(Interruption.CLAIM_LOST)
+    assert [event.outcome for event in world.recorder.of(RequestFinished)] == ["claim_lost"]
+    assert world.pushed == []
+
+
+@virtual_time
+async def test_a_timeout_of_a_lost_claim_has_the_status_claim_lost(world: World) -> None:
+    """Nothing was written, so no timeout is counted."""
+
+    @handler("slow", timeout=5)
+    async def slow(_payload: dict[str, Any], _ctx: Context) -> None:
+        await anyio.sleep_forever()
+
+    claim = await world.claim("slow")
+    await world.stores.requests.delete(claim.request_id)
+    assert await DispatchBench(world, slow).run(claim) == "claim_lost"
