@@ -202,8 +202,10 @@ def test_suspects_go_by_rank_and_then_by_age() -> None:
 def test_a_suspect_does_not_prevent_stealing() -> None:
     """A worker that runs only a suspect has no work of its own, so it helps the others."""
     theirs = RankedCandidate(candidate=waiting("theirs"), rank=1)
-    capacity = Capacity(total=2, suspects=1)
-    assert chosen([suspect("suspect"), theirs], capacity) == ["suspect", "theirs"]
+    saturated = own(waiting("ours", action="bulk"))
+    capacity = Capacity(total=2, suspects=1, limits=(at_most({"bulk": 0}),))
+    candidates = [suspect("suspect"), theirs, *saturated]
+    assert chosen(candidates, capacity) == ["suspect", "theirs"]
 
 
 def test_a_suspect_needs_a_slot_and_uses_limits() -> None:
