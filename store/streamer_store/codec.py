@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar, cast
 from streamer_store.attributes import CONNECTION, REQUEST, SUBSCRIPTION, WORKER, Attribute
 from streamer_store.errors import Undecodable, ValidationError
 from streamer_store.models import (
-    DEFAULT_MAX_RETRIES,
     AsyncRequest,
     Candidate,
     Connection,
@@ -61,7 +60,6 @@ def connection(item: Item) -> Connection:
 def request(item: Item) -> AsyncRequest:
     """Return the record for `item`. An absent MaxRetries is 3. Raises Undecodable."""
     fields = _fields(item, REQUEST, "RequestID")
-    fields.setdefault("max_retries", DEFAULT_MAX_RETRIES)
     if not fields.get("request_id") or "status" not in fields:
         raise Undecodable("RequestID or Status is missing", key=raw_text(item, "RequestID"))
     return _build(AsyncRequest, REQUEST, fields, raw_text(item, "RequestID"))

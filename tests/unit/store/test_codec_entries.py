@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store import Candidate, RequestStatus, Undecodable, codec
+from streamer_store import Candidate, EventType, RequestStatus, Undecodable, codec
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 ENTRY = {
@@ -116,3 +116,36 @@ def test_a_connection_without_a_time_is_undecodable() -> None:
 def test_raw_text_returns_text_or_an_empty_text(item: Any, expected: str) -> None:
     """An attribute that is absent or of another type gives an empty text."""
     assert codec.raw_text(item, "A") == expected
+
+
+def test_a_candidate_has_the_rescues_of_an_index_that_projects_them() -> None:
+    """A suspect is then known before its claim."""
+    assert codec.candidate(ENTRY | {"Rescues": {"N": "3"}}).rescues == 3
+
+
+def test_a_worker_whose_start_cannot_be_read_leads_last() -> None:
+    """The row is reported, and its worker counts as alive."""
+    row = codec.worker({"WorkerID": {"S": "w1"}, "StartedAt": {"N": "7"}})
+    assert row.started_at == datetime.max.replace(tzinfo=UTC)
+    assert (row.broken or "").startswith("StartedAt")
+
+
+def test_event_types_of_another_release_are_kept_apart() -> None:
+    """A known type is read, whatever else the subscription has."""
+    subscription = codec.subscription(
+        {
+            "SubscriptionID": {"S": "c1#r1"},
+            "ConnectionID": {"S": "c1"},
+            "RequestID": {"S": "r1"},
+            "EventTypes": {"SS": ["complete", "log"]},
+        }
+    )
+    assert subscription.event_types == {EventType.COMPLETE}
+    assert subscription.unknown_event_types == {"log"}
+
+
+def test_a_connection_with_gos_zero_time_was_never_heard() -> None:
+    """Year 1 is no time at which it was heard, so it is not stale."""
+    item = {"ConnectionID": {"S": "c1"}, "ConnectedAt": {"S": "0001-01-01T00:00:00Z"}}
+    with pytest.raises(Undecodable):
+        codec.last_heard(item)

@@ -215,3 +215,13 @@ async def test_every_call_yields_before_it_acts(engine: MemoryEngine) -> None:
         scope.cancel()
         await engine.delete(Delete(table=WORKERS, key="w1"))
     assert await engine.get(WORKERS, "w1") == OLD
+
+
+async def test_the_old_item_of_a_failed_condition_is_a_copy(engine: MemoryEngine) -> None:
+    """Changing it changes nothing in the table."""
+    with pytest.raises(ConditionFailed) as failed:
+        await engine.put(Put(table=WORKERS, item=row("w1"), conditions=(Absent("WorkerID"),)))
+    old: Any = failed.value.old
+    assert old == OLD
+    old["Name"]["S"] = "changed"
+    assert await engine.get(WORKERS, "w1") == OLD

@@ -175,3 +175,9 @@ async def test_a_filter_may_use_an_attribute_that_is_not_returned() -> None:
         Scan(table=REQUESTS, attributes=("RequestID",), not_between=("CreatedAt", "2", ":"))
     )
     assert page.items == [{"RequestID": {"S": "b"}}]
+
+
+async def test_a_query_may_begin_at_a_range_key() -> None:
+    """The item at the bound is returned."""
+    engine = await filled(*THREE)
+    assert await pages(engine, at_least={"S": "2"}) == [["c", "a"]]

@@ -107,3 +107,9 @@ def test_the_probation_doubles_with_each_further_rescue() -> None:
 def test_two_rescues_make_a_suspect() -> None:
     """One loss is not enough."""
     assert [is_suspect(rescues) for rescues in range(4)] == [False, False, True, True]
+
+
+def test_a_request_without_a_version_was_not_alone() -> None:
+    """Another producer's request has neither Version nor Alone."""
+    request = replace(REQUEST, rescues=3, solo=2, alone=None, version=None)
+    assert lost(request).solo == 0

@@ -7,7 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from streamer_store import AsyncRequest, Candidate, Progress, RequestStatus, ValidationError, writes
+from streamer_store import (
+    AsyncRequest,
+    Candidate,
+    Progress,
+    RequestStatus,
+    Rescued,
+    ValidationError,
+    writes,
+)
 from streamer_store.engine import Absent, Below, OneOf, Put, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time
@@ -197,3 +205,63 @@ def test_a_value_that_cannot_be_stored_is_refused(write: Any, field: str) -> Non
     with pytest.raises(ValidationError) as caught:
         write()
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        writes.complete(
+            HELD,
+            result=None,
+            version="fresh",
+            now=NOW,
+            progress=Progress(message="almost", details={"n": 1}),
+            drop=writes.DROPPED_FOR_RESULT,
+        ),
+        writes.fail(
+            HELD,
+            error="no",
+            code="BAD",
+            version="fresh",
+            now=NOW,
+            progress=Progress(message="almost", details={"n": 1}),
+            drop=writes.ERROR_SPACE_STEPS[1],
+        ),
+    ],
+    ids=["complete", "fail"],
+)
+def test_a_write_that_makes_room_leaves_out_progress(update: Update) -> None:
+    """DynamoDB refuses an update that sets and removes the same attribute."""
+    assert not {"ProgressMessage", "ProgressDetails"} & update.sets.keys()
+    assert {"ProgressMessage", "ProgressDetails"} <= {*update.removes}
+
+
+def test_an_empty_result_is_a_result() -> None:
+    """None stores nothing. An empty mapping is stored."""
+    absent = writes.complete(HELD, result=None, version="fresh", now=NOW)
+    empty = writes.complete(HELD, result={}, version="fresh", now=NOW)
+    assert "Result" not in absent.sets
+    assert empty.sets["Result"] == {"M": {}}
+
+
+def test_the_ttl_of_a_rescue_is_a_week_after_retry_after() -> None:
+    """The item must not disappear while it waits."""
+    update = writes.rescue(
+        Candidate(request_id="r1", status=RequestStatus.PROCESSING),
+        AsyncRequest(action="echo", request_id="r1", status=RequestStatus.PROCESSING),
+        error="no",
+        code="BAD",
+        version="fresh",
+        now=NOW,
+        rescued=Rescued(rescues=1, solo=0, after=timedelta(minutes=15)),
+    )
+    assert update.sets["TTL"] == {"N": str(epoch(NOW + timedelta(days=7, minutes=15)))}
+
+
+@pytest.mark.parametrize("change", [writes.cancel, writes.redrive])
+def test_an_empty_message_of_an_operator_is_stored(change: Any) -> None:
+    """Only None means that there is no message."""
+    seen = {"RequestID": {"S": "r1"}, "Status": {"S": "FAILED"}}
+    update = change(seen, version="fresh", message="", now=NOW)
+    assert update.sets["ProgressMessage"] == {"S": ""}
+    assert "ProgressMessage" not in update.removes

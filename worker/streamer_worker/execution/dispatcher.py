@@ -196,7 +196,7 @@ class Dispatcher:
         if attempt is None:
             known = claim.request.action in self._registry
             return Interrupted() if known else NoHandler(action=claim.request.action)
-        if attempt.interruption is not None and attempt.has_lost_claim:
+        if attempt.has_lost_claim:
             return ClaimEnded(status=str(attempt.interruption))
         if isinstance(attempt.ended, Returned):
             return attempt.ended

@@ -184,8 +184,6 @@ class ProgressWriter:
         except Exception as error:
             raise CheckpointInvalid("checkpoint", message_of(error)) from error
         for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
-            if self._closed:  # called by a thread or task that the handler has left behind
-                raise ClaimLost("the attempt has ended", key=self._claim.request_id)
             if await self._try_checkpoint(value):
                 return
             await anyio.sleep(pause)
@@ -223,8 +221,8 @@ class ProgressWriter:
     async def _try_checkpoint(self, value: Any) -> bool:
         """Write once, and return whether it succeeded. Without success it is worth a retry."""
         async with self._writing:
-            if self._closed:
-                raise ClaimLost("the attempt has ended", operation="checkpoint")
+            if self._closed:  # called by a thread or task that the handler has left behind
+                raise ClaimLost("the attempt has ended", key=self._claim.request_id)
             updates, newest = self._latest_progress.newest()
             unwritten = newest if updates > self._written else None
             try:

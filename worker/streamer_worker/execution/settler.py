@@ -158,12 +158,12 @@ def _replacement(outcome: Outcome, error: StoreError) -> Outcome | None:
         case Complete() if isinstance(error, ItemTooLarge):
             text = f"the request with its result is too large: {error.message}"
             return Fail(error=sanitized(text), code=ITEM_TOO_LARGE)
-        case Complete():
-            return Fail(error=sanitized(str(error)), code=INVALID_RESULT)
         case Retry(error=str()) if isinstance(error, ItemTooLarge):
             return replace(outcome, error=None)
-        case Retry():
+        case Retry() if isinstance(error, ItemTooLarge):
             return Fail(error=sanitized(str(error)), code=ITEM_TOO_LARGE)
+        case Complete() | Retry():
+            return Fail(error=sanitized(str(error)), code=INVALID_RESULT)
         case Fail() if outcome != _REFUSED:
             return _REFUSED
     return None

@@ -144,7 +144,7 @@ class Heartbeat:
     async def step(self) -> None:
         """Write one heartbeat, and read the fleet if it is time to. Does nothing once fenced."""
         self._began = self._clock.steady()
-        if self._fenced or self._fence_after_silence():
+        if self._fence_after_silence():
             return
         row = await self._write_heartbeat()
         if self._fence_after_silence():
@@ -206,7 +206,7 @@ class Heartbeat:
         self._cancel_handled = row.cancel
         if row.cancel:
             self._listener.cancel(row.cancel)
-        if row.drain and not self._drain_handled:
+        if row.drain:  # once only: each later heartbeat removes Drain before it returns the row
             self._drain_handled = True
             self._listener.drain()
 

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from streamer_store import Claim, RequestStatus
+from streamer_store.versions import cancel_version
 from streamer_worker import Context, handler
 from streamer_worker.events import RequestFinished
 from streamer_worker.execution.attempt import Interruption
@@ -192,3 +193,53 @@ async def test_log_fields_of_a_request_end_with_it(world: World) -> None:
         {"worker_id": "me", "request_id": claim.request_id, "action": "inspect", "attempt": 1}
     ]
     assert structlog.contextvars.get_contextvars() == {}
+
+
+async def test_a_claim_after_an_interruption_of_all_is_released(world: World) -> None:
+    """A worker that stops starts no handler any more."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    bench.dispatcher.interrupt_all(Interruption.RELEASED)
+    claim = await world.claim("wait")
+    with anyio.fail_after(10):
+        assert await bench.run(claim) == "released"
+    assert waiting.started == 0
+    assert (await world.get(claim)).status is RequestStatus.PENDING
+
+
+async def test_a_cancellation_may_come_before_its_claim(world: World) -> None:
+    """The handler is not started, and the connection receives the end."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    claim = await world.claim("wait")
+    bench.dispatcher.cancel(frozenset({cancel_version(claim.version)}))
+    with anyio.fail_after(10):
+        assert await bench.run(claim) == "cancelled"
+    assert waiting.started == 0
+    assert len(world.pushed) == 1
+
+
+async def test_a_claim_that_is_lost_during_the_attempt_is_not_announced(world: World) -> None:
+    """The worker that has the request now announces its end."""
+    waiting = Waiting()
+    bench = DispatchBench(world, waiting.handler)
+    assigned = bench.assigned(await world.claim("wait"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.dispatcher.run_one, assigned, tasks)
+        await anyio.wait_all_tasks_blocked()
+        bench.dispatcher.interrupt_all(Interruption.CLAIM_LOST)
+    assert [event.outcome for event in world.recorder.of(RequestFinished)] == ["claim_lost"]
+    assert world.pushed == []
+
+
+@virtual_time
+async def test_a_timeout_of_a_lost_claim_has_the_status_claim_lost(world: World) -> None:
+    """Nothing was written, so no timeout is counted."""
+
+    @handler("slow", timeout=5)
+    async def slow(_payload: dict[str, Any], _ctx: Context) -> None:
+        await anyio.sleep_forever()
+
+    claim = await world.claim("slow")
+    await world.stores.requests.delete(claim.request_id)
+    assert await DispatchBench(world, slow).run(claim) == "claim_lost"

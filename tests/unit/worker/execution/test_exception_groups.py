@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ import pytest
 from streamer_store import AsyncRequest, ItemTooLarge
 from streamer_worker import CallNext, Context, Reject, RetryLater, handler
 from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, deciding_error
-from streamer_worker.execution.processes.protocol import WorkerCrashed
+from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.retry import RetryPolicy
@@ -166,3 +167,40 @@ async def test_an_invalid_payload_is_recognized_in_a_task_group() -> None:
     run = await run_handler(work, {"rows": "many"}, middleware=[beside])
     assert (run.status, run.request.error_code) == ("failed", "VALIDATION_ERROR")
     assert run.error is None  # it is no failure of the handler
+
+
+DECIDING = [
+    (NO_ACCOUNT, "NO_ACCOUNT"),
+    (PayloadInvalid((("rows", "missing"),)), "VALIDATION_ERROR"),
+    (CheckpointInvalid("checkpoint", "cannot be stored"), "INVALID_CHECKPOINT"),
+    (ResultInvalid("cannot be pickled"), "INVALID_RESULT"),
+    (ItemTooLarge("checkpoint", "has no room"), "ITEM_TOO_LARGE"),
+    (WorkerCrashed("killed"), "WORKER_CRASHED"),
+    (RetryLater("busy", after=90, counts=True), "PROCESSING_FAILED"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), list(pairwise(DECIDING)))
+def test_in_a_group_the_more_final_class_decides(
+    first: tuple[Exception, str], second: tuple[Exception, str]
+) -> None:
+    """In this order, however the members are ordered. Each class has its own code."""
+    for (one, code), (other, _) in ((first, second), (second, first)):
+        outcome = decided(one)
+        assert isinstance(outcome, Fail | Retry)
+        assert outcome.code == code
+        outcome = decided(ExceptionGroup("both", [one, other]))
+        assert isinstance(outcome, Fail | Retry)
+        assert outcome.code == first[1]
+
+
+def test_a_joined_retry_later_has_the_traceback_of_the_longest() -> None:
+    """The log shows where it was raised."""
+    raised: list[Exception] = []
+    for after in (10, 90):
+        try:
+            raise RetryLater("busy", after=after)  # noqa: TRY301
+        except RetryLater as error:
+            raised.append(error)
+    joined = deciding_error(ExceptionGroup("both", raised))
+    assert joined.__traceback__ is raised[1].__traceback__

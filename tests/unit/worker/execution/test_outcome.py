@@ -267,3 +267,11 @@ def test_a_request_that_starves_its_workers_fails_in_the_end() -> None:
         outcome = decided(STARVED, request)
         assert isinstance(outcome, Fail)
         assert outcome.code == WORKER_LOST
+
+
+def test_a_result_that_changes_later_is_stored_as_it_was() -> None:
+    """A handler's tasks may still use what it returned."""
+    tags = {"a"}
+    outcome = decided(Returned(value={"tags": tags}))
+    tags.add("b")
+    assert outcome == Complete(result={"tags": {"a"}})

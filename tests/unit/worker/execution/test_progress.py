@@ -267,3 +267,35 @@ async def test_the_end_does_not_wait_for_a_write_that_hangs(world: World) -> Non
         began = anyio.current_time()
         assert await bench.writer.close() == Progress(0.5, "half")
         assert anyio.current_time() - began == 1
+
+
+@virtual_time
+async def test_progress_that_a_checkpoint_wrote_is_not_written_again(world: World) -> None:
+    """One write has both."""
+    async with bench_for(world) as bench:
+        world.engine.calls.clear()
+        await bench.report(0.5)
+        await bench.writer.checkpoint("here")
+        await anyio.sleep(10)
+    assert world.engine.calls == ["update"]
+
+
+@virtual_time
+async def test_each_outage_is_emitted_once(world: World) -> None:
+    """A write that succeeds ends the outage."""
+    async with bench_for(world) as bench:
+        for message in ("first", "second"):
+            world.engine.fail("update", when=is_progress, times=3)
+            await bench.report(0.5, message)
+            await anyio.sleep(20)
+    assert len(world.recorder.of(ProgressDropped)) == 2
+
+
+async def test_a_checkpoint_after_the_end_is_refused(world: World) -> None:
+    """A thread or task that the handler has left behind learns that nothing was written."""
+    async with bench_for(world) as bench:
+        await bench.writer.close()
+        world.engine.calls.clear()
+        with pytest.raises(ClaimLost):
+            await bench.writer.checkpoint("late")
+    assert world.engine.calls == []

@@ -219,3 +219,40 @@ async def test_a_clock_that_steps_back_loses_no_retry(world: World) -> None:
     clock.advance(0.6)
     assert await bench.poll() == [request.request_id]
     bench.close()
+
+
+def test_pauses_do_not_grow_while_the_cursor_is_on_its_first_pass(bench: PollBench) -> None:
+    """It may still find work. After the pass the pauses grow."""
+    first_pass = replace(EMPTY, first_pass=True)
+    for _ in range(10):
+        assert bench.poller.pause(first_pass) <= 0.05
+    assert 0.05 <= bench.poller.pause(EMPTY) <= 0.1
+
+
+@virtual_time
+async def test_a_retry_that_is_due_soon_shortens_the_pause_to_half_of_the_interval(
+    world: World, bench: PollBench
+) -> None:
+    """Not further: a worker polls at most twice in `min_interval` for retries."""
+    claim = await world.claim()
+    await world.stores.requests.retry(claim, timedelta(milliseconds=1), counts=False)
+    for _ in range(5):
+        bench.poller.pause(EMPTY)
+    counts = await bench.poller.step()
+    assert bench.poller.pause(counts) == 0.025
+
+
+@virtual_time
+async def test_the_wait_of_a_claim_counts_from_when_it_could_first_run(
+    world: World, bench: PollBench
+) -> None:
+    """That is its creation, or the end of its delay. A clock that is ahead gives 0."""
+    retried = await world.claim(created_at=world.clock.now() - timedelta(hours=1))
+    await world.stores.requests.retry(retried, timedelta(seconds=2), counts=False)
+    ahead = await world.enqueue(created_at=world.clock.now() + timedelta(hours=1))
+    new = await world.enqueue(created_at=world.clock.now())
+    await anyio.sleep(5)
+    await bench.poller.step()
+    waited = {event.request_id: event.waited for event in world.recorder.of(ClaimTried)}
+    assert waited == {retried.request_id: 3, ahead.request_id: 0, new.request_id: 5}
+    assert len(bench.handed_over()) == 3

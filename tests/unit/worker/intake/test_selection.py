@@ -174,3 +174,60 @@ def test_the_capacity_is_used_fully_and_not_exceeded(
 
     at_home = [ranked for ranked in candidates if ranked.rank == 0]
     assert len(chosen_candidates) == (fitting(at_home) or fitting(candidates))
+
+
+def suspect(name: str, *, rank: int = 0, age: float = 0) -> RankedCandidate:
+    return RankedCandidate(candidate=waiting(name, age=age), rank=rank, suspect=True)
+
+
+def test_suspects_go_first_and_never_more_than_allowed() -> None:
+    """The others wait for a later probation, also when there is room for them."""
+    candidates = [suspect("2"), suspect("1", age=1), *own(waiting("older", age=9))]
+    assert chosen(candidates, Capacity(total=9, suspects=1)) == ["1", "older"]
+    assert chosen(candidates, Capacity(total=9)) == ["older"]
+
+
+def test_suspects_go_by_rank_and_then_by_age() -> None:
+    """A worker takes its own first, and those of other workers after them."""
+    candidates = [
+        suspect("theirs", rank=1, age=9),
+        suspect("young"),
+        suspect("old", age=5),
+        suspect("others", rank=2, age=10),
+    ]
+    capacity = Capacity(total=9, suspects=9)
+    assert chosen(candidates, capacity) == ["old", "young", "theirs", "others"]
+
+
+def test_a_suspect_does_not_prevent_stealing() -> None:
+    """A worker that runs only a suspect has no work of its own, so it helps the others."""
+    theirs = RankedCandidate(candidate=waiting("theirs"), rank=1)
+    saturated = own(waiting("ours", action="bulk"))
+    capacity = Capacity(total=2, suspects=1, limits=(at_most({"bulk": 0}),))
+    candidates = [suspect("suspect"), theirs, *saturated]
+    assert chosen(candidates, capacity) == ["suspect", "theirs"]
+
+
+def test_a_suspect_needs_a_slot_and_uses_limits() -> None:
+    """A suspect is chosen like any other request within the capacity."""
+    assert chosen([suspect("1"), suspect("2")], Capacity(total=1, suspects=2)) == ["1"]
+    capacity = Capacity(total=9, suspects=9, limits=(at_most({"echo": 1}),))
+    assert chosen([suspect("suspect"), *own(waiting("x"))], capacity) == ["suspect"]
+    assert chosen([suspect("suspect")], Capacity(total=0, suspects=1)) == []
+
+
+def test_every_limit_is_used_up_by_each_request() -> None:
+    """The second limit counts what the first one lets through."""
+
+    def any_tenant(_: Candidate) -> tuple[str, float]:
+        return "tenants", math.inf
+
+    candidates = own(*(waiting(str(age), age=age) for age in range(3)))
+    capacity = Capacity(total=9, limits=(any_tenant, at_most({"echo": 1})))
+    assert chosen(candidates, capacity) == ["2"]
+
+
+def test_of_tenants_that_were_served_equally_the_oldest_request_goes_first() -> None:
+    """Even when a request of another tenant was found first."""
+    candidates = own(waiting("young", tenant="a"), waiting("old", tenant="b", age=9))
+    assert chosen(candidates, Capacity(total=2)) == ["old", "young"]

@@ -186,3 +186,9 @@ async def test_a_small_correction_of_the_clock_is_ignored(world: World) -> None:
     clock.advance(300, wall=330)
     assert await reaper.step() is not None
     assert world.recorder.of(ClockJumped) == []
+
+
+async def test_a_sweep_that_finds_nothing_is_followed_by_the_whole_interval(world: World) -> None:
+    """Each sweep reads the whole table, so the leader does not repeat it early."""
+    reaper = reaper_of(world, interval="10m")
+    assert reaper.pause(await reaper.step()) == 600

@@ -7,10 +7,11 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import InvalidInput, StoreUnavailable
+from streamer_store import InvalidInput, StoreUnavailable, WorkerRow
 from streamer_store.schema import REQUESTS
 from streamer_worker.events import ItemUndecodable, RequestRescued
 from streamer_worker.maintenance.rescuer import RescueCounts
+from support import START
 from unit.worker.harness import World, virtual_time
 from unit.worker.maintenance.rescuer_bench import (
     FOLLOWER,
@@ -173,3 +174,55 @@ async def test_only_a_leaders_sweeps_are_counted(bench: Bench) -> None:
         bench.time.advance(LEASE)
         await bench.step(view)
     assert bench.rescuer.sweeps == 2
+
+
+@virtual_time
+async def test_a_consumer_that_is_gone_costs_an_attempt(world: World) -> None:
+    """No worker was lost, so nothing counts as a rescue."""
+    bench = Bench(world, foreign_claim_timeout=600.0)
+    claim = await bench.claimed_by(None)
+    await anyio.sleep(601)
+    assert await bench.step() == 1
+    stored = await world.get(claim)
+    assert (stored.retry_count, stored.rescues) == (1, 0)
+
+
+@virtual_time
+async def test_a_running_request_of_a_worker_is_no_other_consumers(world: World) -> None:
+    """However long it runs: `foreign_claim_timeout` concerns requests without a WorkerID."""
+    bench = Bench(world, foreign_claim_timeout=600.0)
+    await world.stores.workers.register(WorkerRow(worker_id="other", started_at=START))
+    claim = await bench.claimed_by("other")
+    await anyio.sleep(86400)
+    assert await bench.step() == 0
+    assert await bench.status(claim) is PROCESSING
+
+
+async def test_another_consumers_request_of_unknown_age_is_checked(world: World) -> None:
+    """The whole request decides: an entry whose CreatedAt cannot be read may be old."""
+    bench = Bench(world, foreign_claim_timeout=600.0)
+    started = {"S": "2020-01-01T00:00:00Z"}
+    await world.put_raw(
+        **running_item("odd", CreatedAt={"S": "0001-01-01T00:00:00Z"}, ProcessingStarted=started)
+    )
+    assert await bench.step() == 1
+    assert (await world.stores.requests.get("odd")).status is RETRYING
+
+
+async def test_a_lost_request_survives_as_many_rescues_as_the_settings_say(bench: Bench) -> None:
+    """With `max_rescues` 9, the sixth loss in probation does not end it."""
+    bench.rescuer._max_rescues = 9
+    name = "lost"
+    await bench.world.put_raw(
+        **running_item(
+            name,
+            WorkerID={"S": "nobody"},
+            Version={"S": "v"},
+            Alone={"S": "v"},
+            Rescues={"N": "5"},
+            Solo={"N": "3"},
+        )
+    )
+    assert await bench.step() == 1
+    stored = await bench.world.stores.requests.get(name)
+    assert (stored.status, stored.rescues, stored.solo) == (RETRYING, 6, 4)

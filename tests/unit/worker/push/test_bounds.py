@@ -199,3 +199,41 @@ async def test_a_post_that_succeeds_ends_the_failure_streak(world: World) -> Non
         bench.complete(request_id="r1")
         await bench.settle()
     assert bench.gateway.most == 10
+
+
+@virtual_time
+async def test_a_quiet_time_allows_no_burst_of_progress(world: World) -> None:
+    """The rate limits the posts of each second, and what was not used is lost."""
+    async with opened(world, progress_rate=10) as bench:
+        ids = [f"c{number}" for number in range(100)]
+        await bench.connect(*ids)
+        await bench.subscribe(*ids)
+        await anyio.sleep(60)
+        bench.progress("one")
+        await anyio.sleep(1)
+        assert 9 <= len(bench.gateway.tried) <= 12
+
+
+def test_an_outbox_is_urgent_while_final_messages_wait() -> None:
+    """Progress then does not wait for its rate."""
+    box = outbox()
+    box.put(delivery(progress("p")))
+    assert not box.urgent.is_set()
+    finals = [delivery(complete(name)) for name in ("e1", "e2")]
+    for final in finals:
+        box.put(final)
+    box.discard(finals[0])
+    assert box.urgent.is_set()
+    box.discard(finals[1])
+    assert not box.urgent.is_set()
+    box.put(finals[0])
+    box.pop_all()
+    assert not box.urgent.is_set()
+
+
+def test_a_new_delivery_was_not_tried() -> None:
+    """A flush waits for its first post."""
+    box = outbox()
+    box.tried = True
+    box.put(delivery(complete("e1")))
+    assert not box.tried

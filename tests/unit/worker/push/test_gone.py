@@ -1,11 +1,16 @@
-"""Connections that are closed, and posts that raise unknown errors."""
+"""Connections that are closed, missing or new, and posts that raise unknown errors."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import anyio
 import pytest
 
-from streamer_store import NotFound
+from streamer_store import AccessDenied, EventType, NotFound, StoreUnavailable
+from streamer_store.engine import Put
+from streamer_store.schema import SUBSCRIPTIONS
+from streamer_store.values import Item
 from streamer_worker.events import ConnectionGone, StepFailed
 from streamer_worker.push.errors import Gone
 from unit.worker.harness import World, virtual_time
@@ -64,3 +69,75 @@ async def test_a_final_message_survives_an_unknown_error(world: World) -> None:
         AttributeError,
     ]
     assert bench.outcomes() == {("complete", "failed"): 2, ("complete", "sent"): 1}
+
+
+async def test_a_failed_deletion_of_a_closed_connection_is_emitted(world: World) -> None:
+    """The next message to the connection tries again."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        bench.gateway.always["c1"] = Gone("closed")
+        world.engine.fail("delete", AccessDenied("not authorized"))
+        bench.complete(own="c1")
+        await bench.settle()
+        (failed,) = world.recorder.of(StepFailed)
+        assert (failed.loop, type(failed.error)) == ("push", AccessDenied)
+        assert world.recorder.of(ConnectionGone) == []
+        bench.complete(request_id="r2", own="c1")
+        await bench.settle()
+    (gone,) = world.recorder.of(ConnectionGone)
+    assert gone.connection_id == "c1"
+    with pytest.raises(NotFound):
+        await world.stores.connections.get("c1")
+
+
+async def test_a_connection_is_new_for_ten_seconds(world: World) -> None:
+    """Until then API Gateway may not know it yet, and the message is tried again."""
+    async with opened(world) as bench:
+        await bench.connect("c1", age=timedelta(seconds=9))
+        bench.gateway.answers["c1"] = [Gone("not known yet")]
+        bench.complete(own="c1")
+        await anyio.sleep(5)
+    assert bench.gateway.types("c1") == ["complete"]
+    assert world.recorder.of(ConnectionGone) == []
+
+
+async def test_an_orphaned_subscription_of_unknown_age_is_deleted(world: World) -> None:
+    """Without CreatedAt, as another producer may write it, it counts as old."""
+    item: Item = {
+        "SubscriptionID": {"S": "nobody#r1"},
+        "ConnectionID": {"S": "nobody"},
+        "RequestID": {"S": "r1"},
+        "EventTypes": {"SS": ["complete"]},
+    }
+    await world.engine.inner.put(Put(table=SUBSCRIPTIONS, item=item))
+    async with opened(world) as bench:
+        bench.complete()
+        await bench.settle()
+        await anyio.sleep(1)
+    assert await world.stores.subscriptions.get_by_request("r1") == []
+
+
+async def test_an_unwanted_message_does_not_check_the_connection(world: World) -> None:
+    """A subscription without the message's type costs no read."""
+    async with opened(world) as bench:
+        await bench.subscribe("nobody", types=[EventType.PROGRESS])
+        await anyio.sleep(11)
+        world.engine.calls.clear()
+        bench.complete()
+        await bench.settle()
+        await anyio.sleep(1)
+    assert "get" not in world.engine.calls
+    assert len(await world.stores.subscriptions.get_by_request("r1")) == 1
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(4, "sent"), (5, "unresolved")])
+async def test_recipients_of_a_final_message_are_read_five_times(
+    failures: int, outcome: str, world: World
+) -> None:
+    """After five errors the message is given up."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        world.engine.fail("query", StoreUnavailable("away"), times=failures)
+        bench.complete(own="c1")
+        await bench.settle()
+    assert bench.outcomes() == {("complete", outcome): 1}
