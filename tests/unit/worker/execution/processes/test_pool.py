@@ -44,7 +44,7 @@ FACTS = AttemptInfo(
 GRACE = 0.3
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run on both, in real time."""
     return str(request.param)
@@ -112,6 +112,22 @@ async def bench() -> AsyncIterator[Bench]:
         yield Bench(pool, recorder)
 
 
+@pytest.fixture(scope="module")
+async def shared_pool() -> AsyncIterator[Bench]:
+    """Keep one process for many tests: starting it takes more time than most of them."""
+    recorder = Recorder()
+    pool = Processes(limit=1, log=None, events=Events(recorder), grace=GRACE)
+    async with pool:
+        yield Bench(pool, recorder)
+
+
+@pytest.fixture
+async def warm(shared_pool: Bench) -> AsyncIterator[Bench]:
+    """Give a bench for tests that leave its process usable. It has served other tests before."""
+    yield Bench(shared_pool.pool, shared_pool.recorder)
+    assert len(shared_pool.recorder.of(ChildStarted)) == 1
+
+
 async def gone(pid: int) -> None:
     """Wait until the process does not exist any more."""
     with anyio.fail_after(PATIENCE), suppress(ProcessLookupError):
@@ -120,9 +136,9 @@ async def gone(pid: int) -> None:
             await anyio.sleep(0.01)
 
 
-async def test_payload_context_and_result_are_passed(bench: Bench) -> None:
+async def test_payload_context_and_result_are_passed(warm: Bench) -> None:
     """In both directions, complete."""
-    assert await bench.run(functions.double, {"n": [1, None]}) == [
+    assert await warm.run(functions.double, {"n": [1, None]}) == [
         {"n": [1, None]},
         "r1",
         2,
@@ -131,9 +147,9 @@ async def test_payload_context_and_result_are_passed(bench: Bench) -> None:
     ]
 
 
-async def test_a_decorated_function_is_found(bench: Bench) -> None:
+async def test_a_decorated_function_is_found(warm: Bench) -> None:
     """The name in the module is that of a Handler."""
-    assert await bench.run(functions.decorated.function, {"n": 1}) == {"n": 1}
+    assert await warm.run(functions.decorated.function, {"n": 1}) == {"n": 1}
 
 
 async def test_a_process_is_used_again(bench: Bench) -> None:
@@ -154,24 +170,24 @@ async def test_a_process_is_used_again(bench: Bench) -> None:
     ],
 )
 async def test_an_exception_is_passed_with_its_traceback(
-    bench: Bench, which: str, kind: type[BaseException], text: str
+    warm: Bench, which: str, kind: type[BaseException], text: str
 ) -> None:
     """One that cannot be pickled is passed as text, and the process continues."""
-    before = await bench.run(functions.pid)
+    before = await warm.run(functions.pid)
     with pytest.raises(kind, match=text) as caught:
-        await bench.run(functions.raises, which)
+        await warm.run(functions.raises, which)
     shown = "".join(traceback.format_exception(caught.value))
     assert "in raises" in shown
-    assert await bench.run(functions.pid) == before
+    assert await warm.run(functions.pid) == before
 
 
-async def test_reject_and_retry_later_are_passed_as_they_are(bench: Bench) -> None:
+async def test_reject_and_retry_later_are_passed_as_they_are(warm: Bench) -> None:
     """With code, delay and all other attributes."""
     with pytest.raises(Reject) as rejected:
-        await bench.run(functions.raises, "reject")
+        await warm.run(functions.raises, "reject")
     assert (str(rejected.value), rejected.value.code) == ("no account", "NO_ACCOUNT")
     with pytest.raises(RetryLater) as later:
-        await bench.run(functions.raises, "later")
+        await warm.run(functions.raises, "later")
     assert (later.value.after.total_seconds(), later.value.counts) == (7, True)
 
 
@@ -247,59 +263,59 @@ async def test_subprocesses_of_a_handler_end_with_it(bench: Bench, tmp_path: Pat
     await gone(int((tmp_path / "pid").read_text()))
 
 
-async def test_a_child_ignores_signals_to_the_group(bench: Bench) -> None:
+async def test_a_child_ignores_signals_to_the_group(warm: Bench) -> None:
     """Its worker decides when it ends. Processes that the handler starts do not ignore them."""
-    assert await bench.run(functions.signalled) == -signal.SIGTERM
+    assert await warm.run(functions.signalled) == -signal.SIGTERM
 
 
-async def test_a_handler_sees_soon_that_the_worker_drains(bench: Bench) -> None:
+async def test_a_handler_sees_soon_that_the_worker_drains(warm: Bench) -> None:
     """`ctx.draining` becomes true."""
-    bench.channel.draining = True
-    assert await bench.run(functions.until_draining) == "drained"
+    warm.channel.draining = True
+    assert await warm.run(functions.until_draining) == "drained"
 
 
-async def test_progress_is_sent_rarely_and_the_last_always(bench: Bench) -> None:
+async def test_progress_is_sent_rarely_and_the_last_always(warm: Bench) -> None:
     """A hundred thousand reports are a few messages."""
-    await bench.run(functions.steps, 100_000)
-    assert bench.channel.reported[-1] == (1.0, "step 99999", False)
-    assert len(bench.channel.reported) < 60
+    await warm.run(functions.steps, 100_000)
+    assert warm.channel.reported[-1] == (1.0, "step 99999", False)
+    assert len(warm.channel.reported) < 60
 
 
-async def test_a_reset_is_not_lost_among_others(bench: Bench) -> None:
+async def test_a_reset_is_not_lost_among_others(warm: Bench) -> None:
     """The worker must accept the smaller fraction."""
-    await bench.run(functions.resets)
-    assert bench.channel.reported[-1][0] == 0.2
-    assert any(reset for *_, reset in bench.channel.reported)
+    await warm.run(functions.resets)
+    assert warm.channel.reported[-1][0] == 0.2
+    assert any(reset for *_, reset in warm.channel.reported)
 
 
-async def test_progress_before_a_long_silence_is_sent_soon(bench: Bench, tmp_path: Path) -> None:
+async def test_progress_before_a_long_silence_is_sent_soon(warm: Bench, tmp_path: Path) -> None:
     """It does not wait for the next report."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run, functions.reports_then_waits, str(tmp_path / "go"))
+        tasks.start_soon(warm.run, functions.reports_then_waits, str(tmp_path / "go"))
         with anyio.fail_after(PATIENCE):
-            while (0.2, "newest", False) not in bench.channel.reported:
-                await bench.channel.until_reported(len(bench.channel.reported) + 1)
+            while (0.2, "newest", False) not in warm.channel.reported:
+                await warm.channel.until_reported(len(warm.channel.reported) + 1)
         (tmp_path / "go").touch()
 
 
-async def test_invalid_progress_is_raised_at_the_call(bench: Bench) -> None:
+async def test_invalid_progress_is_raised_at_the_call(warm: Bench) -> None:
     """In the process."""
-    assert await bench.run(functions.wrong_progress) == "details.x"
+    assert await warm.run(functions.wrong_progress) == "details.x"
 
 
-async def test_threads_of_a_handler_may_report(bench: Bench) -> None:
+async def test_threads_of_a_handler_may_report(warm: Bench) -> None:
     """The largest fraction is kept."""
-    await bench.run(functions.in_threads)
-    assert bench.channel.reported[-1][0] == 0.9
+    await warm.run(functions.in_threads)
+    assert warm.channel.reported[-1][0] == 0.9
 
 
-async def test_a_checkpoint_is_answered(bench: Bench) -> None:
+async def test_a_checkpoint_is_answered(warm: Bench) -> None:
     """It is written after the progress before it, and an error is raised in the process."""
-    assert await bench.run(functions.saves, {"row": 5}) == "saved"
-    assert bench.channel.saved == [{"row": 5}]
-    assert bench.channel.reported[-1] == (0.5, "half", False)
-    bench.channel.refuse = ItemTooLarge("item", "too large")
-    assert await bench.run(functions.saves, {"row": 6}) == "item refused"
+    assert await warm.run(functions.saves, {"row": 5}) == "saved"
+    assert warm.channel.saved == [{"row": 5}]
+    assert warm.channel.reported[-1] == (0.5, "half", False)
+    warm.channel.refuse = ItemTooLarge("item", "too large")
+    assert await warm.run(functions.saves, {"row": 6}) == "item refused"
 
 
 async def test_printed_text_does_not_disturb_the_messages(
@@ -312,20 +328,20 @@ async def test_printed_text_does_not_disturb_the_messages(
     assert "to stderr" in printed.err
 
 
-async def test_large_values_are_passed(bench: Bench) -> None:
+async def test_large_values_are_passed(warm: Bench) -> None:
     """Megabytes, in both directions."""
-    assert len(await bench.run(functions.large, 5_000_000)) == 5_000_000
-    assert (await bench.run(functions.double, "y" * 5_000_000))[0] == "y" * 5_000_000
+    assert len(await warm.run(functions.large, 5_000_000)) == 5_000_000
+    assert (await warm.run(functions.double, "y" * 5_000_000))[0] == "y" * 5_000_000
 
 
-async def test_a_payload_or_result_that_cannot_be_pickled_is_an_error(bench: Bench) -> None:
+async def test_a_payload_or_result_that_cannot_be_pickled_is_an_error(warm: Bench) -> None:
     """The process continues."""
-    before = await bench.run(functions.pid)
+    before = await warm.run(functions.pid)
     with pytest.raises(ResultInvalid, match="result cannot be pickled"):
-        await bench.run(functions.not_picklable)
+        await warm.run(functions.not_picklable)
     with pytest.raises(TypeError, match="payload cannot be pickled"):
-        await bench.run(functions.double, lambda: None)
-    assert await bench.run(functions.pid) == before
+        await warm.run(functions.double, lambda: None)
+    assert await warm.run(functions.pid) == before
 
 
 async def test_the_limit_holds(bench: Bench) -> None:
