@@ -72,7 +72,7 @@ def _definition(
 ) -> tuple[ast.ClassDef | _Function | _Field, ast.Module]:
     """Return the syntax tree of a name's definition, and that of the module in which it is."""
     module = ast.parse(inspect.getsource(package))
-    for node in module.body:
+    for node in _statements(module):
         if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
             assert node.module is not None  # noqa: S101
             return _definition(importlib.import_module(node.module), name)
@@ -81,6 +81,15 @@ def _definition(
         if isinstance(node, _Field) and _field_name(node) == name:
             return node, module
     raise LookupError(f"{name} is not defined in {package.__name__}")
+
+
+def _statements(module: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, and those that only type checkers execute."""
+    for node in module.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from node.body
+        else:
+            yield node
 
 
 def _class(node: ast.ClassDef, module: ast.Module, package: ModuleType) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-import structlog
-
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.connections import ConnectionTable
 from streamer_store.decoding import Report
@@ -50,6 +48,8 @@ class Stores:
 
 def log_undecodable(error: Undecodable) -> None:
     """Log an item that cannot be decoded, as a warning. The default `report` of all stores."""
+    import structlog  # takes as long to import as all of this package
+
     structlog.get_logger("streamer_store").warning(
         "undecodable_item", table=error.table, key=error.key, reason=error.reason
     )

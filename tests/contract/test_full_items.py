@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from request_steps import candidate, put_raw, raw, reclaimed
 
+from contract.request_steps import candidate, put_raw, raw, reclaimed
 from streamer_store import ItemTooLarge, RequestStatus, Stores, Undecodable, codec
 from streamer_store.values import MAX_ITEM_BYTES, item_size
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from request_steps import candidate, put_raw, raw, reclaimed
 
+from contract.request_steps import candidate, put_raw, raw, reclaimed
 from streamer_store import AsyncRequest, EventType, RequestStatus, Stores
 from streamer_store.engine import Put
 from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS

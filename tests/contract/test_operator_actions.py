@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from request_steps import candidate, claimed, put_raw, raw, reclaimed
 
+from contract.request_steps import candidate, claimed, put_raw, raw, reclaimed
 from streamer_store import (
     AsyncRequest,
     Cancelled,

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from request_steps import claimed, reclaimed
 
+from contract.request_steps import claimed, reclaimed
 from streamer_store import Progress, Stores, ValidationError
 
 pytestmark = pytest.mark.anyio

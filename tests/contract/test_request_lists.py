@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from request_steps import candidate, claimed, put_raw
 
+from contract.request_steps import candidate, claimed, put_raw
 from streamer_store import AsyncRequest, RequestStatus, Stores, Undecodable, ValidationError
 from streamer_store.schema import REQUESTS
 from streamer_store.times import parse_time

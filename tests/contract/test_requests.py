@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from request_steps import put_raw
 
+from contract.request_steps import put_raw
 from streamer_store import (
     AlreadyExists,
     AsyncRequest,

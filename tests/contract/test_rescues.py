@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from request_steps import candidate, claimed, put_raw, raw, reclaimed
 
+from contract.request_steps import candidate, claimed, put_raw, raw, reclaimed
 from streamer_store import (
     AsyncRequest,
     Candidate,

@@ -24,9 +24,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Alias", "Record", "Service", "alias", "read"]
+if TYPE_CHECKING:
+    from processes import environment
+
+__all__ = ["Alias", "Record", "Service", "alias", "environment", "read"]
 
 Alias = dict[str, Any]
 """An alias."""
@@ -144,6 +147,11 @@ def test_a_long_signature_has_a_line_for_each_parameter(page: str) -> None:
         "    encoding_of_the_file: str = 'utf-8',\n    *,\n    most_bytes: int = 10,\n) -> bytes\n"
         in page
     )
+
+
+def test_a_name_that_is_imported_when_it_is_used_has_its_definition(page: str) -> None:
+    """Type checkers and the reference find its import under TYPE_CHECKING."""
+    assert "def environment(**more: str) -> dict[str, str]\n" in page
 
 
 def test_examples_are_blocks_of_code(page: str) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from streamer_store import Clock, Stores, SystemClock, Undecodable, open_stores
 from streamer_worker.app import App
@@ -33,7 +33,7 @@ from streamer_worker.push.push_thread import (
     push_on_thread,
 )
 from streamer_worker.runtime import Runtime
-from streamer_worker.settings import Settings
+from streamer_worker.settings import Settings, store_arguments
 
 # Connections to DynamoDB for calls that hold no slot.
 _SPARE_CONNECTIONS: Final = 10
@@ -185,12 +185,3 @@ def longest_shutdown(settings: Settings) -> float:
     """Return the longest time from the shutdown request to the end of the process, in seconds."""
     configured = settings.drain_timeout + settings.handler.cancel_grace + settings.exit_timeout
     return configured + SHUTDOWN_SECONDS
-
-
-def store_arguments(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of `open_stores` that come from the settings."""
-    return {
-        "endpoint_url": settings.endpoint_url,
-        "region": settings.region,
-        "prefix": settings.table_prefix,
-    }

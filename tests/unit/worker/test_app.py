@@ -34,8 +34,14 @@ from streamer_worker.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
-from streamer_worker.wiring import open_app, store_arguments
+from streamer_worker.settings import (
+    HttpSettings,
+    PollSettings,
+    ReaperSettings,
+    Settings,
+    store_arguments,
+)
+from streamer_worker.wiring import open_app
 from support import connection
 from unit.worker.harness import Recorder, Waiting, World, echo, on_asyncio, running, virtual_time
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 import typer
@@ -18,16 +18,14 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.clock import new_id
-from streamer_store.dynamo.opening import credentials_method
 from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
 from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import print_json, print_styled
 from streamer_worker.errors import StartError
-from streamer_worker.handlers.registry import load_handlers
-from streamer_worker.settings import Settings, load_settings
-from streamer_worker.wiring import store_arguments
+
+if TYPE_CHECKING:
+    from streamer_worker.settings import Settings
 
 _ATTEMPTS: Final = 2
 _CALL_TIMEOUT: Final = 3.0
@@ -80,6 +78,8 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 
 async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
+    from streamer_worker.settings import load_settings, store_arguments
+
     try:
         settings = load_settings(config)
     except StartError as error:
@@ -113,6 +113,8 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
 
 
 async def _credentials() -> Finding:
+    from streamer_store.dynamo.connecting import credentials_method
+
     todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role"
     try:
         method = await credentials_method()
@@ -124,6 +126,8 @@ async def _credentials() -> Finding:
 
 
 def _handlers() -> Iterator[Finding]:
+    from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS, load_handlers
+
     try:
         registry = load_handlers()
     except StartError as error:

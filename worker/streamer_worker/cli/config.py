@@ -4,7 +4,6 @@ from typing import Final
 
 from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import print_json, print_table
-from streamer_worker.settings import effective_settings
 
 _COLUMNS = ("setting", "value", "from")
 _CELL_CHARS: Final = 2000  # a list may be long
@@ -18,6 +17,8 @@ def config(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: `STREAMER_CONCURRENCY=8 streamer-worker config`
     """
+    from streamer_worker.settings import effective_settings
+
     settings = effective_settings(config)
     if as_json:
         print_json(

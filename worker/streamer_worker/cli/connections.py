@@ -4,14 +4,12 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 import typer
-from pydantic import ValidationError
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
 from streamer_worker.cli.formatting import age, counted, json_fields
 from streamer_worker.cli.group import Group
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import confirm_many, print_json, print_line, print_table, spinner
-from streamer_worker.settings import ReaperSettings, load_settings
 
 cli = typer.Typer(cls=Group, help="List connections, and delete stale ones.", no_args_is_help=True)
 
@@ -21,6 +19,10 @@ _COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint"
 
 def _parse_stale_after(text: str) -> float:
     """Return the seconds. The setting's limits apply, so that no live connection is stale."""
+    from pydantic import ValidationError
+
+    from streamer_worker.settings import ReaperSettings
+
     try:
         return ReaperSettings.model_validate({"stale_after": text}).stale_after
     except ValidationError as error:
@@ -98,6 +100,8 @@ def reap(
 
     Example: `streamer-worker connections reap --stale-after 1d --dry-run`
     """
+    from streamer_worker.settings import load_settings
+
     seconds = stale_after or load_settings(config).reaper.stale_after
 
     async def work(stores: Stores) -> StaleSweep:

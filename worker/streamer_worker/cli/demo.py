@@ -21,7 +21,7 @@ def demo(
     Exits with 1 if a request ends in an unexpected status.
     """
     try:
-        from streamer_worker.demo.scenario import run_demo  # noqa: PLC0415  an optional extra
+        from streamer_worker.demo.scenario import run_demo  # an optional extra
     except ImportError as error:
         raise StartError(
             "the demo is not installed:", ["run pip install 'streamer-worker[demo]'"]

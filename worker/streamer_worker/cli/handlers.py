@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic.errors import PydanticUserError
 
 from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import print_json, print_line, print_table
 from streamer_worker.errors import StartError
-from streamer_worker.handlers.definition import Handler, Kind
-from streamer_worker.handlers.registry import GROUP, load_handlers
-from streamer_worker.settings import Settings, load_settings
 
-NO_HANDLERS: Final = "no handlers are installed"
-INSTALL_HANDLERS: Final = f"install a package that has entry points in the group {GROUP}"
+if TYPE_CHECKING:
+    from streamer_worker.handlers.definition import Handler
+    from streamer_worker.settings import Settings
+
 _COLUMNS = (
     "action",
     "payload",
@@ -38,6 +36,9 @@ def handlers(
 
     Example: `streamer-worker handlers generate_report --schema`
     """
+    from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
+    from streamer_worker.settings import load_settings
+
     settings = load_settings(config)
     selected = _select(action)
     if schema:
@@ -51,6 +52,8 @@ def handlers(
 
 
 def _select(action: str | None) -> list[Handler]:
+    from streamer_worker.handlers.registry import load_handlers
+
     registry = load_handlers()
     if action is None:
         return [registry[name] for name in sorted(registry)]
@@ -64,6 +67,8 @@ def _select(action: str | None) -> list[Handler]:
 
 
 def _json_schema(handler: Handler) -> dict[str, Any]:
+    from pydantic.errors import PydanticUserError
+
     try:
         return handler.schema.json_schema()
     except PydanticUserError as error:
@@ -90,6 +95,8 @@ def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
 
 def _effective_concurrency(handler: Handler, settings: Settings) -> int:
     """Return how many requests of this action an otherwise idle worker runs at once."""
+    from streamer_worker.handlers.definition import Kind
+
     limits = [settings.concurrency, handler.max_concurrency or settings.concurrency]
     if handler.kind is Kind.THREAD:
         limits.append(settings.handler.threads)

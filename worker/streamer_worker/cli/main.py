@@ -18,12 +18,12 @@ from streamer_worker.cli import (
     output,
     redriving,
     requests,
-    run,
     tables,
     watching,
     workers,
 )
 from streamer_worker.cli.group import Group
+from streamer_worker.cli.options import ConfigOption
 from streamer_worker.errors import StartError
 
 cli = typer.Typer(
@@ -35,7 +35,24 @@ cli = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-cli.command("run")(run.run)
+
+
+@cli.command()
+def run(config: ConfigOption = None) -> None:
+    """Run a worker until SIGTERM, SIGINT or SIGHUP.
+
+    After the signal it claims no more requests, lets handlers finish for up to `drain_timeout`,
+    releases the requests whose handlers have not finished, and exits with 0. After a second
+    signal it does not let handlers finish. Settings come from STREAMER_… variables and --config.
+    Handlers come from the entry points of installed packages.
+
+    Example: `streamer-worker run --config /etc/streamer-worker/config.toml`
+    """
+    from streamer_worker.cli.run import run_worker
+
+    run_worker(config)
+
+
 cli.command("enqueue")(requests.enqueue)
 cli.command("list")(listing.list_requests)
 cli.command("show")(requests.show)

@@ -12,11 +12,10 @@ import typer
 
 from streamer_store import Stores, SystemClock, Undecodable, open_stores
 from streamer_worker.cli.output import print_line
-from streamer_worker.settings import CONFIG_VARIABLE, load_settings, seconds
-from streamer_worker.wiring import store_arguments
 
 Result = TypeVar("Result")
 _CLOCK: Final = SystemClock()
+CONFIG_VARIABLE: Final = "STREAMER_CONFIG"
 
 ConfigOption = Annotated[
     Path | None,
@@ -47,6 +46,8 @@ def parse_time(text: str) -> datetime:
 
     Raises typer.BadParameter.
     """
+    from streamer_worker.settings import seconds
+
     duration = seconds(text)
     try:
         if isinstance(duration, float):
@@ -73,6 +74,8 @@ SinceOption = Annotated[
 
 def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]) -> Result:
     """Open the stores that the settings name, run `work` on them and return its result."""
+    from streamer_worker.settings import load_settings, store_arguments
+
     settings = load_settings(config)
 
     async def main() -> Result:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +17,10 @@ from streamer_worker.cli.options import (
 )
 from streamer_worker.cli.output import json_text, print_fields, print_json, print_line
 from streamer_worker.cli.watching import follow
-from streamer_worker.events import Event, Events, PushTried
-from streamer_worker.push.announcer import Announcer
-from streamer_worker.push.apigateway import open_poster
-from streamer_worker.push.notifier import Notifier
-from streamer_worker.runtime import Runtime
-from streamer_worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streamer_worker.events import Event, PushTried
+    from streamer_worker.settings import Settings
 
 _PUSH_TIMEOUT = 10.0
 
@@ -115,6 +113,8 @@ def cancel(
 
     Example: `streamer-worker cancel 3f6c…`
     """
+    from streamer_worker.settings import load_settings
+
     settings = load_settings(config)
 
     async def work(stores: Stores) -> int:
@@ -135,6 +135,12 @@ def cancel(
 
 async def _notify_cancelled(stores: Stores, request: AsyncRequest, settings: Settings) -> int:
     """Push the cancellation, within 10 s; return the number of connections that received it."""
+    from streamer_worker.events import Events, PushTried
+    from streamer_worker.push.announcer import Announcer
+    from streamer_worker.push.apigateway import open_poster
+    from streamer_worker.push.notifier import Notifier
+    from streamer_worker.runtime import Runtime
+
     sent: list[PushTried] = []
     rules = settings.notifier
 

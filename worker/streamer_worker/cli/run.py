@@ -5,6 +5,7 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -13,9 +14,7 @@ from anyio.abc import TaskStatus
 from streamer_store import StoreError, SystemClock
 from streamer_worker.app import App
 from streamer_worker.cli import faults
-from streamer_worker.cli.handlers import INSTALL_HANDLERS, NO_HANDLERS
 from streamer_worker.cli.init import serve_as_init
-from streamer_worker.cli.options import ConfigOption
 from streamer_worker.concurrency.exits import Exit, open_standard_descriptors
 from streamer_worker.concurrency.stop_signals import StopSignals
 from streamer_worker.errors import HandlerLoadError, StartError
@@ -25,7 +24,12 @@ from streamer_worker.execution.processes.forks import (
     reset_signals_in_forked_children,
 )
 from streamer_worker.fleet.loop_watchdog import InterpreterWatchdog
-from streamer_worker.handlers.registry import Registry, load_handlers
+from streamer_worker.handlers.registry import (
+    INSTALL_HANDLERS,
+    NO_HANDLERS,
+    Registry,
+    load_handlers,
+)
 from streamer_worker.monitoring.log_throttle import LogThrottle
 from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
 from streamer_worker.monitoring.worker_log import hold_sensitive_loggers
@@ -39,16 +43,8 @@ _SPARE_THREADS: Final = 10
 _SIGNAL_CHECK_INTERVAL: Final = 1.0
 
 
-def run(config: ConfigOption = None) -> None:
-    """Run a worker until SIGTERM, SIGINT or SIGHUP.
-
-    After the signal it claims no more requests, lets handlers finish for up to `drain_timeout`,
-    releases the requests whose handlers have not finished, and exits with 0. After a second
-    signal it does not let handlers finish. Settings come from STREAMER_… variables and --config.
-    Handlers come from the entry points of installed packages.
-
-    Example: `streamer-worker run --config /etc/streamer-worker/config.toml`
-    """
+def run_worker(config: Path | None) -> None:
+    """Run a worker until a signal, and end the process."""
     serve_as_init()
     reset_signals_in_forked_children()
     open_standard_descriptors()

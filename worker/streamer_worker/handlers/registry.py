@@ -19,6 +19,8 @@ from streamer_worker.sanitize import message_of, named_message, sanitized
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
+NO_HANDLERS: Final = "no handlers are installed"
+INSTALL_HANDLERS: Final = f"install a package that has entry points in the group {GROUP}"
 _HEADLINE: Final = "handlers cannot be loaded:"
 
 Registry = Mapping[str, Handler]

@@ -14,8 +14,8 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError
 
+from streamer_store.dynamo.connecting import client_config, default_region
 from streamer_store.dynamo.credentials import CredentialPrograms
-from streamer_store.dynamo.opening import client_config, default_region
 from streamer_worker.push.endpoints import region_of
 from streamer_worker.push.errors import Gone, PushError, PushFailed
 

@@ -10,6 +10,7 @@ from streamer_worker.settings.loading import (
     effective_settings,
     load_settings,
     setting_names,
+    store_arguments,
 )
 from streamer_worker.settings.models import (
     SENSITIVE_LOGGERS,
@@ -44,6 +45,7 @@ __all__ = [
     "load_settings",
     "seconds",
     "setting_names",
+    "store_arguments",
     "value_text",
     "variable_of",
 ]

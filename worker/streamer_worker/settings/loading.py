@@ -39,6 +39,15 @@ def load_settings(path: Path | None = None) -> Settings:
     return settings
 
 
+def store_arguments(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `open_stores` that come from the settings."""
+    return {
+        "endpoint_url": settings.endpoint_url,
+        "region": settings.region,
+        "prefix": settings.table_prefix,
+    }
+
+
 def setting_names() -> list[str]:
     """Return the name of every setting, such as `concurrency` or `reaper.interval`."""
     return list(names_of(Settings))

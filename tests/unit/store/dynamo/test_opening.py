@@ -265,7 +265,7 @@ async def test_a_cancelled_block_closes_the_client(recorder: Recorder) -> None:
 
 async def test_closing_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not close does not block the program."""
-    monkeypatch.setattr("streamer_store.dynamo.opening._CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("streamer_store.dynamo.connecting._CLOSE_TIMEOUT", 0.01)
     async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
         http_session = client_of(stores)._endpoint.http_session
 

@@ -52,7 +52,7 @@ from streamer_worker.handlers.context import (
 )
 from streamer_worker.handlers.latest_progress import LatestProgress
 from streamer_worker.handlers.worker_channel import ProgressUpdate
-from streamer_worker.monitoring.logs import WorkerLog, configure_logging
+from streamer_worker.monitoring.worker_log import WorkerLog, configure_logging
 from streamer_worker.sanitize import message_of
 
 _REPORT_INTERVAL: Final = 0.1

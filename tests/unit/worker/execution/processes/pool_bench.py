@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from streamer_worker.changes import Changes
-from streamer_worker.events import Events
+from streamer_worker.events import ChildStarted, Events
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.handlers.context import AttemptInfo
 from streamer_worker.handlers.worker_channel import ProgressUpdate
@@ -31,7 +31,7 @@ FACTS = AttemptInfo(
 GRACE = 0.3
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run on both, in real time."""
     return str(request.param)
@@ -98,6 +98,22 @@ async def bench() -> AsyncIterator[Bench]:
         yield Bench(pool, recorder)
 
 
+@pytest.fixture(scope="module")
+async def shared_pool() -> AsyncIterator[Bench]:
+    """Keep one process for many tests: starting it takes more time than most of them."""
+    recorder = Recorder()
+    pool = Processes(limit=1, log=None, events=Events(recorder), grace=GRACE)
+    async with pool:
+        yield Bench(pool, recorder)
+
+
+@pytest.fixture
+async def warm(shared_pool: Bench) -> AsyncIterator[Bench]:
+    """Give a bench for tests that leave its process usable. It has served other tests before."""
+    yield Bench(shared_pool.pool, shared_pool.recorder)
+    assert len(shared_pool.recorder.of(ChildStarted)) == 1
+
+
 async def gone(pid: int) -> None:
     """Wait until the process does not exist any more."""
     with anyio.fail_after(PATIENCE), suppress(ProcessLookupError):
@@ -108,7 +124,7 @@ async def gone(pid: int) -> None:
 
 PARENT = """
     import anyio, sys
-    from streamer_worker.events import Events
+    from streamer_worker.events import ChildStarted, Events
     from streamer_worker.execution.processes.pool import Processes
     from unit.worker.execution.processes import functions
     from unit.worker.execution.processes.pool_bench import FACTS, RecordingChannel

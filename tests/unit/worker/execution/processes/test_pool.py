@@ -27,11 +27,13 @@ from unit.worker.execution.processes.pool_bench import (
     anyio_backend,
     bench,
     gone,
+    shared_pool,
+    warm,
 )
 from unit.worker.faulty_engine import PATIENCE
 from unit.worker.harness import Recorder
 
-__all__ = ["anyio_backend", "bench"]
+__all__ = ["anyio_backend", "bench", "shared_pool", "warm"]
 pytestmark = pytest.mark.anyio
 
 
@@ -100,9 +102,9 @@ async def test_subprocesses_of_a_handler_end_with_it(bench: Bench, tmp_path: Pat
     await gone(int((tmp_path / "pid").read_text()))
 
 
-async def test_a_child_ignores_signals_to_the_group(bench: Bench) -> None:
+async def test_a_child_ignores_signals_to_the_group(warm: Bench) -> None:
     """Its worker decides when it ends. Processes that the handler starts do not ignore them."""
-    assert await bench.run(functions.signalled) == -signal.SIGTERM
+    assert await warm.run(functions.signalled) == -signal.SIGTERM
 
 
 async def test_the_limit_holds(bench: Bench) -> None:

@@ -1,0 +1,141 @@
+"""Open a client of DynamoDB: configuration, region, credentials."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession, get_session
+
+from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
+from streamer_store.dynamo.faults import translate_errors
+from streamer_store.dynamo.session import CheckedSession
+from streamer_store.errors import InvalidInput
+from streamer_store.release import package_version
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+_LOCAL_REGION: Final = "us-east-1"
+_CLOSE_TIMEOUT: Final = 5.0
+_CREDENTIALS_TIMEOUT: Final = PROGRAM_SECONDS + 5
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    endpoint_url: str | None,
+    region: str | None,
+    max_connections: int,
+    connect_timeout: float,
+    read_timeout: float,
+    attempts: int,
+    call_timeout: float,
+    validate_parameters: bool,
+) -> AsyncIterator[DynamoDBClient]:
+    """Open a client of DynamoDB. The parameters are those of `open_stores`.
+
+    Raises InvalidInput; AccessDenied; StoreUnavailable.
+    """
+    session = get_session()
+    config = client_config(
+        CheckedSession,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        max_connections=max_connections,
+        attempts=attempts,
+        validate_parameters=validate_parameters,
+    )
+    with translate_errors("open"):
+        region = region or _region(session, endpoint_url)
+    programs = await _load_credentials(session, region)
+    # A call may wait twice: for its endpoint, and for its signature.
+    programs.wait_seconds = call_timeout / 4
+    with translate_errors("open"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
+        client_context = session.create_client(
+            "dynamodb",
+            endpoint_url=endpoint_url,
+            region_name=region,
+            config=config,
+        )
+        try:
+            client = await client_context.__aenter__()
+        except ValueError as error:  # botocore raises it for an endpoint that is not a URL
+            raise InvalidInput(f"AWS settings: {error}", operation="open") from error
+    try:
+        yield client
+    finally:
+        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            await programs.close()
+            await client_context.__aexit__(None, None, None)
+
+
+async def credentials_method() -> str | None:
+    """Return botocore's name for the source of the AWS credentials, or None without credentials.
+
+    Raises AccessDenied; InvalidInput; StoreUnavailable.
+    """
+    session = get_session()
+    with translate_errors("credentials"):
+        region = default_region(session)
+    await (await _load_credentials(session, region)).close()
+    credentials = await session.get_credentials()
+    return None if credentials is None else str(credentials.method)
+
+
+async def _load_credentials(session: AioSession, region: str | None) -> CredentialPrograms:
+    """Load the session's credentials, if there are any, and return its credential programs.
+
+    Raises AccessDenied; InvalidInput; StoreUnavailable.
+    """
+    with translate_errors("credentials"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
+        programs = CredentialPrograms(session, region)
+        try:
+            await session.get_credentials()
+        except BaseException:
+            await programs.close()
+            raise
+    return programs
+
+
+def default_region(session: AioSession) -> str | None:
+    """Return AWS_REGION, or None where botocore's own settings name a region."""
+    if session.get_config_variable("region"):
+        return None
+    # Other AWS SDKs and AWS's container services use AWS_REGION. botocore does not read it.
+    return os.environ.get("AWS_REGION")
+
+
+def client_config(
+    http_session: type[AIOHTTPSession],
+    *,
+    connect_timeout: float,
+    read_timeout: float,
+    max_connections: int,
+    attempts: int = 1,
+    validate_parameters: bool = False,
+) -> AioConfig:
+    """Return the configuration of an AWS client. The parameters are those of `open_stores`."""
+    return AioConfig(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        max_pool_connections=max_connections,
+        parameter_validation=validate_parameters,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        # Fixed: botocore would compose one for each call.
+        user_agent=f"streamer-worker/{package_version('streamer-worker')}",
+        http_session_cls=http_session,
+    )
+
+
+def _region(session: AioSession, endpoint_url: str | None) -> str | None:
+    if region := default_region(session):
+        return region
+    if endpoint_url is None or session.get_config_variable("region"):
+        return None
+    return _LOCAL_REGION
