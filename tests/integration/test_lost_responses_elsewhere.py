@@ -33,6 +33,12 @@ from support import START
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 Step = Callable[[Stores, str], Awaitable[Any]]
 STALE = START + timedelta(hours=2)
 
