@@ -27,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final
 
+import botocore.session
+
 # The server's own environment has these, so a process with other values needs a start of its own.
 _READ_AT_START: Final = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "TZ")
 
@@ -189,15 +191,26 @@ def _become(start: dict[str, Any], path: list[str]) -> None:
     gc.enable()
 
 
+def _preload() -> None:
+    """Import and parse what a worker may need later: the server does it once for all processes."""
+    import streamer_store
+    import streamer_worker
+    from models import parse_once
+
+    for package in (streamer_store, streamer_worker):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    parse_once()
+    session = botocore.session.get_session()
+    session.set_credentials("dummy", "dummy")
+    for service in ("dynamodb", "apigatewaymanagementapi"):
+        session.create_client(service, region_name="us-east-1").close()
+
+
 def _run() -> None:
     control = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     path = sys.path[1:]
-    import streamer_store
-    import streamer_worker
-
-    for package in (streamer_store, streamer_worker):  # with what they import where it is used
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
+    _preload()
     from streamer_worker.cli import main
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends pytest, and so the server

@@ -14,12 +14,17 @@ from plugins import plugin
 from processes import PROGRAM, Process, command, environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not can_fork(os.environ), reason="this run starts every process (see fork_server.py)"
 )
-NO_TABLE = {"STREAMER_ENDPOINT_URL": "http://127.0.0.1:9"}
+WAITS = """
+    import time
+    print("imported", flush=True)
+    time.sleep(60)
+"""
 PRINTS = """
     import os
     from pathlib import Path
@@ -39,10 +44,11 @@ PRINTS = """
     "arguments",
     ["--version", "works", "config", "handlers", "run", "show r1", "enqueue echo --payload -"],
 )
-def test_a_forked_command_ends_as_a_started_one(arguments: str) -> None:
+def test_a_forked_command_ends_as_a_started_one(arguments: str, moto_url: str) -> None:
     """The exit code, stdout and stderr are the same."""
+    settings = {"STREAMER_ENDPOINT_URL": moto_url, "STREAMER_TABLE_PREFIX": "no-table-"}
     forked, started = (
-        command(*arguments.split(), stdin='{"n": 1}', executable=executable, **NO_TABLE)
+        command(*arguments.split(), stdin='{"n": 1}', executable=executable, **settings)
         for executable in (None, PROGRAM)
     )
     assert forked.args == started.args
@@ -62,21 +68,28 @@ def test_it_has_its_own_environment_and_path(tmp_path: Path) -> None:
     assert command("config").returncode == 0
 
 
-def test_a_signal_ends_it_with_a_negative_code() -> None:
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Process]:
+    """Yield a process that waits."""
+    path = str(plugin(tmp_path, "waits", WAITS, "a = waits:a"))
+    with Process("handlers", PYTHONPATH=path) as process:
+        process.found("imported")
+        yield process
+
+
+def test_a_signal_ends_it_with_a_negative_code(waiting: Process) -> None:
     """The exit code is the one that subprocess.Popen has. A later signal is ignored."""
-    with Process("demo", "--keep-running") as demo:
-        demo.found("requests")
-        demo.signal(signal.SIGKILL)
-        assert demo.ended() == -signal.SIGKILL
-        demo.signal(signal.SIGKILL)
+    waiting.signal(signal.SIGKILL)
+    assert waiting.ended() == -signal.SIGKILL
+    waiting.signal(signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("waiting")
 def test_it_has_three_descriptors(tmp_path: Path) -> None:
     """It has its streams, and no descriptor of the server or of another process."""
     path = str(plugin(tmp_path, "opened", PRINTS, "a = opened:a"))
     more = {"PYTHONPATH": path, "OPEN_FILE": str(tmp_path / "open")}
-    with Process("demo", "--keep-running"):
-        assert command("handlers", **more).returncode == 2
+    assert command("handlers", **more).returncode == 2
     assert (tmp_path / "open").read_text() == "[0, 1, 2]"
 
 
