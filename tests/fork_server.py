@@ -2,7 +2,8 @@
 
 Most of the time of a short command is the start of Python and the imports. A forked process has
 done both. Apart from that it is a process as any other, with its own pid, environment, streams,
-signals, exit hooks and exit code, and it ends as the console script ends.
+signals, exit hooks and exit code, and it ends as the console script ends. But a module on its
+PYTHONPATH cannot replace one that the server has imported: such a test starts a process.
 
 This file is both sides. The server runs it as a program. One server serves one process of pytest.
 """
