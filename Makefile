@@ -17,8 +17,10 @@ help: ## List the targets
 demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# Two processes of pytest. Each file runs in one of them, so that its fixtures are made once.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+# Two processes of pytest. Each file runs in one of them, so that its fixtures are made once. The
+# files run in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest $(TWO)
 
 test: check ## Run make check and the tests
 	STREAMER_TEST_SCHEDULES=$${STREAMER_TEST_SCHEDULES:-200} $(PYTEST) $(or $(TESTS),--ignore=tests/image --ignore=tests/costs)
@@ -29,7 +31,7 @@ UNCOVERED := simulation image costs $(addprefix integration/test_,collisions.py 
 	$(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
 test-all: test ## Then measure coverage, run 1,000 schedules, build the image, measure costs
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(UNCOVERED:%=--ignore=tests/%)
+	$(BIN)/coverage run -m pytest $(TWO) $(UNCOVERED:%=--ignore=tests/%)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 	$(BIN)/pytest -n 2 tests/simulation

@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
+from models import parse_once
 from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.own_logger import set_logger_factory
 from support import ManualClock, unique_prefix
+
+parse_once()
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "dummy",
@@ -46,12 +49,35 @@ TIMEOUTS = {
 }
 
 
+# Files that take longest begin first. A long file that begins last is waited for by one process,
+# while the others have nothing to do (Makefile: --no-loadscope-reorder).
+LONGEST = (
+    "simulation/test_schedules.py",
+    "simulation/test_poison.py",
+    "integration/test_poison.py",
+    "integration/test_outages.py",
+    "integration/test_fleet.py",
+    "integration/test_forks.py",
+    "integration/test_exits.py",
+    "guide/test_readme.py",
+    "guide/test_handlers_page.py",
+    "unit/worker/intake/test_poller_tenants.py",
+    "unit/worker/execution/processes/test_pool.py",
+    "integration/test_prometheus.py",
+    "integration/test_rubbish_worker.py",
+    "integration/test_collisions.py",
+    "integration/test_systemd.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0]
         if folder in TIMEOUTS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUTS[folder]))
+    ranks = {here / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,10 +13,14 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from tempfile import TemporaryFile
+from typing import IO, Any, Self, TypeVar
+
+from fork_server import ForkedProcess, can_fork
 
 ROOT = Path(__file__).parent.parent
-COMMAND = [str(Path(sys.executable).with_name("streamer-worker"))]
+PROGRAM = str(Path(sys.executable).with_name("streamer-worker"))
+COMMAND = [PROGRAM]
 PATIENCE = 60.0
 Found = TypeVar("Found")
 
@@ -26,31 +30,66 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"} | more
 
 
-def command(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    """Run `streamer-worker` to its end."""
-    return subprocess.run(  # noqa: S603
-        [*COMMAND, *arguments],
-        input=stdin,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+def command(
+    *arguments: str, stdin: str | int = "", executable: str | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `streamer-worker` to its end, forked unless `executable` is PROGRAM (fork_server.py).
+
+    stdin: its text, or a descriptor.
+    """
+    env = environment(**more)
+    with TemporaryFile("w+") as text, TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        if isinstance(stdin, str):
+            text.write(stdin)
+            text.seek(0)
+            stdin = text.fileno()
+        streams = [stdin, out.fileno(), err.fileno()]
+        process: subprocess.Popen[bytes] | ForkedProcess
+        if executable is None and can_fork(env):
+            process = ForkedProcess([*COMMAND, *arguments], env=env, streams=streams)
+        else:
+            read, written, errors = streams
+            process = subprocess.Popen(  # noqa: S603
+                [executable or PROGRAM, *arguments],
+                env=env,
+                stdin=read,
+                stdout=written,
+                stderr=errors,
+            )
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(process.args, code, out.read(), err.read())
 
 
 class Process:
     """A process whose lines, on stdout and stderr, can be waited for."""
 
     def __init__(self, *arguments: str, executable: str | None = None, **more: str) -> None:
-        command = COMMAND if executable is None else [executable]
-        self._process = subprocess.Popen(  # noqa: S603
-            [*command, *arguments],
-            env=environment(**more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        """Fork `streamer-worker` (fork_server.py), or start an executable, which may be PROGRAM."""
+        env = environment(**more)
+        self._process: subprocess.Popen[str] | ForkedProcess
+        if executable is None and can_fork(env):
+            output, written = os.pipe()
+            self._process = ForkedProcess(
+                [*COMMAND, *arguments], env=env, streams=[0, written, written]
+            )
+            os.close(written)
+            self._output: IO[str] = os.fdopen(output)
+        else:
+            self._process = subprocess.Popen(  # noqa: S603
+                [executable or PROGRAM, *arguments],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert self._process.stdout is not None
+            self._output = self._process.stdout
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -64,8 +103,7 @@ class Process:
             self._process.kill()
         self._process.wait(PATIENCE)
         self._reader.join(PATIENCE)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._output.close()
 
     @property
     def pid(self) -> int:
@@ -122,8 +160,7 @@ class Process:
         return self._process.wait(within)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._output:
             with self._news:
                 self.lines.append(line.rstrip("\n"))
                 self._news.notify_all()

@@ -66,7 +66,7 @@ async def test_a_request_and_an_idle_worker_cost_as_documented(
     """A small request costs nine write units: 3 to enqueue it, 3 to claim it, and 3 to settle it.
     Every write of progress costs one more.
     """
-    path = plugin(tmp_path, "cost", CODE, 'echo = "cost:echo"', 'report = "cost:report"')
+    path = plugin(tmp_path, "cost", CODE, "echo = cost:echo", "report = cost:report")
     prefix = unique_prefix()
     put: list[float] = []
 

@@ -13,26 +13,41 @@ from integration.proxy import Proxy, proxy_to
 from plugins import SLOW_ENTRIES, SLOW_PLUGIN, plugin
 from processes import ROOT, install
 from streamer_store import Stores, open_stores
-from streamer_store.engine import Engine
+from streamer_store.engine import Engine, Scan
 from streamer_store.memory import MemoryEngine
+from streamer_store.schema import TABLES
 from support import ManualClock
 
 __all__ = ["server"]
 
 
 @pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.local)])
-async def inner(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    """Give an engine to build stores over; where writes must be believed, no moto."""
+def inner(request: pytest.FixtureRequest) -> Engine:
+    """Give an empty engine to build stores over. It is not moto, because its writes are judged.
+
+    A file that uses it has an `anyio_backend` for the whole file.
+    """
     if request.param == "memory":
-        yield MemoryEngine()
-        return
-    async with fresh_stores(
-        request.getfixturevalue("local_url"),
-        clock=ManualClock(),
-        rng=random.Random(7),
-        undecodable=[],
-    ) as opened:
+        return MemoryEngine()
+    engine: Engine = request.getfixturevalue("empty_local_engine")
+    return engine
+
+
+@pytest.fixture(scope="module")
+async def local_engine(local_url: str) -> AsyncIterator[Engine]:
+    """Give an engine with one client and one set of tables for the tests of a file."""
+    opening = fresh_stores(local_url, clock=ManualClock(), rng=random.Random(7), undecodable=[])
+    async with opening as opened:
         yield opened.engine
+
+
+@pytest.fixture
+async def empty_local_engine(local_engine: Engine) -> Engine:
+    for table in TABLES:
+        page = await local_engine.scan(Scan(table=table, attributes=(table.hash_key,)))
+        assert page.last_evaluated_key is None
+        await local_engine.delete_many(table, [item[table.hash_key]["S"] for item in page.items])
+    return local_engine
 
 
 @pytest.fixture(scope="session")

@@ -97,4 +97,4 @@ CODE = """
     async def block(payload, ctx):
         time.sleep(60)
 """
-ENTRIES = [f'{name} = "ends:{name}"' for name in ("do", "swallow", "leave_thread", "hold", "block")]
+ENTRIES = [f"{name} = ends:{name}" for name in ("do", "swallow", "leave_thread", "hold", "block")]

@@ -193,13 +193,13 @@ HOSTILE: Final = '''
         return await call(request, ctx)
 '''
 HOSTILE_ENTRIES: Final = (
-    'process = "hostile:in_process"',
-    'thread = "hostile:in_thread"',
-    'task = "hostile:in_task"',
-    'forks_on = "hostile:forks_on"',
-    'starts_more = "hostile:starts_more"',
-    '[project.entry-points."streamer_worker.middleware"]',
-    'around = "hostile:around"',
+    "process = hostile:in_process",
+    "thread = hostile:in_thread",
+    "task = hostile:in_task",
+    "forks_on = hostile:forks_on",
+    "starts_more = hostile:starts_more",
+    "[streamer_worker.middleware]",
+    "around = hostile:around",
 )
 _FORKS: Final = ("return", "exit", "raise", "progress", "terminate", "subprocess", "pool")
 WAYS: Final = {

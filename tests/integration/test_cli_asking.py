@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from integration.desk import Desk, desk
-from processes import COMMAND, PATIENCE, environment
+from processes import COMMAND, PATIENCE, command, environment
 from streamer_store import Stores
 from support import connection
 
@@ -50,15 +50,7 @@ def answered(desk: Desk, answer: str, *arguments: str) -> Ended:
     controller, terminal = pty.openpty()
     try:
         os.write(controller, answer.encode())
-        return subprocess.run(  # noqa: S603
-            [*COMMAND, *arguments],
-            env=environment(**desk.settings),
-            stdin=terminal,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        return command(*arguments, stdin=terminal, **desk.settings)
     finally:
         os.close(controller)
         os.close(terminal)

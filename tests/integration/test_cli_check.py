@@ -40,7 +40,7 @@ ALL_OK = {
 @pytest.fixture
 def equipped(desk: Desk, tmp_path: Any) -> dict[str, str]:
     """Return the settings of a worker that has a handler."""
-    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    path = plugin(tmp_path, "steps", HANDLER, "steps = steps:steps")
     return desk.settings | {"PYTHONPATH": str(path)}
 
 

@@ -106,7 +106,7 @@ def test_an_invalid_time_is_refused(since: str, desk: Desk) -> None:
 
 def test_watching_follows_a_request_to_its_end(desk: Desk, tmp_path: Any) -> None:
     """Without a terminal each change is a line. The exit code is 0 for COMPLETED."""
-    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    path = plugin(tmp_path, "steps", HANDLER, "steps = steps:steps")
     more = {"PYTHONPATH": str(path), "STREAMER_HTTP_PORT": "0"}
     with Process("run", **(desk.settings | more)) as worker:
         worker.event("worker_started")

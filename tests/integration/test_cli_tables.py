@@ -39,7 +39,7 @@ async def global_tables(request: web.Request, forward: Forward) -> web.StreamRes
 @pytest.fixture
 def replicated(desk: Desk, tmp_path: Any) -> Iterator[dict[str, str]]:
     """Yield the settings of a worker, with a handler, whose tables are global."""
-    path = plugin(tmp_path, "steps", HANDLER, 'steps = "steps:steps"')
+    path = plugin(tmp_path, "steps", HANDLER, "steps = steps:steps")
     with proxy_to(desk.settings["STREAMER_ENDPOINT_URL"]) as proxy:
         proxy.fault = global_tables
         yield desk.settings | {

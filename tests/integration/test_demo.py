@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from processes import COMMAND, PATIENCE, Process, command, environment, page
+from processes import COMMAND, PATIENCE, PROGRAM, Process, command, environment, page
 from streamer_worker import Context, Reject, handler
 from streamer_worker.demo import scenario
 from streamer_worker.demo.handlers import HANDLERS
@@ -88,7 +88,7 @@ async def test_a_request_in_an_unexpected_status_is_reported(
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """The error has the pip command, and no traceback."""
     (tmp_path / "moto.py").write_text('raise ModuleNotFoundError("No module named moto")')
-    ended = command("demo", PYTHONPATH=str(tmp_path))
+    ended = command("demo", executable=PROGRAM, PYTHONPATH=str(tmp_path))
     assert ended.returncode == 2
     assert "pip install 'streamer-worker[demo]'" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -13,7 +13,7 @@ import pytest
 from integration.exits import CODE, ENTRIES
 from integration.fast import FAST, ended, scaled
 from plugins import plugin
-from processes import COMMAND, Process
+from processes import COMMAND, PROGRAM, Process
 from streamer_store import AsyncRequest, RequestStatus
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def test_sighup_means_sigterm(real: tuple[Stores, dict[str, str]], path: s
     """SIGHUP, from a closed terminal or a supervisor, drains the worker."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     try:
-        worker = Process("run", PYTHONPATH=path, **(FAST | real[1]))
+        worker = Process("run", executable=PROGRAM, PYTHONPATH=path, **(FAST | real[1]))
     finally:
         signal.signal(signal.SIGHUP, before)
     with worker:
@@ -120,7 +120,7 @@ async def test_a_blocked_sigterm_is_unblocked(
     """A worker that a supervisor starts with SIGTERM blocked drains on SIGTERM."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        worker = Process("run", PYTHONPATH=path, **(FAST | real[1]))
+        worker = Process("run", executable=PROGRAM, PYTHONPATH=path, **(FAST | real[1]))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with worker:
@@ -180,7 +180,7 @@ async def test_a_start_that_fails_with_broken_streams(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
     """The exit code is 2, even if a plugin printed to a broken stream."""
-    bad = plugin(tmp_path, "bad", 'print("hello"); raise ValueError', 'x = "bad:x"')
+    bad = plugin(tmp_path, "bad", 'print("hello"); raise ValueError', "x = bad:x")
     env = real[1] | {"PYTHONPATH": str(bad)}
     for streams in (">/dev/full", ">/dev/full 2>&1", ">&- 2>&-"):
         with redirected(streams, env) as worker:

@@ -83,14 +83,14 @@ CODE = """
         return await call(request, ctx)
 """
 ENTRIES = (
-    'steps = "kinds:steps"',
-    'compute = "kinds:compute"',
-    'talk_task = "kinds:talk_task"',
-    'talk_thread = "kinds:talk_thread"',
-    'talk_process = "kinds:talk_process"',
-    'group = "kinds:group"',
-    '[project.entry-points."streamer_worker.middleware"]',
-    'around = "kinds:around"',
+    "steps = kinds:steps",
+    "compute = kinds:compute",
+    "talk_task = kinds:talk_task",
+    "talk_thread = kinds:talk_thread",
+    "talk_process = kinds:talk_process",
+    "group = kinds:group",
+    "[streamer_worker.middleware]",
+    "around = kinds:around",
 )
 
 

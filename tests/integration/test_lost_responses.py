@@ -11,6 +11,12 @@ from streamer_store.schema import REQUESTS
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 CASES = [
     pytest.param(kind, meanwhile, id=f"{kind}, {meanwhile}")
     for kind, write in WRITES.items()

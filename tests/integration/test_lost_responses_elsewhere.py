@@ -25,6 +25,12 @@ from support import START, connection
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 Step = Callable[[Stores, str], Awaitable[Any]]
 STALE = START + timedelta(hours=2)
 

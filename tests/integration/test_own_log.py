@@ -82,7 +82,7 @@ CODE = """
     async def after(payload, ctx):
         pass
 """
-ENTRIES = [f'{name} = "noisy:{name}"' for name in ("fail_task", "fail_process", "after")]
+ENTRIES = [f"{name} = noisy:{name}" for name in ("fail_task", "fail_process", "after")]
 LONG_CODE = """
     import logging, sys
     from streamer_worker import handler
@@ -125,7 +125,7 @@ async def test_long_lines_of_several_processes_do_not_mix(
     real: tuple[Stores, dict[str, str]], tmp_path: Path
 ) -> None:
     """A write to a pipe is atomic up to 4 KB, so a line of 9 KB is written under a lock."""
-    path = plugin(tmp_path, "long", LONG_CODE, 'talk = "long:talk"')
+    path = plugin(tmp_path, "long", LONG_CODE, "talk = long:talk")
     more = {"PYTHONPATH": str(path), "STREAMER_HANDLER_PROCESSES": "3"}
     with Process("run", **(FAST | real[1] | more)) as worker:
         worker.event("worker_started")

@@ -67,7 +67,7 @@ class Supervisor(threading.Thread):
 def supervisors(real: tuple[Stores, dict[str, str]], tmp_path: Path) -> Iterator[list[Supervisor]]:
     """Start two supervised workers."""
     path = plugin(
-        tmp_path, "dangerous", HANDLERS, *(f'{n} = "dangerous:{n}"' for n in ("innocent", "poison"))
+        tmp_path, "dangerous", HANDLERS, *(f"{n} = dangerous:{n}" for n in ("innocent", "poison"))
     )
     settings = FAST | real[1] | {"PYTHONPATH": str(path)}
     supervisors = [Supervisor(settings) for _ in range(2)]

@@ -56,7 +56,7 @@ CODE = """
         if ctx.attempt == 1:
             raise RetryLater(after=1)
 """
-ENTRIES = ('report = "load:report"', 'bill = "load:bill"', 'later = "load:later"')
+ENTRIES = ("report = load:report", "bill = load:bill", "later = load:later")
 # Series that do not exist without faults: these counters appear with their first count.
 QUIET = {
     "streamer_worker_dynamodb_errors_total",

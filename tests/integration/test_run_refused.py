@@ -34,8 +34,8 @@ async def test_broken_plugins(
     real: tuple[Stores, dict[str, str]], plugins: str, tmp_path: Path
 ) -> None:
     """Import errors and actions that are claimed twice are all reported at once."""
-    broken = plugin(tmp_path, "broken", "import nothing_of_that_name", 'x = "broken:x"')
-    twice = plugin(tmp_path, "twice", SLOW_PLUGIN, 'wait = "twice:wait"')
+    broken = plugin(tmp_path, "broken", "import nothing_of_that_name", "x = broken:x")
+    twice = plugin(tmp_path, "twice", SLOW_PLUGIN, "wait = twice:wait")
     ended = command("run", PYTHONPATH=f"{plugins}:{broken}:{twice}", **real[1])
     assert ended.returncode == 2
     assert "broken (x = broken:x)" in ended.stderr

@@ -58,7 +58,7 @@ def start(
     request: pytest.FixtureRequest,
 ) -> Callable[[], Process]:
     """Yield a function that starts a worker as the unit does, and waits until it is ready."""
-    path = plugin(tmp_path, "odd", CODE, 'freeze = "odd:freeze"', 'block = "odd:block"')
+    path = plugin(tmp_path, "odd", CODE, "freeze = odd:freeze", "block = odd:block")
     more = {
         "PYTHONPATH": str(path),
         "STREAMER_ENDPOINT_URL": proxy.url,
