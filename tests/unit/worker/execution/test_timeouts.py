@@ -171,6 +171,20 @@ async def test_a_handler_that_never_ends_does_not_keep_the_worker(world: World) 
 
 
 @on_asyncio
+async def test_a_thread_that_refuses_to_end_keeps_its_slot(world: World) -> None:
+    """Its request is settled. The slot is free when the thread has ended."""
+    threads = Threads()
+    async with running(world.app([threads.handler], concurrency=1, handler=QUICK)):
+        request = await world.enqueue("thread")
+        await _finished(world)
+        assert world.recorder.of(SlotsChanged)[-1].used == 1
+        assert (await world.get(request)).error_code == "TIMEOUT"
+        threads.go.set()
+        await world.recorder.wait_for(StuckHandlerEnded)
+        assert world.recorder.of(SlotsChanged)[-1].used == 0
+
+
+@on_asyncio
 async def test_a_thread_is_counted_until_it_ends(world: World) -> None:
     """With a limit of two, two threads run at most, also when all have timed out."""
     threads = Threads()

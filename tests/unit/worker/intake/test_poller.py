@@ -163,22 +163,41 @@ async def test_a_request_that_came_back_is_tried_again(world: World, bench: Poll
     assert await bench.poll() == [request.request_id]
 
 
-async def test_a_lost_version_is_not_tried_again(world: World, bench: PollBench) -> None:
-    """It costs no further writes while the index still shows it."""
-    request = await world.enqueue()
-    candidate = await world.candidate(request)
-    await world.stores.requests.claim(candidate)
-    page = type(await world.stores.requests.entries(RequestStatus.PENDING, limit=10))(
-        candidates=[candidate]
-    )
+async def stop_index(world: World) -> None:
+    """Let the index show from now on what it shows now."""
+    page = await world.stores.requests.entries(RequestStatus.PENDING, limit=10)
 
     async def lagging(status: RequestStatus, **_: Any) -> Any:
         return page if status is RequestStatus.PENDING else type(page)(candidates=[])
 
     world.stores.requests.entries = lagging  # type: ignore[method-assign]
+
+
+async def test_a_lost_version_is_not_tried_again(world: World, bench: PollBench) -> None:
+    """It costs no further writes while the index still shows it."""
+    candidate = await world.candidate(await world.enqueue())
+    await stop_index(world)
+    await world.stores.requests.claim(candidate)
     for _ in range(3):
         await bench.poll()
     assert [event.outcome for event in world.recorder.of(ClaimTried)] == ["lost"]
+
+
+async def test_a_request_that_cannot_be_decoded_is_not_tried_again(
+    world: World, bench: PollBench
+) -> None:
+    """It was failed, and costs no further writes while the index still shows it."""
+    await world.put_raw(
+        RequestID={"S": "odd"},
+        Status={"S": "PENDING"},
+        CreatedAt={"S": "2026-01-01T00:00:00Z"},
+        Action={"S": "echo"},
+        Payload={"S": "no map"},
+    )
+    await stop_index(world)
+    for _ in range(3):
+        await bench.poll()
+    assert [event.outcome for event in world.recorder.of(ClaimTried)] == ["error"]
 
 
 async def test_a_request_that_cannot_be_decoded_is_failed_and_reported(

@@ -173,6 +173,24 @@ async def test_without_a_free_probation_such_a_suspect_is_skipped(world: World) 
         assert await ids(bench) == ["s2"]
 
 
+async def test_the_probation_is_in_use_while_a_claim_is_on_its_way(world: World) -> None:
+    """Another suspect, which the index does not show, is postponed by 30 to 60 s."""
+    SlimIndex(world)
+    async with bench_of_age(world) as bench:
+        await enqueue(world, "s1", rescues=2)
+        assert await ids(bench) == []  # from now on it is known as a suspect
+        await enqueue(world, "s2", rescues=2)
+        fault = world.engine.hold("update", when=lambda update: update.key == "s1")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.poller.step)
+            await fault.wait_reached()
+            await anyio.wait_all_tasks_blocked()
+            waiting = await world.stores.requests.get("s2")
+            fault.let_go()
+        assert waiting.retry_after is not None
+        assert waiting.retry_after >= world.clock.now() + timedelta(seconds=30)
+
+
 async def test_a_redriven_request_is_no_suspect_any_more(world: World) -> None:
     """The Rescues that the claim shows count, not the remembered ones."""
     SlimIndex(world)

@@ -11,8 +11,8 @@ from streamer_store import AccessDenied, EventType, NotFound, StoreUnavailable
 from streamer_store.engine import Put
 from streamer_store.schema import SUBSCRIPTIONS
 from streamer_store.values import Item
-from streamer_worker.events import ConnectionGone, StepFailed
-from streamer_worker.push.errors import Gone
+from streamer_worker.events import ConnectionGone, ConnectionSuspended, StepFailed
+from streamer_worker.push.errors import Gone, PushFailed
 from unit.worker.harness import World, virtual_time
 from unit.worker.push.notifier_bench import opened
 
@@ -141,3 +141,30 @@ async def test_recipients_of_a_final_message_are_read_five_times(
         bench.complete(own="c1")
         await bench.settle()
     assert bench.outcomes() == {("complete", outcome): 1}
+
+
+async def test_the_failures_of_a_closed_connection_are_forgotten(world: World) -> None:
+    """They no longer count if its deletion failed and it gets another message."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        world.engine.fail("delete", AccessDenied("not authorized"))
+        failure = PushFailed("500")
+        bench.gateway.answers["c1"] = [failure, failure, Gone("closed"), failure]
+        for request_id in ("r1", "r2"):
+            bench.complete(request_id=request_id, own="c1")
+            await anyio.sleep(10)
+    assert bench.gateway.types("c1") == ["complete"]
+    assert world.recorder.of(ConnectionSuspended) == []
+
+
+async def test_at_most_twenty_recipients_are_read_at_once(world: World) -> None:
+    """Many requests that end together do not send all their reads at once."""
+    async with opened(world) as bench:
+        fault = world.engine.hold("query", times=10**6)
+        for number in range(30):
+            bench.complete(request_id=f"r{number}")
+        await anyio.wait_all_tasks_blocked()
+        assert world.engine.calls.count("query") == 20
+        fault.let_go()
+        await bench.settle()
+    assert world.engine.calls.count("query") == 30

@@ -69,6 +69,18 @@ async def test_progress_keeps_to_its_rate(world: World) -> None:
     assert len(bench.gateway.tried) >= 45 * took
 
 
+async def test_progress_waits_until_older_progress_was_posted(world: World) -> None:
+    """The recipients get the same progress, and little is dropped in their outboxes."""
+    async with opened(world, progress_rate=50) as bench:
+        ids = [f"c{number}" for number in range(100)]
+        await bench.connect(*ids)
+        await bench.subscribe(*ids)
+        for number in range(100):
+            bench.progress(str(number))
+            await anyio.sleep(0.1)
+    assert bench.outcomes()["progress", "dropped"] <= 10
+
+
 async def test_concurrent_posts_are_limited(world: World) -> None:
     """All messages arrive nevertheless."""
     async with opened(world, max_concurrent_posts=7) as bench:
@@ -90,6 +102,20 @@ async def test_a_final_message_is_tried_again(world: World) -> None:
         await anyio.sleep(5)
     assert bench.gateway.types("c1") == ["complete"]
     assert bench.outcomes() == {("complete", "failed"): 2, ("complete", "sent"): 1}
+
+
+async def test_a_post_that_succeeds_ends_the_longer_pauses(world: World) -> None:
+    """After the next failure the pause is the first one again: half a second at most."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        failure = PushFailed("500")
+        bench.gateway.answers["c1"] = [failure, failure, 0.01, failure]
+        bench.complete(own="c1")
+        bench.complete(request_id="r2", own="c1")
+        await anyio.sleep(10)
+    times = [at for at, _ in bench.gateway.tried]
+    assert len(times) == 5
+    assert times[4] - times[3] < 0.6
 
 
 async def test_progress_is_not_tried_again(world: World) -> None:
