@@ -17,25 +17,25 @@ help: ## List the targets
 demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, about 10 s)
 	@$(BIN)/streamer-worker demo
 
-# Two processes of pytest. Each file runs in one of them, so that its fixtures are made once. The
-# files run in the order of tests/conftest.py.
-TWO := -n 2 --dist loadfile --no-loadscope-reorder
-PYTEST := $(BIN)/pytest $(TWO)
+# Three processes of pytest on two cores, because many tests wait. Each file runs in one of them, so
+# that its fixtures are made once. The files run in the order of tests/conftest.py.
+FILES := -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest $(FILES)
 
 test: check ## Run make check and the tests
 	STREAMER_TEST_SCHEDULES=$${STREAMER_TEST_SCHEDULES:-200} $(PYTEST) $(or $(TESTS),--ignore=tests/image --ignore=tests/costs)
 
-# Not with coverage: it triples the time of tests that compute, and a forked child could wait for
-# ever for its lock.
-UNCOVERED := simulation image costs $(addprefix integration/test_,collisions.py fleet.py forks.py outages.py poison.py races.py) \
-	$(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
+# What covers the code. The other tests start processes and stop them in ways that coverage does not
+# survive, or compute a lot: coverage triples their time.
+COVERED := unit contract properties guide $(addprefix integration/test_,calls.py cli*.py demo.py run*.py systemd.py)
+COMPUTING := $(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
 test-all: test ## Then measure coverage, run 1,000 schedules, build the image, measure costs
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(TWO) $(UNCOVERED:%=--ignore=tests/%)
+	$(BIN)/coverage run -m pytest $(FILES) $(COVERED:%=tests/%) $(COMPUTING:%=--ignore=tests/%)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
-	$(BIN)/pytest -n 2 tests/simulation
-	$(BIN)/pytest tests/image tests/costs
+	$(BIN)/pytest -n 3 --dist loadgroup tests/image tests/simulation
+	$(BIN)/pytest tests/costs
 
 quick: $(FILLED) ## Run the tests that need no DynamoDB (about 90 s)
 	$(PYTEST) -q -m "not local" -k "not moto" tests/unit tests/contract tests/properties tests/guide/test_readme.py
