@@ -12,6 +12,7 @@ import structlog
 from streamer_store import Claim, RequestStatus
 from streamer_store.versions import cancel_version
 from streamer_worker import Context, handler
+from streamer_worker.error_codes import WORKER_LOST
 from streamer_worker.events import RequestFinished
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.intake.slots import Assignment
@@ -22,13 +23,18 @@ pytestmark = pytest.mark.anyio
 LEAK: ContextVar[str] = ContextVar("LEAK", default="clean")
 
 
-async def stopped(bench: DispatchBench, claim: Claim, waiting: Waiting) -> RequestFinished:
+async def stopped(
+    bench: DispatchBench,
+    claim: Claim,
+    waiting: Waiting,
+    reason: Interruption = Interruption.RELEASED,
+) -> RequestFinished:
     """Run one claim, and interrupt it once its handler waits."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.dispatcher.run_one, bench.assigned(claim), tasks)
         await anyio.wait_all_tasks_blocked()
         assert waiting.started == 1
-        bench.dispatcher.interrupt_all(Interruption.RELEASED)
+        bench.dispatcher.interrupt_all(reason)
         tasks.cancel_scope.cancel()
     assert bench.slots.used == 0
     return bench.world.recorder.of(RequestFinished)[0]
@@ -42,6 +48,18 @@ async def test_an_interrupted_request_is_released(world: World) -> None:
     assert (finished.outcome, waiting.cancelled) == ("released", 1)
     stored = await world.get(claim)
     assert (stored.status, stored.retry_count) == (RequestStatus.PENDING, 1)
+
+
+async def test_a_fenced_worker_ends_a_request_that_was_lost_too_often(world: World) -> None:
+    """The worker counts its own loss as others would, with `max_rescues` of the settings."""
+    waiting = Waiting()
+    request = await world.enqueue("wait", max_retries=3, rescues=5, solo=3)
+    claim = await world.stores.requests.claim(
+        await world.candidate(request), worker_id="me", alone=True
+    )
+    await stopped(DispatchBench(world, waiting.handler), claim, waiting, Interruption.FENCED)
+    stored = await world.get(claim)
+    assert (stored.status, stored.error_code) == (RequestStatus.FAILED, WORKER_LOST)
 
 
 class Cleaning(Waiting):
