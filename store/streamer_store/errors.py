@@ -210,7 +210,7 @@ def is_already_exists(error: BaseException) -> bool:
 
 
 def is_invalid_input(error: BaseException) -> bool:
-    """Return whether the error is an InvalidInput, also a ValidationError or ItemTooLarge."""
+    """Return whether the error is an InvalidInput, including ValidationError and ItemTooLarge."""
     return isinstance(error, InvalidInput)
 
 
@@ -225,7 +225,7 @@ def is_concurrent_modification(error: BaseException) -> bool:
 
 
 def is_claim_lost(error: BaseException) -> bool:
-    """Return whether the error is a ClaimLost, also a Cancelled."""
+    """Return whether the error is a ClaimLost, including Cancelled."""
     return isinstance(error, ClaimLost)
 
 

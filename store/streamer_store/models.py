@@ -113,7 +113,7 @@ class AsyncRequest:
     retry_count: int = 0
     """How many attempts have failed and counted. A redrive sets it to 0."""
     max_retries: int = DEFAULT_MAX_RETRIES
-    """How many attempts may follow the first. 0: none, also not after a worker was lost."""
+    """How many attempts may follow the first. 0: none, not even after a worker was lost."""
     retry_after: datetime | None = None
     """When a RETRYING request becomes due. None: at once."""
     ttl: int | None = None
@@ -129,7 +129,7 @@ class AsyncRequest:
     rescues: int = 0
     """How many workers were lost while they held the request. A retry that counts removes it."""
     solo: int = 0
-    """How many of the last rescues in a row were in probation (`rescues.py`)."""
+    """How many of the last rescues in a row were in probation (docs/failures.md)."""
     alone: str | None = None
     """The Version of the last claim that started a probation. None: no claim did."""
 

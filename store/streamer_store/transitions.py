@@ -7,7 +7,7 @@ from typing import Final
 
 
 class RequestStatus(StrEnum):
-    """The state of a request. FOLLOWS has the statuses that can follow each status."""
+    """The state of a request."""
 
     PENDING = "PENDING"
     """It waits for its first attempt, or was released or redriven."""

@@ -20,6 +20,7 @@ from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
 from streamer_store.release import package_version
+from streamer_worker.concurrency.deadlines import ended_within, sleep_running
 from streamer_worker.concurrency.periodic import run_every
 from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import WorkerDraining, WorkerFenced
@@ -148,7 +149,7 @@ class Incarnation:
         self._membership.on_fleet_view(view)
 
     def cancel(self, versions: frozenset[str]) -> None:
-        """Cancel the handlers of the claims that have these versions."""
+        """Cancel the handlers whose cancellations set these Versions."""
         self._dispatcher.cancel(versions)
 
     def drain(self) -> None:
@@ -268,13 +269,19 @@ class Incarnation:
     async def _end(self, remove_row: RemoveRow) -> None:
         """Interrupt the handlers that still run, settle their requests and remove the row."""
         seconds = self._settings.handler.cancel_grace + _WRITE_TIMEOUT
-        self._settler.tighten(seconds)
         fenced = self._fenced.is_set()
         self._dispatcher.interrupt_all(Interruption.FENCED if fenced else Interruption.RELEASED)
-        with anyio.move_on_after(seconds + _SETTLE_MARGIN):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._release_claims)
+        async with anyio.create_task_group() as tasks:
+            released = anyio.Event()
+            tasks.start_soon(self._release_claims, released)
+            tasks.start_soon(self._give_up_settling, seconds)
+
+            async def settled() -> None:
                 await self._slots.wait_settled()
+                await released.wait()
+
+            await ended_within(seconds + _SETTLE_MARGIN, settled)
+            tasks.cancel_scope.cancel()
         if self._slots.held:
             # DRAIN-2: the row remains. Other workers see it expire, and rescue the requests.
             return
@@ -282,10 +289,16 @@ class Incarnation:
         with suppress(StoreError, TimeoutError), anyio.move_on_after(REMOVE_TIMEOUT):
             await remove_row()
 
-    async def _release_claims(self) -> None:
+    async def _give_up_settling(self, seconds: float) -> None:
+        """Give up the writes of outcomes after this many seconds. A pause does not use them up."""
+        await sleep_running(seconds)
+        self._settler.tighten(0)
+
+    async def _release_claims(self, released: anyio.Event) -> None:
         """Release the claims whose writes had no answer (CLAIM-2). Others rescue the remaining."""
         with suppress(StoreError), ungrouped():
             await self._claimer.release_all_unanswered()
+        released.set()
 
     def _worker_status(self) -> WorkerStatus:
         return WorkerStatus(

@@ -123,7 +123,10 @@ def translate_errors(operation: str, *, table: str = "", key: str = "") -> Itera
     except _CREDENTIALS as error:
         raise AccessDenied(f"no usable AWS credentials: {error}", **where) from error
     except NoRegionError as error:
-        message = "no AWS region: pass one, set AWS_REGION, or name one in the profile"
+        message = (
+            "no AWS region: set STREAMER_REGION or AWS_REGION, name one in the profile, "
+            "or pass `region`"
+        )
         raise InvalidInput(message, **where) from error
     except _CONFIGURATION as error:
         raise InvalidInput(f"AWS settings: {error}", **where) from error

@@ -123,7 +123,7 @@ class RequestQueue(Protocol):
         - `worker_id`: the worker that holds the claim. None: no worker, so it is not rescued.
         - `version`: the Version to set. None: a new UUID. After StoreUnavailable, the same
           candidate and version return the claim that the first call may have won.
-        - `alone`: whether to start the probation of a suspect (`rescues.py`).
+        - `alone`: whether to start the probation of a suspect (docs/failures.md).
 
         Returns the claim with the whole request. Raises RequestNotPending if the request does
         not wait or is not due; ConcurrentModification if it waits but has changed; NotFound.
@@ -223,7 +223,7 @@ class RequestQueue(Protocol):
         1. It cannot be decoded: FAILED with INVALID_REQUEST. No room for the error text: FAILED
            with ITEM_TOO_LARGE.
         2. `loss` is given, so the worker was lost: RETRYING after a backoff with Rescues + 1, or
-           FAILED (`rescues.after_loss`).
+           FAILED (docs/failures.md).
         3. Otherwise the attempt counts: RETRYING, due now, with RetryCount + 1, or FAILED if
            there are no retries left.
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
+from trio.testing import MockClock
 
 from streamer_store import RequestStatus
 from streamer_worker import Context, handler
@@ -17,6 +19,7 @@ from streamer_worker.events import (
     WorkerDraining,
     WorkerStopped,
 )
+from streamer_worker.settings import HandlerSettings, PresenceSettings
 from unit.worker.faulty_engine import PATIENCE, is_request, moves_to
 from unit.worker.harness import Waiting, World, echo, virtual_time
 
@@ -240,3 +243,34 @@ async def test_cancelling_run_ends_within_seconds(world: World) -> None:
     began = anyio.current_time()
     await cancel_from_outside(world, world.app([waiting.handler]))
     assert anyio.current_time() - began < 15
+
+
+@virtual_time
+async def test_a_pause_during_the_end_loses_no_outcome(world: World) -> None:
+    """The lease lasts longer than the pause, so the worker may settle its requests after it."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+
+    @handler("tidy")
+    async def tidy(_payload: dict[str, Any], _ctx: Context) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.5)
+                clock.jump(30)
+                await anyio.sleep(0.1)
+
+    request = await world.enqueue("tidy")
+    app = world.app(
+        [tidy],
+        drain_timeout=1.0,
+        handler=HandlerSettings(cancel_grace=1.0),
+        presence=PresenceSettings(lease=60.0),
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        app.stop()
+    assert (await world.get(request)).status is RequestStatus.PENDING
+    assert await world.stores.workers.list() == []

@@ -26,6 +26,12 @@ async def ended_within(seconds: float, wait: Callable[[], Awaitable[object]]) ->
     return False
 
 
+async def sleep_running(seconds: float) -> None:
+    """Sleep for `seconds` in which the process runs, as `ended_within` counts them."""
+    for _ in range(_PARTS):
+        await anyio.sleep(seconds / _PARTS)
+
+
 class ShieldedDeadline:
     """Makes scopes that are shielded from cancellation and have a deadline.
 

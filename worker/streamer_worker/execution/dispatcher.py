@@ -49,7 +49,7 @@ _UNSETTLED: Final = Settled("unsettled", None)
 class Dispatcher:
     """Runs a task for each claim, and in it a task for its handler.
 
-    The poller has taken the claim's slot; the dispatcher frees it. `stuck` holds the attempts
+    The claimer has taken the claim's slot. The dispatcher frees it. `stuck` holds the attempts
     whose handlers still run after cancellation. Event loop's thread only.
     """
 

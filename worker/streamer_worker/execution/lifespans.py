@@ -117,10 +117,12 @@ class Lifespans:
             self._on_failed()
 
     async def _leave(self, scope: anyio.CancelScope) -> None:
-        with anyio.move_on_after(EXIT_TIMEOUT):
+        async def leave_each() -> None:
             for lifespan in reversed(self._lifespans):
                 lifespan.leave.set()
                 await lifespan.left.wait()
+
+        await ended_within(EXIT_TIMEOUT, leave_each)
         late = [lifespan for lifespan in self._lifespans if not lifespan.left.is_set()]
         for lifespan in late:
             error = TimeoutError(f"it was not left within {EXIT_TIMEOUT:g} s")

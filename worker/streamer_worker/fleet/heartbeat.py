@@ -58,7 +58,7 @@ class HeartbeatListener(Protocol):
         """Called after each read of the fleet, first during registration."""
 
     def cancel(self, versions: frozenset[str]) -> None:
-        """Cancel the attempts whose claims have these Versions.
+        """Interrupt the attempts whose cancellations set these Versions.
 
         Called after each heartbeat that finds Versions in Cancel. Versions of which this worker
         runs nothing are ignored, because a Version may come late or twice.

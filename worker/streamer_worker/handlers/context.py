@@ -127,9 +127,9 @@ class Context(AttemptInfo, Generic[State]):
           otherwise.
 
         Arguments that are left out keep their last value. Call it as often as you like: the
-        newest progress is pushed and written about once a second, and the last is always
-        stored. Returns before that. Raises ValidationError for a fraction or details that are
-        invalid, and ItemTooLarge for more than an item can hold.
+        newest progress is written at most once a second and pushed at most ten times a second,
+        and the last is always stored. Does not wait for either. Raises ValidationError for a
+        fraction or details that are invalid, and ItemTooLarge for more than an item can hold.
 
         >>> import anyio
         >>> from streamer_worker import handler

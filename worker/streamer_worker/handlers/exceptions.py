@@ -11,11 +11,10 @@ from streamer_worker.sanitize import escaped
 REJECTED: Final = "REJECTED"
 _CODE_CHARS: Final = 200
 _LONGEST: Final = timedelta(days=365)
-_DEFAULT_WAIT: Final = timedelta(minutes=1)
 
 
 class _OutcomeException(Exception):
-    """An exception that can be pickled with its attributes, also as a subclass."""
+    """An exception that can be pickled with its attributes. So can its subclasses."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is not called: `after` is no positional argument, and the constructor of a
@@ -52,7 +51,7 @@ class RetryLater(_OutcomeException):
 
     # Defaults for subclasses whose constructor does not call this one.
     reason = ""
-    after = _DEFAULT_WAIT
+    after = timedelta(minutes=1)
     counts = False
 
     def __init__(self, reason: str = "", *, after: float | timedelta, counts: bool = False) -> None:
@@ -86,9 +85,9 @@ def wait_of(later: RetryLater) -> timedelta:
         try:
             after = timedelta(seconds=after)
         except (OverflowError, ValueError):
-            return _DEFAULT_WAIT
+            return RetryLater.after
     if not isinstance(after, timedelta):
-        return _DEFAULT_WAIT
+        return RetryLater.after
     return min(max(after, timedelta()), _LONGEST)
 
 

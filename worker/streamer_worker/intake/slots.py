@@ -25,7 +25,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claim that the poller hands to the dispatcher, with its slot."""
+    """A claim that the claimer hands to the dispatcher, with its slot."""
 
     claim: Claim
     slot: Slot

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import current_token
 
 from streamer_store.errors import leaf_exceptions
+from streamer_worker.concurrency.deadlines import ended_within
 from streamer_worker.events import ChildEnded, ChildStarted, Events
 from streamer_worker.execution.processes.child_process import ChildProcess
 from streamer_worker.execution.processes.protocol import (
@@ -163,11 +164,25 @@ class Processes(AsyncContextManagerMixin):
         except BaseExceptionGroup as group:
             raise leaf_exceptions(group)[0] from None
         except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(self._grace, shield=True):
-                await child.send(Signal(call, cancelled=True))
-                await self._await_done(child, call)
-            raise
+            late = await self._cancel(child, call)
+            if late is None or late.error is not None:
+                raise
+            return late
         return done
+
+    async def _cancel(self, child: ChildProcess, call: int) -> Done | None:
+        """Notify the handler, and return how it ended. Returns None after `grace` seconds."""
+        ended: list[Done | None] = []
+
+        async def wait() -> None:
+            ended.append(await self._receive_done(child, call))
+
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(self._grace) as sending:
+                await child.send(Signal(call, cancelled=True))
+            if not sending.cancelled_caught:
+                await ended_within(self._grace, wait)
+        return ended[0] if ended else None
 
     async def _serve_call(self, child: ChildProcess, call: int, channel: WorkerChannel) -> Done:
         async for message in child.inbox:
@@ -181,10 +196,11 @@ class Processes(AsyncContextManagerMixin):
         self._events.emit(ChildEnded(pid=child.process.pid, reason=child.ended))
         raise WorkerCrashed(child.ended)
 
-    async def _await_done(self, child: ChildProcess, call: int) -> None:
+    async def _receive_done(self, child: ChildProcess, call: int) -> Done | None:
         async for message in child.inbox:
             if isinstance(message, Done) and message.call == call:
-                return
+                return message
+        return None
 
     async def _start(self) -> ChildProcess:
         path = import_path(sys.path, self._directory)

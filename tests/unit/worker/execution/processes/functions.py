@@ -75,6 +75,13 @@ def cleans_up(payload: dict[str, Any], ctx: SyncContext) -> None:
     Path(payload["file"]).touch()
 
 
+def returns_late(_payload: Any, ctx: SyncContext) -> str:
+    ctx.progress(0.5)
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    return "finished"
+
+
 def signalled(_payload: Any, _ctx: SyncContext) -> int:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)

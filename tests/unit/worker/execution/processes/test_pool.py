@@ -96,6 +96,24 @@ async def test_a_handler_may_clean_up_when_it_is_cancelled(bench: Bench, tmp_pat
     assert (tmp_path / "told").read_text() == "cleaned up"
 
 
+async def test_a_result_after_the_cancellation_counts(bench: Bench) -> None:
+    """As a thread's does. The process serves the next call."""
+    results: list[str] = []
+
+    async def run(scope: anyio.CancelScope) -> None:
+        with scope:
+            results.append(await bench.run(functions.returns_late))
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, scope)
+        await bench.channel.until_reported()
+        scope.cancel()
+    assert results == ["finished"]
+    assert (await bench.run(functions.double, 1))[0] == 1
+    assert len(bench.recorder.of(ChildStarted)) == 1
+
+
 async def test_subprocesses_of_a_handler_end_with_it(bench: Bench, tmp_path: Path) -> None:
     """They are killed with the process."""
     await cancelled(bench, functions.grandchild, str(tmp_path / "pid"))
