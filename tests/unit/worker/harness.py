@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import anyio
 import pytest
+import trio
+from trio.testing import MockClock
 
 from streamer_store import AsyncRequest, Candidate, Claim, Clock, RequestStatus, Stores, Undecodable
 from streamer_store.engine import Put
@@ -173,6 +175,13 @@ def push_to(push: Push) -> PushOpener:
 @handler("echo")
 async def echo(payload: dict[str, Any], _ctx: Context) -> Any:
     return payload
+
+
+def pause_process(seconds: float) -> None:
+    """Let time pass in which nothing runs, as after SIGSTOP. For tests in virtual time."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    clock.jump(seconds)
 
 
 class Waiting:

@@ -17,7 +17,7 @@ from streamer_worker.errors import HandlerLoadError, LifespanError
 from streamer_worker.events import LifespanFailed
 from streamer_worker.handlers.registry import load_handlers
 from unit.worker.handlers.group_bench import finished, nothing
-from unit.worker.harness import World, on_asyncio, running, virtual_time
+from unit.worker.harness import World, on_asyncio, pause_process, running, virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -195,6 +195,27 @@ async def test_leaving_a_lifespan_has_a_timeout(world: World) -> None:
     (failed,) = world.recorder.of(LifespanFailed)
     assert "not left within 5 s" in str(failed.error)
     assert world.left == []
+
+
+@virtual_time
+async def test_a_pause_does_not_use_up_the_time_for_leaving(world: World) -> None:
+    """A process that was paused goes on leaving its lifespans."""
+    left: list[bool] = []
+
+    @asynccontextmanager
+    async def flushing() -> AsyncIterator[None]:
+        yield
+        await anyio.sleep(0.1)
+        pause_process(3600)
+        await anyio.sleep(0.1)
+        left.append(True)
+
+    group = HandlerGroup(lifespan=flushing)
+    group.handler("report")(nothing)
+    async with running(world.app([group])):
+        pass
+    assert left == [True]
+    assert world.recorder.of(LifespanFailed) == []
 
 
 @virtual_time
