@@ -109,13 +109,13 @@ class Attempt:
 
     async def wait(self, *, timeout: float, grace: float) -> None:  # noqa: ASYNC109  it interrupts
         """Wait until the handler has ended. Interrupt it after `timeout` seconds. Return at the
-        latest `grace` seconds after an interruption, or later if the process was paused meanwhile.
+        latest `grace` seconds after an interruption.
+
+        Time in which the process was paused does not count: a handler that had no time to run is
+        neither late nor stuck.
         """
-        with anyio.move_on_after(timeout):
-            await self._done_or_interrupted.wait()
-        if not self._done_or_interrupted.is_set():
+        if not await ended_within(timeout, self._done_or_interrupted.wait):
             self.interrupt(Interruption.TIMEOUT)
-        # A handler that had no time to run, because the process was paused, is not stuck.
         await ended_within(grace, self._done.wait)
 
     async def wait_done(self) -> None:

@@ -236,3 +236,33 @@ async def test_a_process_has_half_of_the_grace(world: World, tmp_path: Path) -> 
     assert cleaned.exists()
     assert 2 <= took < 4
     assert world.recorder.of(HandlerStuck) == []
+
+
+@virtual_time
+@pytest.mark.parametrize(("seconds", "starts"), [(10, 1), (60, 2)], ids=["short", "fenced"])
+async def test_a_pause_does_not_use_up_the_timeout(
+    world: World, seconds: float, starts: int
+) -> None:
+    """A handler goes on after a short pause. After a longer one the worker fences itself, and the
+    request runs again without a used attempt.
+    """
+    started: list[float] = []
+
+    @handler("work", timeout=3)
+    async def work(_payload: dict[str, Any], _ctx: Context) -> str:
+        started.append(anyio.current_time())
+        await anyio.sleep(2.2)
+        if len(started) == 1:
+            pause_process(seconds)
+            await anyio.sleep(0.1)
+        return "done"
+
+    request = await world.enqueue("work", max_retries=3)
+    async with running(world.app([work])):
+        await world.recorder.wait_for(RequestFinished, starts, within=600)
+    stored = await world.get(request)
+    assert (stored.status, stored.retry_count, len(started)) == (
+        RequestStatus.COMPLETED,
+        0,
+        starts,
+    )
