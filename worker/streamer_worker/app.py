@@ -138,8 +138,9 @@ class App:
     ) -> bool:
         """Run one incarnation; return whether it was fenced, so that another must follow.
 
-        Raises StoreError if the row of the first incarnation cannot be registered. For later
-        ones the registration is repeated until it succeeds or shutdown is requested.
+        Raises StoreError if the row of the first incarnation cannot be registered, unless shutdown
+        is requested. For later ones the registration is repeated until it succeeds or shutdown is
+        requested.
         """
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._dependencies.runtime.rng)
         first = not self._incarnations
@@ -157,7 +158,7 @@ class App:
                 with ungrouped():
                     fenced = await incarnation.run(handlers, on_started)
             except StoreError as error:
-                if first:
+                if first and not self.stopping:
                     raise
                 self._events.emit(StepFailed(loop="register", error=error))
                 await self._unless_stopped(partial(anyio.sleep, next(pauses)))

@@ -302,7 +302,9 @@ class Incarnation:
 
     def _worker_status(self) -> WorkerStatus:
         return WorkerStatus(
-            in_flight=self._slots.used, draining=self._draining, sweeps=self._rescuer.sweeps
+            in_flight=self._slots.used,
+            draining=self._draining or self._shutdown.requested.is_set(),
+            sweeps=self._rescuer.sweeps,
         )
 
     def _make_row(self, started: datetime) -> WorkerRow:

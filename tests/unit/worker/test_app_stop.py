@@ -14,7 +14,9 @@ from streamer_worker.events import (
     RequestFinished,
     RequestStarted,
     SettleDelayed,
+    StepFailed,
     WorkerDraining,
+    WorkerStarted,
     WorkerStopped,
 )
 from streamer_worker.settings import HandlerSettings, PresenceSettings
@@ -270,3 +272,18 @@ async def test_a_pause_during_the_end_loses_no_outcome(world: World) -> None:
         app.stop()
     assert (await world.get(request)).status is RequestStatus.PENDING
     assert await world.stores.workers.list() == []
+
+
+@virtual_time
+@pytest.mark.parametrize("lease", [16.0, 3600.0])
+async def test_a_stop_ends_the_registration(world: World, lease: float) -> None:
+    """A worker whose row cannot be written ends when it is told to, not after a lease."""
+    world.engine.fail("put", times=10**6)
+    app = world.app([echo], presence=PresenceSettings(lease=lease))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(StepFailed)
+        began = anyio.current_time()
+        app.stop()
+    assert anyio.current_time() - began <= 4
+    assert world.recorder.of(WorkerStarted) == []

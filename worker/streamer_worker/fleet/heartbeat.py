@@ -120,15 +120,16 @@ class Heartbeat:
     async def register(self) -> None:
         """Write the row, and read the fleet once.
 
-        If DynamoDB does not answer, try again for the length of a lease. Raises StoreUnavailable
-        after that, and any other error of the store at once.
+        If DynamoDB does not answer, try again for the length of a lease, or until the worker
+        drains. Raises StoreUnavailable after that, and any other error of the store at once.
         """
         until = self._clock.steady() + self._settings.lease
         while True:
             try:
                 await self._register()
             except StoreUnavailable as error:
-                if self._clock.steady() + self._settings.heartbeat > until:
+                late = self._clock.steady() + self._settings.heartbeat > until
+                if late or self._worker_status().draining:
                     raise
                 self._events.emit(StepFailed(loop="register", error=error))
                 await anyio.sleep(self._settings.heartbeat)
