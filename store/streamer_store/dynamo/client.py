@@ -22,7 +22,7 @@ class CheckedClient:
     """Calls DynamoDB and checks the answers.
 
     - `timeout`: seconds for a whole call: credentials, all attempts, and the pauses between them.
-    - `require_open`: called before each call. It raises where the client cannot be used.
+    - `require_open`: called before each call. Raises if the client cannot be used here.
     - `observe`: called with a TryFailed and a CallEnded for a call that exceeds `timeout`.
     """
 

@@ -1,7 +1,7 @@
 """Time limits for credential programs (`credential_process`).
 
-botocore runs the program within the call that needs credentials. It waits without a limit, and
-leaves the program running when the wait is cancelled. This module sets two limits:
+botocore runs the program within the call that needs credentials. botocore waits without a limit,
+and leaves the program running when the wait is cancelled. This module sets two limits:
 
 - A wait ends before its call does. botocore then uses the credentials that it has, while they
   are valid. Otherwise the call fails, and the next call waits for the same run.

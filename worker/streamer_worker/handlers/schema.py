@@ -103,11 +103,10 @@ def schema_of(function: Callable[..., Any]) -> PayloadSchema:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of the function returns an awaitable, in one of two cases.
+    """Return whether a call of the function returns an awaitable. It does in two cases.
 
-    1. It is an async function: also inside partials, as a method, or as the `__call__` of an
-       object.
-    2. It is a plain function whose `__wrapped__`, as functools.wraps sets it, is an async
+    1. The function is async, even inside partials, as a method, or as the `__call__` of an object.
+    2. The function is a plain function whose `__wrapped__`, as functools.wraps sets it, is an async
        function. Exception: its second parameter is a SyncContext. Then the decorator awaits by
        itself.
     """

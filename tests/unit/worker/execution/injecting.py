@@ -1,7 +1,7 @@
 """A program that raises exceptions in threads of handlers, late and at any moment.
 
-Run apart, and not measured: an exception that is raised while a tracer holds its lock leaves it
-locked for ever.
+A test runs it in a process of its own, without coverage. An exception that is raised while a tracer
+holds its lock leaves the lock held for ever.
 """
 
 from __future__ import annotations
