@@ -36,7 +36,7 @@ def connection(connection_id: str, *, connected_at: datetime, **fields: Any) -> 
 
 
 class ManualClock:
-    """A clock that moves only when told to."""
+    """A clock that moves only when a test advances it."""
 
     def __init__(self) -> None:
         self._now = START

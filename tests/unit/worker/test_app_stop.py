@@ -277,7 +277,7 @@ async def test_a_pause_during_the_end_loses_no_outcome(world: World) -> None:
 @virtual_time
 @pytest.mark.parametrize("lease", [16.0, 3600.0])
 async def test_a_stop_ends_the_registration(world: World, lease: float) -> None:
-    """A worker whose row cannot be written ends when it is told to, not after a lease."""
+    """A worker whose row cannot be written ends soon after a stop, not after a lease."""
     world.engine.fail("put", times=10**6)
     app = world.app([echo], presence=PresenceSettings(lease=lease))
     async with anyio.create_task_group() as tasks:

@@ -15,6 +15,7 @@ from streamer_worker.cli.output import print_line
 
 Result = TypeVar("Result")
 _CLOCK: Final = SystemClock()
+# As in `settings`, which takes long to import.
 CONFIG_VARIABLE: Final = "STREAMER_CONFIG"
 
 ConfigOption = Annotated[

@@ -114,7 +114,8 @@ class Attempt:
         Time in which the process was paused does not count: a handler that had no time to run is
         neither late nor stuck.
         """
-        if not await ended_within(timeout, self._done_or_interrupted.wait):
+        await ended_within(timeout, self._done_or_interrupted.wait)
+        if not self._done_or_interrupted.is_set():
             self.interrupt(Interruption.TIMEOUT)
         await ended_within(grace, self._done.wait)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
+import anyio
 import pytest
 
 from streamer_store import Clock, WorkerRow
@@ -72,6 +75,17 @@ class Bench:
         for _ in range(times):
             self.time.advance(HEARTBEAT)
             await self.heartbeat.step()
+
+    async def slow(
+        self, operation: str, call: Callable[[], Coroutine[Any, Any, None]], seconds: float
+    ) -> None:
+        """Make the call. The table takes so long for this operation of it."""
+        fault = self.world.engine.hold(operation)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await fault.wait_reached()
+            self.time.advance(seconds)
+            fault.let_go()
 
     async def row(self) -> WorkerRow:
         rows = await self.world.stores.workers.list()

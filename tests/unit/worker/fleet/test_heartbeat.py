@@ -78,23 +78,13 @@ async def test_a_heartbeat_is_counted_and_writes_the_status(bench: Bench) -> Non
 async def test_a_successful_heartbeat_is_reported_by_its_beginning(bench: Bench) -> None:
     """Other workers may have read it at any time since."""
     began = bench.time.steady()
-    fault = bench.world.engine.hold("update")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.heartbeat.step)
-        await fault.wait_reached()
-        bench.time.advance(3)
-        fault.let_go()
+    await bench.slow("update", bench.heartbeat.step, 3)
     assert bench.listener.heartbeats_at == [began]
 
 
 async def test_silence_counts_from_the_beginning_of_a_heartbeat(bench: Bench) -> None:
     """Other workers may have read it long before its answer arrived. Proves LEASE-2."""
-    fault = bench.world.engine.hold("update")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.heartbeat.step)
-        await fault.wait_reached()
-        bench.time.advance(3)
-        fault.let_go()
+    await bench.slow("update", bench.heartbeat.step, 3)
     bench.time.advance(LEASE - MARGIN - 2)
     await bench.heartbeat.step()
     assert bench.listener.fenced == [
@@ -208,12 +198,7 @@ async def test_large_fleets_are_read_less_often(
 async def test_the_lease_counts_from_the_beginning_of_the_registration(bench: Bench) -> None:
     """Others may have seen the row at any time since, and for no longer than a lease."""
     await bench.heartbeat.remove()
-    fault = bench.world.engine.hold("put")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.heartbeat.register)
-        await fault.wait_reached()
-        bench.time.advance(5)
-        fault.let_go()
+    await bench.slow("put", bench.heartbeat.register, 5)
     bench.time.advance(LEASE - MARGIN - 5 + 0.1)
     await bench.heartbeat.step()
     assert bench.listener.fenced == [
@@ -224,12 +209,7 @@ async def test_the_lease_counts_from_the_beginning_of_the_registration(bench: Be
 async def test_a_slow_registration_is_no_pause(bench: Bench) -> None:
     """The table answered slowly, so the outage after it does not fence."""
     await bench.heartbeat.remove()
-    fault = bench.world.engine.hold("put")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.heartbeat.register)
-        await fault.wait_reached()
-        bench.time.advance(10)
-        fault.let_go()
+    await bench.slow("put", bench.heartbeat.register, 10)
     bench.world.engine.fail("update", times=MANY)
     await bench.steps(10)
     assert bench.listener.fenced == []

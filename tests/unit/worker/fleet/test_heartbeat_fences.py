@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
 
 from streamer_store import StoreUnavailable
@@ -45,12 +44,7 @@ async def test_a_pause_within_a_step_fences(operation: str, read: int, bench: Be
     Proves LEASE-2.
     """
     await bench.world.stores.workers.request_drain("me")
-    fault = bench.world.engine.hold(operation)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.heartbeat.step)
-        await fault.wait_reached()
-        bench.time.advance(LEASE)
-        fault.let_go()
+    await bench.slow(operation, bench.heartbeat.step, LEASE)
     assert bench.listener.fenced == [
         "it was paused or starved, and has had no heartbeat for 16.0 s"
     ]

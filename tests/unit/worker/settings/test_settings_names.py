@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streamer_worker.cli import options
 from streamer_worker.errors import SettingsError
 from streamer_worker.settings import CONFIG_VARIABLE, Settings, load_settings
 
@@ -171,3 +172,8 @@ def test_a_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     path = tmp_path / "worker.toml"
     path.write_bytes("# für später\nregion = 'eu-zürich-1'".encode())
     assert load_settings(path).region == "eu-zürich-1"
+
+
+def test_the_commands_read_the_same_variable_for_the_file() -> None:
+    """The commands have a copy of its name, because `settings` takes long to import."""
+    assert options.CONFIG_VARIABLE == CONFIG_VARIABLE
