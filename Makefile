@@ -34,7 +34,8 @@ test-all: test ## Then measure coverage, run 1,000 schedules, build the image, m
 	$(BIN)/coverage run -m pytest $(FILES) $(COVERED:%=tests/%) $(COMPUTING:%=--ignore=tests/%)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
-	$(BIN)/pytest -n 3 --dist loadgroup tests/image tests/simulation
+	$(BIN)/pytest -n 3 --dist worksteal tests/simulation -k "no_request_is_lost or lose_no_request"
+	$(BIN)/pytest tests/image
 	$(BIN)/pytest tests/costs
 
 quick: $(FILLED) ## Run the tests that need no DynamoDB (about 90 s)

@@ -19,7 +19,7 @@ from models import parse_once
 from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.own_logger import set_logger_factory
-from support import ManualClock, unique_prefix
+from support import ManualClock, cache_folder, unique_prefix
 
 parse_once()
 
@@ -76,9 +76,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0]
         if folder in TIMEOUTS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUTS[folder]))
-        if folder == "image":
-            # With `--dist loadgroup` these run in one process, which builds the image once.
-            item.add_marker(pytest.mark.xdist_group("image"))
     ranks = {here / name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
@@ -138,8 +135,7 @@ def local_url() -> Iterator[str]:
     if running:
         yield running
         return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    homes = sorted((cache / "streamer-worker").glob("dynamodb-local-*/DynamoDBLocal.jar"))
+    homes = sorted(cache_folder().glob("dynamodb-local-*/DynamoDBLocal.jar"))
     java = shutil.which("java")
     if not homes or java is None:
         if os.environ.get("STREAMER_TEST_REQUIRE_ALL"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from streamer_store import Clock, Connection, SystemClock
@@ -22,6 +24,11 @@ def make_runtime(*listeners: Listener, clock: Clock | None = None) -> Runtime:
     """
     rng = random.Random(7)
     return Runtime(clock=clock or SystemClock(), rng=rng, events=Events(*listeners))
+
+
+def cache_folder() -> Path:
+    """Return the folder in which the scripts in .ci keep what they download and build."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamer-worker"
 
 
 def unique_prefix() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import pytest
 from processes import PATIENCE, ROOT, Process
 from streamer_store import AsyncRequest, RequestStatus, open_stores
 from streamer_store.transitions import TERMINAL
-from support import unique_prefix
+from support import cache_folder, unique_prefix
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
@@ -75,19 +76,25 @@ class Image:
 
 
 @pytest.fixture(scope="session")
-def image() -> Image:
-    """Build it; the base is made once, and cached."""
+def image() -> Iterator[Image]:
+    """Build it; the base is made once, and cached.
+
+    A build deletes the one before it, so whoever uses one keeps others from building.
+    """
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         if os.environ.get("STREAMER_TEST_REQUIRE_ALL"):
             pytest.fail("building the image needs root, and Linux")
         pytest.skip("building the image needs root, and Linux")
     if not os.environ.get("STREAMER_TEST_REQUIRE_ALL") and shutil.which("buildah") is None:
         pytest.skip("buildah is not installed")
-    built = subprocess.run(  # noqa: S603
-        [ROOT / ".ci" / "image"], capture_output=True, text=True, check=False, timeout=900
-    )
-    assert built.returncode == 0, built.stderr
-    return Image(Path(built.stdout.strip()))
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        built = subprocess.run(  # noqa: S603
+            [ROOT / ".ci" / "image"], capture_output=True, text=True, check=False, timeout=900
+        )
+        assert built.returncode == 0, built.stderr
+        yield Image(Path(built.stdout.strip()))
 
 
 def child_of(process: int) -> int:
