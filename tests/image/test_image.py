@@ -79,7 +79,8 @@ class Image:
 def image() -> Iterator[Image]:
     """Build it; the base is made once, and cached.
 
-    A build deletes the one before it, so whoever uses one keeps others from building.
+    Each build deletes the image of the build before it. So a lock lets one run of the tests at a
+    time, in any checkout of this machine, build the image and use it.
     """
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         if os.environ.get("STREAMER_TEST_REQUIRE_ALL"):

@@ -121,6 +121,12 @@ class World:
     async def put_raw(self, **attributes: Any) -> None:
         await self.engine.inner.put(Put(table=REQUESTS, item=attributes))
 
+    async def put_pending(self, request_id: str, **attributes: Any) -> None:
+        """Write a PENDING request with these attributes, of which any may be wrong or missing."""
+        created = {"CreatedAt": {"S": "2026-01-01T00:00:00Z"}}
+        key = {"RequestID": {"S": request_id}, "Status": {"S": "PENDING"}}
+        await self.put_raw(**key | created | attributes)
+
     def app(
         self,
         handlers: Iterable[Handler | HandlerGroup[Any]] = (),

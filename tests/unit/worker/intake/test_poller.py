@@ -187,13 +187,7 @@ async def test_a_request_that_cannot_be_decoded_is_not_tried_again(
     world: World, bench: PollBench
 ) -> None:
     """It was failed, and costs no further writes while the index still shows it."""
-    await world.put_raw(
-        RequestID={"S": "odd"},
-        Status={"S": "PENDING"},
-        CreatedAt={"S": "2026-01-01T00:00:00Z"},
-        Action={"S": "echo"},
-        Payload={"S": "no map"},
-    )
+    await world.put_pending("odd", Action={"S": "echo"}, Payload={"S": "no map"})
     await stop_index(world)
     for _ in range(3):
         await bench.poll()
@@ -204,13 +198,7 @@ async def test_a_request_that_cannot_be_decoded_is_failed_and_reported(
     world: World, bench: PollBench
 ) -> None:
     """It is not skipped silently, and does not stop other requests."""
-    await world.put_raw(
-        RequestID={"S": "odd"},
-        Status={"S": "PENDING"},
-        CreatedAt={"S": "2026-01-01T00:00:00Z"},
-        Action={"S": "echo"},
-        Payload={"S": "no map"},
-    )
+    await world.put_pending("odd", Action={"S": "echo"}, Payload={"S": "no map"})
     (good,) = await enqueue(world, 1)
     assert await bench.poll() == [good]
     item = await world.engine.inner.get(REQUESTS, "odd")
@@ -227,8 +215,7 @@ async def test_wrong_index_entries_do_not_end_the_poll(
     wrong: dict[str, Any], world: World, bench: PollBench
 ) -> None:
     """A request with an odd time or Version ends in some way, and other requests run."""
-    created = {"CreatedAt": {"S": "2026-01-01T00:00:00Z"}}
-    await world.put_raw(**{"RequestID": {"S": "odd"}, "Status": {"S": "PENDING"}} | created | wrong)
+    await world.put_pending("odd", **wrong)
     (good,) = await enqueue(world, 1)
     assert await bench.poll() == [good]
     item = await world.engine.inner.get(REQUESTS, "odd")

@@ -198,9 +198,7 @@ async def test_a_request_without_an_action_is_claimed_by_any_worker(
 ) -> None:
     """It has no home, and fails when it is claimed."""
     bench.fleet = fleet(*(member(f"other-{number}") for number in range(4)))
-    await world.put_raw(
-        RequestID={"S": "odd"}, Status={"S": "PENDING"}, CreatedAt={"S": "2026-01-01T00:00:00Z"}
-    )
+    await world.put_pending("odd")
     assert await bench.poll() == []
     item = await world.engine.inner.get(REQUESTS, "odd")
     assert item is not None
@@ -212,13 +210,7 @@ async def test_a_broken_request_is_claimed_whatever_its_action(
 ) -> None:
     """No worker can run it, so any worker that has seen it long enough fails it."""
     bench.fleet = fleet(*(member(f"other-{number}", "theirs") for number in range(4)))
-    await world.put_raw(
-        RequestID={"S": "odd"},
-        Status={"S": "PENDING"},
-        CreatedAt={"S": "2026-01-01T00:00:00Z"},
-        Action={"S": "theirs"},
-        Version={"N": "1"},
-    )
+    await world.put_pending("odd", Action={"S": "theirs"}, Version={"N": "1"})
     assert await polled_for(bench, 3 * STEAL_DELAY + 0.1, every=0.1) == []
     item = await world.engine.inner.get(REQUESTS, "odd")
     assert item is not None

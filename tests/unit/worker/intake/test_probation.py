@@ -224,13 +224,7 @@ async def test_an_odd_count_of_rescues_fails_its_request_and_holds_no_slot(
 ) -> None:
     """An item written by another program must not stop the worker."""
     async with bench_of_age(world) as bench:
-        await world.put_raw(
-            RequestID={"S": "odd"},
-            Status={"S": "PENDING"},
-            CreatedAt={"S": "2020-01-01T00:00:00Z"},
-            Action={"S": "echo"},
-            Rescues={"N": rescues},
-        )
+        await world.put_pending("odd", Action={"S": "echo"}, Rescues={"N": rescues})
         await enqueue(world, "r1")
         assert await ids(bench) == ["r1"]
         (item,) = await world.engine.inner.get_many(REQUESTS, ["odd"])

@@ -140,13 +140,8 @@ async def test_an_invalid_request_is_announced_to_subscribers(
     world: World, bench: PollBench
 ) -> None:
     """The request's own connection cannot be read from the item."""
-    await world.put_raw(
-        RequestID={"S": "r1"},
-        Status={"S": "PENDING"},
-        CreatedAt={"S": "2026-01-01T00:00:00Z"},
-        Action={"S": "echo"},
-        ConnectionID={"S": "c1"},
-        Payload={"S": "no map"},
+    await world.put_pending(
+        "r1", Action={"S": "echo"}, ConnectionID={"S": "c1"}, Payload={"S": "no map"}
     )
     await bench.poll()
     assert announced(world) == [("error", "r1", None)]
