@@ -17,9 +17,10 @@ import pytest
 from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
 from models import parse_once
 from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
+from streamer_store.schema import TABLES
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.own_logger import set_logger_factory
-from support import ManualClock, cache_folder, unique_prefix
+from support import ManualClock, cache_folder, client_of, unique_prefix
 
 parse_once()
 
@@ -35,6 +36,7 @@ HINT = (
     "DynamoDB Local is not installed: run `make dynamodb-local`, or set STREAMER_TEST_DYNAMODB_URL"
 )
 BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
+"""The engines of the `stores` fixture. moto cannot do what batches of writes need."""
 
 # Seconds for one test with its fixtures, where that is more than `timeout` in pyproject.toml. The
 # first test of a module waits for what the module shares: an image, an environment, a server.
@@ -157,7 +159,13 @@ async def stores(
         yield memory_stores(clock=clock, rng=rng, report=undecodable.append)
         return
     url = request.getfixturevalue(f"{request.param}_url")
-    async with fresh_stores(url, clock=clock, rng=rng, undecodable=undecodable) as opened:
+    async with fresh_stores(
+        url,
+        clock=clock,
+        rng=rng,
+        undecodable=undecodable,
+        batch_writes=request.param != "moto",
+    ) as opened:
         yield opened
 
 
@@ -177,6 +185,7 @@ async def fresh_stores(
     clock: ManualClock,
     rng: random.Random,
     undecodable: list[Undecodable],
+    batch_writes: bool = True,
 ) -> AsyncIterator[Stores]:
     prefix = unique_prefix()
     async with open_stores(
@@ -186,6 +195,7 @@ async def fresh_stores(
         rng=rng,
         report=undecodable.append,
         validate_parameters=True,
+        batch_writes=batch_writes,
     ) as opened:
         await opened.create_tables()
         try:
@@ -195,9 +205,8 @@ async def fresh_stores(
 
 
 async def _drop_tables(stores: Stores) -> None:
-    client = stores.engine._client  # type: ignore[attr-defined]
-    for table in ("connections", "requests", "subscriptions", "workers"):
-        await client.delete_table(TableName=stores.engine._prefix + table)  # type: ignore[attr-defined]
+    for table in TABLES:
+        await client_of(stores.engine).delete_table(TableName=stores.engine.table_name(table))
 
 
 class _dynamodb_local:  # noqa: N801  used as a function

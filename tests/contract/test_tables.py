@@ -10,7 +10,7 @@ import pytest
 
 from streamer_store import AsyncRequest, RequestStatus, Stores, open_stores
 from streamer_store.schema import TABLES
-from support import unique_prefix
+from support import client_of, unique_prefix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ def url(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def _opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
     async with open_stores(endpoint_url=url, prefix=prefix) as stores:
-        client = stores.engine._client  # type: ignore[attr-defined]
+        client = client_of(stores.engine)
         try:
             yield stores, client
         finally:

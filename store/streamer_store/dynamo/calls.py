@@ -54,6 +54,7 @@ Observe = Callable[[CallEnded | TryFailed], object]
 _STARTED_AT: Final = "streamer_started_at"
 # The operations that report their capacity.
 _CHARGED: Final = (
+    "BatchExecuteStatement",
     "BatchGetItem",
     "BatchWriteItem",
     "DeleteItem",
