@@ -136,7 +136,9 @@ class RequestQueue(Protocol):
         """Claim up to `limit` requests: PENDING, then RETRYING that are due, oldest first.
 
         For simple consumers without a row in the table of workers: WorkerID is not set, so
-        the requests are not rescued. Requests that cannot be claimed are left out.
+        the requests are not rescued. Requests that cannot be claimed are left out. Up to 25 are
+        claimed at once. After an error, the claims made so far are returned; without any, the
+        error is raised.
         """
         ...
 
