@@ -88,7 +88,7 @@ class Schedule:
     """One simulation. `seed` decides which calls have faults.
 
     Troubles and faults happen for `trouble_for` seconds. After that, the requests must end within
-    `patience` seconds.
+    `patience` seconds. `batch_writes`: the workers send writes together.
     """
 
     seed: int
@@ -100,6 +100,7 @@ class Schedule:
     concurrency: int = 4
     timeout: float = 60.0
     poll: float = 2.0
+    batch_writes: bool = True
     trouble_for: float = 90.0
     patience: float = 2 * 3600.0
 
@@ -133,6 +134,7 @@ def schedule_of(seed: int) -> Schedule:
             for job in rng.sample(range(len(jobs)), 2)
         ),
         faults=_DEFAULT_FAULTS,
+        batch_writes=seed % 4 != 0,
     )
 
 
@@ -189,6 +191,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
         Schedule,
         seed=st.integers(0, 2**16),
         workers=st.integers(1, 5),
+        batch_writes=st.booleans(),
         jobs=st.lists(jobs, min_size=1, max_size=12).map(tuple),
         troubles=st.lists(troubles, max_size=8).map(tuple),
         cancels=st.lists(cancels, max_size=3).map(tuple),
