@@ -1,8 +1,8 @@
 """Group commit: an engine that sends the writes that wait at the same moment in one call.
 
 A call costs about ten times the CPU of a write in it, so that 25 writes in a call need a fifth of
-the CPU of 25 calls (docs/performance.md). No write waits for others to come: the writes of one
-round of the event loop leave together, and a write that is alone leaves as a call of its own. Only
+the CPU of 25 calls (docs/performance.md). No write waits for others to come: the writes of a few
+rounds of the event loop leave together, and a write that is alone leaves as a call of its own. Only
 while `_CALLS` calls are under way does a write wait for the end of one of them.
 
 A batch says less about a failure than a call: which item a condition failed on is read afterwards,
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
+import anyio.lowlevel
 
 from streamer_store.backoff import full_jitter
 from streamer_store.engine import (
@@ -43,6 +44,8 @@ MAX_WRITES: Final = 25
 """DynamoDB API Reference, BatchExecuteStatement."""
 _MAX_BYTES: Final = 1024 * 1024
 """Of the values that a call sends, and of the items that it returns."""
+_ROUNDS: Final = 3
+"""Rounds of the event loop whose writes leave together. An outcome leads to a claim in two."""
 _CALLS: Final = 2
 _LATE: Final = 0.25
 """Seconds after which a call that is under way no longer makes other writes wait."""
@@ -192,6 +195,8 @@ class GroupCommitEngine:
 
     async def _send_batch(self) -> None:
         """Send the next writes that wait, if the calls under way allow it."""
+        for _ in range(_ROUNDS):
+            await anyio.lowlevel.checkpoint()
         self._is_sending = False
         now = anyio.current_time()
         recent = sum(now - started < _LATE for started in self._calls.values())

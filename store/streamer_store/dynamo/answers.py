@@ -117,9 +117,12 @@ def _fields(operation: str, arguments: Mapping[str, Any]) -> dict[str, tuple[boo
 
 def is_item(value: Any) -> bool:
     """Whether `value` is a map of attribute names to attribute values."""
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str) and _is_attribute_value(part) for name, part in value.items()
-    )
+    if not isinstance(value, dict):
+        return False
+    for name, part in value.items():  # a loop: this checks every item that is read
+        if not isinstance(name, str) or not _is_attribute_value(part):
+            return False
+    return True
 
 
 def _is_non_empty_item(value: Any) -> bool:
@@ -134,11 +137,14 @@ def _is_item_of(key: Mapping[str, Any]) -> Check:
 
 
 def _is_attribute_value(value: Any) -> bool:
-    if not isinstance(value, Mapping) or len(value) != 1:
+    if not isinstance(value, dict) or len(value) != 1:
         return False
-    ((type_name, content),) = value.items()
-    check = _CHECKS.get(type_name)
-    return check is not None and check(content)
+    for type_name, content in value.items():
+        if type_name == "S":
+            return isinstance(content, str)
+        check = _CHECKS.get(type_name)
+        return check is not None and check(content)
+    return False
 
 
 def _is_text(value: Any) -> bool:

@@ -14,6 +14,7 @@ from aiobotocore.session import AioSession, get_session
 
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.faults import translate_errors
+from streamer_store.dynamo.parser import AttributeParserFactory
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput
 from streamer_store.release import package_version
@@ -43,6 +44,7 @@ async def open_client(
     Raises InvalidInput; AccessDenied; StoreUnavailable.
     """
     session = get_session()
+    session.register_component("response_parser_factory", AttributeParserFactory())
     config = client_config(
         CheckedSession,
         connect_timeout=connect_timeout,
