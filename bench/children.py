@@ -7,9 +7,7 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +17,7 @@ import anyio
 
 from bench import ROOT
 from bench.counter import VARIABLE, Counter
-from bench.handlers import NAMES
-from plugins import plugin
 
-WORKER: Final = (str(Path(sys.executable).with_name("streamer-worker")), "run")
 START_TIMEOUT: Final = 60.0
 _POLL_INTERVAL: Final = 0.005
 _Found = TypeVar("_Found")
@@ -58,7 +53,7 @@ class Child:
         """Return all that the process has written to stdout and stderr."""
         return self._log.read_text(errors="replace")
 
-    async def event(self, name: str) -> dict[str, Any]:
+    async def event(self, name: str, *, within: float = START_TIMEOUT) -> dict[str, Any]:
         """Wait for a line of the log with this event, and return it."""
 
         def find() -> dict[str, Any] | None:
@@ -68,7 +63,7 @@ class Child:
                     return found
             return None
 
-        return await self.wait_for(find, f"event {name}", within=START_TIMEOUT)
+        return await self.wait_for(find, f"event {name}", within=within)
 
     async def wait_for_count(self, number: int, *, within: float) -> None:
         """Wait until the counter has reached this number."""
@@ -133,26 +128,3 @@ def child(
     finally:
         process.kill()
         process.wait()
-
-
-def worker_environment(folder: Path, *, url: str, prefix: str, **settings: str) -> dict[str, str]:
-    """Return the environment of a worker with the handlers of bench/handlers.py.
-
-    settings: `push="off"` is STREAMER_PUSH=off.
-    """
-    entries = [f"{name} = bench.handlers:{name}" for name in NAMES]
-    installed = folder / "bench_plugin"
-    if not installed.exists():
-        plugin(folder, "bench_plugin", "", *entries)
-    defaults = {"push": "off", "http_host": "127.0.0.1", "http_port": "0"}
-    return {
-        "STREAMER_ENDPOINT_URL": url,
-        "STREAMER_TABLE_PREFIX": prefix,
-        "PYTHONPATH": str(installed),
-    } | {f"STREAMER_{name.upper()}": value for name, value in (defaults | settings).items()}
-
-
-def page(url: str) -> str:
-    """Fetch a page of a worker."""
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  loopback
-        return str(answer.read().decode())

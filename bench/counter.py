@@ -1,15 +1,18 @@
-"""A number in a file that one process increments and another one reads."""
+"""A number, and times, in a file that one process writes and another one reads."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "BENCH_COUNTER"
 """The environment variable with the path of the counter of a child process."""
-_BYTES: Final = 8
+TIMES: Final = 100_000
+"""How many times a counter can hold."""
+_BYTES: Final = 8 * (1 + TIMES)
 
 
 class Counter:
@@ -32,6 +35,16 @@ class Counter:
 
     def add(self, number: int = 1) -> None:
         self._cells[0] += number
+
+    def stamp(self, position: int) -> None:
+        """Store the time of now at this position, and increment the counter."""
+        self._cells[1 + position] = time.monotonic_ns()
+        self._cells[0] += 1
+
+    def stamped(self, position: int) -> float | None:
+        """Return the stored time in seconds of time.monotonic(), or None."""
+        found = self._cells[1 + position]
+        return found / 1e9 if found else None
 
     @property
     def value(self) -> int:

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from dynamodb_local import dynamodb_local
-from streamer_store import AsyncRequest, open_stores
+from streamer_store import AsyncRequest, RequestStatus, open_stores
 from streamer_store.clock import new_id
 from streamer_store.codec import request_item
 from support import unique_prefix
@@ -60,26 +61,31 @@ class Tables:
             for start in range(0, len(puts), _BATCH):
                 tasks.start_soon(put, puts[start : start + _BATCH])
 
-    async def enqueue(self, number: int, *, action: str, payload: Mapping[str, Any]) -> None:
+    async def enqueue(
+        self, number: int, *, action: str, payload: Mapping[str, Any], max_retries: int = 0
+    ) -> None:
         """Store PENDING requests, each a millisecond older than the next."""
-        rng = random.Random(7)
-        first = datetime.now(UTC) - timedelta(milliseconds=number)
-        ttl = int((first + timedelta(days=7)).timestamp())
         await self.put_all(
             "requests",
             (
-                request_item(
-                    AsyncRequest(
-                        request_id=new_id(rng),
-                        version=new_id(rng),
-                        action=action,
-                        payload=payload,
-                        created_at=first + timedelta(milliseconds=position),
-                        ttl=ttl,
-                    )
-                )
-                for position in range(number)
+                request_item(replace(request, payload=payload, max_retries=max_retries))
+                for request in _requests(number, action)
             ),
+        )
+
+    async def wait_until_tomorrow(self, number: int, *, action: str) -> None:
+        """Store RETRYING requests that are due in a day."""
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        items = (
+            request_item(
+                replace(request, status=RequestStatus.RETRYING, retry_after=tomorrow, retry_count=1)
+            )
+            for request in _requests(number, action)
+        )
+        # The keys of DueIndex, as a worker writes them when it schedules a retry.
+        lane = {"DueLane": {"S": "due"}}
+        await self.put_all(
+            "requests", (dict(item) | lane | {"DueAt": item["RetryAfter"]} for item in items)
         )
 
     async def count(self, status: str) -> int:
@@ -93,6 +99,21 @@ class Tables:
             ExpressionAttributeValues={":status": {"S": status}},
         )
         return sum([page["Count"] async for page in pages])
+
+
+def _requests(number: int, action: str) -> Iterator[AsyncRequest]:
+    """Yield PENDING requests, each a millisecond older than the next."""
+    rng = random.Random(7)
+    first = datetime.now(UTC) - timedelta(milliseconds=number)
+    ttl = int((first + timedelta(days=7)).timestamp())
+    for position in range(number):
+        yield AsyncRequest(
+            request_id=new_id(rng),
+            version=new_id(rng),
+            action=action,
+            created_at=first + timedelta(milliseconds=position),
+            ttl=ttl,
+        )
 
 
 @contextmanager

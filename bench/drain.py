@@ -13,11 +13,12 @@ from typing import Final
 import anyio
 
 from bench import saq_redis
-from bench.children import Child, ChildFailedError, child, worker_environment
+from bench.children import Child, ChildFailedError, child
 from bench.database import Tables, fresh_tables
 from bench.payloads import payload
 from bench.profiling import profiled, worker_command
 from bench.results import RATIO, Figure, Part, say
+from bench.workers import worker_environment
 
 PAYLOAD_BYTES: Final = 300
 KINDS: Final = ("ours", "ours-push", "single", "batched", "saq")
@@ -63,9 +64,8 @@ async def measure(url: str, folder: Path, plan: Plan) -> Part:
         for kind in kinds if number % 2 == 0 else reversed(kinds):
             drained = await _drain(kind, url, folder, plan)
             plan = replace(plan, profile=None) if kind == "ours" else plan
-            say(
-                f"drain {number + 1}/{plan.rounds} {kind}: {drained.rate:.0f}/s, {drained.cpu:.2f} ms"
-            )
+            figures = f"{drained.rate:.0f} requests/s, {drained.cpu:.2f} ms of CPU each"
+            say(f"drain {number + 1}/{plan.rounds} {kind}: {figures}")
             found[kind].append(drained)
     return Part(name="drain", figures=_figures(found), notes=notes)
 
@@ -95,7 +95,7 @@ async def _consumer(
             yield loop
     else:
         push = "apigateway" if kind == "ours-push" else "off"
-        environment = worker_environment(folder, url=tables.url, prefix=tables.prefix, push=push)
+        environment = worker_environment(folder, tables, push=push)
         with child(worker_command(profile), folder=folder, environment=environment) as worker:
             yield worker
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any, Final
 
 import anyio
@@ -12,7 +13,7 @@ from bench.counter import VARIABLE, Counter
 from bench.payloads import RESULT
 from streamer_worker import Context, handler
 
-NAMES: Final = ("noop", "report", "wait", "fail_big")
+NAMES: Final = ("noop", "stamp", "report", "wait", "gather", "fail_big")
 """The names of the handlers in this module, which are also their actions."""
 _started = Counter.of_this_process() if VARIABLE in os.environ else None
 
@@ -25,9 +26,17 @@ async def noop(_payload: dict[str, Any], _ctx: Context) -> dict[str, Any]:
     return RESULT
 
 
+@handler("stamp")
+async def stamp(payload: dict[str, Any], _ctx: Context) -> dict[str, Any]:
+    """Store the time of the start at `position`."""
+    if _started is not None:
+        _started.stamp(payload["position"])
+    return RESULT
+
+
 @handler("report")
 async def report(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
-    """Report progress `times` times, so slowly that each report is written on its own."""
+    """Report progress `times` times, with pauses of `pause` seconds."""
     for number in range(payload["times"]):
         await ctx.progress((number + 1) / (payload["times"] + 1), f"step {number + 1}")
         await anyio.sleep(payload["pause"])
@@ -41,6 +50,22 @@ async def wait(payload: dict[str, Any], _ctx: Context) -> dict[str, Any]:
         _started.add()
     await anyio.sleep(payload["seconds"])
     return RESULT
+
+
+@handler("gather")
+async def gather(payload: dict[str, Any], _ctx: Context) -> dict[str, Any]:
+    """Return when this process has started `all` requests."""
+    if _started is not None:
+        _started.add()
+        if _started.value >= payload["all"]:
+            _all_started().set()
+        await _all_started().wait()
+    return RESULT
+
+
+@cache
+def _all_started() -> anyio.Event:
+    return anyio.Event()
 
 
 @handler("fail_big")

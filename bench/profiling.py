@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.children import WORKER, Child
+from bench.children import Child
+from bench.workers import WORKER
 
 _SAMPLES_PER_SECOND: Final = "500"
 _LINES: Final = 60
-_FRAME: Final = re.compile(r"(.*) \(.*?([^/]+/[^/]+?)(?::\d+)?\)$")
+_FRAME: Final = re.compile(r"(.*) \((?:.*?/)?([^/]+(?:/[^/]+)?)(?::\d+)?\)$")
 
 
 def worker_command(profile: Path | None) -> Sequence[str]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench.machine import description
 
+_WIDTH: Final = 120
 RATIO: Final = "x"
 """The unit of a ratio."""
 
@@ -81,7 +82,7 @@ def as_json(parts: Sequence[Part], *, quick: bool) -> dict[str, Any]:
 
 def show(parts: Sequence[Part], *, quick: bool, path: Path | None) -> None:
     """Print the tables, ratios first, and write the JSON to the path."""
-    console = Console()
+    console = Console(width=max(Console().width, _WIDTH))
     found = as_json(parts, quick=quick)
     console.print(*(f"{name}: {value}" for name, value in found["machine"].items()), sep="\n")
     ratios = [(part, figure) for part in parts for figure in part.figures if figure.unit == RATIO]
