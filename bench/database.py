@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -46,20 +47,19 @@ class Tables:
 
     async def put_all(self, table: str, items: Iterable[Item]) -> None:
         """Write items to a table, which is named without the prefix."""
-        puts: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
-        limiter = anyio.CapacityLimiter(_CONCURRENT_BATCHES)
+        puts = ({"PutRequest": {"Item": item}} for item in items)
 
-        async def put(batch: list[Any]) -> None:
-            async with limiter:
+        async def put_batches() -> None:
+            while batch := list(islice(puts, _BATCH)):
                 written = await self.client.batch_write_item(
                     RequestItems={self.prefix + table: batch}
                 )
-            if written["UnprocessedItems"]:
-                raise RuntimeError("DynamoDB Local left items of a batch unprocessed")
+                if written["UnprocessedItems"]:
+                    raise RuntimeError("DynamoDB Local left items of a batch unprocessed")
 
         async with anyio.create_task_group() as tasks:
-            for start in range(0, len(puts), _BATCH):
-                tasks.start_soon(put, puts[start : start + _BATCH])
+            for _ in range(_CONCURRENT_BATCHES):
+                tasks.start_soon(put_batches)
 
     async def enqueue(
         self, number: int, *, action: str, payload: Mapping[str, Any], max_retries: int = 0

@@ -59,7 +59,9 @@ async def measure(url: str, folder: Path, plan: Plan) -> Part:
         kinds.remove("saq")
     found: dict[str, list[Drained]] = {kind: [] for kind in kinds}
     # The first run on DynamoDB Local is slower than the others.
-    await _drain("single", url, folder, Plan(requests=_WARM_UP_REQUESTS, rounds=1))
+    warm_up = Plan(requests=min(_WARM_UP_REQUESTS, plan.requests), rounds=1)
+    await _drain("single", url, folder, warm_up)
+    say("drain: warmed up")
     for number in range(plan.rounds):
         for kind in kinds if number % 2 == 0 else reversed(kinds):
             drained = await _drain(kind, url, folder, plan)

@@ -10,7 +10,7 @@ RESULT: Final[dict[str, Any]] = {"rows": 128, "url": "https://example.com/report
 
 
 def payload(size: int) -> dict[str, Any]:
-    """Return a payload with nested values that is `size` bytes as JSON, at least 200."""
+    """Return a payload with nested values. size: its bytes as JSON. Raises ValueError."""
     found: dict[str, Any] = {
         "report": "sales",
         "user": {"id": 4711, "name": "Alex Example", "roles": ["viewer", "editor"]},

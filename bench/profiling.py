@@ -19,7 +19,7 @@ from bench.workers import WORKER
 
 _SAMPLES_PER_SECOND: Final = "500"
 _LINES: Final = 60
-_FRAME: Final = re.compile(r"(.*) \((?:.*?/)?([^/]+(?:/[^/]+)?)(?::\d+)?\)$")
+_FRAME: Final = re.compile(r"(.*) \((?:.*?/)??([^/:]+(?:/[^/:]+)?)(?::\d+)?\)$")
 
 
 def worker_command(profile: Path | None) -> Sequence[str]:
@@ -45,7 +45,7 @@ def profiled(worker: Child, profile: Path | None) -> Iterator[None]:
     else:
         with _sampled(py_spy, worker, _raw(profile)):
             yield
-        profile.write_text("\n".join(_summary(_raw(profile).read_text())) + "\n")
+        profile.write_text("\n".join(summary(_raw(profile).read_text())) + "\n")
         _raw(profile).unlink()
 
 
@@ -73,7 +73,7 @@ def _sampled(py_spy: str, worker: Child, raw: Path) -> Iterator[None]:
         process.wait()
 
 
-def _summary(raw: str) -> Iterator[str]:
+def summary(raw: str) -> Iterator[str]:
     """Yield the functions with most samples: their own, and those of what they call."""
     own: Counter[str] = Counter()
     cumulative: Counter[str] = Counter()
@@ -81,7 +81,7 @@ def _summary(raw: str) -> Iterator[str]:
         stack, _, samples = line.rpartition(" ")
         functions = [_FRAME.sub(r"\2 \1", frame) for frame in stack.split(";")]
         own[functions[-1]] += int(samples)
-        for function in set(functions):
+        for function in dict.fromkeys(functions):
             cumulative[function] += int(samples)
     total = max(1, own.total())
     for title, counts in (("own time", own), ("time with callees", cumulative)):
