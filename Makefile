@@ -50,7 +50,7 @@ check: $(FILLED) ## Check format, lint, types, imports between folders, dependen
 
 # The queue beside which ours is measured. The benchmarks say so if it cannot be installed.
 SAQ := $(VENV)/.saq/bin/saq
-bench: $(FILLED) $(SAQ) ## Measure throughput, latency, costs and memory (docs/performance.md, ... min)
+bench: $(FILLED) $(SAQ) ## Measure throughput, latency, costs and memory (docs/performance.md, about an hour)
 	@.ci/dynamodb-local > $(VENV)/said.log
 	$(BIN)/python -m bench all --json $(VENV)/bench.json
 

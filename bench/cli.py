@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Final
 import anyio
 import typer
 
-from bench import drain, fleet, idle, latency, memory, starts, units, upkeep
+from bench import document, drain, fleet, idle, latency, memory, starts, units, upkeep
 from bench.database import database
 from bench.results import Part, show
 
@@ -87,6 +88,12 @@ def _drain(
     _run({"drain": partial(drain.measure, plan=plan)}, quick=False, json=json)
 
 
+@app.command("document")
+def _document(json: Annotated[Path, typer.Argument(help="The file of a run's `--json`.")]) -> None:
+    """Write the figures of a run into docs/performance.md."""
+    document.write_page(json)
+
+
 def _run(measures: Mapping[str, Measure], *, quick: bool, json: Path | None) -> None:
     """Measure the parts one after the other. A quick run measures those of _TOGETHER at once."""
     groups = [{name: measure} for name, measure in measures.items()]
@@ -98,7 +105,11 @@ def _run(measures: Mapping[str, Measure], *, quick: bool, json: Path | None) -> 
         found: dict[str, Part] = {}
 
         async def add(name: str, measure: Measure) -> None:
-            found[name] = await measure(url, folder)
+            try:
+                found[name] = await measure(url, folder)
+            except Exception as error:  # noqa: BLE001  the other parts are worth having
+                traceback.print_exc()
+                found[name] = Part(name=name, figures=(), notes=[f"failed: {error!r}"], failed=True)
 
         for group in groups:
             async with anyio.create_task_group() as tasks:
@@ -109,6 +120,8 @@ def _run(measures: Mapping[str, Measure], *, quick: bool, json: Path | None) -> 
     with database() as url, TemporaryDirectory() as folder:
         parts = anyio.run(measure_all, url, Path(folder))
     show(parts, quick=quick, path=json)
+    if any(part.failed for part in parts):
+        raise typer.Exit(1)
 
 
 def main() -> None:

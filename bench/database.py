@@ -47,7 +47,7 @@ class Tables:
 
     async def put_all(self, table: str, items: Iterable[Item]) -> None:
         """Write items to a table, which is named without the prefix."""
-        puts = ({"PutRequest": {"Item": item}} for item in items)
+        puts: Iterator[Any] = ({"PutRequest": {"Item": item}} for item in items)
 
         async def put_batches() -> None:
             while batch := list(islice(puts, _BATCH)):

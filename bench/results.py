@@ -49,11 +49,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The figures of one benchmark. `notes`: what is left out, and why."""
+    """The figures of one benchmark. notes: what is left out, and why. failed: no figures."""
 
     name: str
     figures: Sequence[Figure]
     notes: Sequence[str] = field(default_factory=tuple)
+    failed: bool = False
 
 
 def as_json(parts: Sequence[Part], *, quick: bool) -> dict[str, Any]:
@@ -107,17 +108,17 @@ def _table(title: str, rows: Sequence[tuple[Part, Figure]]) -> Table:
         table.add_row(
             part.name,
             figure.name,
-            _number(figure.value),
+            number_text(figure.value),
             figure.unit,
             figure.goal,
-            _number(min(figure.samples)),
-            _number(max(figure.samples)),
+            number_text(min(figure.samples)),
+            number_text(max(figure.samples)),
             style="red" if "missed" in figure.goal else None,
         )
     return table
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
     """Return a number with about three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
