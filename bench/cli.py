@@ -33,6 +33,7 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
     arrivals = latency.Plan(rounds=1 if quick else 5, seconds=10 if quick else 60)
     fleets = fleet.Plan(
         sizes=(1, 4) if quick else (1, 2, 4, 16),
+        rounds=1 if quick else 3,
         requests=500 if quick else 5_000,
         seconds=5 if quick else 60,
     )
@@ -44,7 +45,7 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
         "fleet": partial(fleet.measure, plan=fleets),
         "memory": partial(memory.measure, many=0 if quick else many),
         "reaper": partial(upkeep.sweep, connections=5_000 if quick else 100_000),
-        "recovery": upkeep.recovery,
+        "recovery": partial(upkeep.recovery, rounds=1 if quick else 5),
         "start": partial(starts.measure, rounds=1 if quick else 5),
     }
 

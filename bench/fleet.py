@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,40 +32,65 @@ class Plan:
     """sizes: how many workers. requests: in the backlog. seconds: how long requests trickle."""
 
     sizes: tuple[int, ...]
+    rounds: int
     requests: int
     seconds: float
 
 
 async def measure(url: str, folder: Path, plan: Plan) -> Part:
     """Let each fleet work off a backlog, and the largest one requests that trickle in."""
-    figures: list[Figure] = []
-    rates: dict[int, float] = {}
-    for size in plan.sizes:
-        name = f"{size} worker{'s' * (size > 1)}"
-        async with AsyncExitStack() as stack:
-            tables = await stack.enter_async_context(fresh_tables(url))
-            processes = [stack.enter_context(start_worker(folder, tables)) for _ in range(size)]
-            fleet = _Fleet([await started(process) for process in processes])
-            await wait_until_fleet_is_known(fleet.workers)
-            rates[size] = await fleet.drain(tables, plan.requests)
-            lost = 100 * fleet.new_share_of_lost_claims()
-            say(f"{name}: {rates[size]:.0f} requests/s, {lost:.2f} % of the claims failed")
-            goal = 5.0 if size == 16 else None
-            figures += [
-                Figure(name=f"{name}, backlog", unit="requests/s", samples=[rates[size]]),
-                Figure(name=f"{name}, backlog", unit="% failed", samples=[lost], at_most=goal),
-            ]
-            if size == plan.sizes[-1]:
-                await fleet.trickle(tables, plan.seconds)
-                lost = 100 * fleet.new_share_of_lost_claims()
-                goal = 1.0 if size == 16 else None
-                figures.append(
-                    Figure(name=f"{name}, trickle", unit="% failed", samples=[lost], at_most=goal)
+    rates: dict[int, list[float]] = {size: [] for size in plan.sizes}
+    lost: dict[str, list[float]] = {}
+    for number in range(plan.rounds):
+        for size in plan.sizes:
+            name = _name(size)
+            async with _open_fleet(url, folder, size) as (fleet, tables):
+                rates[size].append(await fleet.drain(tables, plan.requests))
+                share = fleet.new_percentage_of_lost_claims()
+                lost.setdefault(f"{name}, backlog", []).append(share)
+                if size == plan.sizes[-1]:
+                    await fleet.trickle(tables, plan.seconds)
+                    trickle = fleet.new_percentage_of_lost_claims()
+                    lost.setdefault(f"{name}, trickle", []).append(trickle)
+            rate = f"{rates[size][-1]:.0f} requests/s, {share:.2f} % of the claims failed"
+            say(f"fleet {number + 1}/{plan.rounds} {name}: {rate}")
+    goals = {"16 workers, backlog": 5.0, "16 workers, trickle": 1.0}
+    return Part(
+        name="fleet",
+        figures=[
+            *(
+                Figure(
+                    name=f"requests/s, {size} workers / 1",
+                    unit=RATIO,
+                    samples=[a / b for a, b in zip(rates[size], rates[1], strict=True)],
                 )
-    for size in plan.sizes[1:]:
-        ratio = rates[size] / rates[1]
-        figures.append(Figure(name=f"requests/s, {size} workers / 1", unit=RATIO, samples=[ratio]))
-    return Part(name="fleet", figures=figures)
+                for size in plan.sizes[1:]
+            ),
+            *(
+                Figure(name=f"{_name(size)}, backlog", unit="requests/s", samples=rates[size])
+                for size in plan.sizes
+            ),
+            *(
+                Figure(name=name, unit="% failed", samples=samples, at_most=goals.get(name))
+                for name, samples in lost.items()
+            ),
+        ],
+    )
+
+
+def _name(size: int) -> str:
+    return f"{size} worker{'s' * (size > 1)}"
+
+
+@asynccontextmanager
+async def _open_fleet(url: str, folder: Path, size: int) -> AsyncIterator[tuple[_Fleet, Tables]]:
+    """Start so many workers, and wait until they know each other."""
+    async with AsyncExitStack() as stack:
+        tables = await stack.enter_async_context(fresh_tables(url))
+        processes = [stack.enter_context(start_worker(folder, tables)) for _ in range(size)]
+        workers = [await started(process) for process in processes]
+        await wait_until_fleet_is_known(workers)
+        yield _Fleet(workers), tables
 
 
 class _Fleet:
@@ -78,13 +104,13 @@ class _Fleet:
     def count(self) -> int:
         return sum(worker.process.counter.value for worker in self.workers)
 
-    def new_share_of_lost_claims(self) -> float:
-        """Return the share of failed claims among those since the last call."""
+    def new_percentage_of_lost_claims(self) -> float:
+        """Return how many percent of the claims since the last call failed."""
         won = sum(worker.metric("claims_total", outcome="won") for worker in self.workers)
         lost = sum(worker.metric("claims_total", outcome="lost") for worker in self.workers)
         won, self._won = won - self._won, won
         lost, self._lost = lost - self._lost, lost
-        return lost / (won + lost)
+        return 100 * lost / (won + lost)
 
     async def drain(self, tables: Tables, requests: int) -> float:
         """Fill the queue, and return how many requests start per second.

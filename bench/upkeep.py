@@ -64,8 +64,16 @@ async def sweep(url: str, folder: Path, connections: int) -> Part:
     )
 
 
-async def recovery(url: str, folder: Path) -> Part:
+async def recovery(url: str, folder: Path, rounds: int) -> Part:
     """Kill a worker that runs a request, and wait until another one starts the request."""
+    samples = [await _recover(url, folder) for _ in range(rounds)]
+    figure = Figure(name="after SIGKILL, default settings", unit="s", samples=samples, at_most=20)
+    say(f"recovery after SIGKILL: {figure.value:.1f} s")
+    return Part(name="recovery", figures=[figure])
+
+
+async def _recover(url: str, folder: Path) -> float:
+    """Return the seconds from the end of one worker to the next start of its request."""
     async with (
         fresh_tables(url) as tables,
         open_worker(folder, tables) as first,
@@ -75,15 +83,12 @@ async def recovery(url: str, folder: Path) -> Part:
         body = payload(300) | {"seconds": 300}
         await tables.enqueue(1, action="wait", payload=body, max_retries=3)
 
-        def find_holder() -> bool | None:
+        def is_started() -> bool | None:
             return first.process.counter.value + second.process.counter.value > 0 or None
 
-        await first.process.wait_for(find_holder, "start", within=_RECOVERY_PATIENCE)
+        await first.process.wait_for(is_started, "start", within=_RECOVERY_PATIENCE)
         holder, other = (first, second) if first.process.counter.value else (second, first)
         holder.process.send(signal.SIGKILL)
         killed = time.monotonic()
         await other.process.wait_for_count(1, within=_RECOVERY_PATIENCE)
-        seconds = time.monotonic() - killed
-    say(f"recovery after SIGKILL: {seconds:.1f} s")
-    figure = Figure(name="after SIGKILL, default settings", unit="s", samples=[seconds], at_most=20)
-    return Part(name="recovery", figures=[figure])
+        return time.monotonic() - killed
