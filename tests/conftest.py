@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from dynamodb_local import HINT as NOT_INSTALLED
+from dynamodb_local import NotInstalledError, dynamodb_local
 from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
 from models import parse_once
-from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
+from streamer_store import Stores, Undecodable, memory_stores, open_stores
 from streamer_store.schema import TABLES
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.own_logger import set_logger_factory
-from support import ManualClock, cache_folder, client_of, unique_prefix
+from support import ManualClock, client_of, unique_prefix
 
 parse_once()
 
@@ -32,9 +30,7 @@ CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-HINT = (
-    "DynamoDB Local is not installed: run `make dynamodb-local`, or set STREAMER_TEST_DYNAMODB_URL"
-)
+HINT = f"{NOT_INSTALLED}, or set STREAMER_TEST_DYNAMODB_URL"
 BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
 """The engines of the `stores` fixture. moto cannot do what batches of writes need."""
 
@@ -137,14 +133,13 @@ def local_url() -> Iterator[str]:
     if running:
         yield running
         return
-    homes = sorted(cache_folder().glob("dynamodb-local-*/DynamoDBLocal.jar"))
-    java = shutil.which("java")
-    if not homes or java is None:
+    try:
+        with dynamodb_local() as url:
+            yield url
+    except NotInstalledError:
         if os.environ.get("STREAMER_TEST_REQUIRE_ALL"):
             pytest.fail(HINT)
         pytest.skip(HINT)
-    with _dynamodb_local(java, homes[-1]) as url:
-        yield url
 
 
 @pytest.fixture(params=BACKENDS)
@@ -207,40 +202,3 @@ async def fresh_stores(
 async def _drop_tables(stores: Stores) -> None:
     for table in TABLES:
         await client_of(stores.engine).delete_table(TableName=stores.engine.table_name(table))
-
-
-class _dynamodb_local:  # noqa: N801  used as a function
-    def __init__(self, java: str, jar: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self._process = subprocess.Popen(  # noqa: S603
-            [
-                java,
-                f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}",
-                "-jar",
-                str(jar),
-                "-inMemory",
-                "-sharedDb",
-                "-port",
-                str(self._port),
-            ],
-            cwd=jar.parent,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def __enter__(self) -> str:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-            except OSError:
-                time.sleep(0.1)  # nothing announces that a port is open
-            else:
-                return f"http://127.0.0.1:{self._port}"
-        raise StoreUnavailable("DynamoDB Local did not start within 60 s")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
