@@ -79,7 +79,7 @@ class HandlerRaised:
     """A handler raised. RequestFinished follows, with the outcome. Emitted by
     `execution.dispatcher`.
 
-    error: the exception with its traceback.
+    error: the exception with its traceback, which is removed after the event.
     """
 
     request_id: str

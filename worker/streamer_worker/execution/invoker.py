@@ -13,6 +13,7 @@ from anyio.lowlevel import current_token
 
 from streamer_store import AsyncRequest
 from streamer_worker.execution.channels import ThreadChannel
+from streamer_worker.execution.outcome import Raised, Returned
 from streamer_worker.execution.processes.forks import ForkBoundary
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.threads import HandlerThreads
@@ -64,7 +65,9 @@ class Invoker:
             sync: SyncContext[Any] = SyncContext(**fields, state=ctx.state, channel=channel)
             # Not abandoned when cancelled: a thread that still runs counts as used.
             call = partial(_in_thread, handler.function, payload, sync)
-            result = await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
+            result = _result_of(
+                await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
+            )
             if not _is_unstarted_coroutine(result):
                 return result
             # A decorator without functools.wraps hid an async function. It must be called on the
@@ -75,13 +78,29 @@ class Invoker:
             return await _awaited(handler.function(payload, ctx))
 
 
-def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Any:
+def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Returned | Raised:
+    """Call the function. Raises nothing: the future that a thread sets would keep the exception,
+    and the traceback of the exception would keep the future.
+    """
     try:
         with ForkBoundary():
-            return function(payload, ctx)
-    except GeneratorExit as error:
-        # Raised as it is, it would close the coroutine that awaits the thread.
-        raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error
+            return Returned(value=function(payload, ctx))
+    except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
+        return Raised(error=error)
+
+
+def _result_of(ended: Returned | Raised) -> Any:
+    """Return the result of the function, or raise its exception."""
+    if isinstance(ended, Returned):
+        return ended.value
+    try:
+        if isinstance(ended.error, GeneratorExit):
+            # Raised as it is, it would close the coroutine that awaits the thread.
+            text = f"the handler raised GeneratorExit: {ended.error}"
+            raise RuntimeError(text) from ended.error
+        raise ended.error
+    finally:
+        del ended  # the traceback of the exception refers to this frame
 
 
 async def _awaited(result: Any) -> Any:

@@ -21,6 +21,7 @@ from streamer_store import (
     StoreUnavailable,
     open_stores,
 )
+from streamer_store.dynamo.connecting import new_session
 from streamer_store.schema import WORKERS
 from support import client_of
 from unit.store.dynamo.recorder import Recorder
@@ -298,3 +299,15 @@ async def test_stores_cannot_be_used_in_another_event_loop(recorder: Recorder) -
         with pytest.raises(StoreError, match="belong to another event loop"):
             await anyio.to_thread.run_sync(asyncio.run, call(stores))
         await call(stores)
+
+
+def test_sessions_share_the_service_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """botocore reads them from files once, and again for another AWS_DATA_PATH."""
+
+    def loader() -> Any:
+        return new_session().get_component("data_loader")
+
+    first = loader()
+    assert loader() is first
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    assert str(tmp_path) in loader().search_paths
