@@ -29,7 +29,7 @@ _TOGETHER: Final = frozenset({"units", "idle", "memory", "reaper", "recovery"})
 
 def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
     """Return the parts in their order."""
-    drains = drain.Plan(requests=1_500 if quick else 10_000, rounds=1 if quick else 5)
+    drains = drain.Plan(requests=1_200 if quick else 10_000, rounds=1 if quick else 5)
     arrivals = latency.Plan(rounds=1 if quick else 5, seconds=10 if quick else 60)
     fleets = fleet.Plan(
         sizes=(1, 4) if quick else (1, 2, 4, 16),
@@ -37,11 +37,14 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
         requests=500 if quick else 5_000,
         seconds=5 if quick else 60,
     )
+    idles = idle.Plan(
+        waiting=(0, 1_000, 5_000) if quick else (0, 1_000, 20_000), seconds=15 if quick else 120
+    )
     return {
         "drain": partial(drain.measure, plan=drains),
         "latency": partial(latency.measure, plan=arrivals),
         "units": units.measure,
-        "idle": partial(idle.measure, seconds=15 if quick else 120),
+        "idle": partial(idle.measure, plan=idles),
         "fleet": partial(fleet.measure, plan=fleets),
         "memory": partial(memory.measure, many=0 if quick else many),
         "reaper": partial(upkeep.sweep, connections=5_000 if quick else 100_000),
@@ -112,6 +115,7 @@ def _run(measures: Mapping[str, Measure], *, quick: bool, json: Path | None) -> 
                 traceback.print_exc()
                 found[name] = Part(name=name, figures=(), notes=[f"failed: {error!r}"], failed=True)
 
+        await drain.warm_up(url, folder)
         for group in groups:
             async with anyio.create_task_group() as tasks:
                 for name, measure in group.items():

@@ -15,7 +15,7 @@ import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from dynamodb_local import dynamodb_local
+from dynamodb_local import dynamodb_local, use_dummy_credentials
 from streamer_store import AsyncRequest, RequestStatus, open_stores
 from streamer_store.clock import new_id
 from streamer_store.codec import request_item
@@ -24,14 +24,6 @@ from support import unique_prefix
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-CREDENTIALS: Final = {
-    "AWS_ACCESS_KEY_ID": "dummy",
-    "AWS_SECRET_ACCESS_KEY": "dummy",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 _BATCH: Final = 25  # the most items of a BatchWriteItem
 _CONCURRENT_BATCHES: Final = 4
 Item = Mapping[str, Any]
@@ -120,14 +112,9 @@ def _requests(number: int, action: str) -> Iterator[AsyncRequest]:
 def database() -> Iterator[str]:
     """Give the URL of DynamoDB Local: a running one, or one started for this run.
 
-    Sets dummy credentials in this process. Raises NotInstalledError.
+    Raises NotInstalledError.
     """
-    for name in list(os.environ):
-        if name.startswith("AWS_") or (
-            name.startswith("STREAMER_") and not name.startswith("STREAMER_TEST_")
-        ):
-            del os.environ[name]
-    os.environ.update(CREDENTIALS)
+    use_dummy_credentials()
     running = os.environ.get("STREAMER_TEST_DYNAMODB_URL")
     if running:
         yield running

@@ -29,7 +29,7 @@ _TAIL: Final = 64
 """Requests at the end that are not measured, because the last ones run with less concurrency."""
 _REQUESTS_PER_SECOND: Final = 20.0
 """The slowest drain that is waited for."""
-_WARM_UP_REQUESTS: Final = 500
+_WARM_UP_REQUESTS: Final = 700
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,13 @@ class Plan:
     profile: Path | None = None
 
 
+async def warm_up(url: str, folder: Path) -> None:
+    """Drain queues until DynamoDB Local, a program in Java, runs at its usual speed."""
+    for kind in ("single", "batched"):
+        await _drain(kind, url, folder, Plan(requests=_WARM_UP_REQUESTS, rounds=1))
+    say("DynamoDB Local is warmed up")
+
+
 async def measure(url: str, folder: Path, plan: Plan) -> Part:
     """Drain the queue `rounds` times with each kind of consumer, in alternating order."""
     notes = []
@@ -58,10 +65,6 @@ async def measure(url: str, folder: Path, plan: Plan) -> Part:
         notes.append(f"saq is left out: {missing}")
         kinds.remove("saq")
     found: dict[str, list[Drained]] = {kind: [] for kind in kinds}
-    # The first run on DynamoDB Local is slower than the others.
-    warm_up = Plan(requests=min(_WARM_UP_REQUESTS, plan.requests), rounds=1)
-    await _drain("single", url, folder, warm_up)
-    say("drain: warmed up")
     for number in range(plan.rounds):
         for kind in kinds if number % 2 == 0 else reversed(kinds):
             drained = await _drain(kind, url, folder, plan)

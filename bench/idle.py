@@ -14,7 +14,6 @@ from bench.results import RATIO, Figure, Part, say
 from bench.workers import SINGLE_WRITES, Worker, open_worker
 from capacity import consumed, split
 
-WAITING: Final = (0, 1_000, 20_000)
 _WARM_UP_SECONDS: Final = 5.0
 _EMPTY_QUERY: Final = 0.5
 """The read units of a Query that finds nothing. DynamoDB charges them, and DynamoDB Local
@@ -31,26 +30,35 @@ class Idle:
     calls: float
 
 
-async def measure(url: str, folder: Path, seconds: float) -> Part:
-    """Watch three idle workers at the same time, each with tables of its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """waiting: how many requests wait for tomorrow, for each worker. seconds: how long to watch."""
+
+    waiting: tuple[int, ...]
+    seconds: float
+
+
+async def measure(url: str, folder: Path, plan: Plan) -> Part:
+    """Watch idle workers at the same time, each with tables of its own."""
     found: dict[int, Idle] = {}
 
     async def run(waiting: int) -> None:
-        found[waiting] = await _watch(waiting, url, folder, seconds)
+        found[waiting] = await _watch(waiting, url, folder, plan.seconds)
 
     async with anyio.create_task_group() as tasks:
-        for waiting in WAITING:
+        for waiting in plan.waiting:
             tasks.start_soon(run, waiting)
     figures = []
-    none, most = found[WAITING[0]], found[WAITING[-1]]
+    first, last = plan.waiting[0], plan.waiting[-1]
+    none, most = found[first], found[last]
     for name, ratio in (
         ("read units", most.read / none.read),
         ("write units", most.written / none.written),
         ("CPU", most.cpu / none.cpu),
     ):
-        title = f"{name}, {WAITING[-1]:,} waiting for later / none"
+        title = f"{name}, {last:,} waiting for later / {first}"
         figures.append(Figure(name=title, unit=RATIO, samples=[ratio], at_most=1.1))
-    for waiting in WAITING:
+    for waiting in plan.waiting:
         idle = found[waiting]
         name = f"{waiting:,} waiting for later"
         say(f"idle, {name}: {idle.read:.0f} read units an hour, {idle.cpu:.1f} ms CPU a second")
@@ -60,7 +68,7 @@ async def measure(url: str, folder: Path, seconds: float) -> Part:
             Figure(name=name, unit="CPU ms/s", samples=[idle.cpu]),
             Figure(name=name, unit="calls/s", samples=[idle.calls]),
         ]
-    return Part(name="idle worker", figures=figures)
+    return Part(name="idle", figures=figures)
 
 
 async def _watch(waiting: int, url: str, folder: Path, seconds: float) -> Idle:

@@ -24,20 +24,30 @@ _REQUESTS_PER_SECOND: Final = 50.0
 
 async def measure(url: str, folder: Path, many: int) -> Part:
     """Measure three workers at the same time, then one alone that drains `many` requests."""
-    figures: list[Figure] = []
+    peaks: dict[str, float] = {}
 
-    async def add(name: str, at_most: float | None, measured: Awaitable[float]) -> None:
-        figures.append(Figure(name=name, unit="MB", samples=[await measured], at_most=at_most))
+    async def add(name: str, measured: Awaitable[float]) -> None:
+        peaks[name] = await measured
 
     failing = payload(300) | {"bytes": _FAILURE_BYTES}
     failures = _after(_FAILURES, "fail_big", failing, url, folder, concurrency="8")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(add, "idle", 100, _idle(url, folder))
-        tasks.start_soon(add, f"{_RUNNING:,} running", 160, _running(url, folder))
-        tasks.start_soon(add, f"{_FAILURES} failures with 5 MB of locals, 8 at once", 160, failures)
+        tasks.start_soon(add, "idle", _idle(url, folder))
+        tasks.start_soon(add, f"{_RUNNING:,} running", _running(url, folder))
+        tasks.start_soon(add, f"{_FAILURES} failures with 5 MB of locals", failures)
     if many:
-        drained = _after(many, "noop", payload(300), url, folder)
-        await add(f"after {many:,} requests", None, drained)
+        await add(f"after {many:,} requests", _after(many, "noop", payload(300), url, folder))
+    goals = {
+        "idle": 100,
+        f"{_RUNNING:,} running": 160,
+        f"{_FAILURES} failures with 5 MB of locals": 160,
+        f"after {many:,} requests": None,
+    }
+    figures = [
+        Figure(name=name, unit="MB", samples=[peaks[name]], at_most=goal)
+        for name, goal in goals.items()
+        if name in peaks
+    ]
     for figure in figures:
         say(f"peak RSS, {figure.name}: {figure.value:.0f} MB")
     return Part(name="peak RSS", figures=figures)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench.machine import description
 
-_WIDTH: Final = 120
+_WIDTH: Final = 130
 RATIO: Final = "x"
 """The unit of a ratio."""
 

@@ -60,7 +60,7 @@ async def measure(url: str, folder: Path) -> Part:
             Figure(name=life.name, unit="write units", samples=[written], at_most=life.at_most),
             Figure(name=life.name, unit="read units", samples=[read]),
         ]
-    return Part(name="units of a life", figures=figures)
+    return Part(name="units", figures=figures)
 
 
 async def _units(life: Life, url: str, folder: Path) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dynamodb_local import HINT as NOT_INSTALLED
-from dynamodb_local import NotInstalledError, dynamodb_local
+from dynamodb_local import NotInstalledError, dynamodb_local, use_dummy_credentials
 from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
 from models import parse_once
 from streamer_store import Stores, Undecodable, memory_stores, open_stores
@@ -22,14 +22,6 @@ from support import ManualClock, client_of, unique_prefix
 
 parse_once()
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "dummy",
-    "AWS_SECRET_ACCESS_KEY": "dummy",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 HINT = f"{NOT_INSTALLED}, or set STREAMER_TEST_DYNAMODB_URL"
 BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
 """The engines of the `stores` fixture. moto cannot do what batches of writes need."""
@@ -81,12 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _dummy_credentials() -> Iterator[None]:
     before = dict(os.environ)
-    for name in list(os.environ):
-        if name.startswith("AWS_") or (
-            name.startswith("STREAMER_") and not name.startswith("STREAMER_TEST_")
-        ):
-            del os.environ[name]
-    os.environ.update(CREDENTIALS)
+    use_dummy_credentials()
     yield
     os.environ.clear()
     os.environ.update(before)

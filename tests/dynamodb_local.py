@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -14,12 +15,30 @@ from typing import Final
 from streamer_store import StoreUnavailable
 from support import cache_folder
 
+_CREDENTIALS: Final = {
+    "AWS_ACCESS_KEY_ID": "dummy",
+    "AWS_SECRET_ACCESS_KEY": "dummy",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 HINT: Final = "DynamoDB Local is not installed: run `make dynamodb-local`"
 _START_TIMEOUT: Final = 60.0
 
 
 class NotInstalledError(Exception):
     """DynamoDB Local, or Java, is missing."""
+
+
+def use_dummy_credentials() -> None:
+    """Set credentials for DynamoDB Local in this process. Remove all settings of AWS and ours."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or (
+            name.startswith("STREAMER_") and not name.startswith("STREAMER_TEST_")
+        ):
+            del os.environ[name]
+    os.environ.update(_CREDENTIALS)
 
 
 @contextmanager
