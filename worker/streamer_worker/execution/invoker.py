@@ -65,7 +65,7 @@ class Invoker:
             sync: SyncContext[Any] = SyncContext(**fields, state=ctx.state, channel=channel)
             # Not abandoned when cancelled: a thread that still runs counts as used.
             call = partial(_in_thread, handler.function, payload, sync)
-            result = _result_of(
+            result = _take_result(
                 await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
             )
             if not _is_unstarted_coroutine(result):
@@ -78,19 +78,25 @@ class Invoker:
             return await _awaited(handler.function(payload, ctx))
 
 
-def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Returned | Raised:
-    """Call the function. Raises nothing: the future that a thread sets would keep the exception,
-    and the traceback of the exception would keep the future.
+def _in_thread(
+    function: HandlerFunction, payload: Any, ctx: SyncContext[Any]
+) -> list[Returned | Raised]:
+    """Call the function, and return how it ended, in a list of one.
+
+    Raises nothing: the future that a thread sets would keep the exception, and the traceback of
+    the exception would keep the future. `_take_result` empties the list, which the thread and the
+    future may keep for a while.
     """
     try:
         with ForkBoundary():
-            return Returned(value=function(payload, ctx))
+            return [Returned(value=function(payload, ctx))]
     except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
-        return Raised(error=error)
+        return [Raised(error=error)]
 
 
-def _result_of(ended: Returned | Raised) -> Any:
+def _take_result(box: list[Returned | Raised]) -> Any:
     """Return the result of the function, or raise its exception."""
+    ended = box.pop()
     if isinstance(ended, Returned):
         return ended.value
     try:

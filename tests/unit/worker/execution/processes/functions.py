@@ -197,3 +197,24 @@ def fails_with_local(_payload: Any, _ctx: SyncContext) -> None:
 def locals_made_and_alive(_payload: Any, _ctx: SyncContext) -> list[int]:
     gc.enable()
     return [len(_locals), sum(reference() is not None for reference in _locals)]
+
+
+def reports_while_saving(_payload: Any, ctx: SyncContext) -> str:
+    saved = threading.Event()
+
+    def report() -> None:
+        number = 0
+        with suppress(HandlerCancelled):
+            while not saved.is_set():
+                number += 1
+                ctx.progress(0.5, f"{number}")
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    try:
+        ctx.checkpoint("value")
+    finally:
+        saved.set()
+        thread.join()
+    return "saved"
