@@ -10,7 +10,6 @@ from typing import Final
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
 from streamer_store import AsyncRequest, Claim, Progress, RequestQueue, WorkerLoss
@@ -49,8 +48,9 @@ _UNSETTLED: Final = Settled("unsettled", None)
 class Dispatcher:
     """Runs a task for each claim, and in it a task for its handler.
 
-    The claimer has taken the claim's slot. The dispatcher frees it. `stuck` holds the attempts
-    whose handlers still run after cancellation. Event loop's thread only.
+    The claimer has taken the claim's slot. The dispatcher frees it when the handler ends.
+    `stuck` holds the attempts whose handlers still run after cancellation. Event loop's thread
+    only.
     """
 
     def __init__(
@@ -101,17 +101,9 @@ class Dispatcher:
             if cancel_version(attempt.claim.version) in versions:
                 attempt.interrupt(Interruption.CANCELLED)
 
-    async def run(
-        self, assignments: MemoryObjectReceiveStream[Assignment], tasks: TaskGroup
-    ) -> None:
-        """Start a task in `tasks` for each claim that arrives, until the stream ends.
-
-        Shielded from cancellation: a claim that is not received would be a lost request.
-        """
-        with anyio.CancelScope(shield=True):
-            async with assignments:
-                async for assignment in assignments:
-                    tasks.start_soon(self.run_one, assignment, tasks)
+    def start(self, tasks: TaskGroup, assignment: Assignment) -> None:
+        """Start a task in `tasks` that runs the claim, also if `tasks` is cancelled."""
+        tasks.start_soon(self.run_one, assignment, tasks)
 
     async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
@@ -128,7 +120,7 @@ class Dispatcher:
             self._runtime.events.emit(attempt_events.started(claim.request))
             attempt = self._prepare(claim)
             try:
-                progress = await self._run_handler(attempt, tasks)
+                progress = await self._run_handler(assignment, attempt, tasks)
                 end = self._end_of(claim, attempt)
                 outcome = self._decide(end, claim, attempt)
                 settled = await self._settle(claim, end, outcome, progress)
@@ -149,9 +141,14 @@ class Dispatcher:
         self._attempts.add(attempt)
         return attempt
 
-    async def _run_handler(self, attempt: Attempt | None, tasks: TaskGroup) -> Progress | None:
+    async def _run_handler(
+        self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup
+    ) -> Progress | None:
         """Run the handler until it ends, or does not end within the grace period. Return the
         progress that is not in the table yet.
+
+        The slot of a handler that has ended is free from then on, so that the next claim is sent
+        together with the outcome.
         """
         if attempt is None:
             return None
@@ -169,7 +166,9 @@ class Dispatcher:
         call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
         tasks.start_soon(attempt.run, call)
         await attempt.wait(timeout=timeout, grace=self._settings.cancel_grace)
-        if not attempt.is_done:
+        if attempt.is_done:
+            self._slots.vacate(assignment.slot)
+        else:
             self.stuck.add(attempt)
             self._runtime.events.emit(attempt_events.stuck(attempt))
         return await writer.close()
@@ -250,7 +249,8 @@ class Dispatcher:
         return settled
 
     def _free_slot(self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup) -> None:
-        """Free the slot. The slot of a thread that still runs is freed at the thread's end.
+        """Settle the request and free the slot, if its handler has not ended before. The slot of a
+        thread that still runs is freed at the thread's end.
 
         CLAIM-3: called after the outcome was written or given up.
         """
