@@ -162,10 +162,7 @@ class Incarnation:
         self._fenced.set()
         self._events.emit(
             WorkerFenced(
-                worker_id=self.worker_id,
-                reason=reason,
-                in_flight=self._slots.in_flight,
-                paused=paused,
+                worker_id=self.worker_id, reason=reason, in_flight=self._slots.used, paused=paused
             )
         )
         self._dispatcher.interrupt_all(Interruption.PAUSED if paused else Interruption.FENCED)
