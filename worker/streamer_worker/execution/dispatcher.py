@@ -120,7 +120,10 @@ class Dispatcher:
             self._runtime.events.emit(attempt_events.started(claim.request))
             attempt = self._prepare(claim)
             try:
-                progress = await self._run_handler(assignment, attempt, tasks)
+                progress = await self._run_handler(attempt, tasks)
+                if attempt not in self.stuck:
+                    # The next claim can be sent together with the outcome.
+                    self._slots.vacate(assignment.slot)
                 end = self._end_of(claim, attempt)
                 outcome = self._decide(end, claim, attempt)
                 settled = await self._settle(claim, end, outcome, progress)
@@ -141,14 +144,9 @@ class Dispatcher:
         self._attempts.add(attempt)
         return attempt
 
-    async def _run_handler(
-        self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup
-    ) -> Progress | None:
+    async def _run_handler(self, attempt: Attempt | None, tasks: TaskGroup) -> Progress | None:
         """Run the handler until it ends, or does not end within the grace period. Return the
         progress that is not in the table yet.
-
-        The slot of a handler that has ended is free from then on, so that the next claim is sent
-        together with the outcome.
         """
         if attempt is None:
             return None
@@ -166,9 +164,7 @@ class Dispatcher:
         call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
         tasks.start_soon(attempt.run, call)
         await attempt.wait(timeout=timeout, grace=self._settings.cancel_grace)
-        if attempt.is_done:
-            self._slots.vacate(assignment.slot)
-        else:
+        if not attempt.is_done:
             self.stuck.add(attempt)
             self._runtime.events.emit(attempt_events.stuck(attempt))
         return await writer.close()

@@ -24,10 +24,13 @@ from streamer_worker.settings import PollSettings
 # The size of the first page, in entries: 4 for each free slot and worker, from 100 to 1,000.
 _PER_SLOT = 4
 _MIN_PAGE_SIZE = 100
-# How long the requests of one read are claimed from, in seconds. It is shorter until the cursor has
-# once reached the end of the index, because tenants that are further on are not served before.
+# How long the requests of one read are claimed from, in seconds. It is shorter in two cases:
+# 1. The cursor has not reached the end of the index yet. Tenants that are further on are not served
+#    before that.
+# 2. A claim was lost. Other workers claim the same requests, because they have none of their own.
+#    The age doubles with each read after which no claim was lost.
 _PAGE_AGE = 1.0
-_FIRST_PAGE_AGE = 0.1
+_MIN_PAGE_AGE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +51,10 @@ class Poller:
     """Fills free slots with waiting requests.
 
     StatusIndex is read (see `IndexReader`) if none of the requests that were read before fits, or
-    if these are older than a second. Earlier requests of the backlog and deferred retries that
-    are due are added. Of those that this worker may claim (see `Eligibility`), as many are claimed
-    as slots are free. While their claims are on their way, each slot that is freed is filled again.
+    if they were read more than a second ago (see `_PAGE_AGE`). Earlier requests of the backlog and
+    deferred retries that are due are added. Of those that this worker may claim (see
+    `Eligibility`), as many are claimed as slots are free. While their claims are on their way,
+    each slot that is freed is filled again.
 
     hand_over: called with each claim that was won, as soon as it is.
     """
@@ -81,6 +85,7 @@ class Poller:
         self._rng = runtime.rng
         self._selection = self._eligibility.nothing()
         self._read_at = -math.inf
+        self._page_age = _PAGE_AGE
         self._view: FleetView | None = None
         # Set when a slot is freed after the last choice.
         self._freed = slots.freed.next
@@ -155,7 +160,7 @@ class Poller:
 
     def _is_current(self) -> bool:
         """Return whether the requests of the last read may still be claimed from."""
-        max_age = _PAGE_AGE if self._index.has_read_all else _FIRST_PAGE_AGE
+        max_age = self._page_age if self._index.has_read_all else _MIN_PAGE_AGE
         is_young = self._clock.steady() - self._read_at <= max_age
         return is_young and self._view is self._membership.view
 
@@ -165,6 +170,7 @@ class Poller:
         backlog = max(_MIN_PAGE_SIZE, _PER_SLOT * self._slots.free)
         self._selection = self._eligibility.select(due, backlog=backlog)
         self._read_at, self._view = self._clock.steady(), self._membership.view
+        self._page_age = min(_PAGE_AGE, 2 * self._page_age)
 
     async def _claim_all(self) -> _Claims:
         """Claim what fits, again whenever a slot is freed, until the claims have ended."""
@@ -199,6 +205,9 @@ class Poller:
             if assignment is not None:
                 claims.won += 1
                 self._hand_over(assignment)
+            elif self._seen_requests.is_lost(candidate):
+                self._page_age = _MIN_PAGE_AGE / 2
+                self._read_at = -math.inf
         finally:
             claims.end()
 
