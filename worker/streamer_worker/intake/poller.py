@@ -128,7 +128,8 @@ class Poller:
 
         1. The poll claimed something, and there may be more to claim: 0, and the backoff starts
            again.
-        2. The poll claimed all that fits of the whole index: the first pause of the backoff.
+        2. The poll claimed all that fits of the whole index: the first pause of the backoff. The
+           next poll that claims nothing starts the backoff again.
         3. The poll claimed nothing, and the cursor is on its first pass since the last claim:
            the first pause of the backoff, because the cursor may still find work.
         4. The poll claimed nothing, and that pass is over: the next pause of the backoff.
@@ -144,6 +145,8 @@ class Poller:
                 self._settings.min_interval, self._settings.max_interval, self._rng
             )
         pause = next(self._pauses)
+        if counts.claimed:
+            self._pauses = None
         next_due = self._seen_requests.next_due()
         if next_due is None:
             return pause
