@@ -170,7 +170,7 @@ class RequestFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsChanged:
-    """A slot was taken or freed, or a request was settled. Emitted by `intake.slots`.
+    """The number of used slots has changed. Emitted by `intake.slots`.
 
     used: number of slots in use.
     total: number of all slots.

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
 from streamer_store import AsyncRequest, Claim, Progress, RequestQueue, WorkerLoss
@@ -57,8 +56,9 @@ class _Decision(NamedTuple):
 class Dispatcher:
     """Runs a task for each claim, and in it a task for its handler.
 
-    The claimer has taken the claim's slot. The dispatcher frees it. `stuck` holds the attempts
-    whose handlers still run after cancellation. Event loop's thread only.
+    The claimer has taken the claim's slot. The dispatcher frees it when the handler ends.
+    `stuck` holds the attempts whose handlers still run after cancellation. Event loop's thread
+    only.
     """
 
     def __init__(
@@ -109,17 +109,9 @@ class Dispatcher:
             if cancel_version(attempt.claim.version) in versions:
                 attempt.interrupt(Interruption.CANCELLED)
 
-    async def run(
-        self, assignments: MemoryObjectReceiveStream[Assignment], tasks: TaskGroup
-    ) -> None:
-        """Start a task in `tasks` for each claim that arrives, until the stream ends.
-
-        Shielded from cancellation: a claim that is not received would be a lost request.
-        """
-        with anyio.CancelScope(shield=True):
-            async with assignments:
-                async for assignment in assignments:
-                    tasks.start_soon(self.run_one, assignment, tasks)
+    def start(self, tasks: TaskGroup, assignment: Assignment) -> None:
+        """Start a task in `tasks` that runs the claim, also if `tasks` is cancelled."""
+        tasks.start_soon(self.run_one, assignment, tasks)
 
     async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
@@ -137,6 +129,9 @@ class Dispatcher:
             attempt = self._prepare(claim)
             try:
                 progress = await self._run_handler(attempt, tasks)
+                if attempt not in self.stuck:
+                    # The next claim can be sent together with the outcome.
+                    self._slots.vacate(assignment.slot)
                 decision = self._decide(claim, attempt)
                 settled = await self._settle(claim, decision, progress)
             except Exception as error:  # noqa: BLE001  see above
@@ -266,7 +261,8 @@ class Dispatcher:
         return settled
 
     def _free_slot(self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup) -> None:
-        """Free the slot. The slot of a thread that still runs is freed at the thread's end.
+        """Settle the request and free the slot, if its handler has not ended before. The slot of a
+        thread that still runs is freed at the thread's end.
 
         CLAIM-3: called after the outcome was written or given up.
         """

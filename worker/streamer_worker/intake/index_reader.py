@@ -29,6 +29,13 @@ class IndexReader:
         self._passed: set[RequestStatus] = set()
         self._first_pass = True
 
+    @property
+    def has_read_all(self) -> bool:
+        """Whether each cursor has reached the end of the index at least once."""
+        return all(
+            self._cursors[status] is None for status in WAITING if status not in self._passed
+        )
+
     async def read(self, page_size: int) -> list[Candidate]:
         """Return the entries of the first pages, and of the pages at the cursors.
 
