@@ -96,8 +96,10 @@ class Slots:
 
     def release(self, slot: Slot) -> None:
         """Settle the request and free its slot. Does nothing if that was done before."""
-        self.settle(slot)
         if slot in self._used:
+            if slot.held:
+                slot.held = False
+                _decrement(self._held, slot.request_id)
             self._used.remove(slot)
             _decrement(self._actions, slot.action)
             _decrement(self._tenants, slot.tenant_id)

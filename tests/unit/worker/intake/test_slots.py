@@ -27,7 +27,7 @@ def test_every_change_is_emitted() -> None:
     recorder = Recorder()
     slots = Slots(2, events=Events(recorder))
     slots.release(slots.take("r1"))
-    assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 1, 0)]
+    assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 0)]
 
 
 async def test_waiting_for_a_free_slot_ends_when_one_is_released() -> None:
