@@ -117,7 +117,8 @@ class Attempt:
         await ended_within(timeout, self._done_or_interrupted.wait)
         if not self._done_or_interrupted.is_set():
             self.interrupt(Interruption.TIMEOUT)
-        await ended_within(grace, self._done.wait)
+        if not self.is_done:
+            await ended_within(grace, self._done.wait)
 
     async def wait_done(self) -> None:
         """Wait until the handler has ended, however long it takes."""

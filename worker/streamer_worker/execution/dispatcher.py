@@ -155,7 +155,7 @@ class Dispatcher:
         """
         if attempt is None:
             return None
-        if cancel_version(attempt.claim.version) in self._cancelled:
+        if self._cancelled and cancel_version(attempt.claim.version) in self._cancelled:
             attempt.skip(Interruption.CANCELLED)
             return None
         writer = self._progress_writer(attempt, tasks)
