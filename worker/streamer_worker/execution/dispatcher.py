@@ -117,21 +117,23 @@ class Dispatcher:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
         those that RequestFinished lists.
 
-        Shielded from cancellation. The time is bounded by the handler's timeout, the grace
-        period and the settler's timeout. Raises nothing: what fails here leaves the request
-        running, and the rescuer finds it.
+        A cancellation interrupts the handler. All the rest is shielded from it. The time is
+        bounded by the handler's timeout, the grace period and the settler's timeout. Raises
+        nothing: what fails here leaves the request running, and the rescuer finds it.
         """
         claim = assignment.claim
         started = self._runtime.clock.steady()
         settled = _UNSETTLED
-        with anyio.CancelScope(shield=True), _log_fields(claim.request):
+        with _log_fields(claim.request):
             self._runtime.events.emit(attempt_events.started(claim.request))
             attempt = self._prepare(claim)
             try:
-                progress = await self._run_handler(attempt, tasks)
-                end = self._end_of(claim, attempt)
-                outcome = self._decide(end, claim, attempt)
-                settled = await self._settle(claim, end, outcome, progress)
+                writer = await self._run_handler(attempt, tasks)
+                with anyio.CancelScope(shield=True):
+                    progress = await self._end_handler(attempt, writer)
+                    end = self._end_of(claim, attempt)
+                    outcome = self._decide(end, claim, attempt)
+                    settled = await self._settle(claim, end, outcome, progress)
             except Exception as error:  # noqa: BLE001  see above
                 self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
             finally:
@@ -149,9 +151,11 @@ class Dispatcher:
         self._attempts.add(attempt)
         return attempt
 
-    async def _run_handler(self, attempt: Attempt | None, tasks: TaskGroup) -> Progress | None:
-        """Run the handler until it ends, or does not end within the grace period. Return the
-        progress that is not in the table yet.
+    async def _run_handler(
+        self, attempt: Attempt | None, tasks: TaskGroup
+    ) -> ProgressWriter | None:
+        """Run the handler until it ends or is interrupted. Return the writer of its progress,
+        None if it was not called.
         """
         if attempt is None:
             return None
@@ -167,8 +171,19 @@ class Dispatcher:
             state=self._invoker.state_of(attempt.handler),
         )
         call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
-        tasks.start_soon(attempt.run, call)
-        await attempt.wait(timeout=timeout, grace=self._settings.cancel_grace)
+        attempt.start(call, tasks)
+        await attempt.wait(timeout)
+        return writer
+
+    async def _end_handler(
+        self, attempt: Attempt | None, writer: ProgressWriter | None
+    ) -> Progress | None:
+        """Wait for an interrupted handler, and report it if it does not end within the grace
+        period. Return the progress that is not in the table yet.
+        """
+        if attempt is None or writer is None:
+            return None
+        await attempt.wait_grace(self._settings.cancel_grace)
         if not attempt.is_done:
             self.stuck.add(attempt)
             self._runtime.events.emit(attempt_events.stuck(attempt))
