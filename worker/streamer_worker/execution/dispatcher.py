@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -117,29 +116,29 @@ class Dispatcher:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
         those that RequestFinished lists.
 
-        A cancellation interrupts the handler. All the rest is shielded from it. The time is
-        bounded by the handler's timeout, the grace period and the settler's timeout. Raises
-        nothing: what fails here leaves the request running, and the rescuer finds it.
+        Call it in a task of its own: the log fields of the request remain set in that task. A
+        cancellation interrupts the handler, and its end and outcome are shielded from it. The
+        time is bounded by the handler's timeout, the grace period and the settler's timeout.
+        Raises nothing: what fails here leaves the request running, and the rescuer finds it.
         """
         claim = assignment.claim
         started = self._runtime.clock.steady()
         settled = _UNSETTLED
-        with _log_fields(claim.request):
-            self._runtime.events.emit(attempt_events.started(claim.request))
-            attempt = self._prepare(claim)
-            try:
-                writer = await self._run_handler(attempt, tasks)
-                with anyio.CancelScope(shield=True):
-                    progress = await self._end_handler(attempt, writer)
-                    end = self._end_of(claim, attempt)
-                    outcome = self._decide(end, claim, attempt)
-                    settled = await self._settle(claim, end, outcome, progress)
-            except Exception as error:  # noqa: BLE001  see above
-                self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
-            finally:
-                self._free_slot(assignment, attempt, tasks)
-            seconds = self._runtime.clock.steady() - started
-            self._runtime.events.emit(attempt_events.finished(claim.request, settled, seconds))
+        _bind_log_fields(claim.request)
+        self._runtime.events.emit(attempt_events.started(claim.request))
+        attempt = self._prepare(claim)
+        try:
+            writer = await self._run_handler(attempt, tasks)
+            progress = await self._end_handler(attempt, writer)
+            end = self._end_of(claim, attempt)
+            outcome = self._decide(end, claim, attempt)
+            settled = await self._settle(claim, end, outcome, progress)
+        except Exception as error:  # noqa: BLE001  see above
+            self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
+        finally:
+            self._free_slot(assignment, attempt, tasks)
+        seconds = self._runtime.clock.steady() - started
+        self._runtime.events.emit(attempt_events.finished(claim.request, settled, seconds))
         return settled.status
 
     def _prepare(self, claim: Claim) -> Attempt | None:
@@ -183,11 +182,16 @@ class Dispatcher:
         """
         if attempt is None or writer is None:
             return None
-        await attempt.wait_grace(self._settings.cancel_grace)
-        if not attempt.is_done:
-            self.stuck.add(attempt)
-            self._runtime.events.emit(attempt_events.stuck(attempt))
-        return await writer.close()
+        if attempt.is_done and not writer.was_used:
+            return await writer.close()  # waits for nothing
+        progress = None
+        with anyio.CancelScope(shield=True):
+            await attempt.wait_grace(self._settings.cancel_grace)
+            if not attempt.is_done:
+                self.stuck.add(attempt)
+                self._runtime.events.emit(attempt_events.stuck(attempt))
+            progress = await writer.close()
+        return progress  # noqa: RET504  mypy: a scope may end its block early
 
     def _progress_writer(self, attempt: Attempt, tasks: TaskGroup) -> ProgressWriter:
         return ProgressWriter(
@@ -290,9 +294,9 @@ class Dispatcher:
         return attempt.handler.timeout or self._settings.timeout
 
 
-def _log_fields(request: AsyncRequest) -> AbstractContextManager[None]:
-    """Add the request's fields to each log line that is written inside the context."""
-    return structlog.contextvars.bound_contextvars(
+def _bind_log_fields(request: AsyncRequest) -> None:
+    """Add the request's fields to each log line of this task, and of tasks that it starts."""
+    structlog.contextvars.bind_contextvars(
         worker_id=request.worker_id,
         request_id=request.request_id,
         action=request.action,

@@ -187,6 +187,11 @@ class ProgressWriter:
                 return
             await anyio.sleep(pause)
 
+    @property
+    def was_used(self) -> bool:
+        """Whether the handler has reported progress or stored a checkpoint."""
+        return self._writing is not None or self._latest_progress.updates > 0
+
     async def close(self) -> Progress | None:
         """Stop writing. Return the newest progress if it is not in the table yet, else None."""
         self._closed = True
