@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from streamer_store import Cancelled, Claim, ClaimLost
 from streamer_worker.concurrency.deadlines import ended_within
@@ -133,7 +133,9 @@ class Attempt:
         neither late nor stuck.
         """
         try:
-            await ended_within(timeout, self._done_or_interrupted.wait)
+            await checkpoint()  # a short handler ends in its first step, and needs no timer
+            if not self._done_or_interrupted.is_set():
+                await ended_within(timeout, self._done_or_interrupted.wait)
         except anyio.get_cancelled_exc_class():
             if not await _is_cancelled():
                 raise
