@@ -109,12 +109,12 @@ class ClaimWriter:
     ) -> None:
         version = settle_version(claim.version)
         now = self._clock.now()
-        updates = [
+        updates = (  # made one by one: the first nearly always fits
             writes.complete(
                 claim, result=result, version=version, now=now, progress=progress, drop=drop
             )
             for drop in ((), writes.DROPPED_FOR_RESULT)
-        ]
+        )
         await _write_first_that_fits(
             updates, lambda update: self._settle("complete", claim, update)
         )
@@ -126,7 +126,7 @@ class ClaimWriter:
         require_text("code", code)
         version = settle_version(claim.version)
         now = self._clock.now()
-        updates = [
+        updates = (
             writes.fail(
                 claim,
                 error=error,
@@ -137,7 +137,7 @@ class ClaimWriter:
                 progress=progress,
             )
             for drop in writes.ERROR_SPACE_STEPS
-        ]
+        )
         await _write_first_that_fits(updates, lambda update: self._settle("fail", claim, update))
 
     async def retry(

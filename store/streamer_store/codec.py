@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final, TypeVar, cast
 
 from streamer_store.attributes import CONNECTION, REQUEST, SUBSCRIPTION, WORKER, Attribute
@@ -29,6 +30,10 @@ _REASON_CHARS: Final = 200
 # The StartedAt of a worker whose own cannot be read. The leader is the worker that started
 # first, so this one leads only if no other can.
 _LAST_TO_LEAD: Final = datetime.max.replace(tzinfo=UTC)
+_CANDIDATE_NAMES: Final = frozenset(
+    {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues"}
+)
+_CANDIDATE: Final = tuple(attribute for attribute in REQUEST if attribute.name in _CANDIDATE_NAMES)
 _Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
 
 
@@ -98,9 +103,7 @@ def candidate(item: Item) -> Candidate:
 
     An attribute that cannot be read is left out, and `broken` describes it.
     """
-    names = {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues"}
-    attributes = [attribute for attribute in REQUEST if attribute.name in names]
-    fields, broken = _readable_fields(item, attributes)
+    fields, broken = _readable_fields(item, _CANDIDATE)
     version = item.get("Version")
     if version is not None and "S" not in version:
         broken = f"Version: expected text, found type {', '.join(version)}"
@@ -155,23 +158,30 @@ def _build(
     record: type[_Record], attributes: tuple[Attribute, ...], fields: dict[str, Any], key: str
 ) -> _Record:
     """Return the record with these fields. Raises Undecodable; `key` is for the error."""
-    required = {
-        field.name
-        for field in fields_of(record)
-        if field.default is MISSING and field.default_factory is MISSING
-    }
-    missing = [
-        attribute.name
-        for attribute in attributes
-        if attribute.field in required and attribute.field not in fields
-    ]
-    if missing:
+    kind: Any = record
+    required = _required_fields(kind)
+    if not required <= fields.keys():
+        missing = [
+            attribute.name
+            for attribute in attributes
+            if attribute.field in required and attribute.field not in fields
+        ]
         verb = "is" if len(missing) == 1 else "are"
         raise Undecodable(f"{' and '.join(missing)} {verb} missing", key=key)
     try:
         return record(**fields)
     except ValidationError as error:
         raise Undecodable(error.message, key=key) from error
+
+
+@cache
+def _required_fields(record: type[Any]) -> frozenset[str]:
+    """Return the fields of a record that have no default."""
+    return frozenset(
+        field.name
+        for field in fields_of(record)
+        if field.default is MISSING and field.default_factory is MISSING
+    )
 
 
 def _fields(item: Item, attributes: tuple[Attribute, ...], key: str) -> dict[str, Any]:

@@ -17,7 +17,9 @@ MAX_OFFSET = timedelta(days=1)
 
 def format_time(moment: datetime) -> str:
     """Return `moment` in UTC, with six fractional digits and `Z`. Such texts sort by time."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def format_second(moment: datetime) -> str:

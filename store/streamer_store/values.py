@@ -8,10 +8,10 @@ formats"; the size rules were checked to the byte against DynamoDB Local
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import Any
+from typing import Any, Final
 
 from streamer_store.errors import ValidationError
 
@@ -22,6 +22,7 @@ MAX_DEPTH = 32
 MAX_ITEM_BYTES = 400 * 1024
 MAX_DIGITS = 38
 MAX_KEY_BYTES = 65_535
+_SHORT_KEY = MAX_KEY_BYTES // 4  # characters that are never too many bytes
 _PATH_CHARS = 200
 _SHOWN_CHARS = 40
 
@@ -29,6 +30,9 @@ _SHOWN_CHARS = 40
 _EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, InvalidOperation, Overflow])
 _LARGEST = Decimal("9." + "9" * 37 + "E125")
 _SMALLEST = Decimal("1E-130")
+# Whole numbers of fewer digits are exact in DynamoDB, and written as Python writes them.
+_PLAIN_DIGITS = 19
+_LARGEST_PLAIN = 10**18
 
 
 def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
@@ -38,6 +42,13 @@ def encode(value: Any, field: str = "value", depth: int = 1) -> AttributeValue:
     and non-empty sets of text, of numbers or of bytes. Raises ValidationError for other values.
     `field` is the path that the error names, `depth` the level of nesting, from 1.
     """
+    encode_exact = _ENCODERS.get(type(value))
+    if encode_exact is not None and depth < MAX_DEPTH:
+        return encode_exact(value, field, depth)
+    return _encode_any(value, field, depth)
+
+
+def _encode_any(value: Any, field: str, depth: int) -> AttributeValue:
     # DynamoDB counts a container as one more level, even an empty one.
     if depth + isinstance(value, Mapping | list | tuple) > MAX_DEPTH:
         raise ValidationError(field, f"nested deeper than {MAX_DEPTH} levels")
@@ -79,6 +90,15 @@ def decode(value: AttributeValue) -> Any:
     A whole number becomes an int, another number a float where that is exact, else a Decimal.
     Raises ValueError for an unknown type.
     """
+    if len(value) == 1:
+        ((type_name, content),) = value.items()
+        decode_exact = _DECODERS.get((type_name, type(content)))
+        if decode_exact is not None:
+            return decode_exact(content)
+    return _decode_any(value)
+
+
+def _decode_any(value: AttributeValue) -> Any:
     match dict(value):
         case {"S": str() as text}:
             return text
@@ -144,6 +164,8 @@ def _utf8_size(text: str) -> int:
 
 
 def _encode_text(value: str, field: str) -> str:
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -154,6 +176,8 @@ def _encode_text(value: str, field: str) -> str:
 
 
 def _encode_number(value: float | Decimal, field: str) -> str:
+    if type(value) is int and -_LARGEST_PLAIN < value < _LARGEST_PLAIN:
+        return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValidationError(field, f"{value} is not a number DynamoDB can hold")
     if isinstance(value, int) and abs(value) > int(_LARGEST):
@@ -173,6 +197,8 @@ def _encode_number(value: float | Decimal, field: str) -> str:
 
 
 def _decode_number(text: str) -> int | float | Decimal:
+    if len(text) < _PLAIN_DIGITS and text.isdecimal() and text.isascii():
+        return int(text)
     number = Decimal(text)
     if not number.is_finite():
         raise ValueError(f"not a number: {text[:40]!r}")
@@ -183,6 +209,10 @@ def _decode_number(text: str) -> int | float | Decimal:
 
 
 def _number_size(text: str) -> int:
+    if len(text) < _PLAIN_DIGITS and text.isdecimal() and text.isascii() and text[0] != "0":
+        digits_left = len(text.rstrip("0"))
+        padding = (len(text) - digits_left) % 2
+        return (digits_left + padding + 1) // 2 + 1
     # Two digits per byte, aligned at the decimal point. One more byte for the exponent, and one
     # for a minus sign.
     sign, digits, exponent = _EXACT.normalize(Decimal(text)).as_tuple()
@@ -200,8 +230,8 @@ def _encode_mapping(value: Mapping[Any, Any], field: str, depth: int) -> dict[st
         if not key:
             raise ValidationError(field, "a key is empty")
         name = _encode_text(key, field)
-        path = _path(field, f".{name}")
-        if _utf8_size(name) > MAX_KEY_BYTES:
+        path = _path(field, "." + name)
+        if len(name) > _SHORT_KEY and _utf8_size(name) > MAX_KEY_BYTES:
             raise ValidationError(path, f"a key is longer than {MAX_KEY_BYTES:,} bytes")
         encoded[name] = encode(entry, path, depth + 1)
     return encoded
@@ -227,3 +257,19 @@ def _encode_set(value: AbstractSet[Any], field: str) -> AttributeValue:
         # A float and a Decimal that differ in Python may be the same number in DynamoDB.
         return {"NS": sorted({_encode_number(member, field) for member in value})}
     raise ValidationError(field, "a set must hold only text, only numbers or only bytes")
+
+
+# The types of most values. A match over all types takes several times as long.
+_ENCODERS: Final[dict[type, Callable[[Any, str, int], AttributeValue]]] = {
+    str: lambda value, field, _: {"S": _encode_text(value, field)},
+    bool: lambda value, _field, _: {"BOOL": value},
+    int: lambda value, field, _: {"N": _encode_number(value, field)},
+    float: lambda value, field, _: {"N": _encode_number(value, field)},
+    dict: lambda value, field, depth: {"M": _encode_mapping(value, field, depth)},
+}
+_DECODERS: Final[dict[tuple[str, type], Callable[[Any], Any]]] = {
+    ("S", str): str,
+    ("N", str): _decode_number,
+    ("M", dict): lambda entries: {key: decode(entry) for key, entry in entries.items()},
+    ("L", list): lambda entries: [decode(entry) for entry in entries],
+}

@@ -48,3 +48,13 @@ def test_only_the_exact_version_is_recognised(
 ) -> None:
     """Another text, another type or no Version at all is not it."""
     assert has_version(item, "v") == expected
+
+
+@pytest.mark.parametrize("seen", ["", "mine", "\u00fc", "0" * 500])
+def test_derived_versions_are_uuids_of_version_5(seen: str) -> None:
+    """Another release, or a program in another language, derives the same (RFC 9562)."""
+    for derive, namespace in (
+        (cancel_version, "6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11"),
+        (settle_version, "b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22"),
+    ):
+        assert derive(seen) == str(uuid.uuid5(uuid.UUID(namespace), seen))

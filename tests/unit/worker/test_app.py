@@ -276,10 +276,11 @@ async def test_an_app_on_dynamodb_has_its_own_stores() -> None:
 
 
 def test_store_arguments_come_from_the_settings() -> None:
-    """They are the endpoint, the region and the prefix."""
-    settings = Settings(table_prefix="p_", endpoint_url="http://x", region="r")
+    """They are the endpoint, the region, the prefix, and whether writes share calls."""
+    settings = Settings(table_prefix="p_", endpoint_url="http://x", region="r", batch_writes=False)
     assert store_arguments(settings) == {
         "endpoint_url": "http://x",
         "region": "r",
         "prefix": "p_",
+        "batch_writes": False,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final
 
 import anyio
@@ -45,21 +46,36 @@ class ShieldedDeadline:
         self._open: set[anyio.CancelScope] = set()
         self._latest: float | None = None
 
-    @contextmanager
-    def scope(self) -> Iterator[anyio.CancelScope]:
-        """Enter a shielded scope. At the deadline its body is cancelled."""
+    def scope(self) -> AbstractContextManager[anyio.CancelScope]:
+        """Return a shielded scope to enter. At the deadline its body is cancelled."""
         deadline = anyio.current_time() + self._seconds
         if self._latest is not None:
             deadline = min(deadline, self._latest)
-        with anyio.CancelScope(shield=True, deadline=deadline) as scope:
-            self._open.add(scope)
-            try:
-                yield scope
-            finally:
-                self._open.discard(scope)
+        return _OpenScope(anyio.CancelScope(shield=True, deadline=deadline), self._open)
 
     def tighten(self, seconds: float) -> None:
         """End open and later scopes in `seconds` at the latest. No open scope is extended."""
         self._latest = anyio.current_time() + seconds
         for scope in self._open:
             scope.deadline = min(scope.deadline, self._latest)
+
+
+class _OpenScope(AbstractContextManager[anyio.CancelScope]):
+    """A scope that is in `scopes` while it is entered. Each request enters two of them."""
+
+    def __init__(self, scope: anyio.CancelScope, scopes: set[anyio.CancelScope]) -> None:
+        self._scope = scope
+        self._scopes = scopes
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._scopes.add(self._scope)
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._scopes.discard(self._scope)
+        return bool(self._scope.__exit__(kind, error, trace))

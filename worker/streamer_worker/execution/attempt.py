@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import decimal
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from streamer_store import Cancelled, Claim, ClaimLost
 from streamer_worker.concurrency.deadlines import ended_within
@@ -47,6 +50,8 @@ class Attempt:
         self.ended: Returned | Raised | None = None
         self._draining = draining
         self._scope = anyio.CancelScope()
+        # asyncio keeps only a weak reference to a task.
+        self._task: asyncio.Task[None] | None = None
         self._done_or_interrupted = anyio.Event()
         self._done = anyio.Event()
 
@@ -89,16 +94,25 @@ class Attempt:
         cancelled = isinstance(error, Cancelled)
         self.interrupt(Interruption.CANCELLED if cancelled else Interruption.CLAIM_LOST)
 
-    async def run(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """Call the handler in a task group of its own, and store the end in `ended`.
+    def start(self, call: Callable[[], Awaitable[Any]], tasks: TaskGroup) -> None:
+        """Call the handler in a task of its own, and store the end in `ended`.
 
-        Raises nothing. A handler may leave a cancel scope open (an async generator that is not
-        read to its end does), or cancel its own task. Both damage only this task group.
+        A handler may leave a cancel scope open (an async generator that is not read to its end
+        does), or cancel its own task. Both damage only this task: on asyncio it belongs to no
+        task group, and on trio to a group of its own in `tasks`.
         """
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._run, call)
-        except BaseException as error:  # noqa: BLE001  see above
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            tasks.start_soon(self._contain, partial(self._run_in_group, call))
+        else:
+            self._task = loop.create_task(self._contain(partial(self._run, call)))
+
+    async def _contain(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Await the handler. Raises nothing, whatever it has damaged."""
+        try:
+            await run()
+        except BaseException as error:  # noqa: BLE001  see `start`
             if self.ended is None:
                 self.ended = Raised(error=error)
             else:
@@ -107,21 +121,36 @@ class Attempt:
             self._done_or_interrupted.set()
             self._done.set()
 
+    async def _run_in_group(self, call: Callable[[], Awaitable[Any]]) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run, call)
+
     async def _run(self, call: Callable[[], Awaitable[Any]]) -> None:
         with self._scope:
             self.ended = await self._call(call)
 
-    async def wait(self, *, timeout: float, grace: float) -> None:  # noqa: ASYNC109  it interrupts
-        """Wait until the handler has ended. Interrupt it after `timeout` seconds. Return at the
-        latest `grace` seconds after an interruption.
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  it interrupts
+        """Wait until the handler has ended or was interrupted. Interrupt it after `timeout`
+        seconds, and with the reason `released` if this wait is cancelled: the worker ends.
 
         Time in which the process was paused does not count: a handler that had no time to run is
         neither late nor stuck.
         """
-        await ended_within(timeout, self._done_or_interrupted.wait)
+        try:
+            await checkpoint()  # a short handler ends in its first step, and needs no timer
+            if not self._done_or_interrupted.is_set():
+                await ended_within(timeout, self._done_or_interrupted.wait)
+        except anyio.get_cancelled_exc_class():
+            if not await _is_cancelled():
+                raise
+            self.interrupt(Interruption.RELEASED)
         if not self._done_or_interrupted.is_set():
             self.interrupt(Interruption.TIMEOUT)
-        await ended_within(grace, self._done.wait)
+
+    async def wait_grace(self, grace: float) -> None:
+        """Wait until the handler has ended, `grace` seconds at most. Pauses do not count."""
+        if not self.is_done:
+            await ended_within(grace, self._done.wait)
 
     async def wait_done(self) -> None:
         """Wait until the handler has ended, however long it takes."""

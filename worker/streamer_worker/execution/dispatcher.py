@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
 from typing import Final, NamedTuple
@@ -117,29 +116,31 @@ class Dispatcher:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
         those that RequestFinished lists.
 
-        Shielded from cancellation. The time is bounded by the handler's timeout, the grace
-        period and the settler's timeout. Raises nothing: what fails here leaves the request
-        running, and the rescuer finds it.
+        Call it in a task of its own: the log fields of the request remain set in that task. A
+        cancellation interrupts the handler, and its end and outcome are shielded from it. The
+        time is bounded by the handler's timeout, the grace period and the settler's timeout.
+        Raises nothing: what fails here leaves the request running, and the rescuer finds it.
         """
         claim = assignment.claim
         started = self._runtime.clock.steady()
         settled = _UNSETTLED
-        with anyio.CancelScope(shield=True), _log_fields(claim.request):
-            self._runtime.events.emit(attempt_events.started(claim.request))
-            attempt = self._prepare(claim)
-            try:
-                progress = await self._run_handler(attempt, tasks)
-                if attempt not in self.stuck:
-                    # The next claim can be sent together with the outcome.
-                    self._slots.vacate(assignment.slot)
-                decision = self._decide(claim, attempt)
-                settled = await self._settle(claim, decision, progress)
-            except Exception as error:  # noqa: BLE001  see above
-                self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
-            finally:
-                self._free_slot(assignment, attempt, tasks)
-            seconds = self._runtime.clock.steady() - started
-            self._runtime.events.emit(attempt_events.finished(claim.request, settled, seconds))
+        _bind_log_fields(claim.request)
+        self._runtime.events.emit(attempt_events.started(claim.request))
+        attempt = self._prepare(claim)
+        try:
+            writer = await self._run_handler(attempt, tasks)
+            progress = await self._end_handler(attempt, writer)
+            if attempt not in self.stuck:
+                # The next claim can be sent together with the outcome.
+                self._slots.vacate(assignment.slot)
+            decision = self._decide(claim, attempt)
+            settled = await self._settle(claim, decision, progress)
+        except Exception as error:  # noqa: BLE001  see above
+            self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
+        finally:
+            self._free_slot(assignment, attempt, tasks)
+        seconds = self._runtime.clock.steady() - started
+        self._runtime.events.emit(attempt_events.finished(claim.request, settled, seconds))
         return settled.status
 
     def _prepare(self, claim: Claim) -> Attempt | None:
@@ -151,13 +152,15 @@ class Dispatcher:
         self._attempts.add(attempt)
         return attempt
 
-    async def _run_handler(self, attempt: Attempt | None, tasks: TaskGroup) -> Progress | None:
-        """Run the handler until it ends, or does not end within the grace period. Return the
-        progress that is not in the table yet.
+    async def _run_handler(
+        self, attempt: Attempt | None, tasks: TaskGroup
+    ) -> ProgressWriter | None:
+        """Run the handler until it ends or is interrupted. Return the writer of its progress,
+        None if it was not called.
         """
         if attempt is None:
             return None
-        if cancel_version(attempt.claim.version) in self._cancelled:
+        if self._cancelled and cancel_version(attempt.claim.version) in self._cancelled:
             attempt.skip(Interruption.CANCELLED)
             return None
         writer = self._progress_writer(attempt, tasks)
@@ -169,12 +172,28 @@ class Dispatcher:
             state=self._invoker.state_of(attempt.handler),
         )
         call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
-        tasks.start_soon(attempt.run, call)
-        await attempt.wait(timeout=timeout, grace=self._settings.cancel_grace)
-        if not attempt.is_done:
-            self.stuck.add(attempt)
-            self._runtime.events.emit(attempt_events.stuck(attempt))
-        return await writer.close()
+        attempt.start(call, tasks)
+        await attempt.wait(timeout)
+        return writer
+
+    async def _end_handler(
+        self, attempt: Attempt | None, writer: ProgressWriter | None
+    ) -> Progress | None:
+        """Wait for an interrupted handler, and report it if it does not end within the grace
+        period. Return the progress that is not in the table yet.
+        """
+        if attempt is None or writer is None:
+            return None
+        if attempt.is_done and not writer.was_used:
+            return await writer.close()  # waits for nothing
+        progress = None
+        with anyio.CancelScope(shield=True):
+            await attempt.wait_grace(self._settings.cancel_grace)
+            if not attempt.is_done:
+                self.stuck.add(attempt)
+                self._runtime.events.emit(attempt_events.stuck(attempt))
+            progress = await writer.close()
+        return progress  # noqa: RET504  mypy: a scope may end its block early
 
     def _progress_writer(self, attempt: Attempt, tasks: TaskGroup) -> ProgressWriter:
         return ProgressWriter(
@@ -288,9 +307,9 @@ class Dispatcher:
         return attempt.handler.timeout or self._settings.timeout
 
 
-def _log_fields(request: AsyncRequest) -> AbstractContextManager[None]:
-    """Add the request's fields to each log line that is written inside the context."""
-    return structlog.contextvars.bound_contextvars(
+def _bind_log_fields(request: AsyncRequest) -> None:
+    """Add the request's fields to each log line of this task, and of tasks that it starts."""
+    structlog.contextvars.bind_contextvars(
         worker_id=request.worker_id,
         request_id=request.request_id,
         action=request.action,

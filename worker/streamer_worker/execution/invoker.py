@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 import anyio
@@ -55,14 +56,14 @@ class Invoker:
 
     async def _call(self, handler: Handler, request: AsyncRequest, ctx: Context[Any]) -> Any:
         payload = handler.schema.parse(request.payload)
-        fields = attempt_fields(ctx)
         if handler.process:
-            return await self.processes.run(
-                handler.function, payload, AttemptInfo(**fields), ctx.channel
-            )
+            info = AttemptInfo(**attempt_fields(ctx))
+            return await self.processes.run(handler.function, payload, info, ctx.channel)
         if handler.in_thread and handler.action not in self.hidden_async:
             channel = ThreadChannel(ctx.channel, current_token())
-            sync: SyncContext[Any] = SyncContext(**fields, state=ctx.state, channel=channel)
+            sync: SyncContext[Any] = SyncContext(
+                **attempt_fields(ctx), state=ctx.state, channel=channel
+            )
             # Not abandoned when cancelled: a thread that still runs counts as used.
             call = partial(_in_thread, handler.function, payload, sync)
             result = _take_result(
@@ -110,7 +111,8 @@ def _take_result(box: list[Returned | Raised]) -> Any:
 
 
 async def _awaited(result: Any) -> Any:
-    while inspect.isawaitable(result):
+    # Most results are plain values, and most awaitables coroutines: isawaitable is slow.
+    while type(result) is CoroutineType or inspect.isawaitable(result):
         result = await result
     return result
 

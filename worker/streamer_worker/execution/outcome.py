@@ -148,10 +148,10 @@ def decide(
     mappings. `policy` gives the delay of a retry, drawn from `rng`. May raise what attributes
     of the handler's exception raise.
     """
+    if isinstance(end, Returned):
+        return _completed(end.value)
     wait = policy.delay(request.retry_count + 1, rng)
     match end:
-        case Returned(value=value):
-            return _completed(value)
         case Raised(error=error):
             return _raised(error, request, wait)
         case NoHandler(action=action):

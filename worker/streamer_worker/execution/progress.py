@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -130,19 +131,17 @@ class ProgressWriter:
         self._events = runtime.events
         self._clock = runtime.clock
         self._rng = runtime.rng
+        self._tasks = tasks
         self._latest_progress = LatestProgress(claim.request.progress)
-        self._writing = anyio.Lock()
         self._written = 0
         self._failing = False
         self._closed = False
-        self._writes = Coalescer(
-            self._write, interval=WRITE_INTERVAL, tasks=tasks, events=runtime.events
-        )
-        self._pushes = Coalescer(
-            self._push_newest, interval=PUSH_INTERVAL, tasks=tasks, events=runtime.events
-        )
         self._calls = 0
         self._yielded_at = self._clock.steady()
+        # Made when they are first needed, since most short handlers report nothing. Written on the
+        # event loop's thread. `report` reads `_senders` in any thread.
+        self._writing: anyio.Lock | None = None
+        self._senders: tuple[Coalescer, Coalescer] | None = None
 
     async def progress(self, update: ProgressUpdate) -> None:
         """Accept progress, and sometimes yield to the event loop: handlers report in tight
@@ -163,13 +162,13 @@ class ProgressWriter:
         """
         if not self._latest_progress.report(update):
             return False
-        return not (self._writes.triggered and self._pushes.triggered)
+        return self._senders is None or not all(sender.triggered for sender in self._senders)
 
     def notify(self) -> None:
         """Write and push the newest progress soon."""
         if not self._closed:
-            self._writes.trigger()
-            self._pushes.trigger()
+            for sender in self._get_senders():
+                sender.trigger()
 
     async def checkpoint(self, value: Any) -> None:
         """Write a checkpoint and the newest progress. Returns once they are in the table, and
@@ -188,20 +187,45 @@ class ProgressWriter:
                 return
             await anyio.sleep(pause)
 
+    @property
+    def was_used(self) -> bool:
+        """Whether the handler has reported progress or stored a checkpoint."""
+        return self._writing is not None or self._latest_progress.updates > 0
+
     async def close(self) -> Progress | None:
         """Stop writing. Return the newest progress if it is not in the table yet, else None."""
         self._closed = True
-        self._pushes.stop()
-        # A write under way is awaited, not cancelled. After the timeout the fence refuses it.
-        with anyio.move_on_after(_LAST_WRITE_TIMEOUT):
-            async with self._writing:
-                pass
-        self._writes.stop()
+        writes, pushes = self._senders or (None, None)
+        if pushes is not None:
+            pushes.stop()
+        if self._writing is not None:
+            # A write under way is awaited, not cancelled. After the timeout the fence refuses it.
+            with anyio.move_on_after(_LAST_WRITE_TIMEOUT):
+                async with self._writing:
+                    pass
+        if writes is not None:
+            writes.stop()
         updates, newest = self._latest_progress.newest()
         return newest if self._written < updates else None
 
+    def _get_senders(self) -> tuple[Coalescer, Coalescer]:
+        """Return the tasks that write and that push progress."""
+        if self._senders is None:
+            make = partial(Coalescer, tasks=self._tasks, events=self._events)
+            self._senders = (
+                make(self._write, interval=WRITE_INTERVAL),
+                make(self._push_newest, interval=PUSH_INTERVAL),
+            )
+        return self._senders
+
+    def _get_writing(self) -> anyio.Lock:
+        """Return the lock that is held while a write is under way."""
+        if self._writing is None:
+            self._writing = anyio.Lock()
+        return self._writing
+
     async def _write(self) -> None:
-        async with self._writing:
+        async with self._get_writing():
             updates, newest = self._latest_progress.newest()
             if updates == self._written:
                 return
@@ -220,7 +244,7 @@ class ProgressWriter:
 
     async def _try_checkpoint(self, value: Any) -> bool:
         """Write once, and return whether it succeeded. Without success it is worth a retry."""
-        async with self._writing:
+        async with self._get_writing():
             if self._closed:  # called by a thread or task that the handler has left behind
                 raise ClaimLost("the attempt has ended", key=self._claim.request_id)
             updates, newest = self._latest_progress.newest()
@@ -265,7 +289,8 @@ class ProgressWriter:
         retried only the first is reported.
         """
         if retry:
-            self._writes.trigger()
+            writes, _ = self._get_senders()
+            writes.trigger()
         else:
             self._written = updates
         if not (retry and self._failing):

@@ -76,7 +76,8 @@ class Settler:
         are retried and not raised, and the writes are shielded from cancellation.
         """
         with self._deadline.scope():
-            for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng):
+            pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
+            while True:
                 try:
                     status = await self._write(claim, outcome, progress)
                 except Cancelled:
@@ -101,7 +102,7 @@ class Settler:
                 else:
                     self._announce(claim.request, outcome)  # PUSH-1: only what was written
                     return Settled(status, outcome)
-                await anyio.sleep(pause)
+                await anyio.sleep(next(pauses))
         return Settled("unsettled", outcome)
 
     def tighten(self, seconds: float) -> None:

@@ -28,6 +28,22 @@ _AFTER_STUCK: Final = 10.0
 # Seconds that one poll may take: the pause after a failed poll, its calls and its claims.
 _POLL_TAKES: Final = 600.0
 
+_NOTED: Final = frozenset(
+    {
+        HandlerStuck,
+        HeartbeatTried,
+        LoopLagMeasured,
+        Polled,
+        ProcessEnding,
+        SlotsChanged,
+        StepFailed,
+        StuckHandlerEnded,
+        WorkerDraining,
+        WorkerFenced,
+        WorkerStarted,
+    }
+)
+
 
 class Health:
     """A listener that answers /healthz and /readyz.
@@ -60,7 +76,11 @@ class Health:
         self._ending: str | None = None
 
     def __call__(self, event: Event) -> None:
-        self._note_sign_of_life(event)
+        if type(event) in _NOTED:
+            self._note_sign_of_life(event)
+            self._note_state(event)
+
+    def _note_state(self, event: Event) -> None:
         match event:
             case Polled(outcome="claimed" | "empty"):
                 self._polled_at = self._clock.steady()

@@ -26,8 +26,9 @@ _NO_FILE: Final = (-2, -2)
 class LogStream:
     """Writes lines to a duplicate of a descriptor, which stays open if `sys.stderr` is closed.
 
-    Lines of several processes do not mix: each line is written under a lock on the open file,
-    which processes that inherit the descriptor share. Any thread may call `write`.
+    Lines of several processes do not mix. To a regular file each line is one write, and the
+    system keeps those apart. To a pipe, a socket or a terminal each line is written under a lock on
+    the open file, which processes that inherit the descriptor share. Any thread may call `write`.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -38,7 +39,9 @@ class LogStream:
         status = os.fstat(self.descriptor)
         # A write to these blocks without a reader, unless it is small and poll() allows it.
         self._blocks = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
-        self._locks = self._blocks or stat.S_ISREG(status.st_mode) or os.isatty(self.descriptor)
+        # A regular file is always ready, and needs no lock.
+        self._is_file = stat.S_ISREG(status.st_mode)
+        self._locks = self._blocks or os.isatty(self.descriptor)
         # Held by the thread that writes. The fields below are written under it, except by a thread
         # that could not get it within a second.
         self._lock = threading.RLock()
@@ -56,7 +59,10 @@ class LogStream:
         data = text.encode(errors="backslashreplace")
         acquired = self._lock.acquire(timeout=_BLOCKS_FOR)
         try:
-            with self._locked():
+            if self._locks:
+                with self._locked():
+                    written = self._is_ours() and self._write(data)
+            else:
                 written = self._is_ours() and self._write(data)
         except OSError:
             written = False
@@ -97,6 +103,8 @@ class LogStream:
         return not remaining
 
     def _can_write(self) -> bool:
+        if self._is_file:
+            return True
         wait = 0.0 if self._stalled else _BLOCKS_FOR
         self._stalled = not self._poll.poll(wait * _MILLISECONDS)
         return not self._stalled
@@ -118,7 +126,7 @@ class LogStream:
 
         If a stopped process holds the lock, only the first line is delayed.
         """
-        held = self._locks and self._take_lock()
+        held = self._take_lock()
         try:
             yield
         finally:

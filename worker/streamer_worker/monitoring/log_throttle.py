@@ -38,6 +38,7 @@ _THROTTLED: Final = (
     EndpointRefused,
     ConnectionSuspended,
 )
+_FILTERED: Final = frozenset({*_THROTTLED, ClaimTried, ItemUndecodable, PushTried, RequestFinished})
 
 
 class LogThrottle:
@@ -64,6 +65,9 @@ class LogThrottle:
         self._settles = _Settles()
 
     def __call__(self, event: Event) -> None:
+        if type(event) not in _FILTERED:
+            self._log(event)
+            return
         with self._lock:
             events = self._filter(event)
         for passed in events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from functools import cache
 from typing import Any, Final
 
 from streamer_store import CallEnded, StoreError, TryFailed
@@ -94,6 +95,18 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     PushServiceFailed: logging.ERROR,
     StepFailed: logging.ERROR,
 }
+# Their levels depend on their fields.
+_BY_CONTENT: Final = frozenset(
+    {
+        ClaimTried,
+        ConnectionsReaped,
+        HandlerRaised,
+        HeartbeatTried,
+        PushTried,
+        RequestFinished,
+        WriteFenced,
+    }
+)
 
 
 class LogListener:
@@ -106,27 +119,43 @@ class LogListener:
     """
 
     def __init__(self, logger: Any = None) -> None:
-        self._logger = logger or get_logger("streamer_worker")
+        # Bound once: an unbound logger of structlog makes a new one for each line.
+        self._logger = (logger or get_logger("streamer_worker")).bind()
 
     def __call__(self, event: Event) -> None:
         level = _level(event)
-        if level is None:
+        # Most events are below the level: structlog checks it only after it has made the line.
+        if level is None or not self._logger.isEnabledFor(level):
             return
         values: dict[str, Any] = {}
-        for field in fields(event):
-            value = getattr(event, field.name)
+        kind: Any = type(event)
+        name, field_names = _describe(kind)
+        for field_name in field_names:
+            value = getattr(event, field_name)
             if isinstance(value, BaseException):
                 values["error_type"] = type(value).__name__
                 if not isinstance(value, StoreError):
                     values["exc_info"] = value
                 value = sanitized(message_of(value))
             if value is not None:
-                values[field.name] = value
-        self._logger.log(level, event_name(type(event)), **values)
+                values[field_name] = value
+        self._logger.log(level, name, **values)
+
+
+@cache
+def _describe(kind: type[Event]) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the line for events of a class, and the names of its fields."""
+    return event_name(kind), tuple(field.name for field in fields(kind))
 
 
 def _level(event: Event) -> int | None:
     """Return the level of an event. None: it is not logged."""
+    level = _LEVELS.get(type(event), logging.INFO)
+    return _level_by_content(event, level) if type(event) in _BY_CONTENT else level
+
+
+def _level_by_content(event: Event, level: int | None) -> int | None:
+    """Return the level of an event whose fields decide it. `level`: if they do not."""
     match event:
         # A handler may raise these every second. RequestFinished has the outcome.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
@@ -139,4 +168,4 @@ def _level(event: Event) -> int | None:
             return logging.WARNING
         case RequestFinished(outcome=outcome) if outcome in _EXPECTED:
             return logging.INFO
-    return _LEVELS.get(type(event), logging.INFO)
+    return level

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from itertools import product
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,6 +32,13 @@ _OUTCOMES: Final = (
     *("released", "rescued", "unsettled"),
 )
 _SETTLES: Final = ("complete", "fail", "retry", "release")
+
+_Family = TypeVar("_Family", Counter, Gauge, Histogram)
+
+
+def labelled(family: _Family, *values: str) -> _Family:
+    """Return the series of a family with these label values, in their order."""
+    return family.labels(*values)
 
 
 class Families:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -29,6 +30,7 @@ from streamer_worker.events import (
     QueueMeasured,
     RequestFinished,
     RequestRescued,
+    RequestStarted,
     SlotsChanged,
     StepFailed,
     StuckHandlerEnded,
@@ -39,7 +41,7 @@ from streamer_worker.events import (
     WriteFenced,
 )
 from streamer_worker.handlers.definition import Handler
-from streamer_worker.monitoring.metric_families import OTHER, TABLE_NAMES, Families
+from streamer_worker.monitoring.metric_families import OTHER, TABLE_NAMES, Families, labelled
 from streamer_worker.sanitize import one_line
 
 # Outcomes after which a request has ended, unless another attempt follows.
@@ -48,6 +50,7 @@ _SNOOZED: Final = "SNOOZED"
 # Labels of unhandled actions: how many, and their length.
 _NAMED_ACTIONS: Final = 10
 _ACTION_CHARS: Final = 100
+_MAX_SERIES: Final = 10_000
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -67,42 +70,64 @@ class Metrics:
         self._has_started = False
         self._actions = frozenset(handlers)
         self._families = Families(self.registry, handlers, reaps=reaps)
+        # Looked up by their labels only once. Not for families that are cleared.
+        self._series = lru_cache(_MAX_SERIES)(labelled)
+        # The events of each request, poll or call. The others are rare.
+        self._frequent: dict[type[Event], Callable[[Any], None]] = {
+            CallEnded: self._count_call,
+            TryFailed: self._count_call,
+            ClaimTried: self._count_claim,
+            Polled: self._count_poll,
+            PushTried: self._count_push,
+            RequestFinished: self._count_finished,
+            RequestStarted: _ignore,
+            SlotsChanged: self._show_slots,
+            StepFailed: self._count_step,
+        }
 
     def __call__(self, event: Event) -> None:
-        match event:
-            case CallEnded() | TryFailed():
-                self._count_call(event)
-            case RequestFinished():
-                self._count_finished(event)
-            case SlotsChanged(used=used, total=total):
-                self._families.slots.labels("used").set(used)
-                self._families.slots.labels("free").set(total - used)
-            case Polled(outcome=outcome, seconds=seconds):
-                self._families.polls.labels(outcome).inc()
-                if outcome != "skipped":
-                    self._families.poll_duration.observe(seconds)
-                    self._families.last_poll.set(self._now())
-            case ClaimTried(outcome=outcome, action=action, waited=waited):
-                self._families.claims.labels(outcome).inc()
-                if waited is not None:
-                    self._families.wait.labels(self._action_label(action)).observe(waited)
-            case StepFailed(loop=loop):
-                self._families.failures.labels(loop).inc()
-                if loop == "poll":
-                    self._families.polls.labels("error").inc()
-            case _:
-                self._count_writes(event)
-                self._show_fleet(event)
-                self._show_process(event)
+        count = self._frequent.get(type(event))
+        if count is not None:
+            count(event)
+            return
+        self._count_writes(event)
+        self._show_fleet(event)
+        self._show_process(event)
 
     def _count_finished(self, event: RequestFinished) -> None:
+        families = self._families
         action = self._action_label(event.action)
-        self._families.finished.labels(action, event.outcome).inc()
-        self._families.duration.labels(action, event.outcome).observe(event.seconds)
+        self._series(families.finished, action, event.outcome).inc()
+        self._series(families.duration, action, event.outcome).observe(event.seconds)
         if event.will_retry:
-            self._families.retries.labels(action, event.code or _SNOOZED).inc()
+            families.retries.labels(action, event.code or _SNOOZED).inc()
         elif event.outcome in _ENDS:
-            self._families.attempts.labels(action).observe(event.attempt)
+            self._series(families.attempts, action).observe(event.attempt)
+
+    def _count_claim(self, event: ClaimTried) -> None:
+        self._series(self._families.claims, event.outcome).inc()
+        if event.waited is not None:
+            self._series(self._families.wait, self._action_label(event.action)).observe(
+                event.waited
+            )
+
+    def _count_poll(self, event: Polled) -> None:
+        self._series(self._families.polls, event.outcome).inc()
+        if event.outcome != "skipped":
+            self._families.poll_duration.observe(event.seconds)
+            self._families.last_poll.set(self._now())
+
+    def _count_step(self, event: StepFailed) -> None:
+        self._families.failures.labels(event.loop).inc()
+        if event.loop == "poll":
+            self._families.polls.labels("error").inc()
+
+    def _count_push(self, event: PushTried) -> None:
+        self._series(self._families.pushes, event.type, event.outcome).inc(event.count)
+
+    def _show_slots(self, event: SlotsChanged) -> None:
+        self._series(self._families.slots, "used").set(event.used)
+        self._series(self._families.slots, "free").set(event.total - event.used)
 
     def _count_writes(self, event: Event) -> None:
         match event:
@@ -114,8 +139,6 @@ class Metrics:
                     self._families.fenced.labels(operation).inc()
                 if settles:
                     self._families.superseded.labels(operation).inc()
-            case PushTried(type=kind, outcome=outcome, count=count):
-                self._families.pushes.labels(kind, outcome).inc(count)
             case ConnectionsReaped():
                 self._count_reaped(event)
             case ItemUndecodable(table=table):
@@ -178,9 +201,9 @@ class Metrics:
     def _count_call(self, event: CallEnded | TryFailed) -> None:
         match event:
             case CallEnded(operation=operation, seconds=seconds, capacity=capacity):
-                self._families.calls.labels(operation).observe(seconds)
+                self._series(self._families.calls, operation).observe(seconds)
                 for used in capacity:
-                    self._families.consumed.labels(used.table, used.index, operation).inc(
+                    self._series(self._families.consumed, used.table, used.index, operation).inc(
                         used.units
                     )
             case TryFailed(operation=operation, code=code, throttled=throttled):
@@ -218,6 +241,10 @@ class Metrics:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _ignore(_event: Event) -> None:
+    """Do nothing: no metric counts the event."""
 
 
 def _check_directory(directory: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from streamer_worker.settings import SENSITIVE_LOGGERS, LogSettings
 
 # The number of shared processors, from the end, that need no logger: time, exception, escape.
 _PLAIN: Final = 3
+_ENCODER: Final = json.JSONEncoder(default=repr)
 
 
 class WorkerLog:
@@ -35,9 +37,8 @@ class WorkerLog:
         self._shared = _shared_processors(console=console)
         self._renderer = _renderer(console=console, colors=terminal)
         self._stream = stream_over(stream)
-        own_handler = LineHandler(self._stream, logging.Formatter(), plain=self._plain)
         root = _OwnLogger("root", settings.level.upper())
-        root.addHandler(own_handler)
+        root.lines = LineHandler(self._stream, logging.Formatter(), plain=self._plain)
         self._own = logging.Manager(root)  # type: ignore[arg-type]
         self._own.loggerClass = _OwnLogger
         for name, level in settings.levels.items():
@@ -94,9 +95,9 @@ class WorkerLog:
         if self._stream is not None:
             self._stream.close()
 
-    def _plain(self, record: logging.LogRecord, event: dict[str, Any]) -> str:
+    def _plain(self, name: str, level: int, event: dict[str, Any]) -> str:
         """Return the line for an event. Uses nothing that a plugin can replace."""
-        line: Any = {"level": record.levelname.lower(), "logger": record.name, **event}
+        line: Any = {"level": logging.getLevelName(level).lower(), "logger": name, **event}
         for processor in (*self._shared[-_PLAIN:], self._renderer):
             line = processor(None, "", line)
         return str(line)
@@ -126,7 +127,7 @@ class LineHandler(logging.Handler):
         stream: LogStream | TextStream | None,
         formatter: logging.Formatter,
         *,
-        plain: Callable[[logging.LogRecord, dict[str, Any]], str],
+        plain: Callable[[str, int, dict[str, Any]], str],
     ) -> None:
         super().__init__()
         self._stream = stream
@@ -134,42 +135,40 @@ class LineHandler(logging.Handler):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            self.write(record.name, record.levelno, self._line(record))
+
+    def write(self, name: str, level: int, line: str) -> None:
+        """Write a line of the logger `name`, and then the number of lines that were lost before."""
         if self._stream is None:
             return
         with suppress(Exception):
-            if self._stream.write(self._line(record)) and (lost := self._stream.take_lost()):
+            if self._stream.write(line + "\n") and (lost := self._stream.take_lost()):
                 event = {"event": "log_lines_lost", "count": lost}
-                self._stream.write(self._plain(record, event) + "\n")
+                self._stream.write(self._plain(name, level, event) + "\n")
 
     def _line(self, record: logging.LogRecord) -> str:
         try:
-            return self.format(record) + "\n"
+            return self.format(record)
         except Exception as error:  # noqa: BLE001  the caller's arguments may not fit
             # Without the arguments, which the standard library would print.
             event = {"event": record.msg, "log_error": type(error).__name__}
-            return self._plain(record, event) + "\n"
+            return self._plain(record.name, record.levelno, event)
 
 
 class _OwnLogger(logging.Logger):
-    """A logger whose records do not come from the factory that a plugin may have set."""
+    """A logger whose lines structlog has rendered. It writes them to `lines` of its root.
+
+    No record is made: a plugin may have set a factory of records, and making one takes longer
+    than the line itself.
+    """
+
+    lines: LineHandler
 
     @override
-    def makeRecord(
-        self,
-        name: str,
-        level: int,
-        fn: str,
-        lno: int,
-        msg: object,
-        args: Any,
-        exc_info: Any,
-        func: str | None = None,
-        extra: Mapping[str, object] | None = None,
-        sinfo: str | None = None,
-    ) -> logging.LogRecord:
-        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
-        vars(record).update(extra or {})
-        return record
+    def _log(self, level: int, msg: object, *_args: Any, **_fields: Any) -> None:
+        root: Any = self.manager.root
+        root.lines.write(self.name, level, str(msg))
 
 
 def _shared_processors(*, console: bool) -> list[Any]:
@@ -186,10 +185,15 @@ def _shared_processors(*, console: bool) -> list[Any]:
 
 def _renderer(*, console: bool, colors: bool) -> Any:
     if not console:
-        return structlog.processors.JSONRenderer()
+        return structlog.processors.JSONRenderer(_to_json)
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback
     )
+
+
+def _to_json(fields: Mapping[str, Any], **_: Any) -> str:
+    """Return fields that `escape` has made plain as JSON, without a new encoder for each line."""
+    return _ENCODER.encode(fields)
 
 
 def _is_sensitive(name: str) -> bool:

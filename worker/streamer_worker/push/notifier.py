@@ -163,8 +163,8 @@ class Notifier(AsyncContextManagerMixin):
     async def _put_into_outboxes(self, message: Message) -> int:
         """Put a message into the outboxes of its recipients, and return their number."""
         try:
-            data = encode(message)
             connections = await self._recipients.of(message, self._tasks)
+            data = encode(message) if connections else b""
             for connection in connections:
                 self._put(connection, message, data)
         except StoreError as error:

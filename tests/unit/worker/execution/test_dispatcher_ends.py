@@ -13,7 +13,7 @@ from streamer_store import Claim, RequestStatus
 from streamer_store.versions import cancel_version
 from streamer_worker import Context, handler
 from streamer_worker.error_codes import WORKER_LOST
-from streamer_worker.events import RequestFinished
+from streamer_worker.events import ProgressWritten, RequestFinished, WriteFenced
 from streamer_worker.execution.attempt import Interruption
 from unit.worker.benches import DispatchBench
 from unit.worker.harness import Waiting, World, echo, virtual_time
@@ -254,3 +254,21 @@ async def test_a_timeout_of_a_lost_claim_has_the_status_claim_lost(world: World)
     claim = await world.claim("slow")
     await world.stores.requests.delete(claim.request_id)
     assert await DispatchBench(world, slow).run(claim) == "claim_lost"
+
+
+@virtual_time
+async def test_progress_after_the_end_is_not_written(world: World) -> None:
+    """A handler that reported nothing has left its context to another task."""
+    kept: list[Context] = []
+
+    @handler("keep")
+    async def keep(_payload: dict[str, Any], ctx: Context) -> None:
+        kept.append(ctx)
+
+    claim = await world.claim("keep")
+    await DispatchBench(world, keep).run(claim)
+    await kept[0].progress(0.5)
+    await anyio.sleep(10)
+    assert not world.recorder.of(ProgressWritten)
+    assert not world.recorder.of(WriteFenced)
+    assert (await world.get(claim)).status is RequestStatus.COMPLETED

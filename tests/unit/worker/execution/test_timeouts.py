@@ -145,8 +145,9 @@ async def test_a_pause_does_not_use_up_the_grace_period(
             tasks.start_soon(pause)
 
         monkeypatch.setattr(attempt, "interrupt", interrupt_and_pause)
-        tasks.start_soon(attempt.run, clean_up)
-        await attempt.wait(timeout=10, grace=5)
+        attempt.start(clean_up, tasks)
+        await attempt.wait(10)
+        await attempt.wait_grace(5)
         assert attempt.is_done
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,23 @@ def test_the_processes_of_handlers_wait_for_each_other(pipe: tuple[int, int]) ->
     assert stream.write("three\n")
     assert os.read(pipe[0], SIZE) == b"one\ntwo\nthree\n"
     stream.close()
+
+
+def test_lines_of_processes_do_not_mix_in_a_file(tmp_path: Path) -> None:
+    """Two processes write long lines to one file that they share. Each line is whole."""
+    with (tmp_path / "log").open("wb") as file:
+        stream = LogStream(file.fileno())
+    lines = [letter * 100_000 for letter in "ab"]
+    child = os.fork()
+    own = lines[bool(child)]
+    written = sum(stream.write(f"{own}\n") for _ in range(50))
+    if child == 0:
+        os._exit(50 - written)
+    assert os.waitpid(child, 0)[1] == 0
+    assert written == 50
+    stream.close()
+    found = (tmp_path / "log").read_text().splitlines()
+    assert sorted(found) == [lines[0]] * 50 + [lines[1]] * 50
 
 
 @pytest.mark.usefixtures("logging_restored")

@@ -168,6 +168,21 @@ def test_levels_follow_the_need_for_attention(event: Event, level: str | None) -
     assert [line["level"] for line in lines] == ([] if level is None else [level])
 
 
+def test_a_line_below_the_level_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request has several such events. Only the levels of the settings decide."""
+    made: list[Any] = []
+
+    def record(_indent: str, _logger: Any, _method: str, line: Any) -> Any:
+        made.append(line)
+        return line
+
+    monkeypatch.setattr("streamer_worker.monitoring.worker_log.escape", record)
+    output = Output(level="warning")
+    assert not output.log_event(finished("completed"))
+    assert not made
+    assert len(output.log_event(finished("failed"))) == len(made) == 1
+
+
 def test_fields_that_are_none_are_left_out() -> None:
     """A line has no `code: null`."""
     (line,) = Output().log_event(finished("completed"))

@@ -60,6 +60,7 @@ VALUES = {
     "table_prefix": ("t.1-x_", "t.1-x_"),
     "endpoint_url": ("http://localhost:8000", "http://localhost:8000"),
     "region": ("eu-central-1", "eu-central-1"),
+    "batch_writes": ("false", False),
     "drain_timeout": ("2m", 120),
     "exit_timeout": ("30s", 30),
     "poll.min_interval": ("10ms", 0.01),
