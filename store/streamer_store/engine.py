@@ -285,7 +285,7 @@ class BatchEngine(Engine, Protocol):
     async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
         """Send writes to different keys in one call, and return what became of each, in order.
 
-        The writes are 25 at most, of the kinds that `group_commit.can_share_call` accepts. Each
+        The writes are 25 at most, of the kinds that `write_queue.can_share_call` accepts. Each
         stands alone: one may take effect while another does not. The item is empty unless the
         write is `returning`. Raises what every method raises, for the call as a whole.
         """

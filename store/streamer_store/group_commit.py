@@ -3,75 +3,41 @@
 A call costs about ten times the CPU of a write in it, so that 25 writes in a call need a fifth of
 the CPU of 25 calls (docs/performance.md). No write waits for others to come: the writes of a few
 rounds of the event loop leave together, and a write that is alone leaves as a call of its own. Only
-while `_CALLS` calls are under way does a write wait for the end of one of them.
+while a call is under way do writes wait for its end, 0.1 s at most, unless they fill another call.
 
 A batch says less about a failure than a call: which item a condition failed on is read afterwards,
 and a write that was refused for another reason is sent again on its own.
-
-Invariants (docs/invariants.md): VERSION-2. The client sends a batch whose answer was lost again. So
-only writes that recognise their own first copy may be in it.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import anyio.lowlevel
 
 from streamer_store.backoff import full_jitter
-from streamer_store.engine import (
-    Absent,
-    BatchEngine,
-    ConditionFailed,
-    Put,
-    Refusal,
-    Update,
-)
+from streamer_store.engine import BatchEngine, ConditionFailed, Put, Refusal, Update
 from streamer_store.errors import AccessDenied, StoreError, StoreUnavailable
 from streamer_store.schema import Table
-from streamer_store.values import Item, item_size, value_size
+from streamer_store.values import Item
+from streamer_store.write_queue import MAX_WRITES, Waiter, Write, WriteQueue, can_share_call
 
 if TYPE_CHECKING:
     import random
 
-MAX_WRITES: Final = 25
-"""DynamoDB API Reference, BatchExecuteStatement."""
-_MAX_BYTES: Final = 1024 * 1024
-"""Of the values that a call sends, and of the items that it returns."""
 _ROUNDS: Final = 3
 """Rounds of the event loop whose writes leave together. An outcome leads to a claim in two."""
-_CALLS: Final = 2
-_LATE: Final = 0.25
+_FULL_CALLS: Final = 8
+"""How many calls of 25 writes are under way at most. Fewer writes wait for the only call."""
+_LATE: Final = 0.1
 """Seconds after which a call that is under way no longer makes other writes wait."""
 _DENIED_FOR: Final = 300.0
 """Seconds without batches after DynamoDB denied one."""
-_FIRST_RETURNED_BYTES: Final = 10 * 1024
 _THROTTLED_PAUSE: Final = 0.1
-_OWN_MARKS: Final = frozenset({"Version", "WriteSeq"})
-
-_Write = Put | Update
-
-
-def can_share_call(write: _Write) -> bool:
-    """Return whether a write has the same effect in a batch as on its own.
-
-    1. A batch never creates an item by an update, and knows neither `adds`, `deletes` nor
-       `if_not_exists`. It creates an item only where there was none.
-    2. The client may send the batch twice, so the write must recognise its first copy.
-    """
-    if isinstance(write, Put):
-        return write.conditions == (Absent(write.table.hash_key),)
-    return (
-        not (write.adds or write.deletes or write.if_not_exists)
-        and not _OWN_MARKS.isdisjoint(write.sets)
-        and any(not isinstance(condition, Absent) for condition in write.conditions)
-    )
 
 
 class Starter(Protocol):
@@ -80,30 +46,6 @@ class Starter(Protocol):
     def start_soon(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> object:
         """Start `work(*arguments)` in the next round of the event loop."""
         ...
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A write whose caller waits for the answer."""
-
-    write: _Write
-    sent_bytes: int
-    answered: anyio.Event = field(default_factory=anyio.Event)
-    item: Item = field(default_factory=dict)
-    error: Exception | None = None
-    is_cancelled: bool = False
-
-    @property
-    def key(self) -> tuple[Table, str]:
-        return self.write.table, self.write.key
-
-    def succeed(self, item: Item) -> None:
-        self.item = item
-        self.answered.set()
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self.answered.set()
 
 
 class GroupCommitEngine:
@@ -131,14 +73,13 @@ class GroupCommitEngine:
         self._tasks = tasks
         self._rng = rng
         self._require_open = require_open
-        self._waiting: deque[_Waiter] = deque()
-        self._unanswered: set[_Waiter] = set()
+        self._waiting = WriteQueue()
+        self._unanswered: set[Waiter] = set()
         self._calls: dict[int, float] = {}  # the number of each call under way, and its start
         self._last_call = 0
         self._is_sending = False
         self._is_watching = False
         self._denied_until = -math.inf
-        self._returned_bytes = _FIRST_RETURNED_BYTES
         self.table_name = engine.table_name
         self.get = engine.get
         self.get_many = engine.get_many
@@ -165,12 +106,11 @@ class GroupCommitEngine:
         self._waiting.clear()
         _fail_each(self._unanswered, StoreUnavailable("the stores were closed"))
 
-    async def _write(self, write: _Write) -> Item:
+    async def _write(self, write: Write) -> Item:
         self._require_open()
         if anyio.current_time() < self._denied_until:
             return await self._write_alone(write)
-        waiter = _Waiter(write, _sent_bytes(write))
-        self._waiting.append(waiter)
+        waiter = self._waiting.add(write)
         self._unanswered.add(waiter)
         self._send_soon()
         try:
@@ -182,7 +122,7 @@ class GroupCommitEngine:
             raise waiter.error
         return waiter.item
 
-    async def _write_alone(self, write: _Write) -> Item:
+    async def _write_alone(self, write: Write) -> Item:
         if isinstance(write, Update):
             return await self._engine.update(write)
         await self._engine.put(write)
@@ -200,10 +140,10 @@ class GroupCommitEngine:
         self._is_sending = False
         now = anyio.current_time()
         recent = sum(now - started < _LATE for started in self._calls.values())
-        if recent >= _CALLS:
+        if recent >= (_FULL_CALLS if len(self._waiting) >= MAX_WRITES else 1):
             self._watch_calls()
             return
-        waiters = self._take_batch()
+        waiters = self._waiting.take_batch()
         if not waiters:
             return
         self._last_call += 1
@@ -235,28 +175,7 @@ class GroupCommitEngine:
         finally:
             self._is_watching = False
 
-    def _take_batch(self) -> list[_Waiter]:
-        """Take the writes of the next call, in order. Those that do not fit keep their places."""
-        taken: dict[tuple[Table, str], _Waiter] = {}
-        kept: list[_Waiter] = []
-        sent = returned = 0
-        while self._waiting and len(taken) < MAX_WRITES:
-            waiter = self._waiting.popleft()
-            if waiter.is_cancelled:
-                continue
-            if waiter.key in taken:
-                kept.append(waiter)
-                continue
-            sent += waiter.sent_bytes
-            returned += self._returned_bytes if _is_returning(waiter.write) else 0
-            if taken and max(sent, returned) > _MAX_BYTES:
-                kept.append(waiter)
-                break
-            taken[waiter.key] = waiter
-        self._waiting.extendleft(reversed(kept))
-        return list(taken.values())
-
-    async def _send_together(self, waiters: Sequence[_Waiter]) -> None:
+    async def _send_together(self, waiters: Sequence[Waiter]) -> None:
         try:
             outcomes = await self._engine.write_many([waiter.write for waiter in waiters])
         except StoreUnavailable as error:  # each write may have taken effect
@@ -268,8 +187,8 @@ class GroupCommitEngine:
         else:
             self._deliver(waiters, outcomes)
 
-    def _deliver(self, waiters: Sequence[_Waiter], outcomes: Iterable[Item | Refusal]) -> None:
-        failed: dict[Table, list[_Waiter]] = {}
+    def _deliver(self, waiters: Sequence[Waiter], outcomes: Iterable[Item | Refusal]) -> None:
+        failed: dict[Table, list[Waiter]] = {}
         item: Item = {}
         for waiter, result in zip(waiters, outcomes, strict=True):
             match result:
@@ -289,11 +208,11 @@ class GroupCommitEngine:
                     item = result or item
                     waiter.succeed(result)
         if item:
-            self._returned_bytes = max(item_size(item), self._returned_bytes * 9 // 10)
+            self._waiting.note_returned(item)
         for table, of_table in failed.items():
             self._tasks.start_soon(self._fail_by_condition, table, of_table)
 
-    async def _fail_by_condition(self, table: Table, waiters: Sequence[_Waiter]) -> None:
+    async def _fail_by_condition(self, table: Table, waiters: Sequence[Waiter]) -> None:
         """Read the items on which conditions failed, and raise ConditionFailed with each."""
         try:
             items = await self.get_many(table, [waiter.write.key for waiter in waiters])
@@ -307,7 +226,7 @@ class GroupCommitEngine:
         for waiter in waiters:
             waiter.fail(ConditionFailed(by_key.get(waiter.write.key)))
 
-    async def _send_alone(self, waiter: _Waiter, pause: float = 0.0) -> None:
+    async def _send_alone(self, waiter: Waiter, pause: float = 0.0) -> None:
         if pause:
             await anyio.sleep(pause)
         if waiter.is_cancelled:
@@ -317,7 +236,7 @@ class GroupCommitEngine:
         except Exception as error:  # noqa: BLE001  the caller gets it
             waiter.fail(error)
 
-    def _start_each(self, waiters: Iterable[_Waiter]) -> None:
+    def _start_each(self, waiters: Iterable[Waiter]) -> None:
         for waiter in waiters:
             self._tasks.start_soon(self._send_alone, waiter)
 
@@ -325,17 +244,7 @@ class GroupCommitEngine:
         self._denied_until = anyio.current_time() + _DENIED_FOR
 
 
-def _is_returning(write: _Write) -> bool:
-    return isinstance(write, Update) and write.returning
-
-
-def _sent_bytes(write: _Write) -> int:
-    """Return the size of the values that a write sends, in bytes. Numbers count as none."""
-    values = write.item if isinstance(write, Put) else write.sets
-    return sum(value_size(value) for value in values.values() if "N" not in value)
-
-
-def _fail_each(waiters: Iterable[_Waiter], error: StoreError) -> None:
+def _fail_each(waiters: Iterable[Waiter], error: StoreError) -> None:
     """Raise a copy of the error in each caller. Python adds to the traceback of each raise."""
     for waiter in waiters:
         copied = copy.copy(error)

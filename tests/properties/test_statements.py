@@ -27,9 +27,9 @@ from streamer_store.engine import (
     Refusal,
     Update,
 )
-from streamer_store.group_commit import can_share_call
 from streamer_store.schema import SUBSCRIPTIONS, WORKERS, Table
 from streamer_store.values import AttributeValue, Item, encode
+from streamer_store.write_queue import can_share_call
 
 pytestmark = pytest.mark.local
 

@@ -1,7 +1,7 @@
 """Convert conditional writes to the statements of BatchExecuteStatement (pure).
 
 A statement has the same effect as the PutItem or UpdateItem in `render.py`, for a write that
-`group_commit.can_share_call` accepts (held by `tests/properties/test_statements.py`).
+`write_queue.can_share_call` accepts (held by `tests/properties/test_statements.py`).
 
 Syntax: DynamoDB Developer Guide, "PartiQL statements for DynamoDB". One keyword stands before each
 attribute (`SET "a"=? SET "b"=? REMOVE "c"`). Names are quoted, as many are reserved words.

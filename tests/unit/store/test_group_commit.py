@@ -14,9 +14,10 @@ from streamer_store.engine import (
     Put,
     Update,
 )
-from streamer_store.group_commit import GroupCommitEngine, can_share_call
+from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, WORKERS
+from streamer_store.write_queue import can_share_call
 from unit.store.batching import (
     RecordingEngine,
     Write,
@@ -121,29 +122,44 @@ async def test_a_call_has_25_writes_at_most(
 
 
 @in_virtual_time
-async def test_writes_wait_while_two_calls_are_under_way(
+async def test_writes_wait_while_a_call_is_under_way(
     engine: GroupCommitEngine, inner: RecordingEngine
 ) -> None:
-    """They leave together as soon as one of the calls ends."""
+    """They leave together as soon as the call ends."""
     async with anyio.create_task_group() as tasks, held(inner):
-        for key in ("a", "b", "c", "d"):
-            tasks.start_soon(engine.put, insert(key))
-            if key < "c":
-                await reach(inner)
+        tasks.start_soon(engine.put, insert("a"))
+        await reach(inner)
+        tasks.start_soon(engine.put, insert("b"))
+        tasks.start_soon(engine.put, insert("c"))
         await anyio.wait_all_tasks_blocked()
-        assert inner.calls == [["a"], ["b"]]
-    assert [sorted(keys) for keys in inner.calls] == [["a"], ["b"], ["c", "d"]]
+        assert inner.calls == [["a"]]
+    assert [sorted(keys) for keys in inner.calls] == [["a"], ["b", "c"]]
+
+
+@in_virtual_time
+async def test_calls_of_25_writes_wait_for_none(
+    engine: GroupCommitEngine, inner: RecordingEngine
+) -> None:
+    """Eight of them are under way at once. The last writes, fewer than 25, wait."""
+    async with anyio.create_task_group() as tasks, held(inner):
+        for number in range(240):
+            tasks.start_soon(engine.put, insert(f"r{number}"))
+        await anyio.wait_all_tasks_blocked()
+        assert [len(keys) for keys in inner.calls] == [25] * 8
+    assert [len(keys) for keys in inner.calls] == [25] * 9 + [15]
 
 
 @in_virtual_time
 async def test_a_slow_call_does_not_make_others_wait(
     engine: GroupCommitEngine, inner: RecordingEngine
 ) -> None:
-    """After a quarter of a second, calls without an answer hold nobody back."""
+    """After a tenth of a second, calls without an answer hold nobody back."""
     async with anyio.create_task_group() as tasks, held(inner):
         for key in ("a", "b", "c"):
+            began = anyio.current_time()
             tasks.start_soon(engine.put, insert(key))
             await reach(inner)
+            assert anyio.current_time() - began < 0.15
         assert inner.calls == [["a"], ["b"], ["c"]]
 
 
