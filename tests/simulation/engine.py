@@ -26,7 +26,7 @@ from streamer_store.engine import (
     Update,
 )
 from streamer_store.memory import MemoryEngine
-from streamer_store.schema import WORKERS, Table
+from streamer_store.schema import WORKERS, Index, Table
 from streamer_store.values import Item
 
 Result = TypeVar("Result")
@@ -181,6 +181,9 @@ class WorkerEngine:
 
     async def scan(self, scan: Scan) -> Page:
         return await self._call(lambda: self._inner.scan(scan))
+
+    async def has_index(self, table: Table, index: Index) -> bool:
+        return await self._call(lambda: self._inner.has_index(table, index))
 
     async def create_tables(self) -> None:
         pass

@@ -14,7 +14,7 @@ from streamer_store.dynamo.calls import Observe
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.engine import Delete, Difference, Page, Put, Query, Scan, Update
 from streamer_store.errors import StoreUnavailable
-from streamer_store.schema import Table
+from streamer_store.schema import Index, Table
 from streamer_store.values import Item
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ class DynamoEngine:
 
     async def scan(self, scan: Scan) -> Page:
         return _page(await self._call("Scan", scan.table, "", render.scan(scan)))
+
+    async def has_index(self, table: Table, index: Index) -> bool:
+        return await tables.has_index(self._calls, self._prefix, table, index)
 
     async def create_tables(self) -> None:
         await tables.create(self._calls, self._prefix)

@@ -33,7 +33,7 @@ _CALL_TIMEOUT: Final = 3.0
 # calls DescribeTable and DescribeTimeToLive. The policies in deploy/iam/ allow the same
 # operations, and tests/integration/test_policy.py observes workers calling each of them.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
-    REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex"),
+    REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex", "Query DueIndex"),
     CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
@@ -164,19 +164,31 @@ async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
             except ConditionFailed:
                 pass  # the call is allowed
             except TableMissing:
-                refused = True  # _tables has reported it
+                # _tables has reported it.
+                refused = refused or not _is_optional(call, table)
             except AccessDenied as error:
                 refused = True
                 operation, _, index = call.partition(" ")
                 where = f"table/{name}/index/{index}" if index else f"table/{name}"
                 todo = f"allow dynamodb:{operation} on {where}"
-                yield Finding("error", "permissions", f"{name}: {call}: {error.message}", todo)
+                level: Literal["error", "warning"] = (
+                    "warning" if _is_optional(call, table) else "error"
+                )
+                yield Finding(level, "permissions", f"{name}: {call}: {error.message}", todo)
             except StoreError as error:
+                if _is_optional(call, table) and isinstance(error, InvalidInput):
+                    continue  # The index is being built, as _tables has reported.
                 yield _failed("permissions", error)
                 return
     if not refused:
         count = sum(map(len, CALLS.values()))
         yield Finding("ok", "permissions", f"all {count} operations on the tables are allowed")
+
+
+def _is_optional(call: str, table: Table) -> bool:
+    """Return whether the call reads an index that a worker can do without."""
+    name = call.partition(" ")[2]
+    return any(index.name == name and index.optional for index in table.indexes)
 
 
 async def _try(engine: Engine, call: str, table: Table) -> None:
