@@ -39,6 +39,7 @@ from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.maintenance.lane_sweep import LaneSweep
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
@@ -242,6 +243,12 @@ class Incarnation:
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
+        lanes = LaneSweep(
+            requests=dependencies.stores.requests,
+            membership=self._membership,
+            runtime=dependencies.runtime,
+        )
+        tasks.start_soon(partial(every, lanes.pause, lanes.step, name="lanes"))
         unhandled = UnhandledGauge(
             requests=dependencies.stores.requests,
             seen_requests=self._seen_requests,
@@ -316,4 +323,5 @@ class Incarnation:
             release=package_version("streamer-worker"),
             actions=frozenset(self._dependencies.registry),
             concurrency=self._settings.concurrency,
+            lanes=True,
         )

@@ -66,7 +66,9 @@ class Poller:
         settings: PollSettings,
         runtime: Runtime,
     ) -> None:
-        self._index = IndexReader(requests=requests, clock=runtime.clock)
+        self._index = IndexReader(
+            requests=requests, clock=runtime.clock, max_pause=settings.max_interval
+        )
         self._claim_all = claim_all
         self._seen_requests = seen_requests
         self._slots = slots
