@@ -13,7 +13,7 @@ from anyio.from_thread import BlockingPortal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from properties.other_writers import Go, OldRelease
+from other_writers import Go, OldRelease
 from streamer_store import (
     AlreadyExists,
     AsyncRequest,

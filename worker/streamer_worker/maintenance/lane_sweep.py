@@ -21,9 +21,9 @@ _INTERVAL: Final = 3600.0
 _INTERVAL_BESIDE_OLDER: Final = 60.0
 # How soon a new leader, or an older worker that has started, is noticed, in seconds.
 _CHECK_INTERVAL: Final = 5.0
-# With many requests the hour becomes longer, so that sweeps cost 0.15 read units a second at most.
+# With many requests the hour becomes longer, so that sweeps cost 0.1 read units a second at most.
 # Each request is read in two indexes, about 250 bytes each.
-_SECONDS_EACH: Final = 0.4
+_SECONDS_EACH: Final = 0.6
 _LONGEST_INTERVAL: Final = 86_400.0
 # How many ids one sweep remembers. Requests beyond are read whole, to see where they stand.
 _MAX_IDS: Final = 200_000

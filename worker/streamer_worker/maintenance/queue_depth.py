@@ -16,9 +16,9 @@ from streamer_worker.settings import DepthSettings
 # How soon a worker that does not lead checks again whether it does, in seconds.
 _LEADER_CHECK: Final = 5.0
 # How often the requests that wait for later are counted: every 10 minutes, and more rarely if they
-# are many, so that reading them costs 0.15 read units a second at most (about 250 bytes each).
+# are many, so that reading them costs 0.1 read units a second at most (about 250 bytes each).
 _LATER_INTERVAL: Final = 600.0
-_LATER_SECONDS_EACH: Final = 0.2
+_LATER_SECONDS_EACH: Final = 0.3
 Depths = Mapping[RequestStatus, Depth]
 
 

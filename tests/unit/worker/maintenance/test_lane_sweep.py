@@ -121,7 +121,7 @@ async def test_many_that_wait_are_compared_more_rarely(bench: Bench) -> None:
     for number in range(10_000):
         await bench.stray(f"r{number}", **lane)
     await bench.sweep.step()
-    bench.clock.advance(3999)
+    bench.clock.advance(5999)
     assert await bench.sweep.step() is None
     bench.clock.advance(1)
     assert await bench.sweep.step() is not None

@@ -148,7 +148,7 @@ async def test_many_that_wait_for_later_are_counted_more_rarely(bench: Bench) ->
     await _retry_later(bench, 3100, 86_400)
     gauge = bench.gauge()
     await gauge.step()
-    bench.clock.advance(619)
+    bench.clock.advance(929)
     await gauge.step()
     assert bench.counts(RETRYING) == [(0, False), (3100, True), (0, False)]
     bench.clock.advance(1)

@@ -12,7 +12,7 @@ from streamer_store.lanes import LANE_ATTRIBUTES
 from streamer_store.schema import REQUESTS
 from streamer_store.values import Item
 
-UNKNOWN_ATTRIBUTES = {*LANE_ATTRIBUTES, "Priority"}
+UNKNOWN_ATTRIBUTES = {*LANE_ATTRIBUTES, "Priority", "Lanes"}
 WAITING = ("PENDING", "RETRYING")
 
 
@@ -30,19 +30,29 @@ class OldRelease:
         return getattr(self._inner, name)
 
     async def put(self, put: Put) -> None:
-        await self._inner.put(replace(put, item=_without_lanes(put.item)))
+        await self._inner.put(old_put(put))
 
     async def update(self, update: Update) -> Item:
-        sets = _without_lanes(update.sets)
-        removes = tuple(name for name in update.removes if name not in UNKNOWN_ATTRIBUTES)
-        if sets.get("Status") == {"S": "SCHEDULED"}:
-            sets["Status"] = {"S": "PENDING"}
-            del sets["RetryAfter"]
-        return await self._inner.update(replace(update, sets=sets, removes=removes))
+        return await self._inner.update(old_update(update))
 
     async def query(self, query: Query) -> Page:
         assert query.index.name == "StatusIndex"
         return await self._inner.query(query)
+
+
+def old_put(put: Put) -> Put:
+    """Return what a release without lanes writes instead."""
+    return replace(put, item=_without_lanes(put.item))
+
+
+def old_update(update: Update) -> Update:
+    """Return what a release without lanes writes instead."""
+    sets = _without_lanes(update.sets)
+    removes = tuple(name for name in update.removes if name not in UNKNOWN_ATTRIBUTES)
+    if sets.get("Status") == {"S": "SCHEDULED"}:
+        sets["Status"] = {"S": "PENDING"}
+        del sets["RetryAfter"]
+    return replace(update, sets=sets, removes=removes)
 
 
 class Go:
