@@ -24,11 +24,13 @@ LABEL org.opencontainers.image.title="streamer-worker" \
       org.opencontainers.image.revision="${REVISION}"
 # The user owns the environment, so that `RUN pip install` works without USER lines. The worker does
 # not write to it: run the container with a read-only root.
+# glibc returns freed memory: otherwise it keeps up to 10 MB for each thread of a handler.
 COPY --from=build --chown=65532:65532 /opt/streamer-worker /opt/streamer-worker
 ENV PATH=/opt/streamer-worker/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_TRIM_THRESHOLD_=131072 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 USER 65532:65532

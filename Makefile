@@ -9,7 +9,7 @@ SEED ?= 0
 # Runs a command, and prints its output only if it fails.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
-.PHONY: help demo test test-all quick check docs format simulate dynamodb-local constraints clean
+.PHONY: help demo test test-all quick bench bench-quick check docs format simulate dynamodb-local constraints clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -47,6 +47,21 @@ check: $(FILLED) ## Check format, lint, types, imports between folders, dependen
 	$(BIN)/mypy
 	@$(call quietly,$(BIN)/lint-imports --no-logo)
 	@$(call quietly,$(BIN)/deptry .)
+
+# The queue beside which ours is measured. The benchmarks say so if it cannot be installed.
+SAQ := $(VENV)/.saq/bin/saq
+bench: $(FILLED) $(SAQ) ## Measure throughput, latency, costs and memory (docs/performance.md, about an hour)
+	@.ci/dynamodb-local > $(VENV)/said.log
+	$(BIN)/python -m bench all --json $(VENV)/bench.json
+
+bench-quick: $(FILLED) $(SAQ) ## The same with fewer requests and rounds (about 2 min)
+	@.ci/dynamodb-local > $(VENV)/said.log
+	$(BIN)/python -m bench all --quick --json $(VENV)/bench.json
+
+$(SAQ): $(FILLED)
+	-@.ci/packages redis-server=redis-server
+	@$(PYTHON) -m venv $(VENV)/.saq
+	-@$(BIN)/python -m pip --python $(VENV)/.saq/bin/python install -q --group saq
 
 docs: $(FILLED) ## Generate the tables of settings and metrics, and the API reference
 	$(BIN)/python docs/generate.py

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from dynamodb_local import HINT as NOT_INSTALLED
+from dynamodb_local import NotInstalledError, dynamodb_local, use_dummy_credentials
 from hanging import pytest_timeout_set_timer  # noqa: F401  a hook
 from models import parse_once
-from streamer_store import Stores, StoreUnavailable, Undecodable, memory_stores, open_stores
+from streamer_store import Stores, Undecodable, memory_stores, open_stores
+from streamer_store.schema import TABLES
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.own_logger import set_logger_factory
-from support import ManualClock, cache_folder, unique_prefix
+from support import ManualClock, client_of, unique_prefix
 
 parse_once()
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "dummy",
-    "AWS_SECRET_ACCESS_KEY": "dummy",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-HINT = (
-    "DynamoDB Local is not installed: run `make dynamodb-local`, or set STREAMER_TEST_DYNAMODB_URL"
-)
+HINT = f"{NOT_INSTALLED}, or set STREAMER_TEST_DYNAMODB_URL"
 BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
+"""The engines of the `stores` fixture. moto cannot do what batches of writes need."""
 
 # Seconds for one test with its fixtures, where that is more than `timeout` in pyproject.toml. The
 # first test of a module waits for what the module shares: an image, an environment, a server.
@@ -83,12 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _dummy_credentials() -> Iterator[None]:
     before = dict(os.environ)
-    for name in list(os.environ):
-        if name.startswith("AWS_") or (
-            name.startswith("STREAMER_") and not name.startswith("STREAMER_TEST_")
-        ):
-            del os.environ[name]
-    os.environ.update(CREDENTIALS)
+    use_dummy_credentials()
     yield
     os.environ.clear()
     os.environ.update(before)
@@ -135,14 +120,13 @@ def local_url() -> Iterator[str]:
     if running:
         yield running
         return
-    homes = sorted(cache_folder().glob("dynamodb-local-*/DynamoDBLocal.jar"))
-    java = shutil.which("java")
-    if not homes or java is None:
+    try:
+        with dynamodb_local() as url:
+            yield url
+    except NotInstalledError:
         if os.environ.get("STREAMER_TEST_REQUIRE_ALL"):
             pytest.fail(HINT)
         pytest.skip(HINT)
-    with _dynamodb_local(java, homes[-1]) as url:
-        yield url
 
 
 @pytest.fixture(params=BACKENDS)
@@ -157,7 +141,13 @@ async def stores(
         yield memory_stores(clock=clock, rng=rng, report=undecodable.append)
         return
     url = request.getfixturevalue(f"{request.param}_url")
-    async with fresh_stores(url, clock=clock, rng=rng, undecodable=undecodable) as opened:
+    async with fresh_stores(
+        url,
+        clock=clock,
+        rng=rng,
+        undecodable=undecodable,
+        batch_writes=request.param != "moto",
+    ) as opened:
         yield opened
 
 
@@ -177,6 +167,7 @@ async def fresh_stores(
     clock: ManualClock,
     rng: random.Random,
     undecodable: list[Undecodable],
+    batch_writes: bool = True,
 ) -> AsyncIterator[Stores]:
     prefix = unique_prefix()
     async with open_stores(
@@ -186,6 +177,7 @@ async def fresh_stores(
         rng=rng,
         report=undecodable.append,
         validate_parameters=True,
+        batch_writes=batch_writes,
     ) as opened:
         await opened.create_tables()
         try:
@@ -195,43 +187,5 @@ async def fresh_stores(
 
 
 async def _drop_tables(stores: Stores) -> None:
-    client = stores.engine._client  # type: ignore[attr-defined]
-    for table in ("connections", "requests", "subscriptions", "workers"):
-        await client.delete_table(TableName=stores.engine._prefix + table)  # type: ignore[attr-defined]
-
-
-class _dynamodb_local:  # noqa: N801  used as a function
-    def __init__(self, java: str, jar: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self._process = subprocess.Popen(  # noqa: S603
-            [
-                java,
-                f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}",
-                "-jar",
-                str(jar),
-                "-inMemory",
-                "-sharedDb",
-                "-port",
-                str(self._port),
-            ],
-            cwd=jar.parent,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def __enter__(self) -> str:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-            except OSError:
-                time.sleep(0.1)  # nothing announces that a port is open
-            else:
-                return f"http://127.0.0.1:{self._port}"
-        raise StoreUnavailable("DynamoDB Local did not start within 60 s")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
+    for table in TABLES:
+        await client_of(stores.engine).delete_table(TableName=stores.engine.table_name(table))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ POLICY: Final[dict[str, Any]] = json.loads(
 )
 TABLE: Final = "arn:aws:dynamodb:*:*:table/"
 PREFIX: Final[str] = Settings().table_prefix
+_STATEMENT: Final = re.compile(r'(UPDATE|INSERT)(?: INTO)? "([^"]+)"')
 AwsCall = tuple[str, str]
 
 
@@ -30,6 +32,11 @@ def allowed() -> set[AwsCall]:
 
 def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[AwsCall]:
     """Yield what a call to DynamoDB needs, each table named as by the default prefix."""
+    for statement in body.get("Statements", ()):
+        verb, name = _STATEMENT.match(statement["Statement"]).groups()  # type: ignore[union-attr]
+        yield f"dynamodb:PartiQL{verb.title()}", f"{TABLE}{PREFIX}{name.removeprefix(prefix)}"
+    if "Statements" in body:
+        return
     # Batches name several tables, as keys.
     for name in body.get("RequestItems") or [body.get("TableName", "")]:
         resource = f"{TABLE}{PREFIX}{name.removeprefix(prefix)}"

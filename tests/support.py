@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from streamer_store import Clock, Connection, SystemClock
+from streamer_store.engine import Engine
 from streamer_worker.events import Events, Listener
 from streamer_worker.runtime import Runtime
 
@@ -34,6 +35,12 @@ def cache_folder() -> Path:
 def unique_prefix() -> str:
     """Return a prefix for tables of one's own."""
     return f"t{random.SystemRandom().getrandbits(48):012x}_"
+
+
+def client_of(engine: Engine) -> Any:
+    """Return the client of an engine on DynamoDB, whether or not it sends writes together."""
+    single: Any = getattr(engine, "_engine", engine)
+    return single._client
 
 
 def connection(connection_id: str, *, connected_at: datetime, **fields: Any) -> Connection:

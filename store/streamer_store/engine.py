@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Protocol, TypeVar
 
 from streamer_store.schema import Index, Table
@@ -190,6 +191,19 @@ class ConditionFailed(Exception):
         self.old = old
 
 
+class Refusal(Enum):
+    """Why DynamoDB did not carry out one write of a batch. The write had no effect."""
+
+    CONDITION_FAILED = auto()
+    """A condition did not hold. DynamoDB does not return the item here."""
+    THROTTLED = auto()
+    """The write may succeed a little later."""
+    DENIED = auto()
+    """The policy does not allow the write in a batch."""
+    INVALID = auto()
+    """The write fails on its own too, or DynamoDB does not accept it in a batch."""
+
+
 class Engine(Protocol):
     """DynamoDB's operations on the four tables.
 
@@ -269,6 +283,19 @@ class Engine(Protocol):
 
     async def check_tables(self) -> list[Difference]:
         """Return every difference between the tables and the schema."""
+        ...
+
+
+class BatchEngine(Engine, Protocol):
+    """An engine that can also send several writes in one call."""
+
+    async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+        """Send writes to different keys in one call, and return what became of each, in order.
+
+        The writes are 25 at most, of the kinds that `group_commit.can_share_call` accepts. Each
+        stands alone: one may take effect while another does not. The item is empty unless the
+        write is `returning`. Raises what every method raises, for the call as a whole.
+        """
         ...
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+
+import anyio
 
 from streamer_store.claims import ClaimWriter
 from streamer_store.clock import Clock
@@ -15,6 +17,7 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     RequestNotPending,
+    StoreError,
     Undecodable,
 )
 from streamer_store.lane_reader import LaneReader
@@ -24,13 +27,14 @@ from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_producer import RequestProducer
 from streamer_store.request_reader import RequestReader
 from streamer_store.request_table import RequestTable
-from streamer_store.transitions import WAITING, RequestStatus
+from streamer_store.transitions import WAITING
 from streamer_store.validation import require_limit
 
 if TYPE_CHECKING:
     import random
 
 _PAGE: Final = 100
+_CONCURRENT_CLAIMS: Final = 25
 
 
 class RequestStore:
@@ -88,24 +92,41 @@ class RequestStore:
         require_limit(limit)
         claims: list[Claim] = []
         for status in WAITING:
-            async with aclosing(self._candidates(status)) as candidates:
-                async for candidate in candidates:
-                    if len(claims) == limit:
+            cursor = None
+            while len(claims) < limit:
+                page = await self.entries(status, limit=_PAGE, cursor=cursor)
+                waiting = deque(page.candidates)
+                while waiting and len(claims) < limit:
+                    count = min(len(waiting), limit - len(claims), _CONCURRENT_CLAIMS)
+                    group = [waiting.popleft() for _ in range(count)]
+                    if not await self._claim_each(group, claims):
                         return claims
-                    claim = await self._try_claim(candidate)
-                    if claim is not None:
-                        claims.append(claim)
+                cursor = page.cursor
+                if cursor is None:
+                    break
         return claims
 
-    async def _candidates(self, status: RequestStatus) -> AsyncGenerator[Candidate, None]:
-        cursor = None
-        while True:
-            page = await self.entries(status, limit=_PAGE, cursor=cursor)
-            for candidate in page.candidates:
-                yield candidate
-            cursor = page.cursor
-            if cursor is None:
-                return
+    async def _claim_each(self, candidates: Sequence[Candidate], claims: list[Claim]) -> bool:
+        """Claim requests at once, add the claims to `claims` in order, and return True.
+
+        After an error, returns False if there are claims, which the caller would lose otherwise.
+        """
+        outcomes: list[Claim | Exception | None] = [None] * len(candidates)
+
+        async def claim(place: int) -> None:
+            try:
+                outcomes[place] = await self._try_claim(candidates[place])
+            except StoreError as error:
+                outcomes[place] = error
+
+        async with anyio.create_task_group() as tasks:
+            for place in range(len(candidates)):
+                tasks.start_soon(claim, place)
+        claims.extend(outcome for outcome in outcomes if isinstance(outcome, Claim))
+        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if errors and not claims:
+            raise errors[0]
+        return not errors
 
     async def _try_claim(self, candidate: Candidate) -> Claim | None:
         try:

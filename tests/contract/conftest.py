@@ -17,7 +17,7 @@ from streamer_store import Stores, Undecodable, memory_stores
 from streamer_store.engine import Engine
 from streamer_store.schema import TABLES
 from streamer_store.stores import stores_over
-from support import ManualClock
+from support import ManualClock, client_of
 
 _BATCH = 25
 
@@ -30,13 +30,19 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def moto_engine(moto_url: str) -> AsyncIterator[Engine]:
-    async with _engine(moto_url) as engine:
+    async with _engine(moto_url, batch_writes=False) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 async def local_engine(local_url: str) -> AsyncIterator[Engine]:
     async with _engine(local_url) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+async def single_engine(local_url: str) -> AsyncIterator[Engine]:
+    async with _engine(local_url, batch_writes=False) as engine:
         yield engine
 
 
@@ -57,7 +63,16 @@ async def local_stores(
     return stores_over(local_engine, clock=clock, rng=rng, report=undecodable.append)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture
+async def single_stores(
+    single_engine: Engine, clock: ManualClock, rng: random.Random, undecodable: list[Undecodable]
+) -> Stores:
+    """Give stores on DynamoDB Local that send each write in a call of its own."""
+    await _empty(single_engine)
+    return stores_over(single_engine, clock=clock, rng=rng, report=undecodable.append)
+
+
+@pytest.fixture(params=[*BACKENDS, pytest.param("single", marks=pytest.mark.local)])
 def stores(
     request: pytest.FixtureRequest,
     clock: ManualClock,
@@ -79,20 +94,26 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def _engine(url: str) -> AsyncIterator[Engine]:
-    opening = fresh_stores(url, clock=ManualClock(), rng=random.Random(7), undecodable=[])
+async def _engine(url: str, *, batch_writes: bool = True) -> AsyncIterator[Engine]:
+    opening = fresh_stores(
+        url,
+        clock=ManualClock(),
+        rng=random.Random(7),
+        undecodable=[],
+        batch_writes=batch_writes,
+    )
     async with opening as opened:
         yield opened.engine
 
 
-async def _empty(engine: Any) -> None:
+async def _empty(engine: Engine) -> None:
     for table in TABLES:
         name = engine.table_name(table)
         key = {"#key": table.hash_key}
         page: dict[str, Any] = {"LastEvaluatedKey": None}
         while "LastEvaluatedKey" in page:
             start = page["LastEvaluatedKey"]
-            page = await engine._client.scan(
+            page = await client_of(engine).scan(
                 TableName=name,
                 ProjectionExpression="#key",
                 ExpressionAttributeNames=key,
@@ -101,4 +122,4 @@ async def _empty(engine: Any) -> None:
             requests = [{"DeleteRequest": {"Key": item}} for item in page["Items"]]
             for first in range(0, len(requests), _BATCH):
                 batch = {name: requests[first : first + _BATCH]}
-                await engine._client.batch_write_item(RequestItems=batch)
+                await client_of(engine).batch_write_item(RequestItems=batch)

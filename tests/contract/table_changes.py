@@ -8,13 +8,14 @@ from typing import Any
 
 from streamer_store import Stores, open_stores
 from streamer_store.schema import TABLES
+from support import client_of
 
 
 @asynccontextmanager
 async def opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
     """Open stores without tables, and their client. Tables are deleted afterwards."""
     async with open_stores(endpoint_url=url, prefix=prefix) as stores:
-        client = stores.engine._client  # type: ignore[attr-defined]
+        client = client_of(stores.engine)
         try:
             yield stores, client
         finally:

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from capacity import consumed, split
 from integration.fast import ended
 from plugins import plugin
-from processes import Process, page
+from processes import Process
 from streamer_store import AsyncRequest, CallEnded, TryFailed, open_stores
 from support import unique_prefix
 
@@ -26,7 +25,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 COUNT = 200
 IDLE_SECONDS = 20
-WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem")
 CODE = """
     from streamer_worker import handler
 
@@ -40,24 +38,6 @@ CODE = """
         await ctx.progress(0.5, "half")
         await anyio.sleep(0.5)
 """
-_SAMPLE = re.compile(
-    r'streamer_worker_dynamodb_consumed_capacity_units_total{index="(\w*)",operation="(\w+)",'
-    r'table="\w+?_(\w+)"} (\S+)'
-)
-
-
-def consumed(url: str) -> Counter[tuple[str, str]]:
-    """Return the units by table and operation, from the worker's metrics."""
-    units_by_call: Counter[tuple[str, str]] = Counter()
-    for _, operation, table, units in _SAMPLE.findall(page(url)):
-        units_by_call[table, operation] += float(units)  # type: ignore[assignment]
-    return units_by_call
-
-
-def split(units_by_call: Counter[tuple[str, str]]) -> tuple[float, float]:
-    """Return the read units and the write units."""
-    written = sum(units for (_, call), units in units_by_call.items() if call in WRITES)
-    return sum(units_by_call.values()) - written, written
 
 
 async def test_a_request_and_an_idle_worker_cost_as_documented(

@@ -155,6 +155,7 @@ def test_the_worker_runs_the_wheel(installed: Project, moto_url: str) -> None:
     project = installed
     settings = {
         "STREAMER_ENDPOINT_URL": moto_url,
+        "STREAMER_BATCH_WRITES": "false",
         "STREAMER_TABLE_PREFIX": "page-",
         "STREAMER_HTTP_PORT": "0",
         "STREAMER_PUSH": "off",

@@ -73,7 +73,7 @@ def test_commands_on_the_page_exist() -> None:
     assert len(commands) > 10
     for line in commands:
         name, *arguments = line.split()
-        command = get_command(cli).commands[name]  # type: ignore[attr-defined]
+        command = get_command(cli).load_commands()[name]  # type: ignore[attr-defined]
         if hasattr(command, "commands"):
             command = command.commands[arguments.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts}

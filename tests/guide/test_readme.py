@@ -51,6 +51,7 @@ def test_the_first_handler_runs(moto_url: str, tmp_path: Path) -> None:
     (tmp_path / "source" / "pyproject.toml").write_text(build + example("plugin"))
     settings = {
         "STREAMER_ENDPOINT_URL": moto_url,
+        "STREAMER_BATCH_WRITES": "false",
         "STREAMER_TABLE_PREFIX": "readme-",
         "STREAMER_HTTP_PORT": "0",
         "PYTHONPATH": str(install(tmp_path / "source", tmp_path / "installed")),

@@ -59,32 +59,16 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{example}:{plugin(folder, 'slow', SLOW_PLUGIN, *SLOW_ENTRIES)}"
 
 
-@pytest.fixture(scope="session")
-def engine_url(request: pytest.FixtureRequest) -> str:
-    """Give DynamoDB Local, or moto where it is absent: one worker races with nobody."""
-    try:
-        return str(request.getfixturevalue("local_url"))
-    except pytest.skip.Exception:
-        return str(request.getfixturevalue("moto_url"))
-
-
 @pytest.fixture
-def real_url(request: pytest.FixtureRequest) -> str:
-    """Give the engine's URL; what is marked `local` is skipped where that one is absent."""
-    local = request.node.get_closest_marker("local") is not None
-    return str(request.getfixturevalue("local_url" if local else "engine_url"))
-
-
-@pytest.fixture
-async def real(real_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
+async def real(local_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
     """Give stores on real time, and the settings of a worker on the same tables."""
     prefix = f"run{datetime.now(UTC):%H%M%S%f}_"
-    async with open_stores(endpoint_url=real_url, prefix=prefix) as stores:
+    async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         await stores.create_tables()
         yield (
             stores,
             {
-                "STREAMER_ENDPOINT_URL": real_url,
+                "STREAMER_ENDPOINT_URL": local_url,
                 "STREAMER_TABLE_PREFIX": prefix,
                 "STREAMER_HTTP_PORT": "0",
                 "STREAMER_HTTP_HOST": "127.0.0.1",
@@ -93,6 +77,6 @@ async def real(real_url: str) -> AsyncIterator[tuple[Stores, dict[str, str]]]:
 
 
 @pytest.fixture
-def proxy(real_url: str) -> Iterator[Proxy]:
-    with proxy_to(real_url) as opened:
+def proxy(local_url: str) -> Iterator[Proxy]:
+    with proxy_to(local_url) as opened:
         yield opened

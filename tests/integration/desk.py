@@ -41,6 +41,7 @@ class Desk:
         self.settings = {
             "STREAMER_ENDPOINT_URL": url,
             "STREAMER_TABLE_PREFIX": unique_prefix(),
+            "STREAMER_BATCH_WRITES": "false",
         }
 
     def run(self, *arguments: str, code: int = 0) -> Result:
@@ -61,6 +62,7 @@ class Desk:
             async with open_stores(
                 endpoint_url=self.settings["STREAMER_ENDPOINT_URL"],
                 prefix=self.settings["STREAMER_TABLE_PREFIX"],
+                batch_writes=False,
             ) as stores:
                 return await work(stores)
 

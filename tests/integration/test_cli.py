@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(moto_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
     prefix = f"cli-{abs(hash(request.node.name)):x}-"
-    return {"STREAMER_ENDPOINT_URL": moto_url, "STREAMER_TABLE_PREFIX": prefix}
+    return {
+        "STREAMER_ENDPOINT_URL": moto_url,
+        "STREAMER_BATCH_WRITES": "false",
+        "STREAMER_TABLE_PREFIX": prefix,
+    }
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from integration.proxy import Forward, proxy_to
 from plugins import plugin
 from processes import Process, command
 from streamer_store import Stores
-from support import unique_prefix
+from support import client_of, unique_prefix
 
 __all__ = ["desk"]
 REPLICAS = [{"RegionName": "eu-west-1", "ReplicaStatus": "ACTIVE"}]
@@ -55,7 +55,7 @@ def other_key(desk: Desk) -> Desk:
     desk.settings["STREAMER_TABLE_PREFIX"] = prefix = unique_prefix()
 
     async def work(stores: Stores) -> None:
-        client: Any = stores.engine._client  # type: ignore[attr-defined]
+        client: Any = client_of(stores.engine)
         await client.create_table(
             TableName=f"{prefix}requests",
             BillingMode="PAY_PER_REQUEST",

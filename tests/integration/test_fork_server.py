@@ -46,7 +46,11 @@ PRINTS = """
 )
 def test_a_forked_command_ends_as_a_started_one(arguments: str, moto_url: str) -> None:
     """The exit code, stdout and stderr are the same."""
-    settings = {"STREAMER_ENDPOINT_URL": moto_url, "STREAMER_TABLE_PREFIX": "no-table-"}
+    settings = {
+        "STREAMER_ENDPOINT_URL": moto_url,
+        "STREAMER_BATCH_WRITES": "false",
+        "STREAMER_TABLE_PREFIX": "no-table-",
+    }
     forked, started = (
         command(*arguments.split(), stdin='{"n": 1}', executable=executable, **settings)
         for executable in (None, PROGRAM)

@@ -12,7 +12,7 @@ from streamer_store import ItemTooLarge, StoreError, open_stores
 from streamer_store.engine import Engine, Put, Update
 from streamer_store.schema import WORKERS
 from streamer_store.values import MAX_ITEM_BYTES, MAX_KEY_BYTES, Item, encode, item_size
-from support import unique_prefix
+from support import client_of, unique_prefix
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
@@ -44,7 +44,7 @@ async def engine(local_url: str) -> AsyncIterator[Engine]:
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         await stores.create_tables()
         yield stores.engine
-        client = stores.engine._client  # type: ignore[attr-defined]
+        client = client_of(stores.engine)
         for table in ("connections", "requests", "subscriptions", "workers"):
             await client.delete_table(TableName=prefix + table)
 

@@ -25,6 +25,7 @@ from streamer_store import (
     codec,
     open_stores,
 )
+from streamer_store.schema import WORKERS
 from support import ManualClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
@@ -41,7 +42,7 @@ async def clients(
     local_stores: Stores, local_url: str, clock: ManualClock
 ) -> AsyncIterator[list[Stores]]:
     """Yield stores on the same tables, each with its own client and its own source of ids."""
-    prefix = local_stores.engine._prefix  # type: ignore[attr-defined]
+    prefix = local_stores.engine.table_name(WORKERS).removesuffix(WORKERS.name)
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(

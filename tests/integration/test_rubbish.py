@@ -178,25 +178,25 @@ async def test_a_short_fault_is_hidden_by_retries(
 
 @pytest.mark.parametrize("output", WRONG_OUTPUTS)
 async def test_a_program_that_gives_no_credentials_is_an_outage(
-    output: str, real_url: str, program: CredentialProgram
+    output: str, local_url: str, program: CredentialProgram
 ) -> None:
     """Calls and opening raise StoreUnavailable: the next run may print credentials."""
-    async with open_stores(endpoint_url=real_url) as stores:
+    async with open_stores(endpoint_url=local_url) as stores:
         program.write(WRONG_OUTPUTS[output])
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
         with pytest.raises(StoreUnavailable):
-            async with open_stores(endpoint_url=real_url):
+            async with open_stores(endpoint_url=local_url):
                 pass
         program.work()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) != ""
 
 
 async def test_a_program_that_hangs_is_ended(
-    real_url: str, program: CredentialProgram, monkeypatch: pytest.MonkeyPatch
+    local_url: str, program: CredentialProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each call, and opening, ends within its time limit. No program is left behind."""
     monkeypatch.setattr(credentials, "PROGRAM_SECONDS", 2.0)
-    async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
+    async with open_stores(endpoint_url=local_url, call_timeout=1) as stores:
         program.hang()
         began = time.monotonic()
         async with anyio.create_task_group() as tasks:
@@ -205,7 +205,7 @@ async def test_a_program_that_hangs_is_ended(
         assert time.monotonic() - began < 1.5
         assert len(_children("cat")) == 1
         with pytest.raises(StoreUnavailable, match=r"did not answer within 2 s"):
-            async with open_stores(endpoint_url=real_url, call_timeout=1):
+            async with open_stores(endpoint_url=local_url, call_timeout=1):
                 pass
         with anyio.fail_after(PATIENCE):
             while _children("cat"):  # noqa: ASYNC110
@@ -215,10 +215,10 @@ async def test_a_program_that_hangs_is_ended(
 
 
 async def test_a_slow_program_gives_credentials_to_a_later_call(
-    real_url: str, program: CredentialProgram
+    local_url: str, program: CredentialProgram
 ) -> None:
     """Its run does not end with the call that started it."""
-    async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
+    async with open_stores(endpoint_url=local_url, call_timeout=1) as stores:
         program.hang()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
         await anyio.to_thread.run_sync(program.answer)
@@ -227,9 +227,9 @@ async def test_a_slow_program_gives_credentials_to_a_later_call(
                 pass
 
 
-async def test_no_program_outlives_its_stores(real_url: str, program: CredentialProgram) -> None:
+async def test_no_program_outlives_its_stores(local_url: str, program: CredentialProgram) -> None:
     """Closing the stores ends a running program."""
-    async with open_stores(endpoint_url=real_url, call_timeout=1) as stores:
+    async with open_stores(endpoint_url=local_url, call_timeout=1) as stores:
         program.hang()
         assert await _unavailable(lambda: stores.requests.get_many(["r"])) == ""
         assert len(_children("cat")) == 1

@@ -23,6 +23,7 @@ from streamer_store.engine import (
     Page,
     Put,
     Query,
+    Refusal,
     Scan,
     Update,
 )
@@ -175,6 +176,26 @@ class WorkerEngine:
     async def update(self, update: Update) -> Item:
         update = old_update(update) if self._old else update
         return await self._call(lambda: self._shared.update(self.name, update))
+
+    async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+        return await self._call(lambda: self._write_each(writes))
+
+    async def _write_each(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+        return [
+            Refusal.THROTTLED
+            if self._happens(self.faults.before)
+            else await self._write_in_batch(write)
+            for write in writes
+        ]
+
+    async def _write_in_batch(self, write: Put | Update) -> Item | Refusal:
+        try:
+            if isinstance(write, Update):
+                return await self._shared.update(self.name, write)
+            await self._shared.put(self.name, write)
+        except ConditionFailed:
+            return Refusal.CONDITION_FAILED
+        return {}
 
     async def delete(self, delete: Delete) -> None:
         await self._call(lambda: self._shared.delete(self.name, delete))

@@ -91,8 +91,9 @@ class Schedule:
     """One simulation. `seed` decides which calls have faults.
 
     Troubles and faults happen for `trouble_for` seconds. After that, the requests must end within
-    `patience` seconds. The first `old_workers` that start have a release without lanes, at most
-    all but one. `due_index`: whether the table has a DueIndex.
+    `patience` seconds. `batch_writes`: the workers send writes together. The first `old_workers`
+    that start have a release without lanes, at most all but one. `due_index`: whether the table
+    has a DueIndex.
     """
 
     seed: int
@@ -104,6 +105,7 @@ class Schedule:
     concurrency: int = 4
     timeout: float = 60.0
     poll: float = 2.0
+    batch_writes: bool = True
     old_workers: int = 0
     due_index: bool = True
     trouble_for: float = 90.0
@@ -145,6 +147,7 @@ def schedule_of(seed: int) -> Schedule:
             for job in rng.sample(range(len(jobs)), 2)
         ),
         faults=_DEFAULT_FAULTS,
+        batch_writes=seed % 4 != 0,
         old_workers=rng.choice([0, 0, 1, 2]),
         due_index=rng.random() < _WITH_DUE_INDEX,
     )
@@ -205,6 +208,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
         Schedule,
         seed=st.integers(0, 2**16),
         workers=st.integers(1, 5),
+        batch_writes=st.booleans(),
         jobs=st.lists(jobs, min_size=1, max_size=12).map(tuple),
         troubles=st.lists(troubles, max_size=8).map(tuple),
         cancels=st.lists(cancels, max_size=3).map(tuple),

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from trio.testing import MockClock
 
 from simulation import pausing
@@ -17,9 +18,11 @@ from simulation.judge import Judge, Run
 from simulation.pausing import WORKER
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
 from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
+from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
 from streamer_worker import RetryLater, RetryPolicy, handler
+from streamer_worker.app import App
 from streamer_worker.events import Event, HandlerStuck
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
@@ -70,7 +73,7 @@ class World:
             reliable = WorkerEngine(
                 "operator", self.table, faults=Faults(), rng=self.rng, background=tasks
             )
-            self.operator = self._stores(reliable, self.rng)
+            self.operator = self._stores(reliable, self.rng, tasks)
             ids = await self._enqueue()
             for _ in range(self.schedule.workers):
                 self._start_worker()
@@ -101,9 +104,15 @@ class World:
         )
         return [request.request_id for request in stored]
 
-    def _stores(self, engine: WorkerEngine, rng: random.Random) -> Stores:
+    def _stores(self, engine: WorkerEngine, rng: random.Random, tasks: TaskGroup) -> Stores:
         clock = self.clocks.setdefault(engine.name, SkewedClock())
-        return stores_over(engine, clock=clock, rng=rng, report=lambda _: None)
+        grouped = GroupCommitEngine(engine, tasks=tasks, rng=rng)
+        return stores_over(
+            grouped if self.schedule.batch_writes else engine,
+            clock=clock,
+            rng=rng,
+            report=lambda _: None,
+        )
 
     def _start_worker(self) -> None:
         self._apps += 1
@@ -122,29 +131,33 @@ class World:
         WORKER.set(engine.name)
         with self.scopes[engine.name]:
             while True:
-                settings = Settings(
-                    concurrency=self.schedule.concurrency,
-                    poll=PollSettings(max_interval=self.schedule.poll),
-                    http=HttpSettings(enabled=False),
-                    reaper=ReaperSettings(enabled=False),
-                    handler=HandlerSettings(timeout=self.schedule.timeout),
-                    drain_timeout=5,
-                )
-                app = build_app(
-                    self._stores(engine, rng),
-                    settings=settings,
-                    registry=registry([self._handler(engine)]),
-                    push=push_off,
-                    listeners=[self._check_event],
-                    leave=_never,
-                    clock=self.clocks[engine.name],
-                    rng=rng,
-                    cpu=lambda: engine.cpu,
-                )
                 try:
-                    await app.run()
+                    async with anyio.create_task_group() as calls:
+                        await self._app(engine, rng, calls).run()
+                        calls.cancel_scope.cancel()
                 except* StoreUnavailable:  # It is in a group where the worker also crashed.
                     await anyio.sleep(RESTART_DELAY)  # as a supervisor restarts it
+
+    def _app(self, engine: WorkerEngine, rng: random.Random, calls: TaskGroup) -> App:
+        settings = Settings(
+            concurrency=self.schedule.concurrency,
+            poll=PollSettings(max_interval=self.schedule.poll),
+            http=HttpSettings(enabled=False),
+            reaper=ReaperSettings(enabled=False),
+            handler=HandlerSettings(timeout=self.schedule.timeout),
+            drain_timeout=5,
+        )
+        return build_app(
+            self._stores(engine, rng, calls),
+            settings=settings,
+            registry=registry([self._handler(engine)]),
+            push=push_off,
+            listeners=[self._check_event],
+            leave=_never,
+            clock=self.clocks[engine.name],
+            rng=rng,
+            cpu=lambda: engine.cpu,
+        )
 
     def _check_event(self, event: Event) -> None:
         """Check that no handler is reported as stuck: all end 2 s after their cancellation."""

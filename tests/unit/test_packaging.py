@@ -30,7 +30,7 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["store", "worker", "tests"])
+@pytest.mark.parametrize("name", ["store", "worker", "tests", "bench"])
 def test_folders_of_the_repository_are_no_packages(tmp_path: Path, name: str) -> None:
     """Other people's modules often have these names."""
     ended = _run(tmp_path, sys.executable, "-c", f"import {name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
@@ -34,6 +32,7 @@ from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
+from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
@@ -199,25 +198,20 @@ class Incarnation:
 
     async def _serve(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> None:
         """Run all loops until shutdown is requested or the worker is fenced."""
-        send, receive = anyio.create_memory_object_stream[Assignment](math.inf)
-        handlers.start_soon(self._dispatcher.run, receive, handlers)
-        with send:
-            async with anyio.create_task_group() as loops:
-                self._start_loops(loops, send)
-                on_started(self.worker_id)
-                try:
-                    await first_of(self._shutdown.requested, self._fenced)
-                finally:
-                    self._draining = True
-                    self._dispatcher.drain()
-                    self._claimer.tighten(_CLAIM_TIMEOUT)
-                loops.cancel_scope.cancel()
+        async with anyio.create_task_group() as loops:
+            self._start_loops(loops, partial(self._dispatcher.start, handlers))
+            on_started(self.worker_id)
+            try:
+                await first_of(self._shutdown.requested, self._fenced)
+            finally:
+                self._draining = True
+                self._dispatcher.drain()
+                self._claimer.tighten(_CLAIM_TIMEOUT)
+            loops.cancel_scope.cancel()
 
-    def _start_loops(self, tasks: TaskGroup, send: MemoryObjectSendStream[Assignment]) -> None:
+    def _start_loops(self, tasks: TaskGroup, hand_over: Callable[[Assignment], object]) -> None:
         dependencies = self._dependencies
-        poller = Poller(
-            requests=dependencies.stores.requests,
-            claim_all=partial(self._claimer.claim_all, hand_over=send.send_nowait),
+        eligibility = Eligibility(
             seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,
@@ -225,8 +219,19 @@ class Incarnation:
             settings=self._settings.poll,
             runtime=dependencies.runtime,
         )
+        poller = Poller(
+            requests=dependencies.stores.requests,
+            claimer=self._claimer,
+            hand_over=hand_over,
+            seen_requests=self._seen_requests,
+            eligibility=eligibility,
+            slots=self._slots,
+            membership=self._membership,
+            settings=self._settings.poll,
+            runtime=dependencies.runtime,
+        )
         every = partial(run_every, runtime=dependencies.runtime)
-        tasks.start_soon(partial(every, poller.pause, poller.step, name="poll"))
+        tasks.start_soon(partial(every, poller.pause, poller.step, name="poll", sleep=poller.sleep))
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(
@@ -243,11 +248,8 @@ class Incarnation:
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
-        lanes = LaneSweep(
-            requests=dependencies.stores.requests,
-            membership=self._membership,
-            runtime=dependencies.runtime,
-        )
+        requests, runtime = dependencies.stores.requests, dependencies.runtime
+        lanes = LaneSweep(requests=requests, membership=self._membership, runtime=runtime)
         tasks.start_soon(partial(every, lanes.pause, lanes.step, name="lanes"))
         unhandled = UnhandledGauge(
             requests=dependencies.stores.requests,
@@ -309,7 +311,7 @@ class Incarnation:
 
     def _worker_status(self) -> WorkerStatus:
         return WorkerStatus(
-            in_flight=self._slots.used,
+            in_flight=self._slots.in_flight,
             draining=self._draining or self._shutdown.requested.is_set(),
             sweeps=self._rescuer.sweeps,
         )

@@ -124,6 +124,7 @@ async def open_app(
             read_timeout=interval / 2,
             attempts=_HEARTBEAT_ATTEMPTS,
             call_timeout=interval,
+            batch_writes=False,  # a heartbeat is alone
         ),
         settings=settings.presence,
         runtime=runtime,

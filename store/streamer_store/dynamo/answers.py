@@ -27,6 +27,13 @@ _CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 _ERROR_NAMESPACES: Final = ("com.amazonaws.dynamodb.", "com.amazon.coral.")
 _NUMERAL: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
+_DESCRIPTIONS: Final = {
+    "CreateTable": "TableDescription",
+    "DescribeTable": "Table",
+    "DescribeTimeToLive": "TimeToLiveDescription",
+    "UpdateTimeToLive": "TimeToLiveSpecification",
+}
+
 Check = Callable[[Any], bool]
 
 
@@ -99,24 +106,23 @@ def _fields(operation: str, arguments: Mapping[str, Any]) -> dict[str, tuple[boo
                 "Responses": (True, _is_map_of(_is_list_of(is_item))),
                 "UnprocessedKeys": (True, _is_map_of(_has_keys)),
             }
+        case "BatchExecuteStatement":
+            count = len(arguments["Statements"])
+            return {"Responses": (True, lambda value: _is_statement_list(value, count))}
         case "BatchWriteItem":
             return {"UnprocessedItems": (True, _is_map_of(_is_list_of(_is_mapping)))}
-        case "DescribeTable":
-            return {"Table": (True, _is_mapping)}
-        case "CreateTable":
-            return {"TableDescription": (True, _is_mapping)}
-        case "DescribeTimeToLive":
-            return {"TimeToLiveDescription": (True, _is_mapping)}
-        case "UpdateTimeToLive":
-            return {"TimeToLiveSpecification": (True, _is_mapping)}
-    return {}
+    field = _DESCRIPTIONS.get(operation)
+    return {field: (True, _is_mapping)} if field else {}
 
 
 def is_item(value: Any) -> bool:
     """Whether `value` is a map of attribute names to attribute values."""
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str) and _is_attribute_value(part) for name, part in value.items()
-    )
+    if not isinstance(value, dict):
+        return False
+    for name, part in value.items():  # a loop: this checks every item that is read
+        if not isinstance(name, str) or not _is_attribute_value(part):
+            return False
+    return True
 
 
 def _is_non_empty_item(value: Any) -> bool:
@@ -131,11 +137,14 @@ def _is_item_of(key: Mapping[str, Any]) -> Check:
 
 
 def _is_attribute_value(value: Any) -> bool:
-    if not isinstance(value, Mapping) or len(value) != 1:
+    if not isinstance(value, dict) or len(value) != 1:
         return False
-    ((type_name, content),) = value.items()
-    check = _CHECKS.get(type_name)
-    return check is not None and check(content)
+    for type_name, content in value.items():
+        if type_name == "S":
+            return isinstance(content, str)
+        check = _CHECKS.get(type_name)
+        return check is not None and check(content)
+    return False
 
 
 def _is_text(value: Any) -> bool:
@@ -164,6 +173,17 @@ def _is_mapping(value: Any) -> bool:
 
 def _has_keys(value: Any) -> bool:
     return isinstance(value, Mapping) and _is_list_of(_is_non_empty_item)(value.get("Keys"))
+
+
+def _is_statement_list(value: Any, count: int) -> bool:
+    return _is_list_of(_is_statement_response)(value) and len(value) == count
+
+
+def _is_statement_response(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not is_item(value.get("Item") or {}):
+        return False
+    error = value.get("Error")
+    return error is None or (isinstance(error, Mapping) and _is_text(error.get("Code")))
 
 
 def _is_list_of(check: Check) -> Check:

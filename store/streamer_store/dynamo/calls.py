@@ -54,6 +54,7 @@ Observe = Callable[[CallEnded | TryFailed], object]
 _STARTED_AT: Final = "streamer_started_at"
 # The operations that report their capacity.
 _CHARGED: Final = (
+    "BatchExecuteStatement",
     "BatchGetItem",
     "BatchWriteItem",
     "DeleteItem",
@@ -131,9 +132,15 @@ def _capacity(answer: dict[str, Any]) -> Iterable[Capacity]:
         parts = {"": entry.get("Table")} if "Table" in entry else {}
         for field in ("LocalSecondaryIndexes", "GlobalSecondaryIndexes"):
             parts |= entry.get(field) or {}
+        total = entry.get("CapacityUnits")
+        total = float(total) if parts and isinstance(total, int | float) else 0.0
         if not parts:
             parts = {"": entry}
         for index, part in parts.items():
             units = (part or {}).get("CapacityUnits")
             if units and isinstance(table, str) and isinstance(units, int | float):
                 yield Capacity(table, index, float(units))
+                total -= units
+        # The statements of a batch that failed are charged in the total only.
+        if total > 0 and isinstance(table, str):
+            yield Capacity(table, "", total)

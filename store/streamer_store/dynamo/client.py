@@ -23,7 +23,8 @@ class CheckedClient:
 
     - `timeout`: seconds for a whole call: credentials, all attempts, and the pauses between them.
     - `require_open`: called before each call. Raises if the client cannot be used here.
-    - `observe`: called with a TryFailed and a CallEnded for a call that exceeds `timeout`.
+    - `observe`: called with a TryFailed and a CallEnded for a call that exceeds `timeout`, and
+      with each TryFailed that `report_failure` makes.
     """
 
     def __init__(
@@ -61,7 +62,12 @@ class CheckedClient:
             raise StoreUnavailable(problem, operation=operation, table=table, key=key)
         return answer
 
-    def _report_timeout(self, operation: str) -> None:
+    def report_failure(self, operation: str, code: str, *, throttled: bool) -> None:
+        """Report a part of a call that failed, which the client does not see."""
         if self._observe is not None:
-            self._observe(TryFailed(operation=operation, code="CallTimeout", throttled=False))
+            self._observe(TryFailed(operation=operation, code=code, throttled=throttled))
+
+    def _report_timeout(self, operation: str) -> None:
+        self.report_failure(operation, "CallTimeout", throttled=False)
+        if self._observe is not None:
             self._observe(CallEnded(operation=operation, seconds=self._timeout))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
+from botocore.loaders import Loader, create_loader
 
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.faults import translate_errors
+from streamer_store.dynamo.parser import AttributeParserFactory
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput
 from streamer_store.release import package_version
@@ -42,7 +45,6 @@ async def open_client(
 
     Raises InvalidInput; AccessDenied; StoreUnavailable.
     """
-    session = get_session()
     config = client_config(
         CheckedSession,
         connect_timeout=connect_timeout,
@@ -52,6 +54,8 @@ async def open_client(
         validate_parameters=validate_parameters,
     )
     with translate_errors("open"):
+        session = new_session()
+        session.register_component("response_parser_factory", AttributeParserFactory())
         region = region or _region(session, endpoint_url)
     programs = await _load_credentials(session, region)
     # A call may wait twice: for its endpoint, and for its signature.
@@ -80,8 +84,8 @@ async def credentials_method() -> str | None:
 
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
-    session = get_session()
     with translate_errors("credentials"):
+        session = new_session()
         region = default_region(session)
     await (await _load_credentials(session, region)).close()
     credentials = await session.get_credentials()
@@ -101,6 +105,22 @@ async def _load_credentials(session: AioSession, region: str | None) -> Credenti
             await programs.close()
             raise
     return programs
+
+
+def new_session() -> AioSession:
+    """Return a session whose service models and endpoint rules are shared with all others.
+
+    They are only read, so clients on different threads may share them. Parsed by each session,
+    they take 10 MB of memory and 0.05 s of CPU.
+    """
+    session = get_session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return session
+
+
+@lru_cache(maxsize=1)
+def _loader(data_path: str | None) -> Loader:
+    return create_loader(data_path)
 
 
 def default_region(session: AioSession) -> str | None:

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from streamer_store.backoff import full_jitter
-from streamer_store.dynamo import render, tables
+from streamer_store.dynamo import partiql, render, statements, tables
 from streamer_store.dynamo.calls import Observe
 from streamer_store.dynamo.client import CheckedClient
-from streamer_store.engine import Delete, Difference, Page, Put, Query, Scan, Update
+from streamer_store.engine import (
+    Delete,
+    Difference,
+    Page,
+    Put,
+    Query,
+    Refusal,
+    Scan,
+    Update,
+)
 from streamer_store.errors import StoreUnavailable
 from streamer_store.schema import Index, Table
 from streamer_store.values import Item
@@ -32,7 +41,7 @@ _LONGEST_PAUSE: Final = 5.0
 
 
 class DynamoEngine:
-    """Implements Engine on one aiobotocore client. Use it in the client's event loop only."""
+    """Implements BatchEngine on one aiobotocore client. Use it in the client's event loop only."""
 
     def __init__(
         self,
@@ -105,6 +114,18 @@ class DynamoEngine:
 
         writes = [{"DeleteRequest": {"Key": key}} for key in _unique_keys(table, keys)]
         await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
+
+    async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+        name = self.table_name(writes[0].table)
+        requests = [partiql.statement(write, self.table_name(write.table)) for write in writes]
+        answer = await self._calls.call(statements.OPERATION, table=name, Statements=requests)
+        responses = answer["Responses"]
+        for code, throttled in statements.failed_tries(responses):
+            self._calls.report_failure(statements.OPERATION, code, throttled=throttled)
+        return [
+            statements.outcome(write, response)
+            for write, response in zip(writes, responses, strict=True)
+        ]
 
     async def query(self, query: Query) -> Page:
         return _page(await self._call("Query", query.table, "", render.query(query)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.decoding import Report
 from streamer_store.dynamo.calls import Observe, observe_calls
+from streamer_store.engine import Engine
 from streamer_store.errors import StoreError
 from streamer_store.stores import Stores, log_undecodable, stores_over
 
@@ -26,6 +28,7 @@ async def open_stores(
     attempts: int = 5,
     call_timeout: float = 30.0,
     validate_parameters: bool = False,
+    batch_writes: bool = True,
     clock: Clock | None = None,
     rng: random.Random | None = None,
     report: Report = log_undecodable,
@@ -62,6 +65,10 @@ async def open_stores(
       between them. Default 30.
     - `validate_parameters`: whether botocore validates the arguments of each call. Costs time,
       and is of use in tests. Default False.
+    - `batch_writes`: whether conditional writes that wait at the same moment are sent in one
+      BatchExecuteStatement, 25 at most. It needs PartiQLInsert to enqueue, and PartiQLUpdate and
+      BatchGetItem to claim and settle. Where they are denied, each write is a call. False for
+      emulators without PartiQL's conditions, such as moto. Default True.
     - `clock`: the source of the times that are stored. Default SystemClock.
     - `rng`: the source of request ids, versions and pauses. Default random.SystemRandom.
     - `report`: called with each Undecodable item that a read leaves out. Logs by default.
@@ -75,23 +82,28 @@ async def open_stores(
     # These import botocore and aiohttp: 0.3 s, which programs on other stores need not spend.
     from streamer_store.dynamo.connecting import open_client
     from streamer_store.dynamo.engine import DynamoEngine
+    from streamer_store.group_commit import GroupCommitEngine
 
     rng = rng or random.SystemRandom()
-    async with open_client(
-        endpoint_url=endpoint_url,
-        region=region,
-        max_connections=max_connections,
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        attempts=attempts,
-        call_timeout=call_timeout,
-        validate_parameters=validate_parameters,
-    ) as client:
+    closing = AsyncExitStack()
+    async with (
+        open_client(
+            endpoint_url=endpoint_url,
+            region=region,
+            max_connections=max_connections,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            attempts=attempts,
+            call_timeout=call_timeout,
+            validate_parameters=validate_parameters,
+        ) as client,
+        closing,
+    ):
         owner = _OwnerLoop()
         try:
             if observe is not None:
                 observe_calls(client, observe)
-            engine = DynamoEngine(
+            single = DynamoEngine(
                 client=client,
                 prefix=prefix,
                 rng=rng,
@@ -99,9 +111,41 @@ async def open_stores(
                 require_open=owner.require,
                 observe=observe,
             )
+            engine: Engine = single
+            if batch_writes:
+                tasks = _Tasks()
+                engine = grouped = GroupCommitEngine(
+                    single, tasks=tasks, rng=rng, require_open=owner.require
+                )
+                closing.push_async_callback(tasks.cancel)
+                closing.callback(grouped.close)
             yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
         finally:
             owner.closed = True
+
+
+class _Tasks:
+    """Tasks of the running event loop.
+
+    Not a task group: it would wrap the exceptions of the block for which the stores are open.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start_soon(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Start `work(*arguments)` in the next round of the event loop."""
+        task = self._loop.create_task(work(*arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def cancel(self) -> None:
+        """Cancel the tasks, and wait for their ends."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _OwnerLoop:

@@ -175,7 +175,8 @@ class RequestQueue(Protocol):
 
         For simple consumers without a row in the table of workers: WorkerID is not set, so
         the requests are not rescued. Of each status the oldest are first. Requests that cannot
-        be claimed are left out.
+        be claimed are left out. Up to 25 are claimed at once. After an error, the claims made so
+        far are returned; without any, the error is raised.
         """
         ...
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import anyio
@@ -22,6 +21,7 @@ from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
+from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
@@ -138,19 +138,28 @@ class PollBench:
             announcer=announcer(world),
             runtime=world.runtime,
         )
+        poll = PollSettings(min_interval=0.05, max_interval=0.5)
         self.poller = Poller(
             requests=world.stores.requests,
-            claim_all=partial(self.claimer.claim_all, hand_over=send.send_nowait),
+            claimer=self.claimer,
+            hand_over=send.send_nowait,
             seen_requests=seen_requests,
-            slots=self.slots,
-            limits=Limits(
-                registry=registry(handlers),
+            eligibility=Eligibility(
+                seen_requests=seen_requests,
                 slots=self.slots,
-                probation=self.probation,
-                settings=Settings(**settings),
+                limits=Limits(
+                    registry=registry(handlers),
+                    slots=self.slots,
+                    probation=self.probation,
+                    settings=Settings(**settings),
+                ),
+                membership=self.membership,
+                settings=poll,
+                runtime=world.runtime,
             ),
+            slots=self.slots,
             membership=self.membership,
-            settings=PollSettings(min_interval=0.05, max_interval=0.5),
+            settings=poll,
             runtime=world.runtime,
         )
 

@@ -165,6 +165,7 @@ class FaultyEngine:
         await self._call("delete_many", keys, lambda: self.inner.delete_many(table, keys))
 
     async def query(self, query: Query) -> Page:
+        self.calls.append(f"query {query.value}")
         return await self._call("query", query, lambda: self.inner.query(query))
 
     async def scan(self, scan: Scan) -> Page:

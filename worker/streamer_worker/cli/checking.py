@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import anyio
 import typer
@@ -18,7 +18,17 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.clock import new_id
-from streamer_store.engine import ConditionFailed, Delete, Engine, Present, Put, Query, Scan, Update
+from streamer_store.engine import (
+    BatchEngine,
+    ConditionFailed,
+    Delete,
+    Present,
+    Put,
+    Query,
+    Refusal,
+    Scan,
+    Update,
+)
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
 from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import print_json, print_styled
@@ -33,11 +43,16 @@ _CALL_TIMEOUT: Final = 3.0
 # calls DescribeTable and DescribeTimeToLive. The policies in deploy/iam/ allow the same
 # operations, and tests/integration/test_policy.py observes workers calling each of them.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
-    REQUESTS: ("GetItem", "UpdateItem", "Query StatusIndex", "Query DueIndex"),
+    REQUESTS: (
+        *("GetItem", "BatchGetItem", "UpdateItem", "PartiQLUpdate"),
+        *("Query StatusIndex", "Query DueIndex"),
+    ),
     CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
+# Without these, a worker does not send writes together. It then needs more CPU.
+_FOR_BATCHES: Final = {(REQUESTS, "BatchGetItem"), (REQUESTS, "PartiQLUpdate")}
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
 _LEVEL_WIDTH: Final = 8
 _SUBJECT_WIDTH: Final = 12
@@ -97,14 +112,15 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
         return
     try:
         async with open_stores(
-            **store_arguments(settings),
+            **store_arguments(settings) | {"batch_writes": False},
             attempts=_ATTEMPTS,
             connect_timeout=_CALL_TIMEOUT,
             read_timeout=_CALL_TIMEOUT,
         ) as stores:
             async for finding in _tables(stores):
                 yield finding
-            async for finding in _permissions(stores.engine):
+            engine = cast("BatchEngine", stores.engine)
+            async for finding in _permissions(engine, batches=settings.batch_writes):
                 yield finding
     except InvalidInput as error:
         yield Finding("error", "settings", str(error), "see docs/settings.md")
@@ -154,11 +170,15 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
         yield Finding("ok", "tables", "the tables have the keys and indexes that a worker needs")
 
 
-async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
+async def _permissions(engine: BatchEngine, *, batches: bool) -> AsyncIterator[Finding]:
     refused = False
+    tried = 0
     for table, calls in CALLS.items():
         name = engine.table_name(table)
         for call in calls:
+            if (table, call) in _FOR_BATCHES and not batches:
+                continue
+            tried += 1
             try:
                 await _try(engine, call, table)
             except ConditionFailed:
@@ -168,21 +188,27 @@ async def _permissions(engine: Engine) -> AsyncIterator[Finding]:
                 refused = refused or not _is_optional(call, table)
             except AccessDenied as error:
                 refused = True
-                operation, _, index = call.partition(" ")
-                where = f"table/{name}/index/{index}" if index else f"table/{name}"
-                todo = f"allow dynamodb:{operation} on {where}"
-                level: Literal["error", "warning"] = (
-                    "warning" if _is_optional(call, table) else "error"
-                )
-                yield Finding(level, "permissions", f"{name}: {call}: {error.message}", todo)
+                yield _denied(table, name, call, error)
             except StoreError as error:
                 if _is_optional(call, table) and isinstance(error, InvalidInput):
                     continue  # The index is being built, as _tables has reported.
                 yield _failed("permissions", error)
                 return
     if not refused:
-        count = sum(map(len, CALLS.values()))
-        yield Finding("ok", "permissions", f"all {count} operations on the tables are allowed")
+        yield Finding("ok", "permissions", f"all {tried} operations on the tables are allowed")
+
+
+def _denied(table: Table, name: str, call: str, error: AccessDenied) -> Finding:
+    """Return the finding for a call that is not allowed on the table of this name."""
+    operation, _, index = call.partition(" ")
+    where = f"table/{name}/index/{index}" if index else f"table/{name}"
+    todo = f"allow dynamodb:{operation} on {where}"
+    text = f"{name}: {call}: {error.message}"
+    if (table, call) in _FOR_BATCHES:
+        todo += ", or set batch_writes to false: the worker needs it to use less CPU"
+        return Finding("warning", "permissions", text, todo)
+    level: Literal["error", "warning"] = "warning" if _is_optional(call, table) else "error"
+    return Finding(level, "permissions", text, todo)
 
 
 def _is_optional(call: str, table: Table) -> bool:
@@ -191,7 +217,7 @@ def _is_optional(call: str, table: Table) -> bool:
     return any(index.name == name and index.optional for index in table.indexes)
 
 
-async def _try(engine: Engine, call: str, table: Table) -> None:
+async def _try(engine: BatchEngine, call: str, table: Table) -> None:
     """Make a call that changes nothing. Raises ConditionFailed, and all that the engine raises."""
     absent_key = new_id(random.SystemRandom())
     impossible = (Present("NeverThere"),)
@@ -208,6 +234,15 @@ async def _try(engine: Engine, call: str, table: Table) -> None:
             await engine.update(
                 Update(table=table, key=absent_key, sets=sets, conditions=impossible)
             )
+        case "PartiQLUpdate":
+            write = Update(
+                table=table,
+                key=absent_key,
+                sets={"Version": {"S": absent_key}},
+                conditions=impossible,
+            )
+            if await engine.write_many([write]) == [Refusal.DENIED]:
+                raise AccessDenied("a statement was denied", operation="BatchExecuteStatement")
         case "DeleteItem":
             await engine.delete(Delete(table=table, key=absent_key, conditions=impossible))
         case "BatchWriteItem":

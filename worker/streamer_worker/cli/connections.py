@@ -7,11 +7,17 @@ import typer
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
 from streamer_worker.cli.formatting import age, counted, json_fields
-from streamer_worker.cli.group import Group
+from streamer_worker.cli.group import MARKUP, Group
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import confirm_many, print_json, print_line, print_table, spinner
 
-cli = typer.Typer(cls=Group, help="List connections, and delete stale ones.", no_args_is_help=True)
+cli = typer.Typer(
+    cls=Group,
+    help="List connections, and delete stale ones.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=MARKUP,
+)
 
 _WITHOUT_TERMINAL: Final = "give --yes to delete them, or --dry-run to count them"
 _COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")

@@ -1,77 +1,82 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
-from streamer_store import StoreError
-from streamer_worker.cli import (
-    checking,
-    config,
-    connections,
-    demo,
-    faults,
-    handlers,
-    listing,
-    output,
-    redriving,
-    requests,
-    tables,
-    watching,
-    workers,
+from streamer_worker.cli.group import MARKUP, Group, LazyCommand
+
+# Name, place in this package, and the first line of the help. Together the modules of the
+# commands take longer to import than typer.
+_COMMANDS: Final = (
+    ("run", "running:run", "Run a worker until SIGTERM, SIGINT or SIGHUP."),
+    ("enqueue", "requests:enqueue", "Add a request to the queue, and print its id."),
+    ("list", "listing:list_requests", "List requests, newest first."),
+    ("show", "requests:show", "Print every field of a request."),
+    ("watch", "watching:watch", "Follow a request until it ends."),
+    ("cancel", "requests:cancel", "Cancel a waiting or running request."),
+    (
+        "redrive",
+        "redriving:redrive",
+        "Set FAILED or CANCELLED requests back to PENDING, so that a worker runs them again.",
+    ),
+    ("workers", "workers:workers", "List the workers that have a row in the workers table."),
+    (
+        "drain",
+        "workers:drain",
+        "Ask a worker to drain: it finishes its running requests and exits, as on SIGTERM.",
+    ),
+    ("connections", "connections:cli", "List connections, and delete stale ones."),
+    (
+        "handlers",
+        "handlers:handlers",
+        "List the installed handlers, after the checks that `run` makes when it loads them.",
+    ),
+    ("tables", "tables:cli", "Create and check the DynamoDB tables."),
+    (
+        "check",
+        "checking:check",
+        "Check the settings, handlers, credentials, tables and permissions of a worker.",
+    ),
+    (
+        "config",
+        "config:config",
+        "Print the value of each setting, and its source: default, file or environment.",
+    ),
+    (
+        "demo",
+        "demo:demo",
+        "Run some requests through a worker on an embedded DynamoDB. Needs no AWS account.",
+    ),
 )
-from streamer_worker.cli.group import Group
-from streamer_worker.cli.options import ConfigOption
-from streamer_worker.errors import StartError
+
+
+class _Commands(Group):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, location, text in _COMMANDS:
+            self.add_command(LazyCommand(name, location, text))
+
 
 cli = typer.Typer(
-    cls=Group,
+    cls=_Commands,
     name="streamer-worker",
     help="Background worker for requests queued in DynamoDB.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
 )
-
-
-@cli.command()
-def run(config: ConfigOption = None) -> None:
-    """Run a worker until SIGTERM, SIGINT or SIGHUP.
-
-    After the signal it claims no more requests, lets handlers finish for up to `drain_timeout`,
-    releases the requests whose handlers have not finished, and exits with 0. After a second
-    signal it does not let handlers finish. Settings come from STREAMER_… variables and --config.
-    Handlers come from the entry points of installed packages.
-
-    Example: `streamer-worker run --config /etc/streamer-worker/config.toml`
-    """
-    from streamer_worker.cli.run import run_worker
-
-    run_worker(config)
-
-
-cli.command("enqueue")(requests.enqueue)
-cli.command("list")(listing.list_requests)
-cli.command("show")(requests.show)
-cli.command("watch")(watching.watch)
-cli.command("cancel")(requests.cancel)
-cli.command("redrive")(redriving.redrive)
-cli.command("workers")(workers.workers)
-cli.command("drain")(workers.drain)
-cli.add_typer(connections.cli, name="connections")
-cli.command("handlers")(handlers.handlers)
-cli.add_typer(tables.cli, name="tables")
-cli.command("check")(checking.check)
-cli.command("config")(config.config)
-cli.command("demo")(demo.demo)
 
 
 def _print_version(requested: bool | None) -> None:  # noqa: FBT001  typer's callback
     if requested:
-        output.print_line(version("streamer-worker"))
+        from importlib.metadata import version
+
+        from streamer_worker.cli.output import print_line
+
+        print_line(version("streamer-worker"))
         raise typer.Exit
 
 
@@ -92,10 +97,12 @@ def main() -> None:
     Errors are printed on stderr in one line. The exit code is 1 if the work failed, and 2 if the
     command line, the settings or the handlers are wrong.
     """
-    output.accept_any_character()
+    accept_any_character()
     try:
         cli()
-    except (StartError, StoreError, BaseExceptionGroup) as error:
+    except (Exception, BaseExceptionGroup) as error:
+        from streamer_worker.cli import faults
+
         code = faults.exit_code_of(error)
         if code is not None:
             faults.report(error)
@@ -103,3 +110,10 @@ def main() -> None:
         if isinstance(cause := faults.unwrap(error), SystemExit):
             sys.exit(cause.code)  # rich raises it when the other end of a pipe is closed
         raise
+
+
+def accept_any_character() -> None:
+    """Let stdout escape the characters that its encoding lacks, instead of raising."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")

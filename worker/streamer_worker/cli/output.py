@@ -133,13 +133,6 @@ def confirm_many(question: str, *, yes: bool, without_terminal: str) -> None:
         raise typer.Exit(1)
 
 
-def accept_any_character() -> None:
-    """Let stdout escape the characters that its encoding lacks, instead of raising."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
-
-
 def _cells(row: Iterable[str], cell_chars: int) -> Sequence[str]:
     first, *rest = row
     return [one_line(first, _ID_CHARS), *(one_line(text, cell_chars) for text in rest)]

@@ -5,11 +5,17 @@ from dataclasses import asdict
 import typer
 
 from streamer_store import Difference, Stores
-from streamer_worker.cli.group import Group
+from streamer_worker.cli.group import MARKUP, Group
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
 from streamer_worker.cli.output import print_json, print_line, spinner
 
-cli = typer.Typer(cls=Group, help="Create and check the DynamoDB tables.", no_args_is_help=True)
+cli = typer.Typer(
+    cls=Group,
+    help="Create and check the DynamoDB tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=MARKUP,
+)
 
 
 @cli.command()

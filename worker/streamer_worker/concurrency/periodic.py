@@ -24,12 +24,14 @@ async def run_every(
     *,
     name: str,
     runtime: Runtime,
+    sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
 ) -> None:
     """Call `step` repeatedly, until cancelled.
 
     pause: returns the seconds until the next step, from the result of the last one.
     step: does the work once.
     name: name of the loop, for StepFailed.
+    sleep: waits for a pause between two steps, and may return earlier.
 
     If a step raises, StepFailed is emitted. The pauses grow with each failure, up to 30 seconds,
     until a step succeeds.
@@ -45,5 +47,6 @@ async def run_every(
                 failures = backoff(
                     _FIRST_PAUSE_AFTER_FAILURE, _LONGEST_PAUSE_AFTER_FAILURE, runtime.rng
                 )
-            wait = next(failures)
-        await anyio.sleep(wait)
+            await anyio.sleep(next(failures))
+        else:
+            await sleep(wait)

@@ -48,6 +48,7 @@ async def run_demo(console: Console, *, keep_running: bool) -> bool:
         settings = Settings(
             endpoint_url=url,
             region="us-east-1",
+            batch_writes=False,  # moto reports success for writes whose condition failed
             concurrency=12,
             http=HttpSettings(port=0),
             push="off",  # the connections do not exist

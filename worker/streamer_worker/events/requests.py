@@ -79,7 +79,7 @@ class HandlerRaised:
     """A handler raised. RequestFinished follows, with the outcome. Emitted by
     `execution.dispatcher`.
 
-    error: the exception with its traceback.
+    error: the exception with its traceback, which is removed after the event.
     """
 
     request_id: str
@@ -170,7 +170,7 @@ class RequestFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsChanged:
-    """A slot was taken or freed, or a request was settled. Emitted by `intake.slots`.
+    """The number of used slots has changed. Emitted by `intake.slots`.
 
     used: number of slots in use.
     total: number of all slots.

@@ -14,6 +14,7 @@ from streamer_store import Cancelled, Claim, ClaimLost
 from streamer_worker.concurrency.deadlines import ended_within
 from streamer_worker.execution.outcome import Raised, Returned
 from streamer_worker.execution.processes.forks import ForkBoundary
+from streamer_worker.execution.tracebacks import drop_tracebacks
 from streamer_worker.handlers.definition import Handler
 
 
@@ -34,9 +35,9 @@ _CLAIM_ENDED = frozenset({Interruption.CANCELLED, Interruption.CLAIM_LOST})
 class Attempt:
     """A claim and the handler that runs for it.
 
-    `ended` is what the handler returned or raised, None until then. `interruption` is why it was
-    interrupted, None if it was not. All methods and properties belong to the event loop's
-    thread, except `draining` and `cancelled`, which any thread may read.
+    `ended` is what the handler returned or raised. It is None until then, and after `forget_end`.
+    `interruption` is why it was interrupted, None if it was not. All methods and properties belong
+    to the event loop's thread, except `draining` and `cancelled`, which any thread may read.
     """
 
     def __init__(self, *, claim: Claim, handler: Handler, draining: Callable[[], bool]) -> None:
@@ -98,7 +99,10 @@ class Attempt:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._run, call)
         except BaseException as error:  # noqa: BLE001  see above
-            self.ended = self.ended or Raised(error=error)
+            if self.ended is None:
+                self.ended = Raised(error=error)
+            else:
+                drop_tracebacks(error)
         finally:
             self._done_or_interrupted.set()
             self._done.set()
@@ -122,6 +126,14 @@ class Attempt:
     async def wait_done(self) -> None:
         """Wait until the handler has ended, however long it takes."""
         await self._done.wait()
+
+    def forget_end(self) -> None:
+        """Free what the handler returned or raised, with the local variables that its exception
+        refers to. Does nothing while the handler runs.
+        """
+        if isinstance(self.ended, Raised):
+            drop_tracebacks(self.ended.error)
+        self.ended = None
 
     async def _call(self, call: Callable[[], Awaitable[Any]]) -> Returned | Raised:
         # Decimal's context is one object for all tasks that inherit it, and may be changed.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 from cachetools import LRUCache
 
 from streamer_store import AsyncRequest, Claim, Progress, RequestQueue, WorkerLoss
@@ -35,6 +34,7 @@ from streamer_worker.execution.outcome import (
 )
 from streamer_worker.execution.progress import ProgressWriter
 from streamer_worker.execution.settler import Settled, Settler
+from streamer_worker.execution.tracebacks import drop_tracebacks
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
@@ -46,11 +46,19 @@ _MAX_CANCELLED_VERSIONS: Final = 1000
 _UNSETTLED: Final = Settled("unsettled", None)
 
 
+class _Decision(NamedTuple):
+    """What is written for an attempt, and whether it ended by its timeout."""
+
+    outcome: Outcome | ClaimEnded
+    timed_out: bool
+
+
 class Dispatcher:
     """Runs a task for each claim, and in it a task for its handler.
 
-    The claimer has taken the claim's slot. The dispatcher frees it. `stuck` holds the attempts
-    whose handlers still run after cancellation. Event loop's thread only.
+    The claimer has taken the claim's slot. The dispatcher frees it when the handler ends.
+    `stuck` holds the attempts whose handlers still run after cancellation. Event loop's thread
+    only.
     """
 
     def __init__(
@@ -101,17 +109,9 @@ class Dispatcher:
             if cancel_version(attempt.claim.version) in versions:
                 attempt.interrupt(Interruption.CANCELLED)
 
-    async def run(
-        self, assignments: MemoryObjectReceiveStream[Assignment], tasks: TaskGroup
-    ) -> None:
-        """Start a task in `tasks` for each claim that arrives, until the stream ends.
-
-        Shielded from cancellation: a claim that is not received would be a lost request.
-        """
-        with anyio.CancelScope(shield=True):
-            async with assignments:
-                async for assignment in assignments:
-                    tasks.start_soon(self.run_one, assignment, tasks)
+    def start(self, tasks: TaskGroup, assignment: Assignment) -> None:
+        """Start a task in `tasks` that runs the claim, also if `tasks` is cancelled."""
+        tasks.start_soon(self.run_one, assignment, tasks)
 
     async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of
@@ -129,9 +129,11 @@ class Dispatcher:
             attempt = self._prepare(claim)
             try:
                 progress = await self._run_handler(attempt, tasks)
-                end = self._end_of(claim, attempt)
-                outcome = self._decide(end, claim, attempt)
-                settled = await self._settle(claim, end, outcome, progress)
+                if attempt not in self.stuck:
+                    # The next claim can be sent together with the outcome.
+                    self._slots.vacate(assignment.slot)
+                decision = self._decide(claim, attempt)
+                settled = await self._settle(claim, decision, progress)
             except Exception as error:  # noqa: BLE001  see above
                 self._runtime.events.emit(StepFailed(loop="dispatch", error=error))
             finally:
@@ -212,15 +214,27 @@ class Dispatcher:
         assert attempt.ended is not None  # noqa: S101  nothing else ends the wait
         return attempt.ended
 
-    def _decide(
-        self, end: AttemptEnd | ClaimEnded, claim: Claim, attempt: Attempt | None
-    ) -> Outcome | ClaimEnded:
-        """Return the outcome to write, or the end of the claim: then nothing may be written."""
-        if isinstance(end, ClaimEnded):
-            return end
-        if isinstance(end, Raised):
-            end = Raised(error=deciding_error(end.error))
-            self._runtime.events.emit(attempt_events.raised(claim.request, end.error))
+    def _decide(self, claim: Claim, attempt: Attempt | None) -> _Decision:
+        """Return the outcome to write, or the end of the claim: then nothing may be written.
+
+        The handler's result or exception is freed: writing the outcome may take an hour.
+        """
+        end = self._end_of(claim, attempt)
+        try:
+            if isinstance(end, ClaimEnded):
+                return _Decision(end, timed_out=False)
+            if isinstance(end, Raised):
+                end = Raised(error=deciding_error(end.error))
+                self._runtime.events.emit(attempt_events.raised(claim.request, end.error))
+            outcome = self._outcome_of(end, claim, attempt)
+            return _Decision(outcome, timed_out=isinstance(end, TimedOut))
+        finally:
+            if isinstance(end, Raised):
+                drop_tracebacks(end.error)
+            if attempt is not None:
+                attempt.forget_end()
+
+    def _outcome_of(self, end: AttemptEnd, claim: Claim, attempt: Attempt | None) -> Outcome:
         policy = attempt.handler.retry if attempt is not None else DEFAULT_RETRY
         decide_end = partial(decide, request=claim.request, policy=policy, rng=self._runtime.rng)
         try:
@@ -228,29 +242,27 @@ class Dispatcher:
         except BaseException as error:  # noqa: BLE001  the handler's result or exception raised it
             self._runtime.events.emit(attempt_events.raised(claim.request, error))
             unreadable = RuntimeError(f"its outcome cannot be read: {error!r}")
+            drop_tracebacks(error)
             return decide_end(Raised(error=unreadable))
 
     async def _settle(
-        self,
-        claim: Claim,
-        end: AttemptEnd | ClaimEnded,
-        outcome: Outcome | ClaimEnded,
-        progress: Progress | None,
+        self, claim: Claim, decision: _Decision, progress: Progress | None
     ) -> Settled:
         """Write the outcome, and the progress with it. An attempt that ended by its timeout has
         the status timeout, whether the request failed or is retried.
         """
-        if isinstance(outcome, ClaimEnded):
-            if outcome.status == Interruption.CANCELLED:
+        if isinstance(decision.outcome, ClaimEnded):
+            if decision.outcome.status == Interruption.CANCELLED:
                 self._announcer.cancelled(claim.request)
-            return Settled(outcome.status, None)
-        settled = await self._settler.settle(claim, outcome, progress)
-        if isinstance(end, TimedOut) and settled.status in {"failed", "retried"}:
+            return Settled(decision.outcome.status, None)
+        settled = await self._settler.settle(claim, decision.outcome, progress)
+        if decision.timed_out and settled.status in {"failed", "retried"}:
             return settled._replace(status="timeout")
         return settled
 
     def _free_slot(self, assignment: Assignment, attempt: Attempt | None, tasks: TaskGroup) -> None:
-        """Free the slot. The slot of a thread that still runs is freed at the thread's end.
+        """Settle the request and free the slot, if its handler has not ended before. The slot of a
+        thread that still runs is freed at the thread's end.
 
         CLAIM-3: called after the outcome was written or given up.
         """
@@ -267,6 +279,7 @@ class Dispatcher:
 
     async def _await_stuck(self, assignment: Assignment, attempt: Attempt) -> None:
         await attempt.wait_done()
+        attempt.forget_end()
         self.stuck.discard(attempt)
         self._slots.release(assignment.slot)
         self._runtime.events.emit(attempt_events.stuck_ended(attempt))

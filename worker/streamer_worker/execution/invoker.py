@@ -13,6 +13,7 @@ from anyio.lowlevel import current_token
 
 from streamer_store import AsyncRequest
 from streamer_worker.execution.channels import ThreadChannel
+from streamer_worker.execution.outcome import Raised, Returned
 from streamer_worker.execution.processes.forks import ForkBoundary
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.threads import HandlerThreads
@@ -64,7 +65,9 @@ class Invoker:
             sync: SyncContext[Any] = SyncContext(**fields, state=ctx.state, channel=channel)
             # Not abandoned when cancelled: a thread that still runs counts as used.
             call = partial(_in_thread, handler.function, payload, sync)
-            result = await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
+            result = _take_result(
+                await anyio.to_thread.run_sync(self.pool.run, call, limiter=self.threads)
+            )
             if not _is_unstarted_coroutine(result):
                 return result
             # A decorator without functools.wraps hid an async function. It must be called on the
@@ -75,13 +78,35 @@ class Invoker:
             return await _awaited(handler.function(payload, ctx))
 
 
-def _in_thread(function: HandlerFunction, payload: Any, ctx: SyncContext[Any]) -> Any:
+def _in_thread(
+    function: HandlerFunction, payload: Any, ctx: SyncContext[Any]
+) -> list[Returned | Raised]:
+    """Call the function, and return how it ended, in a list of one.
+
+    Raises nothing: the future that a thread sets would keep the exception, and the traceback of
+    the exception would keep the future. `_take_result` empties the list, which the thread and the
+    future may keep for a while.
+    """
     try:
         with ForkBoundary():
-            return function(payload, ctx)
-    except GeneratorExit as error:
-        # Raised as it is, it would close the coroutine that awaits the thread.
-        raise RuntimeError(f"the handler raised GeneratorExit: {error}") from error
+            return [Returned(value=function(payload, ctx))]
+    except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
+        return [Raised(error=error)]
+
+
+def _take_result(box: list[Returned | Raised]) -> Any:
+    """Return the result of the function, or raise its exception."""
+    ended = box.pop()
+    if isinstance(ended, Returned):
+        return ended.value
+    try:
+        if isinstance(ended.error, GeneratorExit):
+            # Raised as it is, it would close the coroutine that awaits the thread.
+            text = f"the handler raised GeneratorExit: {ended.error}"
+            raise RuntimeError(text) from ended.error
+        raise ended.error
+    finally:
+        del ended  # the traceback of the exception refers to this frame
 
 
 async def _awaited(result: Any) -> Any:

@@ -57,12 +57,9 @@ class HandlerThreads:
                 except queue.Empty:
                     if not thread.is_alive():
                         raise RuntimeError("the thread of the handler has ended") from None
-            if job.error is not None:
-                raise job.error
-            return job.value  # type: ignore[no-any-return]
+            return job.take_result()  # type: ignore[no-any-return]
         finally:
             self._idle.append(thread)
-            del job  # an exception and its traceback refer to each other
 
     def _take(self) -> _HandlerThread:
         with self._take_lock:
@@ -88,6 +85,19 @@ class _Job:
         self._context = contextvars.copy_context()
         self._inherited: Mapping[str, Any] = dict(vars(threadlocals))
         self._started = False
+
+    def take_result(self) -> Any:
+        """Return the result or raise the exception, and forget it. The thread that ran the job may
+        keep the job for a while.
+        """
+        value, error = self.value, self.error
+        self.value = self.error = None
+        try:
+            if error is not None:
+                raise error
+            return value
+        finally:
+            del error  # its traceback refers to this frame
 
     def run(self) -> None:
         """Call the function, unless that was done before."""

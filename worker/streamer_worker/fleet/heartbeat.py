@@ -31,8 +31,8 @@ REMOVE_TIMEOUT: Final = 4.0
 class WorkerStatus:
     """What a heartbeat writes about the worker.
 
-    `in_flight`: the slots in use. `draining`: the worker claims nothing more. `sweeps`: how many
-    sweeps it has completed as the leader.
+    `in_flight`: how many requests it runs or holds. `draining`: the worker claims nothing more.
+    `sweeps`: how many sweeps it has completed as the leader.
     """
 
     in_flight: int = 0

@@ -1,8 +1,7 @@
-"""Claims requests, and hands the claims that were won to the dispatcher."""
+"""Claims requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -31,7 +30,7 @@ from streamer_worker.error_codes import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_worker.events import ClaimReleased, ClaimTried, ItemUndecodable
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.intake.slots import Assignment, Slot, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.runtime import Runtime
 from streamer_worker.sanitize import sanitized
@@ -76,19 +75,33 @@ class Claimer:
         self._deadline = ShieldedDeadline(_ANSWER_TIMEOUT)
         self._unanswered: LRUCache[str, Claim] = LRUCache(_MAX_UNANSWERED)
 
-    async def claim_all(
-        self, candidates: Iterable[Candidate], hand_over: Callable[[Assignment], object]
-    ) -> int:
-        """Claim all candidates at once, and return how many claims were won.
+    def reserve(self, candidate: Candidate) -> Slot:
+        """Take a slot for the candidate, which `claim` then has to be called for.
 
-        `hand_over` is called with each claim that was won, as soon as it is.
+        CLAIM-3: before the claim is sent, so that no sweep rescues the request.
         """
-        won: list[Assignment] = []
-        async with anyio.create_task_group() as tasks:
-            for candidate in candidates:
-                self._seen_requests.mark_tried(candidate)
-                tasks.start_soon(self._claim_one, candidate, hand_over, won)
-        return len(won)
+        slot = self._slots.take(
+            candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
+        )
+        self._seen_requests.mark_tried(candidate)
+        self._probation.enter(slot, self._seen_requests.rescues_of(candidate))
+        return slot
+
+    async def claim(self, candidate: Candidate, slot: Slot) -> Assignment | None:
+        """Claim the candidate. Return the claim if it was won, otherwise free the slot."""
+        won = False
+        try:
+            alone = is_suspect(self._seen_requests.rescues_of(candidate))
+            claim = await self._try_claim(candidate, alone=alone)
+            won = claim is not None
+        finally:
+            if not won:
+                self._slots.give_back(slot)
+        if claim is None:
+            return None
+        self._probation.enter(slot, claim.request.rescues)
+        self._seen_requests.mark_claimed(candidate)
+        return Assignment(claim, slot)
 
     def tighten(self, seconds: float) -> None:
         """Limit the claims in flight, and later ones, to this many seconds from now."""
@@ -115,30 +128,6 @@ class Claimer:
         async with anyio.create_task_group() as tasks:
             for claim in list(self._unanswered.values())[-_MAX_RELEASED_AT_END:]:
                 tasks.start_soon(self.release_unanswered, claim)
-
-    async def _claim_one(
-        self,
-        candidate: Candidate,
-        hand_over: Callable[[Assignment], object],
-        won: list[Assignment],
-    ) -> None:
-        # CLAIM-3: before the claim is sent, so that no sweep rescues the request.
-        slot = self._slots.take(
-            candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
-        )
-        handed_over = False
-        try:
-            rescues = self._seen_requests.rescues_of(candidate)
-            self._probation.enter(slot, rescues)
-            claim = await self._try_claim(candidate, alone=is_suspect(rescues))
-            if claim is not None:
-                self._probation.enter(slot, claim.request.rescues)
-                won.append(Assignment(claim, slot))
-                hand_over(won[-1])
-                handed_over = True
-        finally:
-            if not handed_over:
-                self._slots.release(slot)
 
     async def _try_claim(self, candidate: Candidate, *, alone: bool) -> Claim | None:
         """Send one claim, emit ClaimTried, and return the claim if it may run now.

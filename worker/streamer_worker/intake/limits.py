@@ -1,20 +1,20 @@
-"""How many more requests a worker may run: in all, and by action, thread, process and tenant."""
+"""How many more requests a worker may run, by action, thread, process and tenant."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.selection import Capacity
+from streamer_worker.intake.selection import Limit
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import Settings
 
 
 class Limits:
-    """Computes the capacity that is left, from the handlers' and the settings' limits.
+    """The capacity that is left, from the handlers' and the settings' limits.
 
     `lost_threads` returns how many threads still run handlers of earlier incarnations.
     """
@@ -35,49 +35,46 @@ class Limits:
         self._lost_threads = lost_threads
         self._max_per_tenant = settings.tenant_concurrency
         self._max_processes = settings.handler.processes
-        self._in_threads = [action for action, handler in registry.items() if handler.in_thread]
-        self._in_processes = [action for action, handler in registry.items() if handler.process]
+        self._in_threads = {action for action, handler in registry.items() if handler.in_thread}
+        self._in_processes = {action for action, handler in registry.items() if handler.process}
 
     def knows(self, action: str) -> bool:
         """Return whether this worker has a handler for the action."""
         return action in self._registry
 
-    def capacity(self) -> Capacity:
-        """Return the capacity that is left now."""
-        return Capacity(
-            total=self._slots.free,
-            suspects=1 if self._probation.is_free else 0,
-            limits=(
-                self._limit_by_action,
-                self._limit_by_threads,
-                self._limit_by_processes,
-                self._limit_by_tenant,
-            ),
-        )
-
-    def _limit_by_action(self, candidate: Candidate) -> tuple[str, float]:
-        action = candidate.action or ""
+    def limits_of(self, candidate: Candidate) -> tuple[Limit, ...]:
+        """Return the limits under which the request counts, beside the number of slots."""
+        action, tenant = candidate.action or "", candidate.tenant_id
+        limits = []
         handler = self._registry.get(action)
-        if handler is None or handler.max_concurrency is None:
-            return action, math.inf
-        return action, handler.max_concurrency - self._slots.of_action(action)
+        if handler is not None and handler.max_concurrency is not None:
+            limits.append(("action", action))
+        if action in self._in_threads:
+            limits.append(("threads", ""))
+        if action in self._in_processes:
+            limits.append(("processes", ""))
+        if tenant is not None and self._max_per_tenant is not None:
+            limits.append(("tenant", tenant))
+        return tuple(limits)
 
-    def _limit_by_threads(self, candidate: Candidate) -> tuple[str, float]:
-        if candidate.action not in self._in_threads:
-            return "", math.inf
-        used = self._lost_threads() + self._used_by(self._in_threads)
-        return "threads", self._max_threads - used
+    def left(self, limit: Limit) -> float:
+        """Return how many more requests may run under the limit. It may be negative."""
+        match limit:
+            case ("action", action):
+                most = self._registry[action].max_concurrency
+                used = self._slots.of_action(action)
+            case ("threads", _):
+                most = self._max_threads
+                used = self._lost_threads() + self._used_by(self._in_threads)
+            case ("processes", _):
+                most, used = self._max_processes, self._used_by(self._in_processes)
+            case (_, tenant):
+                most, used = self._max_per_tenant, self._slots.of_tenant(tenant)
+        return math.inf if most is None else most - used
 
-    def _limit_by_processes(self, candidate: Candidate) -> tuple[str, float]:
-        if candidate.action not in self._in_processes:
-            return "", math.inf
-        return "processes", self._max_processes - self._used_by(self._in_processes)
+    def suspect_fits(self) -> bool:
+        """Return whether one more suspect may run."""
+        return self._probation.is_free
 
-    def _limit_by_tenant(self, candidate: Candidate) -> tuple[str, float]:
-        tenant = candidate.tenant_id
-        if tenant is None or self._max_per_tenant is None:
-            return "", math.inf
-        return tenant, self._max_per_tenant - self._slots.of_tenant(tenant)
-
-    def _used_by(self, actions: list[str]) -> int:
+    def _used_by(self, actions: Iterable[str]) -> int:
         return sum(self._slots.of_action(action) for action in actions)

@@ -54,6 +54,10 @@ class SeenRequests:
         """
         self._lost[_key(candidate)] = None
 
+    def mark_claimed(self, candidate: Candidate) -> None:
+        """Exclude the candidate: this worker claimed it, and StatusIndex may still show it."""
+        self._lost[_key(candidate)] = None
+
     def mark_failed(self, candidate: Candidate) -> None:
         """Remember that a claim of the candidate met an error.
 
@@ -127,4 +131,6 @@ class SeenRequests:
 
 
 def _key(candidate: Candidate) -> Key:
-    return candidate.request_id, repr(candidate.seen_version)
+    version = candidate.seen_version or {}
+    text = version.get("S")
+    return candidate.request_id, text if isinstance(text, str) else repr(version)

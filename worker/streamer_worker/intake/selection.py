@@ -1,15 +1,26 @@
-"""Chooses which of the waiting requests a worker claims next (pure)."""
+"""Chooses which of the waiting requests a worker claims next."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
+from operator import attrgetter
+from typing import Final, Protocol
+
+from cachetools import LRUCache
 
 from streamer_store import Candidate
 
 _UNKNOWN = datetime.min.replace(tzinfo=UTC)
+_MAX_TENANTS: Final = 10_000
+
+# The kind and the name of a limit, for example ("tenant", "a").
+Limit = tuple[str, str]
+Priority = tuple[bool, datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,110 +28,230 @@ class RankedCandidate:
     """A waiting request that this worker may claim.
 
     `rank`: the worker's place in the order of the workers that may run the request, 0 for its
-    home. `previously_failed`: a claim of the request met an error. `suspect`: the request may
-    be the reason why its earlier workers died.
+    home. `previously_failed`: a claim of the request met an error.
     """
 
     candidate: Candidate
     rank: int = 0
     previously_failed: bool = False
-    suspect: bool = False
-
-
-# Returns the name under which a candidate is counted, and how many more under that name may run.
-Limit = Callable[[Candidate], tuple[str, float]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
-    """How many more requests may run: in all, suspects, and under each limit."""
-
-    total: int
-    suspects: int = 0
-    limits: tuple[Limit, ...] = ()
-
-
-def choose(
-    candidates: Iterable[RankedCandidate],
-    capacity: Capacity,
-    last_served: Callable[[str | None], int],
-) -> list[Candidate]:
-    """Return the requests to claim, in order, at most as many as the capacity allows.
-
-    There are three groups:
-
-    1. Suspects come first, at most `capacity.suspects`, whatever their rank.
-    2. Requests of rank 0 come next: this worker is their home.
-    3. Requests of higher ranks are taken only if none of rank 0 was chosen, in order of rank,
-       so that workers that steal do not collide.
-
-    In groups 2 and 3 tenants alternate, and the tenant that was served longest ago goes first.
-    The oldest request of a tenant goes first. A retry counts from its creation, so that new
-    requests do not delay it. Requests of which a claim failed go last.
-
-    `last_served` returns a number that is higher the later a tenant was served.
-    """
-    selection = _Selection(capacity)
-    by_rank: dict[int, list[RankedCandidate]] = defaultdict(list)
-    suspects: list[RankedCandidate] = []
-    for ranked in candidates:
-        (suspects if ranked.suspect else by_rank[ranked.rank]).append(ranked)
-    for suspect in sorted(suspects, key=lambda ranked: (ranked.rank, _priority(ranked))):
-        if len(selection.chosen) >= capacity.suspects:
-            break
-        selection.try_add(suspect.candidate)
-    suspects_chosen = len(selection.chosen)
-    for rank in sorted(by_rank):
-        for candidate in _alternate_tenants(by_rank[rank], last_served):
-            if selection.full:
-                return selection.chosen
-            selection.try_add(candidate)
-        if rank == 0 and len(selection.chosen) > suspects_chosen:
-            break
-    return selection.chosen
-
-
-class _Selection:
-    """The candidates that were chosen so far, within the capacity."""
-
-    def __init__(self, capacity: Capacity) -> None:
-        self.chosen: list[Candidate] = []
-        self._capacity = capacity
-        self._counts: Counter[tuple[int, str]] = Counter()
 
     @property
-    def full(self) -> bool:
-        return len(self.chosen) >= self._capacity.total
-
-    def try_add(self, candidate: Candidate) -> None:
-        """Choose the candidate, unless a limit is reached."""
-        limits = [(index, *limit(candidate)) for index, limit in enumerate(self._capacity.limits)]
-        if not self.full and all(self._counts[index, name] < left for index, name, left in limits):
-            self._counts.update((index, name) for index, name, _ in limits)
-            self.chosen.append(candidate)
+    def priority(self) -> Priority:
+        """A sort key: claims that failed last, otherwise the oldest first."""
+        return self.previously_failed, self.candidate.created_at or _UNKNOWN
 
 
-def _alternate_tenants(
-    candidates: Iterable[RankedCandidate], last_served: Callable[[str | None], int]
-) -> Iterable[Candidate]:
-    """Yield one candidate of each tenant, then the next one of each, until none is left.
+class Capacity(Protocol):
+    """How many more requests may run. Each call returns what is true at that moment."""
 
-    A tenant whose candidate meets a limit is offered again only in the next round.
+    def limits_of(self, candidate: Candidate) -> tuple[Limit, ...]:
+        """Return the limits under which the request counts, beside the number of slots."""
+
+    def left(self, limit: Limit) -> float:
+        """Return how many more requests may run under the limit. It may be negative."""
+
+    def suspect_fits(self) -> bool:
+        """Return whether one more suspect may run."""
+
+
+class Turns:
+    """Remembers the order in which the tenants were served, for 10,000 tenants."""
+
+    def __init__(self) -> None:
+        self._served: LRUCache[str | None, int] = LRUCache(_MAX_TENANTS)
+        self._count = 0
+
+    def serve(self, tenant: str | None) -> None:
+        """Record that a request of the tenant is claimed."""
+        self._count += 1
+        self._served[tenant] = self._count
+
+    def last_served(self, tenant: str | None) -> int:
+        """Return a number that is higher the later the tenant was served. 0: never."""
+        return self._served.get(tenant, 0)
+
+
+class Selection:
+    """Requests that were read together, and which of them is claimed next.
+
+    The order is:
+
+    1. Suspects come first, while one fits, whatever their rank. A suspect may be the reason why
+       its earlier workers died.
+    2. Requests of rank 0 come next: this worker is their home.
+    3. Requests of higher ranks are taken only if none of rank 0 was taken, in order of rank, so
+       that workers that steal do not collide.
+
+    In groups 2 and 3 tenants alternate, and the tenant that was served longest ago goes first.
+    The oldest request of a tenant that fits goes first. A retry counts from its creation, so that
+    new requests do not delay it. Requests of which a claim failed go last.
+
+    own, suspects: the requests of rank 0, and the suspects of any rank.
+    others: returns the requests of higher ranks. Called at most once, when they are needed.
     """
-    queues: dict[str | None, list[RankedCandidate]] = defaultdict(list)
-    for ranked in sorted(candidates, key=_priority, reverse=True):
-        queues[ranked.candidate.tenant_id].append(ranked)
 
-    def order(tenant: str | None) -> tuple[int, tuple[bool, datetime]]:
-        return last_served(tenant), _priority(queues[tenant][-1])
+    def __init__(
+        self,
+        *,
+        own: Sequence[RankedCandidate] = (),
+        suspects: Iterable[RankedCandidate] = (),
+        others: Callable[[], Iterable[RankedCandidate]] = tuple,
+        capacity: Capacity,
+        turns: Turns,
+    ) -> None:
+        self._capacity = capacity
+        self._turns = turns
+        self._suspects = sorted(suspects, key=attrgetter("rank", "priority"))
+        self._own = _Rotation(own, capacity, turns)
+        self._read_others: Callable[[], Iterable[RankedCandidate]] | None = others
+        self._others: list[_Rotation] = []
 
-    while queues:
-        for tenant in sorted(queues, key=order):
-            yield queues[tenant].pop().candidate
-            if not queues[tenant]:
-                del queues[tenant]
+    def take(self) -> Candidate | None:
+        """Remove the next request that fits and return it, or None if none fits.
+
+        The caller checks that a slot is free, and takes it before the next call.
+        """
+        candidate = self._take_suspect()
+        if candidate is not None:
+            return candidate
+        candidate = self._own.take()
+        if candidate is not None:
+            self.drop_others()
+            return candidate
+        if self._read_others is not None:
+            by_rank: dict[int, list[RankedCandidate]] = defaultdict(list)
+            for ranked in self._read_others():
+                by_rank[ranked.rank].append(ranked)
+            self._others = [
+                _Rotation(by_rank[rank], self._capacity, self._turns) for rank in sorted(by_rank)
+            ]
+            self._read_others = None
+        taken = (rotation.take() for rotation in self._others)
+        return next((candidate for candidate in taken if candidate is not None), None)
+
+    def drop_others(self) -> bool:
+        """Remove the requests of higher ranks, because other workers may claim them soon.
+
+        Returns whether there were any that were needed.
+        """
+        any_left = any(map(len, self._others))
+        self._read_others = None
+        self._others = []
+        return any_left
+
+    def __len__(self) -> int:
+        return len(self._suspects) + sum(map(len, [self._own, *self._others]))
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no suspect and no request of rank 0 is left."""
+        return not self._suspects and not self._own
+
+    def fits(self) -> bool:
+        """Return whether a suspect or a request of rank 0 that is left may run now."""
+        return self._own.fits() or any(map(self._suspect_fits, self._suspects))
+
+    def _take_suspect(self) -> Candidate | None:
+        for place, suspect in enumerate(self._suspects):
+            if self._suspect_fits(suspect):
+                del self._suspects[place]
+                self._turns.serve(suspect.candidate.tenant_id)
+                return suspect.candidate
+        return None
+
+    def _suspect_fits(self, suspect: RankedCandidate) -> bool:
+        return self._capacity.suspect_fits() and all(
+            self._capacity.left(limit) > 0 for limit in self._capacity.limits_of(suspect.candidate)
+        )
 
 
-def _priority(ranked: RankedCandidate) -> tuple[bool, datetime]:
-    """Return a sort key: claims that failed last, otherwise the oldest first."""
-    return ranked.previously_failed, ranked.candidate.created_at or _UNKNOWN
+class _Rotation:
+    """Requests of one rank, of which the tenants take turns.
+
+    A lane has one tenant's requests under the same limits, the next one last. A tenant of which
+    no lane fits waits until one of the limits that it met has capacity again, so that a slot that
+    is freed costs the same however many requests wait.
+    """
+
+    def __init__(
+        self, candidates: Iterable[RankedCandidate], capacity: Capacity, turns: Turns
+    ) -> None:
+        self._capacity = capacity
+        self._turns = turns
+        self._tenants: dict[str | None, dict[tuple[Limit, ...], list[RankedCandidate]]] = {}
+        limits: dict[tuple[str | None, str | None], tuple[Limit, ...]] = {}
+        for ranked in sorted(candidates, key=attrgetter("priority"), reverse=True):
+            candidate = ranked.candidate
+            kind = candidate.tenant_id, candidate.action
+            if kind not in limits:
+                limits[kind] = capacity.limits_of(candidate)
+            lanes = self._tenants.setdefault(candidate.tenant_id, {})
+            lanes.setdefault(limits[kind], []).append(ranked)
+        # The tenants that may have a lane that fits, with the number of their last turn.
+        self._ready: list[tuple[int, Priority, int, str | None]] = []
+        self._pushed = count()
+        # The tenants that wait, by each limit that they met.
+        self._waiting: dict[Limit, set[str | None]] = {}
+        for tenant in self._tenants:
+            self._push(tenant)
+        self._size = sum(len(lane) for lanes in self._tenants.values() for lane in lanes.values())
+
+    def __len__(self) -> int:
+        return self._size
+
+    def fits(self) -> bool:
+        return bool(self._ready) or any(self._capacity.left(limit) > 0 for limit in self._waiting)
+
+    def take(self) -> Candidate | None:
+        self._wake_waiting()
+        while self._ready:
+            _, _, _, tenant = heapq.heappop(self._ready)
+            limits = self._best_lane(tenant)
+            if limits is not None:
+                return self._take_from(tenant, limits)
+        return None
+
+    def _best_lane(self, tenant: str | None) -> tuple[Limit, ...] | None:
+        """Return the tenant's lane with the next request that fits, or let the tenant wait."""
+        lanes = self._tenants[tenant]
+        best: tuple[Limit, ...] | None = None
+        met = []
+        for limits, lane in lanes.items():
+            reached = next((limit for limit in limits if self._capacity.left(limit) <= 0), None)
+            if reached is not None:
+                met.append(reached)
+            elif best is None or lane[-1].priority < lanes[best][-1].priority:
+                best = limits
+        if best is None:
+            for limit in met:
+                self._waiting.setdefault(limit, set()).add(tenant)
+        return best
+
+    def _take_from(self, tenant: str | None, limits: tuple[Limit, ...]) -> Candidate:
+        lanes = self._tenants[tenant]
+        candidate = lanes[limits].pop().candidate
+        self._size -= 1
+        self._turns.serve(tenant)
+        if not lanes[limits]:
+            del lanes[limits]
+        if lanes:
+            self._push(tenant)
+        else:
+            del self._tenants[tenant]
+        return candidate
+
+    def _push(self, tenant: str | None) -> None:
+        head = min(lane[-1].priority for lane in self._tenants[tenant].values())
+        turn = self._turns.last_served(tenant)
+        heapq.heappush(self._ready, (turn, head, next(self._pushed), tenant))
+
+    def _wake_waiting(self) -> None:
+        woken: set[str | None] = set()
+        for limit in [limit for limit in self._waiting if self._capacity.left(limit) > 0]:
+            woken |= self._waiting.pop(limit)
+        for limit in list(self._waiting) if woken else ():
+            self._waiting[limit] -= woken
+            if not self._waiting[limit]:
+                del self._waiting[limit]
+        for tenant in sorted(woken, key=str):
+            self._push(tenant)

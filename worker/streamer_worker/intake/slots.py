@@ -15,43 +15,60 @@ Key = TypeVar("Key")
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One request, from the moment its claim is sent. `held`: the request is not settled yet."""
+    """One request, from the moment its claim is sent.
+
+    `used`: its claim is on its way, or its handler runs. `held`: it is not settled yet.
+    """
 
     request_id: str
     action: str | None
     tenant_id: str | None
+    used: bool = True
     held: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claim that the claimer hands to the dispatcher, with its slot."""
+    """A claim that was won, with its slot."""
 
     claim: Claim
     slot: Slot
 
 
 class Slots:
-    """Counts the slots in use, by action and by tenant.
+    """Counts the slots in use, by action and by tenant, and the requests that are held.
 
-    A slot is in use from the moment a claim is sent until the request is settled. The slot of a
-    synchronous handler stays in use until the handler's thread ends.
+    A slot is in use from the moment a claim is sent until the handler has ended, and in a thread
+    until the thread ends. The request is held until its outcome is written (CLAIM-3). So the next
+    claim leaves together with the outcome. During an outage outcomes cannot be written: beyond
+    `total` such requests each uses a slot again, so a worker holds at most twice `total`.
+
+    `freed`: changes when a handler has ended, or its request is settled.
     """
 
     def __init__(self, total: int, *, events: Events) -> None:
         self.total = total
-        self._used: set[Slot] = set()
+        self.freed = Changes()
+        # Requests whose claim is on its way or whose handler runs, and those that are only held.
+        self._running = 0
+        self._settling = 0
         self._held: Counter[str] = Counter()
         self._actions: Counter[str | None] = Counter()
         self._tenants: Counter[str | None] = Counter()
         self._events = events
         self._changes = Changes()
-        self._notify()
+        self._emitted = -1
+        self._emit()
 
     @property
     def used(self) -> int:
         """How many slots are in use. May be read on any thread."""
-        return len(self._used)
+        return self._running + max(0, self._settling - self.total)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests use a slot or are held. May be read on any thread."""
+        return self._running + self._settling
 
     @property
     def free(self) -> int:
@@ -80,28 +97,35 @@ class Slots:
     ) -> Slot:
         """Take a slot for the request. The caller checks `free` first."""
         slot = Slot(request_id, action, tenant_id)
-        self._used.add(slot)
+        self._running += 1
         self._held[request_id] += 1
         self._actions[action] += 1
         self._tenants[tenant_id] += 1
-        self._notify()
+        self._emit()
         return slot
 
+    def give_back(self, slot: Slot) -> None:
+        """Free the slot of a claim that was not won. Its handler never ran."""
+        self._free(slot)
+        self._settle(slot)
+        self._changes.notify()
+        self._emit()
+
+    def vacate(self, slot: Slot) -> None:
+        """Free the slot: its handler has ended. The request is held until `settle`."""
+        self._free(slot)
+        self._notify()
+
     def settle(self, slot: Slot) -> None:
-        """Record that the request is settled. The slot stays in use until `release`."""
-        if slot.held:
-            slot.held = False
-            _decrement(self._held, slot.request_id)
-            self._notify()
+        """Record that the request is settled. The slot stays in use until it is freed."""
+        self._settle(slot)
+        self._notify()
 
     def release(self, slot: Slot) -> None:
-        """Settle the request and free its slot. Does nothing if that was done before."""
-        self.settle(slot)
-        if slot in self._used:
-            self._used.remove(slot)
-            _decrement(self._actions, slot.action)
-            _decrement(self._tenants, slot.tenant_id)
-            self._notify()
+        """Free the slot and settle the request. Does nothing if both were done before."""
+        self._free(slot)
+        self._settle(slot)
+        self._notify()
 
     async def wait_free(self) -> None:
         """Wait until a slot is free."""
@@ -113,9 +137,29 @@ class Slots:
         while self.held:
             await self._changes.wait()
 
+    def _free(self, slot: Slot) -> None:
+        if slot.used:
+            slot.used = False
+            self._running -= 1
+            self._settling += slot.held
+            _decrement(self._actions, slot.action)
+            _decrement(self._tenants, slot.tenant_id)
+
+    def _settle(self, slot: Slot) -> None:
+        if slot.held:
+            slot.held = False
+            self._settling -= not slot.used
+            _decrement(self._held, slot.request_id)
+
     def _notify(self) -> None:
         self._changes.notify()
-        self._events.emit(SlotsChanged(used=self.used, total=self.total))
+        self.freed.notify()
+        self._emit()
+
+    def _emit(self) -> None:
+        if self.used != self._emitted:
+            self._emitted = self.used
+            self._events.emit(SlotsChanged(used=self.used, total=self.total))
 
 
 def _decrement(counter: Counter[Key], key: Key) -> None:

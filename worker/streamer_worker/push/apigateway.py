@@ -11,10 +11,10 @@ import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
-from streamer_store.dynamo.connecting import client_config, default_region
+from streamer_store.dynamo.connecting import client_config, default_region, new_session
 from streamer_store.dynamo.credentials import CredentialPrograms
 from streamer_worker.push.endpoints import region_of
 from streamer_worker.push.errors import Gone, PushError, PushFailed
@@ -177,7 +177,7 @@ async def open_poster(
     seconds: limit for connecting, and for the answer.
     max_concurrent_posts: size of each client's connection pool.
     """
-    session = get_session()
+    session = new_session()
     config = client_config(
         _DirectSession,
         connect_timeout=seconds,

@@ -45,6 +45,7 @@ def store_arguments(settings: Settings) -> dict[str, Any]:
         "endpoint_url": settings.endpoint_url,
         "region": settings.region,
         "prefix": settings.table_prefix,
+        "batch_writes": settings.batch_writes,
     }
 
 

@@ -265,6 +265,11 @@ class Settings(BaseSettings):
     region: str | None = Field(
         default=None, min_length=1, description="AWS region; by default the AWS SDK's"
     )
+    batch_writes: bool = Field(
+        default=True,
+        description="Whether claims, progress and outcomes that wait at the same moment share a"
+        " call (PartiQL, 25 at most), which takes less CPU; off for emulators such as moto",
+    )
     drain_timeout: Duration = Field(
         default=25.0, le=_DAY, description="Time that running handlers have to finish after SIGTERM"
     )

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import TracebackType
 from typing import Any, Final
 
 import anyio
@@ -30,6 +31,7 @@ from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.outcome import Outcome
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settled, Settler
+from streamer_worker.execution.tracebacks import related_exceptions
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import CallNext, Handler, Middleware
 from streamer_worker.handlers.registry import registry
@@ -52,7 +54,7 @@ class HandlerRun:
     * `outcome`: the decision: Complete, Fail, Retry or Release. None if the claim ended before
       it. With the status cancelled or claim_lost the table refused it.
     * `request`: the request. After the end: as it is stored.
-    * `error`: the exception that the handler raised; None if it raised none.
+    * `error`: the exception that the handler raised, with its traceback; None if it raised none.
     * `progress`: every progress report.
     * `checkpoints`: every checkpoint that was written.
     * `pushed`: every message to a connection, as a dict.
@@ -72,6 +74,8 @@ class HandlerRun:
         self._stores = stores
         self._changes = Changes()
         self._dispatcher: Dispatcher
+        # The dispatcher removes the traceback of `error`, and those of the related exceptions.
+        self._tracebacks: list[tuple[BaseException, TracebackType | None]] = []
 
     @property
     def result(self) -> Mapping[str, Any] | None:
@@ -115,11 +119,16 @@ class HandlerRun:
             status = await dispatcher.run_one(assignment, tasks)
         self.request = await self._stores.requests.get(request_id)
         self.status = status
+        for error, traceback in self._tracebacks:
+            error.__traceback__ = traceback
         self._changes.notify()
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, HandlerRaised):
             self.error = event.error
+            self._tracebacks = [
+                (error, error.__traceback__) for error in related_exceptions(event.error)
+            ]
 
     def _push(self, message: Message) -> None:
         self.pushed.append(json.loads(encode(message)))

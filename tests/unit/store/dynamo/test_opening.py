@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +19,12 @@ from streamer_store import (
     StoreUnavailable,
     open_stores,
 )
+from streamer_store.dynamo.connecting import new_session
 from streamer_store.schema import WORKERS
+from support import client_of
 from unit.store.dynamo.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +52,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return recorded
 
 
-def client_of(stores: Stores) -> Any:
-    return stores.engine._client  # type: ignore[attr-defined]
-
-
 def sessions_of(stores: Stores) -> list[Any]:
-    return list(client_of(stores)._endpoint.http_session._sessions.values())
+    return list(client_of(stores.engine)._endpoint.http_session._sessions.values())
 
 
 async def call(stores: Stores) -> None:
@@ -87,7 +73,7 @@ async def test_an_endpoint_in_the_environment_and_a_region_are_enough(
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", recorder.url)
     async with open_stores(region="eu-west-1") as stores:
         await call(stores)
-        assert client_of(stores).meta.region_name == "eu-west-1"
+        assert client_of(stores.engine).meta.region_name == "eu-west-1"
 
 
 @pytest.mark.parametrize("name", ["AWS_DEFAULT_REGION", "AWS_REGION"])
@@ -98,7 +84,7 @@ async def test_a_region_in_the_environment_is_used(
     """Both variables work, also with an explicit endpoint."""
     monkeypatch.setenv(name, "eu-central-1")
     async with open_stores(endpoint_url=endpoint) as stores:
-        assert client_of(stores).meta.region_name == "eu-central-1"
+        assert client_of(stores.engine).meta.region_name == "eu-central-1"
 
 
 async def test_arguments_override_the_environment(
@@ -110,7 +96,7 @@ async def test_arguments_override_the_environment(
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
     async with open_stores(endpoint_url=recorder.url, region="eu-west-1") as stores:
         await call(stores)
-        assert client_of(stores).meta.region_name == "eu-west-1"
+        assert client_of(stores.engine).meta.region_name == "eu-west-1"
 
 
 async def test_the_region_of_a_profile_is_used(
@@ -122,7 +108,7 @@ async def test_the_region_of_a_profile_is_used(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "mine")
     async with open_stores() as stores:
-        meta = client_of(stores).meta
+        meta = client_of(stores.engine).meta
         assert meta.region_name == "eu-north-1"
         assert meta.endpoint_url == "https://dynamodb.eu-north-1.amazonaws.com"
 
@@ -218,7 +204,7 @@ async def test_limits_are_passed_to_the_client() -> None:
         read_timeout=2.5,
         validate_parameters=True,
     ) as stores:
-        config = client_of(stores).meta.config
+        config = client_of(stores.engine).meta.config
         assert (config.max_pool_connections, config.connect_timeout) == (3, 1.5)
         assert (config.read_timeout, config.parameter_validation) == (2.5, True)
 
@@ -255,7 +241,7 @@ async def test_a_cancelled_block_closes_the_client(recorder: Recorder) -> None:
         async with open_stores(endpoint_url=recorder.url) as stores:
             await call(stores)
             sessions = sessions_of(stores)
-            http_session = client_of(stores)._endpoint.http_session
+            http_session = client_of(stores.engine)._endpoint.http_session
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
@@ -267,7 +253,7 @@ async def test_closing_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None
     """A client that does not close does not block the program."""
     monkeypatch.setattr("streamer_store.dynamo.connecting._CLOSE_TIMEOUT", 0.01)
     async with open_stores(endpoint_url="http://127.0.0.1:1") as stores:
-        http_session = client_of(stores)._endpoint.http_session
+        http_session = client_of(stores.engine)._endpoint.http_session
 
         async def hang(*_: object) -> None:
             await anyio.sleep_forever()
@@ -301,3 +287,15 @@ async def test_stores_cannot_be_used_in_another_event_loop(recorder: Recorder) -
         with pytest.raises(StoreError, match="belong to another event loop"):
             await anyio.to_thread.run_sync(asyncio.run, call(stores))
         await call(stores)
+
+
+def test_sessions_share_the_service_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """botocore reads them from files once, and again for another AWS_DATA_PATH."""
+
+    def loader() -> Any:
+        return new_session().get_component("data_loader")
+
+    first = loader()
+    assert loader() is first
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    assert str(tmp_path) in loader().search_paths

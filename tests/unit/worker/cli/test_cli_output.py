@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamer_worker.cli import output
+from streamer_worker.cli.main import accept_any_character
 
 HOSTILE = "a\nfailed  b\r\x1b[31mred\x9b2J\u2028\u202ec\td\x00\x7f\ud800"
 FOLDER = Path(output.__file__).parent
@@ -116,6 +117,6 @@ def test_a_character_that_stdout_lacks_is_escaped(tmp_path: Any) -> None:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr("sys.stdout", stream)
-        output.accept_any_character()
+        accept_any_character()
         output.print_line("Größe 数")
     assert (tmp_path / "out").read_text("latin-1") == "Größe \\u6570\n"

@@ -12,7 +12,6 @@ import pytest
 from streamer_store import RequestStatus
 from streamer_worker import Context, Handler, handler
 from streamer_worker.events import ProgressWritten, RequestFinished, RequestStarted
-from streamer_worker.intake.slots import Assignment
 from unit.worker.benches import DispatchBench
 from unit.worker.faulty_engine import PATIENCE, is_progress
 from unit.worker.harness import Waiting, World, echo, on_asyncio
@@ -293,13 +292,10 @@ async def test_claims_run_concurrently(world: World) -> None:
     """A handler that waits does not delay another."""
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler, echo)
-    send, receive = anyio.create_memory_object_stream[Assignment](10)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.dispatcher.run, receive, tasks)
         for action in ("wait", "echo"):
-            send.send_nowait(bench.assigned(await world.claim(action)))
+            bench.dispatcher.start(tasks, bench.assigned(await world.claim(action)))
         (finished,) = await world.recorder.wait_for(RequestFinished)
         assert finished.action == "echo"
         waiting.go.set()
-        send.close()
     assert bench.slots.used == 0

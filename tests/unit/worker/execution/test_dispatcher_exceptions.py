@@ -17,7 +17,7 @@ from streamer_worker import (
     RetryPolicy,
     handler,
 )
-from streamer_worker.events import HandlerRaised, RequestFinished
+from streamer_worker.events import Event, Events, HandlerRaised, RequestFinished
 from streamer_worker.settings import PollSettings
 from unit.worker.benches import DispatchBench, Raising
 from unit.worker.harness import World, running, virtual_time
@@ -232,11 +232,20 @@ async def test_a_retry_without_a_wait_runs_at_once(world: World) -> None:
 async def test_an_exception_is_emitted_with_its_traceback(
     error: BaseException, world: World
 ) -> None:
-    """The event has the exception, and comes before the event of the outcome."""
+    """The event has the exception, and comes before the event of the outcome. The traceback is
+    removed after that.
+    """
+    emitted: list[bool] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, HandlerRaised):
+            emitted.append(event.error.__traceback__ is not None)
+
+    world.events = Events(listen, world.recorder)
     await DispatchBench(world, Raising(error).handler).run(await world.claim("work"))
     (raised,) = world.recorder.of(HandlerRaised)
     assert raised.error is error
-    assert raised.error.__traceback__ is not None
+    assert (emitted, raised.error.__traceback__) == ([True], None)
     (finished,) = world.recorder.of(RequestFinished)
     assert world.recorder.events.index(raised) < world.recorder.events.index(finished)
 

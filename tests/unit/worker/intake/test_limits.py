@@ -11,7 +11,7 @@ from streamer_worker.events import Events
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.selection import RankedCandidate, choose
+from streamer_worker.intake.selection import RankedCandidate, Selection, Turns
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import HandlerSettings, Settings
 from support import START, ManualClock
@@ -64,10 +64,14 @@ class Bench:
             )
             for number, action in enumerate(actions)
         ]
-        return [
-            candidate.action
-            for candidate in choose(candidates, self.limits.capacity(), lambda _tenant: 0)
-        ]
+        selection = Selection(own=candidates, capacity=self.limits, turns=Turns())
+        taken = []
+        while self.slots.free and (candidate := selection.take()) is not None:
+            slot = self.slots.take("chosen", action=candidate.action, tenant_id=tenant)
+            taken.append((candidate.action, slot))
+        for _, slot in taken:
+            self.slots.release(slot)
+        return [action for action, _ in taken]
 
     def count(self, *actions: str | None, tenant: str | None = None) -> int:
         return len(self.takes(*actions, tenant=tenant))
@@ -178,16 +182,6 @@ def test_unknown_actions_are_limited_by_slots_alone() -> None:
     """The poller decides whether they may be claimed at all."""
     bench = Bench(tenant_concurrency=20)
     assert bench.count(*["unknown", None] * 10) == 10
-
-
-def test_capacity_is_computed_at_each_call() -> None:
-    """Slots are taken and released between two polls."""
-    bench = Bench()
-    assert bench.limits.capacity().total == 10
-    slot = bench.slots.take("running-1", action="scarce")
-    assert bench.limits.capacity().total == 9
-    bench.slots.release(slot)
-    assert bench.limits.capacity().total == 10
 
 
 def test_threads_that_another_incarnation_lost_count() -> None:

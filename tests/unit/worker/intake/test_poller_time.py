@@ -29,7 +29,8 @@ from unit.worker.harness import World, virtual_time
 pytestmark = pytest.mark.anyio
 
 EMPTY = PollCounts(candidates=0, claimed=0)
-WORK = PollCounts(candidates=5, claimed=1)
+WORK = PollCounts(candidates=5, claimed=1, more=True)
+ALL = PollCounts(candidates=5, claimed=5)
 LOST = PollCounts(candidates=5, claimed=0)
 
 
@@ -46,6 +47,20 @@ def test_a_claim_is_followed_by_the_next_poll_at_once(bench: PollBench) -> None:
         bench.poller.pause(EMPTY)
     assert bench.poller.pause(WORK) == 0
     assert bench.poller.pause(EMPTY) <= 0.05
+
+
+def test_a_claim_is_followed_at_once_while_the_cursor_moves(bench: PollBench) -> None:
+    """The rest of the index may have more."""
+    assert bench.poller.pause(replace(ALL, first_pass=True)) == 0
+
+
+def test_after_the_last_claim_of_the_index_the_pauses_start_again(bench: PollBench) -> None:
+    """A second read at once would find nothing: it would cost as much as a read with work."""
+    for _ in range(10):
+        bench.poller.pause(EMPTY)
+    for counts in (ALL, ALL, EMPTY):
+        assert 0.025 <= bench.poller.pause(counts) <= 0.05
+    assert 0.05 <= bench.poller.pause(EMPTY) <= 0.1
 
 
 def test_lost_candidates_do_not_reset_the_pauses(bench: PollBench) -> None:
@@ -215,7 +230,7 @@ async def test_a_clock_that_steps_back_loses_no_retry(world: World) -> None:
     await stores.requests.retry(await stores.requests.claim(candidate), timedelta(seconds=1))
     (retry,) = (await stores.requests.entries(RequestStatus.RETRYING, limit=1)).candidates
     clock.advance(0.5)
-    assert await bench.claimer.claim_all([retry], print) == 0
+    assert await bench.claimer.claim(retry, bench.claimer.reserve(retry)) is None
     clock.advance(0.6)
     assert await bench.poll() == [request.request_id]
     bench.close()

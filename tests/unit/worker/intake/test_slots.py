@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from streamer_worker.events import Events, SlotsChanged
-from streamer_worker.intake.slots import Slots
+from streamer_worker.intake.slots import Slot, Slots
 from unit.worker.harness import Recorder
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ def test_every_change_is_emitted() -> None:
     recorder = Recorder()
     slots = Slots(2, events=Events(recorder))
     slots.release(slots.take("r1"))
-    assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 1, 0)]
+    assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 0)]
 
 
 async def test_waiting_for_a_free_slot_ends_when_one_is_released() -> None:
@@ -96,3 +96,45 @@ def test_a_request_may_be_held_twice() -> None:
     assert slots.holds("r1")
     slots.release(second)
     assert not slots.holds("r1")
+
+
+def test_a_vacated_slot_is_free_and_its_request_is_held() -> None:
+    """The next claim need not wait for the outcome. No sweep rescues the request."""
+    slots = Slots(1, events=Events())
+    slot = slots.take("r1", action="a", tenant_id="t")
+    slots.vacate(slot)
+    assert (slots.free, slots.held, slots.holds("r1"), slots.in_flight) == (1, 1, True, 1)
+    assert (slots.of_action("a"), slots.of_tenant("t")) == (0, 0)
+    slots.release(slot)
+    assert (slots.free, slots.held, slots.holds("r1"), slots.in_flight) == (1, 0, False, 0)
+
+
+def test_requests_without_a_slot_are_bounded() -> None:
+    """If outcomes cannot be written, a worker holds twice as many requests as it has slots."""
+    recorder = Recorder()
+    slots = Slots(2, events=Events(recorder))
+    held: list[Slot] = []
+    while slots.free:
+        held.append(slots.take(f"r{len(held)}"))
+        slots.vacate(held[-1])
+    assert (slots.held, slots.used, slots.in_flight) == (4, 2, 4)
+    assert recorder.of(SlotsChanged)[-1].used == 2
+    slots.settle(held[0])
+    assert (slots.held, slots.free) == (3, 1)
+    slots.release(held[0])
+    assert (slots.held, slots.free) == (3, 1)
+
+
+async def test_only_a_handlers_end_is_reported_as_freed() -> None:
+    """A claim that was not won is not: after an outage the poller must pause."""
+    slots = Slots(3, events=Events())
+    freed = slots.freed.next
+    slots.give_back(slots.take("r1"))
+    assert not freed.is_set()
+    assert (slots.free, slots.held) == (3, 0)
+    slots.vacate(slots.take("r2"))
+    assert freed.is_set()
+    slot = slots.take("r3")
+    freed = slots.freed.next
+    slots.settle(slot)  # the probation is free
+    assert freed.is_set()

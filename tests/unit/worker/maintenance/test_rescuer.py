@@ -181,7 +181,13 @@ async def test_an_unanswered_claim_that_was_won_is_released(bench: Bench) -> Non
     """It never ran, so no attempt is used, even if none is left. Proves CLAIM-2."""
     request = await bench.world.enqueue(max_retries=0)
     bench.world.engine.fail("update", lands=True)
-    assert await bench.claimer.claim_all([await bench.world.candidate(request)], print) == 0
+    assert (
+        await bench.claimer.claim(
+            await bench.world.candidate(request),
+            bench.claimer.reserve(await bench.world.candidate(request)),
+        )
+        is None
+    )
     assert (await bench.world.get(request)).status is PROCESSING
     assert await bench.step(FOLLOWER) == 1
     stored = await bench.world.get(request)
@@ -206,8 +212,12 @@ async def test_a_claim_in_flight_is_not_rescued(bench: Bench) -> None:
     candidate = await bench.world.candidate(request)
     fault = bench.world.engine.hold("update", lands=True)
     won: list[Any] = []
+
+    async def claim() -> None:
+        won.append(await bench.claimer.claim(candidate, bench.claimer.reserve(candidate)))
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.claimer.claim_all, [candidate], won.append)
+        tasks.start_soon(claim)
         await fault.wait_reached()
         assert await bench.rescuer.step(FOLLOWER) == RescueCounts(running=1)
         fault.let_go()

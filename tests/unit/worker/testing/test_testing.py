@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ async def test_an_exception_becomes_an_outcome(
 
     run = await run_handler(raises)
     assert (run.status, run.error) == (status, error)
+    assert "in raises" in "".join(traceback.format_exception(run.error))
     assert isinstance(run.outcome, kind)
     last = await run_handler(raises, max_retries=0)
     assert last.status == ("snoozed" if status == "snoozed" else "failed")

@@ -44,6 +44,7 @@ from streamer_worker.execution.processes.protocol import (
     trace_of,
 )
 from streamer_worker.execution.processes.state import ProcessState
+from streamer_worker.execution.tracebacks import drop_tracebacks
 from streamer_worker.handlers.context import (
     CheckpointInvalid,
     HandlerCancelled,
@@ -201,6 +202,7 @@ class JobRunner:
             job, channel = self._jobs.get()
             # Context variables that a handler sets, decimal's context too, end with its call.
             contextvars.Context().run(self._call, job, channel)
+            del job, channel  # freed while the process is idle
 
     def _listen(self) -> None:
         while True:
@@ -237,7 +239,9 @@ class JobRunner:
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             trace = trace_of(error)
             plain = plain_error(error, trace)
-            return Done(job.call, error=pickled_error(error, trace), plain=plain)
+            done = Done(job.call, error=pickled_error(error, trace), plain=plain)
+            drop_tracebacks(error)
+            return done
         try:
             with ForkBoundary():
                 return Done(job.call, value=pickle.dumps(result))

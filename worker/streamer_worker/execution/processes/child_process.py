@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -20,6 +20,17 @@ from streamer_worker.execution.processes.protocol import Message, WorkerCrashed,
 
 _KILL_TIMEOUT: Final = 5.0
 _MAX_SENDING_THREADS: Final = 100
+# Progress may come while the worker waits for the table: ten messages a second, of 400 KB each.
+_MAX_INBOX: Final = 8
+# The process, the inbox or the event loop has ended.
+_ENDS: Final = (
+    EOFError,
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    RuntimeError,
+    CancelledError,
+)
 
 
 class ChildProcess:
@@ -31,18 +42,20 @@ class ChildProcess:
         self.process = process
         self.busy = True
         self._connection = connection
-        self._send, self.inbox = anyio.create_memory_object_stream[Message](math.inf)
+        self._send, self.inbox = anyio.create_memory_object_stream[Message](_MAX_INBOX)
         self._senders = anyio.CapacityLimiter(_MAX_SENDING_THREADS)
         self._send_lock = threading.Lock()
 
     def listen(self, token: EventLoopToken) -> None:
         """Receive messages into `inbox` until the process or the event loop has ended. Runs in a
         thread of its own, since a process may stop in the middle of a message.
+
+        While `inbox` is full nothing is received, and the process waits before it sends more.
         """
-        with suppress(EOFError, OSError, anyio.ClosedResourceError, RuntimeError):
+        with suppress(*_ENDS):
             while True:
                 message = receive(self._connection)
-                from_thread.run_sync(self._send.send_nowait, message, token=token)
+                from_thread.run(self._send.send, message, token=token)
         self._connection.close()
 
     async def watch(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,44 @@ def grandchild_then_dies(payload: str, _ctx: SyncContext) -> None:
 @handler("decorated", process=True)
 def decorated(payload: dict[str, Any], _ctx: SyncContext) -> dict[str, Any]:
     return payload
+
+
+class Local:
+    """An object that a function holds in a local variable."""
+
+
+_locals: list[weakref.ref[Local]] = []
+
+
+def fails_with_local(_payload: Any, _ctx: SyncContext) -> None:
+    gc.disable()
+    local = Local()
+    _locals.append(weakref.ref(local))
+    error = ValueError(type(local).__name__)
+    raise error
+
+
+def locals_made_and_alive(_payload: Any, _ctx: SyncContext) -> list[int]:
+    gc.enable()
+    return [len(_locals), sum(reference() is not None for reference in _locals)]
+
+
+def reports_while_saving(_payload: Any, ctx: SyncContext) -> str:
+    saved = threading.Event()
+
+    def report() -> None:
+        number = 0
+        with suppress(HandlerCancelled):
+            while not saved.is_set():
+                number += 1
+                ctx.progress(0.5, f"{number}")
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    try:
+        ctx.checkpoint("value")
+    finally:
+        saved.set()
+        thread.join()
+    return "saved"

@@ -194,3 +194,11 @@ async def test_a_killed_parent_leaves_no_process_behind() -> None:
         pid = int(await anyio.to_thread.run_sync(parent.stdout.readline))
         parent.send_signal(signal.SIGKILL)
     await gone(pid)
+
+
+async def test_local_variables_of_a_function_that_raised_are_freed(bench: Bench) -> None:
+    """In its process, without the garbage collector."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Local"):
+            await bench.run(functions.fails_with_local)
+    assert await bench.run(functions.locals_made_and_alive) == [2, 0]
