@@ -27,6 +27,7 @@ from streamer_store.errors import (
     is_request_not_pending,
     is_unavailable,
 )
+from streamer_store.lanes import Lane, Priority
 from streamer_store.models import (
     AsyncRequest,
     Candidate,
@@ -35,7 +36,6 @@ from streamer_store.models import (
     EventType,
     Progress,
     Subscription,
-    WorkerRow,
 )
 from streamer_store.protocols import (
     CandidatePage,
@@ -49,6 +49,7 @@ from streamer_store.protocols import (
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.stores import Stores, memory_stores
 from streamer_store.transitions import RequestStatus
+from streamer_store.worker_row import WorkerRow
 
 __all__ = [
     "AccessDenied",
@@ -70,7 +71,9 @@ __all__ = [
     "EventType",
     "InvalidInput",
     "ItemTooLarge",
+    "Lane",
     "NotFound",
+    "Priority",
     "Progress",
     "RequestNotPending",
     "RequestQueue",

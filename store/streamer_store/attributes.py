@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from streamer_store.lanes import priority_of
 from streamer_store.times import NEVER, format_time, parse_time
 from streamer_store.transitions import RequestStatus
 from streamer_store.validation import LARGEST_COUNT
@@ -130,6 +131,7 @@ REQUEST: Final = (
     Attribute("Rescues", "rescues", _decode_count, omit_zero=True),
     Attribute("Solo", "solo", _decode_count, omit_zero=True),
     Attribute("Alone", "alone", _decode_text),
+    Attribute("Priority", "priority", priority_of, lambda priority, _: {"S": priority.value}),
 )
 
 SUBSCRIPTION: Final = (
@@ -153,6 +155,7 @@ WORKER: Final = (
     Attribute("InFlight", "in_flight", _decode_number),
     Attribute("Draining", "draining", _decode_flag),
     Attribute("Sweeps", "sweeps", _decode_number),
+    Attribute("Lanes", "lanes", _decode_flag),
     Attribute("Cancel", "cancel", _decode_text_set, _encode_text_set),
     Attribute("Drain", "drain", _decode_flag),
     Attribute("TTL", "ttl", _decode_number),

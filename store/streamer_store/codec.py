@@ -6,6 +6,7 @@ None and empty values are not written. Unknown attributes are ignored on reading
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from datetime import UTC, datetime
@@ -14,26 +15,31 @@ from typing import Any, Final, TypeVar, cast
 
 from streamer_store.attributes import CONNECTION, REQUEST, SUBSCRIPTION, WORKER, Attribute
 from streamer_store.errors import Undecodable, ValidationError
+from streamer_store.lanes import LANE_ATTRIBUTES, Place, Priority, place_of, priority_of
 from streamer_store.models import (
     AsyncRequest,
     Candidate,
     Connection,
     EventType,
     Subscription,
-    WorkerRow,
 )
-from streamer_store.times import NEVER
+from streamer_store.times import NEVER, parse_time
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import AttributeValue, Item, decode
+from streamer_store.worker_row import WorkerRow
 
 _REASON_CHARS: Final = 200
 # The StartedAt of a worker whose own cannot be read. The leader is the worker that started
 # first, so this one leads only if no other can.
 _LAST_TO_LEAD: Final = datetime.max.replace(tzinfo=UTC)
-_CANDIDATE_NAMES: Final = frozenset(
-    {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues"}
+_STATUSES: Final = frozenset(status.value for status in RequestStatus)
+# The attributes that the indexes of waiting requests project, beside Status and Version.
+_ENTRY: Final = tuple(
+    attribute
+    for attribute in REQUEST
+    if attribute.name
+    in {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues", "Priority"}
 )
-_CANDIDATE: Final = tuple(attribute for attribute in REQUEST if attribute.name in _CANDIDATE_NAMES)
 _Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
 
 
@@ -101,19 +107,28 @@ def worker(item: Item) -> WorkerRow:
 def candidate(item: Item) -> Candidate:
     """Return the candidate for an entry of StatusIndex.
 
-    An attribute that cannot be read is left out, and `broken` describes it.
+    An attribute that cannot be read is left out, and `broken` describes it. Raises Undecodable
+    for a Status that this release does not know.
     """
-    fields, broken = _readable_fields(item, _CANDIDATE)
-    version = item.get("Version")
-    if version is not None and "S" not in version:
-        broken = f"Version: expected text, found type {', '.join(version)}"
-    return Candidate(
-        request_id=raw_text(item, "RequestID"),
-        status=RequestStatus(raw_text(item, "Status")),
-        seen_version=version,
-        broken=broken,
-        **fields,
+    return Candidate(**_candidate_fields(item))
+
+
+def due_entry(item: Item) -> Candidate:
+    """Return the candidate for an entry of DueIndex, as `candidate` does, and with `misplaced`."""
+    fields = _candidate_fields(item)
+    place = place_of(
+        fields["status"],
+        fields.get("priority"),
+        created_at=fields.get("created_at"),
+        retry_after=fields.get("retry_after"),
     )
+    return Candidate(**fields, misplaced=not is_at(item, place))
+
+
+def is_at(item: Item, place: Place | None) -> bool:
+    """Return whether the item's lane and DueAt are those of `place`, or absent if it is None."""
+    stored = {name: item[name] for name in LANE_ATTRIBUTES if name in item}
+    return stored == ({} if place is None else place.values())
 
 
 def last_heard(item: Item) -> datetime:
@@ -134,6 +149,31 @@ def raw_text(item: Item, name: str) -> str:
     """Return the text of an attribute, or an empty text where it is absent or not text."""
     text = item.get(name, {}).get("S", "")
     return text if isinstance(text, str) else ""
+
+
+def raw_time(item: Item, name: str) -> datetime | None:
+    """Return the time of an attribute, or None where it is absent or cannot be read."""
+    with suppress(ValueError):
+        return parse_time(raw_text(item, name))
+    return None
+
+
+def raw_priority(item: Item) -> Priority | None:
+    """Return the Priority of an item. None: normal."""
+    return priority_of(raw_text(item, "Priority"))
+
+
+def _candidate_fields(item: Item) -> dict[str, Any]:
+    text = raw_text(item, "Status")
+    if text not in _STATUSES:
+        reason = f"Status: {text[:_REASON_CHARS]!r} is not known to this release"
+        raise Undecodable(reason, key=raw_text(item, "RequestID"))
+    fields, broken = _readable_fields(item, _ENTRY)
+    version = item.get("Version")
+    if version is not None and "S" not in version:
+        broken = f"Version: expected text, found type {', '.join(version)}"
+    fields["request_id"] = raw_text(item, "RequestID")
+    return fields | {"status": RequestStatus(text), "seen_version": version, "broken": broken}
 
 
 def _write(record: Any, attributes: tuple[Attribute, ...]) -> dict[str, AttributeValue]:

@@ -112,6 +112,7 @@ class Query:
 
     - `value`: the value of the index's hash key.
     - `at_least`: the smallest value of the range key. None starts with the first item.
+    - `at_most`: the largest value of the range key. None ends with the last item.
     - `count_only`: return how many items there are, and no items.
     - `attributes`: the attributes to return. Empty returns all that the index projects.
     - `limit`: the most items of the page. None reads up to 1 MB, DynamoDB's own limit.
@@ -122,6 +123,7 @@ class Query:
     index: Index
     value: str
     at_least: AttributeValue | None = None
+    at_most: AttributeValue | None = None
     count_only: bool = False
     attributes: tuple[str, ...] = ()
     ascending: bool = True
@@ -266,10 +268,15 @@ class Engine(Protocol):
         """Return one page of a table (Scan)."""
         ...
 
+    async def has_index(self, table: Table, index: Index) -> bool:
+        """Return whether the table has this index, ACTIVE and as in the schema (DescribeTable)."""
+        ...
+
     async def create_tables(self) -> None:
         """Create the tables that are missing, wait until all are ACTIVE, and enable TTL.
 
-        Existing tables keep their keys and indexes. Raises StoreUnavailable for a table that is
+        Existing tables get the optional indexes that they lack. Nothing else of them changes:
+        neither their keys nor their other indexes. Raises StoreUnavailable for a table that is
         not ACTIVE after 300 seconds.
         """
         ...

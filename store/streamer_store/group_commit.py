@@ -87,6 +87,7 @@ class GroupCommitEngine:
         self.delete_many = engine.delete_many
         self.query = engine.query
         self.scan = engine.scan
+        self.has_index = engine.has_index
         self.create_tables = engine.create_tables
         self.check_tables = engine.check_tables
 

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from streamer_store.errors import ValidationError
-from streamer_store.transitions import RequestStatus
+from streamer_store.lanes import Priority
+from streamer_store.transitions import DELAYED, RequestStatus
 from streamer_store.validation import (
     require_count,
     require_fraction,
@@ -115,7 +116,7 @@ class AsyncRequest:
     max_retries: int = DEFAULT_MAX_RETRIES
     """How many attempts may follow the first. 0: none, not even after a worker was lost."""
     retry_after: datetime | None = None
-    """When a RETRYING request becomes due. None: at once."""
+    """When a RETRYING or SCHEDULED request becomes due. None: at once."""
     ttl: int | None = None
     """Epoch seconds after which DynamoDB deletes the item. None: `enqueue` sets 7 days."""
     version: str | None = None
@@ -132,6 +133,8 @@ class AsyncRequest:
     """How many of the last rescues in a row were in probation (docs/failures.md)."""
     alone: str | None = None
     """The Version of the last claim that started a probation. None: no claim did."""
+    priority: Priority | None = None
+    """How urgent the request is. None: normal."""
 
     def __post_init__(self) -> None:
         require_text("action", self.action)
@@ -144,6 +147,7 @@ class AsyncRequest:
                 require_string(name, getattr(self, name))
         if not isinstance(self.status, RequestStatus):
             raise ValidationError("status", f"{short_repr(self.status)} is not a request status")
+        _require_optional_priority(self.priority)
         require_fraction("progress", self.progress)
         for name in ("retry_count", "max_retries", "write_seq", "rescues", "solo"):
             require_count(name, getattr(self, name))
@@ -160,6 +164,11 @@ class AsyncRequest:
         """The `_metadata` mapping that a router put into the payload. Empty if there is none."""
         metadata = (self.payload or {}).get("_metadata")
         return metadata if isinstance(metadata, Mapping) else {}
+
+
+def _require_optional_priority(value: object) -> None:
+    if value is not None and not isinstance(value, Priority):
+        raise ValidationError("priority", f"{short_repr(value)} is not a priority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,56 +232,11 @@ class Subscription:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerRow:
-    """The row of one worker: its lease, its mailbox, and what other workers know about it."""
-
-    worker_id: str
-    """The key of the row. Each incarnation of a worker has a new one."""
-    started_at: datetime
-    """When this incarnation started, by the worker's clock. The oldest worker leads."""
-    beat: int = 0
-    """How many heartbeats were written. The lease is renewed when it changes."""
-    seen_at: datetime | None = None
-    """When the last heartbeat was written, by the worker's clock. None: not known."""
-    host: str = ""
-    """The name of the host."""
-    pid: int = 0
-    """The process id on that host."""
-    release: str = ""
-    """The version of the package that the worker runs."""
-    actions: frozenset[str] = frozenset()
-    """The actions that the worker has handlers for."""
-    concurrency: int = 0
-    """How many requests the worker runs at once, at most."""
-    in_flight: int = 0
-    """How many requests the worker holds."""
-    draining: bool = False
-    """Whether the worker finishes its requests and claims no more."""
-    sweeps: int = 0
-    """How many rounds of maintenance the worker has done as leader."""
-    cancel: frozenset[str] = frozenset()
-    """Mailbox: the Versions of cancelled requests whose handlers the worker must stop."""
-    drain: bool = False
-    """Mailbox: whether an operator ordered the worker to drain and exit."""
-    ttl: int | None = None
-    """Epoch seconds after which DynamoDB deletes the row. Each heartbeat sets 24 hours."""
-    broken: str | None = None
-    """What could not be decoded in the row. None: nothing. It is not stored."""
-
-    def __post_init__(self) -> None:
-        require_text("worker_id", self.worker_id)
-        for name in ("host", "release"):
-            require_string(name, getattr(self, name))
-        require_time("started_at", self.started_at)
-        require_optional_time("seen_at", self.seen_at)
-        for name in ("beat", "pid", "concurrency", "in_flight", "sweeps"):
-            require_count(name, getattr(self, name))
-        require_optional_count("ttl", self.ttl)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """An entry of StatusIndex. The index lags, so only a claim shows whether it still holds."""
+    """An entry of StatusIndex or DueIndex.
+
+    The indexes lag, so only a claim shows whether the entry still holds.
+    """
 
     request_id: str
     """The key of the request."""
@@ -287,17 +251,21 @@ class Candidate:
     created_at: datetime | None = None
     """When the request was enqueued. None: missing in the entry."""
     retry_after: datetime | None = None
-    """When a RETRYING request becomes due. None: at once."""
+    """When a RETRYING or SCHEDULED request becomes due. None: at once."""
     worker_id: str | None = None
     """The worker of the last attempt. None: none, or it set no WorkerID."""
     rescues: int = 0
     """How many workers were lost with it. 0 also if the index does not project Rescues."""
+    priority: Priority | None = None
+    """How urgent it is. None: normal, or the entry is from StatusIndex, which does not show it."""
+    misplaced: bool = False
+    """Whether DueIndex shows it where its status, priority and times do not put it."""
     broken: str | None = None
     """What could not be decoded. None: nothing. A claim fails a broken request."""
 
     def due(self, now: datetime) -> bool:
-        """Return whether the request may be claimed at `now`. Only RETRYING has to wait."""
-        if self.status is not RequestStatus.RETRYING or self.retry_after is None:
+        """Return whether the request may be claimed at `now`. PENDING requests always may."""
+        if self.status not in DELAYED or self.retry_after is None:
             return True
         return self.retry_after <= now
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
-from streamer_store import codec, writes
+from streamer_store import codec, operator_writes
 from streamer_store.clock import Clock, new_id
 from streamer_store.engine import ConditionFailed, Update
 from streamer_store.errors import ConcurrentModification
@@ -75,7 +75,9 @@ class OperatorActions:
         def update(seen: Item) -> Update:
             seen_version = seen.get("Version", {}).get("S")
             version = cancel_version(seen_version) if seen_version else new_id(self._rng)
-            return writes.cancel(seen, version=version, message=message, now=self._clock.now())
+            return operator_writes.cancel(
+                seen, version=version, message=message, now=self._clock.now()
+            )
 
         item = await self._write_as_seen(
             operation, request_id, update, allowed=allowed, done=RequestStatus.CANCELLED
@@ -89,7 +91,9 @@ class OperatorActions:
         version = new_id(self._rng)
 
         def update(seen: Item) -> Update:
-            return writes.redrive(seen, version=version, message=message, now=self._clock.now())
+            return operator_writes.redrive(
+                seen, version=version, message=message, now=self._clock.now()
+            )
 
         allowed = sources(RequestStatus.PENDING) & TERMINAL
         return await self._write_as_seen(operation, request_id, update, allowed=allowed)

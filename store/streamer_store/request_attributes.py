@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from streamer_store.engine import Condition, OneOf, equals
+from streamer_store.engine import Condition, OneOf, Update, equals
+from streamer_store.lanes import LANE_ATTRIBUTES, Priority, place_of
 from streamer_store.models import Claim, Progress
 from streamer_store.rescues import Rescued
-from streamer_store.schema import REQUEST_TTL
+from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.times import epoch, format_time
 from streamer_store.transitions import RequestStatus
 from streamer_store.validation import require_string
@@ -17,6 +19,56 @@ from streamer_store.values import AttributeValue, Item, encode, encode_document
 RESCUE_ATTRIBUTES: Final = ("Rescues", "Solo", "Alone")
 SHORT_ERROR_CHARS: Final = 256
 """The length of an error text in an item that has no room for the whole text."""
+
+
+def change_status(
+    request_id: str,
+    status: RequestStatus,
+    version: str,
+    *,
+    sets: Mapping[str, AttributeValue],
+    removes: tuple[str, ...] = (),
+    conditions: tuple[Condition, ...],
+    returning: bool = False,
+) -> Update:
+    """Return the write that gives a request a status and a new Version (VERSION-1).
+
+    It removes the lane of DueIndex unless it is in `sets`. So no lane of an earlier status
+    remains, not even one that another release should have removed.
+    """
+    lanes = tuple(name for name in LANE_ATTRIBUTES if name not in sets)
+    return Update(
+        table=REQUESTS,
+        key=request_id,
+        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),
+        removes=(*removes, *lanes),
+        conditions=conditions,
+        returning=returning,
+    )
+
+
+def wait_until(
+    status: RequestStatus, priority: Priority | None, moment: datetime
+) -> dict[str, AttributeValue]:
+    """Return RetryAfter and the lane of a RETRYING or SCHEDULED request, due at `moment`."""
+    place = place_of(status, priority, created_at=None, retry_after=moment)
+    return {"RetryAfter": time_value(moment), **(place.values() if place else {})}
+
+
+def wait_at_once(
+    priority: Priority | None, created_at: datetime | None, now: datetime
+) -> tuple[RequestStatus, dict[str, AttributeValue]]:
+    """Return the status, RetryAfter and the lane of a request that may run at once.
+
+    It is PENDING, except at low priority: then it is SCHEDULED and due since its creation, so
+    that it is not among the PENDING requests that every poll reads.
+    """
+    if priority is Priority.LOW:
+        status = RequestStatus.SCHEDULED
+        return status, wait_until(status, priority, created_at or now)
+    status = RequestStatus.PENDING
+    place = place_of(status, priority, created_at=created_at, retry_after=None)
+    return status, {} if place is None else place.values()
 
 
 def progress_values(progress: Progress | None) -> dict[str, AttributeValue]:

@@ -12,6 +12,7 @@ from streamer_store import codec, writes
 from streamer_store.clock import Clock, new_id
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import AlreadyExists, ItemTooLarge, ValidationError, ungrouped
+from streamer_store.lanes import Priority, place_of
 from streamer_store.models import AsyncRequest
 from streamer_store.request_table import RequestTable
 from streamer_store.schema import REQUEST_TTL, REQUESTS
@@ -97,17 +98,28 @@ class RequestProducer:
         if request.status is not RequestStatus.PENDING:
             raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
         now = self._clock.now()
+        created_at = request.created_at or now
+        low = request.priority is Priority.LOW
         return replace(
             request,
             request_id=request.request_id or new_id(self._rng),
-            created_at=request.created_at or now,
+            # As it would be released (see `wait_at_once`).
+            status=RequestStatus.SCHEDULED if low else RequestStatus.PENDING,
+            retry_after=created_at if low else request.retry_after,
+            created_at=created_at,
             ttl=request.ttl if request.ttl is not None else epoch(now, REQUEST_TTL),
             version=new_id(self._rng),
         )
 
     def _encode(self, record: AsyncRequest) -> Item:
         """Return the item. Raises ItemTooLarge; ValidationError."""
-        item = codec.request_item(record)
+        place = place_of(
+            record.status,
+            record.priority,
+            created_at=record.created_at,
+            retry_after=record.retry_after,
+        )
+        item = {**codec.request_item(record), **(place.values() if place else {})}
         size = item_size(item)
         if size > _MAX_NEW_ITEM_BYTES:
             raise ItemTooLarge(

@@ -20,6 +20,7 @@ from streamer_store.errors import (
     StoreError,
     Undecodable,
 )
+from streamer_store.lane_reader import LaneReader
 from streamer_store.models import Candidate, Claim
 from streamer_store.operator_actions import OperatorActions
 from streamer_store.protocols import WorkerRegistry
@@ -66,6 +67,11 @@ class RequestStore:
         self.depth = reader.depth
         self.get_by_connection = reader.get_by_connection
         self.get_by_status = reader.get_by_status
+
+        lanes = LaneReader(table=table, clock=clock)
+        self.due_entries = lanes.due_entries
+        self.lane_depths = lanes.lane_depths
+        self.correct_lane = lanes.correct_lane
 
         claims = ClaimWriter(table=table, clock=clock, rng=rng)
         self.claim = claims.claim

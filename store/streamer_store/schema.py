@@ -21,13 +21,15 @@ OTHER_TTL: Final = timedelta(hours=24)
 class Index:
     """A global secondary index.
 
-    `non_key_attributes`: the attributes it projects besides the keys. None projects all.
+    - `non_key_attributes`: the attributes it projects besides the keys. None projects all.
+    - `optional`: the tables of earlier releases lack it, and the worker works without it.
     """
 
     name: str
     hash_key: str
     range_key: str | None = None
     non_key_attributes: tuple[str, ...] | None = None
+    optional: bool = False
 
     @property
     def projection_type(self) -> str:
@@ -65,6 +67,16 @@ REQUESTS: Final = Table(
             "Status",
             "CreatedAt",
             ("Action", "TenantID", "RetryAfter", "WorkerID", "Version", "Rescues"),
+        ),
+        Index(
+            "DueIndex",
+            "DueLane",
+            "DueAt",
+            (
+                *("Status", "CreatedAt", "Action", "TenantID", "RetryAfter", "WorkerID"),
+                *("Version", "Rescues", "Priority"),
+            ),
+            optional=True,
         ),
     ),
 )

@@ -22,11 +22,11 @@ from streamer_store.engine import (
     paginate,
 )
 from streamer_store.errors import AlreadyExists, NotFound, Undecodable
-from streamer_store.models import WorkerRow
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
 from streamer_store.validation import require_text
 from streamer_store.values import AttributeValue
+from streamer_store.worker_row import WorkerRow
 
 # Attributes that only `register` writes. Together they differ between any two workers.
 _IDENTITY: Final = ("StartedAt", "Host", "PID")

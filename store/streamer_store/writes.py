@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from streamer_store.engine import Absent, Below, Condition, Put, Update
+from streamer_store.engine import Absent, Below, Put, Update
+from streamer_store.lanes import LANE_ATTRIBUTES, Place
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.request_attributes import (
     RESCUE_ATTRIBUTES,
+    change_status,
     failure_values,
     held_by,
     number_value,
@@ -28,6 +30,8 @@ from streamer_store.request_attributes import (
     ttl_value,
     unchanged,
     version_is,
+    wait_at_once,
+    wait_until,
 )
 from streamer_store.rescues import Rescued
 from streamer_store.schema import REQUESTS
@@ -66,7 +70,7 @@ def claim(
         sets["WorkerID"] = {"S": worker_id}
     if alone:
         sets["Alone"] = {"S": version}
-    return _change_status(
+    return change_status(
         seen.request_id,
         RequestStatus.PROCESSING,
         version,
@@ -113,7 +117,7 @@ def complete(
     }
     if result is not None:
         sets["Result"] = encode_document(result, "result")
-    return _change_status(
+    return change_status(
         held.request_id,
         RequestStatus.COMPLETED,
         version,
@@ -137,7 +141,7 @@ def fail(
     sets = failure_values(error, code, now, short=bool(drop)) | {"TTL": ttl_value(now)}
     if not drop:
         sets = progress_values(progress) | sets
-    return _change_status(
+    return change_status(
         held.request_id,
         RequestStatus.FAILED,
         version,
@@ -166,8 +170,8 @@ def retry(
     """
     count = held.request.retry_count + (1 if counts else 0)
     sets = progress_values(progress) | {
+        **wait_until(RequestStatus.RETRYING, held.request.priority, now + after),
         "RetryCount": number_value(count),
-        "RetryAfter": time_value(now + after),
         "ProcessingEnded": time_value(now),
         "TTL": ttl_value(now + after),
     }
@@ -177,7 +181,7 @@ def retry(
         sets["Error"] = text_value("error", error)
     if code is not None:
         sets["ErrorCode"] = text_value("code", code)
-    return _change_status(
+    return change_status(
         held.request_id,
         RequestStatus.RETRYING,
         version,
@@ -190,12 +194,13 @@ def retry(
 def release(
     held: Claim, *, version: str, now: datetime, progress: Progress | None = None
 ) -> Update:
-    """Return a running request to PENDING. RetryCount is unchanged."""
-    return _change_status(
+    """Return a running request to PENDING or SCHEDULED. RetryCount is unchanged."""
+    status, waiting = wait_at_once(held.request.priority, held.request.created_at, now)
+    return change_status(
         held.request_id,
-        RequestStatus.PENDING,
+        status,
         version,
-        sets=progress_values(progress) | {"TTL": ttl_value(now)},
+        sets=progress_values(progress) | waiting | {"TTL": ttl_value(now)},
         removes=("WorkerID", "ProcessingStarted"),
         conditions=held_by(held),
     )
@@ -230,8 +235,9 @@ def rescue(
             sets["RetryCount"] = number_value(count)
             removes += RESCUE_ATTRIBUTES
     if after is not None:
-        sets |= {"RetryAfter": time_value(now + after), "TTL": ttl_value(now + after)}
-    return _change_status(
+        sets |= wait_until(RequestStatus.RETRYING, request.priority, now + after)
+        sets["TTL"] = ttl_value(now + after)
+    return change_status(
         seen.request_id,
         RequestStatus.FAILED if after is None else RequestStatus.RETRYING,
         version,
@@ -251,7 +257,7 @@ def give_up(
     drop: tuple[str, ...] = (),
 ) -> Update:
     """Fail a request that cannot run, if it has not changed since `seen`. `drop`: as in `fail`."""
-    return _change_status(
+    return change_status(
         seen.request_id,
         RequestStatus.FAILED,
         version,
@@ -261,69 +267,16 @@ def give_up(
     )
 
 
-def cancel(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
-    """Cancel a request, if it has not changed since `seen`. `message`: None keeps the stored."""
-    sets = {"ProcessingEnded": time_value(now), "TTL": ttl_value(now)}
-    if message is not None:
-        sets["ProgressMessage"] = text_value("message", message)
-    return _change_status(
-        seen["RequestID"]["S"],
-        RequestStatus.CANCELLED,
-        version,
-        sets=sets,
-        removes=("RetryAfter",),
-        conditions=unchanged(seen),
-        returning=True,
-    )
+def correct_place(seen: Item, place: Place | None) -> Update:
+    """Write the place in DueIndex, if the request has not changed since `seen`.
 
-
-def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
-    """Make a request PENDING as if new, if it has not changed since `seen`.
-
-    Its checkpoint is kept. `message`: None removes the stored one.
+    Neither Status nor Version changes, so claims and their holders do not notice.
     """
-    sets = {"RetryCount": number_value(0), "Progress": number_value(0), "TTL": ttl_value(now)}
-    removes = [
-        "WorkerID",
-        "RetryAfter",
-        "Error",
-        "ErrorCode",
-        "Result",
-        "ProcessingStarted",
-        "ProcessingEnded",
-        "ProgressDetails",
-        *RESCUE_ATTRIBUTES,
-    ]
-    if message is None:
-        removes.append("ProgressMessage")
-    else:
-        sets["ProgressMessage"] = text_value("message", message)
-    return _change_status(
-        seen["RequestID"]["S"],
-        RequestStatus.PENDING,
-        version,
-        sets=sets,
-        removes=tuple(removes),
-        conditions=unchanged(seen),
-        returning=True,
-    )
-
-
-def _change_status(
-    request_id: str,
-    status: RequestStatus,
-    version: str,
-    *,
-    sets: Mapping[str, AttributeValue],
-    removes: tuple[str, ...] = (),
-    conditions: tuple[Condition, ...],
-    returning: bool = False,
-) -> Update:
     return Update(
         table=REQUESTS,
-        key=request_id,
-        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),  # VERSION-1
-        removes=removes,
-        conditions=conditions,
-        returning=returning,
+        key=seen["RequestID"]["S"],
+        sets={} if place is None else place.values(),
+        removes=LANE_ATTRIBUTES if place is None else (),
+        conditions=unchanged(seen),
+        returning=False,
     )

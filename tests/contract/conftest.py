@@ -86,6 +86,13 @@ def stores(
     return opened
 
 
+@pytest.fixture(params=["moto", pytest.param("local", marks=pytest.mark.local)])
+def url(request: pytest.FixtureRequest) -> str:
+    """Give the endpoint of each kind that has real tables."""
+    endpoint: str = request.getfixturevalue(f"{request.param}_url")
+    return endpoint
+
+
 @asynccontextmanager
 async def _engine(url: str, *, batch_writes: bool = True) -> AsyncIterator[Engine]:
     opening = fresh_stores(

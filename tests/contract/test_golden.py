@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 ZERO = {"S": "0001-01-01T00:00:00Z"}
-UNKNOWN: dict[str, Any] = {"Priority": {"N": "7"}, "Trace": {"M": {"span": {"B": b"\x00\x01"}}}}
+UNKNOWN: dict[str, Any] = {"Urgency": {"N": "7"}, "Trace": {"M": {"span": {"B": b"\x00\x01"}}}}
 
 
 def go_request(created_at: str = "2066-01-02T03:04:05.123456789Z", **more: Any) -> Item:
@@ -104,6 +104,17 @@ async def test_a_request_by_go_can_be_run_retried_and_redriven(
     assert {name: item[name] for name in UNKNOWN} == UNKNOWN
     assert item["Payload"] == {"M": {"type": {"S": "monthly"}}}
     assert (await stores.requests.get("r1")).status is RequestStatus.COMPLETED
+
+
+@pytest.mark.parametrize("priority", [{"N": "7"}, {"S": "urgent"}, {"NULL": True}, {"M": {}}])
+async def test_an_unknown_priority_is_normal_and_is_kept(stores: Stores, priority: Any) -> None:
+    """Another program may use an attribute of this name, and a later release more values."""
+    await put_raw(stores, go_request(Priority=priority))
+    claim = await reclaimed(stores)
+    assert claim.request.priority is None
+    await stores.requests.retry(claim, timedelta(seconds=5))
+    item = await raw(stores)
+    assert (item["Priority"], item["DueLane"]) == (priority, {"S": "due"})
 
 
 async def test_only_one_claim_of_a_request_without_version_succeeds(stores: Stores) -> None:

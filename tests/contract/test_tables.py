@@ -2,71 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
-from streamer_store import AsyncRequest, RequestStatus, Stores, open_stores
-from streamer_store.schema import TABLES
-from support import client_of, unique_prefix
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from contract.table_changes import opened, remake, with_projection
+from streamer_store import AsyncRequest, RequestStatus, Stores
+from support import unique_prefix
 
 pytestmark = pytest.mark.anyio
-ENGINES = ["moto", pytest.param("local", marks=pytest.mark.local)]
-
-
-@pytest.fixture(params=ENGINES)
-def url(request: pytest.FixtureRequest) -> str:
-    endpoint: str = request.getfixturevalue(f"{request.param}_url")
-    return endpoint
-
-
-@asynccontextmanager
-async def _opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
-    async with open_stores(endpoint_url=url, prefix=prefix) as stores:
-        client = client_of(stores.engine)
-        try:
-            yield stores, client
-        finally:
-            # ListTables would tell of a hundred tables at a time: other tests have theirs here too.
-            for table in TABLES:
-                with suppress(client.exceptions.ResourceNotFoundException):
-                    await client.delete_table(TableName=prefix + table.name)
-
-
-async def _remake(client: Any, name: str, **changes: Any) -> None:
-    """Make a table again with some of its description changed, without TTL."""
-    description = (await client.describe_table(TableName=name))["Table"]
-    await client.delete_table(TableName=name)
-    indexes = [
-        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-        for index in description.get("GlobalSecondaryIndexes", ())
-    ]
-    description = {
-        "TableName": name,
-        "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": description["KeySchema"],
-        "AttributeDefinitions": description["AttributeDefinitions"],
-        "GlobalSecondaryIndexes": indexes,
-    }
-    await client.create_table(**{k: v for k, v in (description | changes).items() if v})
-
-
-async def _with_projection(client: Any, name: str, index: str, projection: dict[str, Any]) -> None:
-    description = (await client.describe_table(TableName=name))["Table"]
-    indexes = [
-        {
-            "IndexName": gsi["IndexName"],
-            "KeySchema": gsi["KeySchema"],
-            "Projection": projection if gsi["IndexName"] == index else gsi["Projection"],
-        }
-        for gsi in description["GlobalSecondaryIndexes"]
-    ]
-    await _remake(client, name, GlobalSecondaryIndexes=indexes)
 
 
 async def _report(stores: Stores, *, blocking: bool) -> list[str]:
@@ -79,7 +24,7 @@ async def _report(stores: Stores, *, blocking: bool) -> list[str]:
 
 async def test_creating_tables_again_changes_nothing(url: str) -> None:
     """`check_tables` returns nothing afterwards."""
-    async with _opened(url, "once_") as (stores, client):
+    async with opened(url, "once_") as (stores, client):
         await stores.create_tables()
         await stores.create_tables()
         assert await stores.check_tables() == []
@@ -89,7 +34,7 @@ async def test_creating_tables_again_changes_nothing(url: str) -> None:
 
 async def test_tables_can_be_created_by_several_processes_at_once(url: str) -> None:
     """A table or TTL that another process has just created is no error."""
-    async with _opened(url, unique_prefix()) as (stores, _):
+    async with opened(url, unique_prefix()) as (stores, _):
         async with anyio.create_task_group() as tasks:
             for _ in range(4):
                 tasks.start_soon(stores.create_tables)
@@ -98,7 +43,7 @@ async def test_tables_can_be_created_by_several_processes_at_once(url: str) -> N
 
 async def test_missing_tables_are_reported(url: str) -> None:
     """Each is reported by its name, with the command that creates it."""
-    async with _opened(url, "none_") as (stores, _):
+    async with opened(url, "none_") as (stores, _):
         report = await _report(stores, blocking=True)
         assert [text.split()[1] for text in report] == [
             "none_connections:",
@@ -111,14 +56,16 @@ async def test_missing_tables_are_reported(url: str) -> None:
 
 async def test_a_missing_index_is_reported(url: str) -> None:
     """It is blocking: the worker cannot work without it."""
-    async with _opened(url, "index_") as (stores, client):
+    async with opened(url, "index_") as (stores, client):
         await stores.create_tables()
         attributes = [{"AttributeName": "RequestID", "AttributeType": "S"}]
-        await _remake(
+        await remake(
             client, "index_requests", GlobalSecondaryIndexes=None, AttributeDefinitions=attributes
         )
         by_connection, by_status = await _report(stores, blocking=True)
-        start = "table index_requests: index ConnectionIndex is missing; `tables create` does not"
+        start = (
+            "table index_requests: index ConnectionIndex is missing; `tables create` does not add"
+        )
         assert by_connection.startswith(start)
         assert by_connection.endswith(
             "key ConnectionID (HASH), CreatedAt (RANGE), projection KEYS_ONLY"
@@ -129,12 +76,12 @@ async def test_a_missing_index_is_reported(url: str) -> None:
 
 async def test_a_projection_that_lacks_attributes_is_reported(url: str) -> None:
     """The report names the attributes that are missing or expected."""
-    async with _opened(url, "slim_") as (stores, client):
+    async with opened(url, "slim_") as (stores, client):
         await stores.create_tables()
         slim = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["Action", "Version", "WorkerID"]}
-        await _with_projection(client, "slim_requests", "StatusIndex", slim)
+        await with_projection(client, "slim_requests", "StatusIndex", slim)
         keys = {"ProjectionType": "KEYS_ONLY"}
-        await _with_projection(client, "slim_connections", "UserIndex", keys)
+        await with_projection(client, "slim_connections", "UserIndex", keys)
         by_user, by_status = await _report(stores, blocking=True)
         start = "table slim_connections: index UserIndex: projection is KEYS_ONLY, expected ALL; "
         assert by_user.startswith(start)
@@ -145,9 +92,9 @@ async def test_a_projection_that_lacks_attributes_is_reported(url: str) -> None:
 
 async def test_tables_with_projection_all_work_and_warn(url: str) -> None:
     """Requests run on such tables, and `check_tables` says what the projection costs."""
-    async with _opened(url, "all_") as (stores, client):
+    async with opened(url, "all_") as (stores, client):
         await stores.create_tables()
-        await _with_projection(client, "all_requests", "StatusIndex", {"ProjectionType": "ALL"})
+        await with_projection(client, "all_requests", "StatusIndex", {"ProjectionType": "ALL"})
         assert await _report(stores, blocking=True) == []
         (ttl_or_cost, *_) = [t for t in await _report(stores, blocking=False) if "StatusIndex" in t]
         assert "projection is ALL, expected INCLUDE" in ttl_or_cost
@@ -161,7 +108,7 @@ async def test_tables_with_projection_all_work_and_warn(url: str) -> None:
 
 async def test_additional_attributes_and_indexes_are_reported(url: str) -> None:
     """They cost money but are not blocking."""
-    async with _opened(url, "more_") as (stores, client):
+    async with opened(url, "more_") as (stores, client):
         await stores.create_tables()
         more = {
             "ProjectionType": "INCLUDE",
@@ -170,7 +117,7 @@ async def test_additional_attributes_and_indexes_are_reported(url: str) -> None:
                 "Progress",
             ],
         }
-        await _with_projection(client, "more_requests", "StatusIndex", more)
+        await with_projection(client, "more_requests", "StatusIndex", more)
         index = {
             "IndexName": "HostIndex",
             "KeySchema": [{"AttributeName": "Host", "KeyType": "HASH"}],
@@ -180,7 +127,7 @@ async def test_additional_attributes_and_indexes_are_reported(url: str) -> None:
             {"AttributeName": "WorkerID", "AttributeType": "S"},
             {"AttributeName": "Host", "AttributeType": "S"},
         ]
-        await _remake(
+        await remake(
             client,
             "more_workers",
             GlobalSecondaryIndexes=[index],
@@ -194,9 +141,9 @@ async def test_additional_attributes_and_indexes_are_reported(url: str) -> None:
 
 async def test_wrong_keys_are_reported(url: str) -> None:
     """The report has both the attributes and their types."""
-    async with _opened(url, "key_") as (stores, client):
+    async with opened(url, "key_") as (stores, client):
         await stores.create_tables()
-        await _remake(
+        await remake(
             client,
             "key_workers",
             KeySchema=[{"AttributeName": "Host", "KeyType": "HASH"}],
@@ -209,7 +156,7 @@ async def test_wrong_keys_are_reported(url: str) -> None:
             else definition
             for definition in description["AttributeDefinitions"]
         ]
-        await _remake(client, "key_subscriptions", AttributeDefinitions=types)
+        await remake(client, "key_subscriptions", AttributeDefinitions=types)
         of_index, of_table = await _report(stores, blocking=True)
         start = "table key_subscriptions: index RequestIndex: key attribute RequestID has type N"
         assert of_index.startswith(start)
@@ -221,10 +168,10 @@ async def test_wrong_keys_are_reported(url: str) -> None:
 
 async def test_ttl_that_is_off_or_on_another_attribute_is_reported(url: str) -> None:
     """Old items would not be deleted, but it is not blocking."""
-    async with _opened(url, "ttl_") as (stores, client):
+    async with opened(url, "ttl_") as (stores, client):
         await stores.create_tables()
-        await _remake(client, "ttl_workers")
-        await _remake(client, "ttl_requests")
+        await remake(client, "ttl_workers")
+        await remake(client, "ttl_requests")
         elsewhere = {"Enabled": True, "AttributeName": "Expires"}
         await client.update_time_to_live(
             TableName="ttl_requests", TimeToLiveSpecification=elsewhere
@@ -237,9 +184,9 @@ async def test_ttl_that_is_off_or_on_another_attribute_is_reported(url: str) -> 
 
 async def test_create_tables_switches_ttl_on_for_existing_tables(url: str) -> None:
     """A table that was created elsewhere without TTL has it afterwards."""
-    async with _opened(url, "late_") as (stores, client):
+    async with opened(url, "late_") as (stores, client):
         await stores.create_tables()
-        await _remake(client, "late_workers")
+        await remake(client, "late_workers")
         await stores.create_tables()
         assert await stores.check_tables() == []
 
@@ -265,7 +212,7 @@ async def test_the_layout_of_later_go_releases_is_recognised(
     url: str, key: list[tuple[str, str]]
 ) -> None:
     """`create_tables` does not change such a table, because TTL would delete its items."""
-    async with _opened(url, "go_") as (stores, client):
+    async with opened(url, "go_") as (stores, client):
         await _make_with_key(client, "go_requests", key)
         await stores.create_tables()
         faults = [difference for difference in await stores.check_tables() if difference.blocking]
@@ -280,9 +227,9 @@ async def test_the_layout_of_later_go_releases_is_recognised(
 
 async def test_what_create_tables_can_fix_is_marked(url: str) -> None:
     """Missing tables and TTL that is off are `creatable`."""
-    async with _opened(url, "mend_") as (stores, client):
+    async with opened(url, "mend_") as (stores, client):
         assert all(difference.creatable for difference in await stores.check_tables())
         await stores.create_tables()
-        await _remake(client, "mend_workers")
+        await remake(client, "mend_workers")
         (difference,) = await stores.check_tables()
         assert (difference.blocking, difference.creatable) == (False, True)

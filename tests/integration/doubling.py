@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from streamer_store.engine import Delete, Difference, Engine, Page, Put, Query, Scan, Update
-from streamer_store.schema import Table
+from streamer_store.schema import Index, Table
 from streamer_store.values import Item
 
 _Answer = TypeVar("_Answer")
@@ -55,6 +55,9 @@ class DoublingEngine:
 
     async def scan(self, scan: Scan) -> Page:
         return await self._inner.scan(scan)
+
+    async def has_index(self, table: Table, index: Index) -> bool:
+        return await self._inner.has_index(table, index)
 
     async def create_tables(self) -> None:
         await self._inner.create_tables()

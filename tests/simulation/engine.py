@@ -11,10 +11,11 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from other_writers import old_put, old_update
 from simulation.journal import Journal
 from simulation.pausing import WORKER
 from simulation.schedule import Faults
-from streamer_store import StoreUnavailable
+from streamer_store import RequestStatus, StoreUnavailable
 from streamer_store.engine import (
     ConditionFailed,
     Delete,
@@ -27,7 +28,7 @@ from streamer_store.engine import (
     Update,
 )
 from streamer_store.memory import MemoryEngine
-from streamer_store.schema import WORKERS, Table
+from streamer_store.schema import WORKERS, Index, Table
 from streamer_store.values import Item
 
 Result = TypeVar("Result")
@@ -48,8 +49,9 @@ class _WatchedEngine(MemoryEngine):
 class SharedTable:
     """The shared tables, their journal, and earlier snapshots of them for stale reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, due_index: bool) -> None:
         self.engine = _WatchedEngine()
+        self.engine.missing_indexes = set() if due_index else {"DueIndex"}
         self.journal = Journal()
         self._snapshots: list[tuple[float, dict[str, dict[str, Item]]]] = []
 
@@ -74,6 +76,7 @@ class SharedTable:
     def stale(self, rng: random.Random) -> MemoryEngine:
         """Return the tables as they were some time ago."""
         engine = MemoryEngine()
+        engine.missing_indexes = self.engine.missing_indexes
         if self._snapshots:
             engine._tables = rng.choice(self._snapshots)[1]
         return engine
@@ -93,6 +96,7 @@ class WorkerEngine:
     - `dead`: the worker has crashed. Its calls never return.
     - `disturbed`: the start and end of each time in which it was paused or cut off.
     - `cpu`: the CPU time of the worker, in seconds.
+    - `old`: the worker's release does not know lanes, SCHEDULED and priorities.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class WorkerEngine:
         faults: Faults,
         rng: random.Random,
         background: TaskGroup,
+        old: bool = False,
     ) -> None:
         self.name = name
         self.cut = False
@@ -114,6 +119,7 @@ class WorkerEngine:
         self._inner = shared.engine
         self._rng = rng
         self._background = background
+        self._old = old
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self._rng.random() < chance
@@ -164,9 +170,11 @@ class WorkerEngine:
         return await self._call(lambda: self._inner.get_many(table, keys))
 
     async def put(self, put: Put) -> None:
+        put = old_put(put) if self._old else put
         await self._call(lambda: self._shared.put(self.name, put))
 
     async def update(self, update: Update) -> Item:
+        update = old_update(update) if self._old else update
         return await self._call(lambda: self._shared.update(self.name, update))
 
     async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
@@ -196,12 +204,17 @@ class WorkerEngine:
         await self._call(lambda: self._inner.delete_many(table, keys))
 
     async def query(self, query: Query) -> Page:
+        if self._old and query.value == RequestStatus.SCHEDULED:
+            return Page(())
         stale = query.exclusive_start_key is None and self._happens(self.faults.stale)
         engine = self._shared.stale(self._rng) if stale else self._inner
         return await self._call(lambda: engine.query(query))
 
     async def scan(self, scan: Scan) -> Page:
         return await self._call(lambda: self._inner.scan(scan))
+
+    async def has_index(self, table: Table, index: Index) -> bool:
+        return not self._old and await self._call(lambda: self._inner.has_index(table, index))
 
     async def create_tables(self) -> None:
         pass

@@ -7,6 +7,7 @@ from typing import Final
 
 from streamer_store import RequestStatus
 from streamer_store.engine import Put, Update
+from streamer_store.lanes import LANE_ATTRIBUTES
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_store.values import Item
 from streamer_store.versions import settle_version
@@ -95,6 +96,8 @@ class Journal:
             row.last_heartbeat = now
 
     def _note_request(self, writer: str, update: Update, old: Item, now: float) -> None:
+        if {*update.sets, *update.removes} <= {*LANE_ATTRIBUTES}:
+            return  # Any worker may correct a lane.
         owner, version = self.owners.get(update.key, ("", ""))
         running = _text(old, "Status") == RequestStatus.PROCESSING
         is_owner = running and owner == writer
@@ -114,7 +117,7 @@ class Journal:
                 self.violations.append(f"{writer} failed {update.key}, {owner} has it")
             case RequestStatus.CANCELLED if running:
                 self.cancelled_at[update.key] = now
-            case RequestStatus.PENDING | RequestStatus.RETRYING:
+            case RequestStatus.PENDING | RequestStatus.RETRYING | RequestStatus.SCHEDULED:
                 self._note_return(update, old)
                 if running and not settles and not rescues:
                     self.violations.append(f"{writer} released {update.key}, {owner} has it")

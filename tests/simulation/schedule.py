@@ -9,6 +9,8 @@ from typing import Final
 
 from hypothesis import strategies as st
 
+from streamer_store import Priority
+
 
 class Kind(StrEnum):
     """The kinds of trouble."""
@@ -60,6 +62,7 @@ class Job:
     lingers: bool = False
     max_retries: int = 3
     tenant: str | None = None
+    priority: Priority | None = None
     kills: float | None = None
     starves: float | None = None
 
@@ -88,7 +91,9 @@ class Schedule:
     """One simulation. `seed` decides which calls have faults.
 
     Troubles and faults happen for `trouble_for` seconds. After that, the requests must end within
-    `patience` seconds. `batch_writes`: the workers send writes together.
+    `patience` seconds. `batch_writes`: the workers send writes together. The first `old_workers`
+    that start have a release without lanes, at most all but one. `due_index`: whether the table
+    has a DueIndex.
     """
 
     seed: int
@@ -101,12 +106,19 @@ class Schedule:
     timeout: float = 60.0
     poll: float = 2.0
     batch_writes: bool = True
+    old_workers: int = 0
+    due_index: bool = True
     trouble_for: float = 90.0
     patience: float = 2 * 3600.0
+
+    def is_old(self, number: int) -> bool:
+        """Return whether the release of this worker has no lanes. The first worker is 1."""
+        return number <= min(self.old_workers, self.workers - 1)
 
 
 SECONDS: Final = (0.1, 1, 5, 25, 50)
 RETRIES: Final = (0, 1, 3, 5)
+PRIORITIES: Final = (None, None, Priority.HIGH, Priority.LOW)
 DURATIONS: Final = {
     Kind.CRASH: (0.0,),
     Kind.PAUSE: (5.0, 15.0, 20.0, 40.0),
@@ -115,6 +127,7 @@ DURATIONS: Final = {
     Kind.OUTAGE: (5.0, 30.0, 120.0),
     Kind.CLOCK: (-60.0, -5.0, 5.0, 60.0),
 }
+_WITH_DUE_INDEX: Final = 0.8
 _DEFAULT_FAULTS: Final = Faults(
     before=0.02, after=0.02, late=0.01, twice=0.02, slow=0.05, stale=0.2
 )
@@ -135,6 +148,8 @@ def schedule_of(seed: int) -> Schedule:
         ),
         faults=_DEFAULT_FAULTS,
         batch_writes=seed % 4 != 0,
+        old_workers=rng.choice([0, 0, 1, 2]),
+        due_index=rng.random() < _WITH_DUE_INDEX,
     )
 
 
@@ -148,6 +163,7 @@ def _job(rng: random.Random) -> Job:
         lingers=kind > 0.9,
         max_retries=rng.choice(RETRIES),
         tenant=rng.choice(["a", "b", None]),
+        priority=rng.choice(PRIORITIES),
     )
 
 
@@ -174,6 +190,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
         lingers=flag,
         max_retries=st.sampled_from(RETRIES),
         tenant=st.sampled_from([None, "a", "b"]),
+        priority=st.sampled_from(PRIORITIES),
     )
     troubles = st.sampled_from(list(Kind)).flatmap(
         lambda kind: st.builds(
@@ -195,6 +212,8 @@ def schedules() -> st.SearchStrategy[Schedule]:
         jobs=st.lists(jobs, min_size=1, max_size=12).map(tuple),
         troubles=st.lists(troubles, max_size=8).map(tuple),
         cancels=st.lists(cancels, max_size=3).map(tuple),
+        old_workers=st.sampled_from([0, 0, 1, 2]),
+        due_index=st.sampled_from([True, True, True, False]),
         faults=st.builds(
             Faults,
             before=chance,

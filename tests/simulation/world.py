@@ -54,7 +54,7 @@ class World:
     def __init__(self, schedule: Schedule, clock: MockClock) -> None:
         self.schedule = schedule
         self.rng = random.Random(schedule.seed)
-        self.table = SharedTable()
+        self.table = SharedTable(due_index=schedule.due_index)
         self.runs: list[Run] = []
         self.saved: dict[str, list[int]] = {}
         self.engines: list[WorkerEngine] = []
@@ -98,6 +98,7 @@ class World:
                 payload={"job": number},
                 tenant_id=job.tenant,
                 max_retries=job.max_retries,
+                priority=job.priority,
             )
             for number, job in enumerate(self.schedule.jobs)
         )
@@ -117,9 +118,9 @@ class World:
         self._apps += 1
         name = f"w{self._apps}"
         rng = random.Random(self.rng.getrandbits(64))
-        engine = WorkerEngine(
-            name, self.table, faults=self.schedule.faults, rng=rng, background=self.tasks
-        )
+        faults, old = self.schedule.faults, self.schedule.is_old(self._apps)
+        tasks = self.tasks
+        engine = WorkerEngine(name, self.table, faults=faults, rng=rng, background=tasks, old=old)
         self.engines.append(engine)
         # The next trouble may hit this worker before its task has run.
         self.clocks[name] = SkewedClock()

@@ -38,6 +38,7 @@ from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.maintenance.lane_sweep import LaneSweep
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
@@ -247,6 +248,9 @@ class Incarnation:
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
+        requests, runtime = dependencies.stores.requests, dependencies.runtime
+        lanes = LaneSweep(requests=requests, membership=self._membership, runtime=runtime)
+        tasks.start_soon(partial(every, lanes.pause, lanes.step, name="lanes"))
         unhandled = UnhandledGauge(
             requests=dependencies.stores.requests,
             seen_requests=self._seen_requests,
@@ -321,4 +325,5 @@ class Incarnation:
             release=package_version("streamer-worker"),
             actions=frozenset(self._dependencies.registry),
             concurrency=self._settings.concurrency,
+            lanes=True,
         )

@@ -12,6 +12,9 @@ _OTHER_PREFIX: Final = (
     " (STREAMER_TABLE_PREFIX), or delete this table with all its items, and then run"
     " `streamer-worker tables create`"
 )
+WITHOUT_DUE_INDEX: Final = (
+    "every poll reads all requests that wait for later, which costs read units and CPU"
+)
 _GO_LAYOUT: Final = (
     "this is the layout of a later release of the Go implementation, whose items cannot be read"
     " here (v1.0.0 has the same layout as this worker)"
@@ -29,8 +32,10 @@ def about_key(key: Iterable[Any], expected: str) -> str:
 
 def about_missing_index(index: Index) -> str:
     """Return what to do about a table without this index."""
+    if index.optional:
+        return f"`streamer-worker tables create` adds it, {_definition(index)}"
     return (
-        f"`tables create` does not change a table that exists: add the index with UpdateTable,"
+        f"`tables create` does not add it to a table that exists: add it with UpdateTable,"
         f" {_definition(index)}"
     )
 

@@ -23,7 +23,7 @@ from streamer_store.engine import (
     Update,
 )
 from streamer_store.errors import StoreUnavailable
-from streamer_store.schema import Table
+from streamer_store.schema import Index, Table
 from streamer_store.values import Item
 
 if TYPE_CHECKING:
@@ -132,6 +132,9 @@ class DynamoEngine:
 
     async def scan(self, scan: Scan) -> Page:
         return _page(await self._call("Scan", scan.table, "", render.scan(scan)))
+
+    async def has_index(self, table: Table, index: Index) -> bool:
+        return await tables.has_index(self._calls, self._prefix, table, index)
 
     async def create_tables(self) -> None:
         await tables.create(self._calls, self._prefix)

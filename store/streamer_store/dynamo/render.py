@@ -118,8 +118,8 @@ def query(read: Query) -> dict[str, Any]:
     """Return the arguments of Query, except TableName."""
     expression = _Expression()
     key = f"{expression.name(read.index.hash_key)} = {expression.value({'S': read.value})}"
-    if read.at_least is not None and read.index.range_key is not None:
-        key += f" AND {expression.name(read.index.range_key)} >= {expression.value(read.at_least)}"
+    if read.index.range_key is not None:
+        key += _range_condition(expression, read.index.range_key, read)
     arguments: dict[str, Any] = {
         "IndexName": read.index.name,
         "KeyConditionExpression": key,
@@ -135,6 +135,18 @@ def query(read: Query) -> dict[str, Any]:
     if read.exclusive_start_key is not None:
         arguments["ExclusiveStartKey"] = read.exclusive_start_key
     return arguments | expression.placeholders()
+
+
+def _range_condition(expression: _Expression, range_key: str, read: Query) -> str:
+    low, high = read.at_least, read.at_most
+    if low is not None and high is not None:  # DynamoDB takes one condition on a key.
+        bounds = f"{expression.value(low)} AND {expression.value(high)}"
+        return f" AND {expression.name(range_key)} BETWEEN {bounds}"
+    if low is not None:
+        return f" AND {expression.name(range_key)} >= {expression.value(low)}"
+    if high is not None:
+        return f" AND {expression.name(range_key)} <= {expression.value(high)}"
+    return ""
 
 
 def scan(read: Scan) -> dict[str, Any]:

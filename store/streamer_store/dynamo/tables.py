@@ -7,11 +7,11 @@ from typing import Any, Final
 import anyio
 from botocore.exceptions import ClientError
 
-from streamer_store.dynamo import advice
+from streamer_store.dynamo import advice, comparison
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.engine import Difference
 from streamer_store.errors import InvalidInput, StoreError, StoreUnavailable, TableMissing
-from streamer_store.schema import OPTIONAL_ATTRIBUTES, TABLES, TTL_ATTRIBUTE, Index, Table
+from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
 
 # Seconds.
 _POLL_INTERVAL: Final = 0.5
@@ -19,19 +19,28 @@ _ACTIVE_TIMEOUT: Final = 300.0
 
 
 async def create(calls: CheckedClient, prefix: str) -> None:
-    """Create the missing tables, wait until all tables are ACTIVE, and enable TTL.
+    """Create the missing tables and optional indexes, wait until all are ACTIVE, and enable TTL.
 
-    Existing tables keep their keys and indexes: `check` reports how they differ. TTL stays off
-    for a table whose key is not ours, as it would delete items that belong to someone else.
+    Existing tables keep their keys and their other indexes: `check` reports how they differ. A
+    table whose key is not ours is left alone: TTL would delete items that belong to someone else.
     Raises StoreUnavailable for a table that is not ACTIVE within 300 seconds.
     """
     for table in TABLES:
         if await _describe(calls, prefix + table.name) is None:
             await _create(calls, prefix, table)
     for table in TABLES:
-        await _wait_until_active(calls, prefix + table.name)
-        if await _has_our_key(calls, prefix, table):
-            await _enable_ttl(calls, prefix + table.name)
+        name = prefix + table.name
+        description = await _wait_until_active(calls, name)
+        if comparison.wrong_key(table, description) is None:
+            if await _add_optional_indexes(calls, name, table, description):
+                await _wait_until_active(calls, name)
+            await _enable_ttl(calls, name)
+
+
+async def has_index(calls: CheckedClient, prefix: str, table: Table, index: Index) -> bool:
+    """Return whether the table has this index, ACTIVE and as in the schema."""
+    description = await _describe(calls, prefix + table.name)
+    return description is not None and not comparison.index_faults(index, description)
 
 
 async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
@@ -44,15 +53,18 @@ async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
             text = "missing; `streamer-worker tables create` creates it"
             differences.append(Difference(name, text, blocking=True, creatable=True))
             continue
-        wrong_key = _wrong_key(table, description)
+        wrong_key = comparison.wrong_key(table, description)
         if wrong_key is not None:  # The table is not ours: its other properties do not matter.
             differences.append(Difference(name, wrong_key, blocking=True))
             continue
         differences += [
-            Difference(name, text, blocking=True) for text in _blocking_faults(table, description)
+            Difference(name, text, blocking=True)
+            for text in comparison.blocking_faults(table, description)
         ]
+        differences += comparison.optional_differences(table, description)
         differences += [
-            Difference(name, text, blocking=False) for text in _extra_costs(table, description)
+            Difference(name, text, blocking=False)
+            for text in comparison.extra_costs(table, description)
         ]
         status = await _ttl_status(calls, name)
         if not status.startswith("ENABL"):
@@ -65,119 +77,15 @@ async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
     return differences
 
 
-def _blocking_faults(table: Table, description: dict[str, Any]) -> list[str]:
-    """Return the differences with which the worker cannot work."""
-    types = _attribute_types(description)
-    faults = _status_faults("", description["TableStatus"])
-    indexes = _indexes_by_name(description)
-    for index in table.indexes:
-        described = indexes.get(index.name)
-        where = f"index {index.name}"
-        if described is None:
-            faults.append(f"{where} is missing; {advice.about_missing_index(index)}")
-            continue
-        expected_key = _key_schema(index.hash_key, index.range_key)
-        faults += _status_faults(f"{where}: ", described.get("IndexStatus", "ACTIVE"))
-        todo = advice.about_other_index(index)
-        faults += [
-            f"{text}; {todo}"
-            for text in _key_faults(f"{where}: ", described["KeySchema"], expected_key, types)
-        ]
-        projection = described["Projection"]
-        if projection["ProjectionType"] == "ALL":
-            continue
-        if index.non_key_attributes is None:
-            text = f"projection is {projection['ProjectionType']}, expected ALL"
-            faults.append(f"{where}: {text}; {todo}")
-        elif missing := _missing_attributes(index, projection) - OPTIONAL_ATTRIBUTES:
-            text = f"projection lacks {', '.join(sorted(missing))}"
-            faults.append(f"{where}: {text}; {todo}")
-    return faults
-
-
-def _extra_costs(table: Table, description: dict[str, Any]) -> list[str]:
-    """Return the differences that work but cost more than necessary."""
-    costs = []
-    for name, described in _indexes_by_name(description).items():
-        index = next((index for index in table.indexes if index.name == name), None)
-        if index is None:
-            costs.append(f"index {name} is not used by the worker: it makes writes more expensive")
-        elif index.non_key_attributes is not None:
-            projection = described["Projection"]
-            extra = set(projection.get("NonKeyAttributes", ())) - set(index.non_key_attributes)
-            if projection["ProjectionType"] == "ALL":
-                costs.append(
-                    f"index {name}: projection is ALL, expected {index.projection_type}:"
-                    " every progress write also writes to the index"
-                )
-            elif extra:
-                costs.append(
-                    f"index {name}: projection has attributes that are not used:"
-                    f" {', '.join(sorted(extra))}"
-                )
-            if missing := _missing_attributes(index, projection) & OPTIONAL_ATTRIBUTES:
-                costs.append(
-                    f"index {name}: projection lacks {', '.join(sorted(missing))}:"
-                    " a request that may have ended its workers costs one more claim"
-                )
-    return costs
-
-
-def _missing_attributes(index: Index, projection: dict[str, Any]) -> set[str]:
-    """Return the attributes of the schema that the projection lacks."""
-    if projection["ProjectionType"] == "ALL":
-        return set()
-    return set(index.non_key_attributes or ()) - set(projection.get("NonKeyAttributes", ()))
-
-
-def _status_faults(where: str, status: str) -> list[str]:
-    # A table serves while its capacity changes or an index is added (UPDATING).
-    return [] if status in {"ACTIVE", "UPDATING"} else [f"{where}status is {status}, not ACTIVE"]
-
-
-def _key_faults(
-    where: str, key: list[Any], expected: list[dict[str, str]], types: dict[str, str]
-) -> list[str]:
-    if key != expected:
-        return [f"{where}key is {_key_text(key)}, expected {_key_text(expected)}"]
-    names = [part["AttributeName"] for part in expected]
-    return [
-        f"{where}key attribute {name} has type {types[name]}, not S"
-        for name in names
-        # The attributes of an index that is being deleted are no longer defined.
-        if types.get(name, "S") != "S"
-    ]
-
-
-def _wrong_key(table: Table, description: dict[str, Any]) -> str | None:
-    """Return what is wrong with the table's own key, and what to do, or None."""
-    key = description["KeySchema"]
-    expected = _key_schema(table.hash_key, None)
-    for text in _key_faults("", key, expected, _attribute_types(description)):
-        return f"{text}; {advice.about_key(key, table.hash_key)}"
-    return None
-
-
-def _attribute_types(description: dict[str, Any]) -> dict[str, str]:
-    return {
-        definition["AttributeName"]: definition["AttributeType"]
-        for definition in description["AttributeDefinitions"]
-    }
-
-
-def _indexes_by_name(description: dict[str, Any]) -> dict[str, Any]:
-    return {index["IndexName"]: index for index in description.get("GlobalSecondaryIndexes", ())}
-
-
 async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
     name = prefix + table.name
     key_names = {table.hash_key}
     for index in table.indexes:
-        key_names |= {index.hash_key, *([index.range_key] if index.range_key else [])}
+        key_names |= set(comparison.key_names(index))
     arguments: dict[str, Any] = {
         "TableName": name,
         "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": _key_schema(table.hash_key, None),
+        "KeySchema": comparison.key_schema(table.hash_key, None),
         "AttributeDefinitions": [
             {"AttributeName": key_name, "AttributeType": "S"} for key_name in sorted(key_names)
         ],
@@ -191,12 +99,55 @@ async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
             raise
 
 
-async def _wait_until_active(calls: CheckedClient, name: str) -> None:
+async def _add_optional_indexes(
+    calls: CheckedClient, name: str, table: Table, description: dict[str, Any]
+) -> bool:
+    """Add the optional indexes that an existing table lacks. Return whether there were any.
+
+    DynamoDB adds an index while the table serves: writes go on, and their old items follow.
+    """
+    missing = [
+        index
+        for index in table.indexes
+        if index.optional and index.name not in comparison.indexes_by_name(description)
+    ]
+    for index in missing:
+        try:
+            await calls.call("UpdateTable", table=name, **_index_addition(name, index, description))
+        except StoreError:
+            # Another process has added it after our DescribeTable.
+            if index.name not in comparison.indexes_by_name(await _describe(calls, name) or {}):
+                raise
+    return bool(missing)
+
+
+def _index_addition(name: str, index: Index, description: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of UpdateTable that add an index to a table."""
+    definition = _index_definition(index)
+    capacity = description.get("ProvisionedThroughput", {})
+    if capacity.get("ReadCapacityUnits"):  # Not an on-demand table: the index gets as much.
+        units = ("ReadCapacityUnits", "WriteCapacityUnits")
+        definition["ProvisionedThroughput"] = {unit: capacity[unit] for unit in units}
+    types = comparison.attribute_types(description) | dict.fromkeys(
+        comparison.key_names(index), "S"
+    )
+    return {
+        "TableName": name,
+        "AttributeDefinitions": [
+            {"AttributeName": attribute, "AttributeType": kind}
+            for attribute, kind in sorted(types.items())
+        ],
+        "GlobalSecondaryIndexUpdates": [{"Create": definition}],
+    }
+
+
+async def _wait_until_active(calls: CheckedClient, name: str) -> dict[str, Any]:
+    """Return the description of the table once the table and all its indexes are ACTIVE."""
     with anyio.move_on_after(_ACTIVE_TIMEOUT):
         while True:
             description = await _describe(calls, name)
             if description is not None and _is_active(description):
-                return
+                return description
             await anyio.sleep(_POLL_INTERVAL)
     raise StoreUnavailable(f"not ACTIVE within {_ACTIVE_TIMEOUT:.0f} s", table=name)
 
@@ -206,11 +157,6 @@ def _is_active(description: dict[str, Any]) -> bool:
     return description["TableStatus"] == "ACTIVE" and all(
         index.get("IndexStatus", "ACTIVE") == "ACTIVE" for index in indexes
     )
-
-
-async def _has_our_key(calls: CheckedClient, prefix: str, table: Table) -> bool:
-    description = await _describe(calls, prefix + table.name)
-    return description is not None and _wrong_key(table, description) is None
 
 
 async def _enable_ttl(calls: CheckedClient, name: str) -> None:
@@ -259,17 +205,6 @@ def _index_definition(index: Index) -> dict[str, Any]:
         projection["NonKeyAttributes"] = list(index.non_key_attributes)
     return {
         "IndexName": index.name,
-        "KeySchema": _key_schema(index.hash_key, index.range_key),
+        "KeySchema": comparison.key_schema(index.hash_key, index.range_key),
         "Projection": projection,
     }
-
-
-def _key_schema(hash_key: str, range_key: str | None) -> list[dict[str, str]]:
-    key = [{"AttributeName": hash_key, "KeyType": "HASH"}]
-    if range_key is not None:
-        key.append({"AttributeName": range_key, "KeyType": "RANGE"})
-    return key
-
-
-def _key_text(key: list[Any]) -> str:
-    return ", ".join(f"{part['AttributeName']} ({part['KeyType']})" for part in key)

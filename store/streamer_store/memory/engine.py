@@ -24,7 +24,7 @@ from streamer_store.engine import (
     Scan,
     Update,
 )
-from streamer_store.errors import ItemTooLarge
+from streamer_store.errors import ItemTooLarge, TableMissing
 from streamer_store.schema import TABLES, Index, Table
 from streamer_store.values import MAX_ITEM_BYTES, AttributeValue, Item, item_size
 
@@ -40,7 +40,11 @@ class MemoryEngine:
     """
 
     def __init__(self, *, prefix: str = "streamer_", page_items: int = _PAGE_ITEMS) -> None:
-        """Build an engine with empty tables. `page_items`: the most items of one page."""
+        """Build an engine with empty tables. `page_items`: the most items of one page.
+
+        The names in `missing_indexes` are those of optional indexes that its tables lack.
+        """
+        self.missing_indexes: set[str] = set()
         self._prefix = prefix
         self._page_items = page_items
         self._tables: dict[str, dict[str, Item]] = {table.name: {} for table in TABLES}
@@ -91,12 +95,14 @@ class MemoryEngine:
     async def query(self, query: Query) -> Page:
         await anyio.lowlevel.checkpoint()
         index = query.index
+        if index.name in self.missing_indexes:
+            raise TableMissing(f"no index {index.name}", table=self.table_name(query.table))
         matches = [
             item
             for item in self._rows(query.table).values()
             if item.get(index.hash_key) == {"S": query.value}
             and (index.range_key is None or index.range_key in item)
-            and _is_in_range(item, index, query.at_least)
+            and _is_in_range(item, query)
         ]
         sort_key = _sort_key(query.table, index)
         matches.sort(key=sort_key, reverse=not query.ascending)
@@ -119,6 +125,10 @@ class MemoryEngine:
         # As in DynamoDB, the filter comes after the page's limit: a page may be empty.
         items = [item for item in page.items if not _is_between(item, scan.not_between)]
         return Page([_picked(item, scan.attributes) for item in items], page.last_evaluated_key)
+
+    async def has_index(self, table: Table, index: Index) -> bool:  # noqa: ARG002
+        await anyio.lowlevel.checkpoint()
+        return index.name not in self.missing_indexes
 
     async def create_tables(self) -> None:
         await anyio.lowlevel.checkpoint()
@@ -199,10 +209,15 @@ def _sort_key(table: Table, index: Index) -> _SortKey:
     return sort_key
 
 
-def _is_in_range(item: Item, index: Index, at_least: AttributeValue | None) -> bool:
-    if at_least is None or index.range_key is None:
+def _is_in_range(item: Item, query: Query) -> bool:
+    range_key = query.index.range_key
+    if range_key is None:
         return True
-    return bool(item[index.range_key]["S"].encode() >= at_least["S"].encode())
+    text = item[range_key]["S"].encode()
+    low, high = query.at_least, query.at_most
+    return (low is None or low["S"].encode() <= text) and (
+        high is None or text <= high["S"].encode()
+    )
 
 
 def _after_start_key(items: list[Item], query: Query, sort_key: _SortKey) -> list[Item]:

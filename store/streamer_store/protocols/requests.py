@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from streamer_store.lanes import Lane
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.transitions import RequestStatus
@@ -46,13 +47,14 @@ class RequestQueue(Protocol):
       The caller then stops the handler and writes nothing more.
     - After StoreUnavailable the caller may repeat the same call that settles. It succeeds if the
       first call took effect.
-    - `entries`, `depth`, `get_by_status` and `get_by_connection` read indexes, which lag: they
-      can miss recent changes for about a second. All other reads are consistent.
+    - `entries`, `due_entries`, `depth`, `lane_depths`, `get_by_status` and `get_by_connection`
+      read indexes, which lag: they can miss recent changes for about a second. All other reads
+      are consistent.
     - An item that cannot be decoded is reported and left out of lists. A claim fails it.
     """
 
     async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
-        """Store a new request. It must be PENDING.
+        """Store a new request. It must be PENDING. At low priority it is stored as SCHEDULED.
 
         Returns the request as stored, with its id, CreatedAt, TTL and Version.
         Raises AlreadyExists if `request_id` is set and taken (nothing is overwritten);
@@ -98,7 +100,43 @@ class RequestQueue(Protocol):
         - `cursor`: the cursor of the page before. None: the first page.
         - `since`: only requests whose CreatedAt is not earlier.
 
-        A candidate may have another status by now. A RETRYING candidate may not be due.
+        A candidate may have another status by now. A RETRYING or SCHEDULED candidate may not
+        be due.
+        """
+        ...
+
+    async def due_entries(
+        self, lane: Lane, *, until: datetime, limit: int, cursor: Item | None = None
+    ) -> CandidatePage | None:
+        """Return a page of up to `limit` requests of a lane that are due at `until`, by DueAt.
+
+        - `cursor`: the cursor of the page before. None: the first page.
+
+        Returns None if the table has no DueIndex: use `entries`. DynamoDB is asked for it every
+        5 minutes. A candidate may have another status by now, may not be due, and is
+        `misplaced` if `correct_lane` should be called. An entry whose Status this release does
+        not know is reported and left out.
+        """
+        ...
+
+    async def lane_depths(
+        self, lane: Lane, *, now: datetime, later: bool, limit: int
+    ) -> Mapping[RequestStatus, Depth] | None:
+        """Count the RETRYING and SCHEDULED requests of a lane, by status.
+
+        - `later`: whether to count those that are due after `now`, or those that are due.
+        - `limit`: the most entries to read, of which PENDING ones are not counted.
+
+        Returns None if the table has no DueIndex: use `depth`.
+        """
+        ...
+
+    async def correct_lane(self, request_id: str) -> bool:
+        """Put a request into the lane of DueIndex that its status, priority and times require.
+
+        Older releases and the Go store do not write lanes. Returns whether it was changed: not if
+        the lane is right, if there is no such request, or if the request changes meanwhile.
+        Raises Undecodable for a Status that this release does not know.
         """
         ...
 
@@ -133,12 +171,12 @@ class RequestQueue(Protocol):
         ...
 
     async def dequeue(self, limit: int) -> list[Claim]:
-        """Claim up to `limit` requests: PENDING, then RETRYING that are due, oldest first.
+        """Claim up to `limit` requests: PENDING, then RETRYING and SCHEDULED that are due.
 
         For simple consumers without a row in the table of workers: WorkerID is not set, so
-        the requests are not rescued. Requests that cannot be claimed are left out. Up to 25 are
-        claimed at once. After an error, the claims made so far are returned; without any, the
-        error is raised.
+        the requests are not rescued. Of each status the oldest are first. Requests that cannot
+        be claimed are left out. Up to 25 are claimed at once. After an error, the claims made so
+        far are returned; without any, the error is raised.
         """
         ...
 
@@ -214,7 +252,10 @@ class RequestQueue(Protocol):
         ...
 
     async def release(self, claim: Claim, *, progress: Progress | None = None) -> None:
-        """Return the request to PENDING. RetryCount is unchanged. Raises ClaimLost; Cancelled."""
+        """Return the request to PENDING, or at low priority to SCHEDULED and due.
+
+        RetryCount is unchanged. Raises ClaimLost; Cancelled.
+        """
         ...
 
     async def rescue(
@@ -245,7 +286,8 @@ class RequestQueue(Protocol):
     async def redrive(self, request_id: str) -> AsyncRequest:
         """Make a FAILED or CANCELLED request PENDING, with RetryCount 0. Its checkpoint is kept.
 
-        Returns the request. It is CANCELLED if it was cancelled again at the same time.
+        At low priority it becomes SCHEDULED and is due. Returns the request. It is CANCELLED if
+        it was cancelled again at the same time.
         Raises NotFound; RequestNotPending in any other status; Undecodable;
         ConcurrentModification as `cancel` does.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from streamer_store.models import WorkerRow
+from streamer_store.worker_row import WorkerRow
 
 
 class WorkerRegistry(Protocol):

@@ -6,7 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from streamer_store import AsyncRequest, Candidate, Claim, Progress, RequestStatus, Rescued, writes
+from streamer_store import (
+    AsyncRequest,
+    Candidate,
+    Claim,
+    Progress,
+    RequestStatus,
+    Rescued,
+    operator_writes,
+    writes,
+)
 from streamer_store.engine import OneOf, Update
 from streamer_store.times import epoch, format_time
 
@@ -27,6 +36,8 @@ SEEN = AsyncRequest(
 LAST = replace(SEEN, retry_count=2)
 AS_SEEN = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "seen"},)))
 RESCUES = {"Rescues", "Solo", "Alone"}
+LANES = {"DueLane", "DueAt"}
+DUE = {"DueLane": {"S": "due"}, "DueAt": STAMP}
 FAILURE = {"Error": {"S": "no"}, "ErrorCode": {"S": "BAD"}, "ProcessingEnded": STAMP}
 
 
@@ -67,14 +78,14 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         writes.claim(candidate(), worker_id="w1", version=FRESH, now=NOW),
         "PROCESSING",
         {"WorkerID": {"S": "w1"}, "WriteSeq": {"N": "0"}, "ProcessingStarted": STAMP, "TTL": WEEK},
-        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"},
+        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"} | LANES,
         (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "claim by nobody": (
         writes.claim(candidate(), worker_id=None, version=FRESH, now=NOW),
         "PROCESSING",
         {"WriteSeq": {"N": "0"}, "ProcessingStarted": STAMP, "TTL": WEEK},
-        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result", "WorkerID"},
+        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result", "WorkerID"} | LANES,
         (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "claim into probation": (
@@ -87,7 +98,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
             "TTL": WEEK,
             "Alone": {"S": FRESH},
         },
-        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"},
+        {"RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"} | LANES,
         (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "give up": (
@@ -96,7 +107,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        {"RetryAfter"},
+        {"RetryAfter"} | LANES,
         (OneOf("Status", ({"S": "RETRYING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "give up without room": (
@@ -110,7 +121,8 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload", "RetryAfter"},
+        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload", "RetryAfter"}
+        | LANES,
         AS_SEEN,
     ),
     "complete": (
@@ -122,21 +134,21 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
             "ProcessingEnded": STAMP,
             "TTL": WEEK,
         },
-        {"Checkpoint"},
+        {"Checkpoint"} | LANES,
         FENCE,
     ),
     "complete with nothing": (
         writes.complete(HELD, result=None, version=FRESH, now=NOW),
         "COMPLETED",
         {"Progress": {"N": "1"}, "ProcessingEnded": STAMP, "TTL": WEEK},
-        {"Checkpoint"},
+        {"Checkpoint"} | LANES,
         FENCE,
     ),
     "fail": (
         writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        set(),
+        LANES,
         FENCE,
     ),
     "fail without room": (
@@ -145,13 +157,13 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"},
+        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"} | LANES,
         FENCE,
     ),
     "retry": (
         retry(),
         "RETRYING",
-        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
+        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, **DUE, "TTL": WEEK},
         {"WorkerID", *RESCUES},
         FENCE,
     ),
@@ -161,6 +173,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         {
             "RetryCount": {"N": "1"},
             "RetryAfter": STAMP,
+            **DUE,
             "ProcessingEnded": STAMP,
             "TTL": WEEK,
         },
@@ -171,13 +184,13 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         writes.release(HELD, version=FRESH, now=NOW),
         "PENDING",
         {"TTL": WEEK},
-        {"WorkerID", "ProcessingStarted"},
+        {"WorkerID", "ProcessingStarted"} | LANES,
         FENCE,
     ),
     "rescue": (
         writes.rescue(RUNNING, SEEN, error="no", code="BAD", version=FRESH, now=NOW),
         "RETRYING",
-        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, "TTL": WEEK},
+        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, **DUE, "TTL": WEEK},
         {"WorkerID", *RESCUES},
         AS_SEEN,
     ),
@@ -185,7 +198,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         writes.rescue(RUNNING, LAST, error="no", code="BAD", version=FRESH, now=NOW),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        set(),
+        LANES,
         AS_SEEN,
     ),
     "retry after the loss of its worker": (
@@ -195,6 +208,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         | {
             "RetryCount": {"N": "1"},
             "RetryAfter": STAMP,
+            **DUE,
             "TTL": WEEK,
             "Rescues": {"N": "3"},
             "Solo": {"N": "1"},
@@ -213,7 +227,8 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
             rescued=Rescued(rescues=3, solo=1, after=timedelta()),
         ),
         "RETRYING",
-        FAILURE | {"RetryAfter": STAMP, "TTL": WEEK, "Rescues": {"N": "3"}, "Solo": {"N": "1"}},
+        FAILURE
+        | {"RetryAfter": STAMP, **DUE, "TTL": WEEK, "Rescues": {"N": "3"}, "Solo": {"N": "1"}},
         {"WorkerID"},
         AS_SEEN,
     ),
@@ -229,25 +244,25 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK, "Rescues": {"N": "6"}, "Solo": {"N": "4"}},
-        set(),
+        LANES,
         AS_SEEN,
     ),
     "cancel": (
-        writes.cancel(item("PROCESSING"), version=FRESH, message="stop", now=NOW),
+        operator_writes.cancel(item("PROCESSING"), version=FRESH, message="stop", now=NOW),
         "CANCELLED",
         {"ProgressMessage": {"S": "stop"}, "ProcessingEnded": STAMP, "TTL": WEEK},
-        {"RetryAfter"},
+        {"RetryAfter"} | LANES,
         AS_SEEN,
     ),
     "cancel in silence": (
-        writes.cancel(item("PROCESSING"), version=FRESH, message=None, now=NOW),
+        operator_writes.cancel(item("PROCESSING"), version=FRESH, message=None, now=NOW),
         "CANCELLED",
         {"ProcessingEnded": STAMP, "TTL": WEEK},
-        {"RetryAfter"},
+        {"RetryAfter"} | LANES,
         AS_SEEN,
     ),
     "redrive": (
-        writes.redrive(item("FAILED"), version=FRESH, message="again", now=NOW),
+        operator_writes.redrive(item("FAILED"), version=FRESH, message="again", now=NOW),
         "PENDING",
         {
             "ProgressMessage": {"S": "again"},
@@ -258,17 +273,19 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         {
             *("WorkerID", "RetryAfter", "Error", "ErrorCode", "Result"),
             *("ProcessingStarted", "ProcessingEnded", "ProgressDetails", *RESCUES),
-        },
+        }
+        | LANES,
         (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "redrive in silence": (
-        writes.redrive(item("FAILED"), version=FRESH, message=None, now=NOW),
+        operator_writes.redrive(item("FAILED"), version=FRESH, message=None, now=NOW),
         "PENDING",
         {"RetryCount": {"N": "0"}, "Progress": {"N": "0"}, "TTL": WEEK},
         {
             *("WorkerID", "RetryAfter", "Error", "ErrorCode", "Result", "ProgressMessage"),
             *("ProcessingStarted", "ProcessingEnded", "ProgressDetails", *RESCUES),
-        },
+        }
+        | LANES,
         (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
     ),
 }

@@ -11,6 +11,7 @@ from streamer_store import (
     AsyncRequest,
     Connection,
     EventType,
+    Priority,
     RequestStatus,
     Subscription,
     Undecodable,
@@ -56,6 +57,7 @@ REQUEST = AsyncRequest(
     worker_id="w1",
     write_seq=7,
     checkpoint=["page", 3],
+    priority=Priority.HIGH,
 )
 SUBSCRIPTION = Subscription(
     connection_id="c1",
@@ -77,6 +79,7 @@ WORKER = WorkerRow(
     in_flight=2,
     draining=True,
     sweeps=4,
+    lanes=True,
     cancel=frozenset({"v1"}),
     drain=True,
     ttl=5,
@@ -92,12 +95,12 @@ NAMES = {
     "request": (
         "RequestID ConnectionID Status CreatedAt Action Payload ProcessingStarted ProcessingEnded "
         "Result Error Progress ProgressMessage ProgressDetails RetryCount MaxRetries RetryAfter "
-        "UserID TenantID TTL Version WorkerID WriteSeq ErrorCode Checkpoint"
+        "UserID TenantID TTL Version WorkerID WriteSeq ErrorCode Checkpoint Priority"
     ),
     "subscription": "SubscriptionID ConnectionID RequestID EventTypes CreatedAt TTL",
     "worker": (
         "WorkerID Beat StartedAt SeenAt Host PID Release Actions Concurrency InFlight Draining "
-        "Sweeps TTL Cancel Drain"
+        "Sweeps Lanes TTL Cancel Drain"
     ),
 }
 

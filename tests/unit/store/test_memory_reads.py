@@ -181,3 +181,11 @@ async def test_a_query_may_begin_at_a_range_key() -> None:
     """The item at the bound is returned."""
     engine = await filled(*THREE)
     assert await pages(engine, at_least={"S": "2"}) == [["c", "a"]]
+
+
+async def test_a_query_may_end_at_a_range_key() -> None:
+    """The items at the bounds are returned."""
+    engine = await filled(*THREE)
+    assert await pages(engine, at_most={"S": "2"}) == [["b", "c"]]
+    assert await pages(engine, at_least={"S": "2"}, at_most={"S": "2"}) == [["c"]]
+    assert await pages(engine, at_least={"S": "4"}, at_most={"S": "5"}) == [[]]

@@ -21,6 +21,12 @@ LISTED = {
     ("RETRYING", "FAILED"),
     ("RETRYING", "CANCELLED"),
     ("PROCESSING", "CANCELLED"),
+    ("SCHEDULED", "PROCESSING"),
+    ("SCHEDULED", "FAILED"),
+    ("SCHEDULED", "CANCELLED"),
+    ("PROCESSING", "SCHEDULED"),
+    ("FAILED", "SCHEDULED"),
+    ("CANCELLED", "SCHEDULED"),
     ("FAILED", "PENDING"),
     ("CANCELLED", "PENDING"),
 }
@@ -30,7 +36,7 @@ LISTED = {
 def test_exactly_the_listed_changes_are_allowed(
     before: RequestStatus, after: RequestStatus
 ) -> None:
-    """Each of the 36 pairs is in FOLLOWS if the design lists it, and not otherwise."""
+    """Each of the 49 pairs is in FOLLOWS if the design lists it, and not otherwise."""
     assert (after in FOLLOWS[before]) == ((before.value, after.value) in LISTED)
 
 
@@ -51,6 +57,8 @@ def test_waiting_statuses_are_those_that_can_be_claimed() -> None:
 
 
 def test_terminal_statuses_are_left_only_by_redrive() -> None:
-    """Only PENDING can follow a terminal status."""
+    """Only PENDING and SCHEDULED can follow a terminal status."""
     assert set(RequestStatus) - set(WAITING) - {RequestStatus.PROCESSING} == TERMINAL
-    assert all(FOLLOWS[status] <= {RequestStatus.PENDING} for status in TERMINAL)
+    assert all(
+        FOLLOWS[status] <= {RequestStatus.PENDING, RequestStatus.SCHEDULED} for status in TERMINAL
+    )

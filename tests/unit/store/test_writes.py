@@ -9,7 +9,7 @@ import pytest
 from streamer_store import RequestStatus
 from streamer_store.engine import OneOf, Update
 from streamer_store.schema import REQUESTS
-from streamer_store.transitions import FOLLOWS
+from streamer_store.transitions import FOLLOWS, WAITING
 from unit.store.expected_writes import FRESH, MOVES, UPDATES
 
 
@@ -69,9 +69,9 @@ def test_every_change_of_status_is_allowed(name: str) -> None:
 
 @pytest.mark.parametrize("name", MOVES)
 def test_waiting_requests_have_no_worker_and_ended_ones_keep_it(name: str) -> None:
-    """PENDING and RETRYING remove WorkerID. Terminal statuses keep it."""
+    """PENDING, RETRYING and SCHEDULED remove WorkerID. Terminal statuses keep it."""
     update = MOVES[name][0]
     status = update.sets["Status"]["S"]
     if status != "PROCESSING":
-        assert ("WorkerID" in update.removes) == (status in {"PENDING", "RETRYING"})
+        assert ("WorkerID" in update.removes) == (status in {*WAITING})
         assert "WorkerID" not in update.sets

@@ -14,6 +14,7 @@ from streamer_store import (
     RequestStatus,
     Rescued,
     ValidationError,
+    operator_writes,
     writes,
 )
 from streamer_store.engine import Absent, Below, OneOf, Put, Update
@@ -101,13 +102,13 @@ def test_a_claim_requires_the_version_seen(seen: Any) -> None:
             version="fresh",
             now=NOW,
         ),
-        writes.cancel(
+        operator_writes.cancel(
             {"RequestID": {"S": "r1"}, "Status": {"S": "PENDING"}},
             version="fresh",
             message=None,
             now=NOW,
         ),
-        writes.redrive(
+        operator_writes.redrive(
             {"RequestID": {"S": "r1"}, "Status": {"S": "FAILED"}},
             version="fresh",
             message=None,
@@ -258,7 +259,7 @@ def test_the_ttl_of_a_rescue_is_a_week_after_retry_after() -> None:
     assert update.sets["TTL"] == {"N": str(epoch(NOW + timedelta(days=7, minutes=15)))}
 
 
-@pytest.mark.parametrize("change", [writes.cancel, writes.redrive])
+@pytest.mark.parametrize("change", [operator_writes.cancel, operator_writes.redrive])
 def test_an_empty_message_of_an_operator_is_stored(change: Any) -> None:
     """Only None means that there is no message."""
     seen = {"RequestID": {"S": "r1"}, "Status": {"S": "FAILED"}}

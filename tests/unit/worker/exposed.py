@@ -159,6 +159,7 @@ EVERY_EVENT: list[Event] = [
     PushServiceFailed(error=AWAY),
     ClaimReleased(request_id="r-1"),
     QueueMeasured(status="PENDING", count=3, more=False, oldest=1.0),
+    QueueMeasured(status="RETRYING", count=5, more=False, oldest=1.0, later=True),
     UnhandledMeasured(counts={"invoice": 3}),
     replace(RETRIED, code="TIMEOUT"),
     CallEnded(operation="Query", seconds=0.1, capacity=(Capacity("t", "i", 1.0),)),

@@ -11,7 +11,7 @@ import anyio
 from streamer_store import Difference, StoreUnavailable
 from streamer_store.engine import ConditionFailed, Delete, Page, Put, Query, Scan, Update
 from streamer_store.memory import MemoryEngine
-from streamer_store.schema import REQUESTS, Table
+from streamer_store.schema import REQUESTS, Index, Table
 from streamer_store.values import Item
 
 PATIENCE = 20.0
@@ -165,10 +165,14 @@ class FaultyEngine:
         await self._call("delete_many", keys, lambda: self.inner.delete_many(table, keys))
 
     async def query(self, query: Query) -> Page:
+        self.calls.append(f"query {query.value}")
         return await self._call("query", query, lambda: self.inner.query(query))
 
     async def scan(self, scan: Scan) -> Page:
         return await self._call("scan", scan, lambda: self.inner.scan(scan))
+
+    async def has_index(self, table: Table, index: Index) -> bool:
+        return await self._call("has_index", index, lambda: self.inner.has_index(table, index))
 
     async def create_tables(self) -> None:
         await self._call("create_tables", None, self.inner.create_tables)

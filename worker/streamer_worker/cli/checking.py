@@ -43,7 +43,10 @@ _CALL_TIMEOUT: Final = 3.0
 # calls DescribeTable and DescribeTimeToLive. The policies in deploy/iam/ allow the same
 # operations, and tests/integration/test_policy.py observes workers calling each of them.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
-    REQUESTS: ("GetItem", "BatchGetItem", "UpdateItem", "PartiQLUpdate", "Query StatusIndex"),
+    REQUESTS: (
+        *("GetItem", "BatchGetItem", "UpdateItem", "PartiQLUpdate"),
+        *("Query StatusIndex", "Query DueIndex"),
+    ),
     CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
@@ -181,23 +184,37 @@ async def _permissions(engine: BatchEngine, *, batches: bool) -> AsyncIterator[F
             except ConditionFailed:
                 pass  # the call is allowed
             except TableMissing:
-                refused = True  # _tables has reported it
+                # _tables has reported it.
+                refused = refused or not _is_optional(call, table)
             except AccessDenied as error:
                 refused = True
-                operation, _, index = call.partition(" ")
-                where = f"table/{name}/index/{index}" if index else f"table/{name}"
-                todo = f"allow dynamodb:{operation} on {where}"
-                text = f"{name}: {call}: {error.message}"
-                if (table, call) in _FOR_BATCHES:
-                    todo += ", or set batch_writes to false: the worker needs it to use less CPU"
-                    yield Finding("warning", "permissions", text, todo)
-                else:
-                    yield Finding("error", "permissions", text, todo)
+                yield _denied(table, name, call, error)
             except StoreError as error:
+                if _is_optional(call, table) and isinstance(error, InvalidInput):
+                    continue  # The index is being built, as _tables has reported.
                 yield _failed("permissions", error)
                 return
     if not refused:
         yield Finding("ok", "permissions", f"all {tried} operations on the tables are allowed")
+
+
+def _denied(table: Table, name: str, call: str, error: AccessDenied) -> Finding:
+    """Return the finding for a call that is not allowed on the table of this name."""
+    operation, _, index = call.partition(" ")
+    where = f"table/{name}/index/{index}" if index else f"table/{name}"
+    todo = f"allow dynamodb:{operation} on {where}"
+    text = f"{name}: {call}: {error.message}"
+    if (table, call) in _FOR_BATCHES:
+        todo += ", or set batch_writes to false: the worker needs it to use less CPU"
+        return Finding("warning", "permissions", text, todo)
+    level: Literal["error", "warning"] = "warning" if _is_optional(call, table) else "error"
+    return Finding(level, "permissions", text, todo)
+
+
+def _is_optional(call: str, table: Table) -> bool:
+    """Return whether the call reads an index that a worker can do without."""
+    name = call.partition(" ")[2]
+    return any(index.name == name and index.optional for index in table.indexes)
 
 
 async def _try(engine: BatchEngine, call: str, table: Table) -> None:

@@ -22,7 +22,8 @@ cli = typer.Typer(
 def create(config: ConfigOption = None) -> None:
     """Create the missing tables, and wait until they are active.
 
-    The keys and indexes of existing tables are not changed. Differences from what the worker
+    Existing tables get DueIndex if they lack it. They serve meanwhile, and nothing else of them
+    is changed. Differences from what the worker
     expects are printed, as by `tables check`. Exits with 1 if the worker cannot work with them.
 
     Example: `streamer-worker tables create`

@@ -258,7 +258,10 @@ class CheckpointDelayed:
 class QueueMeasured:
     """The leader has counted the requests of a status. Emitted by `maintenance.queue_depth`.
 
+    With a DueIndex, those that wait for a later time are counted apart.
+
     status: the status.
+    later: these are the requests that wait for a later time.
     count: number of requests, up to `depth.limit`.
     more: there may be more than `count`.
     oldest: age of the oldest request in seconds, None if there is none.
@@ -268,6 +271,7 @@ class QueueMeasured:
     count: int
     more: bool
     oldest: float | None
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

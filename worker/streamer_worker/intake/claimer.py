@@ -226,5 +226,10 @@ class Claimer:
 
 def _unanswered_claim(candidate: Candidate, version: str) -> Claim:
     """Return a claim that can be released. The request's other attributes are not known."""
-    request = AsyncRequest(action=candidate.action or "unknown", request_id=candidate.request_id)
+    request = AsyncRequest(
+        action=candidate.action or "unknown",
+        request_id=candidate.request_id,
+        created_at=candidate.created_at,
+        priority=candidate.priority,
+    )
     return Claim(request=request, version=version)

@@ -72,7 +72,9 @@ class Poller:
         settings: PollSettings,
         runtime: Runtime,
     ) -> None:
-        self._index = IndexReader(requests=requests, clock=runtime.clock)
+        self._index = IndexReader(
+            requests=requests, clock=runtime.clock, max_pause=settings.max_interval
+        )
         self._claimer = claimer
         self._hand_over = hand_over
         self._seen_requests = seen_requests

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from streamer_store import RequestQueue
-from streamer_store.transitions import WAITING
+from streamer_store import Candidate, Lane, RequestQueue, RequestStatus
+from streamer_store.transitions import DELAYED
 from streamer_worker.events import UnhandledMeasured
 from streamer_worker.fleet.membership import Membership
 from streamer_worker.intake.seen import SeenRequests
@@ -22,8 +22,8 @@ _PAGE_SIZE: Final = 1000
 class UnhandledGauge:
     """Counts the waiting requests of each action that no live worker has listed for a minute.
 
-    The poller finds such actions. StatusIndex is read only while there are any, up to
-    `depth.limit` entries of each status.
+    The poller finds such actions. The indexes are read only while there are any, up to
+    `depth.limit` entries of each status or lane.
     """
 
     def __init__(
@@ -74,20 +74,53 @@ class UnhandledGauge:
         return unhandled
 
     async def _count(self, actions: Collection[str]) -> Counter[str]:
-        """Return how many requests of each of the actions wait, up to the limit."""
-        counts: Counter[str] = Counter()
-        for status in WAITING:
-            cursor, left = None, self._settings.limit
-            while left > 0:
-                page = await self._requests.entries(
-                    status, limit=min(left, _PAGE_SIZE), cursor=cursor
-                )
-                counts.update(
-                    candidate.action
-                    for candidate in page.candidates
-                    if candidate.action is not None and candidate.action in actions
-                )
-                cursor, left = page.cursor, left - len(page.candidates)
-                if cursor is None:
-                    break
+        """Return how many requests of each of the actions wait.
+
+        With a DueIndex, those that wait for a later time are not counted.
+        """
+        counts = await self._count_status(RequestStatus.PENDING, actions)
+        for lane in Lane:
+            in_lane = await self._count_lane(lane, actions)
+            if in_lane is None:
+                for status in DELAYED:
+                    counts += await self._count_status(status, actions)
+                break
+            counts += in_lane
         return counts
+
+    async def _count_status(self, status: RequestStatus, actions: Collection[str]) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        cursor, left = None, self._settings.limit
+        while left > 0:
+            page = await self._requests.entries(status, limit=min(left, _PAGE_SIZE), cursor=cursor)
+            counts += _of_actions(page.candidates, actions)
+            cursor, left = page.cursor, left - len(page.candidates)
+            if cursor is None:
+                break
+        return counts
+
+    async def _count_lane(self, lane: Lane, actions: Collection[str]) -> Counter[str] | None:
+        """Count those that are not PENDING. Return None if the table has no DueIndex."""
+        counts: Counter[str] = Counter()
+        until = self._clock.now()
+        cursor, left = None, self._settings.limit
+        while left > 0:
+            page = await self._requests.due_entries(
+                lane, until=until, limit=min(left, _PAGE_SIZE), cursor=cursor
+            )
+            if page is None:
+                return None
+            delayed = [entry for entry in page.candidates if entry.status in DELAYED]
+            counts += _of_actions(delayed, actions)
+            cursor, left = page.cursor, left - len(page.candidates)
+            if cursor is None:
+                break
+        return counts
+
+
+def _of_actions(candidates: Iterable[Candidate], actions: Collection[str]) -> Counter[str]:
+    return Counter(
+        candidate.action
+        for candidate in candidates
+        if candidate.action is not None and candidate.action in actions
+    )

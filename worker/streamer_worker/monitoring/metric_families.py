@@ -117,6 +117,12 @@ class Families:
             "Requests of each status, counted by the leader up to depth.limit",
             "status",
         )
+        self.later = self._gauge(
+            "queue_later",
+            "Requests of each status that wait for a later time, counted by the leader every ten"
+            " minutes up to depth.limit, if the table has DueIndex",
+            "status",
+        )
         self.unhandled = self._gauge(
             "unhandled_requests",
             "Waiting requests whose action no live worker has handled for a minute, counted by the"

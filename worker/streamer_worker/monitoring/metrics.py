@@ -144,13 +144,19 @@ class Metrics:
             case ItemUndecodable(table=table):
                 names = (name for name in TABLE_NAMES if table.endswith(name))
                 self._families.undecodable.labels(next(names, OTHER)).inc()
-            case QueueMeasured(status=status, count=count, oldest=oldest):
-                self._families.depth.labels(status).set(count)
-                self._families.oldest.labels(status).set(oldest or 0.0)
+            case QueueMeasured():
+                self._show_queue(event)
             case UnhandledMeasured(counts=counts):
                 self._show_unhandled(counts)
             case _:
                 pass
+
+    def _show_queue(self, event: QueueMeasured) -> None:
+        if event.later:
+            self._families.later.labels(event.status).set(event.count)
+        else:
+            self._families.depth.labels(event.status).set(event.count)
+            self._families.oldest.labels(event.status).set(event.oldest or 0.0)
 
     def _show_unhandled(self, counts: Mapping[str, int]) -> None:
         """Show the actions with the most requests. Producers may send any names, so limit them."""
@@ -233,6 +239,7 @@ class Metrics:
         self._families.leader.set(leads)
         if not leads:
             self._families.depth.clear()
+            self._families.later.clear()
             self._families.oldest.clear()
             self._families.unhandled.clear()
 

@@ -81,7 +81,7 @@ class Systemd:
                 self._wakeup.set()
             case SlotsChanged(used=used, total=total):
                 self._slots = f"{used} of {total} slots used"
-            case QueueMeasured(status=status, count=count, more=more):
+            case QueueMeasured(status=status, count=count, more=more, later=False):
                 # A new dict each time: the systemd thread may be reading the old one.
                 self._queue = {**self._queue, status: f"{count}{'+' if more else ''} {status}"}
             case FleetObserved(leads=False):

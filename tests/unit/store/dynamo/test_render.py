@@ -191,6 +191,28 @@ def test_a_query_names_its_index_value_and_order() -> None:
     assert {"Limit", "ExclusiveStartKey"}.isdisjoint(arguments)
 
 
+@pytest.mark.parametrize(
+    ("at_least", "at_most", "condition"),
+    [
+        ("2", None, "Status = PENDING AND CreatedAt >= 2"),
+        (None, "3", "Status = PENDING AND CreatedAt <= 3"),
+        ("2", "3", "Status = PENDING AND CreatedAt BETWEEN 2 AND 3"),
+    ],
+)
+def test_the_bounds_of_a_query_are_one_condition(
+    at_least: str | None, at_most: str | None, condition: str
+) -> None:
+    """DynamoDB refuses two conditions on the same key."""
+    query = Query(
+        table=REQUESTS,
+        index=BY_STATUS,
+        value="PENDING",
+        at_least=None if at_least is None else {"S": at_least},
+        at_most=None if at_most is None else {"S": at_most},
+    )
+    assert resolved(render.query(query), "KeyConditionExpression") == condition
+
+
 def test_a_query_continues_after_its_start_key() -> None:
     """Order, limit and start key are passed on."""
     cursor = {"RequestID": {"S": "r1"}}

@@ -96,6 +96,7 @@ def test_every_event_is_logged_under_its_name() -> None:
         "push_service_failed",
         "claim_released",
         "queue_measured",
+        "queue_measured",
         "unhandled_measured",
         "request_finished",
         "try_failed",

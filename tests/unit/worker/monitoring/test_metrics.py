@@ -41,6 +41,7 @@ LABELS: dict[str, set[str]] = {
     "poll_duration_seconds": set(),
     "last_poll_success_timestamp_seconds": set(),
     "queue_depth": {"status"},
+    "queue_later": {"status"},
     "unhandled_requests": {"action"},
     "queue_oldest_age_seconds": {"status"},
     "heartbeats_total": {"outcome"},

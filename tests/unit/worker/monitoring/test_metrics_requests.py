@@ -142,6 +142,9 @@ def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event)
     metrics(FleetObserved(live=2, dead=0, leads=True))
     metrics(QueueMeasured(status="PENDING", count=12, more=False, oldest=4.5))
     metrics(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
+    metrics(QueueMeasured(status="RETRYING", count=7, more=False, oldest=None, later=True))
+    assert value(metrics, "queue_depth", status="RETRYING") == 0
+    assert value(metrics, "queue_later", status="RETRYING") == 7
     assert value(metrics, "queue_depth", status="PENDING") == 12
     assert value(metrics, "queue_oldest_age_seconds", status="PENDING") == 4.5
     assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") == 0
@@ -149,6 +152,7 @@ def test_the_queue_is_shown_while_the_worker_leads(metrics: Metrics, end: Event)
     assert value(metrics, "unhandled_requests", action="invoice") == 7
     metrics(end)
     assert value(metrics, "queue_depth", status="PENDING") is None
+    assert value(metrics, "queue_later", status="RETRYING") is None
     assert value(metrics, "unhandled_requests", action="invoice") is None
     assert value(metrics, "queue_oldest_age_seconds", status="RETRYING") is None
     assert value(metrics, "leader") == 0

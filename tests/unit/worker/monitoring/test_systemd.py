@@ -88,6 +88,7 @@ def test_the_status_shows_slots_and_queue(bench: Bench) -> None:
     bench.emit(STARTED, SlotsChanged(used=1, total=2))
     bench.emit(QueueMeasured(status="PENDING", count=12, more=True, oldest=1.0))
     bench.emit(QueueMeasured(status="RETRYING", count=0, more=False, oldest=None))
+    bench.emit(QueueMeasured(status="RETRYING", count=9, more=False, oldest=None, later=True))
     wanted = "STATUS=working, 1 of 2 slots used, 12+ PENDING, 0 RETRYING"
     assert wanted in bench.manager.next(wanted)
     bench.emit(FleetObserved(live=2, dead=0, leads=False))

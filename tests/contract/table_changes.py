@@ -1,0 +1,57 @@
+"""Helpers that make tables which differ from the schema."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from streamer_store import Stores, open_stores
+from streamer_store.schema import TABLES
+from support import client_of
+
+
+@asynccontextmanager
+async def opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
+    """Open stores without tables, and their client. Tables are deleted afterwards."""
+    async with open_stores(endpoint_url=url, prefix=prefix) as stores:
+        client = client_of(stores.engine)
+        try:
+            yield stores, client
+        finally:
+            # ListTables would tell of a hundred tables at a time: other tests have theirs here too.
+            for table in TABLES:
+                with suppress(client.exceptions.ResourceNotFoundException):
+                    await client.delete_table(TableName=prefix + table.name)
+
+
+async def remake(client: Any, name: str, **changes: Any) -> None:
+    """Make a table again with some of its description changed, without TTL."""
+    description = (await client.describe_table(TableName=name))["Table"]
+    await client.delete_table(TableName=name)
+    indexes = [
+        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
+        for index in description.get("GlobalSecondaryIndexes", ())
+    ]
+    description = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": description["KeySchema"],
+        "AttributeDefinitions": description["AttributeDefinitions"],
+        "GlobalSecondaryIndexes": indexes,
+    }
+    await client.create_table(**{k: v for k, v in (description | changes).items() if v})
+
+
+async def with_projection(client: Any, name: str, index: str, projection: dict[str, Any]) -> None:
+    """Make a table again with another projection of one index."""
+    description = (await client.describe_table(TableName=name))["Table"]
+    indexes = [
+        {
+            "IndexName": gsi["IndexName"],
+            "KeySchema": gsi["KeySchema"],
+            "Projection": projection if gsi["IndexName"] == index else gsi["Projection"],
+        }
+        for gsi in description["GlobalSecondaryIndexes"]
+    ]
+    await remake(client, name, GlobalSecondaryIndexes=indexes)
