@@ -16,10 +16,9 @@ from bench.database import Tables
 from bench.handlers import NAMES
 from plugins import plugin
 from processes import page
-from streamer_worker.settings import Settings
 
 WORKER: Final = (str(Path(sys.executable).with_name("streamer-worker")), "run")
-SINGLE_WRITES: Final = {"batch_writes": "false"} if "batch_writes" in Settings.model_fields else {}
+SINGLE_WRITES: Final = {"batch_writes": "false"}
 """The setting for single writes. DynamoDB Local reports no capacity for batches."""
 
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from simulation import pausing
 from simulation.engine import SharedTable, WorkerEngine
+from simulation.handlers import end_handler
 from simulation.judge import Judge, Run
 from simulation.pausing import WORKER
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
@@ -21,7 +22,7 @@ from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
 from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.stores import Stores, stores_over
 from streamer_store.transitions import TERMINAL
-from streamer_worker import RetryLater, RetryPolicy, handler
+from streamer_worker import RetryPolicy, handler
 from streamer_worker.app import App
 from streamer_worker.events import Event, HandlerStuck
 from streamer_worker.handlers.registry import registry
@@ -202,7 +203,7 @@ class World:
                 await ctx.checkpoint([run.number, step])
                 self.saved[run.request_id] = [run.number, step]
             await anyio.sleep(job.seconds / steps)
-        return await _end_handler(run, job, ctx)
+        return await end_handler(run, job, ctx)
 
     def _record_start(self, run: Run) -> None:
         # A worker that was paused after its claim may start a request that others have claimed.
@@ -325,18 +326,6 @@ class World:
                 if all(request.status in TERMINAL for request in requests.values()):
                     return
                 await anyio.sleep(5)
-
-
-async def _end_handler(run: Run, job: Job, ctx: Any) -> Any:
-    if job.raises:
-        raise ValueError("it does not work")
-    if job.snoozes and ctx.attempt == 1 and run.number % 2:
-        raise RetryLater(after=3)
-    if job.lingers:
-        run.torn = True
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(2)
-    return {"run": run.number}
 
 
 def _never() -> None:
