@@ -22,3 +22,8 @@ async def end_handler(run: Run, job: Job, ctx: Any) -> Any:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(2)
     return {"run": run.number}
+
+
+def never() -> None:
+    """End the process of a worker whose handler is stuck, which must not happen here."""
+    raise AssertionError("no handler of the simulation ignores its cancellation forever")

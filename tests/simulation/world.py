@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from simulation import pausing
 from simulation.engine import SharedTable, WorkerEngine
-from simulation.handlers import end_handler
+from simulation.handlers import end_handler, never
 from simulation.judge import Judge, Run
 from simulation.pausing import WORKER
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
@@ -154,7 +154,7 @@ class World:
             registry=registry([self._handler(engine)]),
             push=push_off,
             listeners=[self._check_event],
-            leave=_never,
+            leave=never,
             clock=self.clocks[engine.name],
             rng=rng,
             cpu=lambda: engine.cpu,
@@ -326,7 +326,3 @@ class World:
                 if all(request.status in TERMINAL for request in requests.values()):
                     return
                 await anyio.sleep(5)
-
-
-def _never() -> None:
-    raise AssertionError("no handler of the simulation ignores its cancellation forever")
