@@ -32,6 +32,7 @@ class RecordingEngine(MemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[list[str]] = []
+        self.writes: list[list[Write]] = []
         self.reads: list[list[str]] = []
         self.answer: Callable[[Write], Refusal | None] = lambda _: None
         self.error: Exception | None = None
@@ -62,6 +63,7 @@ class RecordingEngine(MemoryEngine):
 
     async def _record(self, writes: Sequence[Write]) -> None:
         self.calls.append([write.key for write in writes])
+        self.writes.append(list(writes))
         self.reached.set()
         await self.gate.wait()
 
