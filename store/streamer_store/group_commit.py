@@ -12,7 +12,6 @@ and a write that was refused for another reason is sent again on its own.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -79,7 +78,7 @@ class GroupCommitEngine:
         self._last_call = 0
         self._is_sending = False
         self._is_watching = False
-        self._denied_until = -math.inf
+        self._denied_until: float | None = None
         self.table_name = engine.table_name
         self.get = engine.get
         self.get_many = engine.get_many
@@ -109,7 +108,7 @@ class GroupCommitEngine:
 
     async def _write(self, write: Write) -> Item:
         self._require_open()
-        if anyio.current_time() < self._denied_until:
+        if self._denied_until is not None and anyio.current_time() < self._denied_until:
             return await self._write_alone(write)
         waiter = self._waiting.add(write)
         self._unanswered.add(waiter)

@@ -35,11 +35,12 @@ def can_share_call(write: Write) -> bool:
     """
     if isinstance(write, Put):
         return write.conditions == (Absent(write.table.hash_key),)
-    return (
-        not (write.adds or write.deletes or write.if_not_exists)
-        and not _OWN_MARKS.isdisjoint(write.sets)
-        and any(not isinstance(condition, Absent) for condition in write.conditions)
-    )
+    if write.adds or write.deletes or write.if_not_exists or _OWN_MARKS.isdisjoint(write.sets):
+        return False
+    for condition in write.conditions:  # noqa: SIM110  half the time of `any`, for every write
+        if not isinstance(condition, Absent):
+            return True
+    return False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +118,13 @@ def _is_returning(write: Write) -> bool:
 
 
 def _sent_bytes(write: Write) -> int:
-    """Return the size of the values that a write sends, in bytes. Numbers count as none."""
+    """Return about how many bytes the values of a write are. Numbers count as none."""
     values = write.item if isinstance(write, Put) else write.sets
-    return sum(value_size(value) for value in values.values() if "N" not in value)
+    size = 0
+    for value in values.values():
+        text = value.get("S")
+        if text is not None:
+            size += len(text)
+        elif "N" not in value:
+            size += value_size(value)
+    return size
