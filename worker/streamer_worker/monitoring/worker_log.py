@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, TextIO
 
 import structlog
@@ -59,6 +59,11 @@ class WorkerLog:
             cache_logger_on_first_use=True,
         )
         return logger
+
+    def writer(self, name: str) -> LineWriter:
+        """Return a writer of the lines that `logger(name)` writes."""
+        own: Any = self._own.getLogger(name)
+        return LineWriter(own, [*self._shared[-_PLAIN:], self._renderer])
 
     def take_over(self) -> None:
         """Write the lines of handlers and libraries to this log, too, from structlog and from the
@@ -143,7 +148,7 @@ class LineHandler(logging.Handler):
         if self._stream is None:
             return
         with suppress(Exception):
-            if self._stream.write(line + "\n") and (lost := self._stream.take_lost()):
+            if self._stream.write(f"{line}\n") and (lost := self._stream.take_lost()):
                 event = {"event": "log_lines_lost", "count": lost}
                 self._stream.write(self._plain(name, level, event) + "\n")
 
@@ -169,6 +174,40 @@ class _OwnLogger(logging.Logger):
     def _log(self, level: int, msg: object, *_args: Any, **_fields: Any) -> None:
         root: Any = self.manager.root
         root.lines.write(self.name, level, str(msg))
+
+
+class LineWriter:
+    """Writes lines of one of the worker's own loggers, as its structlog logger does.
+
+    Makes a line without the objects and calls that structlog needs for each. Any thread.
+
+    processors: the last ones of the chain, which need no logger.
+    """
+
+    def __init__(self, logger: _OwnLogger, processors: list[Any]) -> None:
+        self.is_enabled = logger.isEnabledFor
+        self._name = logger.name
+        self._lines: LineHandler = logger.manager.root.lines  # type: ignore[attr-defined]
+        self._processors = processors
+
+    def write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        """Write a line with these fields, and with those that are bound to the context.
+
+        level: one that `is_enabled` accepts.
+        fields: changed by this call.
+        """
+        fields["event"] = event
+        line: Any = structlog.contextvars.merge_contextvars(None, "", fields)
+        line["level"] = _level_name(level)
+        line["logger"] = self._name
+        for processor in self._processors:
+            line = processor(None, "", line)
+        self._lines.write(self._name, level, line)
+
+
+@cache
+def _level_name(level: int) -> str:
+    return logging.getLevelName(level).lower()
 
 
 def _shared_processors(*, console: bool) -> list[Any]:

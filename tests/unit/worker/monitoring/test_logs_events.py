@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def test_the_text_of_an_error_is_cut() -> None:
 def test_every_event_is_logged_under_its_name() -> None:
     """The name is in snake case, with the fields. Frequent events are only counted as metrics."""
     output = Output(level="debug")
-    listener = LogListener()
+    listener = LogListener(output.worker_log)
     for event in EVERY_EVENT:
         listener(event)
     assert [line["event"] for line in output.lines] == [
@@ -190,6 +191,31 @@ def test_fields_that_are_none_are_left_out() -> None:
     assert line["outcome"] == "completed"
 
 
+@pytest.mark.parametrize("chosen", ["json", "console"])
+def test_events_look_like_lines_of_the_workers_logger(chosen: str) -> None:
+    """Events bypass structlog's loggers. Both have the same fields in the same order, escaped in
+    the same way, with those that are bound to the context.
+    """
+    output = Output(format=chosen)
+    listener = LogListener(output.worker_log)
+    logger = output.worker_log.logger("streamer_worker")
+    error = ValueError("two\nlines\x1b[31m")
+    with structlog.contextvars.bound_contextvars(worker_id="w\x07", loop="bound", tags={1: "x"}):
+        listener(StepFailed(loop="poll", error=error))
+        listener(ClaimReleased(request_id="red\x1b[31m"))
+        length = len(output.text)
+        logger.error(
+            "step_failed", loop="poll", error_type="ValueError", exc_info=error, error=str(error)
+        )
+        logger.info("claim_released", request_id="red\x1b[31m")
+    events, lines = (
+        re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text)
+        for text in (output.text[:length], output.text[length:])
+    )
+    assert events == lines
+    assert events.count("x07") == 2
+
+
 @pytest.mark.anyio
 async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
     """This holds for structlog and the standard library. Nothing is bound outside of a handler."""
@@ -214,7 +240,7 @@ async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
 async def test_no_payload_and_no_result_is_logged(world: World) -> None:
     """This holds for every outcome, at every level."""
     output = Output(level="debug")
-    world.events = Events(LogListener())
+    world.events = Events(LogListener(output.worker_log))
 
     @handler("secret")
     async def secret(payload: dict[str, Any], ctx: Context) -> Any:
