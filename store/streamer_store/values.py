@@ -92,6 +92,8 @@ def decode(value: AttributeValue) -> Any:
     """
     if len(value) == 1:
         ((type_name, content),) = value.items()
+        if type_name == "S" and type(content) is str:
+            return content
         decode_exact = _DECODERS.get((type_name, type(content)))
         if decode_exact is not None:
             return decode_exact(content)
@@ -268,8 +270,8 @@ _ENCODERS: Final[dict[type, Callable[[Any, str, int], AttributeValue]]] = {
     dict: lambda value, field, depth: {"M": _encode_mapping(value, field, depth)},
 }
 _DECODERS: Final[dict[tuple[str, type], Callable[[Any], Any]]] = {
-    ("S", str): str,
     ("N", str): _decode_number,
+    ("BOOL", bool): bool,
     ("M", dict): lambda entries: {key: decode(entry) for key, entry in entries.items()},
     ("L", list): lambda entries: [decode(entry) for entry in entries],
 }

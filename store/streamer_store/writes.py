@@ -17,6 +17,7 @@ from streamer_store.engine import Absent, Below, Condition, Put, Update
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.request_attributes import (
     RESCUE_ATTRIBUTES,
+    STATUS_VALUES,
     failure_values,
     held_by,
     number_value,
@@ -59,10 +60,8 @@ def claim(
         "WriteSeq": number_value(0),
         "TTL": ttl_value(now),
     }
-    removes = ["RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"]
-    if worker_id is None:
-        removes.append("WorkerID")
-    else:
+    removes = ("RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result")
+    if worker_id is not None:
         sets["WorkerID"] = {"S": worker_id}
     if alone:
         sets["Alone"] = {"S": version}
@@ -71,7 +70,7 @@ def claim(
         RequestStatus.PROCESSING,
         version,
         sets=sets,
-        removes=tuple(removes),
+        removes=(*removes, "WorkerID") if worker_id is None else removes,
         conditions=(status_is(seen.status), version_is(seen.seen_version)),
         returning=True,
     )
@@ -322,7 +321,7 @@ def _change_status(
     return Update(
         table=REQUESTS,
         key=request_id,
-        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),  # VERSION-1
+        sets={"Status": STATUS_VALUES[status], "Version": {"S": version}, **sets},  # VERSION-1
         removes=removes,
         conditions=conditions,
         returning=returning,
