@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import Any
 
@@ -173,11 +174,11 @@ def test_a_line_below_the_level_is_not_made(monkeypatch: pytest.MonkeyPatch) -> 
     """Each request has several such events. Only the levels of the settings decide."""
     made: list[Any] = []
 
-    def record(_indent: str, _logger: Any, _method: str, line: Any) -> Any:
+    def record(line: Any) -> str:
         made.append(line)
-        return line
+        return "{}"
 
-    monkeypatch.setattr("streamer_worker.monitoring.worker_log.escape", record)
+    monkeypatch.setattr("streamer_worker.monitoring.worker_log.json_line", record)
     output = Output(level="warning")
     assert not output.log_event(finished("completed"))
     assert not made
@@ -214,6 +215,25 @@ def test_events_look_like_lines_of_the_workers_logger(chosen: str) -> None:
     )
     assert events == lines
     assert events.count("x07") == 2
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1e-07, 1e22, 3, 2**60, math.nan, math.inf])
+@pytest.mark.parametrize("action", ["a", 'ö"\\\u2028', "\x7f", "two\nlines", ""])
+@pytest.mark.parametrize("bound", ["w", None, True, ("a", 1), {"exception": "x"}])
+def test_plain_events_are_the_same_json(seconds: float, action: str, bound: Any) -> None:
+    """Lines without anything to escape are made in one pass, with the JSON of the encoder."""
+    output = Output()
+    event = RequestFinished(
+        request_id="r", action=action, attempt=1, outcome="completed", code=None, seconds=seconds
+    )
+    logger = output.worker_log.logger("streamer_worker")
+    fields = {name: getattr(event, name) for name in event.__slots__ if name != "code"}
+    names = bound if isinstance(bound, dict) else {"bound": bound, "b d": "x"}
+    with structlog.contextvars.bound_contextvars(**names):
+        LogListener(output.worker_log)(event)
+        logger.info("request_finished", **fields)
+    ours, theirs = re.sub(r'timestamp": "[^"]*"', "", output.text).splitlines()
+    assert ours == theirs
 
 
 @pytest.mark.anyio
