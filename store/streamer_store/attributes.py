@@ -16,6 +16,9 @@ from streamer_store.transitions import RequestStatus
 from streamer_store.validation import LARGEST_COUNT
 from streamer_store.values import AttributeValue, encode, encode_document
 
+# RequestStatus(text) takes several times as long.
+_STATUSES: Final = {status.value: status for status in RequestStatus}
+
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
@@ -57,7 +60,14 @@ def _encode_time(value: Any, _field: str) -> AttributeValue:
     return {"S": format_time(value)}
 
 
+def _decode_status(value: Any) -> RequestStatus:
+    status = _STATUSES.get(value) if type(value) is str else None
+    return RequestStatus(value) if status is None else status
+
+
 def _decode_number(value: Any) -> Any:
+    if type(value) is int:  # most numbers
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"expected a number, found {type(value).__name__}")
     return float(value) if isinstance(value, Decimal) else value
@@ -71,7 +81,7 @@ def _decode_count(value: Any) -> int:
 
 
 def _decode_document(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise ValueError(f"expected a map, found {type(value).__name__}")
     return value
 
@@ -106,7 +116,7 @@ CONNECTION: Final = (
 REQUEST: Final = (
     Attribute("RequestID", "request_id", _decode_text),
     Attribute("ConnectionID", "connection_id", _decode_text),
-    Attribute("Status", "status", RequestStatus, lambda status, _: {"S": status.value}),
+    Attribute("Status", "status", _decode_status, lambda status, _: {"S": status.value}),
     Attribute("CreatedAt", "created_at", _decode_time, _encode_time),
     Attribute("Action", "action", _decode_text),
     Attribute("Payload", "payload", _decode_document, encode_document),

@@ -5,7 +5,7 @@ None and empty values are not written. Unknown attributes are ignored on reading
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
@@ -29,17 +29,23 @@ from streamer_store.values import AttributeValue, Item, decode
 from streamer_store.worker_row import WorkerRow
 
 _REASON_CHARS: Final = 200
+_UNREADABLE: Final = (ValueError, TypeError, ArithmeticError)
 # The StartedAt of a worker whose own cannot be read. The leader is the worker that started
 # first, so this one leads only if no other can.
 _LAST_TO_LEAD: Final = datetime.max.replace(tzinfo=UTC)
 _STATUSES: Final = frozenset(status.value for status in RequestStatus)
 # The attributes that the indexes of waiting requests project, beside Status and Version.
-_ENTRY: Final = tuple(
-    attribute
-    for attribute in REQUEST
-    if attribute.name
-    in {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues", "Priority"}
+_ENTRY_NAMES: Final = frozenset(
+    {"Action", "TenantID", "CreatedAt", "RetryAfter", "WorkerID", "Rescues", "Priority"}
 )
+# By name, in the same order.
+_READ_ENTRY: Final = {
+    attribute.name: attribute for attribute in REQUEST if attribute.name in _ENTRY_NAMES
+}
+_READ_CONNECTION: Final = {attribute.name: attribute for attribute in CONNECTION}
+_READ_REQUEST: Final = {attribute.name: attribute for attribute in REQUEST}
+_READ_SUBSCRIPTION: Final = {attribute.name: attribute for attribute in SUBSCRIPTION}
+_READ_WORKER: Final = {attribute.name: attribute for attribute in WORKER}
 _Record = TypeVar("_Record", Connection, AsyncRequest, Subscription, WorkerRow)
 
 
@@ -65,15 +71,15 @@ def worker_item(record: WorkerRow) -> Item:
 
 def connection(item: Item) -> Connection:
     """Return the record for `item`. Raises Undecodable."""
-    return _read(item, CONNECTION, Connection, "ConnectionID")
+    return _read(item, _READ_CONNECTION, Connection, "ConnectionID")
 
 
 def request(item: Item) -> AsyncRequest:
     """Return the record for `item`. An absent MaxRetries is 3. Raises Undecodable."""
-    fields = _fields(item, REQUEST, "RequestID")
+    fields = _fields(item, _READ_REQUEST, "RequestID")
     if not fields.get("request_id") or "status" not in fields:
         raise Undecodable("RequestID or Status is missing", key=raw_text(item, "RequestID"))
-    return _build(AsyncRequest, REQUEST, fields, raw_text(item, "RequestID"))
+    return _build(AsyncRequest, _READ_REQUEST, fields, raw_text(item, "RequestID"))
 
 
 def subscription(item: Item) -> Subscription:
@@ -81,14 +87,14 @@ def subscription(item: Item) -> Subscription:
 
     Event types that this release does not know are in `unknown_event_types`.
     """
-    fields = _fields(item, SUBSCRIPTION, "SubscriptionID")
+    fields = _fields(item, _READ_SUBSCRIPTION, "SubscriptionID")
     stored = fields.get("event_types")
     if stored is not None:
         fields["event_types"] = frozenset(
             event_type for event_type in EventType if event_type.value in stored
         )
         fields["unknown_event_types"] = stored - fields["event_types"]
-    return _build(Subscription, SUBSCRIPTION, fields, raw_text(item, "SubscriptionID"))
+    return _build(Subscription, _READ_SUBSCRIPTION, fields, raw_text(item, "SubscriptionID"))
 
 
 def worker(item: Item) -> WorkerRow:
@@ -98,10 +104,10 @@ def worker(item: Item) -> WorkerRow:
     write it differently, and a live worker must not be declared dead for that. Raises
     Undecodable for a row without StartedAt, which is not the row of a running worker.
     """
-    fields, broken = _readable_fields(item, WORKER)
+    fields, broken = _readable_fields(item, _READ_WORKER)
     if "StartedAt" in item:
         fields.setdefault("started_at", _LAST_TO_LEAD)
-    return _build(WorkerRow, WORKER, fields | {"broken": broken}, raw_text(item, "WorkerID"))
+    return _build(WorkerRow, _READ_WORKER, fields | {"broken": broken}, raw_text(item, "WorkerID"))
 
 
 def candidate(item: Item) -> Candidate:
@@ -136,7 +142,7 @@ def last_heard(item: Item) -> datetime:
 
     Raises Undecodable where neither is there, or one cannot be read.
     """
-    fields = _fields(item, CONNECTION, "ConnectionID")
+    fields = _fields(item, _READ_CONNECTION, "ConnectionID")
     moment = fields.get("last_ping") or fields.get("connected_at")
     if moment in {None, NEVER}:
         raise Undecodable(
@@ -168,7 +174,7 @@ def _candidate_fields(item: Item) -> dict[str, Any]:
     if text not in _STATUSES:
         reason = f"Status: {text[:_REASON_CHARS]!r} is not known to this release"
         raise Undecodable(reason, key=raw_text(item, "RequestID"))
-    fields, broken = _readable_fields(item, _ENTRY)
+    fields, broken = _readable_fields(item, _READ_ENTRY)
     version = item.get("Version")
     if version is not None and "S" not in version:
         broken = f"Version: expected text, found type {', '.join(version)}"
@@ -189,13 +195,13 @@ def _write(record: Any, attributes: tuple[Attribute, ...]) -> dict[str, Attribut
 
 
 def _read(
-    item: Item, attributes: tuple[Attribute, ...], record: type[_Record], key: str
+    item: Item, attributes: Mapping[str, Attribute], record: type[_Record], key: str
 ) -> _Record:
     return _build(record, attributes, _fields(item, attributes, key), raw_text(item, key))
 
 
 def _build(
-    record: type[_Record], attributes: tuple[Attribute, ...], fields: dict[str, Any], key: str
+    record: type[_Record], attributes: Mapping[str, Attribute], fields: dict[str, Any], key: str
 ) -> _Record:
     """Return the record with these fields. Raises Undecodable; `key` is for the error."""
     kind: Any = record
@@ -203,7 +209,7 @@ def _build(
     if not required <= fields.keys():
         missing = [
             attribute.name
-            for attribute in attributes
+            for attribute in attributes.values()
             if attribute.field in required and attribute.field not in fields
         ]
         verb = "is" if len(missing) == 1 else "are"
@@ -224,43 +230,55 @@ def _required_fields(record: type[Any]) -> frozenset[str]:
     )
 
 
-def _fields(item: Item, attributes: tuple[Attribute, ...], key: str) -> dict[str, Any]:
+def _fields(item: Item, attributes: Mapping[str, Attribute], key: str) -> dict[str, Any]:
     """Return the decoded fields of an item. `key` is the name of its hash key, for errors."""
-    fields = {}
-    for attribute in attributes:
-        if attribute.name not in item:
-            continue
+    try:
+        return _decode_known(item, attributes)
+    except _UNREADABLE:
+        # The error names the first attribute that is broken, in the order of the table.
         try:
-            value = _decode_attribute(item, attribute)
+            return _decode_in_order(item, attributes)
         except Undecodable as error:
             error.key = raw_text(item, key)
             raise
-        if value is not None:
-            fields[attribute.field] = value
-    return fields
 
 
 def _readable_fields(
-    item: Item, attributes: Iterable[Attribute]
+    item: Item, attributes: Mapping[str, Attribute]
 ) -> tuple[dict[str, Any], str | None]:
     """Return the fields that can be decoded, and what is wrong with one that cannot."""
-    fields = {}
-    broken = None
-    for attribute in attributes:
-        if attribute.name in item:
+    try:
+        return _decode_known(item, attributes), None
+    except _UNREADABLE:
+        fields: dict[str, Any] = {}
+        broken = None
+        for attribute in attributes.values():
             try:
-                value = _decode_attribute(item, attribute)
+                fields |= _decode_in_order(item, {attribute.name: attribute})
             except Undecodable as error:
                 broken = error.reason
-            else:
-                if value is not None:
-                    fields[attribute.field] = value
-    return fields, broken
+        return fields, broken
 
 
-def _decode_attribute(item: Item, attribute: Attribute) -> Any:
-    try:
-        value = decode(item[attribute.name])
-        return None if value is None else attribute.read(value)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise Undecodable(f"{attribute.name}: {str(error)[:_REASON_CHARS]}") from error
+def _decode_known(item: Item, attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    """Return the decoded fields of an item. Raises an error of `_UNREADABLE`, without a name."""
+    fields = {}
+    for name, stored in item.items():
+        attribute = attributes.get(name)
+        if attribute is not None:
+            value = decode(stored)
+            if value is not None and (value := attribute.read(value)) is not None:
+                fields[attribute.field] = value
+    return fields
+
+
+def _decode_in_order(item: Item, attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    """As `_decode_known`, but raises Undecodable for the first attribute that is broken."""
+    fields: dict[str, Any] = {}
+    for name in attributes:
+        if name in item:
+            try:
+                fields |= _decode_known({name: item[name]}, attributes)
+            except _UNREADABLE as error:
+                raise Undecodable(f"{name}: {str(error)[:_REASON_CHARS]}") from error
+    return fields

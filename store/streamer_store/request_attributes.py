@@ -17,8 +17,16 @@ from streamer_store.validation import require_string
 from streamer_store.values import AttributeValue, Item, encode, encode_document
 
 RESCUE_ATTRIBUTES: Final = ("Rescues", "Solo", "Alone")
+STATUS_VALUES: Final[dict[RequestStatus, AttributeValue]] = {
+    status: {"S": status.value} for status in RequestStatus
+}
+"""The attribute value of each status."""
 SHORT_ERROR_CHARS: Final = 256
 """The length of an error text in an item that has no room for the whole text."""
+
+_STATUS_IS: Final[dict[RequestStatus, Condition]] = {
+    status: OneOf("Status", (value,)) for status, value in STATUS_VALUES.items()
+}
 
 
 def change_status(
@@ -40,7 +48,7 @@ def change_status(
     return Update(
         table=REQUESTS,
         key=request_id,
-        sets={"Status": {"S": status.value}, "Version": {"S": version}} | dict(sets),
+        sets={"Status": STATUS_VALUES[status], "Version": {"S": version}, **sets},
         removes=(*removes, *lanes),
         conditions=conditions,
         returning=returning,
@@ -113,7 +121,7 @@ def held_by(claim: Claim) -> tuple[Condition, ...]:
 
 def status_is(status: RequestStatus) -> Condition:
     """Return the condition that the request has this status."""
-    return OneOf("Status", ({"S": status.value},))
+    return _STATUS_IS[status]
 
 
 def version_is(version: AttributeValue | None) -> Condition:

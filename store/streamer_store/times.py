@@ -48,10 +48,12 @@ def parse_time(text: str) -> datetime | None:
     """
     if not _RFC_3339.fullmatch(text):
         raise ValueError(f"not an RFC 3339 time: {text[:40]!r}")
-    try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"time out of range: {text!r}") from error
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not UTC:
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(f"time out of range: {text!r}") from error
     return None if moment == NEVER else moment
 
 

@@ -91,9 +91,12 @@ def decode(value: AttributeValue) -> Any:
     Raises ValueError for an unknown type.
     """
     if len(value) == 1:
-        ((type_name, content),) = value.items()
-        decode_exact = _DECODERS.get((type_name, type(content)))
-        if decode_exact is not None:
+        (type_name,) = value
+        content = value[type_name]
+        if type_name == "S" and type(content) is str:
+            return content
+        kind, decode_exact = _DECODERS.get(type_name, _NOT_EXACT)
+        if type(content) is kind:
             return decode_exact(content)
     return _decode_any(value)
 
@@ -267,9 +270,10 @@ _ENCODERS: Final[dict[type, Callable[[Any, str, int], AttributeValue]]] = {
     float: lambda value, field, _: {"N": _encode_number(value, field)},
     dict: lambda value, field, depth: {"M": _encode_mapping(value, field, depth)},
 }
-_DECODERS: Final[dict[tuple[str, type], Callable[[Any], Any]]] = {
-    ("S", str): str,
-    ("N", str): _decode_number,
-    ("M", dict): lambda entries: {key: decode(entry) for key, entry in entries.items()},
-    ("L", list): lambda entries: [decode(entry) for entry in entries],
+_DECODERS: Final[dict[str, tuple[type | None, Callable[[Any], Any]]]] = {
+    "N": (str, _decode_number),
+    "BOOL": (bool, bool),
+    "M": (dict, lambda entries: {key: decode(entry) for key, entry in entries.items()}),
+    "L": (list, lambda entries: [decode(entry) for entry in entries]),
 }
+_NOT_EXACT: Final = (None, _decode_any)

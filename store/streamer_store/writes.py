@@ -63,10 +63,8 @@ def claim(
         "WriteSeq": number_value(0),
         "TTL": ttl_value(now),
     }
-    removes = ["RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result"]
-    if worker_id is None:
-        removes.append("WorkerID")
-    else:
+    removes = ("RetryAfter", "Error", "ErrorCode", "ProcessingEnded", "Result")
+    if worker_id is not None:
         sets["WorkerID"] = {"S": worker_id}
     if alone:
         sets["Alone"] = {"S": version}
@@ -75,7 +73,7 @@ def claim(
         RequestStatus.PROCESSING,
         version,
         sets=sets,
-        removes=tuple(removes),
+        removes=(*removes, "WorkerID") if worker_id is None else removes,
         conditions=(status_is(seen.status), version_is(seen.seen_version)),
         returning=True,
     )

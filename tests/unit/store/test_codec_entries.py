@@ -65,6 +65,16 @@ def test_an_entry_with_a_wrong_attribute_is_a_broken_candidate(
     assert broken in candidate.broken
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_order_of_an_items_attributes_does_not_matter(*, backwards: bool) -> None:
+    """DynamoDB returns them in any order. The error is the same for the same item."""
+    wrong: dict[str, Any] = ENTRY | {"CreatedAt": {"S": "once"}, "TenantID": {"L": []}}
+    item = dict(sorted(wrong.items(), reverse=backwards))
+    assert (codec.candidate(item).broken or "").startswith("TenantID: expected text")
+    with pytest.raises(Undecodable, match="CreatedAt: not an RFC 3339 time"):
+        codec.request(item)
+
+
 def test_a_version_of_another_type_is_kept_for_the_condition() -> None:
     """The claim compares the Version with that of the index, of any type."""
     assert codec.candidate(ENTRY | {"Version": {"N": "1"}}).seen_version == {"N": "1"}

@@ -27,7 +27,7 @@ class Output:
 
     def __init__(self, *, terminal: bool = False, **settings: Any) -> None:
         self.stream = Terminal() if terminal else io.StringIO()
-        configure_logging(LogSettings(**settings), stream=self.stream)
+        self.worker_log = configure_logging(LogSettings(**settings), stream=self.stream)
         self.log = structlog.get_logger("my.plugin")
 
     @property
@@ -39,5 +39,5 @@ class Output:
         return [json.loads(line) for line in self.text.splitlines()]
 
     def log_event(self, event: Event) -> list[dict[str, Any]]:
-        LogListener()(event)
+        LogListener(self.worker_log)(event)
         return self.lines

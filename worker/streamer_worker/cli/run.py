@@ -73,7 +73,7 @@ class _Worker:
     def __init__(self, settings: Settings, log: WorkerLog) -> None:
         self._settings = settings
         self._log = log
-        self._listener = LogThrottle(LogListener(), clock=SystemClock())
+        self._listener = LogThrottle(LogListener(log), clock=SystemClock())
         self._exit = Exit(hooks_within=settings.exit_timeout)
         self._app: App | None = None
         self._signals: StopSignals | None = None

@@ -6,7 +6,6 @@ import asyncio
 import decimal
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 import anyio
@@ -52,8 +51,8 @@ class Attempt:
         self._scope = anyio.CancelScope()
         # asyncio keeps only a weak reference to a task.
         self._task: asyncio.Task[None] | None = None
-        self._done_or_interrupted = anyio.Event()
-        self._done = anyio.Event()
+        self._done_or_interrupted = _Event()
+        self._done = _Event()
 
     @property
     def draining(self) -> bool:
@@ -70,7 +69,7 @@ class Attempt:
     @property
     def is_done(self) -> bool:
         """Whether the handler has ended, or was never called."""
-        return self._done.is_set()
+        return self._done.is_set
 
     @property
     def has_lost_claim(self) -> bool:
@@ -104,14 +103,18 @@ class Attempt:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            tasks.start_soon(self._contain, partial(self._run_in_group, call))
+            tasks.start_soon(self._contain, self._run_in_group, call)
         else:
-            self._task = loop.create_task(self._contain(partial(self._run, call)))
+            self._task = loop.create_task(self._contain(self._run, call))
 
-    async def _contain(self, run: Callable[[], Awaitable[None]]) -> None:
+    async def _contain(
+        self,
+        run: Callable[[Callable[[], Awaitable[Any]]], Awaitable[None]],
+        call: Callable[[], Awaitable[Any]],
+    ) -> None:
         """Await the handler. Raises nothing, whatever it has damaged."""
         try:
-            await run()
+            await run(call)
         except BaseException as error:  # noqa: BLE001  see `start`
             if self.ended is None:
                 self.ended = Raised(error=error)
@@ -138,13 +141,13 @@ class Attempt:
         """
         try:
             await checkpoint()  # a short handler ends in its first step, and needs no timer
-            if not self._done_or_interrupted.is_set():
+            if not self._done_or_interrupted.is_set:
                 await ended_within(timeout, self._done_or_interrupted.wait)
         except anyio.get_cancelled_exc_class():
             if not await _is_cancelled():
                 raise
             self.interrupt(Interruption.RELEASED)
-        if not self._done_or_interrupted.is_set():
+        if not self._done_or_interrupted.is_set:
             self.interrupt(Interruption.TIMEOUT)
 
     async def wait_grace(self, grace: float) -> None:
@@ -176,6 +179,34 @@ class Attempt:
             return Raised(error=error)
         except BaseException as error:  # noqa: BLE001  a handler's sys.exit() is its failure
             return Raised(error=error)
+
+
+class _Event:
+    """An event that most attempts set and never wait for. Event loop's thread only, except
+    `is_set`, which any thread may read.
+
+    anyio's own event, which takes longer to make than a short handler to call, is made when a
+    task waits.
+    """
+
+    __slots__ = ("_event", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        self.is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        if self.is_set:
+            await checkpoint()
+            return
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
 
 
 async def _is_cancelled() -> bool:

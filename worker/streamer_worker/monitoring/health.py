@@ -35,7 +35,6 @@ _NOTED: Final = frozenset(
         LoopLagMeasured,
         Polled,
         ProcessEnding,
-        SlotsChanged,
         StepFailed,
         StuckHandlerEnded,
         WorkerDraining,
@@ -76,9 +75,20 @@ class Health:
         self._ending: str | None = None
 
     def __call__(self, event: Event) -> None:
-        if type(event) in _NOTED:
+        if isinstance(event, SlotsChanged):  # the only one of each request
+            self._note_slots(event)
+        elif type(event) in _NOTED:
             self._note_sign_of_life(event)
             self._note_state(event)
+
+    def _note_slots(self, event: SlotsChanged) -> None:
+        now = self._clock.steady()
+        # The time of a poll that waits for a slot counts from when there is one.
+        if self._poll_tried_at is not None:
+            self._poll_tried_at = now
+        if self._full:  # until now there was no slot to poll for
+            self._polled_at = now
+        self._full = event.used >= event.total
 
     def _note_state(self, event: Event) -> None:
         match event:
@@ -86,10 +96,6 @@ class Health:
                 self._polled_at = self._clock.steady()
             case HeartbeatTried(outcome="ok"):
                 self._heartbeat_at = self._clock.steady()
-            case SlotsChanged(used=used, total=total):
-                if self._full:  # until now there was no slot to poll for
-                    self._polled_at = self._clock.steady()
-                self._full = used >= total
             case HandlerStuck(thread=True):
                 self._threads_lost += 1
             case StuckHandlerEnded(thread=True):
@@ -113,10 +119,6 @@ class Health:
                 self._heartbeat_tried_at = self._clock.steady()
             case Polled() | StepFailed(loop="poll"):
                 self._poll_tried_at = self._clock.steady()
-            case SlotsChanged():
-                # The time of a poll that waits for a slot counts from when there is one.
-                if self._poll_tried_at is not None:
-                    self._poll_tried_at = self._clock.steady()
             case WorkerDraining():
                 self._poll_tried_at = None
             case WorkerFenced():  # nothing is expected until there is a new row

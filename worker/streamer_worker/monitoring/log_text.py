@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from structlog.typing import EventDict, WrappedLogger
@@ -17,9 +19,11 @@ _STACKS: Final = frozenset({"exception", "stack", "stacks"})
 # Names of the worker's own fields. A library's field of the same name gets a prefix.
 _OURS: Final = frozenset({"event", "level", "logger", "timestamp", *_STACKS})
 _INNER: Final = frozenset({"_record", "_from_structlog"})
+_SPECIAL: Final = _STACKS | _INNER
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 _DEEPEST: Final = 8
 _LARGEST: Final = 10**100
+_LARGEST_EXACT: Final = 2**53
 
 
 def add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -40,15 +44,44 @@ def escape(
     """
     fields: dict[str, Any] = {}
     for key, value in event.items():
-        if key in _INNER:
+        if key not in _SPECIAL:
+            fields[_line(key)] = _to_plain(value)
+        elif key in _INNER:
             fields[key] = value
-        elif key in _STACKS and isinstance(value, str):
+        elif isinstance(value, str):
             # The end of a traceback has the error.
             text = indent + escaped(value[-_TRACEBACK_CHARS:])
             fields[key] = text.replace("\n", f"\n{indent}")
         else:
-            fields[_line(key)] = _to_plain(value)
+            fields[key] = _to_plain(value)
     return fields
+
+
+def json_line(fields: Mapping[str, Any]) -> str | None:
+    """Return the JSON of fields that need no escaping, as a JSON encoder writes them after
+    `escape`. None: there is a field of another kind.
+    """
+    parts = []
+    for name, value in fields.items():
+        key, kind = _json_key(name), type(value)
+        if kind is str and value.isprintable():
+            text = encode_basestring_ascii(value)
+        elif kind is bool:
+            text = "true" if value else "false"
+        elif (kind is int or kind is float) and -_LARGEST_EXACT < value < _LARGEST_EXACT:
+            text = repr(value)
+        else:
+            return None
+        if key is None:
+            return None
+        parts.append(key + text)
+    return f"{{{', '.join(parts)}}}"
+
+
+@lru_cache(256)
+def _json_key(name: Any) -> str | None:
+    """Return the start of a field in JSON. None: `escape` treats it in a way of its own."""
+    return None if name in _SPECIAL else f"{encode_basestring_ascii(_line(name))}: "
 
 
 def loggable(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +90,9 @@ def loggable(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_plain(value: Any, depth: int = 0) -> Any:
+    # Most values. A match over all types takes several times as long.
+    if type(value) is str:
+        return value if value.isprintable() else _line(value)
     match value:
         case None | bool() | float():
             return value
@@ -75,5 +111,6 @@ def _to_plain(value: Any, depth: int = 0) -> Any:
 
 
 def _line(text: Any) -> str:
-    text = text if isinstance(text, str) else str(_to_plain(text, _DEEPEST))
+    if not isinstance(text, str):
+        text = str(_to_plain(text, _DEEPEST))
     return text if text.isprintable() else sanitized(text).replace("\n", "\\n").replace("\t", "\\t")

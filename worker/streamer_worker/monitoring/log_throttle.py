@@ -65,13 +65,25 @@ class LogThrottle:
         self._settles = _Settles()
 
     def __call__(self, event: Event) -> None:
-        if type(event) not in _FILTERED:
+        if type(event) not in _FILTERED or self._is_routine(event):
             self._log(event)
             return
         with self._lock:
             events = self._filter(event)
         for passed in events:
             self._log(passed)
+
+    def _is_routine(self, event: Event) -> bool:
+        """Return whether the event is one of those of each request, in which nothing failed.
+
+        Takes no lock: the task that emits RequestFinished has emitted SettleDelayed before, so
+        without a delayed outcome this is not one of them.
+        """
+        if isinstance(event, RequestFinished):
+            return not self._settles.is_any_delayed
+        if isinstance(event, ClaimTried):
+            return event.outcome != "error"
+        return isinstance(event, PushTried) and event.outcome != "unresolved"
 
     def _filter(self, event: Event) -> list[Event]:
         match event:
@@ -111,6 +123,10 @@ class _Settles:
         self._began = 0.0
         self._count = 0
         self._logged = False
+
+    @property
+    def is_any_delayed(self) -> bool:
+        return bool(self._waiting)
 
     def delay(self, request_id: str, now: float, *, logged: bool) -> None:
         """Add a request. `logged`: this delay is in the log."""

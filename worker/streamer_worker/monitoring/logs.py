@@ -49,7 +49,6 @@ from streamer_worker.events import (
 )
 from streamer_worker.handlers.exceptions import Reject, RetryLater
 from streamer_worker.monitoring.worker_log import WorkerLog, configure_logging
-from streamer_worker.own_logger import get_logger
 from streamer_worker.sanitize import message_of, sanitized
 
 __all__ = ["LogListener", "WorkerLog", "configure_logging"]
@@ -110,36 +109,36 @@ _BY_CONTENT: Final = frozenset(
 
 
 class LogListener:
-    """A listener that logs each event as one line.
+    """A listener that logs each event as one line of the worker's own log.
 
     An exception in a field is logged by its type and text, and with its traceback unless it is a
     StoreError, whose text says everything. May be called from any thread.
-
-    logger: None is the worker's own logger.
     """
 
-    def __init__(self, logger: Any = None) -> None:
-        # Bound once: an unbound logger of structlog makes a new one for each line.
-        self._logger = (logger or get_logger("streamer_worker")).bind()
+    def __init__(self, log: WorkerLog) -> None:
+        self._writer = log.writer("streamer_worker")
 
     def __call__(self, event: Event) -> None:
-        level = _level(event)
-        # Most events are below the level: structlog checks it only after it has made the line.
-        if level is None or not self._logger.isEnabledFor(level):
+        kind: Any = type(event)
+        level = _LEVELS.get(kind, logging.INFO)
+        if kind in _BY_CONTENT:
+            level = _level_by_content(event, level)
+        # Most events are below the level: no line is made for them.
+        if level is None or not self._writer.is_enabled(level):
             return
         values: dict[str, Any] = {}
-        kind: Any = type(event)
         name, field_names = _describe(kind)
         for field_name in field_names:
             value = getattr(event, field_name)
+            if value is None:
+                continue
             if isinstance(value, BaseException):
                 values["error_type"] = type(value).__name__
                 if not isinstance(value, StoreError):
                     values["exc_info"] = value
                 value = sanitized(message_of(value))
-            if value is not None:
-                values[field_name] = value
-        self._logger.log(level, name, **values)
+            values[field_name] = value
+        self._writer.write(level, name, values)
 
 
 @cache
@@ -148,14 +147,10 @@ def _describe(kind: type[Event]) -> tuple[str, tuple[str, ...]]:
     return event_name(kind), tuple(field.name for field in fields(kind))
 
 
-def _level(event: Event) -> int | None:
-    """Return the level of an event. None: it is not logged."""
-    level = _LEVELS.get(type(event), logging.INFO)
-    return _level_by_content(event, level) if type(event) in _BY_CONTENT else level
-
-
 def _level_by_content(event: Event, level: int | None) -> int | None:
     """Return the level of an event whose fields decide it. `level`: if they do not."""
+    if isinstance(event, RequestFinished):  # the only one of each request that is logged
+        return logging.INFO if event.outcome in _EXPECTED else level
     match event:
         # A handler may raise these every second. RequestFinished has the outcome.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
@@ -166,6 +161,4 @@ def _level_by_content(event: Event, level: int | None) -> int | None:
             return logging.DEBUG
         case PushTried(outcome="unresolved", type=kind) if kind != "progress":
             return logging.WARNING
-        case RequestFinished(outcome=outcome) if outcome in _EXPECTED:
-            return logging.INFO
     return level

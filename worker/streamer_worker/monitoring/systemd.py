@@ -25,6 +25,9 @@ _SHORTEST: Final = 0.02
 _SEND_WITHIN: Final = 1.0
 _MARGIN: Final = 5.0
 _MICROSECONDS: Final = 1_000_000
+_NOTED: Final = frozenset(
+    {FleetObserved, QueueMeasured, SlotsChanged, WorkerDraining, WorkerStarted}
+)
 
 
 class Systemd:
@@ -72,15 +75,19 @@ class Systemd:
         self._channel.close()
 
     def __call__(self, event: Event) -> None:
+        if type(event) in _NOTED:
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
         match event:
+            case SlotsChanged(used=used, total=total):  # the only one of each request
+                self._slots = f"{used} of {total} slots used"
             case WorkerStarted():
                 self._ready = True
                 self._wakeup.set()
             case WorkerDraining():
                 self._stopping = True
                 self._wakeup.set()
-            case SlotsChanged(used=used, total=total):
-                self._slots = f"{used} of {total} slots used"
             case QueueMeasured(status=status, count=count, more=more, later=False):
                 # A new dict each time: the systemd thread may be reading the old one.
                 self._queue = {**self._queue, status: f"{count}{'+' if more else ''} {status}"}

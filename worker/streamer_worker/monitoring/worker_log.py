@@ -7,14 +7,14 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, TextIO
 
 import structlog
 from typing_extensions import override
 
 from streamer_worker.monitoring.log_stream import LogStream, TextStream, stream_over
-from streamer_worker.monitoring.log_text import INDENT, add_extra, escape
+from streamer_worker.monitoring.log_text import INDENT, add_extra, escape, json_line
 from streamer_worker.own_logger import set_logger_factory
 from streamer_worker.settings import SENSITIVE_LOGGERS, LogSettings
 
@@ -34,6 +34,7 @@ class WorkerLog:
         terminal = stream is not None and not stream.closed and stream.isatty()
         console = settings.format == "console" or (settings.format == "auto" and terminal)
         self._settings = settings
+        self._is_json = not console
         self._shared = _shared_processors(console=console)
         self._renderer = _renderer(console=console, colors=terminal)
         self._stream = stream_over(stream)
@@ -59,6 +60,11 @@ class WorkerLog:
             cache_logger_on_first_use=True,
         )
         return logger
+
+    def writer(self, name: str) -> LineWriter:
+        """Return a writer of the lines that `logger(name)` writes."""
+        own: Any = self._own.getLogger(name)
+        return LineWriter(own, [*self._shared[-_PLAIN:], self._renderer], is_json=self._is_json)
 
     def take_over(self) -> None:
         """Write the lines of handlers and libraries to this log, too, from structlog and from the
@@ -143,7 +149,7 @@ class LineHandler(logging.Handler):
         if self._stream is None:
             return
         with suppress(Exception):
-            if self._stream.write(line + "\n") and (lost := self._stream.take_lost()):
+            if self._stream.write(f"{line}\n") and (lost := self._stream.take_lost()):
                 event = {"event": "log_lines_lost", "count": lost}
                 self._stream.write(self._plain(name, level, event) + "\n")
 
@@ -169,6 +175,46 @@ class _OwnLogger(logging.Logger):
     def _log(self, level: int, msg: object, *_args: Any, **_fields: Any) -> None:
         root: Any = self.manager.root
         root.lines.write(self.name, level, str(msg))
+
+
+class LineWriter:
+    """Writes lines of one of the worker's own loggers, as its structlog logger does.
+
+    Makes a line without the objects and calls that structlog needs for each. Any thread.
+
+    processors: the last ones of the chain, which need no logger. The first adds the time.
+    is_json: the last one makes JSON.
+    """
+
+    def __init__(self, logger: _OwnLogger, processors: list[Any], *, is_json: bool) -> None:
+        self.is_enabled = logger.isEnabledFor
+        self._name = logger.name
+        self._lines: LineHandler = logger.manager.root.lines  # type: ignore[attr-defined]
+        self._stamp, *self._rest = processors
+        self._is_json = is_json
+
+    def write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        """Write a line with these fields, and with those that are bound to the context.
+
+        level: one that `is_enabled` accepts.
+        fields: changed by this call.
+        """
+        fields["event"] = event
+        line: Any = structlog.contextvars.merge_contextvars(None, "", fields)
+        line["level"] = _level_name(level)
+        line["logger"] = self._name
+        line = self._stamp(None, "", line)
+        text = json_line(line) if self._is_json else None
+        if text is None:
+            for processor in self._rest:
+                line = processor(None, "", line)
+            text = line
+        self._lines.write(self._name, level, text)
+
+
+@cache
+def _level_name(level: int) -> str:
+    return logging.getLevelName(level).lower()
 
 
 def _shared_processors(*, console: bool) -> list[Any]:

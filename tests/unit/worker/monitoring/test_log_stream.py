@@ -150,13 +150,13 @@ def test_lost_lines_are_reported(pipe: tuple[int, int], monkeypatch: pytest.Monk
 def test_events_never_raise(capsys: pytest.CaptureFixture[str]) -> None:
     """Emitting succeeds if the stream is broken, and if that cannot be logged either."""
     stream = io.StringIO()
-    configure_logging(LogSettings(), stream=stream)
+    log = configure_logging(LogSettings(), stream=stream)
     stream.close()
 
     def broken(_event: object) -> None:
         raise KeyboardInterrupt
 
-    Events(broken, LogListener()).emit(WorkerStopped(worker_id="me"))
+    Events(broken, LogListener(log)).emit(WorkerStopped(worker_id="me"))
     assert capsys.readouterr() == ("", "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,15 @@ def test_the_standard_librarys_records_look_the_same() -> None:
     (line,) = output.lines
     assert (line["event"], line["level"]) == ("read 3 rows", "warning")
     assert (line["logger"], line["table"]) == ("some.library", "t")
+
+
+def test_a_field_whose_name_is_no_text_is_logged() -> None:
+    """A library may use any keys in `extra`."""
+    output = Output()
+    extra: dict[Any, str] = {7: "seven", "a\nb": "two"}
+    logging.getLogger("some.library").warning("read", extra=extra)
+    (line,) = output.lines
+    assert (line["7"], line["a\\nb"]) == ("seven", "two")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from typing import Any
 
 import pytest
@@ -50,7 +52,7 @@ def test_the_text_of_an_error_is_cut() -> None:
 def test_every_event_is_logged_under_its_name() -> None:
     """The name is in snake case, with the fields. Frequent events are only counted as metrics."""
     output = Output(level="debug")
-    listener = LogListener()
+    listener = LogListener(output.worker_log)
     for event in EVERY_EVENT:
         listener(event)
     assert [line["event"] for line in output.lines] == [
@@ -173,11 +175,11 @@ def test_a_line_below_the_level_is_not_made(monkeypatch: pytest.MonkeyPatch) -> 
     """Each request has several such events. Only the levels of the settings decide."""
     made: list[Any] = []
 
-    def record(_indent: str, _logger: Any, _method: str, line: Any) -> Any:
+    def record(line: Any) -> str:
         made.append(line)
-        return line
+        return "{}"
 
-    monkeypatch.setattr("streamer_worker.monitoring.worker_log.escape", record)
+    monkeypatch.setattr("streamer_worker.monitoring.worker_log.json_line", record)
     output = Output(level="warning")
     assert not output.log_event(finished("completed"))
     assert not made
@@ -189,6 +191,50 @@ def test_fields_that_are_none_are_left_out() -> None:
     (line,) = Output().log_event(finished("completed"))
     assert "code" not in line
     assert line["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("chosen", ["json", "console"])
+def test_events_look_like_lines_of_the_workers_logger(chosen: str) -> None:
+    """Events bypass structlog's loggers. Both have the same fields in the same order, escaped in
+    the same way, with those that are bound to the context.
+    """
+    output = Output(format=chosen)
+    listener = LogListener(output.worker_log)
+    logger = output.worker_log.logger("streamer_worker")
+    error = ValueError("two\nlines\x1b[31m")
+    with structlog.contextvars.bound_contextvars(worker_id="w\x07", loop="bound", tags={1: "x"}):
+        listener(StepFailed(loop="poll", error=error))
+        listener(ClaimReleased(request_id="red\x1b[31m"))
+        length = len(output.text)
+        logger.error(
+            "step_failed", loop="poll", error_type="ValueError", exc_info=error, error=str(error)
+        )
+        logger.info("claim_released", request_id="red\x1b[31m")
+    events, lines = (
+        re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text)
+        for text in (output.text[:length], output.text[length:])
+    )
+    assert events == lines
+    assert events.count("x07") == 2
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1e-07, 1e22, 3, 2**60, math.nan, math.inf])
+@pytest.mark.parametrize("action", ["a", 'ö"\\\u2028', "\x7f", "two\nlines", ""])
+@pytest.mark.parametrize("bound", ["w", None, True, ("a", 1), {"exception": "x"}])
+def test_plain_events_are_the_same_json(seconds: float, action: str, bound: Any) -> None:
+    """Lines without anything to escape are made in one pass, with the JSON of the encoder."""
+    output = Output()
+    event = RequestFinished(
+        request_id="r", action=action, attempt=1, outcome="completed", code=None, seconds=seconds
+    )
+    logger = output.worker_log.logger("streamer_worker")
+    fields = {name: getattr(event, name) for name in event.__slots__ if name != "code"}
+    names = bound if isinstance(bound, dict) else {"bound": bound, "b d": "x"}
+    with structlog.contextvars.bound_contextvars(**names):
+        LogListener(output.worker_log)(event)
+        logger.info("request_finished", **fields)
+    ours, theirs = re.sub(r'timestamp": "[^"]*"', "", output.text).splitlines()
+    assert ours == theirs
 
 
 @pytest.mark.anyio
@@ -215,7 +261,7 @@ async def test_a_handlers_own_logs_name_its_request(world: World) -> None:
 async def test_no_payload_and_no_result_is_logged(world: World) -> None:
     """This holds for every outcome, at every level."""
     output = Output(level="debug")
-    world.events = Events(LogListener())
+    world.events = Events(LogListener(output.worker_log))
 
     @handler("secret")
     async def secret(payload: dict[str, Any], ctx: Context) -> Any:
