@@ -37,7 +37,7 @@ from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.intake.slots import ClaimCall, Slots
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
@@ -208,7 +208,7 @@ class Incarnation:
                 self._claimer.tighten(_CLAIM_TIMEOUT)
             loops.cancel_scope.cancel()
 
-    def _start_loops(self, tasks: TaskGroup, hand_over: Callable[[Assignment], object]) -> None:
+    def _start_loops(self, tasks: TaskGroup, start: Callable[[ClaimCall], object]) -> None:
         dependencies = self._dependencies
         eligibility = Eligibility(
             seen_requests=self._seen_requests,
@@ -221,7 +221,7 @@ class Incarnation:
         poller = Poller(
             requests=dependencies.stores.requests,
             claimer=self._claimer,
-            hand_over=hand_over,
+            start=start,
             seen_requests=self._seen_requests,
             eligibility=eligibility,
             slots=self._slots,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +34,10 @@ class Assignment:
 
     claim: Claim
     slot: Slot
+
+
+ClaimCall = Callable[[], Awaitable[Assignment | None]]
+"""Claims a request. Returns None if the claim was not won."""
 
 
 class Slots:

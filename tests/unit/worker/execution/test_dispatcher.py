@@ -294,7 +294,7 @@ async def test_claims_run_concurrently(world: World) -> None:
     bench = DispatchBench(world, waiting.handler, echo)
     async with anyio.create_task_group() as tasks:
         for action in ("wait", "echo"):
-            bench.dispatcher.start(tasks, bench.assigned(await world.claim(action)))
+            bench.start(tasks, await world.claim(action))
         (finished,) = await world.recorder.wait_for(RequestFinished)
         assert finished.action == "echo"
         waiting.go.set()

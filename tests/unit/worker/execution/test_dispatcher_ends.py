@@ -148,7 +148,7 @@ async def test_claims_that_are_handed_over_at_a_cancellation_are_not_lost(world:
         for number, claim in enumerate(claims):
             if number == 10:
                 tasks.cancel_scope.cancel()
-            bench.dispatcher.start(tasks, bench.assigned(claim))
+            bench.start(tasks, claim)
     assert {(await world.get(claim)).status for claim in claims} == {RequestStatus.PENDING}
     assert bench.slots.used == 0
 
@@ -182,7 +182,7 @@ async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
     bench = DispatchBench(world, leaky)
     async with anyio.create_task_group() as tasks:
         for times in (1, 2):
-            bench.dispatcher.start(tasks, bench.assigned(await world.claim("leaky")))
+            bench.start(tasks, await world.claim("leaky"))
             await world.recorder.wait_for(RequestFinished, times)
     assert seen == [("clean", None), ("clean", None)]
     assert LEAK.get() == "clean"
