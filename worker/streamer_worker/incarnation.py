@@ -20,6 +20,7 @@ from streamer_store.errors import ungrouped
 from streamer_store.release import package_version
 from streamer_worker.concurrency.deadlines import ended_within, sleep_running
 from streamer_worker.concurrency.periodic import run_every
+from streamer_worker.concurrency.request_tasks import RequestTasks
 from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
@@ -177,16 +178,16 @@ class Incarnation:
         """The number of those handlers that run in threads."""
         return sum(attempt.handler.in_thread for attempt in self._dispatcher.stuck)
 
-    async def run(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> bool:
+    async def run(self, tasks: RequestTasks, on_started: Callable[[str], None]) -> bool:
         """Work until shutdown is requested or the worker is fenced; return whether it was fenced.
 
-        Tasks that run claimed requests are started in `handlers`. `on_started` is called with
+        The tasks of requests are started in `tasks`. `on_started` is called with
         the worker id once the row is registered. Raises StoreError if it cannot be registered.
         """
         heartbeat = self._dependencies.heartbeat_runner(self._row, self._worker_status, self)
         async with heartbeat as remove_row:  # LEASE-1: registers the row before the first claim
             try:
-                await self._serve(handlers, on_started)
+                await self._serve(tasks, on_started)
                 if not self._fenced.is_set():
                     await self._wait_for_handlers()
             finally:
@@ -195,13 +196,16 @@ class Incarnation:
                     await self._end(remove_row)
         return self._fenced.is_set()
 
-    async def _serve(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> None:
+    async def _serve(self, tasks: RequestTasks, on_started: Callable[[str], None]) -> None:
         """Run all loops until shutdown is requested or the worker is fenced."""
         async with anyio.create_task_group() as loops:
-            self._start_loops(loops, partial(self._dispatcher.start, handlers))
+            self._start_loops(loops, partial(self._dispatcher.start, tasks))
             on_started(self.worker_id)
             try:
                 await first_of(self._shutdown.requested, self._fenced)
+            except anyio.get_cancelled_exc_class():
+                self._dispatcher.interrupt_all(Interruption.RELEASED)
+                raise
             finally:
                 self._draining = True
                 self._dispatcher.drain()

@@ -14,6 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from streamer_store import Claim, WorkerRow
 from streamer_store.errors import ungrouped
 from streamer_worker import Context, Handler, RetryPolicy, handler
+from streamer_worker.concurrency.request_tasks import RequestTasks
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.processes.pool import Processes
@@ -84,7 +85,7 @@ class DispatchBench:
         """Take a slot for the claim, as the poller does."""
         return Assignment(claim, self.slots.take(claim.request_id))
 
-    def start(self, tasks: TaskGroup, claim: Claim) -> None:
+    def start(self, tasks: RequestTasks, claim: Claim) -> None:
         """Run the claim in a task of the dispatcher's own, as if it had just been won."""
         assignment = self.assigned(claim)
 
