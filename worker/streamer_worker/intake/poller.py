@@ -99,6 +99,7 @@ class Poller:
         The index is read once at most. LEASE-5: claims nothing while this worker's heartbeats
         fail, because others may soon declare it dead and take its requests.
         """
+        self._slots.report()
         await self._slots.wait_free()
         if not self._membership.lease_is_safe:
             self._freed = self._slots.freed.next
@@ -186,6 +187,7 @@ class Poller:
                 for candidate, slot in self._taken():
                     claims.begin()
                     self._start(partial(self._claim, candidate, slot, claims))
+                self._slots.report()
                 claims.candidates = max(claims.candidates, claims.pending + len(self._selection))
                 claims.left_others = self._selection.drop_others()
                 if not claims.pending or self._selection.is_used_up:
