@@ -7,10 +7,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 
 from streamer_store import Difference, StoreError
 from streamer_store.errors import ungrouped
+from streamer_worker.concurrency.request_tasks import RequestTasks, open_request_tasks
 from streamer_worker.concurrency.shutdown import Shutdown, then_cancel
 from streamer_worker.errors import StartError, TablesError
 from streamer_worker.events import Events, StepFailed, TableMismatch, WorkerStarted, WorkerStopped
@@ -90,15 +91,14 @@ class App:
                     self._started = True
                     task_status.started(metrics_url)
 
-            async with anyio.create_task_group() as handlers:
+            async with open_request_tasks() as tasks:
                 try:
-                    await self._run_all(handlers, on_started)
+                    await self._run_all(tasks, on_started)
                 finally:
                     if any(incarnation.has_stuck for incarnation in self._incarnations):
                         self._leave()
-                handlers.cancel_scope.cancel()
 
-    async def _run_all(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> None:
+    async def _run_all(self, tasks: RequestTasks, on_started: Callable[[str], None]) -> None:
         """Open push, processes and lifespans, and run incarnations until shutdown."""
         dependencies = self._dependencies
         settings = dependencies.settings
@@ -121,7 +121,7 @@ class App:
                 return
             invoker = Invoker(threads=self._threads, processes=processes, states=states)
             announcer = Announcer(push=push, clock=dependencies.runtime.clock)
-            while await self._run_one(invoker, announcer, handlers, on_started):
+            while await self._run_one(invoker, announcer, tasks, on_started):
                 pass
             self._events.emit(WorkerStopped(worker_id=self._incarnations[-1].worker_id))
 
@@ -133,7 +133,7 @@ class App:
         self,
         invoker: Invoker,
         announcer: Announcer,
-        handlers: TaskGroup,
+        tasks: RequestTasks,
         on_started: Callable[[str], None],
     ) -> bool:
         """Run one incarnation; return whether it was fenced, so that another must follow.
@@ -156,7 +156,7 @@ class App:
             self._incarnations = [*with_stuck, incarnation]
             try:
                 with ungrouped():
-                    fenced = await incarnation.run(handlers, on_started)
+                    fenced = await incarnation.run(tasks, on_started)
             except StoreError as error:
                 if first and not self.stopping:
                     raise

@@ -20,6 +20,7 @@ from streamer_store.errors import ungrouped
 from streamer_store.release import package_version
 from streamer_worker.concurrency.deadlines import ended_within, sleep_running
 from streamer_worker.concurrency.periodic import run_every
+from streamer_worker.concurrency.request_tasks import RequestTasks
 from streamer_worker.concurrency.shutdown import Shutdown, first_of, then_cancel
 from streamer_worker.events import WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
@@ -37,7 +38,7 @@ from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.intake.slots import ClaimCall, Slots
 from streamer_worker.maintenance.lane_sweep import LaneSweep
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.maintenance.reaper import Reaper
@@ -178,16 +179,16 @@ class Incarnation:
         """The number of those handlers that run in threads."""
         return sum(attempt.handler.in_thread for attempt in self._dispatcher.stuck)
 
-    async def run(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> bool:
+    async def run(self, tasks: RequestTasks, on_started: Callable[[str], None]) -> bool:
         """Work until shutdown is requested or the worker is fenced; return whether it was fenced.
 
-        Tasks that run claimed requests are started in `handlers`. `on_started` is called with
+        The tasks of requests are started in `tasks`. `on_started` is called with
         the worker id once the row is registered. Raises StoreError if it cannot be registered.
         """
         heartbeat = self._dependencies.heartbeat_runner(self._row, self._worker_status, self)
         async with heartbeat as remove_row:  # LEASE-1: registers the row before the first claim
             try:
-                await self._serve(handlers, on_started)
+                await self._serve(tasks, on_started)
                 if not self._fenced.is_set():
                     await self._wait_for_handlers()
             finally:
@@ -196,20 +197,23 @@ class Incarnation:
                     await self._end(remove_row)
         return self._fenced.is_set()
 
-    async def _serve(self, handlers: TaskGroup, on_started: Callable[[str], None]) -> None:
+    async def _serve(self, tasks: RequestTasks, on_started: Callable[[str], None]) -> None:
         """Run all loops until shutdown is requested or the worker is fenced."""
         async with anyio.create_task_group() as loops:
-            self._start_loops(loops, partial(self._dispatcher.start, handlers))
+            self._start_loops(loops, partial(self._dispatcher.start, tasks))
             on_started(self.worker_id)
             try:
                 await first_of(self._shutdown.requested, self._fenced)
+            except anyio.get_cancelled_exc_class():
+                self._dispatcher.interrupt_all(Interruption.RELEASED)
+                raise
             finally:
                 self._draining = True
                 self._dispatcher.drain()
                 self._claimer.tighten(_CLAIM_TIMEOUT)
             loops.cancel_scope.cancel()
 
-    def _start_loops(self, tasks: TaskGroup, hand_over: Callable[[Assignment], object]) -> None:
+    def _start_loops(self, tasks: TaskGroup, start: Callable[[ClaimCall], object]) -> None:
         dependencies = self._dependencies
         eligibility = Eligibility(
             seen_requests=self._seen_requests,
@@ -222,7 +226,7 @@ class Incarnation:
         poller = Poller(
             requests=dependencies.stores.requests,
             claimer=self._claimer,
-            hand_over=hand_over,
+            start=start,
             seen_requests=self._seen_requests,
             eligibility=eligibility,
             slots=self._slots,

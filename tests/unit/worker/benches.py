@@ -12,7 +12,9 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim, WorkerRow
+from streamer_store.errors import ungrouped
 from streamer_worker import Context, Handler, RetryPolicy, handler
+from streamer_worker.concurrency.request_tasks import RequestTasks
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.processes.pool import Processes
@@ -23,10 +25,10 @@ from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.limits import Limits
-from streamer_worker.intake.poller import Poller
+from streamer_worker.intake.poller import PollCounts, Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.intake.slots import Assignment, ClaimCall, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import HandlerSettings, PollSettings, RescueSettings, Settings
 from support import START, ManualClock
@@ -83,6 +85,15 @@ class DispatchBench:
         """Take a slot for the claim, as the poller does."""
         return Assignment(claim, self.slots.take(claim.request_id))
 
+    def start(self, tasks: RequestTasks, claim: Claim) -> None:
+        """Run the claim in a task of the dispatcher's own, as if it had just been won."""
+        assignment = self.assigned(claim)
+
+        async def won() -> Assignment:
+            return assignment
+
+        self.dispatcher.start(tasks, won)
+
     async def run(self, claim: Claim) -> str:
         """Run the claim in a task of its own and on a slot, as the dispatcher does."""
         outcomes: list[str] = []
@@ -117,8 +128,20 @@ class Raising:
         return [context.attempt for context in self.contexts]
 
 
+class _Poller(Poller):
+    """A poller whose claims run in tasks of its step."""
+
+    tasks: TaskGroup
+
+    async def step(self) -> PollCounts:
+        with ungrouped():
+            async with anyio.create_task_group() as self.tasks:
+                return await super().step()
+        raise AssertionError
+
+
 class PollBench:
-    """A poller, and the assignments that it handed over."""
+    """A poller, and the claims that it won."""
 
     def __init__(self, world: World, *handlers: Handler, slots: int = 10, **settings: Any) -> None:
         handlers = handlers or (echo,)
@@ -139,10 +162,10 @@ class PollBench:
             runtime=world.runtime,
         )
         poll = PollSettings(min_interval=0.05, max_interval=0.5)
-        self.poller = Poller(
+        self.poller = _Poller(
             requests=world.stores.requests,
             claimer=self.claimer,
-            hand_over=send.send_nowait,
+            start=lambda claim: self.poller.tasks.start_soon(self._claim, claim),
             seen_requests=seen_requests,
             eligibility=Eligibility(
                 seen_requests=seen_requests,
@@ -171,6 +194,11 @@ class PollBench:
     @fleet.setter
     def fleet(self, view: FleetView) -> None:
         self.membership.on_fleet_view(view)
+
+    async def _claim(self, claim: ClaimCall) -> None:
+        assignment = await claim()
+        if assignment is not None:
+            self.send.send_nowait(assignment)
 
     def assignments(self) -> list[Assignment]:
         return list(drained(self.receive))

@@ -11,6 +11,7 @@ from streamer_store import RequestStatus
 from streamer_worker import Context, handler
 from streamer_worker.app import App
 from streamer_worker.events import (
+    ClaimTried,
     RequestFinished,
     RequestStarted,
     SettleDelayed,
@@ -231,6 +232,27 @@ async def test_cancelling_run_releases_requests(world: World) -> None:
     waiting = Waiting()
     request = await world.enqueue("wait")
     await cancel_from_outside(world, world.app([waiting.handler]))
+    assert (await world.get(request)).status is RequestStatus.PENDING
+
+
+async def test_cancelling_run_interrupts_handlers_at_once(world: World) -> None:
+    """They do not wait for claims that have no answer yet."""
+    waiting = Waiting()
+    await world.enqueue("wait")
+    app = world.app([waiting.handler, echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        fault = world.engine.hold("update", when=moves_to("PROCESSING"))
+        request = await world.enqueue()
+        await fault.wait_reached()
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            (finished,) = await world.recorder.wait_for(RequestFinished)
+            assert (finished.outcome, finished.action) == ("released", "wait")
+            assert len(world.recorder.of(ClaimTried)) == 1  # the other claim has no answer yet
+            fault.let_go()
+    assert waiting.cancelled == 1
     assert (await world.get(request)).status is RequestStatus.PENDING
 
 

@@ -170,7 +170,8 @@ class RequestFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsChanged:
-    """The number of used slots has changed. Emitted by `intake.slots`.
+    """The number of used slots has changed. Emitted by `intake.slots`, once for slots that are
+    taken together.
 
     used: number of slots in use.
     total: number of all slots.

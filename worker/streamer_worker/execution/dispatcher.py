@@ -13,6 +13,7 @@ from cachetools import LRUCache
 
 from streamer_store import AsyncRequest, Claim, Progress, RequestQueue, WorkerLoss
 from streamer_store.versions import cancel_version
+from streamer_worker.concurrency.request_tasks import RequestTasks
 from streamer_worker.events import StepFailed
 from streamer_worker.execution import attempt_events
 from streamer_worker.execution.attempt import Attempt, Interruption
@@ -35,7 +36,7 @@ from streamer_worker.execution.progress import ProgressWriter
 from streamer_worker.execution.settler import Settled, Settler
 from streamer_worker.execution.tracebacks import drop_tracebacks
 from streamer_worker.handlers.registry import Registry
-from streamer_worker.intake.slots import Assignment, Slots
+from streamer_worker.intake.slots import Assignment, ClaimCall, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.retry import DEFAULT_RETRY
 from streamer_worker.runtime import Runtime
@@ -108,9 +109,16 @@ class Dispatcher:
             if cancel_version(attempt.claim.version) in versions:
                 attempt.interrupt(Interruption.CANCELLED)
 
-    def start(self, tasks: TaskGroup, assignment: Assignment) -> None:
-        """Start a task in `tasks` that runs the claim, also if `tasks` is cancelled."""
-        tasks.start_soon(self.run_one, assignment, tasks)
+    def start(self, tasks: RequestTasks, claim: ClaimCall) -> None:
+        """Start a task that claims a request, and runs it if the claim was won. `claim` raises
+        nothing.
+        """
+        tasks.start_soon(self._claim_and_run, claim, tasks.group)
+
+    async def _claim_and_run(self, claim: ClaimCall, tasks: TaskGroup) -> None:
+        assignment = await claim()
+        if assignment is not None:
+            await self.run_one(assignment, tasks)
 
     async def run_one(self, assignment: Assignment, tasks: TaskGroup) -> str:
         """Run the handler of a claim in `tasks`, settle the request, and return its status: one of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -16,7 +17,7 @@ from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.index_reader import MAX_PAGE_SIZE, IndexReader
 from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import Assignment, Slot, Slots
+from streamer_worker.intake.slots import Assignment, ClaimCall, Slot, Slots
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PollSettings
@@ -56,7 +57,8 @@ class Poller:
     `Eligibility`), as many are claimed as slots are free. While their claims are on their way,
     each slot that is freed is filled again.
 
-    hand_over: called with each claim that was won, as soon as it is.
+    start: starts a task that awaits the call it gets, and then runs the claim that this returned.
+        The task has to begin even if the poller is cancelled.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Poller:
         *,
         requests: RequestQueue,
         claimer: Claimer,
-        hand_over: Callable[[Assignment], object],
+        start: Callable[[ClaimCall], object],
         seen_requests: SeenRequests,
         eligibility: Eligibility,
         slots: Slots,
@@ -76,7 +78,7 @@ class Poller:
             requests=requests, clock=runtime.clock, max_pause=settings.max_interval
         )
         self._claimer = claimer
-        self._hand_over = hand_over
+        self._start = start
         self._seen_requests = seen_requests
         self._eligibility = eligibility
         self._slots = slots
@@ -99,6 +101,7 @@ class Poller:
         The index is read once at most. LEASE-5: claims nothing while this worker's heartbeats
         fail, because others may soon declare it dead and take its requests.
         """
+        self._slots.report()
         await self._slots.wait_free()
         if not self._membership.lease_is_safe:
             self._freed = self._slots.freed.next
@@ -180,12 +183,13 @@ class Poller:
     async def _claim_all(self) -> _Claims:
         """Claim what fits, again whenever a slot is freed, until the claims have ended."""
         claims = _Claims()
-        async with anyio.create_task_group() as tasks:
+        try:
             while self._is_current() and self._membership.lease_is_safe:
                 self._freed = self._slots.freed.next
                 for candidate, slot in self._taken():
                     claims.begin()
-                    tasks.start_soon(self._claim, candidate, slot, claims)
+                    self._start(partial(self._claim, candidate, slot, claims))
+                self._slots.report()
                 claims.candidates = max(claims.candidates, claims.pending + len(self._selection))
                 claims.left_others = self._selection.drop_others()
                 if not claims.pending or self._selection.is_used_up:
@@ -193,6 +197,11 @@ class Poller:
                 await claims.wait_ended_or(self._freed)
                 if not claims.pending:
                     break
+        finally:
+            # The claims are shielded too, and have a time limit each.
+            with anyio.CancelScope(shield=True):
+                await claims.wait_ended()
+            claims.raise_errors()
         return claims
 
     def _taken(self) -> Iterator[tuple[Candidate, Slot]]:
@@ -204,17 +213,21 @@ class Poller:
             self._eligibility.on_taken(candidate)
             yield candidate, self._claimer.reserve(candidate)
 
-    async def _claim(self, candidate: Candidate, slot: Slot, claims: _Claims) -> None:
+    async def _claim(self, candidate: Candidate, slot: Slot, claims: _Claims) -> Assignment | None:
+        """Claim the candidate. An error that was not expected is raised by the poll."""
+        assignment = None
         try:
             assignment = await self._claimer.claim(candidate, slot)
             if assignment is not None:
                 claims.won += 1
-                self._hand_over(assignment)
             elif self._seen_requests.is_lost(candidate):
                 self._page_age = _MIN_PAGE_AGE / 2
                 self._read_at = -math.inf
+        except Exception as error:  # noqa: BLE001  raised in this task it would end the worker
+            claims.errors.append(error)
         finally:
             claims.end()
+        return assignment
 
     async def _read_due(self) -> list[Candidate]:
         """Return the due requests on the pages of this poll, and the deferred retries that are due.
@@ -241,7 +254,8 @@ class _Claims:
     """The claims of one poll.
 
     `candidates`: how many requests could be claimed. `won`: how many claims were won. `pending`:
-    how many have not ended. `left_others`: requests homed elsewhere were left.
+    how many have not ended. `left_others`: requests homed elsewhere were left. `errors`: what was
+    raised and not expected.
     """
 
     def __init__(self) -> None:
@@ -249,6 +263,7 @@ class _Claims:
         self.won = 0
         self.pending = 0
         self.left_others = False
+        self.errors: list[Exception] = []
         self._waiting = anyio.CancelScope()
 
     def begin(self) -> None:
@@ -264,3 +279,13 @@ class _Claims:
         self._waiting = anyio.CancelScope()
         with self._waiting:
             await event.wait()
+
+    async def wait_ended(self) -> None:
+        """Wait until all claims have ended."""
+        if self.pending:
+            await self.wait_ended_or(anyio.Event())
+
+    def raise_errors(self) -> None:
+        """Raise an exception group of the errors, if there are any."""
+        if self.errors:
+            raise ExceptionGroup("claims failed", self.errors)

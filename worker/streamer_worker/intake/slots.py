@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,6 +36,10 @@ class Assignment:
     slot: Slot
 
 
+ClaimCall = Callable[[], Awaitable[Assignment | None]]
+"""Claims a request. Returns None if the claim was not won."""
+
+
 class Slots:
     """Counts the slots in use, by action and by tenant, and the requests that are held.
 
@@ -44,6 +49,11 @@ class Slots:
     `total` such requests each uses a slot again, so a worker holds at most twice `total`.
 
     `freed`: changes when a handler has ended, or its request is settled.
+
+    A claim that follows the end of a handler leaves `used` as it was. So neither `take` nor
+    `vacate` emits SlotsChanged, but `report` does, which the poller calls after its choice, and
+    so do `settle` and `release`. Only the last slot that is taken and the first that is free again
+    are emitted at once, because health checks expect no polls between.
     """
 
     def __init__(self, total: int, *, events: Events) -> None:
@@ -58,7 +68,7 @@ class Slots:
         self._events = events
         self._changes = Changes()
         self._emitted = -1
-        self._emit()
+        self.report()
 
     @property
     def used(self) -> int:
@@ -95,13 +105,14 @@ class Slots:
     def take(
         self, request_id: str, *, action: str | None = None, tenant_id: str | None = None
     ) -> Slot:
-        """Take a slot for the request. The caller checks `free` first."""
+        """Take a slot for the request. The caller checks `free` first, and calls `report` later."""
         slot = Slot(request_id, action, tenant_id)
         self._running += 1
         self._held[request_id] += 1
         self._actions[action] += 1
         self._tenants[tenant_id] += 1
-        self._emit()
+        if self.free <= 0:
+            self.report()
         return slot
 
     def give_back(self, slot: Slot) -> None:
@@ -109,23 +120,33 @@ class Slots:
         self._free(slot)
         self._settle(slot)
         self._changes.notify()
-        self._emit()
+        self.report()
 
     def vacate(self, slot: Slot) -> None:
         """Free the slot: its handler has ended. The request is held until `settle`."""
         self._free(slot)
         self._notify()
+        if self._emitted >= self.total:
+            self.report()
 
     def settle(self, slot: Slot) -> None:
         """Record that the request is settled. The slot stays in use until it is freed."""
         self._settle(slot)
         self._notify()
+        self.report()
 
     def release(self, slot: Slot) -> None:
         """Free the slot and settle the request. Does nothing if both were done before."""
         self._free(slot)
         self._settle(slot)
         self._notify()
+        self.report()
+
+    def report(self) -> None:
+        """Emit SlotsChanged if `used` has changed since the last time."""
+        if self.used != self._emitted:
+            self._emitted = self.used
+            self._events.emit(SlotsChanged(used=self.used, total=self.total))
 
     async def wait_free(self) -> None:
         """Wait until a slot is free."""
@@ -154,12 +175,6 @@ class Slots:
     def _notify(self) -> None:
         self._changes.notify()
         self.freed.notify()
-        self._emit()
-
-    def _emit(self) -> None:
-        if self.used != self._emitted:
-            self._emitted = self.used
-            self._events.emit(SlotsChanged(used=self.used, total=self.total))
 
 
 def _decrement(counter: Counter[Key], key: Key) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from streamer_store import RequestStatus
 from streamer_worker import Context, Handler, handler
+from streamer_worker.concurrency.request_tasks import open_request_tasks
 from streamer_worker.events import ProgressWritten, RequestFinished, RequestStarted
 from unit.worker.benches import DispatchBench
 from unit.worker.faulty_engine import PATIENCE, is_progress
@@ -292,10 +293,11 @@ async def test_claims_run_concurrently(world: World) -> None:
     """A handler that waits does not delay another."""
     waiting = Waiting()
     bench = DispatchBench(world, waiting.handler, echo)
-    async with anyio.create_task_group() as tasks:
+    async with open_request_tasks() as tasks:
         for action in ("wait", "echo"):
-            bench.dispatcher.start(tasks, bench.assigned(await world.claim(action)))
+            bench.start(tasks, await world.claim(action))
         (finished,) = await world.recorder.wait_for(RequestFinished)
         assert finished.action == "echo"
         waiting.go.set()
+        await world.recorder.wait_for(RequestFinished, 2)
     assert bench.slots.used == 0

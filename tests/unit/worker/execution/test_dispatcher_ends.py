@@ -12,6 +12,7 @@ import structlog
 from streamer_store import Claim, RequestStatus
 from streamer_store.versions import cancel_version
 from streamer_worker import Context, handler
+from streamer_worker.concurrency.request_tasks import open_request_tasks
 from streamer_worker.error_codes import WORKER_LOST
 from streamer_worker.events import ProgressWritten, RequestFinished, WriteFenced
 from streamer_worker.execution.attempt import Interruption
@@ -144,11 +145,11 @@ async def test_claims_that_are_handed_over_at_a_cancellation_are_not_lost(world:
     bench = DispatchBench(world, echo)
     bench.dispatcher.drain()
     claims = [await world.claim() for _ in range(20)]
-    async with anyio.create_task_group() as tasks:
+    async with open_request_tasks() as tasks:
         for number, claim in enumerate(claims):
             if number == 10:
-                tasks.cancel_scope.cancel()
-            bench.dispatcher.start(tasks, bench.assigned(claim))
+                tasks.group.cancel_scope.cancel()
+            bench.start(tasks, claim)
     assert {(await world.get(claim)).status for claim in claims} == {RequestStatus.PENDING}
     assert bench.slots.used == 0
 
@@ -180,9 +181,9 @@ async def test_a_handlers_context_variables_do_not_leak(world: World) -> None:
         structlog.contextvars.bind_contextvars(mine=ctx.request_id)
 
     bench = DispatchBench(world, leaky)
-    async with anyio.create_task_group() as tasks:
+    async with open_request_tasks() as tasks:
         for times in (1, 2):
-            bench.dispatcher.start(tasks, bench.assigned(await world.claim("leaky")))
+            bench.start(tasks, await world.claim("leaky"))
             await world.recorder.wait_for(RequestFinished, times)
     assert seen == [("clean", None), ("clean", None)]
     assert LEAK.get() == "clean"

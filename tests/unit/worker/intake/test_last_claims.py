@@ -6,12 +6,23 @@ import anyio
 import pytest
 
 from streamer_store import Claim, RequestStatus
-from streamer_worker.events import ClaimReleased, RequestFinished, RequestStarted, WorkerStopped
+from streamer_worker.events import (
+    ClaimReleased,
+    RequestFinished,
+    RequestStarted,
+    StepFailed,
+    WorkerStopped,
+)
 from unit.worker.benches import PollBench
 from unit.worker.faulty_engine import moves_to
 from unit.worker.harness import Waiting, World, echo, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
+BROKEN = "ExceptionGroup('claims failed', [RuntimeError('broken')])"
+
+
+async def _broken(*_: object, **__: object) -> None:
+    raise RuntimeError("broken")
 
 
 async def test_claims_in_flight_at_a_stop_have_five_seconds(world: World) -> None:
@@ -46,6 +57,29 @@ async def test_claims_in_flight_at_a_stop_have_no_more(
         app.stop()
     assert anyio.current_time() - began == pytest.approx(5, abs=0.5)
     assert len(world.recorder.of(WorkerStopped)) == 1
+
+
+async def test_an_unexpected_error_of_a_claim_fails_the_poll_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that runs is not interrupted, and the next polls claim the request."""
+    waiting = Waiting()
+    await world.enqueue("wait")
+    app = world.app([waiting.handler, echo])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        await world.recorder.wait_for(RequestStarted)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.stores.requests, "claim", _broken)
+            await world.enqueue()
+            (failed,) = await world.recorder.wait_for(StepFailed)
+            assert (failed.loop, repr(failed.error)) == ("poll", BROKEN)
+        await world.recorder.wait_for(RequestFinished)
+        waiting.go.set()
+        await world.recorder.wait_for(RequestFinished, 2)
+        app.stop()
+    assert [event.outcome for event in world.recorder.of(RequestFinished)] == ["completed"] * 2
+    assert world.recorder.of(ClaimReleased) == []
 
 
 async def test_the_newest_hundred_unanswered_claims_are_released(

@@ -7,7 +7,8 @@ import pytest
 
 from streamer_worker.events import Events, SlotsChanged
 from streamer_worker.intake.slots import Slot, Slots
-from unit.worker.harness import Recorder
+from unit.worker.benches import PollBench
+from unit.worker.harness import Recorder, World
 
 pytestmark = pytest.mark.anyio
 
@@ -22,12 +23,68 @@ def test_slots_are_taken_and_released() -> None:
     assert (slots.used, slots.free) == (1, 1)
 
 
-def test_every_change_is_emitted() -> None:
+def reported(recorder: Recorder) -> list[int]:
+    """Return the numbers of used slots that were emitted since the last call."""
+    used = [event.used for event in recorder.of(SlotsChanged)]
+    recorder.events.clear()
+    return used
+
+
+def test_changes_are_emitted() -> None:
     """The gauges are right from the start, even if nothing happens."""
     recorder = Recorder()
     slots = Slots(2, events=Events(recorder))
-    slots.release(slots.take("r1"))
-    assert recorder.events == [SlotsChanged(used=used, total=2) for used in (0, 1, 0)]
+    assert recorder.events == [SlotsChanged(used=0, total=2)]
+    slot = slots.take("r1")
+    slots.report()
+    slots.report()
+    slots.release(slot)
+    assert reported(recorder) == [0, 1, 0]
+
+
+def test_slots_that_are_taken_together_are_emitted_once() -> None:
+    """Half of the events of a busy worker would report slots that are used again at once."""
+    recorder = Recorder()
+    slots = Slots(4, events=Events(recorder))
+    taken = [slots.take(f"r{number}") for number in range(3)]
+    slots.report()
+    assert reported(recorder) == [0, 3]
+    for slot in taken:
+        slots.vacate(slot)
+    again = [slots.take(f"s{number}") for number in range(3)]
+    slots.report()
+    for slot in taken:
+        slots.release(slot)
+    assert reported(recorder) == []
+    for slot in again:
+        slots.vacate(slot)
+    slots.release(again[0])
+    assert reported(recorder) == [0]
+
+
+def test_that_no_slot_is_free_is_emitted_at_once() -> None:
+    """And that one is. Health checks expect no polls meanwhile."""
+    recorder = Recorder()
+    slots = Slots(2, events=Events(recorder))
+    first = slots.take("r1")
+    assert reported(recorder) == [0]
+    second = slots.take("r2")
+    assert reported(recorder) == [2]
+    slots.vacate(first)
+    assert reported(recorder) == [1]
+    slots.vacate(second)
+    assert reported(recorder) == []
+
+
+async def test_each_poll_reports_the_slots(world: World) -> None:
+    """During an outage of outcomes no request is settled, and none may wait to be claimed."""
+    bench = PollBench(world, slots=3)
+    slot = bench.slots.take("r1")
+    await bench.poller.step()
+    bench.slots.vacate(slot)
+    await bench.poller.step()
+    assert reported(world.recorder) == [0, 1, 0]
+    bench.close()
 
 
 async def test_waiting_for_a_free_slot_ends_when_one_is_released() -> None:
