@@ -112,9 +112,19 @@ class Claimer:
         return self._unanswered.get((version or {}).get("S", ""))
 
     async def release_unanswered(self, claim: Claim) -> bool:
-        """Release an unanswered claim. Return whether it had been won."""
+        """Release an unanswered claim. Return whether it had been won.
+
+        The request is read, because its Priority decides how it waits and StatusIndex does not
+        have it.
+        """
         try:
-            await self._requests.release(claim)
+            request = await self._requests.get(claim.request_id)
+        except NotFound:
+            return False
+        except Undecodable:
+            request = claim.request  # the next claim fails it
+        try:
+            await self._requests.release(Claim(request=request, version=claim.version))
         except ClaimLost:
             return False
         self._events.emit(ClaimReleased(request_id=claim.request_id))
@@ -226,10 +236,5 @@ class Claimer:
 
 def _unanswered_claim(candidate: Candidate, version: str) -> Claim:
     """Return a claim that can be released. The request's other attributes are not known."""
-    request = AsyncRequest(
-        action=candidate.action or "unknown",
-        request_id=candidate.request_id,
-        created_at=candidate.created_at,
-        priority=candidate.priority,
-    )
+    request = AsyncRequest(action=candidate.action or "unknown", request_id=candidate.request_id)
     return Claim(request=request, version=version)

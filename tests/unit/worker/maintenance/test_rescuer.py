@@ -196,6 +196,21 @@ async def test_an_unanswered_claim_that_was_won_is_released(bench: Bench) -> Non
     assert [event.request_id for event in events] == [request.request_id]
 
 
+async def test_an_unanswered_claim_of_a_broken_request_is_released(bench: Bench) -> None:
+    """It cannot be read, and may not remain PROCESSING for that. Its next claim fails it."""
+    await bench.world.put_pending("broken", Payload={"S": "no map"})
+    (candidate,) = (
+        await bench.world.stores.requests.entries(RequestStatus.PENDING, limit=1)
+    ).candidates
+    bench.world.engine.fail("update", lands=True)
+    assert await bench.claimer.claim(candidate, bench.claimer.reserve(candidate)) is None
+    assert await bench.step(FOLLOWER) == 1
+    (waiting,) = (
+        await bench.world.stores.requests.entries(RequestStatus.PENDING, limit=1)
+    ).candidates
+    assert waiting.request_id == "broken"
+
+
 async def test_a_live_worker_with_an_odd_row_keeps_its_requests(bench: Bench) -> None:
     """Another release may write its row in another way."""
     await bench.row("odd")
