@@ -130,7 +130,7 @@ async def test_half_of_the_topics_are_reserved_for_final_messages(
     """While recipients cannot be read, progress is dropped before final messages are."""
     monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
     async with opened(world) as bench:
-        fault = world.engine.hold("query", times=10**6)
+        fault = world.engine.hold("scan", times=10**6)
         for number in range(15):
             bench.progress("going", request_id=f"p{number}")
         await fault.wait_reached()
