@@ -22,7 +22,7 @@ from streamer_worker.events import (
 from streamer_worker.push.endpoints import url_of
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
 from streamer_worker.push.messages import Message, encode
-from streamer_worker.push.outbox import Delivery, FailureStreak, Outbox
+from streamer_worker.push.outbox import Delivery, Encoded, FailureStreak, Outbox, WaitingBytes
 from streamer_worker.push.recipients import Recipients
 from streamer_worker.push.subscription_check import SubscriptionCheck
 from streamer_worker.push.topics import Topics
@@ -37,6 +37,9 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 # Requests, and connections, that may have messages waiting.
 _MOST: Final = 10_000
+# Bytes of memory of the messages whose recipients are not determined, and again of the encoded
+# messages in the outboxes.
+_MAX_SIZE: Final = 32_000_000
 
 
 class Post(Protocol):
@@ -90,6 +93,7 @@ class Notifier(AsyncContextManagerMixin):
             changes=self._changes,
         )
         self._outboxes: dict[str, Outbox] = {}
+        self._waiting = WaitingBytes()
         # Connections whose last post has failed.
         self._streaks: LRUCache[str, FailureStreak] = LRUCache(_MOST)
         self._posts = anyio.CapacityLimiter(settings.max_concurrent_posts)
@@ -108,9 +112,11 @@ class Notifier(AsyncContextManagerMixin):
         """Accept a message. Neither waits nor raises.
 
         Newer progress of a request replaces older progress, a final message replaces both. A
-        message is dropped if too many requests have messages waiting.
+        message is dropped if too many requests, or too many bytes, wait.
         """
-        if message.request_id not in self._topics and len(self._topics) >= _capacity_for(message):
+        if self._topics.size >= _max_size_for(message) or (
+            message.request_id not in self._topics and len(self._topics) >= _capacity_for(message)
+        ):
             self._emit_tried(message, "dropped")
         else:
             self._topics.offer(message, self._tasks)
@@ -130,9 +136,9 @@ class Notifier(AsyncContextManagerMixin):
             connections = await self._recipients.of(
                 message, self._tasks, may_be_subscribed=may_be_subscribed
             )
-            data = encode(message) if connections else b""
+            encoded = Encoded(encode(message) if connections else b"")
             for connection in connections:
-                self._put(connection, message, data)
+                self._put(connection, message, encoded)
         except StoreError as error:
             self._emit_tried(message, "unresolved", type(error).__name__)
         except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
@@ -141,17 +147,22 @@ class Notifier(AsyncContextManagerMixin):
             return len(connections)
         return 0
 
-    def _put(self, connection: Connection, message: Message, data: bytes) -> None:
+    def _put(self, connection: Connection, message: Message, encoded: Encoded) -> None:
+        if not encoded.deliveries and self._waiting.size >= _max_size_for(message):
+            self._emit_tried(message, "dropped")
+            return
         outbox = self._outboxes.get(connection.connection_id)
         if outbox is None:
             if len(self._outboxes) >= _capacity_for(message):
                 self._emit_tried(message, "dropped")
                 return
-            outbox = self._outboxes[connection.connection_id] = Outbox(connection)
+            outbox = self._outboxes[connection.connection_id] = Outbox(connection, self._waiting)
             self._tasks.start_soon(self._deliver, outbox)
-        delivery = Delivery(message, data, self._clock.steady() + GIVE_UP_AFTER)
+        delivery = Delivery(
+            message.type, message.request_id, encoded, self._clock.steady() + GIVE_UP_AFTER
+        )
         for dropped in outbox.put(delivery):
-            self._emit_tried(dropped.message, "dropped")
+            self._emit_tried(dropped, "dropped")
 
     async def _deliver(self, outbox: Outbox) -> None:
         """Post the messages of an outbox, one after another, until it is empty."""
@@ -172,6 +183,7 @@ class Notifier(AsyncContextManagerMixin):
         except Exception as error:  # noqa: BLE001  deliveries to other connections continue
             self._events.emit(StepFailed(loop="push", error=error))
         finally:
+            outbox.pop_all()  # after an error: for the count of bytes
             del self._outboxes[connection_id]
             self._changes.notify()
 
@@ -196,7 +208,7 @@ class Notifier(AsyncContextManagerMixin):
         """Post one message. Returns as `_post_first`. Raises Gone."""
         connection_id = outbox.connection.connection_id
         try:
-            await self._post_in_time(outbox.connection, delivery.data)
+            await self._post_in_time(outbox.connection, delivery.encoded.data)
         except PushRefused as error:
             event = EndpointRefused(connection_id=connection_id, reason=str(error))
             self._events.emit(event)
@@ -213,12 +225,12 @@ class Notifier(AsyncContextManagerMixin):
         else:
             self._streaks.pop(connection_id, None)
             outbox.discard(delivery)
-            self._emit_tried(delivery.message, "sent")
+            self._emit_tried(delivery, "sent")
         return None
 
     def _give_up_all(self, outbox: Outbox, outcome: str) -> None:
         for delivery in outbox.pop_all():
-            self._emit_tried(delivery.message, outcome)
+            self._emit_tried(delivery, outcome)
 
     async def _post_in_time(self, connection: Connection, data: bytes) -> None:
         url = url_of(connection.endpoint, self._settings.hosts)
@@ -239,7 +251,7 @@ class Notifier(AsyncContextManagerMixin):
         """Drop the message, unless it is final and may be tried again. Return `code`."""
         if not delivery.is_final or self._clock.steady() >= delivery.give_up_at:
             outbox.discard(delivery)
-        self._emit_tried(delivery.message, "failed", code)
+        self._emit_tried(delivery, "failed", code)
         return code
 
     def _count_failure(self, connection_id: str, code: str) -> bool:
@@ -251,7 +263,9 @@ class Notifier(AsyncContextManagerMixin):
             self._events.emit(ConnectionSuspended(connection_id=connection_id, code=code))
         return streak.suspended
 
-    def _emit_tried(self, message: Message, outcome: str, code: str | None = None) -> None:
+    def _emit_tried(
+        self, message: Message | Delivery, outcome: str, code: str | None = None
+    ) -> None:
         self._events.emit(PushTried(type=message.type.value, outcome=outcome, code=code))
 
 
@@ -260,3 +274,8 @@ def _capacity_for(message: Message) -> int:
     Half of the places are reserved for final messages.
     """
     return _MOST if message.is_final else _MOST // 2
+
+
+def _max_size_for(message: Message) -> int:
+    """Return how many bytes may wait, for one more message like this. As `_capacity_for`."""
+    return _MAX_SIZE if message.is_final else _MAX_SIZE // 2

@@ -33,8 +33,9 @@ OpenPost = Callable[[], AbstractAsyncContextManager[Post]]
 # Seconds at the end: for messages to be tried, and then for the thread to end.
 FLUSH: Final = 3.0
 ENDS_WITHIN: Final = 1.0
-# Messages that wait for the thread.
+# Messages that wait for the thread, and their bytes of memory.
 _MOST: Final = 10_000
+_MAX_SIZE: Final = 32_000_000
 # Seconds until the service starts again after a failure.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -128,13 +129,13 @@ class Mailbox:
 
     def put(self, message: Message) -> None:
         """Add a message. It replaces older progress of its request."""
-        dropped: Message | None = None
+        dropped: list[Message] = []
         with self._lock:
             self._queue.put(message)
-            if len(self._queue) > _MOST:
-                dropped = self._drop_oldest()
-        if dropped is not None:
-            self._events.emit(PushTried(type=dropped.type.value, outcome="dropped"))
+            while len(self._queue) > _MOST or self._queue.size > _MAX_SIZE:
+                dropped.append(self._drop_oldest())
+        for lost in dropped:
+            self._events.emit(PushTried(type=lost.type.value, outcome="dropped"))
         self._wake_waiter()
 
     def close(self) -> None:

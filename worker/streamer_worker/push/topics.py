@@ -42,6 +42,10 @@ class _Topic:
     suspended: bool = False
     final_offered: anyio.Event | None = None
 
+    @property
+    def size(self) -> int:
+        return 0 if self.next is None else self.next.size
+
     def offer(self, message: Message) -> None:
         """Replace the waiting message. Progress does not replace a final message."""
         if message.is_final:
@@ -87,6 +91,8 @@ class Topics:
         self._progress_rate = progress_rate
         self._changes = changes
         self._topics: dict[str, _Topic] = {}
+        # Bytes of memory of the messages that are not distributed yet.
+        self.size = 0
         # Topics whose next message waits for a Scan, and whether the task that scans runs.
         self._unchecked: list[_Topic] = []
         self._scanning = False
@@ -106,9 +112,12 @@ class Topics:
         """Add a message. It is distributed by a task in `tasks`."""
         topic = self._topics.get(message.request_id)
         if topic is not None:
+            before = topic.size
             topic.offer(message)
+            self.size += topic.size - before
         elif not self._recipients.known_to_be_none(message):
             topic = self._topics[message.request_id] = _Topic(message.request_id, message)
+            self.size += message.size
             self._continue(topic, tasks)
 
     def _continue(self, topic: _Topic, tasks: TaskGroup) -> None:
@@ -137,6 +146,7 @@ class Topics:
                     self._start(topic, message, tasks, may_be_subscribed=exist)
                 else:
                     self._recipients.remember_none(message)
+                    self.size -= message.size
                     self._continue(topic, tasks)
         self._scanning = False
 
@@ -151,6 +161,7 @@ class Topics:
     ) -> None:
         """Distribute one message of a topic, and continue."""
         recipients = await self._distribute(message, may_be_subscribed=may_be_subscribed)
+        self.size -= message.size
         if not message.is_final and (topic.next is None or not topic.next.is_final):
             await self._pause_progress(topic, recipients)
         self._continue(topic, tasks)

@@ -12,7 +12,7 @@ from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import PushFailed
 from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
-from streamer_worker.push.outbox import Delivery, Outbox
+from streamer_worker.push.outbox import Delivery, Encoded, Outbox, WaitingBytes
 from streamer_worker.push.push_thread import Mailbox
 from support import START, connection
 from unit.worker.harness import Recorder, World, virtual_time
@@ -95,11 +95,11 @@ async def test_a_mailbox_full_of_final_messages_drops_the_oldest(
 
 
 def delivery(message: Message) -> Delivery:
-    return Delivery(message, b"", 0.0)
+    return Delivery(message.type, message.request_id, Encoded(b""), 0.0)
 
 
 def outbox() -> Outbox:
-    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START))
+    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START), WaitingBytes())
 
 
 def test_an_outbox_is_bounded() -> None:
@@ -109,7 +109,7 @@ def test_an_outbox_is_bounded() -> None:
     assert [item.request_id for item in dropped] == [f"e{number}" for number in range(50)]
     dropped = [item for number in range(150) for item in box.put(delivery(progress(f"p{number}")))]
     assert [item.request_id for item in dropped] == [f"p{number}" for number in range(50)]
-    left = Counter(item.message.type for item in box.pop_all())
+    left = Counter(item.type for item in box.pop_all())
     assert left == {EventType.COMPLETE: 100, EventType.PROGRESS: 100}
 
 
@@ -119,7 +119,7 @@ def test_newer_progress_drops_no_progress_of_other_requests() -> None:
     for number in range(100):
         box.put(delivery(progress(f"p{number}")))
     (replaced,) = box.put(delivery(progress("p0", "newer")))
-    assert replaced.message.request_id == "p0"
+    assert replaced.request_id == "p0"
     assert len(box.pop_all()) == 100
 
 
