@@ -94,6 +94,48 @@ async def test_a_mailbox_full_of_final_messages_drops_the_oldest(
     assert [event.type for event in recorder.of(PushTried)] == ["complete", "complete", "progress"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_messages_are_collected_after_some_were_offered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first message of a burst does not wait. Closing ends the wait of the others."""
+    monkeypatch.setattr("streamer_worker.push.push_thread._COLLECT_FOR", 3600)
+    mailbox = Mailbox(Events())
+    notifier: Any = FakeNotifier()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(mailbox.drain_into, notifier)
+            await anyio.wait_all_tasks_blocked()
+            mailbox.put(complete("e1"))
+            while not notifier.messages:
+                await anyio.wait_all_tasks_blocked()
+            mailbox.put(complete("e2"))
+            await anyio.wait_all_tasks_blocked()
+            assert notifier.ids(EventType.COMPLETE) == ["e1"]
+            mailbox.close()
+    assert notifier.ids(EventType.COMPLETE) == ["e1", "e2"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seconds", [0.0, 0.001])
+async def test_a_message_of_a_burst_waits_a_moment_at_most(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that was put during the wait is offered after it, without another `put`."""
+    monkeypatch.setattr("streamer_worker.push.push_thread._COLLECT_FOR", seconds)
+    mailbox = Mailbox(Events())
+    notifier: Any = FakeNotifier()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(mailbox.drain_into, notifier)
+        with anyio.fail_after(20):
+            for number in range(1, 50):
+                mailbox.put(complete(f"e{number}"))
+                mailbox.put(complete(f"f{number}"))
+                while len(notifier.messages) < 2 * number:
+                    await anyio.lowlevel.checkpoint()
+        mailbox.close()
+
+
 def delivery(message: Message) -> Delivery:
     return Delivery(message.type, message.request_id, Encoded(b""), 0.0)
 
