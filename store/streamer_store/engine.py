@@ -133,12 +133,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A consistent Scan for one page, up to 1 MB, of one segment of a table.
+    """A consistent Scan for one page of one segment of a table.
+
+    The page has every item that was written before the Scan began.
 
     - `segment`: which of the `segments` to read, from 0. Segments may be read in parallel.
     - `attributes`: the attributes to return. Empty returns all.
     - `not_between`: an attribute, and two texts. Leaves out the items whose attribute is text
       between them, both included.
+    - `limit`: the most items to read, before the filter. None reads up to 1 MB.
     - `exclusive_start_key`: the `last_evaluated_key` of the previous page.
     """
 
@@ -147,6 +150,7 @@ class Scan:
     segments: int = 1
     attributes: tuple[str, ...] = ()
     not_between: tuple[str, str, str] | None = None
+    limit: int | None = None
     exclusive_start_key: Item | None = None
 
 

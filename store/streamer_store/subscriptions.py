@@ -8,7 +8,7 @@ from typing import Final
 from streamer_store import codec
 from streamer_store.clock import Clock
 from streamer_store.decoding import ItemDecoder, Report
-from streamer_store.engine import Delete, Engine, Query, Update, paginate
+from streamer_store.engine import Delete, Engine, Query, Scan, Update, paginate
 from streamer_store.errors import ValidationError
 from streamer_store.models import EventType, Subscription
 from streamer_store.schema import OTHER_TTL, SUBSCRIPTIONS, Index
@@ -70,6 +70,11 @@ class SubscriptionTable:
     async def get_by_request(self, request_id: str) -> list[Subscription]:
         require_text("request_id", request_id)
         return self._decoder.decode_all(await self._items(_BY_REQUEST, request_id))
+
+    async def any_exist(self) -> bool:
+        scan = Scan(table=SUBSCRIPTIONS, attributes=(SUBSCRIPTIONS.hash_key,), limit=1)
+        page = await self._engine.scan(scan)
+        return bool(page.items) or page.last_evaluated_key is not None
 
     async def delete_by_connection(self, connection_id: str) -> int:
         require_text("connection_id", connection_id)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
 from streamer_store import EventType, Stores, Undecodable, ValidationError
-from streamer_store.engine import Put
+from streamer_store.engine import Page, Put
 from streamer_store.schema import SUBSCRIPTIONS
 from streamer_store.times import epoch
-from support import START
+from support import START, connection
 
 if TYPE_CHECKING:
     from streamer_store.values import Item
@@ -67,6 +68,27 @@ async def test_all_subscriptions_of_a_connection_are_deleted(stores: Stores) -> 
     assert await stores.subscriptions.get_by_connection("c1") == []
     assert len(await stores.subscriptions.get_by_connection("c2")) == 1
     assert await stores.subscriptions.delete_by_connection("c1") == 0
+
+
+async def test_an_empty_table_is_recognized(stores: Stores) -> None:
+    """A subscription counts at once, and until it is deleted. Other tables do not count."""
+    await stores.connections.save(connection("c1", connected_at=START))
+    assert not await stores.subscriptions.any_exist()
+    for number in range(3):
+        await stores.subscriptions.subscribe(f"c{number}", "r1")
+        assert await stores.subscriptions.any_exist()
+    for number in range(3):
+        assert await stores.subscriptions.any_exist()
+        await stores.subscriptions.unsubscribe(f"c{number}", "r1")
+    assert not await stores.subscriptions.any_exist()
+
+
+async def test_a_table_that_was_not_read_to_its_end_is_not_empty(stores: Stores) -> None:
+    """DynamoDB may answer a Scan with no items and a key to continue from."""
+    scan = AsyncMock(return_value=Page((), {"SubscriptionID": {"S": "c1#r1"}}))
+    with patch.object(stores.engine, "scan", scan):
+        assert await stores.subscriptions.any_exist()
+    scan.assert_awaited_once()
 
 
 async def test_wrong_subscriptions_are_refused(stores: Stores) -> None:

@@ -1,10 +1,14 @@
-"""The cost of a thousand recipients for a handler, and for each other."""
+"""The cost of a message that nobody wants, and of a thousand recipients.
+
+`pytest -s tests/costs/test_push_cost.py` prints the figures.
+"""
 
 from __future__ import annotations
 
 import random
 import statistics
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,7 +16,9 @@ import pytest
 
 from integration.gateway import LONG_AGO, Server, complete, connect, pushing, subscribe
 from processes import PATIENCE
+from streamer_store import CallEnded, TryFailed
 from streamer_worker.push.messages import ProgressMessage
+from streamer_worker.push.subscription_check import EXIST_FOR, SCAN_EVERY
 from unit.worker.harness import Recorder
 
 if TYPE_CHECKING:
@@ -81,3 +87,34 @@ async def test_a_thousand_recipients_slow_neither_handler_nor_each_other(
     )
     assert took < 5
     assert ratio < 1.05
+
+
+@pytest.mark.parametrize("subscribed", [False, True])
+async def test_a_message_that_nobody_wants_costs_as_documented(
+    real: tuple[Stores, dict[str, str]], local_url: str, server: Server, *, subscribed: bool
+) -> None:
+    """While the table is empty, messages share 20 Scans a second. Otherwise each needs a Query."""
+    stores, settings = real
+    if subscribed:
+        await stores.subscriptions.subscribe("another", "another")
+    calls: Counter[str] = Counter()
+
+    def count(event: CallEnded | TryFailed) -> None:
+        if isinstance(event, CallEnded):
+            calls[event.operation] += 1
+
+    prefix = settings["STREAMER_TABLE_PREFIX"]
+    messages = 500
+    began = time.monotonic()
+    async with pushing(local_url, prefix, server, Recorder(), observe=count) as push:
+        for number in range(messages):
+            push(complete(f"r{number}", None))
+            await anyio.sleep(0.002)
+    seconds = time.monotonic() - began
+    print(f"{messages} messages in {seconds:.1f} s: {dict(calls)}")  # noqa: T201
+    if subscribed:
+        assert calls["Query"] == messages
+        assert 1 <= calls["Scan"] <= 1 + seconds / EXIST_FOR
+    else:
+        assert calls["Query"] == 0
+        assert 1 <= calls["Scan"] <= 2 + seconds / SCAN_EVERY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,7 +18,7 @@ import trustme
 
 from integration import apigateway
 from processes import PATIENCE
-from streamer_store import Stores, open_stores
+from streamer_store import CallEnded, Stores, TryFailed, open_stores
 from streamer_worker.push.apigateway import Poster, open_poster
 from streamer_worker.push.messages import CompleteMessage
 from streamer_worker.push.push_thread import Push, push_on_thread
@@ -117,11 +117,19 @@ async def posting(*, seconds: float = 5, max_concurrent_posts: int = 5) -> Async
 
 
 @asynccontextmanager
-async def pushing(url: str, prefix: str, server: Server, recorder: Recorder) -> AsyncIterator[Push]:
-    """Open the push service on a thread, as the worker does."""
+async def pushing(
+    url: str,
+    prefix: str,
+    server: Server,
+    recorder: Recorder,
+    observe: Callable[[CallEnded | TryFailed], None] | None = None,
+) -> AsyncIterator[Push]:
+    """Open the push service on a thread, as the worker does. `observe`: see `open_stores`."""
     settings = NotifierSettings(hosts=(server.host,))
     opener = push_on_thread(
-        open_stores=partial(open_stores, endpoint_url=url, prefix=prefix, max_connections=10),
+        open_stores=partial(
+            open_stores, endpoint_url=url, prefix=prefix, max_connections=10, observe=observe
+        ),
         open_post=partial(
             open_poster,
             region=None,

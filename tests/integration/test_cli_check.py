@@ -109,6 +109,25 @@ def test_denied_calls_are_reported(equipped: dict[str, str]) -> None:
     assert result.stdout.count("permissions") == 2
 
 
+def test_a_denied_scan_of_the_subscriptions_is_a_warning(equipped: dict[str, str]) -> None:
+    """A worker can run without it."""
+    with proxy_to(equipped["STREAMER_ENDPOINT_URL"]) as proxy:
+        deny = answering(400, "AccessDeniedException")
+        table = equipped["STREAMER_TABLE_PREFIX"] + "subscriptions"
+
+        async def fault(request: Any, forward: Any) -> Any:
+            scans = request.headers.get("X-Amz-Target", "").endswith(".Scan")
+            denied = scans and table in await request.text()
+            return await (deny(request, forward) if denied else forward())
+
+        proxy.fault = fault
+        result = command("check", "--json", **(equipped | {"STREAMER_ENDPOINT_URL": proxy.url}))
+    assert result.returncode == 0, result.stdout
+    findings = [found for found in json.loads(result.stdout) if found["subject"] == "permissions"]
+    assert [found["level"] for found in findings] == ["warning"]
+    assert f"allow dynamodb:Scan on table/{table}:" in findings[0]["todo"]
+
+
 def test_config_prints_values_and_sources(tmp_path: Any) -> None:
     """Passwords in URLs are masked."""
     file = tmp_path / "worker.toml"

@@ -165,6 +165,8 @@ def scan(read: Scan) -> dict[str, Any]:
         bounds = f"{expression.value({'S': low})} AND {expression.value({'S': high})}"
         # The type is checked for moto, which fails where it compares a number with text.
         arguments["FilterExpression"] = f"NOT ({is_text} AND {name} BETWEEN {bounds})"
+    if read.limit is not None:
+        arguments["Limit"] = read.limit
     if read.exclusive_start_key is not None:
         arguments["ExclusiveStartKey"] = read.exclusive_start_key
     return arguments | expression.placeholders()

@@ -107,9 +107,8 @@ class MemoryEngine:
         sort_key = _sort_key(query.table, index)
         matches.sort(key=sort_key, reverse=not query.ascending)
         remaining = _after_start_key(matches, query, sort_key)
-        limit = self._page_items if query.limit is None else min(self._page_items, query.limit)
         key_names = (query.table.hash_key, index.hash_key, index.range_key or "")
-        page = _page(remaining, limit, key_names, lambda item: _projected(item, query))
+        page = _page(remaining, self._limit(query), key_names, lambda item: _projected(item, query))
         return Page((), page.last_evaluated_key, page.count) if query.count_only else page
 
     async def scan(self, scan: Scan) -> Page:
@@ -121,7 +120,7 @@ class MemoryEngine:
         )
         start = scan.exclusive_start_key[hash_key]["S"] if scan.exclusive_start_key else ""
         remaining = [rows[key] for key in keys if key > start]
-        page = _page(remaining, self._page_items, (hash_key,), lambda item: item)
+        page = _page(remaining, self._limit(scan), (hash_key,), lambda item: item)
         # As in DynamoDB, the filter comes after the page's limit: a page may be empty.
         items = [item for item in page.items if not _is_between(item, scan.not_between)]
         return Page([_picked(item, scan.attributes) for item in items], page.last_evaluated_key)
@@ -136,6 +135,9 @@ class MemoryEngine:
     async def check_tables(self) -> list[Difference]:
         await anyio.lowlevel.checkpoint()
         return []
+
+    def _limit(self, read: Query | Scan) -> int:
+        return self._page_items if read.limit is None else min(self._page_items, read.limit)
 
     def _rows(self, table: Table) -> dict[str, Item]:
         return self._tables[table.name]

@@ -44,6 +44,15 @@ class SubscriptionStore(Protocol):
         """Return all subscriptions to the request."""
         ...
 
+    async def any_exist(self) -> bool:
+        """Return whether the table may have subscriptions, of any connection.
+
+        False: the table had no item when the call began. So every `subscribe` that returned
+        before the call began is known. True: there is an item, which may have expired, or
+        DynamoDB did not read the whole table. It takes one consistent Scan of one item.
+        """
+        ...
+
     async def delete_by_connection(self, connection_id: str) -> int:
         """Delete all subscriptions of the connection that the index lists.
 

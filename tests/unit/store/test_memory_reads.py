@@ -137,6 +137,15 @@ async def test_segments_together_cover_the_whole_table(segments: int) -> None:
     assert sorted(scanned_keys) == keys
 
 
+@pytest.mark.parametrize(("limit", "page_items"), [(2, 100), (None, 2), (5, 2)])
+async def test_a_scan_has_a_limit(limit: int | None, page_items: int) -> None:
+    """A page has at most that many items, and at most those of one page."""
+    engine = await filled(*THREE, page_items=page_items)
+    page = await engine.scan(Scan(table=REQUESTS, limit=limit))
+    assert len(page.items) == 2
+    assert page.last_evaluated_key is not None
+
+
 async def test_a_scan_returns_the_requested_attributes() -> None:
     """Attributes that an item does not have are left out."""
     engine = await filled(request("a", "1"), request("b", None))

@@ -48,11 +48,15 @@ CALLS: Final[dict[Table, tuple[str, ...]]] = {
         *("Query StatusIndex", "Query DueIndex"),
     ),
     CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
-    SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem"),
+    SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem", "Scan"),
     WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
 # Without these, a worker does not send writes together. It then needs more CPU.
 _FOR_BATCHES: Final = {(REQUESTS, "BatchGetItem"), (REQUESTS, "PartiQLUpdate")}
+# Operations that a worker works without, and what `check` adds to its advice about each.
+_OPTIONAL: Final = dict.fromkeys(
+    _FOR_BATCHES, ", or set batch_writes to false: the worker needs it to use less CPU"
+) | {(SUBSCRIPTIONS, "Scan"): ": without it, every message needs a Query of the subscriptions"}
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
 _LEVEL_WIDTH: Final = 8
 _SUBJECT_WIDTH: Final = 12
@@ -204,11 +208,9 @@ def _denied(table: Table, name: str, call: str, error: AccessDenied) -> Finding:
     where = f"table/{name}/index/{index}" if index else f"table/{name}"
     todo = f"allow dynamodb:{operation} on {where}"
     text = f"{name}: {call}: {error.message}"
-    if (table, call) in _FOR_BATCHES:
-        todo += ", or set batch_writes to false: the worker needs it to use less CPU"
-        return Finding("warning", "permissions", text, todo)
-    level: Literal["error", "warning"] = "warning" if _is_optional(call, table) else "error"
-    return Finding(level, "permissions", text, todo)
+    todo += _OPTIONAL.get((table, call), "")
+    optional = (table, call) in _OPTIONAL or _is_optional(call, table)
+    return Finding("warning" if optional else "error", "permissions", text, todo)
 
 
 def _is_optional(call: str, table: Table) -> bool:
@@ -248,7 +250,7 @@ async def _try(engine: BatchEngine, call: str, table: Table) -> None:
         case "BatchWriteItem":
             await engine.delete_many(table, [absent_key])
         case "Scan":
-            await engine.scan(Scan(table=table))
+            await engine.scan(Scan(table=table, limit=1))
         case _:
             index = table.index(call.partition(" ")[2])
             await engine.query(Query(table=table, index=index, value=absent_key, limit=1))

@@ -15,7 +15,8 @@ class PushTried:
 
     type: `progress`, `complete` or `error`.
     outcome: `sent`; `gone`: the connection is closed; `failed`; `refused`: its endpoint is not
-        allowed; `dropped`: newer progress replaced it, or too many messages wait; `unresolved`:
+        allowed; `dropped`: newer progress replaced it, or too many messages or bytes wait;
+        `unresolved`:
         its recipients could not be read from the table.
     code: why it failed: an HTTP status, or the name of an exception. None if it did not.
     count: number of messages.

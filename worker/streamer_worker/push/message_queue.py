@@ -15,6 +15,11 @@ class _Queued(Protocol):
     @property
     def is_final(self) -> bool: ...
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, the same at each call."""
+        ...
+
 
 Item = TypeVar("Item", bound=_Queued)
 
@@ -23,11 +28,14 @@ class MessageQueue(Generic[Item]):
     """Holds the final messages in their order, and only the newest progress of each request.
 
     It has no bounds of its own: the owner calls `pop_progress` and `pop_final`. It has no lock.
+
+    size: the bytes of memory of all items.
     """
 
     def __init__(self) -> None:
         self._finals: deque[Item] = deque()
         self._progress: dict[str, Item] = {}
+        self.size = 0
 
     @property
     def finals(self) -> int:
@@ -49,6 +57,7 @@ class MessageQueue(Generic[Item]):
             self._finals.append(item)
         else:
             self._progress[item.request_id] = item
+        self.size += item.size - (replaced.size if replaced is not None else 0)
         return replaced
 
     def first(self) -> Item | None:
@@ -59,19 +68,28 @@ class MessageQueue(Generic[Item]):
 
     def pop_final(self) -> Item:
         """Remove and return the oldest final item. Raises IndexError if there is none."""
-        return self._finals.popleft()
+        item = self._finals.popleft()
+        self.size -= item.size
+        return item
 
     def pop_progress(self) -> Item:
         """Remove and return the oldest progress. Raises StopIteration if there is none."""
-        return self._progress.pop(next(iter(self._progress)))
+        item = self._progress.pop(next(iter(self._progress)))
+        self.size -= item.size
+        return item
 
-    def discard(self, item: Item) -> None:
-        """Remove this very item, if it is still in the queue."""
+    def discard(self, item: Item) -> bool:
+        """Remove this very item. Return whether it was still in the queue."""
         if item.is_final:
-            if item in self._finals:
-                self._finals.remove(item)
-        elif self._progress.get(item.request_id) is item:
+            if item not in self._finals:
+                return False
+            self._finals.remove(item)
+        else:
+            if self._progress.get(item.request_id) is not item:
+                return False
             del self._progress[item.request_id]
+        self.size -= item.size
+        return True
 
     def pop_all(self) -> list[Item]:
         """Remove and return all items, progress first: it may be older than a final message of
@@ -80,4 +98,5 @@ class MessageQueue(Generic[Item]):
         items = [*self._progress.values(), *self._finals]
         self._progress.clear()
         self._finals.clear()
+        self.size = 0
         return items

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from streamer_store import EventType
@@ -19,6 +20,12 @@ _PERCENT_DIGITS: Final = 2
 _MAX_CHARS: Final = MAX_BYTES // 32
 
 
+# Bytes of memory that a message takes without its values, roughly.
+_BASE_SIZE: Final = 500
+# Bytes at which `memory_size` stops counting. The values of an item of 400 KB take less.
+_MAX_SIZE: Final = 16_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Message:
     """The fields of every message.
@@ -26,6 +33,7 @@ class _Message:
     request_id: the request that the message is about.
     connection_id: the request's own connection. None: it has none, or it is unknown.
     at: time of the message.
+    size: bytes of memory that the message takes, roughly.
     """
 
     type: ClassVar[EventType]
@@ -33,11 +41,15 @@ class _Message:
     request_id: str
     connection_id: str | None
     at: datetime
+    size: int = field(init=False, compare=False, repr=False)
 
     @property
     def is_final(self) -> bool:
         """Whether the request has ended."""
         return self.type is not EventType.PROGRESS
+
+    def _set_size(self, *values: object) -> None:
+        object.__setattr__(self, "size", _BASE_SIZE + memory_size(*values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +67,9 @@ class ProgressMessage(_Message):
     message: str | None
     details: Mapping[str, Any] | None
 
+    def __post_init__(self) -> None:
+        self._set_size(self.message, self.details)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteMessage(_Message):
@@ -63,6 +78,9 @@ class CompleteMessage(_Message):
     type: ClassVar[EventType] = EventType.COMPLETE
 
     result: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self._set_size(self.result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +95,9 @@ class ErrorMessage(_Message):
 
     code: str
     text: str
+
+    def __post_init__(self) -> None:
+        self._set_size(self.code, self.text)
 
 
 Message = ProgressMessage | CompleteMessage | ErrorMessage
@@ -135,6 +156,27 @@ def _json(message: Message, /, **fields: Any) -> bytes:
     }
     text = json.dumps(document, default=to_json, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
+
+
+def memory_size(*values: object) -> int:
+    """Return the bytes of memory that values take, with all that is in them.
+
+    A value that is in several places counts in each. Counting stops at 16 MB.
+    """
+    size = 0
+    pending = list(values)
+    while pending and size < _MAX_SIZE:
+        value = pending.pop()
+        size += getsizeof(value)
+        if isinstance(value, dict):
+            pending += value
+            pending += value.values()
+        elif isinstance(value, list | tuple | set | frozenset):
+            pending += value
+        elif isinstance(value, Mapping):
+            pending += value.keys()
+            pending += value.values()
+    return size
 
 
 def to_json(value: object) -> Any:

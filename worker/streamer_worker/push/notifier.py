@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
 import anyio
@@ -23,8 +22,10 @@ from streamer_worker.events import (
 from streamer_worker.push.endpoints import url_of
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
 from streamer_worker.push.messages import Message, encode
-from streamer_worker.push.outbox import Delivery, FailureStreak, Outbox
+from streamer_worker.push.outbox import Delivery, Encoded, FailureStreak, Outbox, WaitingBytes
 from streamer_worker.push.recipients import Recipients
+from streamer_worker.push.subscription_check import SubscriptionCheck
+from streamer_worker.push.topics import Topics
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import NotifierSettings
@@ -32,11 +33,13 @@ from streamer_worker.settings import NotifierSettings
 # Seconds.
 SUSPENDED_FOR: Final = 30.0
 GIVE_UP_AFTER: Final = 60.0
-_PROGRESS_EVERY: Final = 0.1
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 # Requests, and connections, that may have messages waiting.
 _MOST: Final = 10_000
+# Bytes of memory of the messages whose recipients are not determined, and again of the encoded
+# messages in the outboxes.
+_MAX_SIZE: Final = 32_000_000
 
 
 class Post(Protocol):
@@ -50,40 +53,13 @@ class Post(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Topic:
-    """The messages of one request whose recipients are not determined yet.
-
-    next: the newest progress, or the final message.
-    ended: set once a final message was offered.
-    suspended: the task of the topic waits until it may take newer progress.
-    """
-
-    next: Message | None = None
-    ended: anyio.Event = field(default_factory=anyio.Event)
-    suspended: bool = False
-
-    def offer(self, message: Message) -> None:
-        """Replace the waiting message. Progress does not replace a final message."""
-        if message.is_final:
-            self.next = message
-            self.ended.set()
-            self.suspended = False
-        elif self.next is None or not self.next.is_final:
-            self.next = message
-
-    def take(self) -> Message | None:
-        message, self.next = self.next, None
-        return message
-
-
 class Notifier(AsyncContextManagerMixin):
     """Pushes the messages that are offered to it, while its context is open.
 
-    A message passes two tasks: that of its request determines the recipients and puts the message
-    into their outboxes, and that of each connection posts what is in its outbox, one message after
-    another. So a slow connection delays no other connection. A final message is tried again for
-    GIVE_UP_AFTER seconds, progress is not.
+    A message passes two stages. The Topics determine its recipients and put it into their outboxes.
+    A task for each connection posts what is in its outbox, one message after another. So a slow
+    connection delays no other connection. A final message is tried again for GIVE_UP_AFTER seconds,
+    progress is not.
 
     Not thread-safe: all methods are called on the event loop that entered the context. Leaving
     the context cancels the deliveries under way: call `flush` before.
@@ -108,15 +84,22 @@ class Notifier(AsyncContextManagerMixin):
         self._events = runtime.events
         self._clock = runtime.clock
         self._rng = runtime.rng
-        self._topics: dict[str, _Topic] = {}
+        self._changes = Changes()
+        self._topics = Topics(
+            recipients=self._recipients,
+            check=SubscriptionCheck(subscriptions=subscriptions, runtime=runtime),
+            distribute=self._put_into_outboxes,
+            progress_rate=settings.progress_rate,
+            changes=self._changes,
+        )
         self._outboxes: dict[str, Outbox] = {}
+        self._waiting = WaitingBytes()
         # Connections whose last post has failed.
         self._streaks: LRUCache[str, FailureStreak] = LRUCache(_MOST)
         self._posts = anyio.CapacityLimiter(settings.max_concurrent_posts)
         # Posts to those connections have their own limit, so that they do not delay others.
         self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
         self._next_progress = self._clock.steady()
-        self._changes = Changes()
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -129,44 +112,33 @@ class Notifier(AsyncContextManagerMixin):
         """Accept a message. Neither waits nor raises.
 
         Newer progress of a request replaces older progress, a final message replaces both. A
-        message is dropped if too many requests have messages waiting.
+        message is dropped if too many requests, or too many bytes, wait.
         """
-        topic = self._topics.get(message.request_id)
-        if topic is None:
-            if len(self._topics) >= _capacity_for(message):
-                self._emit_tried(message, "dropped")
-                return
-            topic = self._topics[message.request_id] = _Topic()
-            self._tasks.start_soon(self._distribute, message.request_id, topic)
-        topic.offer(message)
+        if self._topics.size >= _max_size_for(message) or (
+            message.request_id not in self._topics and len(self._topics) >= _capacity_for(message)
+        ):
+            self._emit_tried(message, "dropped")
+        else:
+            self._topics.offer(message, self._tasks)
 
     async def flush(self, seconds: float) -> None:
         """Wait until every message has been tried once, for `seconds` at most."""
         with anyio.move_on_after(seconds):
             while not (
-                all(topic.suspended for topic in self._topics.values())
+                self._topics.all_suspended
                 and all(outbox.tried for outbox in self._outboxes.values())
             ):
                 await self._changes.wait()
 
-    async def _distribute(self, request_id: str, topic: _Topic) -> None:
-        """Put the messages of a request into the outboxes of their recipients."""
-        try:
-            while (message := topic.take()) is not None:
-                recipients = await self._put_into_outboxes(message)
-                if not message.is_final:
-                    await self._pause_progress(topic, recipients)
-        finally:
-            del self._topics[request_id]
-            self._changes.notify()
-
-    async def _put_into_outboxes(self, message: Message) -> int:
+    async def _put_into_outboxes(self, message: Message, *, may_be_subscribed: bool) -> int:
         """Put a message into the outboxes of its recipients, and return their number."""
         try:
-            connections = await self._recipients.of(message, self._tasks)
-            data = encode(message) if connections else b""
+            connections = await self._recipients.of(
+                message, self._tasks, may_be_subscribed=may_be_subscribed
+            )
+            encoded = Encoded(encode(message) if connections else b"")
             for connection in connections:
-                self._put(connection, message, data)
+                self._put(connection, message, encoded)
         except StoreError as error:
             self._emit_tried(message, "unresolved", type(error).__name__)
         except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
@@ -175,25 +147,22 @@ class Notifier(AsyncContextManagerMixin):
             return len(connections)
         return 0
 
-    async def _pause_progress(self, topic: _Topic, recipients: int) -> None:
-        """Wait until the progress rate allows newer progress, or a final message was offered."""
-        topic.suspended = True
-        self._changes.notify()
-        with anyio.move_on_after(max(_PROGRESS_EVERY, recipients / self._settings.progress_rate)):
-            await topic.ended.wait()
-        topic.suspended = False
-
-    def _put(self, connection: Connection, message: Message, data: bytes) -> None:
+    def _put(self, connection: Connection, message: Message, encoded: Encoded) -> None:
+        if not encoded.deliveries and self._waiting.size >= _max_size_for(message):
+            self._emit_tried(message, "dropped")
+            return
         outbox = self._outboxes.get(connection.connection_id)
         if outbox is None:
             if len(self._outboxes) >= _capacity_for(message):
                 self._emit_tried(message, "dropped")
                 return
-            outbox = self._outboxes[connection.connection_id] = Outbox(connection)
+            outbox = self._outboxes[connection.connection_id] = Outbox(connection, self._waiting)
             self._tasks.start_soon(self._deliver, outbox)
-        delivery = Delivery(message, data, self._clock.steady() + GIVE_UP_AFTER)
+        delivery = Delivery(
+            message.type, message.request_id, encoded, self._clock.steady() + GIVE_UP_AFTER
+        )
         for dropped in outbox.put(delivery):
-            self._emit_tried(dropped.message, "dropped")
+            self._emit_tried(dropped, "dropped")
 
     async def _deliver(self, outbox: Outbox) -> None:
         """Post the messages of an outbox, one after another, until it is empty."""
@@ -214,6 +183,7 @@ class Notifier(AsyncContextManagerMixin):
         except Exception as error:  # noqa: BLE001  deliveries to other connections continue
             self._events.emit(StepFailed(loop="push", error=error))
         finally:
+            outbox.pop_all()  # after an error: for the count of bytes
             del self._outboxes[connection_id]
             self._changes.notify()
 
@@ -238,7 +208,7 @@ class Notifier(AsyncContextManagerMixin):
         """Post one message. Returns as `_post_first`. Raises Gone."""
         connection_id = outbox.connection.connection_id
         try:
-            await self._post_in_time(outbox.connection, delivery.data)
+            await self._post_in_time(outbox.connection, delivery.encoded.data)
         except PushRefused as error:
             event = EndpointRefused(connection_id=connection_id, reason=str(error))
             self._events.emit(event)
@@ -255,12 +225,12 @@ class Notifier(AsyncContextManagerMixin):
         else:
             self._streaks.pop(connection_id, None)
             outbox.discard(delivery)
-            self._emit_tried(delivery.message, "sent")
+            self._emit_tried(delivery, "sent")
         return None
 
     def _give_up_all(self, outbox: Outbox, outcome: str) -> None:
         for delivery in outbox.pop_all():
-            self._emit_tried(delivery.message, outcome)
+            self._emit_tried(delivery, outcome)
 
     async def _post_in_time(self, connection: Connection, data: bytes) -> None:
         url = url_of(connection.endpoint, self._settings.hosts)
@@ -281,7 +251,7 @@ class Notifier(AsyncContextManagerMixin):
         """Drop the message, unless it is final and may be tried again. Return `code`."""
         if not delivery.is_final or self._clock.steady() >= delivery.give_up_at:
             outbox.discard(delivery)
-        self._emit_tried(delivery.message, "failed", code)
+        self._emit_tried(delivery, "failed", code)
         return code
 
     def _count_failure(self, connection_id: str, code: str) -> bool:
@@ -293,7 +263,9 @@ class Notifier(AsyncContextManagerMixin):
             self._events.emit(ConnectionSuspended(connection_id=connection_id, code=code))
         return streak.suspended
 
-    def _emit_tried(self, message: Message, outcome: str, code: str | None = None) -> None:
+    def _emit_tried(
+        self, message: Message | Delivery, outcome: str, code: str | None = None
+    ) -> None:
         self._events.emit(PushTried(type=message.type.value, outcome=outcome, code=code))
 
 
@@ -302,3 +274,8 @@ def _capacity_for(message: Message) -> int:
     Half of the places are reserved for final messages.
     """
     return _MOST if message.is_final else _MOST // 2
+
+
+def _max_size_for(message: Message) -> int:
+    """Return how many bytes may wait, for one more message like this. As `_capacity_for`."""
+    return _MAX_SIZE if message.is_final else _MAX_SIZE // 2

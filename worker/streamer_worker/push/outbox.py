@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 
-from streamer_store import Connection
+from streamer_store import Connection, EventType
 from streamer_worker.push.message_queue import MessageQueue
-from streamer_worker.push.messages import Message
 
 MAX_FINALS: Final = 100
 MAX_PROGRESS: Final = 100
@@ -18,24 +18,52 @@ _FAILURES: Final = 3
 
 
 @dataclass(slots=True, eq=False)
+class Encoded:
+    """The JSON of a message. The outboxes of all recipients share it.
+
+    deliveries: how many deliveries of it wait in outboxes.
+    """
+
+    data: bytes
+    deliveries: int = 0
+
+
+@dataclass(slots=True)
+class WaitingBytes:
+    """Counts the bytes that wait in all outboxes. What several outboxes share counts once."""
+
+    size: int = 0
+
+    def add(self, encoded: Encoded) -> None:
+        if not encoded.deliveries:
+            self.size += len(encoded.data)
+        encoded.deliveries += 1
+
+    def remove(self, encoded: Encoded) -> None:
+        encoded.deliveries -= 1
+        if not encoded.deliveries:
+            self.size -= len(encoded.data)
+
+
+@dataclass(slots=True, eq=False)
 class Delivery:
     """A message for one connection.
 
-    data: the encoded message.
     give_up_at: no try follows one that fails after this time, by the steady clock.
     """
 
-    message: Message
-    data: bytes
+    type: EventType
+    request_id: str
+    encoded: Encoded
     give_up_at: float
 
     @property
-    def request_id(self) -> str:
-        return self.message.request_id
+    def is_final(self) -> bool:
+        return self.type is not EventType.PROGRESS
 
     @property
-    def is_final(self) -> bool:
-        return self.message.is_final
+    def size(self) -> int:
+        return len(self.encoded.data)
 
 
 @dataclass(slots=True)
@@ -54,11 +82,13 @@ class FailureStreak:
 class Outbox:
     """The deliveries that wait for one connection, in a MessageQueue with bounds.
 
+    waiting: the bytes of all outboxes, which the outbox keeps up to date.
     tried: whether a post has failed since the last `put`, so that a flush need not wait.
     urgent: set while final messages wait.
     """
 
     connection: Connection
+    waiting: WaitingBytes
     tried: bool = False
     urgent: anyio.Event = field(default_factory=anyio.Event)
     _queue: MessageQueue[Delivery] = field(default_factory=MessageQueue)
@@ -76,6 +106,8 @@ class Outbox:
         if self._queue.progress > MAX_PROGRESS:
             dropped.append(self._queue.pop_progress())
         self.tried = False
+        self.waiting.add(delivery.encoded)
+        self._count_removed(dropped)
         return dropped
 
     def first(self) -> Delivery | None:
@@ -84,14 +116,20 @@ class Outbox:
 
     def discard(self, delivery: Delivery) -> None:
         """Remove a delivery, if it has not been dropped meanwhile."""
-        self._queue.discard(delivery)
+        if self._queue.discard(delivery):
+            self._count_removed([delivery])
         self._reset_urgent()
 
     def pop_all(self) -> list[Delivery]:
         """Remove and return all deliveries."""
         deliveries = self._queue.pop_all()
+        self._count_removed(deliveries)
         self._reset_urgent()
         return deliveries
+
+    def _count_removed(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self.waiting.remove(delivery.encoded)
 
     def _reset_urgent(self) -> None:
         if not self._queue.finals and self.urgent.is_set():

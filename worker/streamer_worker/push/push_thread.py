@@ -33,8 +33,12 @@ OpenPost = Callable[[], AbstractAsyncContextManager[Post]]
 # Seconds at the end: for messages to be tried, and then for the thread to end.
 FLUSH: Final = 3.0
 ENDS_WITHIN: Final = 1.0
-# Messages that wait for the thread.
+# Messages that wait for the thread, and their bytes of memory.
 _MOST: Final = 10_000
+_MAX_SIZE: Final = 32_000_000
+# Seconds in which messages are collected after some were offered. So in a burst, the thread wakes
+# 50 times a second and not for each message.
+_COLLECT_FOR: Final = 0.02
 # Seconds until the service starts again after a failure.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -125,31 +129,40 @@ class Mailbox:
         self._queue: MessageQueue[Message] = MessageQueue()
         # The push thread's loop, and the event that it waits for. None while it is not waiting.
         self._waiter: tuple[asyncio.AbstractEventLoop, anyio.Event] | None = None
+        # Whether it waits for messages. Otherwise it waits for `close` only.
+        self._waits_for_messages = False
 
     def put(self, message: Message) -> None:
         """Add a message. It replaces older progress of its request."""
-        dropped: Message | None = None
+        dropped: list[Message] = []
         with self._lock:
             self._queue.put(message)
-            if len(self._queue) > _MOST:
-                dropped = self._drop_oldest()
-        if dropped is not None:
-            self._events.emit(PushTried(type=dropped.type.value, outcome="dropped"))
-        self._wake_waiter()
+            while len(self._queue) > _MOST or self._queue.size > _MAX_SIZE:
+                dropped.append(self._drop_oldest())
+            waiter = self._take_waiter() if self._waits_for_messages else None
+        for lost in dropped:
+            self._events.emit(PushTried(type=lost.type.value, outcome="dropped"))
+        _wake(waiter)
 
     def close(self) -> None:
         """End `drain_into`, once it has taken the messages that were put before."""
         with self._lock:
             self.closed = True
-        self._wake_waiter()
+            waiter = self._take_waiter()
+        _wake(waiter)
 
     async def drain_into(self, notifier: Notifier) -> None:
-        """Offer each message to a notifier until the mailbox is closed. Then flush the notifier."""
+        """Offer each message to a notifier until the mailbox is closed. Then flush the notifier.
+
+        A message waits for _COLLECT_FOR at most, and not at all after a quiet time.
+        """
         async with notifier:
             while True:
-                self._offer_all(notifier)
+                offered = self._offer_all(notifier)
                 if self.closed:
                     break
+                if offered:
+                    await self.wait_closed(_COLLECT_FOR)
                 await self._wait()
             self._offer_all(notifier)
             await notifier.flush(FLUSH)
@@ -166,21 +179,28 @@ class Mailbox:
             if self.closed or (for_messages and len(self._queue)):
                 return
             self._waiter = asyncio.get_running_loop(), event
+            self._waits_for_messages = for_messages
         await event.wait()
 
-    def _offer_all(self, notifier: Notifier) -> None:
+    def _offer_all(self, notifier: Notifier) -> int:
+        """Offer all messages to the notifier. Return their number."""
         with self._lock:
             messages = self._queue.pop_all()
         for message in messages:
             notifier.offer(message)
+        return len(messages)
 
     def _drop_oldest(self) -> Message:
         return self._queue.pop_progress() if self._queue.progress else self._queue.pop_final()
 
-    def _wake_waiter(self) -> None:
-        with self._lock:
-            waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            loop, event = waiter
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(event.set)
+    def _take_waiter(self) -> tuple[asyncio.AbstractEventLoop, anyio.Event] | None:
+        """Return the waiter, which the caller wakes without the lock."""
+        waiter, self._waiter = self._waiter, None
+        return waiter
+
+
+def _wake(waiter: tuple[asyncio.AbstractEventLoop, anyio.Event] | None) -> None:
+    if waiter is not None:
+        loop, event = waiter
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(event.set)

@@ -60,10 +60,26 @@ class Recipients:
         self._gone: TTLCache[str, None] = TTLCache(_CACHED, _CACHED_FOR, timer=self._clock.steady)
         self._reads = anyio.CapacityLimiter(_CONCURRENT_READS)
 
-    async def of(self, message: Message, tasks: TaskGroup) -> list[Connection]:
+    def are_known(self, message: Message) -> bool:
+        """Return whether the message is progress, and its recipients are cached."""
+        return message.type is EventType.PROGRESS and message.request_id in self._cached
+
+    def known_to_be_none(self, message: Message) -> bool:
+        """Return whether the message is progress that nobody wants, by the cache."""
+        return self.are_known(message) and not self._cached.get(message.request_id)
+
+    def remember_none(self, message: Message) -> None:
+        """Cache that nobody wants the progress of a request. No effect for a final message."""
+        if message.type is EventType.PROGRESS:
+            self._cached[message.request_id] = []
+
+    async def of(
+        self, message: Message, tasks: TaskGroup, *, may_be_subscribed: bool
+    ) -> list[Connection]:
         """Return the connections that want a message.
 
-        1. Those that are subscribed to the type of the message.
+        1. Those that are subscribed to the type of the message. They are not read if not
+           `may_be_subscribed`: the table of subscriptions was empty.
         2. The request's own connection, unless it has a subscription without that type.
 
         For progress the answer may be five seconds old. For a final message the table is read,
@@ -73,7 +89,7 @@ class Recipients:
         if message.type is EventType.PROGRESS:
             connections = self._cached.get(message.request_id)
             if connections is None:
-                connections = await self._read(message, tasks)
+                connections = await self._read(message, tasks, may_be_subscribed=may_be_subscribed)
                 self._cached[message.request_id] = connections
             return [
                 connection
@@ -83,10 +99,10 @@ class Recipients:
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         for _ in range(_TRIES - 1):
             try:
-                return await self._read(message, tasks)
+                return await self._read(message, tasks, may_be_subscribed=may_be_subscribed)
             except StoreError:
                 await anyio.sleep(next(pauses))
-        return await self._read(message, tasks)
+        return await self._read(message, tasks, may_be_subscribed=may_be_subscribed)
 
     def is_fresh(self, since: datetime | None) -> bool:
         """Return whether a connection is so new that API Gateway may not know it yet (PUSH-2)."""
@@ -104,9 +120,13 @@ class Recipients:
             event = ConnectionGone(connection_id=connection_id, subscriptions=removed)
             self._events.emit(event)
 
-    async def _read(self, message: Message, tasks: TaskGroup) -> list[Connection]:
+    async def _read(
+        self, message: Message, tasks: TaskGroup, *, may_be_subscribed: bool
+    ) -> list[Connection]:
         async with self._reads:
-            subscriptions = await self._subscriptions.get_by_request(message.request_id)
+            subscriptions: list[Subscription] = []
+            if may_be_subscribed:
+                subscriptions = await self._subscriptions.get_by_request(message.request_id)
             wants = {
                 subscription.connection_id: message.type in subscription.event_types
                 for subscription in subscriptions

@@ -238,6 +238,12 @@ def test_a_scan_has_a_projection_and_a_filter() -> None:
     assert resolved(arguments, "FilterExpression") == expected
 
 
+def test_a_scan_may_read_a_few_items_only() -> None:
+    """The limit is passed on."""
+    arguments = render.scan(Scan(table=REQUESTS, limit=1))
+    assert arguments == {"ConsistentRead": True, "Limit": 1}
+
+
 def test_a_scan_of_a_segment_continues_after_its_start_key() -> None:
     """Segment and start key are passed on."""
     cursor = {"RequestID": {"S": "r1"}}

@@ -12,7 +12,7 @@ from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import PushFailed
 from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
-from streamer_worker.push.outbox import Delivery, Outbox
+from streamer_worker.push.outbox import Delivery, Encoded, Outbox, WaitingBytes
 from streamer_worker.push.push_thread import Mailbox
 from support import START, connection
 from unit.worker.harness import Recorder, World, virtual_time
@@ -94,12 +94,54 @@ async def test_a_mailbox_full_of_final_messages_drops_the_oldest(
     assert [event.type for event in recorder.of(PushTried)] == ["complete", "complete", "progress"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_messages_are_collected_after_some_were_offered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first message of a burst does not wait. Closing ends the wait of the others."""
+    monkeypatch.setattr("streamer_worker.push.push_thread._COLLECT_FOR", 3600)
+    mailbox = Mailbox(Events())
+    notifier: Any = FakeNotifier()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(mailbox.drain_into, notifier)
+            await anyio.wait_all_tasks_blocked()
+            mailbox.put(complete("e1"))
+            while not notifier.messages:
+                await anyio.wait_all_tasks_blocked()
+            mailbox.put(complete("e2"))
+            await anyio.wait_all_tasks_blocked()
+            assert notifier.ids(EventType.COMPLETE) == ["e1"]
+            mailbox.close()
+    assert notifier.ids(EventType.COMPLETE) == ["e1", "e2"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seconds", [0.0, 0.001])
+async def test_a_message_of_a_burst_waits_a_moment_at_most(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that was put during the wait is offered after it, without another `put`."""
+    monkeypatch.setattr("streamer_worker.push.push_thread._COLLECT_FOR", seconds)
+    mailbox = Mailbox(Events())
+    notifier: Any = FakeNotifier()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(mailbox.drain_into, notifier)
+        with anyio.fail_after(20):
+            for number in range(1, 50):
+                mailbox.put(complete(f"e{number}"))
+                mailbox.put(complete(f"f{number}"))
+                while len(notifier.messages) < 2 * number:
+                    await anyio.lowlevel.checkpoint()
+        mailbox.close()
+
+
 def delivery(message: Message) -> Delivery:
-    return Delivery(message, b"", 0.0)
+    return Delivery(message.type, message.request_id, Encoded(b""), 0.0)
 
 
 def outbox() -> Outbox:
-    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START))
+    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START), WaitingBytes())
 
 
 def test_an_outbox_is_bounded() -> None:
@@ -109,7 +151,7 @@ def test_an_outbox_is_bounded() -> None:
     assert [item.request_id for item in dropped] == [f"e{number}" for number in range(50)]
     dropped = [item for number in range(150) for item in box.put(delivery(progress(f"p{number}")))]
     assert [item.request_id for item in dropped] == [f"p{number}" for number in range(50)]
-    left = Counter(item.message.type for item in box.pop_all())
+    left = Counter(item.type for item in box.pop_all())
     assert left == {EventType.COMPLETE: 100, EventType.PROGRESS: 100}
 
 
@@ -119,7 +161,7 @@ def test_newer_progress_drops_no_progress_of_other_requests() -> None:
     for number in range(100):
         box.put(delivery(progress(f"p{number}")))
     (replaced,) = box.put(delivery(progress("p0", "newer")))
-    assert replaced.message.request_id == "p0"
+    assert replaced.request_id == "p0"
     assert len(box.pop_all()) == 100
 
 
@@ -130,7 +172,7 @@ async def test_half_of_the_topics_are_reserved_for_final_messages(
     """While recipients cannot be read, progress is dropped before final messages are."""
     monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
     async with opened(world) as bench:
-        fault = world.engine.hold("query", times=10**6)
+        fault = world.engine.hold("scan", times=10**6)
         for number in range(15):
             bench.progress("going", request_id=f"p{number}")
         await fault.wait_reached()

@@ -137,6 +137,7 @@ async def test_recipients_of_a_final_message_are_read_five_times(
     """After five errors the message is given up."""
     async with opened(world) as bench:
         await bench.connect("c1")
+        await bench.subscribe("other", request_id="another")
         world.engine.fail("query", StoreUnavailable("away"), times=failures)
         bench.complete(own="c1")
         await bench.settle()
@@ -160,6 +161,7 @@ async def test_the_failures_of_a_closed_connection_are_forgotten(world: World) -
 async def test_at_most_twenty_recipients_are_read_at_once(world: World) -> None:
     """Many requests that end together do not send all their reads at once."""
     async with opened(world) as bench:
+        await bench.subscribe("other", request_id="another")
         fault = world.engine.hold("query", times=10**6)
         for number in range(30):
             bench.complete(request_id=f"r{number}")

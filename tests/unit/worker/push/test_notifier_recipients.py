@@ -175,6 +175,7 @@ async def test_recipients_of_a_final_message_are_read_again_after_an_error(world
     """Recipients of progress are read once."""
     async with opened(world) as bench:
         await bench.connect("c1")
+        await bench.subscribe("other", request_id="another")
         world.engine.fail("query", StoreUnavailable("away"), times=3)
         bench.progress("lost", own="c1")
         await bench.settle()
@@ -195,6 +196,7 @@ async def test_recipients_of_progress_are_cached(world: World) -> None:
     """50 reports in five seconds cause one or two queries."""
     async with opened(world) as bench:
         await bench.connect("c1", "c2")
+        await bench.subscribe("other", request_id="another")
         world.engine.calls.clear()
         for number in range(50):
             bench.progress(str(number), own="c1")
