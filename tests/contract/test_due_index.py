@@ -9,15 +9,28 @@ import anyio
 import pytest
 
 from contract.table_changes import opened, remake, with_projection
+from dynamodb_local import NotInstalledError, dynamodb_local
 from streamer_store import AsyncRequest, Lane, Stores, SystemClock
 from streamer_store.schema import REQUESTS, TABLES
 from support import unique_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.anyio
 DUE_INDEX = REQUESTS.index("DueIndex")
+
+
+@pytest.fixture(scope="module")
+def local_url(local_url: str) -> Iterator[str]:
+    """Give a DynamoDB Local of its own. Each table with TTL occupies a thread of the pool that also
+    builds indexes, so that an index takes minutes where other tests have many tables.
+    """
+    try:
+        with dynamodb_local() as own:
+            yield own
+    except NotInstalledError:  # STREAMER_TEST_DYNAMODB_URL names one
+        yield local_url
 
 
 @pytest.fixture

@@ -36,6 +36,9 @@ CODE = """
             task.cancel()
 
     def alarm(number, frame):
+        if frame.f_code.co_name != "select":
+            set_alarm()  # a task would get the exception: only a loop that waits is ended by it
+            return
         raise TimeoutError("alarm")
 
     def set_alarm():

@@ -16,9 +16,11 @@ from streamer_worker.intake.lane_corrector import LaneCorrector
 from streamer_worker.runtime import Runtime
 
 _PAGE_SIZE: Final = 1000
-# Seconds between two sweeps: an hour, or a minute while a worker lives that does not write lanes.
+# Seconds between two sweeps: an hour, or a minute while a worker lives that does not write lanes,
+# and for an hour after its end: a paused worker may write without lanes after its row is gone.
 _INTERVAL: Final = 3600.0
 _INTERVAL_BESIDE_OLDER: Final = 60.0
+_AFTER_OLDER: Final = 3600.0
 # How soon a new leader, or an older worker that has started, is noticed, in seconds.
 _CHECK_INTERVAL: Final = 5.0
 # With many requests the hour becomes longer, so that sweeps cost 0.1 read units a second at most.
@@ -53,6 +55,8 @@ class LaneSweep:
         self._clock = runtime.clock
         self._swept_at = -math.inf
         self._interval = 0.0
+        self._is_beside_older = False
+        self._older_seen_at = -math.inf
 
     async def step(self) -> SweepCounts | None:
         """Sweep if it is time, and return the counts.
@@ -60,20 +64,31 @@ class LaneSweep:
         Returns None if it is not time, another worker sweeps, or the table has no DueIndex.
         """
         view = self._membership.view
+        now = self._clock.steady()
+        self._note_older(view, now)
         if not _is_responsible(view):
             self._swept_at = -math.inf  # If this worker leads later, it sweeps at once.
             return None
-        beside_older = not all(row.lanes for row in view.live)
-        interval = _INTERVAL_BESIDE_OLDER if beside_older else self._interval
-        if self._clock.steady() - self._swept_at < interval:
+        is_upgrade = now - self._older_seen_at < _AFTER_OLDER
+        interval = _INTERVAL_BESIDE_OLDER if is_upgrade else self._interval
+        if now - self._swept_at < interval:
             return None
-        began = self._clock.steady()
+        began = now
         counts = await self._sweep()
         if counts is not None:
             self._swept_at = began
             many = counts.waiting * _SECONDS_EACH
             self._interval = min(_LONGEST_INTERVAL, max(_INTERVAL, many))
         return counts
+
+    def _note_older(self, view: FleetView, now: float) -> None:
+        """Note whether an older worker lives. When the last one has ended, it is time to sweep."""
+        was_beside_older = self._is_beside_older
+        self._is_beside_older = not all(row.lanes for row in view.live)
+        if self._is_beside_older:
+            self._older_seen_at = now
+        elif was_beside_older:
+            self._swept_at = -math.inf
 
     def pause(self, _: object) -> float:
         """Return the seconds until it is asked again whether it is time."""

@@ -138,6 +138,35 @@ async def test_beside_an_older_release_it_is_every_minute(bench: Bench) -> None:
     assert await bench.sweep.step() is None
 
 
+async def test_the_end_of_the_last_older_worker_is_followed_by_sweeps(bench: Bench) -> None:
+    """Its last retries are found at once, and those of a paused one for an hour."""
+    bench.see(ME, OLDER, leads=True)
+    assert await bench.sweep.step() == NOTHING
+    bench.clock.advance(5)
+    await bench.stray("a")
+    bench.see(ME, leads=True)
+    assert await bench.sweep.step() == SweepCounts(waiting=1, corrected=1)
+    for _ in range(58):
+        bench.clock.advance(60)
+        await bench.sweep.step()
+    await bench.stray("b")
+    bench.clock.advance(60)
+    assert await bench.sweep.step() == SweepCounts(waiting=2, corrected=1)
+    bench.clock.advance(3599)
+    assert await bench.sweep.step() is None
+
+
+async def test_a_worker_that_leads_after_an_older_one_sweeps_at_once(bench: Bench) -> None:
+    """It was not the one to sweep before."""
+    bench.see(OLDER, NEWER, ME)
+    assert await bench.sweep.step() is None
+    await bench.stray("a")
+    bench.see(ME, leads=True)
+    assert await bench.sweep.step() == SweepCounts(waiting=1, corrected=1)
+    bench.clock.advance(60)
+    assert await bench.sweep.step() == SweepCounts(waiting=1, corrected=0)
+
+
 async def test_if_an_older_release_leads_the_oldest_with_lanes_sweeps(bench: Bench) -> None:
     """The leader's release does not know that there is something to sweep."""
     bench.see(OLDER, ME, NEWER)
