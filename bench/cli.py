@@ -131,5 +131,7 @@ def _run(measures: Mapping[str, Measure], *, quick: bool, json: Path | None) -> 
 
 def main() -> None:
     """Run the command line. SIGTERM ends it as Ctrl-C does, so that no process is left."""
+    # A shell starts background jobs with SIGINT ignored, and Python leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     app()

@@ -75,7 +75,9 @@ async def _units(life: Life, url: str, folder: Path) -> tuple[float, float]:
     body |= {"times": life.reports, "pause": _SECONDS_BETWEEN_REPORTS}
     async with (
         fresh_tables(url) as tables,
-        open_stores(endpoint_url=url, prefix=tables.prefix, observe=record) as stores,
+        open_stores(
+            endpoint_url=url, prefix=tables.prefix, observe=record, batch_writes=False
+        ) as stores,
         open_worker(folder, tables, **SINGLE_WRITES) as worker,
     ):
         before = consumed(worker.url)
