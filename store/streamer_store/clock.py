@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,14 +38,4 @@ class SystemClock:
 
 def new_id(rng: random.Random) -> str:
     """Return a random UUID (version 4) drawn from `rng`."""
-    return uuid_text(rng.getrandbits(128), version=4)
-
-
-def uuid_text(bits: int, *, version: int) -> str:
-    """Return 128 bits as the text of a UUID of this version (RFC 9562).
-
-    As `str(uuid.UUID(int=bits, version=version))`, in a quarter of the time.
-    """
-    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | version << 76 | 0x2 << 62
-    text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anyio
 import anyio.lowlevel
 
-from streamer_store.backoff import full_jitter
 from streamer_store.engine import BatchEngine, ConditionFailed, Put, Refusal, Update
 from streamer_store.errors import AccessDenied, StoreError, StoreUnavailable
 from streamer_store.schema import Table
@@ -36,7 +35,8 @@ _LATE: Final = 0.1
 """Seconds after which a call that is under way no longer makes other writes wait."""
 _DENIED_FOR: Final = 300.0
 """Seconds without batches after DynamoDB denied one."""
-_THROTTLED_PAUSE: Final = 0.1
+_LONGEST_THROTTLED_PAUSE: Final = 0.1
+"""Seconds before the single write, which the client itself repeats with a growing backoff."""
 
 
 class Starter(Protocol):
@@ -195,9 +195,7 @@ class GroupCommitEngine:
                 case Refusal.CONDITION_FAILED:
                     failed.setdefault(waiter.write.table, []).append(waiter)
                 case Refusal.THROTTLED:
-                    pause = full_jitter(
-                        self._rng, 1, first=_THROTTLED_PAUSE, longest=_THROTTLED_PAUSE
-                    )
+                    pause = self._rng.uniform(0, _LONGEST_THROTTLED_PAUSE)
                     self._tasks.start_soon(self._send_alone, waiter, pause)
                 case Refusal.DENIED:
                     self._stop_batches()

@@ -71,7 +71,7 @@ async def _due(stores: Stores) -> list[str] | None:
 async def test_a_table_without_the_index_is_reported_and_works(
     old: tuple[Stores, Any, str],
 ) -> None:
-    """It is not blocking, and the reader is told that there is no index."""
+    """The difference is not blocking, and `due_entries` returns None."""
     stores, _, name = old
     differences = [d for d in await stores.check_tables() if "DueIndex" in d.text]
     assert [(d.blocking, d.creatable, d.table) for d in differences] == [(False, True, name)]

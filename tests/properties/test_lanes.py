@@ -1,4 +1,4 @@
-"""Lanes are hints: whoever writes, every waiting request is found and nothing else runs."""
+"""Lanes are hints: each waiting request is found, whichever release wrote it, and no other runs."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def _is_misplaced(item: Item) -> bool:
 
 @given(drawn_steps=steps, priorities=priorities)
 @settings(max_examples=400)
-def test_all_that_waits_is_found_whoever_wrote_it(
+def test_every_waiting_request_is_found(
     portal: BlockingPortal,
     drawn_steps: list[tuple[str, str, str]],
     priorities: dict[str, Priority | None],

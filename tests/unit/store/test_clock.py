@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime
 
 from streamer_store import SystemClock
-from streamer_store.clock import new_id, uuid_text
+from streamer_store.clock import new_id
 
 
 def test_the_wall_clock_is_in_utc() -> None:
@@ -32,11 +32,3 @@ def test_ids_are_random_uuids_from_the_generator() -> None:
     assert uuid.UUID(first).version == 4
     assert first == new_id(random.Random(1))
     assert first != second
-
-
-def test_the_text_of_a_uuid_is_that_of_the_standard_library() -> None:
-    """For any bits, the first and the last included."""
-    rng = random.Random(1)
-    for bits in (0, 2**128 - 1, *(rng.getrandbits(128) for _ in range(1000))):
-        for version in (4, 5):
-            assert uuid_text(bits, version=version) == str(uuid.UUID(int=bits, version=version))

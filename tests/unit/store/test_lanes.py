@@ -75,7 +75,7 @@ def test_a_priority_must_be_a_priority() -> None:
 
 @pytest.mark.parametrize("name", MOVES)
 def test_every_change_of_status_sets_or_removes_the_lane(name: str) -> None:
-    """So no lane of an earlier status remains, whoever wrote it."""
+    """A lane of an earlier status is removed, whichever release wrote it."""
     update = MOVES[name][0]
     assert set(update.sets) >= LANES or set(update.removes) >= LANES
 

@@ -134,7 +134,8 @@ class Attempt:
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  it interrupts
         """Wait until the handler has ended or was interrupted. Interrupt it after `timeout`
-        seconds, and with the reason `released` if this wait is cancelled: the worker ends.
+        seconds, and with the reason `released` if this wait is cancelled, which is not raised: the
+        worker ends, or a plugin has cancelled the task.
 
         Time in which the process was paused does not count: a handler that had no time to run is
         neither late nor stuck.
@@ -144,8 +145,6 @@ class Attempt:
             if not self._done_or_interrupted.is_set:
                 await ended_within(timeout, self._done_or_interrupted.wait)
         except anyio.get_cancelled_exc_class():
-            if not await _is_cancelled():
-                raise
             self.interrupt(Interruption.RELEASED)
         if not self._done_or_interrupted.is_set:
             self.interrupt(Interruption.TIMEOUT)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from structlog.typing import EventDict, WrappedLogger
@@ -23,7 +21,6 @@ _SPECIAL: Final = _STACKS | _INNER
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 _DEEPEST: Final = 8
 _LARGEST: Final = 10**100
-_LARGEST_EXACT: Final = 2**53
 
 
 def add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -57,31 +54,21 @@ def escape(
     return fields
 
 
-def json_line(fields: Mapping[str, Any]) -> str | None:
-    """Return the JSON of fields that need no escaping, as a JSON encoder writes them after
-    `escape`. None: there is a field of another kind.
-    """
-    parts = []
+def is_plain(fields: Mapping[str, Any]) -> bool:
+    """Return whether `escape` would change nothing. False if that is not known at once."""
     for name, value in fields.items():
-        key, kind = _json_key(name), type(value)
-        if kind is str and value.isprintable():
-            text = encode_basestring_ascii(value)
-        elif kind is bool:
-            text = "true" if value else "false"
-        elif (kind is int or kind is float) and -_LARGEST_EXACT < value < _LARGEST_EXACT:
-            text = repr(value)
-        else:
-            return None
-        if key is None:
-            return None
-        parts.append(key + text)
-    return f"{{{', '.join(parts)}}}"
-
-
-@lru_cache(256)
-def _json_key(name: Any) -> str | None:
-    """Return the start of a field in JSON. None: `escape` treats it in a way of its own."""
-    return None if name in _SPECIAL else f"{encode_basestring_ascii(_line(name))}: "
+        if name in _SPECIAL or not name.isprintable():
+            return False
+        kind = type(value)
+        if kind is str:
+            if not value.isprintable():
+                return False
+        elif kind is int:
+            if not -_LARGEST < value < _LARGEST:
+                return False
+        elif kind is not bool and kind is not float:
+            return False
+    return True
 
 
 def loggable(fields: Mapping[str, Any]) -> dict[str, Any]:

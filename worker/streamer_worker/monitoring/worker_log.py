@@ -14,7 +14,7 @@ import structlog
 from typing_extensions import override
 
 from streamer_worker.monitoring.log_stream import LogStream, TextStream, stream_over
-from streamer_worker.monitoring.log_text import INDENT, add_extra, escape, json_line
+from streamer_worker.monitoring.log_text import INDENT, add_extra, escape, is_plain
 from streamer_worker.own_logger import set_logger_factory
 from streamer_worker.settings import SENSITIVE_LOGGERS, LogSettings
 
@@ -204,12 +204,10 @@ class LineWriter:
         line["level"] = _level_name(level)
         line["logger"] = self._name
         line = self._stamp(None, "", line)
-        text = json_line(line) if self._is_json else None
-        if text is None:
-            for processor in self._rest:
-                line = processor(None, "", line)
-            text = line
-        self._lines.write(self._name, level, text)
+        # Most lines need no escaping, which takes longer than the JSON.
+        for processor in self._rest[-1:] if self._is_json and is_plain(line) else self._rest:
+            line = processor(None, "", line)
+        self._lines.write(self._name, level, line)
 
 
 @cache

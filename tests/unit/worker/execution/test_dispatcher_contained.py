@@ -17,6 +17,7 @@ from streamer_worker import (
 )
 from streamer_worker.events import RequestFinished, RequestStarted
 from unit.worker.benches import DispatchBench, Raising
+from unit.worker.faulty_engine import PATIENCE
 from unit.worker.harness import Waiting, World, echo, on_asyncio, running
 
 pytestmark = pytest.mark.anyio
@@ -121,3 +122,29 @@ async def test_a_handler_that_cancels_its_task_and_returns_damages_no_other(worl
         await world.recorder.wait_for(RequestFinished, 2)
     assert (await world.get(request)).result == {"data": 1}
     assert (await world.get(later)).status is RequestStatus.COMPLETED
+
+
+@on_asyncio
+async def test_a_handler_does_not_outlive_the_task_of_its_claim(world: World) -> None:
+    """A plugin may cancel any task. The handler is interrupted, and the request released."""
+    started, ended = anyio.Event(), anyio.Event()
+
+    @handler("waits")
+    async def waits(_payload: dict[str, Any], _ctx: Context) -> None:
+        started.set()
+        try:
+            await anyio.sleep(60)
+        finally:
+            ended.set()
+
+    bench = DispatchBench(world, waits)
+    claim = await world.claim("waits")
+    async with anyio.create_task_group() as tasks:
+        task = asyncio.create_task(bench.dispatcher.run_one(bench.assigned(claim), tasks))
+        await started.wait()
+        task.cancel()
+        with anyio.fail_after(PATIENCE):
+            assert await task == "released"
+    assert ended.is_set()
+    assert (await world.get(claim)).status is RequestStatus.PENDING
+    assert (bench.slots.held, bench.slots.used) == (0, 0)

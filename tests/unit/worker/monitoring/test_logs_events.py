@@ -175,11 +175,11 @@ def test_a_line_below_the_level_is_not_made(monkeypatch: pytest.MonkeyPatch) -> 
     """Each request has several such events. Only the levels of the settings decide."""
     made: list[Any] = []
 
-    def record(line: Any) -> str:
+    def record(line: Any) -> bool:
         made.append(line)
-        return "{}"
+        return True
 
-    monkeypatch.setattr("streamer_worker.monitoring.worker_log.json_line", record)
+    monkeypatch.setattr("streamer_worker.monitoring.worker_log.is_plain", record)
     output = Output(level="warning")
     assert not output.log_event(finished("completed"))
     assert not made
