@@ -11,9 +11,9 @@ from cachetools import LRUCache
 
 from streamer_store import Candidate
 
-_MAX_LANES: Final = 1000
-_MAX_PER_LANE: Final = 64
-Lane = tuple[str | None, str | None]
+_MAX_GROUPS: Final = 1000
+_MAX_PER_GROUP: Final = 64
+Group = tuple[str | None, str | None]
 
 
 class Backlog:
@@ -23,40 +23,40 @@ class Backlog:
     them. The page at the poller's cursor shows those of other tenants. They are kept here until
     they are claimed.
 
-    A lane holds one tenant's requests of one action. There are at most 1,000 lanes of 64
-    requests each. Beyond that, the lane that was added to longest ago is forgotten.
+    A group holds one tenant's requests of one action. There are at most 1,000 groups of 64
+    requests each. Beyond that, the group that was added to longest ago is forgotten.
     """
 
     def __init__(self) -> None:
-        self._lanes: LRUCache[Lane, dict[str, Candidate]] = LRUCache(_MAX_LANES)
+        self._groups: LRUCache[Group, dict[str, Candidate]] = LRUCache(_MAX_GROUPS)
 
     def add(self, candidate: Candidate) -> None:
-        """Remember the candidate if its lane has room, or replace its older state."""
-        lane = self._lanes.setdefault(_lane(candidate), {})
-        if candidate.request_id in lane or len(lane) < _MAX_PER_LANE:
-            lane[candidate.request_id] = candidate
+        """Remember the candidate if its group has room, or replace its older state."""
+        group = self._groups.setdefault(_group(candidate), {})
+        if candidate.request_id in group or len(group) < _MAX_PER_GROUP:
+            group[candidate.request_id] = candidate
 
     def discard(self, candidate: Candidate) -> None:
         """Forget the request, if it is known."""
-        key = _lane(candidate)
-        lane = self._lanes.get(key)
-        if lane is None:
+        key = _group(candidate)
+        group = self._groups.get(key)
+        if group is None:
             return
-        lane.pop(candidate.request_id, None)
-        if not lane:
-            del self._lanes[key]
+        group.pop(candidate.request_id, None)
+        if not group:
+            del self._groups[key]
 
     def heads(self, at_most: int, last_served: Callable[[str | None], int]) -> list[Candidate]:
-        """Return about `at_most` requests, equally many of each lane, in the order of `add`.
+        """Return about `at_most` requests, equally many of each group, in the order of `add`.
 
-        Beyond `at_most` lanes, those of the tenants that were served longest ago are used.
+        Beyond `at_most` groups, those of the tenants that were served longest ago are used.
         `last_served` returns a number that is higher the later a tenant was served.
         """
-        keys = sorted(self._lanes, key=lambda lane: last_served(lane[0]))[:at_most]
+        keys = sorted(self._groups, key=lambda group: last_served(group[0]))[:at_most]
         share = math.ceil(at_most / max(1, len(keys)))
-        lanes = (self._lanes[key].values() for key in keys)
-        return [candidate for lane in lanes for candidate in islice(lane, share)]
+        groups = (self._groups[key].values() for key in keys)
+        return [candidate for group in groups for candidate in islice(group, share)]
 
 
-def _lane(candidate: Candidate) -> Lane:
+def _group(candidate: Candidate) -> Group:
     return candidate.tenant_id, candidate.action

@@ -20,7 +20,7 @@ _MAX_TENANTS: Final = 10_000
 
 # The kind and the name of a limit, for example ("tenant", "a").
 Limit = tuple[str, str]
-Priority = tuple[bool, datetime]
+SortKey = tuple[bool, datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class RankedCandidate:
     previously_failed: bool = False
 
     @property
-    def priority(self) -> Priority:
+    def sort_key(self) -> SortKey:
         """A sort key: claims that failed last, otherwise the oldest first."""
         return self.previously_failed, self.candidate.created_at or _UNKNOWN
 
@@ -101,7 +101,7 @@ class Selection:
     ) -> None:
         self._capacity = capacity
         self._turns = turns
-        self._suspects = sorted(suspects, key=attrgetter("rank", "priority"))
+        self._suspects = sorted(suspects, key=attrgetter("rank", "sort_key"))
         self._own = _Rotation(own, capacity, turns)
         self._read_others: Callable[[], Iterable[RankedCandidate]] | None = others
         self._others: list[_Rotation] = []
@@ -168,8 +168,8 @@ class Selection:
 class _Rotation:
     """Requests of one rank, of which the tenants take turns.
 
-    A lane has one tenant's requests under the same limits, the next one last. A tenant of which
-    no lane fits waits until one of the limits that it met has capacity again, so that a slot that
+    A group has one tenant's requests under the same limits, the next one last. A tenant of which
+    no group fits waits until one of the limits that it met has capacity again, so that a slot that
     is freed costs the same however many requests wait.
     """
 
@@ -180,21 +180,23 @@ class _Rotation:
         self._turns = turns
         self._tenants: dict[str | None, dict[tuple[Limit, ...], list[RankedCandidate]]] = {}
         limits: dict[tuple[str | None, str | None], tuple[Limit, ...]] = {}
-        for ranked in sorted(candidates, key=attrgetter("priority"), reverse=True):
+        for ranked in sorted(candidates, key=attrgetter("sort_key"), reverse=True):
             candidate = ranked.candidate
             kind = candidate.tenant_id, candidate.action
             if kind not in limits:
                 limits[kind] = capacity.limits_of(candidate)
-            lanes = self._tenants.setdefault(candidate.tenant_id, {})
-            lanes.setdefault(limits[kind], []).append(ranked)
-        # The tenants that may have a lane that fits, with the number of their last turn.
-        self._ready: list[tuple[int, Priority, int, str | None]] = []
+            groups = self._tenants.setdefault(candidate.tenant_id, {})
+            groups.setdefault(limits[kind], []).append(ranked)
+        # The tenants that may have a group that fits, with the number of their last turn.
+        self._ready: list[tuple[int, SortKey, int, str | None]] = []
         self._pushed = count()
         # The tenants that wait, by each limit that they met.
         self._waiting: dict[Limit, set[str | None]] = {}
         for tenant in self._tenants:
             self._push(tenant)
-        self._size = sum(len(lane) for lanes in self._tenants.values() for lane in lanes.values())
+        self._size = sum(
+            len(group) for groups in self._tenants.values() for group in groups.values()
+        )
 
     def __len__(self) -> int:
         return self._size
@@ -206,21 +208,21 @@ class _Rotation:
         self._wake_waiting()
         while self._ready:
             _, _, _, tenant = heapq.heappop(self._ready)
-            limits = self._best_lane(tenant)
+            limits = self._best_group(tenant)
             if limits is not None:
                 return self._take_from(tenant, limits)
         return None
 
-    def _best_lane(self, tenant: str | None) -> tuple[Limit, ...] | None:
-        """Return the tenant's lane with the next request that fits, or let the tenant wait."""
-        lanes = self._tenants[tenant]
+    def _best_group(self, tenant: str | None) -> tuple[Limit, ...] | None:
+        """Return the tenant's group with the next request that fits, or let the tenant wait."""
+        groups = self._tenants[tenant]
         best: tuple[Limit, ...] | None = None
         met = []
-        for limits, lane in lanes.items():
+        for limits, group in groups.items():
             reached = next((limit for limit in limits if self._capacity.left(limit) <= 0), None)
             if reached is not None:
                 met.append(reached)
-            elif best is None or lane[-1].priority < lanes[best][-1].priority:
+            elif best is None or group[-1].sort_key < groups[best][-1].sort_key:
                 best = limits
         if best is None:
             for limit in met:
@@ -228,20 +230,20 @@ class _Rotation:
         return best
 
     def _take_from(self, tenant: str | None, limits: tuple[Limit, ...]) -> Candidate:
-        lanes = self._tenants[tenant]
-        candidate = lanes[limits].pop().candidate
+        groups = self._tenants[tenant]
+        candidate = groups[limits].pop().candidate
         self._size -= 1
         self._turns.serve(tenant)
-        if not lanes[limits]:
-            del lanes[limits]
-        if lanes:
+        if not groups[limits]:
+            del groups[limits]
+        if groups:
             self._push(tenant)
         else:
             del self._tenants[tenant]
         return candidate
 
     def _push(self, tenant: str | None) -> None:
-        head = min(lane[-1].priority for lane in self._tenants[tenant].values())
+        head = min(group[-1].sort_key for group in self._tenants[tenant].values())
         turn = self._turns.last_served(tenant)
         heapq.heappush(self._ready, (turn, head, next(self._pushed), tenant))
 

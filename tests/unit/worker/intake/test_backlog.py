@@ -23,7 +23,7 @@ def heads(backlog: Backlog, at_most: int, served: dict[str | None, int] | None =
     return [candidate.request_id for candidate in candidates]
 
 
-def test_each_lane_has_its_share() -> None:
+def test_each_group_has_its_share() -> None:
     """A tenant with many requests does not displace a small first, nor one action another."""
     big = [candidate(f"big{number}", "big") for number in range(60)]
     backlog = filled(*big, candidate("s1", "small"), candidate("o1", "big", "other"))
@@ -31,13 +31,13 @@ def test_each_lane_has_its_share() -> None:
 
 
 def test_tenants_served_longest_ago_come_first() -> None:
-    """If there are more lanes than requested."""
+    """If there are more groups than requested."""
     backlog = filled(*(candidate(tenant, tenant) for tenant in "abcd"))
     assert heads(backlog, 2, {"a": 9, "b": 2, "c": 7, "d": 1}) == ["d", "b"]
 
 
-def test_lanes_are_bounded_in_size_and_number() -> None:
-    """At most 64 requests a lane and 1,000 lanes: the lane added to longest ago is forgotten."""
+def test_groups_are_bounded_in_size_and_number() -> None:
+    """At most 64 requests a group and 1,000 groups: the group added to longest ago is forgotten."""
     backlog = filled(*(candidate(f"r{number}") for number in range(1000)))
     assert len(heads(backlog, 5000)) == 64
     for number in range(1000):
@@ -48,7 +48,7 @@ def test_lanes_are_bounded_in_size_and_number() -> None:
 
 
 def test_a_discarded_request_is_forgotten() -> None:
-    """Also the last one of its lane. An unknown one is ignored."""
+    """Also the last one of its group. An unknown one is ignored."""
     first, second = candidate("r1"), candidate("r2")
     backlog = filled(first, second)
     backlog.discard(first)

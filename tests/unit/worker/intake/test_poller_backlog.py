@@ -38,7 +38,7 @@ async def test_the_backlog_has_no_room_for_suspects_and_requests_of_others(
     """They do not displace a request of the same tenant that this worker may run now."""
     monkeypatch.setattr("streamer_worker.intake.poller._MIN_PAGE_SIZE", PAGE)
     monkeypatch.setattr("streamer_worker.intake.poller._PER_SLOT", 0)
-    monkeypatch.setattr("streamer_worker.intake.backlog._MAX_PER_LANE", 1)
+    monkeypatch.setattr("streamer_worker.intake.backlog._MAX_PER_GROUP", 1)
     bench = PollBench(world, slots=1)
     bench.fleet = FLEET
     own = of_rank(0, 50)
