@@ -15,6 +15,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from streamer_store.values import short_repr
@@ -37,7 +38,16 @@ _DESCRIPTIONS: Final = {
 Check = Callable[[Any], bool]
 
 
-def problem_with_response(status: int, headers: Mapping[str, str], body: bytes) -> str | None:
+class JsonBody(bytes):
+    """The body of a response, which is parsed once: for the check, and for botocore's parser."""
+
+    @cached_property
+    def document(self) -> Any:
+        """The parsed body. Raises ValueError or RecursionError where it is not JSON."""
+        return json.loads(self)
+
+
+def problem_with_response(status: int, headers: Mapping[str, str], body: JsonBody) -> str | None:
     """Return why an HTTP response does not come from DynamoDB, or None.
 
     `headers` must have lower-case names. A response from DynamoDB has a request id, and its body
@@ -57,7 +67,7 @@ def problem_with_response(status: int, headers: Mapping[str, str], body: bytes) 
     if status != _OK and status < _FIRST_ERROR:
         return f"DynamoDB never answers with this status: {summary}"
     try:
-        document = json.loads(body)
+        document = body.document
     except (ValueError, RecursionError):
         return f"the answer is not JSON: {summary}"
     if not isinstance(document, dict):

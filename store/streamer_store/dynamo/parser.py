@@ -8,14 +8,23 @@ that botocore returns, except for binary values, which are base64 text.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from aiobotocore.parsers import AioJSONParser, AioResponseParserFactory
+
+from streamer_store.dynamo.answers import JsonBody
 
 _ATTRIBUTE_VALUE: Final = "AttributeValue"
 
 
 class _AttributeParser(AioJSONParser):
+    def _parse_body_as_json(self, body_contents: Any) -> Any:
+        if isinstance(body_contents, JsonBody):
+            with suppress(ValueError, RecursionError):  # an error without a type: HTTP 413
+                return body_contents.document
+        return super()._parse_body_as_json(body_contents)  # type: ignore[misc]
+
     def _handle_map(self, shape: Any, value: Any) -> Any:
         if shape.value.name == _ATTRIBUTE_VALUE and isinstance(value, dict):
             return self._members(value)

@@ -8,7 +8,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
 
-from streamer_store.dynamo.answers import problem_with_response
+from streamer_store.dynamo.answers import JsonBody, problem_with_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,10 +49,10 @@ class CheckedSession(AIOHTTPSession):
         return response
 
 
-async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+async def _read(chunks: AsyncIterator[bytes]) -> JsonBody:
     body = bytearray()
     async for chunk in chunks:
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
             raise UnexpectedAnswerError(error=f"an answer of more than {_MAX_BODY_BYTES} bytes")
-    return bytes(body)
+    return JsonBody(body)

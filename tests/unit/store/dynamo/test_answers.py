@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from streamer_store.dynamo.answers import problem_with_answer, problem_with_response
+from streamer_store.dynamo.answers import JsonBody, problem_with_answer, problem_with_response
 
 HEADERS: Final = {"x-amzn-requestid": "1", "content-type": "application/x-amz-json-1.0"}
 REFUSED: Final = b'{"__type": "com.amazon.coral.validate#ValidationException", "message": "no"}'
@@ -64,7 +64,7 @@ def test_an_answer_from_dynamodb_has_no_problem(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     """Results and errors pass, and so does status 413, which has no error type."""
-    assert problem_with_response(status, headers, body) is None
+    assert problem_with_response(status, headers, JsonBody(body)) is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_answer_from_another_server_has_a_problem(
     status: int, headers: dict[str, str], body: bytes, problem: str
 ) -> None:
     """The problem summarises the answer in under 200 characters, without the body."""
-    message = problem_with_response(status, headers, body)
+    message = problem_with_response(status, headers, JsonBody(body))
     assert message is not None
     assert problem in message
     assert len(message) < 200
