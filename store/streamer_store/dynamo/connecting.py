@@ -17,6 +17,7 @@ from botocore.loaders import Loader, create_loader
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.faults import translate_errors
 from streamer_store.dynamo.parser import AttributeParserFactory
+from streamer_store.dynamo.serializer import serialize_statements_directly
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput
 from streamer_store.release import package_version
@@ -71,6 +72,8 @@ async def open_client(
             client = await client_context.__aenter__()
         except ValueError as error:  # botocore raises it for an endpoint that is not a URL
             raise InvalidInput(f"AWS settings: {error}", operation="open") from error
+    if not validate_parameters:
+        serialize_statements_directly(client)
     try:
         yield client
     finally:
