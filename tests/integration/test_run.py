@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from plugins import plugin
 from processes import Process, page
 from streamer_store import AsyncRequest, NotFound, RequestStatus
 from streamer_store.transitions import TERMINAL
@@ -16,6 +17,7 @@ from support import connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from streamer_store import Stores
 
@@ -75,6 +77,35 @@ async def test_the_example_plugin_answers_requests(
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
         worker.event("worker_stopped")
+
+
+async def test_the_garbage_collector_does_not_walk_what_the_start_has_made(
+    real: tuple[Stores, dict[str, str]], tmp_path: Path
+) -> None:
+    """Cycles that handlers leave behind are still collected."""
+    stores, settings = real
+    code = """
+        import gc
+        import weakref
+
+        from streamer_worker import handler
+
+        class Cycle:
+            def __init__(self):
+                self.itself = self
+
+        @handler("cycles")
+        async def cycles(payload, ctx):
+            left = [weakref.ref(Cycle()) for _ in range(20_000)]
+            alive = sum(ref() is not None for ref in left)
+            return {"frozen": gc.get_freeze_count(), "alive": alive}
+    """
+    path = str(plugin(tmp_path, "cycles", code, "cycles = cycles:cycles"))
+    with Process("run", PYTHONPATH=path, **settings):
+        request = await _ended(stores, await _enqueued(stores, "cycles"))
+    assert request.result is not None
+    assert request.result["frozen"] > 50_000
+    assert request.result["alive"] < 10_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
