@@ -38,7 +38,7 @@ class Index:
         return "INCLUDE" if self.non_key_attributes else "KEYS_ONLY"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is one object, and a key of many dicts
 class Table:
     """A table. Its key is text."""
 

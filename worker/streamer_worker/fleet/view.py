@@ -52,13 +52,12 @@ class FleetView:
         return next(self._preceding(request_id, action), None) is None
 
     def _preceding(self, request_id: str, action: str | None) -> Iterator[WorkerRow]:
-        own_weight = _weight(self.worker_id, request_id)
+        own_weight = None
         for row in self.live:
-            eligible = (
-                row.worker_id != self.worker_id and not row.draining and action in row.actions
-            )
-            if eligible and _weight(row.worker_id, request_id) > own_weight:
-                yield row
+            if row.worker_id != self.worker_id and not row.draining and action in row.actions:
+                own_weight = own_weight or _weight(self.worker_id, request_id)
+                if _weight(row.worker_id, request_id) > own_weight:
+                    yield row
 
 
 @dataclass(slots=True)
