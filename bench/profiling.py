@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.children import Child
+from bench.layers import layer_of
 from bench.workers import WORKER
 
-_SAMPLES_PER_SECOND: Final = "500"
+_SAMPLES_PER_SECOND: Final = "400"
 _LINES: Final = 60
 _FRAME: Final = re.compile(r"(.*) \((?:.*?/)??([^/:]+(?:/[^/:]+)?)(?::\d+)?\)$")
 
@@ -61,7 +62,8 @@ def _raw(profile: Path) -> Path:
 def _sampled(py_spy: str, worker: Child, raw: Path) -> Iterator[None]:
     arguments = (
         *(py_spy, "record", "--pid", str(worker.pid), "--rate", _SAMPLES_PER_SECOND),
-        *("--format", "raw", "--output", str(raw), "--nonblocking"),
+        # With the GIL: not while the thread waits for a CPU or in a system call.
+        *("--format", "raw", "--output", str(raw), "--gil"),
     )
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     try:
@@ -74,17 +76,26 @@ def _sampled(py_spy: str, worker: Child, raw: Path) -> Iterator[None]:
 
 
 def summary(raw: str) -> Iterator[str]:
-    """Yield the functions with most samples: their own, and those of what they call."""
+    """Yield the layers, and then the functions with most samples: their own, and those of what
+    they call.
+    """
+    layers: Counter[str] = Counter()
     own: Counter[str] = Counter()
     cumulative: Counter[str] = Counter()
     for line in raw.splitlines():
         stack, _, samples = line.rpartition(" ")
-        functions = [_FRAME.sub(r"\2 \1", frame) for frame in stack.split(";")]
+        frames = stack.split(";")
+        if (layer := layer_of(frames)) is not None:
+            layers[layer] += int(samples)
+        functions = [_FRAME.sub(r"\2 \1", frame) for frame in frames]
         own[functions[-1]] += int(samples)
         for function in dict.fromkeys(functions):
             cumulative[function] += int(samples)
-    total = max(1, own.total())
-    for title, counts in (("own time", own), ("time with callees", cumulative)):
+    for title, counts, total in (
+        ("layers", layers, layers.total()),
+        ("own time", own, own.total()),
+        ("time with callees", cumulative, own.total()),
+    ):
         yield f"{title}, percent of {total} samples"
         for function, number in counts.most_common(_LINES):
             yield f"{100 * number / total:6.2f}  {function}"
