@@ -11,6 +11,8 @@ from decimal import Decimal
 from sys import getsizeof
 from typing import Any, ClassVar, Final
 
+from typing_extensions import override
+
 from streamer_store import EventType
 
 # Amazon API Gateway quotas: the largest payload of a WebSocket message.
@@ -33,7 +35,6 @@ class _Message:
     request_id: the request that the message is about.
     connection_id: the request's own connection. None: it has none, or it is unknown.
     at: time of the message.
-    size: bytes of memory that the message takes, roughly.
     """
 
     type: ClassVar[EventType]
@@ -41,15 +42,23 @@ class _Message:
     request_id: str
     connection_id: str | None
     at: datetime
-    size: int = field(init=False, compare=False, repr=False)
+    _size: int = field(default=0, init=False, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the message takes, roughly. Counted only where messages wait."""
+        if not self._size:
+            object.__setattr__(self, "_size", _BASE_SIZE + memory_size(*self._values()))
+        return self._size
 
     @property
     def is_final(self) -> bool:
         """Whether the request has ended."""
         return self.type is not EventType.PROGRESS
 
-    def _set_size(self, *values: object) -> None:
-        object.__setattr__(self, "size", _BASE_SIZE + memory_size(*values))
+    def _values(self) -> tuple[object, ...]:
+        """Return the values whose size varies."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +76,9 @@ class ProgressMessage(_Message):
     message: str | None
     details: Mapping[str, Any] | None
 
-    def __post_init__(self) -> None:
-        self._set_size(self.message, self.details)
+    @override
+    def _values(self) -> tuple[object, ...]:
+        return self.message, self.details
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +89,9 @@ class CompleteMessage(_Message):
 
     result: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        self._set_size(self.result)
+    @override
+    def _values(self) -> tuple[object, ...]:
+        return (self.result,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +107,9 @@ class ErrorMessage(_Message):
     code: str
     text: str
 
-    def __post_init__(self) -> None:
-        self._set_size(self.code, self.text)
+    @override
+    def _values(self) -> tuple[object, ...]:
+        return self.code, self.text
 
 
 Message = ProgressMessage | CompleteMessage | ErrorMessage
