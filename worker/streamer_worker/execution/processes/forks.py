@@ -39,6 +39,26 @@ class ForkedHere(RuntimeError):
         super().__init__(f"{name} works only in the process of the handler, not in a forked child")
 
 
+_forks = 0
+
+
+def forks() -> int:
+    """Return how often this process, or one that it was forked from, is a forked child.
+
+    It differs between a process and its forked child, as `os.getpid()` does, which takes a
+    system call.
+    """
+    return _forks
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603  there is one process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class ForkBoundary:
     """A context that ends a process forked inside it when that process leaves the block.
 
@@ -48,7 +68,7 @@ class ForkBoundary:
     """
 
     def __enter__(self) -> Self:
-        self._pid = os.getpid()
+        self._forks = forks()
         return self
 
     def __exit__(
@@ -57,7 +77,7 @@ class ForkBoundary:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        if os.getpid() != self._pid:
+        if forks() != self._forks:
             os._exit(exit_code(error))
 
 
