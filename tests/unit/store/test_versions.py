@@ -19,6 +19,14 @@ def test_a_derived_version_is_the_same_each_time(derive: Callable[[str], str]) -
     assert str(uuid.UUID(derived)) == derived
 
 
+def test_a_derived_version_is_a_uuid_of_version_5() -> None:
+    """Releases that use `uuid.uuid5` derive the same."""
+    settles = uuid.UUID("b0a1b1f2-3c1e-4a55-8d43-0f6d5a1c7e22")
+    assert settle_version("mine") == str(uuid.uuid5(settles, "mine"))
+    cancels = uuid.UUID("6f1ff2c4-5d0b-4b57-9c8e-6a3e5a6f0d11")
+    assert cancel_version("mine") == str(uuid.uuid5(cancels, "mine"))
+
+
 def test_cancellations_of_different_versions_have_different_versions() -> None:
     """The cancellation of a cancellation differs from both."""
     once = cancel_version("seen")
