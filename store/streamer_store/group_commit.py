@@ -22,7 +22,14 @@ from streamer_store.engine import BatchEngine, ConditionFailed, Put, Refusal, Up
 from streamer_store.errors import AccessDenied, StoreError, StoreUnavailable
 from streamer_store.schema import Table
 from streamer_store.values import Item
-from streamer_store.write_queue import MAX_WRITES, Waiter, Write, WriteQueue, can_share_call
+from streamer_store.write_queue import (
+    MAX_WRITES,
+    Event,
+    Waiter,
+    Write,
+    WriteQueue,
+    can_share_call,
+)
 
 if TYPE_CHECKING:
     import random
@@ -61,18 +68,20 @@ class GroupCommitEngine:
         tasks: Starter,
         rng: random.Random,
         require_open: Callable[[], object] = int,
+        new_event: Callable[[], Event] = anyio.Event,
     ) -> None:
         """Build the engine.
 
         - `tasks`: starts the calls. Before they are cancelled, call `close`.
         - `rng`: draws the pauses before a write that was throttled is sent again.
         - `require_open`: called before each write. Raises if `engine` cannot be used here.
+        - `new_event`: makes an event for one task.
         """
         self._engine = engine
         self._tasks = tasks
         self._rng = rng
         self._require_open = require_open
-        self._waiting = WriteQueue()
+        self._waiting = WriteQueue(new_event)
         self._unanswered: set[Waiter] = set()
         self._calls: dict[int, float] = {}  # the number of each call under way, and its start
         self._last_call = 0

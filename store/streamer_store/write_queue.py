@@ -7,8 +7,9 @@ only writes that recognise their own first copy may be in it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -43,13 +44,23 @@ def can_share_call(write: Write) -> bool:
     return False
 
 
+class Event(Protocol):
+    """The methods of anyio.Event that a waiter needs."""
+
+    def set(self) -> object: ...
+
+    def is_set(self) -> bool: ...
+
+    async def wait(self) -> object: ...
+
+
 @dataclass(slots=True, eq=False)
 class Waiter:
     """A write whose caller waits for the answer."""
 
     write: Write
     sent_bytes: int
-    answered: anyio.Event = field(default_factory=anyio.Event)
+    answered: Event
     item: Item = field(default_factory=dict)
     error: Exception | None = None
     is_cancelled: bool = False
@@ -70,7 +81,8 @@ class Waiter:
 class WriteQueue:
     """Writes in the order in which they were made, until a call takes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, new_event: Callable[[], Event] = anyio.Event) -> None:
+        self._new_event = new_event
         self._waiting: deque[Waiter] = deque()
         self._returned_bytes = _FIRST_RETURNED_BYTES
 
@@ -79,7 +91,7 @@ class WriteQueue:
 
     def add(self, write: Write) -> Waiter:
         """Add a write, and return where its answer will be."""
-        waiter = Waiter(write, _sent_bytes(write))
+        waiter = Waiter(write, _sent_bytes(write), self._new_event())
         self._waiting.append(waiter)
         return waiter
 
