@@ -14,6 +14,7 @@ import anyio
 
 from bench import saq_redis
 from bench.children import Child, ChildFailedError, child
+from bench.cpus import move, spare_cpu
 from bench.database import Tables, fresh_tables
 from bench.payloads import payload
 from bench.profiling import profiled, worker_command
@@ -42,12 +43,17 @@ class Drained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to drain, and how often. `profile`: where to write a profile of the first `ours`."""
+    """What to drain, and how often.
+
+    `profile`: where to write a profile of the first `ours`. `cpu`: the CPU that the consumer has
+    to itself. None: it shares all of them.
+    """
 
     requests: int
     rounds: int
     only: Sequence[str] = KINDS
     profile: Path | None = None
+    cpu: int | None = None
 
 
 async def warm_up(url: str, folder: Path) -> None:
@@ -65,13 +71,15 @@ async def measure(url: str, folder: Path, plan: Plan) -> Part:
         notes.append(f"saq is left out: {missing}")
         kinds.remove("saq")
     found: dict[str, list[Drained]] = {kind: [] for kind in kinds}
-    for number in range(plan.rounds):
-        for kind in kinds if number % 2 == 0 else reversed(kinds):
-            drained = await _drain(kind, url, folder, plan)
-            plan = replace(plan, profile=None) if kind == "ours" else plan
-            figures = f"{drained.rate:.0f} requests/s, {drained.cpu:.2f} ms of CPU each"
-            say(f"drain {number + 1}/{plan.rounds} {kind}: {figures}")
-            found[kind].append(drained)
+    with spare_cpu() as cpu:
+        plan = replace(plan, cpu=cpu)
+        for number in range(plan.rounds):
+            for kind in kinds if number % 2 == 0 else reversed(kinds):
+                drained = await _drain(kind, url, folder, plan)
+                plan = replace(plan, profile=None) if kind == "ours" else plan
+                figures = f"{drained.rate:.0f} requests/s, {drained.cpu:.2f} ms of CPU each"
+                say(f"drain {number + 1}/{plan.rounds} {kind}: {figures}")
+                found[kind].append(drained)
     return Part(name="drain", figures=_figures(found), notes=notes)
 
 
@@ -79,13 +87,13 @@ async def _drain(kind: str, url: str, folder: Path, plan: Plan) -> Drained:
     total = plan.requests
     if kind == "saq":
         async with saq_redis.saq_worker(folder, total) as consumer:
-            return await _watch(consumer, total)
+            return await _watch(consumer, plan)
     profile = plan.profile if kind == "ours" else None
     async with fresh_tables(url) as tables:
         await tables.enqueue(total, action="noop", payload=payload(PAYLOAD_BYTES))
         async with _consumer(kind, folder, tables, total, profile) as consumer:
             with profiled(consumer, profile):
-                drained = await _watch(consumer, total)
+                drained = await _watch(consumer, plan)
                 await _require_completed(tables, total)
             return drained
 
@@ -105,9 +113,13 @@ async def _consumer(
             yield worker
 
 
-async def _watch(consumer: Child, total: int) -> Drained:
+async def _watch(consumer: Child, plan: Plan) -> Drained:
     """Measure from the first tenth of the requests to the last ones."""
+    total = plan.requests
     limit = 60 + total / _REQUESTS_PER_SECOND
+    await consumer.wait_for_count(1, within=limit)  # its threads have started
+    if plan.cpu is not None:
+        move(consumer.pid, {plan.cpu})
     await consumer.wait_for_count(round(total * _WARM_UP), within=limit)
     first, cpu, began = consumer.counter.value, consumer.cpu(), time.perf_counter()
     await consumer.wait_for_count(total - min(_TAIL, total // 10), within=limit)
