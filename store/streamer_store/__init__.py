@@ -1,6 +1,7 @@
 """Streamer's storage layer: connections, requests, subscriptions and workers in DynamoDB."""
 
 from streamer_store.clock import Clock, SystemClock
+from streamer_store.disconnecting import Disconnected
 from streamer_store.dynamo import CallEnded, Capacity, TryFailed, open_stores
 from streamer_store.engine import Difference
 from streamer_store.errors import (
@@ -68,6 +69,7 @@ __all__ = [
     "ConnectionStore",
     "Depth",
     "Difference",
+    "Disconnected",
     "EventType",
     "InvalidInput",
     "ItemTooLarge",

@@ -12,17 +12,16 @@ import anyio
 
 from streamer_store import codec
 from streamer_store.clock import Clock
+from streamer_store.conditions import Present, equals
 from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import (
     ConditionFailed,
     Delete,
     Engine,
-    Present,
     Put,
     Query,
     Scan,
     Update,
-    equals,
     paginate,
 )
 from streamer_store.errors import NotFound, Undecodable, ungrouped

@@ -12,48 +12,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from streamer_store.conditions import Condition
 from streamer_store.schema import Index, Table
 from streamer_store.values import AttributeValue, Item
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The item has no such attribute (`attribute_not_exists`)."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """The item has this attribute (`attribute_exists`)."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """The attribute has one of these values, 100 at most (`IN`)."""
-
-    name: str
-    values: tuple[AttributeValue, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Below:
-    """The attribute is a number smaller than `value` (`<`). False for an absent attribute."""
-
-    name: str
-    value: AttributeValue
-
-
-Condition = Absent | Present | OneOf | Below
-
-
-def equals(name: str, value: AttributeValue | None) -> Condition:
-    """Return the condition that the attribute is `value`, or absent where `value` is None."""
-    return Absent(name) if value is None else OneOf(name, (value,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +67,20 @@ class Delete:
     table: Table
     key: str
     conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A ConditionCheck: a part of a transaction that changes nothing."""
+
+    table: Table
+    key: str
+    conditions: tuple[Condition, ...]
+
+
+TransactionPart = Put | Update | Delete | Check
+MAX_TRANSACTION_PARTS: Final = 100
+"""The most parts of a transaction (API Reference, TransactWriteItems)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +172,18 @@ class ConditionFailed(Exception):
         self.old = old
 
 
+class TransactionFailed(Exception):
+    """Conditions of a transaction did not hold, so none of its parts had an effect.
+
+    `old`: for each part whose condition did not hold, by its position, the item in the table, or
+    None where there is none. Internal to this package, as ConditionFailed.
+    """
+
+    def __init__(self, old: Mapping[int, Item | None]) -> None:
+        super().__init__("conditions of a transaction failed")
+        self.old = old
+
+
 class Refusal(Enum):
     """Why DynamoDB did not carry out one write of a batch. The write had no effect."""
 
@@ -257,6 +246,17 @@ class Engine(Protocol):
 
         `keys` may be any number. DynamoDB takes 25 per call, so a longer list is several
         calls: after an error, some items may be deleted and others not.
+        """
+        ...
+
+    async def transact(self, parts: Sequence[TransactionPart]) -> None:
+        """Write several items, all or none (TransactWriteItems).
+
+        The parts are 100 at most, of different items, and 4 MB in all. Other writes to the same
+        items are waited for. A copy that the client sends after a lost answer has no effect: it
+        has the same token, which DynamoDB knows for ten minutes.
+
+        Raises TransactionFailed, and ItemTooLarge for an item of more than 400 KB.
         """
         ...
 

@@ -93,6 +93,7 @@ class GroupCommitEngine:
         self.get_many = engine.get_many
         self.delete = engine.delete
         self.delete_many = engine.delete_many
+        self.transact = engine.transact
         self.query = engine.query
         self.scan = engine.scan
         self.has_index = engine.has_index

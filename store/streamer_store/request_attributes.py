@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from streamer_store.engine import Condition, OneOf, Update, equals
+from streamer_store.conditions import Condition, OneOf, equals
+from streamer_store.engine import Update
 from streamer_store.lanes import LANE_ATTRIBUTES, Priority, place_of
 from streamer_store.models import Claim, Progress
 from streamer_store.rescues import Rescued

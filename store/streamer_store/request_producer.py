@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -10,12 +10,27 @@ import anyio
 
 from streamer_store import codec, writes
 from streamer_store.clock import Clock, new_id
-from streamer_store.engine import ConditionFailed
-from streamer_store.errors import AlreadyExists, ItemTooLarge, ValidationError, ungrouped
+from streamer_store.conditions import Present
+from streamer_store.engine import (
+    MAX_TRANSACTION_PARTS,
+    Check,
+    ConditionFailed,
+    Put,
+    TransactionFailed,
+    TransactionPart,
+)
+from streamer_store.errors import (
+    AlreadyExists,
+    ItemTooLarge,
+    NotFound,
+    ValidationError,
+    ungrouped,
+)
 from streamer_store.lanes import Priority, place_of
-from streamer_store.models import AsyncRequest
+from streamer_store.models import AsyncRequest, EventType
 from streamer_store.request_table import RequestTable
-from streamer_store.schema import REQUEST_TTL, REQUESTS
+from streamer_store.schema import CONNECTIONS, REQUEST_TTL, REQUESTS, SUBSCRIPTIONS
+from streamer_store.subscriptions import new_subscription
 from streamer_store.times import epoch
 from streamer_store.transitions import RequestStatus
 from streamer_store.validation import require_text
@@ -29,6 +44,7 @@ HEADROOM_BYTES: Final = 8 * 1024
 """Bytes of an item that a new request leaves free, for the writes that follow."""
 _MAX_NEW_ITEM_BYTES: Final = MAX_ITEM_BYTES - HEADROOM_BYTES
 _CONCURRENT_PUTS: Final = 25
+_IDS_TAKEN: Final = "requests with these ids exist; choose other ids"
 
 
 class RequestProducer:
@@ -78,8 +94,65 @@ class RequestProducer:
         ]
         if taken:
             where = self._table.location("enqueue_many", ",".join(taken))
-            raise AlreadyExists("requests with these ids exist; choose other ids", **where)
+            raise AlreadyExists(_IDS_TAKEN, **where)
         return records
+
+    async def enqueue_all(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
+        records = [self._with_defaults(request) for request in requests]
+        puts = [writes.enqueue(self._encode(record)) for record in records]
+        _require_parts("requests", len(puts))
+        if len({record.request_id for record in records}) < len(records):
+            raise ValidationError("requests", "two have the same id")
+        if puts:
+            await self._transact("enqueue_all", records, puts)
+        return records
+
+    async def enqueue_with_subscriptions(
+        self,
+        request: AsyncRequest,
+        subscriptions: Mapping[str, Iterable[EventType]],
+        *,
+        require_connection: bool = True,
+    ) -> AsyncRequest:
+        record = self._with_defaults(request)
+        now = self._clock.now()
+        parts: list[TransactionPart] = [writes.enqueue(self._encode(record))]
+        for connection_id, event_types in subscriptions.items():
+            subscription = new_subscription(connection_id, record.request_id, event_types, now=now)
+            parts.append(Put(table=SUBSCRIPTIONS, item=codec.subscription_item(subscription)))
+        if require_connection:
+            required = dict.fromkeys([record.connection_id, *subscriptions])
+            parts += [
+                Check(table=CONNECTIONS, key=connection_id, conditions=(Present("ConnectionID"),))
+                for connection_id in required
+                if connection_id
+            ]
+        _require_parts("subscriptions", len(parts))
+        await self._transact("enqueue_with_subscriptions", [record], parts)
+        return record
+
+    async def _transact(
+        self, operation: str, records: Sequence[AsyncRequest], parts: Sequence[TransactionPart]
+    ) -> None:
+        """Write all parts, of which the first are those of `records`, or none.
+
+        Raises AlreadyExists, with the ids that are taken; NotFound for a connection.
+        """
+        try:
+            await self._engine.transact(parts)
+        except TransactionFailed as failed:
+            taken = [place for place in failed.old if place < len(records)]
+            if any(_is_own(failed.old[place], records[place]) for place in taken):
+                return  # a first copy was stored, whole, and its answer was lost (VERSION-2)
+            if taken:
+                ids = ",".join(records[place].request_id for place in taken)
+                where = self._table.location(operation, ids)
+                raise AlreadyExists(_IDS_TAKEN, **where) from None
+            part = parts[next(iter(failed.old))]
+            name = self._engine.table_name(part.table)
+            raise NotFound(
+                "no such connection", operation=operation, table=name, key=part.key
+            ) from None
 
     async def delete(self, request_id: str) -> None:
         require_text("request_id", request_id)
@@ -90,7 +163,7 @@ class RequestProducer:
         try:
             await self._engine.put(writes.enqueue(item))
         except ConditionFailed as failed:
-            return failed.old is not None and has_version(failed.old, record.version or "")
+            return _is_own(failed.old, record)
         return True
 
     def _with_defaults(self, request: AsyncRequest) -> AsyncRequest:
@@ -130,3 +203,17 @@ class RequestProducer:
                 **self._table.location("enqueue", record.request_id),
             )
         return item
+
+
+def _is_own(item: Item | None, record: AsyncRequest) -> bool:
+    """Return whether the item is a first copy of the record, whose answer was lost (VERSION-2)."""
+    return item is not None and has_version(item, record.version or "")
+
+
+def _require_parts(field: str, number: int) -> None:
+    """Raise ValidationError for more parts than a transaction takes."""
+    if number > MAX_TRANSACTION_PARTS:
+        raise ValidationError(
+            field,
+            f"they need {number} parts of a transaction, and it takes {MAX_TRANSACTION_PARTS}",
+        )

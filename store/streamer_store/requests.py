@@ -58,6 +58,8 @@ class RequestStore:
         producer = RequestProducer(table=table, clock=clock, rng=rng)
         self.enqueue = producer.enqueue
         self.enqueue_many = producer.enqueue_many
+        self.enqueue_all = producer.enqueue_all
+        self.enqueue_with_subscriptions = producer.enqueue_with_subscriptions
         self.delete = producer.delete
 
         reader = RequestReader(table=table)

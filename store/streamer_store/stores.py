@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.connections import ConnectionTable
 from streamer_store.decoding import Report
+from streamer_store.disconnecting import Disconnected, disconnect
 from streamer_store.engine import Difference, Engine
 from streamer_store.errors import Undecodable
 from streamer_store.memory import MemoryEngine
@@ -36,6 +37,27 @@ class Stores:
     """Live workers, their leases and mailboxes."""
     engine: Engine
     """The database under the four stores."""
+
+    async def disconnect(
+        self, connection_id: str, *, cancel_requests: bool = False
+    ) -> Disconnected:
+        """Remove a connection and its subscriptions together, and cancel what waits for it.
+
+        There are three steps:
+
+        1. Of more than 99 subscriptions, those beyond 99 are deleted.
+        2. The connection and the other subscriptions are deleted in one transaction, which costs
+           twice the write units. From then on no request can require the connection.
+        3. With `cancel_requests` its requests that wait are cancelled, one by one. Those that run
+           are kept.
+
+        Succeeds if there is no connection: after an error or a crash, call it again. Lists come
+        from indexes, which lag: subscriptions and requests of the last second may be left. TTL
+        deletes such subscriptions, and their messages go to nobody. Raises StoreUnavailable.
+        """
+        return await disconnect(
+            self.engine, self.requests, connection_id, cancel_requests=cancel_requests
+        )
 
     async def create_tables(self) -> None:
         """Create the tables that are missing, and wait until they are active."""

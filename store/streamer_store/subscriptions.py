@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
 from streamer_store import codec
@@ -39,14 +40,7 @@ class SubscriptionTable:
         request_id: str,
         event_types: Iterable[EventType] = EventType,
     ) -> Subscription:
-        now = self._clock.now()
-        record = Subscription(
-            connection_id=connection_id,
-            request_id=request_id,
-            event_types=_event_types(event_types),
-            created_at=now,
-            ttl=epoch(now, OTHER_TTL),
-        )
+        record = new_subscription(connection_id, request_id, event_types, now=self._clock.now())
         item = dict(codec.subscription_item(record))
         del item["SubscriptionID"]
         created = item.pop("CreatedAt")
@@ -65,11 +59,12 @@ class SubscriptionTable:
 
     async def get_by_connection(self, connection_id: str) -> list[Subscription]:
         require_text("connection_id", connection_id)
-        return self._decoder.decode_all(await self._items(_BY_CONNECTION, connection_id))
+        items = await _items(self._engine, _BY_CONNECTION, connection_id)
+        return self._decoder.decode_all(items)
 
     async def get_by_request(self, request_id: str) -> list[Subscription]:
         require_text("request_id", request_id)
-        return self._decoder.decode_all(await self._items(_BY_REQUEST, request_id))
+        return self._decoder.decode_all(await _items(self._engine, _BY_REQUEST, request_id))
 
     async def any_exist(self) -> bool:
         scan = Scan(table=SUBSCRIPTIONS, attributes=(SUBSCRIPTIONS.hash_key,), limit=1)
@@ -78,16 +73,34 @@ class SubscriptionTable:
 
     async def delete_by_connection(self, connection_id: str) -> int:
         require_text("connection_id", connection_id)
-        items = await self._items(_BY_CONNECTION, connection_id)
-        keys = [codec.raw_text(item, "SubscriptionID") for item in items]
+        keys = await keys_by_connection(self._engine, connection_id)
         if keys:
             await self._engine.delete_many(SUBSCRIPTIONS, keys)
         return len(keys)
 
-    async def _items(self, index: Index, value: str) -> list[Item]:
-        """Return all items of an index partition."""
-        query = Query(table=SUBSCRIPTIONS, index=index, value=value)
-        return [item async for page in paginate(self._engine.query, query) for item in page.items]
+
+async def keys_by_connection(engine: Engine, connection_id: str) -> list[str]:
+    """Return the keys of a connection's subscriptions, from an index, which lags."""
+    items = await _items(engine, _BY_CONNECTION, connection_id)
+    return [codec.raw_text(item, "SubscriptionID") for item in items]
+
+
+async def _items(engine: Engine, index: Index, value: str) -> list[Item]:
+    query = Query(table=SUBSCRIPTIONS, index=index, value=value)
+    return [item async for page in paginate(engine.query, query) for item in page.items]
+
+
+def new_subscription(
+    connection_id: str, request_id: str, event_types: Iterable[EventType], *, now: datetime
+) -> Subscription:
+    """Return a subscription that begins at `now`. Raises ValidationError."""
+    return Subscription(
+        connection_id=connection_id,
+        request_id=request_id,
+        event_types=_event_types(event_types),
+        created_at=now,
+        ttl=epoch(now, OTHER_TTL),
+    )
 
 
 def _event_types(event_types: Iterable[EventType]) -> frozenset[EventType]:

@@ -8,19 +8,9 @@ from typing import Final
 
 from streamer_store import codec
 from streamer_store.clock import Clock
+from streamer_store.conditions import Absent, Present, equals
 from streamer_store.decoding import ItemDecoder, Report
-from streamer_store.engine import (
-    Absent,
-    ConditionFailed,
-    Delete,
-    Engine,
-    Present,
-    Put,
-    Scan,
-    Update,
-    equals,
-    paginate,
-)
+from streamer_store.engine import ConditionFailed, Delete, Engine, Put, Scan, Update, paginate
 from streamer_store.errors import AlreadyExists, NotFound, Undecodable
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time

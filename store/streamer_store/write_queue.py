@@ -13,7 +13,8 @@ from typing import Final, Protocol
 
 import anyio
 
-from streamer_store.engine import Absent, Put, Update
+from streamer_store.conditions import Absent
+from streamer_store.engine import Put, Update
 from streamer_store.schema import Table
 from streamer_store.values import Item, item_size, value_size
 

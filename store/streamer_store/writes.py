@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from streamer_store.engine import Absent, Below, Put, Update
+from streamer_store.conditions import Absent, Below
+from streamer_store.engine import Put, Update
 from streamer_store.lanes import LANE_ATTRIBUTES, Place
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.request_attributes import (

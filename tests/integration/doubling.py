@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from streamer_store.engine import Delete, Difference, Engine, Page, Put, Query, Scan, Update
+from streamer_store.engine import (
+    Delete,
+    Difference,
+    Engine,
+    Page,
+    Put,
+    Query,
+    Scan,
+    TransactionPart,
+    Update,
+)
 from streamer_store.schema import Index, Table
 from streamer_store.values import Item
 
@@ -49,6 +59,10 @@ class DoublingEngine:
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._send(table, keys, lambda: self._inner.delete_many(table, keys))
+
+    async def transact(self, parts: Sequence[TransactionPart]) -> None:
+        keys = [part.key for part in parts if part.table is parts[0].table]
+        await self._send(parts[0].table, keys, lambda: self._inner.transact(parts))
 
     async def query(self, query: Query) -> Page:
         return await self._inner.query(query)

@@ -19,6 +19,7 @@ from streamer_store import (
     Claim,
     ClaimLost,
     ConcurrentModification,
+    EventType,
     RequestNotPending,
     RequestStatus,
     StoreError,
@@ -121,21 +122,40 @@ def status_in(answer: Any) -> RequestStatus | None:
             return answer.request.status
         case AsyncRequest():
             return answer.status
-        case [AsyncRequest() as only]:
-            return only.status
+        case [AsyncRequest() as first, *_]:
+            return first.status
     return answer  # type: ignore[no-any-return]
 
 
-def _enqueue(*, many: bool, drawn: bool) -> Callable[[Scene], Awaitable[StoreCall]]:
+def _enqueue(
+    call: Callable[[Stores, AsyncRequest], Awaitable[Any]], *, drawn: bool
+) -> Callable[[Scene], Awaitable[StoreCall]]:
     async def prepare(scene: Scene) -> StoreCall:
         request = AsyncRequest(action="echo", request_id="" if drawn else scene.request_id)
         if drawn:
             scene.request_id = scene.drawn_id
-        if many:
-            return lambda stores: stores.requests.enqueue_many([request])
-        return lambda stores: stores.requests.enqueue(request)
+        return lambda stores: call(stores, request)
 
     return prepare
+
+
+def _one(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
+    return stores.requests.enqueue(request)
+
+
+def _many(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
+    return stores.requests.enqueue_many([request])
+
+
+def _all(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
+    other = AsyncRequest(action="echo", request_id=f"{request.request_id or 'drawn'} 2")
+    return stores.requests.enqueue_all([request, other])
+
+
+def _subscribed(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
+    return stores.requests.enqueue_with_subscriptions(
+        request, {"c1": EventType}, require_connection=False
+    )
 
 
 async def _claim(scene: Scene) -> StoreCall:
@@ -199,12 +219,14 @@ _REDRIVEN = _answers(_S.PENDING, _S.CANCELLED, RequestNotPending, RequestNotPend
 _COMPLETED: dict[Meanwhile, type[StoreError] | RequestStatus | None] = {Meanwhile.NOTHING: None}
 
 WRITES: Final[dict[str, Write]] = {
-    "enqueue, id given": Write(prepare=_enqueue(many=False, drawn=False), answers=_TAKEN),
-    "enqueue, id drawn": Write(prepare=_enqueue(many=False, drawn=True), answers=_ALWAYS_STORED),
-    "enqueue_many, id given": Write(prepare=_enqueue(many=True, drawn=False), answers=_TAKEN),
-    "enqueue_many, id drawn": Write(
-        prepare=_enqueue(many=True, drawn=True), answers=_ALWAYS_STORED
-    ),
+    "enqueue, id given": Write(prepare=_enqueue(_one, drawn=False), answers=_TAKEN),
+    "enqueue, id drawn": Write(prepare=_enqueue(_one, drawn=True), answers=_ALWAYS_STORED),
+    "enqueue_many, id given": Write(prepare=_enqueue(_many, drawn=False), answers=_TAKEN),
+    "enqueue_many, id drawn": Write(prepare=_enqueue(_many, drawn=True), answers=_ALWAYS_STORED),
+    # The client's own copy of a transaction has its token, and no effect. This one has another.
+    # The second request of it is unchanged, and shows that the transaction took effect.
+    "enqueue_all": Write(prepare=_enqueue(_all, drawn=False), answers=_ALWAYS_STORED),
+    "enqueue_with_subscriptions": Write(prepare=_enqueue(_subscribed, drawn=False), answers=_TAKEN),
     "claim": Write(
         prepare=_claim,
         answers=_answers(

@@ -21,8 +21,9 @@ from streamer_store import (
     Stores,
     open_stores,
 )
+from streamer_store.conditions import OneOf
 from streamer_store.dynamo.calls import CallEnded, TryFailed
-from streamer_store.engine import OneOf, Update
+from streamer_store.engine import Update
 from streamer_store.schema import REQUESTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]

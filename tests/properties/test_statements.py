@@ -14,19 +14,8 @@ from hypothesis import strategies as st
 
 from properties.strategies import values
 from streamer_store import InvalidInput, ItemTooLarge
-from streamer_store.engine import (
-    Absent,
-    BatchEngine,
-    Below,
-    Condition,
-    ConditionFailed,
-    Engine,
-    OneOf,
-    Present,
-    Put,
-    Refusal,
-    Update,
-)
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.engine import BatchEngine, ConditionFailed, Engine, Put, Refusal, Update
 from streamer_store.schema import SUBSCRIPTIONS, WORKERS, Table
 from streamer_store.values import AttributeValue, Item, encode
 from streamer_store.write_queue import can_share_call

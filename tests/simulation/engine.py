@@ -25,6 +25,7 @@ from streamer_store.engine import (
     Query,
     Refusal,
     Scan,
+    TransactionPart,
     Update,
 )
 from streamer_store.memory import MemoryEngine
@@ -202,6 +203,9 @@ class WorkerEngine:
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._call(lambda: self._inner.delete_many(table, keys))
+
+    async def transact(self, parts: Sequence[TransactionPart]) -> None:
+        raise NotImplementedError("workers send no transactions")
 
     async def query(self, query: Query) -> Page:
         if self._old and query.value == RequestStatus.SCHEDULED:

@@ -28,7 +28,7 @@ from simulation.schedule import (
     schedules,
 )
 from streamer_store import claims, workers, writes
-from streamer_store.engine import Absent
+from streamer_store.conditions import Absent
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.progress import ProgressWriter
 from streamer_worker.fleet.heartbeat import Heartbeat

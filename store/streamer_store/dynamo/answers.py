@@ -135,6 +135,16 @@ def is_item(value: Any) -> bool:
     return True
 
 
+def is_reason_list(value: Any) -> bool:
+    """Whether `value` is the CancellationReasons of a transaction."""
+    return isinstance(value, list) and all(
+        isinstance(reason, dict)
+        and _is_text(reason.get("Code"))
+        and (reason.get("Item") is None or is_item(reason["Item"]))
+        for reason in value
+    )
+
+
 def _is_non_empty_item(value: Any) -> bool:
     return bool(value) and is_item(value)
 

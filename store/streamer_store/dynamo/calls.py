@@ -62,6 +62,7 @@ _CHARGED: Final = (
     "PutItem",
     "Query",
     "Scan",
+    "TransactWriteItems",
     "UpdateItem",
 )
 # Errors that more capacity would prevent (Developer Guide, "Error handling with DynamoDB").

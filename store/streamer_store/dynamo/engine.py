@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from streamer_store.backoff import full_jitter
-from streamer_store.dynamo import partiql, render, statements, tables
+from streamer_store.dynamo import partiql, render, statements, tables, transactions
 from streamer_store.dynamo.calls import Observe
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.engine import (
@@ -20,6 +20,7 @@ from streamer_store.engine import (
     Query,
     Refusal,
     Scan,
+    TransactionPart,
     Update,
 )
 from streamer_store.errors import StoreUnavailable
@@ -126,6 +127,9 @@ class DynamoEngine:
             statements.outcome(write, response)
             for write, response in zip(writes, responses, strict=True)
         ]
+
+    async def transact(self, parts: Sequence[TransactionPart]) -> None:
+        await transactions.send(self._calls, parts, table_name=self.table_name, rng=self._rng)
 
     async def query(self, query: Query) -> Page:
         return _page(await self._call("Query", query.table, "", render.query(query)))

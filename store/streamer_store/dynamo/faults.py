@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
-from streamer_store.dynamo.answers import BODY_TOO_LARGE, is_item
+from streamer_store.dynamo.answers import BODY_TOO_LARGE, is_item, is_reason_list
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import (
     AccessDenied,
@@ -108,6 +108,14 @@ _CREDENTIAL_OPERATIONS = frozenset(
 )
 
 
+class TransactionCancelledError(Exception):
+    """DynamoDB cancelled a transaction. `reasons`: one for each part, in order."""
+
+    def __init__(self, reasons: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__("a transaction was cancelled")
+        self.reasons = reasons
+
+
 @contextmanager
 def translate_errors(operation: str, *, table: str = "", key: str = "") -> Iterator[None]:
     """Raise the store's errors instead of botocore's and aiohttp's, which become their cause.
@@ -149,10 +157,9 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return error_type(f"no credentials: {error.operation_name}: {code}: {message}", **where)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
-        old = answer.get("Item")
-        if old is None or is_item(old):
-            return ConditionFailed(old)
-        return StoreUnavailable("the old item of a failed condition is wrong", **where)
+        return _condition_failed(answer.get("Item"), where)
+    if code == "TransactionCanceledException":
+        return _cancelled(answer.get("CancellationReasons"), where)
     if code == "RequestEntityTooLarge" or status == BODY_TOO_LARGE:
         return ItemTooLarge("item", message or "the request is too large", **where)
     # DynamoDB's errors have a code that is not a number. Without one, something else answered.
@@ -168,6 +175,18 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return InvalidInput(message, **where)
     # After an unknown error, the call may or may not have taken effect.
     return StoreUnavailable(f"{code}: {message}", **where)
+
+
+def _condition_failed(old: Any, where: dict[str, Any]) -> Exception:
+    if old is None or is_item(old):
+        return ConditionFailed(old)
+    return StoreUnavailable("the old item of a failed condition is wrong", **where)
+
+
+def _cancelled(reasons: Any, where: dict[str, Any]) -> Exception:
+    if is_reason_list(reasons):
+        return TransactionCancelledError(reasons)
+    return StoreUnavailable("the reasons of a cancelled transaction are wrong", **where)
 
 
 def _error_text(error: BaseException) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from streamer_store.engine import Absent, Below, Condition, OneOf, Present, Put, Update
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.engine import Put, Update
 from streamer_store.values import AttributeValue
 
 _CACHED_TEXTS: Final = 512

@@ -7,18 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamer_store.engine import (
-    Absent,
-    Below,
-    Condition,
-    Delete,
-    OneOf,
-    Present,
-    Put,
-    Query,
-    Scan,
-    Update,
-)
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.engine import Check, Delete, Put, Query, Scan, Update
 from streamer_store.values import AttributeValue
 
 
@@ -77,8 +67,8 @@ def put(write: Put) -> dict[str, Any]:
     return {"Item": write.item} | conditions | expression.placeholders()
 
 
-def delete(write: Delete) -> dict[str, Any]:
-    """Return the arguments of DeleteItem, except TableName."""
+def delete(write: Delete | Check) -> dict[str, Any]:
+    """Return the arguments of DeleteItem, or of a ConditionCheck, except TableName."""
     expression = _Expression()
     conditions = expression.conditions(write.conditions)
     key = {write.table.hash_key: {"S": write.key}}

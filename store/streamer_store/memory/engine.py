@@ -9,19 +9,17 @@ from typing import Final, TypeVar
 
 import anyio.lowlevel
 
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
 from streamer_store.engine import (
-    Absent,
-    Below,
-    Condition,
     ConditionFailed,
     Delete,
     Difference,
-    OneOf,
     Page,
-    Present,
     Put,
     Query,
     Scan,
+    TransactionFailed,
+    TransactionPart,
     Update,
 )
 from streamer_store.errors import ItemTooLarge, TableMissing
@@ -64,21 +62,12 @@ class MemoryEngine:
     async def put(self, put: Put) -> None:
         await anyio.lowlevel.checkpoint()
         self._require(put.table, put.key, put.conditions)
-        self._store(put.table, put.key, put.item)
+        self._store(put.table, put.key, self._after(put))
 
     async def update(self, update: Update) -> Item:
         await anyio.lowlevel.checkpoint()
         self._require(update.table, update.key, update.conditions)
-        item = dict(self._rows(update.table).get(update.key, {}))
-        item[update.table.hash_key] = {"S": update.key}
-        item.update({name: item.get(name, value) for name, value in update.if_not_exists.items()})
-        item.update(update.sets)
-        for name, amount in update.adds.items():
-            item[name] = _added(item.get(name), amount)
-        for name, members in update.deletes.items():
-            _delete_from_set(item, name, members)
-        for name in update.removes:
-            item.pop(name, None)
+        item = self._after(update)
         self._store(update.table, update.key, item)
         return _copied(item) if update.returning else {}
 
@@ -91,6 +80,25 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         for key in keys:
             self._rows(table).pop(key, None)
+
+    async def transact(self, parts: Sequence[TransactionPart]) -> None:
+        await anyio.lowlevel.checkpoint()
+        failed: dict[int, Item | None] = {}
+        for place, part in enumerate(parts):
+            try:
+                self._require(part.table, part.key, part.conditions)
+            except ConditionFailed as error:
+                failed[place] = error.old
+        if failed:
+            raise TransactionFailed(failed)
+        written = [(part, self._after(part)) for part in parts if isinstance(part, Put | Update)]
+        for part, item in written:
+            self._require_room(part.table, part.key, item)
+        for part, item in written:
+            self._store(part.table, part.key, item)
+        for part in parts:
+            if isinstance(part, Delete):
+                self._rows(part.table).pop(part.key, None)
 
     async def query(self, query: Query) -> Page:
         await anyio.lowlevel.checkpoint()
@@ -142,11 +150,30 @@ class MemoryEngine:
     def _rows(self, table: Table) -> dict[str, Item]:
         return self._tables[table.name]
 
+    def _after(self, write: Put | Update) -> Item:
+        """Return the item as it is after the write."""
+        if isinstance(write, Put):
+            return write.item
+        item = dict(self._rows(write.table).get(write.key, {}))
+        item[write.table.hash_key] = {"S": write.key}
+        item.update({name: item.get(name, value) for name, value in write.if_not_exists.items()})
+        item.update(write.sets)
+        for name, amount in write.adds.items():
+            item[name] = _added(item.get(name), amount)
+        for name, members in write.deletes.items():
+            _delete_from_set(item, name, members)
+        for name in write.removes:
+            item.pop(name, None)
+        return item
+
     def _store(self, table: Table, key: str, item: Item) -> None:
+        self._require_room(table, key, item)
+        self._rows(table)[key] = _copied(dict(item))
+
+    def _require_room(self, table: Table, key: str, item: Item) -> None:
         size = item_size(item)
         if size > MAX_ITEM_BYTES:
             raise ItemTooLarge("item", f"{size} bytes", table=self.table_name(table), key=key)
-        self._rows(table)[key] = _copied(dict(item))
 
     def _require(self, table: Table, key: str, conditions: Iterable[Condition]) -> None:
         old = self._rows(table).get(key)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from streamer_store.lanes import Lane
-from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
+from streamer_store.models import AsyncRequest, Candidate, Claim, EventType, Progress
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import Item
@@ -68,6 +68,36 @@ class RequestQueue(Protocol):
         The call is not atomic. Returns the requests as stored, in the same order.
         Raises AlreadyExists if ids are taken: `key` has these ids, joined by commas, and all
         other requests are stored. Raises ValidationError; ItemTooLarge.
+        """
+        ...
+
+    async def enqueue_all(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
+        """Store new requests, all or none: 100 at most, 4 MB together (TransactWriteItems).
+
+        A transaction costs twice the write units. Returns the requests as stored, in the same
+        order. Raises AlreadyExists if ids are taken: `key` has these ids, joined by commas.
+        Raises ValidationError, also for more than 100 and for an id that is there twice;
+        ItemTooLarge; StoreUnavailable while other writes to the same items are in the way.
+        """
+        ...
+
+    async def enqueue_with_subscriptions(
+        self,
+        request: AsyncRequest,
+        subscriptions: Mapping[str, Iterable[EventType]],
+        *,
+        require_connection: bool = True,
+    ) -> AsyncRequest:
+        """Store a new request and subscriptions to it, all or none (TransactWriteItems).
+
+        - `subscriptions`: for each connection id, the events that it receives.
+        - `require_connection`: whether these connections, and that of the request, must be there.
+
+        The request, each subscription and each connection is one of 100 parts at most. What is
+        written costs twice the write units, and each connection that must be there 2 more.
+
+        Returns the request as stored. Raises NotFound, whose `key` is the connection that is
+        missing; AlreadyExists; ValidationError; ItemTooLarge; StoreUnavailable.
         """
         ...
 

@@ -9,7 +9,8 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from streamer_store.engine import Absent, ConditionFailed, OneOf, Put, Refusal, Update
+from streamer_store.conditions import Absent, OneOf
+from streamer_store.engine import ConditionFailed, Put, Refusal, Update
 from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Table

@@ -16,7 +16,8 @@ from streamer_store import (
     operator_writes,
     writes,
 )
-from streamer_store.engine import OneOf, Update
+from streamer_store.conditions import OneOf
+from streamer_store.engine import Update
 from streamer_store.times import epoch, format_time
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)

@@ -5,15 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from streamer_store.engine import (
-    Absent,
-    Below,
-    Condition,
-    ConditionFailed,
-    Present,
-    Put,
-    Update,
-)
+from streamer_store.conditions import Absent, Below, Condition, Present
+from streamer_store.engine import ConditionFailed, Put, Update
 from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, WORKERS

@@ -9,18 +9,8 @@ import anyio
 import pytest
 
 from streamer_store import ItemTooLarge
-from streamer_store.engine import (
-    Absent,
-    Below,
-    Condition,
-    ConditionFailed,
-    Delete,
-    OneOf,
-    Present,
-    Put,
-    Update,
-    equals,
-)
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present, equals
+from streamer_store.engine import ConditionFailed, Delete, Put, Update
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import WORKERS
 from streamer_store.values import MAX_ITEM_BYTES, Item, item_size

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from streamer_store import RequestStatus
-from streamer_store.engine import OneOf, Update
+from streamer_store.conditions import OneOf
+from streamer_store.engine import Update
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import FOLLOWS, WAITING
 from unit.store.expected_writes import FRESH, MOVES, UPDATES

@@ -17,7 +17,8 @@ from streamer_store import (
     operator_writes,
     writes,
 )
-from streamer_store.engine import Absent, Below, OneOf, Put, Update
+from streamer_store.conditions import Absent, Below, OneOf
+from streamer_store.engine import Put, Update
 from streamer_store.schema import REQUESTS
 from streamer_store.times import epoch, format_time
 from unit.store.expected_writes import FENCE, HELD, NOW

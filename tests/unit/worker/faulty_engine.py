@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 import anyio
 
 from streamer_store import Difference, StoreUnavailable
-from streamer_store.engine import ConditionFailed, Delete, Page, Put, Query, Scan, Update
+from streamer_store.engine import (
+    ConditionFailed,
+    Delete,
+    Page,
+    Put,
+    Query,
+    Scan,
+    TransactionPart,
+    Update,
+)
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Index, Table
 from streamer_store.values import Item
@@ -163,6 +172,9 @@ class FaultyEngine:
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._call("delete_many", keys, lambda: self.inner.delete_many(table, keys))
+
+    async def transact(self, parts: Sequence[TransactionPart]) -> None:
+        await self._call("transact", parts, lambda: self.inner.transact(parts))
 
     async def query(self, query: Query) -> Page:
         self.calls.append(f"query {query.value}")

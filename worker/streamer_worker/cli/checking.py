@@ -18,11 +18,11 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.clock import new_id
+from streamer_store.conditions import Present
 from streamer_store.engine import (
     BatchEngine,
     ConditionFailed,
     Delete,
-    Present,
     Put,
     Query,
     Refusal,

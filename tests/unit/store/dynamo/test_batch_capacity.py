@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from streamer_store import open_stores
+from streamer_store.conditions import OneOf
 from streamer_store.dynamo.calls import CallEnded, Capacity, TryFailed
-from streamer_store.engine import OneOf, Update
+from streamer_store.engine import Update
 from streamer_store.schema import REQUESTS
 from unit.store.dynamo.recorder import Recorder
 

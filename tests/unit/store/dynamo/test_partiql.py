@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
 from streamer_store.dynamo import partiql
-from streamer_store.engine import Absent, Below, Condition, OneOf, Present, Put, Update
+from streamer_store.engine import Put, Update
 from streamer_store.schema import REQUESTS
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"' + r"|'(?:[^']|'')*'")

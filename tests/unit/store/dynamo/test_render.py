@@ -7,19 +7,9 @@ from typing import Any
 
 import pytest
 
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
 from streamer_store.dynamo import render
-from streamer_store.engine import (
-    Absent,
-    Below,
-    Condition,
-    Delete,
-    OneOf,
-    Present,
-    Put,
-    Query,
-    Scan,
-    Update,
-)
+from streamer_store.engine import Delete, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS
 
 BY_STATUS = REQUESTS.index("StatusIndex")

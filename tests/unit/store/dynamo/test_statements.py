@@ -8,10 +8,11 @@ from typing import Any, Final
 import pytest
 
 from streamer_store import StoreUnavailable
+from streamer_store.conditions import Absent, OneOf
 from streamer_store.dynamo import statements
 from streamer_store.dynamo.calls import TryFailed
 from streamer_store.dynamo.engine import DynamoEngine
-from streamer_store.engine import Absent, OneOf, Put, Refusal, Update
+from streamer_store.engine import Put, Refusal, Update
 from streamer_store.schema import REQUESTS
 
 pytestmark = pytest.mark.anyio
