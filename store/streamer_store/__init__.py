@@ -48,6 +48,7 @@ from streamer_store.protocols import (
     WorkerRegistry,
 )
 from streamer_store.rescues import Rescued, WorkerLoss
+from streamer_store.retention import Retention
 from streamer_store.stores import Stores, memory_stores
 from streamer_store.transitions import RequestStatus
 from streamer_store.worker_row import WorkerRow
@@ -81,6 +82,7 @@ __all__ = [
     "RequestQueue",
     "RequestStatus",
     "Rescued",
+    "Retention",
     "StaleSweep",
     "StoreError",
     "StoreUnavailable",

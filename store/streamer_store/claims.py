@@ -111,7 +111,13 @@ class ClaimWriter:
         now = self._clock.now()
         updates = (  # made one by one: the first nearly always fits
             writes.complete(
-                claim, result=result, version=version, now=now, progress=progress, drop=drop
+                claim,
+                result=result,
+                version=version,
+                now=now,
+                progress=progress,
+                drop=drop,
+                kept_for=self._table.retention.completed,
             )
             for drop in ((), writes.DROPPED_FOR_RESULT)
         )
@@ -135,6 +141,7 @@ class ClaimWriter:
                 now=now,
                 drop=drop,
                 progress=progress,
+                kept_for=self._table.retention.failed,
             )
             for drop in writes.ERROR_SPACE_STEPS
         )
@@ -191,6 +198,7 @@ class ClaimWriter:
                 version=new_id(self._rng),
                 now=self._clock.now(),
                 rescued=None if loss is None else after_loss(request, loss, self._rng),
+                kept_for=self._table.retention.failed,
             )
             await self._write_as_seen(seen, update)
         except Undecodable as broken:
@@ -206,7 +214,15 @@ class ClaimWriter:
         version = new_id(self._rng)
         now = self._clock.now()
         updates = [
-            writes.give_up(seen, error=error, code=code, version=version, now=now, drop=drop)
+            writes.give_up(
+                seen,
+                error=error,
+                code=code,
+                version=version,
+                now=now,
+                drop=drop,
+                kept_for=self._table.retention.failed,
+            )
             for drop in writes.ERROR_SPACE_STEPS
         ]
         await _write_first_that_fits(updates, lambda update: self._write_as_seen(seen, update))

@@ -76,7 +76,11 @@ class OperatorActions:
             seen_version = seen.get("Version", {}).get("S")
             version = cancel_version(seen_version) if seen_version else new_id(self._rng)
             return operator_writes.cancel(
-                seen, version=version, message=message, now=self._clock.now()
+                seen,
+                version=version,
+                message=message,
+                now=self._clock.now(),
+                kept_for=self._table.retention.cancelled,
             )
 
         item = await self._write_as_seen(

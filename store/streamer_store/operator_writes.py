@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from streamer_store import codec
 from streamer_store.engine import Update
@@ -16,13 +16,21 @@ from streamer_store.request_attributes import (
     unchanged,
     wait_at_once,
 )
+from streamer_store.schema import REQUEST_TTL
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import Item
 
 
-def cancel(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
+def cancel(
+    seen: Item,
+    *,
+    version: str,
+    message: str | None,
+    now: datetime,
+    kept_for: timedelta = REQUEST_TTL,
+) -> Update:
     """Cancel a request, if it has not changed since `seen`. `message`: None keeps the stored."""
-    sets = {"ProcessingEnded": time_value(now), "TTL": ttl_value(now)}
+    sets = {"ProcessingEnded": time_value(now), "TTL": ttl_value(now, kept_for)}
     if message is not None:
         sets["ProgressMessage"] = text_value("message", message)
     return change_status(

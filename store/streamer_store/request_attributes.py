@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from streamer_store.conditions import Condition, OneOf, equals
@@ -146,6 +146,6 @@ def number_value(value: int) -> AttributeValue:
     return {"N": str(value)}
 
 
-def ttl_value(moment: datetime) -> AttributeValue:
-    """Return the TTL of a request: 7 days after `moment`, in epoch seconds."""
-    return number_value(epoch(moment, REQUEST_TTL))
+def ttl_value(moment: datetime, kept_for: timedelta = REQUEST_TTL) -> AttributeValue:
+    """Return the TTL of a request that is kept so long after `moment`, in epoch seconds."""
+    return number_value(epoch(moment, kept_for))

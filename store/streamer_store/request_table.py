@@ -7,6 +7,7 @@ from streamer_store.decoding import ItemDecoder, Location, Report
 from streamer_store.engine import Engine
 from streamer_store.errors import NotFound, RequestNotPending
 from streamer_store.models import AsyncRequest
+from streamer_store.retention import Retention
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import RequestStatus
 from streamer_store.validation import require_text
@@ -16,8 +17,9 @@ from streamer_store.values import Item
 class RequestTable:
     """Reads single requests and creates the errors that name this table."""
 
-    def __init__(self, *, engine: Engine, report: Report) -> None:
+    def __init__(self, *, engine: Engine, report: Report, retention: Retention) -> None:
         self.engine = engine
+        self.retention = retention
         self.decoder: ItemDecoder[AsyncRequest] = ItemDecoder(
             codec.request, table=engine.table_name(REQUESTS), report=report
         )

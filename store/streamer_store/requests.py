@@ -27,6 +27,7 @@ from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_producer import RequestProducer
 from streamer_store.request_reader import RequestReader
 from streamer_store.request_table import RequestTable
+from streamer_store.retention import Retention
 from streamer_store.transitions import WAITING
 from streamer_store.validation import require_limit
 
@@ -51,8 +52,9 @@ class RequestStore:
         clock: Clock,
         rng: random.Random,
         report: Report,
+        retention: Retention,
     ) -> None:
-        table = RequestTable(engine=engine, report=report)
+        table = RequestTable(engine=engine, report=report, retention=retention)
         self._decoder = table.decoder
 
         producer = RequestProducer(table=table, clock=clock, rng=rng)

@@ -19,6 +19,7 @@ from streamer_store.protocols import (
     WorkerRegistry,
 )
 from streamer_store.requests import RequestStore
+from streamer_store.retention import Retention
 from streamer_store.subscriptions import SubscriptionTable
 from streamer_store.workers import WorkerTable
 
@@ -78,13 +79,19 @@ def log_undecodable(error: Undecodable) -> None:
 
 
 def stores_over(
-    engine: Engine, *, clock: Clock, rng: random.Random, report: Report = log_undecodable
+    engine: Engine,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    report: Report = log_undecodable,
+    retention: Retention | None = None,
 ) -> Stores:
     """Return the stores over an engine.
 
     - `clock`: the time of all stored times and of what is due.
     - `rng`: the source of ids, Versions and the jitter of backoffs.
     - `report`: called with the error of each item that cannot be decoded.
+    - `retention`: how long ended requests are kept. None: seven days.
     """
     subscriptions = SubscriptionTable(engine=engine, clock=clock, report=report)
     workers = WorkerTable(engine=engine, clock=clock, report=report)
@@ -92,7 +99,14 @@ def stores_over(
         connections=ConnectionTable(
             engine=engine, subscriptions=subscriptions, clock=clock, report=report
         ),
-        requests=RequestStore(engine=engine, workers=workers, clock=clock, rng=rng, report=report),
+        requests=RequestStore(
+            engine=engine,
+            workers=workers,
+            clock=clock,
+            rng=rng,
+            report=report,
+            retention=retention or Retention(),
+        ),
         subscriptions=subscriptions,
         workers=workers,
         engine=engine,
@@ -104,6 +118,7 @@ def memory_stores(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     report: Report = log_undecodable,
+    retention: Retention | None = None,
 ) -> Stores:
     """Return empty stores in memory, for tests. The tables exist already.
 
@@ -112,6 +127,7 @@ def memory_stores(
       a seed for repeatable tests. None: the system's generator.
     - `report`: called with an Undecodable for each item that cannot be decoded. The default logs
       it.
+    - `retention`: how long ended requests are kept. None: seven days. Nothing deletes them here.
 
     They work with asyncio and trio, in one event loop.
 
@@ -131,4 +147,5 @@ def memory_stores(
         clock=clock or SystemClock(),
         rng=rng or random.SystemRandom(),
         report=report,
+        retention=retention,
     )

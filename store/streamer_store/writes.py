@@ -1,5 +1,7 @@
 """The conditional write for each change of a request, as data (pure).
 
+`kept_for`: how long a request that ends is kept (`Retention`).
+
 Invariants (docs/invariants.md):
 
 - VERSION-1: every write that changes Status sets a Version that the request never had before. No
@@ -35,7 +37,7 @@ from streamer_store.request_attributes import (
     wait_until,
 )
 from streamer_store.rescues import Rescued
-from streamer_store.schema import REQUESTS
+from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import AttributeValue, Item, encode_document
 
@@ -107,12 +109,13 @@ def complete(
     now: datetime,
     progress: Progress | None = None,
     drop: tuple[str, ...] = (),
+    kept_for: timedelta = REQUEST_TTL,
 ) -> Update:
     """Complete a request. `drop`: attributes to remove to make room; progress is then left out."""
     sets = progress_values(None if drop else progress) | {
         "Progress": number_value(1),
         "ProcessingEnded": time_value(now),
-        "TTL": ttl_value(now),
+        "TTL": ttl_value(now, kept_for),
     }
     if result is not None:
         sets["Result"] = encode_document(result, "result")
@@ -135,9 +138,11 @@ def fail(
     now: datetime,
     drop: tuple[str, ...] = (),
     progress: Progress | None = None,
+    kept_for: timedelta = REQUEST_TTL,
 ) -> Update:
     """Fail a request. `drop`: attributes to remove. The error is then cut, progress left out."""
-    sets = failure_values(error, code, now, short=bool(drop)) | {"TTL": ttl_value(now)}
+    sets = failure_values(error, code, now, short=bool(drop))
+    sets["TTL"] = ttl_value(now, kept_for)
     if not drop:
         sets = progress_values(progress) | sets
     return change_status(
@@ -214,6 +219,7 @@ def rescue(
     version: str,
     now: datetime,
     rescued: Rescued | None = None,
+    kept_for: timedelta = REQUEST_TTL,
 ) -> Update:
     """Take a running request from its holder, if it has not changed since `seen` (RESCUE-3).
 
@@ -222,7 +228,7 @@ def rescue(
     2. Otherwise the attempt counts. The request is due at once, or fails if there are no retries
        left.
     """
-    sets = failure_values(error, code, now) | {"TTL": ttl_value(now)}
+    sets = failure_values(error, code, now) | {"TTL": ttl_value(now, kept_for)}
     removes: tuple[str, ...] = ("WorkerID",)
     if rescued is not None:  # RESCUE-4: RetryCount is unchanged
         after = rescued.after
@@ -254,13 +260,15 @@ def give_up(
     version: str,
     now: datetime,
     drop: tuple[str, ...] = (),
+    kept_for: timedelta = REQUEST_TTL,
 ) -> Update:
     """Fail a request that cannot run, if it has not changed since `seen`. `drop`: as in `fail`."""
+    sets = failure_values(error, code, now, short=bool(drop))
     return change_status(
         seen.request_id,
         RequestStatus.FAILED,
         version,
-        sets=failure_values(error, code, now, short=bool(drop)) | {"TTL": ttl_value(now)},
+        sets=sets | {"TTL": ttl_value(now, kept_for)},
         removes=("RetryAfter", *drop),
         conditions=(status_is(seen.status), version_is(seen.seen_version)),
     )

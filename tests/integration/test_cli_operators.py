@@ -51,6 +51,26 @@ def test_requests_are_selected_by_action_tenant_and_time(desk: Desk) -> None:
     assert desk.run("list", "--action", "nothing").stdout == "no matching requests\n"
 
 
+def test_requests_whose_ttl_has_passed_are_hidden(desk: Desk) -> None:
+    """DynamoDB deletes them within a few days. The number is on stderr."""
+    past, future = (int(datetime.now(UTC).timestamp()) + seconds for seconds in (-60, 60))
+    desk.enqueue("expired", ago=20, ttl=past)
+    desk.enqueue("kept", ago=10, ttl=future)
+    ended = desk.run("list", "--json")
+    assert [request["request_id"] for request in json.loads(ended.stdout)] == ["kept"]
+    assert ended.stderr.startswith("1 request is hidden: its TTL has passed")
+
+
+def test_an_ended_request_is_kept_for_the_retention_of_the_settings(desk: Desk) -> None:
+    """The worker and the operators' commands have the same settings."""
+    desk.settings["STREAMER_RETENTION_CANCELLED"] = "30d"
+    desk.enqueue("r1", ago=10)
+    desk.run("cancel", "r1")
+    ttl = desk.do(lambda stores: stores.requests.get("r1")).ttl
+    kept = timedelta(seconds=ttl - datetime.now(UTC).timestamp())
+    assert timedelta(days=29, hours=23) < kept <= timedelta(days=30)
+
+
 def test_times_with_different_offsets_are_compared_as_moments(desk: Desk) -> None:
     """New York's text sorts before Tokyo's text, though its moment is later."""
     now = datetime.now(UTC).replace(microsecond=0)

@@ -14,6 +14,7 @@ from streamer_store.decoding import Report
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.engine import Engine
 from streamer_store.errors import StoreError
+from streamer_store.retention import Retention
 from streamer_store.stores import Stores, log_undecodable, stores_over
 
 
@@ -30,6 +31,7 @@ async def open_stores(
     call_timeout: float = 30.0,
     validate_parameters: bool = False,
     batch_writes: bool = True,
+    retention: Retention | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
     report: Report = log_undecodable,
@@ -70,6 +72,7 @@ async def open_stores(
       BatchExecuteStatement, 25 at most. It needs PartiQLInsert to enqueue, and PartiQLUpdate and
       BatchGetItem to claim and settle. Where they are denied, each write is a call. False for
       emulators without PartiQL's conditions, such as moto. Default True.
+    - `retention`: how long requests are kept after their end. Default seven days.
     - `clock`: the source of the times that are stored. Default SystemClock.
     - `rng`: the source of request ids, versions and pauses. Default random.SystemRandom.
     - `report`: called with each Undecodable item that a read leaves out. Logs by default.
@@ -124,7 +127,13 @@ async def open_stores(
                 )
                 closing.push_async_callback(tasks.cancel)
                 closing.callback(grouped.close)
-            yield stores_over(engine, clock=clock or SystemClock(), rng=rng, report=report)
+            yield stores_over(
+                engine,
+                clock=clock or SystemClock(),
+                rng=rng,
+                report=report,
+                retention=retention,
+            )
         finally:
             owner.closed = True
 

@@ -79,7 +79,14 @@ def list_requests(
         ids = [entry.request_id for entry in entries[:limit]]
         return list((await stores.requests.get_many(ids)).values())
 
-    requests = with_stores(config, work)
+    found = with_stores(config, work)
+    requests = [request for request in found if not _is_expired(request, clock)]
+    if hidden := len(found) - len(requests):
+        which = (
+            "1 request is hidden: its" if hidden == 1 else f"{hidden} requests are hidden: their"
+        )
+        text = f"{which} TTL has passed, and DynamoDB deletes expired items within a few days"
+        print_line(text, err=True)
     if as_json:
         print_json([summary_fields(request) for request in requests])
     elif requests:
@@ -119,6 +126,10 @@ class RequestFilter:
 
     def _matches(self, entry: Candidate) -> bool:
         return self._action in {None, entry.action} and self._tenant in {None, entry.tenant_id}
+
+
+def _is_expired(request: AsyncRequest, clock: SystemClock) -> bool:
+    return request.ttl is not None and request.ttl < clock.now().timestamp()
 
 
 def _cells(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:

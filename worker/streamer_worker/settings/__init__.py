@@ -23,6 +23,7 @@ from streamer_worker.settings.models import (
     PresenceSettings,
     ReaperSettings,
     RescueSettings,
+    RetentionSettings,
     Settings,
 )
 from streamer_worker.settings.parsing import seconds, value_text
@@ -40,6 +41,7 @@ __all__ = [
     "PresenceSettings",
     "ReaperSettings",
     "RescueSettings",
+    "RetentionSettings",
     "Settings",
     "effective_settings",
     "load_settings",

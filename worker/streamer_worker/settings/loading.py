@@ -7,11 +7,13 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from streamer_store import Retention
 from streamer_worker.errors import SettingsError
 from streamer_worker.settings.environment import names_of, settings_variables, variable_of
 from streamer_worker.settings.models import Settings
@@ -46,6 +48,11 @@ def store_arguments(settings: Settings) -> dict[str, Any]:
         "region": settings.region,
         "prefix": settings.table_prefix,
         "batch_writes": settings.batch_writes,
+        "retention": Retention(
+            completed=timedelta(seconds=settings.retention.completed),
+            failed=timedelta(seconds=settings.retention.failed),
+            cancelled=timedelta(seconds=settings.retention.cancelled),
+        ),
     }
 
 

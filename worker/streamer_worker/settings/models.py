@@ -193,6 +193,23 @@ class DepthSettings(_Component):
     )
 
 
+class RetentionSettings(_Component):
+    """How long requests are kept after their end, until TTL deletes them."""
+
+    completed: Duration = Field(
+        default=7 * _DAY, ge=1, le=3650 * _DAY, description="Time that COMPLETED requests are kept"
+    )
+    failed: Duration = Field(
+        default=7 * _DAY,
+        ge=1,
+        le=3650 * _DAY,
+        description="Time that FAILED requests are kept, and can be redriven",
+    )
+    cancelled: Duration = Field(
+        default=7 * _DAY, ge=1, le=3650 * _DAY, description="Time that CANCELLED requests are kept"
+    )
+
+
 class NotifierSettings(_Component):
     """How connections are notified through API Gateway."""
 
@@ -293,6 +310,7 @@ class Settings(BaseSettings):
     rescue: RescueSettings = RescueSettings()
     reaper: ReaperSettings = ReaperSettings()
     depth: DepthSettings = DepthSettings()
+    retention: RetentionSettings = RetentionSettings()
     notifier: NotifierSettings = NotifierSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
