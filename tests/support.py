@@ -39,7 +39,9 @@ def unique_prefix() -> str:
 
 def client_of(engine: Engine) -> Any:
     """Return the client of an engine on DynamoDB, whether or not it sends writes together."""
-    single: Any = getattr(engine, "_engine", engine)
+    single: Any = engine
+    while hasattr(single, "_engine"):
+        single = single._engine
     return single._client
 
 

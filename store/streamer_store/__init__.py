@@ -1,5 +1,6 @@
 """Streamer's storage layer: connections, requests, subscriptions and workers in DynamoDB."""
 
+from streamer_store.cache import Cache, CacheUsed
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.disconnecting import Disconnected
 from streamer_store.dynamo import CallEnded, Capacity, TryFailed, open_stores
@@ -57,6 +58,8 @@ __all__ = [
     "AccessDenied",
     "AlreadyExists",
     "AsyncRequest",
+    "Cache",
+    "CacheUsed",
     "CallEnded",
     "Cancelled",
     "Candidate",

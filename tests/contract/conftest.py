@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from conftest import BACKENDS, fresh_stores
-from streamer_store import Stores, Undecodable, memory_stores
+from streamer_store import Cache, Stores, Undecodable, memory_stores
+from streamer_store.caching_engine import CachingEngine
 from streamer_store.engine import Engine
+from streamer_store.memory import MemoryEngine
 from streamer_store.schema import TABLES
 from streamer_store.stores import stores_over
 from support import ManualClock, client_of
@@ -72,7 +74,14 @@ async def single_stores(
     return stores_over(single_engine, clock=clock, rng=rng, report=undecodable.append)
 
 
-@pytest.fixture(params=[*BACKENDS, pytest.param("single", marks=pytest.mark.local)])
+@pytest.fixture
+def cached_stores(clock: ManualClock, rng: random.Random, undecodable: list[Undecodable]) -> Stores:
+    """Give stores in memory, behind a cache that holds nothing."""
+    engine = CachingEngine(MemoryEngine(), cache=Cache(max_age=0), clock=clock)
+    return stores_over(engine, clock=clock, rng=rng, report=undecodable.append)
+
+
+@pytest.fixture(params=[*BACKENDS, "cached", pytest.param("single", marks=pytest.mark.local)])
 def stores(
     request: pytest.FixtureRequest,
     clock: ManualClock,

@@ -89,6 +89,31 @@ async def test_a_thousand_recipients_slow_neither_handler_nor_each_other(
     assert ratio < 1.05
 
 
+async def test_messages_to_one_connection_read_it_once_a_second(
+    real: tuple[Stores, dict[str, str]], local_url: str, server: Server
+) -> None:
+    """A thousand at once, which is what the cache is for."""
+    stores, settings = real
+    await connect(stores, server, "c1")
+    calls: Counter[str] = Counter()
+
+    def count(event: CallEnded | TryFailed) -> None:
+        if isinstance(event, CallEnded):
+            calls[event.operation] += 1
+
+    began = time.monotonic()
+    prefix = settings["STREAMER_TABLE_PREFIX"]
+    async with pushing(local_url, prefix, server, Recorder(), observe=count) as push:
+        for number in range(1000):
+            push(complete(f"r{number}", "c1"))
+        with anyio.fail_after(PATIENCE):
+            while len(server.of("c1")) < 1000:  # noqa: ASYNC110  another process receives them
+                await anyio.sleep(0.1)
+    seconds = time.monotonic() - began
+    print(f"1000 messages in {seconds:.1f} s: {dict(calls)}")  # noqa: T201
+    assert 1 <= calls["GetItem"] + calls["BatchGetItem"] <= 1 + seconds
+
+
 @pytest.mark.parametrize("subscribed", [False, True])
 async def test_a_message_that_nobody_wants_costs_as_documented(
     real: tuple[Stores, dict[str, str]], local_url: str, server: Server, *, subscribed: bool

@@ -18,7 +18,7 @@ import trustme
 
 from integration import apigateway
 from processes import PATIENCE
-from streamer_store import CallEnded, Stores, TryFailed, open_stores
+from streamer_store import Cache, CallEnded, Stores, TryFailed, open_stores
 from streamer_worker.push.apigateway import Poster, open_poster
 from streamer_worker.push.messages import CompleteMessage
 from streamer_worker.push.push_thread import Push, push_on_thread
@@ -128,7 +128,12 @@ async def pushing(
     settings = NotifierSettings(hosts=(server.host,))
     opener = push_on_thread(
         open_stores=partial(
-            open_stores, endpoint_url=url, prefix=prefix, max_connections=10, observe=observe
+            open_stores,
+            endpoint_url=url,
+            prefix=prefix,
+            max_connections=10,
+            cache=Cache(),
+            observe=observe,
         ),
         open_post=partial(
             open_poster,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from streamer_store import Clock, Stores, SystemClock, Undecodable, open_stores
+from streamer_store import Cache, Clock, Stores, SystemClock, Undecodable, open_stores
 from streamer_worker.app import App
 from streamer_worker.events import Events, ItemUndecodable, Listener
 from streamer_worker.execution.lifespans import CANCEL_TIMEOUT, EXIT_TIMEOUT
@@ -135,7 +135,9 @@ async def open_app(
     push: PushOpener = push_off
     if settings.push == "apigateway":
         push = push_on_thread(
-            open_stores=partial(opener, max_connections=_SPARE_CONNECTIONS),
+            open_stores=partial(
+                opener, max_connections=_SPARE_CONNECTIONS, cache=Cache(observe=events.emit)
+            ),
             open_post=partial(
                 open_poster,
                 region=settings.region,

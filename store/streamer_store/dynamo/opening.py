@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from streamer_store.cache import Cache
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.decoding import Report
 from streamer_store.dynamo.calls import Observe, observe_calls
@@ -32,6 +33,7 @@ async def open_stores(
     validate_parameters: bool = False,
     batch_writes: bool = True,
     retention: Retention | None = None,
+    cache: Cache | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
     report: Report = log_undecodable,
@@ -73,6 +75,10 @@ async def open_stores(
       BatchGetItem to claim and settle. Where they are denied, each write is a call. False for
       emulators without PartiQL's conditions, such as moto. Default True.
     - `retention`: how long requests are kept after their end. Default seven days.
+    - `cache`: the bounds of a cache of connections and of the subscriptions of a request. What
+      it returns is at most its `max_age` old; writes of these stores are seen at once. Lists by
+      user, tenant and connection, and all of requests and workers, are not cached. By default
+      nothing is cached.
     - `clock`: the source of the times that are stored. Default SystemClock.
     - `rng`: the source of request ids, versions and pauses. Default random.SystemRandom.
     - `report`: called with each Undecodable item that a read leaves out. Logs by default.
@@ -127,9 +133,14 @@ async def open_stores(
                 )
                 closing.push_async_callback(tasks.cancel)
                 closing.callback(grouped.close)
+            clock = clock or SystemClock()
+            if cache is not None:
+                from streamer_store.caching_engine import CachingEngine
+
+                engine = CachingEngine(engine, cache=cache, clock=clock)
             yield stores_over(
                 engine,
-                clock=clock or SystemClock(),
+                clock=clock,
                 rng=rng,
                 report=report,
                 retention=retention,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from streamer_store import CallEnded, TryFailed
+from streamer_store import CacheUsed, CallEnded, TryFailed
 from streamer_worker.events.connections import (
     ConnectionEvent,
     ConnectionGone,
@@ -70,6 +70,7 @@ from streamer_worker.own_logger import get_logger
 
 __all__ = [
     "ActionUnknown",
+    "CacheUsed",
     "CallEnded",
     "CheckpointDelayed",
     "ChildEnded",
@@ -122,8 +123,8 @@ __all__ = [
     "event_name",
 ]
 
-# CallEnded and TryFailed are emitted by the DynamoDB clients, on the thread of the call.
-Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed
+# CallEnded, TryFailed and CacheUsed are emitted by the stores, on the thread of the call.
+Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed | CacheUsed
 Listener = Callable[[Event], None]
 
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from streamer_store import CallEnded, StoreError, TryFailed
+from streamer_store import CacheUsed, CallEnded, StoreError, TryFailed
 from streamer_worker.events import (
     ActionUnknown,
     CheckpointDelayed,
@@ -57,6 +57,7 @@ __all__ = ["LogListener", "WorkerLog", "configure_logging"]
 _EXPECTED: Final = frozenset({"completed", "released", "cancelled", "retried", "snoozed"})
 # None: never logged. Events that are not listed are INFO.
 _LEVELS: Final[dict[type[Event], int | None]] = {
+    CacheUsed: None,
     CallEnded: None,
     LoopLagMeasured: None,
     SlotsChanged: None,

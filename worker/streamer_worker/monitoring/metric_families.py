@@ -25,6 +25,7 @@ OTHER: Final = "other"
 TABLE_NAMES: Final = tuple(table.name for table in TABLES)
 _DURATIONS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _CALLS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_AGES: Final = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 1, 2, 5)
 _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300)
 _ATTEMPTS: Final = (1, 2, 3, 4, 5, 10, 20)
 _OUTCOMES: Final = (
@@ -221,6 +222,22 @@ class Families:
             table=(),
             index=(),
             operation=(),
+        )
+        self.cache_reads = self._counter(
+            "cache_reads",
+            "Connections and lists of subscriptions that were wanted for messages, by where they"
+            " were: in the cache (hit) or in the table (miss)",
+            table=(),
+            result=(),
+        )
+        self.cache_evictions = self._counter(
+            "cache_evictions", "Entries of the cache that gave way to others", table=()
+        )
+        self.cache_age = self._histogram(
+            "cache_age_seconds",
+            "Seconds since the oldest entry that answered a call was read",
+            _AGES,
+            "table",
         )
 
     def _set_info(self, handlers: Mapping[str, Handler]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from streamer_store import CallEnded, Clock, RequestStatus, TryFailed
+from streamer_store import CacheUsed, CallEnded, Clock, RequestStatus, TryFailed
 from streamer_worker.error_codes import WORKER_LOST
 from streamer_worker.errors import StartError
 from streamer_worker.events import (
@@ -74,6 +74,7 @@ class Metrics:
         self._series = lru_cache(_MAX_SERIES)(labelled)
         # The events of each request, poll or call. The others are rare.
         self._frequent: dict[type[Event], Callable[[Any], None]] = {
+            CacheUsed: self._count_cache,
             CallEnded: self._count_call,
             TryFailed: self._count_call,
             ClaimTried: self._count_claim,
@@ -216,6 +217,14 @@ class Metrics:
                 self._families.call_errors.labels(operation, code).inc()
                 if throttled:
                     self._families.throttles.labels(operation).inc()
+
+    def _count_cache(self, event: CacheUsed) -> None:
+        families = self._families
+        self._series(families.cache_reads, event.table, "hit").inc(event.hits)
+        self._series(families.cache_reads, event.table, "miss").inc(event.misses)
+        self._series(families.cache_evictions, event.table).inc(event.evictions)
+        if event.hits:
+            self._series(families.cache_age, event.table).observe(event.age)
 
     def _count_reaped(self, event: ConnectionsReaped) -> None:
         would_delete = event.found if event.dry_run else 0
