@@ -29,7 +29,7 @@ class CacheUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """A cache of connections, and of the subscriptions of a request, in this process.
+    """A cache of connections, and of the subscriptions to a request, in this process.
 
     Raises ValidationError for bounds without sense.
     """
@@ -38,6 +38,10 @@ class Cache:
     """Seconds for which what was read is served. 0: every call reads."""
     max_items: int = 10_000
     """The most connections, and the most requests with their subscriptions."""
+    absent: bool = True
+    """Whether it is cached too that there is no connection, or no subscription."""
+    subscriptions: bool = True
+    """Whether the subscriptions to a request are cached."""
     observe: Callable[[CacheUsed], object] | None = None
     """Called for each use, in the event loop of the stores. It must not block."""
 

@@ -33,8 +33,14 @@ class CachingEngine:
     def __init__(self, engine: Engine, *, cache: Cache, clock: Clock) -> None:
         self._engine = engine
         self._observe = cache.observe
-        self._connections: SharedReads[Item | None] = SharedReads(cache, clock)
-        self._subscriptions: SharedReads[Page] = SharedReads(cache, clock)
+        self._connections: SharedReads[Item | None] = SharedReads(
+            cache, clock, is_present=lambda item: item is not None
+        )
+        self._subscriptions: SharedReads[Page] | None = None
+        if cache.subscriptions:
+            self._subscriptions = SharedReads(
+                cache, clock, is_present=lambda page: bool(page.items)
+            )
         self.table_name = engine.table_name
         self.scan = engine.scan
         self.has_index = engine.has_index
@@ -54,13 +60,14 @@ class CachingEngine:
         return [item for item in found.values() if item is not None]
 
     async def query(self, query: Query) -> Page:
-        if query != Query(table=SUBSCRIPTIONS, index=_BY_REQUEST, value=query.value):
+        reads = self._subscriptions
+        plain = Query(table=SUBSCRIPTIONS, index=_BY_REQUEST, value=query.value)
+        if reads is None or query != plain:
             return await self._engine.query(query)
 
         async def read(_: Sequence[str]) -> dict[str, Page]:
             return {query.value: await self._engine.query(query)}
 
-        reads = self._subscriptions
         pages = await reads.get([query.value], read)
         self._report(SUBSCRIPTIONS, reads)
         page = pages[query.value]
@@ -115,7 +122,7 @@ class CachingEngine:
         for part in parts:
             if part.table is CONNECTIONS:
                 self._connections.forget([part.key])
-            elif part.table is SUBSCRIPTIONS:
+            elif part.table is SUBSCRIPTIONS and self._subscriptions is not None:
                 _, _, request_id = part.key.partition(_SEPARATOR)
                 self._subscriptions.forget([request_id])
 

@@ -53,8 +53,10 @@ class SharedReads(Generic[_Value]):
     A value is returned if its read began less than `max_age` before the call.
     """
 
-    def __init__(self, cache: Cache, clock: Clock) -> None:
+    def __init__(self, cache: Cache, clock: Clock, *, is_present: Callable[[_Value], bool]) -> None:
+        """Build an empty cache. `is_present`: whether a value says that something is there."""
         self._max_age = cache.max_age
+        self._is_kept = (lambda _: True) if cache.absent else is_present
         self._now = clock.steady
         self._entries: _Entries[_Value] = _Entries(
             cache.max_items, lambda _, entry, __: entry.began + cache.max_age, timer=clock.steady
@@ -128,7 +130,7 @@ class SharedReads(Generic[_Value]):
             values = await read(keys)
             for key, flight in flights.items():
                 flight.entry = _Entry(values[key], began)
-                if self._flights.get(key) is flight:
+                if self._flights.get(key) is flight and self._is_kept(values[key]):
                     self._entries[key] = flight.entry
         except Exception as error:
             for flight in flights.values():

@@ -136,7 +136,10 @@ async def open_app(
     if settings.push == "apigateway":
         push = push_on_thread(
             open_stores=partial(
-                opener, max_connections=_SPARE_CONNECTIONS, cache=Cache(observe=events.emit)
+                opener,
+                max_connections=_SPARE_CONNECTIONS,
+                # PUSH-3: a client that has subscribed or connected gets the next message.
+                cache=Cache(absent=False, subscriptions=False, observe=events.emit),
             ),
             open_post=partial(
                 open_poster,

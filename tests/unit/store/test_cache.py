@@ -33,11 +33,12 @@ MAX_AGE = 2.0
 class World:
     """Cached stores and those of another process, on the same tables."""
 
-    def __init__(self, *, max_age: float = MAX_AGE, max_items: int = 100) -> None:
+    def __init__(self, **bounds: Any) -> None:
         self.clock = ManualClock()
         self.engine = FaultyEngine()
         self.used: list[CacheUsed] = []
-        cache = Cache(max_age=max_age, max_items=max_items, observe=self.used.append)
+        bounds = {"max_age": MAX_AGE, "max_items": 100} | bounds
+        cache = Cache(**bounds, observe=self.used.append)
         self.cached = self._stores(CachingEngine(self.engine, cache=cache, clock=self.clock))
         self.other = self._stores(self.engine)
 
@@ -110,6 +111,33 @@ async def test_subscriptions_of_a_request_are_read_once() -> None:
     for _ in range(3):
         await world.cached.subscriptions.get_by_connection("c1")
     assert world.reads() == 3
+
+
+async def test_what_is_absent_need_not_be_cached() -> None:
+    """Then a new connection, and a first subscription, are seen at once."""
+    world = World(absent=False)
+    for _ in range(3):
+        assert await world.cached.connections.get_many(["c1"]) == {}
+        assert await world.cached.subscriptions.get_by_request("r1") == []
+    assert world.reads() == 6
+    await world.save("c1")
+    await world.other.subscriptions.subscribe("c1", "r1")
+    for _ in range(3):
+        assert "c1" in await world.cached.connections.get_many(["c1"])
+        assert len(await world.cached.subscriptions.get_by_request("r1")) == 1
+    assert world.reads() == 2
+
+
+async def test_subscriptions_need_not_be_cached() -> None:
+    """Connections still are."""
+    world = World(subscriptions=False)
+    await world.save("c1")
+    for _ in range(3):
+        await world.cached.subscriptions.get_by_request("r1")
+        await world.cached.connections.get("c1")
+    assert world.reads() == 4
+    await world.cached.subscriptions.subscribe("c1", "r1")
+    assert len(await world.cached.subscriptions.get_by_request("r1")) == 1
 
 
 Write = Callable[[Stores], Any]
