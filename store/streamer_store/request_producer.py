@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 HEADROOM_BYTES: Final = 8 * 1024
 """Bytes of an item that a new request leaves free, for the writes that follow."""
 _MAX_NEW_ITEM_BYTES: Final = MAX_ITEM_BYTES - HEADROOM_BYTES
+_MAX_TRANSACTION_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of all items of a transaction (API Reference, TransactWriteItems)."""
 _CONCURRENT_PUTS: Final = 25
 _IDS_TAKEN: Final = "requests with these ids exist; choose other ids"
 
@@ -99,8 +101,17 @@ class RequestProducer:
 
     async def enqueue_all(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
         records = [self._with_defaults(request) for request in requests]
-        puts = [writes.enqueue(self._encode(record)) for record in records]
-        _require_parts("requests", len(puts))
+        _require_parts("requests", len(records))
+        items = [self._encode(record) for record in records]
+        size = sum(map(item_size, items))
+        if size > _MAX_TRANSACTION_BYTES:
+            raise ItemTooLarge(
+                "requests",
+                f"together they would be {size} bytes, the limit is {_MAX_TRANSACTION_BYTES}",
+                size=size,
+                **self._table.location("enqueue_all", ""),
+            )
+        puts = [writes.enqueue(item) for item in items]
         if len({record.request_id for record in records}) < len(records):
             raise ValidationError("requests", "two have the same id")
         if puts:

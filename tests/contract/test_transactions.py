@@ -31,8 +31,8 @@ def echo(request_id: str = "", *, connection_id: str | None = None) -> AsyncRequ
 
 
 async def pending(stores: Stores) -> set[str]:
-    page = await stores.requests.entries(RequestStatus.PENDING, limit=1000)
-    return {candidate.request_id for candidate in page.candidates}
+    found = stores.requests.get_by_status(RequestStatus.PENDING)
+    return {request.request_id async for request in found}
 
 
 async def test_a_request_is_stored_with_its_subscriptions(stores: Stores) -> None:
@@ -117,6 +117,19 @@ async def test_more_than_a_hundred_are_refused(stores: Stores) -> None:
         await stores.requests.enqueue_all([echo("r1"), echo("r1")])
     assert await stores.requests.enqueue_all([]) == []
     assert await pending(stores) == set()
+
+
+async def test_requests_that_are_too_large_together_are_refused(stores: Stores) -> None:
+    """A transaction takes 4 MB. Ten large requests still fit."""
+    large = [
+        AsyncRequest(action="echo", request_id=f"r{number}", payload={"text": "x" * 390_000})
+        for number in range(11)
+    ]
+    with pytest.raises(ItemTooLarge, match=r"requests: together they would be \d+ bytes"):
+        await stores.requests.enqueue_all(large)
+    assert await pending(stores) == set()
+    await stores.requests.enqueue_all(large[:10])
+    assert len(await pending(stores)) == 10
 
 
 async def test_a_connection_is_removed_with_its_subscriptions(stores: Stores) -> None:

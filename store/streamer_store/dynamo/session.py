@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # BatchGetItem returns at most 16 MB (API Reference). JSON needs up to six bytes for one.
 _MAX_BODY_BYTES: Final = 128 * 1024 * 1024
+# aiohttp warns of longer bodies unless they are files, which it sends in pieces.
+_MAX_RAW_BYTES: Final = 1024 * 1024
 
 
 class UnexpectedAnswerError(HTTPClientError):
@@ -29,6 +32,8 @@ class CheckedSession(AIOHTTPSession):
     async def send(self, request: Any) -> Any:
         """Send the request and return the response. Raises HTTPClientError."""
         request.stream_output = True  # so that the body is read here, up to a limit
+        if isinstance(request.body, bytes) and len(request.body) > _MAX_RAW_BYTES:
+            request.body = io.BytesIO(request.body)
         response: Any = await super().send(request)
         body = None
         try:
