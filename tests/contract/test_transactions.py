@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
+import anyio
 import pytest
 
 from streamer_store import (
@@ -217,3 +219,54 @@ async def test_an_item_that_is_too_large_stops_all(stores: Stores) -> None:
             ]
         )
     assert await stores.engine.get(SUBSCRIPTIONS, "s1") is None
+
+
+@pytest.mark.local
+async def test_overlapping_transactions_are_stored_whole_or_not_at_all(
+    local_stores: Stores,
+) -> None:
+    """Twenty at once, whose ids overlap. Conflicts are waited for, so each ends by a condition."""
+    stored: list[set[str]] = []
+    refused = 0
+
+    async def enqueue(first: int) -> None:
+        nonlocal refused
+        ids = [f"r{number}" for number in range(first, first + 5)]
+        try:
+            await local_stores.requests.enqueue_all(echo(name) for name in ids)
+            stored.append(set(ids))
+        except AlreadyExists:
+            refused += 1
+
+    async with anyio.create_task_group() as tasks:
+        for first in range(20):
+            tasks.start_soon(enqueue, first)
+    assert refused == 20 - len(stored)
+    assert sum(map(len, stored)) == len(set().union(*stored))
+    assert await pending(local_stores) == set().union(*stored)
+
+
+@pytest.mark.local
+async def test_connections_that_come_and_go_leave_no_orphans(local_stores: Stores) -> None:
+    """A request is stored before its connection is removed, or refused: never after."""
+    for number in range(10):
+        await local_stores.connections.save(connection(f"c{number}", connected_at=START))
+    stored: list[str] = []
+
+    async def enqueue(name: str) -> None:
+        request = echo(f"of-{name}", connection_id=name)
+        with suppress(NotFound):
+            await local_stores.requests.enqueue_with_subscriptions(request, {name: EventType})
+            stored.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(enqueue, f"c{number}")
+            tasks.start_soon(local_stores.disconnect, f"c{number}")
+    for number in range(10):
+        await local_stores.disconnect(f"c{number}", cancel_requests=True)
+    assert await local_stores.connections.get_many([f"c{number}" for number in range(10)]) == {}
+    assert not await local_stores.subscriptions.any_exist()
+    found = await local_stores.requests.get_many([f"of-c{number}" for number in range(10)])
+    assert {key.removeprefix("of-") for key in found} == set(stored)
+    assert {request.status for request in found.values()} <= {RequestStatus.CANCELLED}
