@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from streamer_store import CallEnded, Capacity, StoreUnavailable, TryFailed
+from streamer_store import CacheUsed, CallEnded, Capacity, StoreUnavailable, TryFailed
 from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import (
     ActionUnknown,
@@ -162,6 +162,7 @@ EVERY_EVENT: list[Event] = [
     QueueMeasured(status="RETRYING", count=5, more=False, oldest=1.0, later=True),
     UnhandledMeasured(counts={"invoice": 3}),
     replace(RETRIED, code="TIMEOUT"),
+    CacheUsed(table="streamer_connections", hits=2, misses=1, evictions=1, age=0.4),
     CallEnded(operation="Query", seconds=0.1, capacity=(Capacity("t", "i", 1.0),)),
     TryFailed(operation="Query", code="x", throttled=True),
 ]

@@ -15,6 +15,7 @@ from streamer_store import (
     AsyncRequest,
     Difference,
     RequestStatus,
+    Retention,
     Stores,
     Undecodable,
     memory_stores,
@@ -38,6 +39,7 @@ from streamer_worker.settings import (
     HttpSettings,
     PollSettings,
     ReaperSettings,
+    RetentionSettings,
     Settings,
     store_arguments,
 )
@@ -276,11 +278,22 @@ async def test_an_app_on_dynamodb_has_its_own_stores() -> None:
 
 
 def test_store_arguments_come_from_the_settings() -> None:
-    """They are the endpoint, the region, the prefix, and whether writes share calls."""
-    settings = Settings(table_prefix="p_", endpoint_url="http://x", region="r", batch_writes=False)
+    """They are the endpoint, region, prefix, retention, and whether writes share calls."""
+    settings = Settings(
+        table_prefix="p_",
+        endpoint_url="http://x",
+        region="r",
+        batch_writes=False,
+        retention=RetentionSettings(completed=60, failed=120, cancelled=180),
+    )
     assert store_arguments(settings) == {
         "endpoint_url": "http://x",
         "region": "r",
         "prefix": "p_",
         "batch_writes": False,
+        "retention": Retention(
+            completed=timedelta(minutes=1),
+            failed=timedelta(minutes=2),
+            cancelled=timedelta(minutes=3),
+        ),
     }

@@ -12,7 +12,7 @@ import structlog
 from structlog.testing import capture_logs
 
 import streamer_worker
-from streamer_store import CallEnded, TryFailed
+from streamer_store import CacheUsed, CallEnded, TryFailed
 from streamer_worker.events import Event, Events, WorkerStopped
 from unit.worker.harness import Recorder
 
@@ -20,7 +20,7 @@ WORKER = Path(streamer_worker.__file__).parent
 STOPPED = WorkerStopped(worker_id="me")
 # The same in all events, and explained once.
 COMMON = {"worker_id", "request_id", "action", "attempt"}
-OWN_EVENTS = [kind for kind in get_args(Event) if kind not in {CallEnded, TryFailed}]
+OWN_EVENTS = [kind for kind in get_args(Event) if kind not in {CacheUsed, CallEnded, TryFailed}]
 
 
 def test_every_listener_receives_every_event_in_order() -> None:

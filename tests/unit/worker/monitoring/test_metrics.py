@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from streamer_store import CallEnded, Capacity, TryFailed
+from streamer_store import CacheUsed, CallEnded, Capacity, TryFailed
 from streamer_worker.events import (
     Event,
     FleetObserved,
@@ -60,6 +60,9 @@ LABELS: dict[str, set[str]] = {
     "dynamodb_request_duration_seconds": {"operation"},
     "dynamodb_errors_total": {"operation", "code"},
     "dynamodb_throttles_total": {"operation"},
+    "cache_reads_total": {"table", "result"},
+    "cache_evictions_total": {"table"},
+    "cache_age_seconds": {"table"},
     "dynamodb_consumed_capacity_units_total": {"table", "index", "operation"},
     "event_loop_lag_seconds": set(),
     "loop_blocked_total": set(),
@@ -198,6 +201,18 @@ def test_calls_to_the_table_are_measured(metrics: Metrics) -> None:
     assert value(metrics, "dynamodb_throttles_total", operation="Query") == 1
     code = {"operation": "Query", "code": "InternalServerError"}
     assert value(metrics, "dynamodb_errors_total", **code) == 1
+
+
+def test_the_use_of_the_cache_is_counted(metrics: Metrics) -> None:
+    """Of calls without a hit there is no age."""
+    metrics(CacheUsed(table="t", hits=0, misses=3, evictions=2, age=0))
+    metrics(CacheUsed(table="t", hits=2, misses=1, evictions=0, age=0.4))
+    assert value(metrics, "cache_reads_total", table="t", result="hit") == 2
+    assert value(metrics, "cache_reads_total", table="t", result="miss") == 4
+    assert value(metrics, "cache_evictions_total", table="t") == 2
+    assert value(metrics, "cache_age_seconds_count", table="t") == 1
+    assert value(metrics, "cache_age_seconds_bucket", table="t", le="0.25") == 0
+    assert value(metrics, "cache_age_seconds_bucket", table="t", le="0.5") == 1
 
 
 def test_installed_versions_are_shown(metrics: Metrics) -> None:
