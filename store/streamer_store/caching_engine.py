@@ -123,8 +123,11 @@ class CachingEngine:
             if part.table is CONNECTIONS:
                 self._connections.forget([part.key])
             elif part.table is SUBSCRIPTIONS and self._subscriptions is not None:
-                _, _, request_id = part.key.partition(_SEPARATOR)
-                self._subscriptions.forget([request_id])
+                _, separator, request_id = part.key.partition(_SEPARATOR)
+                if separator:
+                    self._subscriptions.forget([request_id])
+                else:  # another program's id, which does not tell the request
+                    self._subscriptions.forget_all()
 
     def _report(self, table: Table, reads: SharedReads[Any]) -> None:
         if self._observe is not None:

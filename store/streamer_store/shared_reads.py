@@ -99,6 +99,11 @@ class SharedReads(Generic[_Value]):
             self._entries.pop(key, None)
             self._flights.pop(key, None)
 
+    def forget_all(self) -> None:
+        """Forget all entries, as `forget` does."""
+        self._entries.clear()
+        self._flights.clear()
+
     def forget_unless(self, key: str, is_wanted: Callable[[_Value], bool]) -> None:
         """Forget the entry of a key unless it is wanted. Reads under way may be joined."""
         entry = self._entries.get(key)

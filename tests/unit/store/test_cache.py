@@ -20,9 +20,10 @@ from streamer_store import (
     ValidationError,
 )
 from streamer_store.caching_engine import CachingEngine
-from streamer_store.engine import Engine
+from streamer_store.engine import Engine, Put
 from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS
 from streamer_store.stores import stores_over
+from streamer_store.values import Item
 from support import START, ManualClock, connection
 from unit.worker.faulty_engine import FaultyEngine
 
@@ -173,6 +174,21 @@ async def test_own_writes_are_seen_at_once(name: str) -> None:
     world.clock.advance(0.5)
     await WRITES[name](world.cached)
     assert await everything(world.cached) == await everything(world.other)
+
+
+async def test_a_subscription_of_another_program_is_deleted_at_once() -> None:
+    """Its id need not tell the request."""
+    world = World()
+    item: Item = {
+        "SubscriptionID": {"S": "6f0c"},
+        "ConnectionID": {"S": "c1"},
+        "RequestID": {"S": "r1"},
+        "EventTypes": {"SS": ["complete"]},
+    }
+    await world.other.engine.put(Put(table=SUBSCRIPTIONS, item=item))
+    assert len(await world.cached.subscriptions.get_by_request("r1")) == 1
+    assert await world.cached.subscriptions.delete_by_connection("c1") == 1
+    assert await world.cached.subscriptions.get_by_request("r1") == []
 
 
 async def test_a_write_whose_answer_is_lost_is_seen() -> None:
