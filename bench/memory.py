@@ -37,7 +37,7 @@ async def measure(url: str, folder: Path, many: int) -> Part:
         tasks.start_soon(add, f"{_RUNNING:,} running", _running(url, folder))
         tasks.start_soon(add, f"{_FAILURES} failures with 5 MB of locals", failures)
     if many:
-        # Of its own: after all other parts, the heap of DynamoDB Local was full at 122,000 requests.
+        # Of its own: after the other parts, the heap of DynamoDB Local is full before the end.
         with dynamodb_local() as fresh:
             await add(f"after {many:,} requests", _after(many, "noop", payload(300), fresh, folder))
     goals = {
