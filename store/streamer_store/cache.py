@@ -17,7 +17,7 @@ class CacheUsed:
     - `hits`: keys that were served from the cache, or by a read under way.
     - `misses`: keys that were read.
     - `evictions`: keys that gave way to these because the cache was full.
-    - `age`: seconds since the oldest of the hits was read. 0: there were none.
+    - `age`: seconds since the read of the oldest hit began. 0: there were none.
     """
 
     table: str
@@ -35,7 +35,7 @@ class Cache:
     """
 
     max_age: float = 1.0
-    """Seconds for which what was read is served. 0: every call reads."""
+    """Seconds for which what was read is returned, from the beginning of its read. 0: never."""
     max_items: int = 10_000
     """The most connections, and the most requests with their subscriptions."""
     absent: bool = True
@@ -46,7 +46,8 @@ class Cache:
     """Called for each use, in the event loop of the stores. It must not block."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_age < math.inf:
-            raise ValidationError("max_age", f"must be 0 or more seconds, but is {self.max_age}")
-        if self.max_items < 1:
-            raise ValidationError("max_items", f"must be 1 or more, but is {self.max_items}")
+        age, items = self.max_age, self.max_items
+        if type(age) not in {int, float} or not 0 <= age < math.inf:
+            raise ValidationError("max_age", f"must be 0 or more seconds, but is {age!r}")
+        if type(items) is not int or items < 1:
+            raise ValidationError("max_items", f"must be a whole number from 1, but is {items!r}")

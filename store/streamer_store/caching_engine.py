@@ -1,9 +1,9 @@
 """A cache of connections and subscriptions: an engine around the engine.
 
 It serves what every message to a connection reads: connections by id, and the subscriptions of a
-request. The tables remain the truth. What is served is at most `max_age` old, counted from the
-beginning of its read, and what is read from an index also lags (`Engine.query`). Writes of this
-engine are seen at once, those of other processes within `max_age`.
+request. The tables remain the truth. A call gets what was read less than `max_age` before it,
+counted from the beginning of the read. What is read from an index also lags (`Engine.query`).
+Writes of this engine are seen at once.
 
 1. Reads of a key at the same moment share one read.
 2. Absent items and empty lists are cached too. But `get` reads an absent item again, since its
@@ -13,7 +13,7 @@ engine are seen at once, those of other processes within `max_age`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from streamer_store.cache import Cache
@@ -28,10 +28,22 @@ _SEPARATOR: Final = "#"  # of a SubscriptionID: connection#request
 
 
 class CachingEngine:
-    """Implements Engine over an Engine. Runs in one event loop."""
+    """Implements Engine over an Engine. Runs in one event loop.
 
-    def __init__(self, engine: Engine, *, cache: Cache, clock: Clock) -> None:
+    `require_open`: called before what may be answered from the cache. Raises if `engine` cannot be
+    used here.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        cache: Cache,
+        clock: Clock,
+        require_open: Callable[[], object] = int,
+    ) -> None:
         self._engine = engine
+        self._require_open = require_open
         self._observe = cache.observe
         self._connections: SharedReads[Item | None] = SharedReads(
             cache, clock, is_present=lambda item: item is not None
@@ -68,6 +80,7 @@ class CachingEngine:
         async def read(_: Sequence[str]) -> dict[str, Page]:
             return {query.value: await self._engine.query(query)}
 
+        self._require_open()
         pages = await reads.get([query.value], read)
         self._report(SUBSCRIPTIONS, reads)
         page = pages[query.value]
@@ -113,6 +126,7 @@ class CachingEngine:
             found = {str(item[CONNECTIONS.hash_key]["S"]): item for item in items}
             return {key: found.get(key) for key in missing}
 
+        self._require_open()
         found = await self._connections.get(keys, read)
         self._report(CONNECTIONS, self._connections)
         return found

@@ -25,9 +25,9 @@ class Disconnected:
     """What was removed with a connection."""
 
     subscriptions: int = 0
-    """Subscriptions that were deleted."""
+    """Subscriptions that the index listed, and that are deleted now."""
     cancelled: int = 0
-    """Requests that were cancelled."""
+    """Requests that waited and are cancelled now, by this call or by another at the same time."""
 
 
 async def disconnect(

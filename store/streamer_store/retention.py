@@ -9,7 +9,8 @@ from typing import Final
 from streamer_store.errors import ValidationError
 from streamer_store.schema import REQUEST_TTL
 
-LONGEST: Final = timedelta(days=3650)
+_SHORTEST: Final = timedelta(seconds=1)
+_LONGEST: Final = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Retention:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not timedelta(seconds=1) <= value <= LONGEST:
+            if not isinstance(value, timedelta) or not _SHORTEST <= value <= _LONGEST:
                 raise ValidationError(
-                    field.name, f"must be from a second to ten years, but is {value}"
+                    field.name, f"must be a timedelta from a second to ten years, but is {value!r}"
                 )

@@ -105,6 +105,8 @@ def new_subscription(
 
 def _event_types(event_types: Iterable[EventType]) -> frozenset[EventType]:
     """Return the event types as a set. Raises ValidationError if one is unknown."""
+    if isinstance(event_types, str):
+        raise ValidationError("event_types", f"must be a list, such as ['{event_types}'], not text")
     try:
         return frozenset(EventType(event_type) for event_type in event_types)
     except (TypeError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -74,8 +75,10 @@ async def test_seven_days_are_the_default(clock: ManualClock) -> None:
     assert (await stores.requests.get("r1")).ttl == epoch(clock.now(), timedelta(days=7))
 
 
-@pytest.mark.parametrize("wrong", [timedelta(), timedelta(days=-1), timedelta(days=4000)])
-def test_a_retention_without_sense_is_refused(wrong: timedelta) -> None:
+@pytest.mark.parametrize(
+    "wrong", [timedelta(), timedelta(days=-1), timedelta(days=4000), 86_400, None]
+)
+def test_a_retention_without_sense_is_refused(wrong: Any) -> None:
     """The error names the field."""
-    with pytest.raises(ValidationError, match="failed: must be from a second to ten years"):
+    with pytest.raises(ValidationError, match="failed: must be a timedelta from a second"):
         Retention(failed=wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
@@ -36,6 +36,13 @@ async def test_a_subscription_is_listed_by_connection_and_by_request(stores: Sto
     by_request = await stores.subscriptions.get_by_request("r1")
     assert sorted(subscription.connection_id for subscription in by_request) == ["c1", "c2"]
     assert await stores.subscriptions.get_by_request("nobody") == []
+
+
+@pytest.mark.parametrize("one", [EventType.COMPLETE, "complete"])
+async def test_one_event_type_is_not_a_list(stores: Stores, one: Any) -> None:
+    """Text is a list of characters, of which none is an event type."""
+    with pytest.raises(ValidationError, match=r"must be a list, such as \['complete'\]"):
+        await stores.subscriptions.subscribe("c1", "r1", one)
 
 
 async def test_subscribing_again_replaces_the_events(stores: Stores, clock: ManualClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
@@ -52,13 +53,24 @@ def test_requests_are_selected_by_action_tenant_and_time(desk: Desk) -> None:
 
 
 def test_requests_whose_ttl_has_passed_are_hidden(desk: Desk) -> None:
-    """DynamoDB deletes them within a few days. The number is on stderr."""
-    past, future = (int(datetime.now(UTC).timestamp()) + seconds for seconds in (-60, 60))
-    desk.enqueue("expired", ago=20, ttl=past)
-    desk.enqueue("kept", ago=10, ttl=future)
-    ended = desk.run("list", "--json")
-    assert [request["request_id"] for request in json.loads(ended.stdout)] == ["kept"]
-    assert ended.stderr.startswith("1 request is hidden: its TTL has passed")
+    """DynamoDB deletes them within a few days. They do not count for --limit."""
+    desk.settings["STREAMER_RETENTION_CANCELLED"] = "1s"
+    for number in range(5):
+        desk.enqueue(f"kept {number}", ago=100 + number)
+    for number in range(3):
+        desk.enqueue(f"expired {number}", ago=10)
+        desk.run("cancel", f"expired {number}")
+    time.sleep(2.1)  # TTL has whole seconds
+    ended = desk.run("list", "--json", "--limit", "4")
+    listed = [request["request_id"] for request in json.loads(ended.stdout)]
+    assert listed == [f"kept {number}" for number in range(4)]
+    assert ended.stderr.startswith("3 requests past their TTL hidden")
+
+
+def test_a_waiting_request_is_listed_although_its_ttl_has_passed(desk: Desk) -> None:
+    """A worker still claims it."""
+    desk.enqueue("waits", ttl=int(datetime.now(UTC).timestamp()) - 60)
+    assert desk.ids() == ["waits"]
 
 
 def test_an_ended_request_is_kept_for_the_retention_of_the_settings(desk: Desk) -> None:

@@ -75,10 +75,10 @@ async def open_stores(
       BatchGetItem to claim and settle. Where they are denied, each write is a call. False for
       emulators without PartiQL's conditions, such as moto. Default True.
     - `retention`: how long requests are kept after their end. Default seven days.
-    - `cache`: the bounds of a cache of connections and of the subscriptions of a request. What
-      it returns is at most its `max_age` old; writes of these stores are seen at once. Lists by
-      user, tenant and connection, and all of requests and workers, are not cached. By default
-      nothing is cached.
+    - `cache`: the bounds of a cache of connections and of the subscriptions to a request. A call
+      returns what was read less than its `max_age` before; writes of these stores are seen at
+      once. Lists by user, tenant and connection, and all of requests and workers, are not cached.
+      By default nothing is cached.
     - `clock`: the source of the times that are stored. Default SystemClock.
     - `rng`: the source of request ids, versions and pauses. Default random.SystemRandom.
     - `report`: called with each Undecodable item that a read leaves out. Logs by default.
@@ -137,7 +137,7 @@ async def open_stores(
             if cache is not None:
                 from streamer_store.caching_engine import CachingEngine
 
-                engine = CachingEngine(engine, cache=cache, clock=clock)
+                engine = CachingEngine(engine, cache=cache, clock=clock, require_open=owner.require)
             yield stores_over(
                 engine,
                 clock=clock,

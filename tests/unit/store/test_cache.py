@@ -338,7 +338,13 @@ async def test_without_age_every_call_reads() -> None:
     assert world.reads() == 6
 
 
-@pytest.mark.parametrize("bounds", [{"max_age": -1}, {"max_age": float("inf")}, {"max_items": 0}])
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        *({"max_age": age} for age in (-1, float("inf"), float("nan"), "1", True, None)),
+        *({"max_items": items} for items in (0, 1.5, None, True)),
+    ],
+)
 def test_bounds_without_sense_are_refused(bounds: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="must be"):
         Cache(**bounds)

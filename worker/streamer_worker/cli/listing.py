@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Annotated, Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -14,7 +15,8 @@ from streamer_store import (
     Stores,
     SystemClock,
 )
-from streamer_worker.cli.formatting import age, status_message, summary_fields
+from streamer_store.transitions import TERMINAL
+from streamer_worker.cli.formatting import age, counted, status_message, summary_fields
 from streamer_worker.cli.options import (
     ActionOption,
     ConfigOption,
@@ -26,6 +28,8 @@ from streamer_worker.cli.options import (
 from streamer_worker.cli.output import print_json, print_line, print_table, spinner
 
 _PAGE: Final = 500
+_BATCH: Final = 100  # as BatchGetItem takes
+_UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
 _COLUMNS: Final = (
     "request",
     "status",
@@ -67,26 +71,20 @@ def list_requests(
     clock = SystemClock()
     selection = RequestFilter(action=action, tenant=tenant, since=since)
 
-    async def work(stores: Stores) -> list[AsyncRequest]:
-        entries: list[Candidate] = []
+    async def work(stores: Stores) -> _Listed:
+        listed = _Listed([], 0)
         with spinner("Reading the index"):
             for each_status in status or RequestStatus:
-                pages = selection.entries(stores.requests, each_status, limit)
-                entries += [entry async for entry in pages]
-        entries.sort(
-            key=lambda entry: (entry.created_at is not None, entry.created_at), reverse=True
-        )
-        ids = [entry.request_id for entry in entries[:limit]]
-        return list((await stores.requests.get_many(ids)).values())
+                found = await _list_status(stores, selection, each_status, limit, clock)
+                listed = _Listed(listed.requests + found.requests, listed.hidden + found.hidden)
+        listed.requests.sort(key=lambda request: request.created_at or _UNKNOWN, reverse=True)
+        return listed
 
-    found = with_stores(config, work)
-    requests = [request for request in found if not _is_expired(request, clock)]
-    if hidden := len(found) - len(requests):
-        which = (
-            "1 request is hidden: its" if hidden == 1 else f"{hidden} requests are hidden: their"
-        )
-        text = f"{which} TTL has passed, and DynamoDB deletes expired items within a few days"
-        print_line(text, err=True)
+    listed = with_stores(config, work)
+    requests = listed.requests[:limit]
+    if listed.hidden:
+        hidden = counted(listed.hidden, "request")
+        print_line(f"{hidden} past their TTL hidden: DynamoDB deletes them within days", err=True)
     if as_json:
         print_json([summary_fields(request) for request in requests])
     elif requests:
@@ -106,9 +104,12 @@ class RequestFilter:
         self._since = since
 
     async def entries(
-        self, requests: RequestQueue, status: RequestStatus, limit: int
-    ) -> AsyncIterator[Candidate]:
-        """Yield up to `limit` matching requests in `status`, newest first, from StatusIndex."""
+        self, requests: RequestQueue, status: RequestStatus, limit: int | None = None
+    ) -> AsyncGenerator[Candidate]:
+        """Yield up to `limit` matching requests in `status`, newest first, from StatusIndex.
+
+        limit: None yields all.
+        """
         cursor: Any = None
         while True:
             page = await requests.entries(
@@ -119,7 +120,7 @@ class RequestFilter:
                     return
                 if self._matches(entry):
                     yield entry
-                    limit -= 1
+                    limit = None if limit is None else limit - 1
             cursor = page.cursor
             if cursor is None:
                 return
@@ -128,8 +129,45 @@ class RequestFilter:
         return self._action in {None, entry.action} and self._tenant in {None, entry.tenant_id}
 
 
+class _Listed(NamedTuple):
+    """The requests to show, and how many are hidden because they have ended and expired."""
+
+    requests: list[AsyncRequest]
+    hidden: int
+
+
+async def _list_status(
+    stores: Stores, selection: RequestFilter, status: RequestStatus, limit: int, clock: SystemClock
+) -> _Listed:
+    """Return up to `limit` requests of a status, newest first."""
+    kept: list[AsyncRequest] = []
+    hidden = 0
+    async with aclosing(selection.entries(stores.requests, status)) as entries:
+        while len(kept) < limit:
+            wanted = min(_BATCH, limit - len(kept))
+            ids = [entry.request_id async for entry in _first(entries, wanted)]
+            found = (await stores.requests.get_many(ids)).values()
+            fresh = [request for request in found if not _is_expired(request, clock)]
+            kept += fresh
+            hidden += len(found) - len(fresh)
+            if len(ids) < wanted:
+                break
+    return _Listed(kept, hidden)
+
+
+async def _first(entries: AsyncIterator[Candidate], count: int) -> AsyncIterator[Candidate]:
+    """Yield up to `count` entries, and leave the others."""
+    for _ in range(count):
+        try:
+            yield await anext(entries)
+        except StopAsyncIteration:
+            return
+
+
 def _is_expired(request: AsyncRequest, clock: SystemClock) -> bool:
-    return request.ttl is not None and request.ttl < clock.now().timestamp()
+    """Return whether an ended request is past its TTL. One that waits is still claimed."""
+    is_past = request.ttl is not None and request.ttl < clock.now().timestamp()
+    return is_past and request.status in TERMINAL
 
 
 def _cells(request: AsyncRequest, clock: SystemClock) -> tuple[str, ...]:

@@ -225,8 +225,8 @@ class Families:
         )
         self.cache_reads = self._counter(
             "cache_reads",
-            "Connections and lists of subscriptions that were wanted for messages, by where they"
-            " were: in the cache (hit) or in the table (miss)",
+            "Connections that were wanted for messages, by where they were: in the cache (hit) or"
+            " in the table (miss)",
             table=(),
             result=(),
         )

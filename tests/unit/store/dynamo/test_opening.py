@@ -13,6 +13,7 @@ from aiobotocore.endpoint import AioEndpoint
 
 from streamer_store import (
     AccessDenied,
+    Cache,
     InvalidInput,
     StoreError,
     Stores,
@@ -20,7 +21,7 @@ from streamer_store import (
     open_stores,
 )
 from streamer_store.dynamo.connecting import new_session
-from streamer_store.schema import WORKERS
+from streamer_store.schema import CONNECTIONS, WORKERS
 from support import client_of
 from unit.store.dynamo.recorder import Recorder
 
@@ -207,6 +208,27 @@ async def test_limits_are_passed_to_the_client() -> None:
         config = client_of(stores.engine).meta.config
         assert (config.max_pool_connections, config.connect_timeout) == (3, 1.5)
         assert (config.read_timeout, config.parameter_validation) == (2.5, True)
+
+
+async def test_a_cache_answers_no_call_of_closed_stores(recorder: Recorder) -> None:
+    """Nor one of another event loop."""
+    async with open_stores(endpoint_url=recorder.url, cache=Cache(max_age=60)) as stores:
+        recorder.body = (
+            b'{"Item": {"ConnectionID": {"S": "c1"}, "ConnectedAt": {"S": "2026-01-01T00:00:00Z"}}}'
+        )
+        await stores.engine.get(CONNECTIONS, "c1")
+        count = len(recorder.headers)
+        await stores.engine.get(CONNECTIONS, "c1")
+        assert len(recorder.headers) == count
+
+        async def elsewhere() -> None:
+            with pytest.raises(StoreError, match="another event loop"):
+                await stores.engine.get(CONNECTIONS, "c1")
+
+        await anyio.to_thread.run_sync(anyio.run, elsewhere)
+    with pytest.raises(StoreError, match="closed"):
+        await stores.engine.get(CONNECTIONS, "c1")
+    recorder.body = b"{}"
 
 
 async def test_the_client_is_closed_with_the_context(recorder: Recorder) -> None:
