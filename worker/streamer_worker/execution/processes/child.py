@@ -25,7 +25,6 @@ import structlog
 from streamer_worker.execution.processes.forks import (
     ForkBoundary,
     ForkedHere,
-    forks,
     reset_signals_in_forked_children,
 )
 from streamer_worker.execution.processes.protocol import (
@@ -76,7 +75,7 @@ class PipeChannel:
         self.call = call
         self.draining = False
         self._post = post
-        self._forks = forks()
+        self._pid = os.getpid()
         self._latest_progress = LatestProgress(0.0)
         self._progress_lock = threading.Lock()
         self._send_lock = threading.Lock()
@@ -174,7 +173,7 @@ class PipeChannel:
 
     def _check(self, operation: str) -> None:
         # Checked before any lock: in a forked child another thread's lock is never released.
-        if forks() != self._forks:
+        if os.getpid() != self._pid:
             raise ForkedHere(f"ctx.{operation}()")
         if self.cancelled:
             raise HandlerCancelled
