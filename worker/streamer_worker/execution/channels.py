@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from datetime import datetime
@@ -11,7 +12,7 @@ from anyio import from_thread
 from anyio.lowlevel import EventLoopToken
 
 from streamer_worker.execution.attempt import Attempt
-from streamer_worker.execution.processes.forks import ForkedHere, forks
+from streamer_worker.execution.processes.forks import ForkedHere
 from streamer_worker.execution.progress import ProgressWriter
 from streamer_worker.handlers.context import Context, HandlerCancelled
 from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
@@ -25,7 +26,7 @@ class LoopChannel:
     def __init__(self, attempt: Attempt, writer: ProgressWriter) -> None:
         self._attempt = attempt
         self._writer = writer
-        self._forks = forks()
+        self._pid = os.getpid()
         self.notify = writer.notify
 
     async def progress(self, update: ProgressUpdate) -> None:
@@ -41,7 +42,7 @@ class LoopChannel:
         return self._writer.report(update)
 
     def _check(self, operation: str) -> None:
-        if forks() != self._forks:
+        if os.getpid() != self._pid:
             raise ForkedHere(f"ctx.{operation}()")
 
     @property
@@ -90,7 +91,7 @@ class ThreadChannel:
 
     def __init__(self, channel: WorkerChannel, token: EventLoopToken) -> None:
         self._channel = channel
-        self._forks = forks()
+        self._pid = os.getpid()
         self._token = token
         self._loop_thread = threading.get_ident()
 
@@ -132,7 +133,7 @@ class ThreadChannel:
         return threading.get_ident() == self._loop_thread
 
     def _check(self, operation: str) -> None:
-        if forks() != self._forks:
+        if os.getpid() != self._pid:
             raise ForkedHere(f"ctx.{operation}()")
         if self._channel.cancelled:
             raise HandlerCancelled

@@ -39,26 +39,6 @@ class ForkedHere(RuntimeError):
         super().__init__(f"{name} works only in the process of the handler, not in a forked child")
 
 
-_forks = 0
-
-
-def forks() -> int:
-    """Return how often this process, or one that it was forked from, is a forked child.
-
-    It differs between a process and its forked child, as `os.getpid()` does, which takes a
-    system call.
-    """
-    return _forks
-
-
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603  there is one process
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
-
 class ForkBoundary:
     """A context that ends a process forked inside it when that process leaves the block.
 
@@ -68,7 +48,7 @@ class ForkBoundary:
     """
 
     def __enter__(self) -> Self:
-        self._forks = forks()
+        self._pid = os.getpid()
         return self
 
     def __exit__(
@@ -77,7 +57,7 @@ class ForkBoundary:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        if forks() != self._forks:
+        if os.getpid() != self._pid:
             os._exit(exit_code(error))
 
 
