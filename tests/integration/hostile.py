@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 HOSTILE: Final = '''
-    import contextvars, decimal, logging, multiprocessing, os, signal, subprocess, sys
+    import contextvars, ctypes, decimal, logging, multiprocessing, os, signal, subprocess, sys
     import threading, time
     import anyio
     import structlog
@@ -20,7 +20,8 @@ HOSTILE: Final = '''
 
     def forks(how, ctx):
         """Return in the parent; in the child do what `how` says."""
-        pid = os.fork()
+        # C code forks without Python's hooks.
+        pid = ctypes.PyDLL(None).fork() if how == "c_return" else os.fork()
         if pid:
             return pid
         if how == "exit":
@@ -103,7 +104,7 @@ HOSTILE: Final = '''
 
     def misbehave(payload, ctx):
         how = payload["how"]
-        if how in {"return", "exit", "raise", "progress"}:
+        if how in {"return", "exit", "raise", "progress", "c_return"}:
             pid = forks(how, ctx)
             return "child" if pid is None else waited(pid)
         if how == "late":
@@ -141,7 +142,7 @@ HOSTILE: Final = '''
     async def in_task(payload, ctx):
         left = swap_state(payload)
         how, code = payload["how"], None
-        if how in {"return", "exit", "raise"}:
+        if how in {"return", "exit", "raise", "c_return"}:
             pid = forks(how, ctx)
             if pid is None:
                 return None
@@ -201,20 +202,31 @@ HOSTILE_ENTRIES: Final = (
     "[streamer_worker.middleware]",
     "around = hostile:around",
 )
-_FORKS: Final = ("return", "exit", "raise", "progress", "terminate", "subprocess", "pool")
+_FORKS: Final = (
+    "return",
+    "exit",
+    "raise",
+    "progress",
+    "terminate",
+    "subprocess",
+    "pool",
+    "c_return",
+)
 WAYS: Final = {
     "process": ("", "late", *_FORKS),
     "thread": ("", "late", *_FORKS),
     "task": ("", "await", "task", "to_thread", *_FORKS),
 }
+# Not c_return: without Python's hooks a lock of another thread may stay held in the child.
 WEIGHTS: Final = {
-    "process": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
-    "thread": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
-    "task": (16, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.2),
+    "process": (10, 6, 1, 1, 1, 1, 1, 1, 0.2, 0),
+    "thread": (10, 6, 1, 1, 1, 1, 1, 1, 0.2, 0),
+    "task": (16, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0),
 }
 # How the forked child ends that each way waits for.
 CODES: Final = {
     "return": 0,
+    "c_return": 0,
     "exit": 7,
     "raise": 1,
     "progress": 1,

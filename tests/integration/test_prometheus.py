@@ -59,6 +59,10 @@ CODE = """
 ENTRIES = ("report = load:report", "bill = load:bill", "later = load:later")
 # Series that do not exist without faults: these counters appear with their first count.
 QUIET = {
+    # Push is off.
+    "streamer_worker_cache_age_seconds_bucket",
+    "streamer_worker_cache_evictions_total",
+    "streamer_worker_cache_reads_total",
     "streamer_worker_dynamodb_errors_total",
     "streamer_worker_dynamodb_throttles_total",
     "streamer_worker_loop_failures_total",

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from properties.strategies import keys, payloads
+from streamer_store.dynamo.answers import JsonBody
 from streamer_store.dynamo.parser import AttributeParserFactory
 from streamer_store.values import AttributeValue, encode
 
@@ -89,3 +90,13 @@ def test_a_malformed_value_is_left_to_the_checks_of_the_answer(name: str, value:
     except (TypeError, ValueError):
         return
     assert answer["Item"] == {name: {"S": value}}
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"5", b"[" * 100_000, b"<html>", b"\xff"])
+def test_an_error_without_a_document_is_parsed(body: bytes) -> None:
+    """HTTP 413 is the only answer that is parsed although it need not be JSON."""
+    response = {"body": JsonBody(body), "headers": {}, "status_code": 413}
+    shape = MODEL.operation_model("PutItem").output_shape
+    parser: Any = AttributeParserFactory().create_parser("json")
+    answer = anyio.run(parser.parse, response, shape)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 413

@@ -93,6 +93,7 @@ _NETWORK = (
     TimeoutError,
 )
 _SERVER_ERROR = 500
+_TRANSACTION = "TransactWriteItems"
 # Calls to STS and IAM Identity Center, with which botocore fetches credentials within a call to
 # DynamoDB. Their error codes have other meanings.
 _CREDENTIAL_OPERATIONS = frozenset(
@@ -158,7 +159,7 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
         return _condition_failed(answer.get("Item"), where)
-    if code == "TransactionCanceledException":
+    if code == "TransactionCanceledException" and error.operation_name == _TRANSACTION:
         return _cancelled(answer.get("CancellationReasons"), where)
     if code == "RequestEntityTooLarge" or status == BODY_TOO_LARGE:
         return ItemTooLarge("item", message or "the request is too large", **where)

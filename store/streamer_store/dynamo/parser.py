@@ -20,10 +20,13 @@ _ATTRIBUTE_VALUE: Final = "AttributeValue"
 
 class _AttributeParser(AioJSONParser):
     def _parse_body_as_json(self, body_contents: Any) -> Any:
-        if isinstance(body_contents, JsonBody):
-            with suppress(ValueError, RecursionError):  # an error without a type: HTTP 413
+        if not isinstance(body_contents, JsonBody):
+            return super()._parse_body_as_json(body_contents)  # type: ignore[misc]
+        with suppress(ValueError, RecursionError):
+            if isinstance(body_contents.document, dict):
                 return body_contents.document
-        return super()._parse_body_as_json(body_contents)  # type: ignore[misc]
+        # HTTP 413 has no document. As botocore does for what is not JSON.
+        return {"message": body_contents.decode(errors="replace")}
 
     def _handle_map(self, shape: Any, value: Any) -> Any:
         if shape.value.name == _ATTRIBUTE_VALUE and isinstance(value, dict):

@@ -155,6 +155,8 @@ TABLES: list[BaseException] = [
     answer("ResourceNotFoundException", "Requested resource not found"),
     answer("ValidationException", "The table does not have the specified index: StatusIndex"),
 ]
+# The code of another operation's error: something other than DynamoDB answered.
+UNAVAILABLE.append(answer("TransactionCanceledException", "no transaction was sent"))
 TOO_LARGE: list[BaseException] = [
     answer("ValidationException", "Item size has exceeded the maximum allowed size"),
     answer("ValidationException", "Item size to update has exceeded the maximum allowed size"),
