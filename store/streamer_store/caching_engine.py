@@ -19,12 +19,12 @@ from typing import Any, Final
 from streamer_store.cache import Cache
 from streamer_store.clock import Clock
 from streamer_store.engine import Delete, Engine, Page, Put, Query, TransactionPart, Update
+from streamer_store.models import request_of_subscription
 from streamer_store.schema import CONNECTIONS, SUBSCRIPTIONS, Table
 from streamer_store.shared_reads import SharedReads
 from streamer_store.values import Item
 
 _BY_REQUEST: Final = SUBSCRIPTIONS.index("RequestIndex")
-_SEPARATOR: Final = "#"  # of a SubscriptionID: connection#request
 
 
 class CachingEngine:
@@ -137,11 +137,11 @@ class CachingEngine:
             if part.table is CONNECTIONS:
                 self._connections.forget([part.key])
             elif part.table is SUBSCRIPTIONS and self._subscriptions is not None:
-                _, separator, request_id = part.key.partition(_SEPARATOR)
-                if separator:
-                    self._subscriptions.forget([request_id])
-                else:  # another program's id, which does not tell the request
+                request_id = request_of_subscription(part.key)
+                if request_id is None:
                     self._subscriptions.forget_all()
+                else:
+                    self._subscriptions.forget([request_id])
 
     def _report(self, table: Table, reads: SharedReads[Any]) -> None:
         if self._observe is not None:

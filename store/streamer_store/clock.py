@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
+import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import random
 
 # CLOCK_MONOTONIC stops while a Linux host sleeps. CLOCK_BOOTTIME does not.
 _STEADY_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-# The bits that neither the version nor the variant fixes (RFC 9562, section 4).
-_UUID_BITS: Final = ~(0xF << 76 | 0x3 << 62)
-_UUID_VARIANT: Final = 0x2 << 62
 
 
 class Clock(Protocol):
@@ -40,10 +38,4 @@ class SystemClock:
 
 def new_id(rng: random.Random) -> str:
     """Return a random UUID (version 4) drawn from `rng`."""
-    return uuid_text(rng.getrandbits(128), version=4)
-
-
-def uuid_text(bits: int, *, version: int) -> str:
-    """Return the text of `uuid.UUID(int=bits, version=version)`, in a third of the time."""
-    text = f"{bits & _UUID_BITS | version << 76 | _UUID_VARIANT:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))

@@ -27,6 +27,7 @@ from streamer_store.validation import (
 from streamer_store.values import short_repr
 
 DEFAULT_MAX_RETRIES: Final = 3
+_KEY_JOINT: Final = "#"
 
 
 class EventType(StrEnum):
@@ -213,7 +214,7 @@ class Subscription:
     def __post_init__(self) -> None:
         require_text("connection_id", self.connection_id)
         require_text("request_id", self.request_id)
-        if "#" in self.connection_id:
+        if _KEY_JOINT in self.connection_id:
             raise ValidationError("connection_id", "must not contain '#', which joins the key")
         if not self.event_types and not self.unknown_event_types:
             raise ValidationError("event_types", "must name at least one event type")
@@ -228,7 +229,13 @@ class Subscription:
     @property
     def subscription_id(self) -> str:
         """The key of the item: `<connection_id>#<request_id>`."""
-        return f"{self.connection_id}#{self.request_id}"
+        return f"{self.connection_id}{_KEY_JOINT}{self.request_id}"
+
+
+def request_of_subscription(subscription_id: str) -> str | None:
+    """Return the request id in the key of a subscription. None: another program's key."""
+    _, joint, request_id = subscription_id.partition(_KEY_JOINT)
+    return request_id if joint else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

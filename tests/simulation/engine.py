@@ -205,7 +205,7 @@ class WorkerEngine:
         await self._call(lambda: self._inner.delete_many(table, keys))
 
     async def transact(self, parts: Sequence[TransactionPart]) -> None:
-        raise NotImplementedError("workers send no transactions")
+        await self._call(lambda: self._inner.transact(parts))
 
     async def query(self, query: Query) -> Page:
         if self._old and query.value == RequestStatus.SCHEDULED:

@@ -93,7 +93,8 @@ _NETWORK = (
     TimeoutError,
 )
 _SERVER_ERROR = 500
-_TRANSACTION = "TransactWriteItems"
+TRANSACTION = "TransactWriteItems"
+"""The operation that sends a transaction."""
 # Calls to STS and IAM Identity Center, with which botocore fetches credentials within a call to
 # DynamoDB. Their error codes have other meanings.
 _CREDENTIAL_OPERATIONS = frozenset(
@@ -159,7 +160,7 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
         return _condition_failed(answer.get("Item"), where)
-    if code == "TransactionCanceledException" and error.operation_name == _TRANSACTION:
+    if code == "TransactionCanceledException" and error.operation_name == TRANSACTION:
         return _cancelled(answer.get("CancellationReasons"), where)
     if code == "RequestEntityTooLarge" or status == BODY_TOO_LARGE:
         return ItemTooLarge("item", message or "the request is too large", **where)

@@ -10,7 +10,7 @@ import anyio
 from streamer_store.backoff import full_jitter
 from streamer_store.dynamo import render
 from streamer_store.dynamo.client import CheckedClient
-from streamer_store.dynamo.faults import TransactionCancelledError
+from streamer_store.dynamo.faults import TRANSACTION, TransactionCancelledError
 from streamer_store.engine import Check, Delete, Put, TransactionFailed, TransactionPart, Update
 from streamer_store.errors import AccessDenied, InvalidInput, ItemTooLarge, StoreUnavailable
 from streamer_store.schema import Table
@@ -18,7 +18,6 @@ from streamer_store.schema import Table
 if TYPE_CHECKING:
     import random
 
-OPERATION: Final = "TransactWriteItems"
 _ATTEMPTS: Final = 10
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
@@ -50,15 +49,15 @@ async def send(
             pause = full_jitter(rng, attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
             await anyio.sleep(pause)
         try:
-            await calls.call(OPERATION, table=names[0], TransactItems=items)
+            await calls.call(TRANSACTION, table=names[0], TransactItems=items)
         except TransactionCancelledError as cancelled:
             temporary = _raise_final(cancelled, parts, names)
             for code in temporary:
-                calls.report_failure(OPERATION, code, throttled=code != "TransactionConflict")
+                calls.report_failure(TRANSACTION, code, throttled=code != "TransactionConflict")
         else:
             return
     message = f"a transaction was cancelled {_ATTEMPTS} times: {', '.join(sorted(temporary))}"
-    raise StoreUnavailable(message, operation=OPERATION, table=names[0])
+    raise StoreUnavailable(message, operation=TRANSACTION, table=names[0])
 
 
 def _item(part: TransactionPart, name: str) -> dict[str, Any]:
@@ -83,12 +82,12 @@ def _raise_final(
     reasons = cancelled.reasons
     if len(reasons) != len(parts):
         raise StoreUnavailable(
-            "a cancelled transaction has another number of parts", operation=OPERATION
+            "a cancelled transaction has another number of parts", operation=TRANSACTION
         )
     temporary, failed = set(), {}
     for place, (reason, part) in enumerate(zip(reasons, parts, strict=True)):
         code, message = reason["Code"], str(reason.get("Message") or "")
-        where: Any = {"operation": OPERATION, "table": names[place], "key": part.key}
+        where: Any = {"operation": TRANSACTION, "table": names[place], "key": part.key}
         if code == _CONDITION_FAILED:
             failed[place] = reason.get("Item")
         elif code in _TEMPORARY:
@@ -102,5 +101,7 @@ def _raise_final(
     if failed:
         raise TransactionFailed(failed)
     if not temporary:
-        raise StoreUnavailable("a transaction was cancelled without a reason", operation=OPERATION)
+        raise StoreUnavailable(
+            "a transaction was cancelled without a reason", operation=TRANSACTION
+        )
     return temporary

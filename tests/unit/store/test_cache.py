@@ -88,7 +88,7 @@ async def test_only_what_is_not_cached_is_read() -> None:
 
 
 async def test_an_absent_connection_is_cached_for_lists_only() -> None:
-    """Whoever asks for one connection decides about it, for example to delete what it left."""
+    """The caller of `get` may delete what an absent connection has left, so it is read again."""
     world = World()
     for _ in range(3):
         assert await world.cached.connections.get_many(["gone"]) == {}

@@ -6,11 +6,8 @@ import random
 import uuid
 from datetime import UTC, datetime
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from streamer_store import SystemClock
-from streamer_store.clock import new_id, uuid_text
+from streamer_store.clock import new_id
 
 
 def test_the_wall_clock_is_in_utc() -> None:
@@ -35,8 +32,3 @@ def test_ids_are_random_uuids_from_the_generator() -> None:
     assert uuid.UUID(first).version == 4
     assert first == new_id(random.Random(1))
     assert first != second
-
-
-@given(st.integers(0, 2**128 - 1), st.integers(1, 5))
-def test_the_text_of_a_uuid_is_that_of_the_standard_library(bits: int, version: int) -> None:
-    assert uuid_text(bits, version=version) == str(uuid.UUID(int=bits, version=version))

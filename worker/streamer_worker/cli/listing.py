@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -72,16 +72,18 @@ def list_requests(
     selection = RequestFilter(action=action, tenant=tenant, since=since)
 
     async def work(stores: Stores) -> _Listed:
-        listed = _Listed([], 0)
-        with spinner("Reading the index"):
-            for each_status in status or RequestStatus:
-                found = await _list_status(stores, selection, each_status, limit, clock)
-                listed = _Listed(listed.requests + found.requests, listed.hidden + found.hidden)
-        listed.requests.sort(key=lambda request: request.created_at or _UNKNOWN, reverse=True)
-        return listed
+        async with AsyncExitStack() as closing:
+            sources = [
+                await closing.enter_async_context(
+                    aclosing(selection.entries(stores.requests, each_status))
+                )
+                for each_status in status or RequestStatus
+            ]
+            with spinner("Reading the requests"):
+                return await _read(stores, _newest_first(sources), limit, clock)
 
     listed = with_stores(config, work)
-    requests = listed.requests[:limit]
+    requests = sorted(listed.requests, key=_creation, reverse=True)
     if listed.hidden:
         hidden = counted(listed.hidden, "request")
         print_line(f"{hidden} past their TTL hidden: DynamoDB deletes them within days", err=True)
@@ -136,32 +138,40 @@ class _Listed(NamedTuple):
     hidden: int
 
 
-async def _list_status(
-    stores: Stores, selection: RequestFilter, status: RequestStatus, limit: int, clock: SystemClock
+async def _read(
+    stores: Stores, entries: AsyncGenerator[Candidate], limit: int, clock: SystemClock
 ) -> _Listed:
-    """Return up to `limit` requests of a status, newest first."""
+    """Read the requests of the first entries, until `limit` of them have not expired."""
     kept: list[AsyncRequest] = []
     hidden = 0
-    async with aclosing(selection.entries(stores.requests, status)) as entries:
+    async with aclosing(entries):
         while len(kept) < limit:
-            wanted = min(_BATCH, limit - len(kept))
-            ids = [entry.request_id async for entry in _first(entries, wanted)]
+            ids: list[str] = []
+            async for entry in entries:
+                ids.append(entry.request_id)
+                if len(ids) == min(_BATCH, limit - len(kept)):
+                    break
+            if not ids:
+                break
             found = (await stores.requests.get_many(ids)).values()
             fresh = [request for request in found if not _is_expired(request, clock)]
             kept += fresh
             hidden += len(found) - len(fresh)
-            if len(ids) < wanted:
-                break
     return _Listed(kept, hidden)
 
 
-async def _first(entries: AsyncIterator[Candidate], count: int) -> AsyncIterator[Candidate]:
-    """Yield up to `count` entries, and leave the others."""
-    for _ in range(count):
-        try:
-            yield await anext(entries)
-        except StopAsyncIteration:
-            return
+async def _newest_first(sources: list[AsyncGenerator[Candidate]]) -> AsyncGenerator[Candidate]:
+    """Yield the entries of several sources, each of which yields its newest first."""
+    heads = [(source, await anext(source, None)) for source in sources]
+    while waiting := [(source, entry) for source, entry in heads if entry is not None]:
+        newest, entry = max(waiting, key=lambda head: _creation(head[1]))
+        yield entry
+        heads = [head for head in waiting if head[0] is not newest]
+        heads.append((newest, await anext(newest, None)))
+
+
+def _creation(request: AsyncRequest | Candidate) -> datetime:
+    return request.created_at or _UNKNOWN
 
 
 def _is_expired(request: AsyncRequest, clock: SystemClock) -> bool:

@@ -11,8 +11,6 @@ from decimal import Decimal
 from sys import getsizeof
 from typing import Any, ClassVar, Final
 
-from typing_extensions import override
-
 from streamer_store import EventType
 
 # Amazon API Gateway quotas: the largest payload of a WebSocket message.
@@ -38,6 +36,8 @@ class _Message:
     """
 
     type: ClassVar[EventType]
+    # The fields whose size varies.
+    _sized: ClassVar[tuple[str, ...]]
 
     request_id: str
     connection_id: str | None
@@ -48,17 +48,14 @@ class _Message:
     def size(self) -> int:
         """Bytes of memory that the message takes, roughly. Counted only where messages wait."""
         if not self._size:
-            object.__setattr__(self, "_size", _BASE_SIZE + memory_size(*self._values()))
+            values = (getattr(self, name) for name in self._sized)
+            object.__setattr__(self, "_size", _BASE_SIZE + memory_size(*values))
         return self._size
 
     @property
     def is_final(self) -> bool:
         """Whether the request has ended."""
         return self.type is not EventType.PROGRESS
-
-    def _values(self) -> tuple[object, ...]:
-        """Return the values whose size varies."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +68,11 @@ class ProgressMessage(_Message):
     """
 
     type: ClassVar[EventType] = EventType.PROGRESS
+    _sized: ClassVar[tuple[str, ...]] = ("message", "details")
 
     fraction: float
     message: str | None
     details: Mapping[str, Any] | None
-
-    @override
-    def _values(self) -> tuple[object, ...]:
-        return self.message, self.details
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +80,9 @@ class CompleteMessage(_Message):
     """A request has completed, with this result."""
 
     type: ClassVar[EventType] = EventType.COMPLETE
+    _sized: ClassVar[tuple[str, ...]] = ("result",)
 
     result: Mapping[str, Any]
-
-    @override
-    def _values(self) -> tuple[object, ...]:
-        return (self.result,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +94,10 @@ class ErrorMessage(_Message):
     """
 
     type: ClassVar[EventType] = EventType.ERROR
+    _sized: ClassVar[tuple[str, ...]] = ("code", "text")
 
     code: str
     text: str
-
-    @override
-    def _values(self) -> tuple[object, ...]:
-        return self.code, self.text
 
 
 Message = ProgressMessage | CompleteMessage | ErrorMessage
