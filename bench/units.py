@@ -81,12 +81,14 @@ async def _units(life: Life, url: str, folder: Path) -> tuple[float, float]:
         open_worker(folder, tables, **SINGLE_WRITES) as worker,
     ):
         before = consumed(worker.url)
-        stored = await stores.requests.enqueue_many(
-            AsyncRequest(
-                action="report" if life.reports else "noop", payload=body, connection_id="c1"
+        stored = (
+            await stores.requests.enqueue_many(
+                AsyncRequest(
+                    action="report" if life.reports else "noop", payload=body, connection_id="c1"
+                )
+                for _ in range(_REQUESTS)
             )
-            for _ in range(_REQUESTS)
-        )
+        ).records
         await ended(stores, *(request.request_id for request in stored))
         units = consumed(worker.url) - before
     for table, operation in list(units):

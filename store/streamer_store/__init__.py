@@ -1,5 +1,6 @@
 """Streamer's storage layer: connections, requests, subscriptions and workers in DynamoDB."""
 
+from streamer_store.bulk import BulkResult, BulkSummary
 from streamer_store.cache import Cache, CacheUsed
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.disconnecting import Disconnected
@@ -15,6 +16,7 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     RequestNotPending,
+    SomeRefused,
     StoreError,
     StoreUnavailable,
     TableMissing,
@@ -40,6 +42,7 @@ from streamer_store.models import (
     Subscription,
 )
 from streamer_store.protocols import (
+    BulkRequests,
     CandidatePage,
     ConnectionStore,
     Depth,
@@ -58,6 +61,9 @@ __all__ = [
     "AccessDenied",
     "AlreadyExists",
     "AsyncRequest",
+    "BulkRequests",
+    "BulkResult",
+    "BulkSummary",
     "Cache",
     "CacheUsed",
     "CallEnded",
@@ -86,6 +92,7 @@ __all__ = [
     "RequestStatus",
     "Rescued",
     "Retention",
+    "SomeRefused",
     "StaleSweep",
     "StoreError",
     "StoreUnavailable",

@@ -65,9 +65,11 @@ class CachingEngine:
         self._connections.forget_unless(key, lambda item: item is not None)
         return (await self._read_connections([key]))[key]
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
-        if table is not CONNECTIONS:
-            return await self._engine.get_many(table, keys)
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
+        if table is not CONNECTIONS or attributes:
+            return await self._engine.get_many(table, keys, attributes=attributes)
         found = await self._read_connections(list(dict.fromkeys(keys)))
         return [item for item in found.values() if item is not None]
 
@@ -105,6 +107,12 @@ class CachingEngine:
             await self._engine.delete(delete)
         finally:
             self._forget([delete])
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        try:
+            await self._engine.put_many(table, items)
+        finally:
+            self._forget([Put(table=table, item=item) for item in items])
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         try:

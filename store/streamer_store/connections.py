@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from streamer_store import codec
+from streamer_store import bulk_writes, codec
+from streamer_store.bulk import Bulk, BulkSummary, Items, OnResult
 from streamer_store.clock import Clock
 from streamer_store.conditions import Present, equals
 from streamer_store.decoding import ItemDecoder, Report
@@ -31,6 +32,9 @@ from streamer_store.schema import CONNECTIONS, OTHER_TTL, Index
 from streamer_store.times import MAX_OFFSET, epoch, format_time
 from streamer_store.validation import require_limit, require_text, require_time
 from streamer_store.values import Item
+
+if TYPE_CHECKING:
+    import random
 
 _SEGMENTS: Final = 4
 _CONCURRENT_DELETES: Final = 16
@@ -53,9 +57,11 @@ class ConnectionTable:
         engine: Engine,
         subscriptions: SubscriptionStore,
         clock: Clock,
+        rng: random.Random,
         report: Report,
     ) -> None:
         self._engine = engine
+        self._rng = rng
         self._subscriptions = subscriptions
         self._clock = clock
         self._decoder: ItemDecoder[Connection] = ItemDecoder(
@@ -63,12 +69,33 @@ class ConnectionTable:
         )
 
     async def save(self, connection: Connection) -> Connection:
-        ttl = connection.ttl
-        if ttl is None:
-            ttl = epoch(self._clock.now(), OTHER_TTL)
-        record = replace(connection, ttl=ttl)
-        await self._engine.put(Put(table=CONNECTIONS, item=codec.connection_item(record)))
+        record, item = self._stored(connection)
+        await self._engine.put(Put(table=CONNECTIONS, item=item))
         return record
+
+    async def save_many(
+        self,
+        connections: Items[Connection],
+        *,
+        on_result: OnResult[Connection] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[Connection]:
+        bulk = Bulk("save_many", on_result, max_write_units, rng=self._rng)
+        return await bulk_writes.put_many(
+            bulk, self._engine, CONNECTIONS, connections, self._stored
+        )
+
+    async def delete_many(
+        self,
+        connection_ids: Items[str],
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("delete_many", on_result, max_write_units, rng=self._rng)
+        return await bulk_writes.delete_many(
+            bulk, self._engine, CONNECTIONS, "connection_id", connection_ids
+        )
 
     async def get(self, connection_id: str) -> Connection:
         require_text("connection_id", connection_id)
@@ -201,6 +228,14 @@ class ConnectionTable:
                     return
             counts.deleted += 1
             await self._subscriptions.delete_by_connection(connection_id)
+
+    def _stored(self, connection: Connection) -> tuple[Connection, Item]:
+        """Return the connection as it is stored, and its item. Raises ValidationError."""
+        ttl = connection.ttl
+        if ttl is None:
+            ttl = epoch(self._clock.now(), OTHER_TTL)
+        record = replace(connection, ttl=ttl)
+        return record, codec.connection_item(record)
 
     async def _list(self, index: Index, value: str) -> list[Connection]:
         """Return all connections of an index partition."""

@@ -214,9 +214,12 @@ class Engine(Protocol):
         """Return the item with this hash key, read consistently, or None (GetItem)."""
         ...
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
         """Return the items that exist, read consistently, in no order (BatchGetItem).
 
+        `attributes`: the attributes to return, with the hash key. Empty returns all.
         `keys` may be any number. DynamoDB takes 100 per call, so a longer list is several
         calls, and the items are not a snapshot of one moment. A repeated key counts once.
         """
@@ -239,6 +242,15 @@ class Engine(Protocol):
 
     async def delete(self, delete: Delete) -> None:
         """Delete an item (DeleteItem). Raises ConditionFailed."""
+        ...
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        """Write whole items, with different keys (BatchWriteItem).
+
+        `items` may be any number. DynamoDB takes 25 per call, so a longer list is
+        several calls: after an error, some items may be written and others not. An item that
+        DynamoDB refuses makes it refuse its whole call.
+        """
         ...
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:

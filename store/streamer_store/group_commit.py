@@ -92,6 +92,7 @@ class GroupCommitEngine:
         self.get = engine.get
         self.get_many = engine.get_many
         self.delete = engine.delete
+        self.put_many = engine.put_many
         self.delete_many = engine.delete_many
         self.transact = engine.transact
         self.query = engine.query

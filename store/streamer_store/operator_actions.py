@@ -7,6 +7,7 @@ the Version has changed, the action starts again with the new item.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import codec, operator_writes
@@ -18,14 +19,43 @@ from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_table import RequestTable
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import TERMINAL, WAITING, RequestStatus, sources
+from streamer_store.unit_limiter import UnitLimiter
 from streamer_store.validation import require_status, require_text
 from streamer_store.values import Item
 from streamer_store.versions import cancel_version, has_version
+from streamer_store.write_units import updated, write_units
 
 if TYPE_CHECKING:
     import random
 
 _MAX_TRIES: Final = 10
+_UNLIMITED: Final = UnitLimiter("max_write_units", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What an action does to one request."""
+
+    operation: str
+    request_id: str
+    update: Callable[[Item], Update]
+    """Returns the write for the item seen."""
+    allowed: Collection[RequestStatus]
+    """The statuses that the request may have."""
+    done: RequestStatus | None = None
+    """The status in which nothing has to be written. None: there is none."""
+    version: str = ""
+    """The Version that every write of this change sets. Empty: it depends on the Version seen."""
+
+    def is_done(self, seen: Item) -> bool:
+        """Return whether nothing has to be written, or an earlier copy took effect (VERSION-2).
+
+        If the request was cancelled after that write, the cancellation is kept.
+        """
+        if self.done is not None and codec.raw_text(seen, "Status") == self.done:
+            return True
+        own = (self.version, cancel_version(self.version)) if self.version else ()
+        return any(has_version(seen, version) for version in own)
 
 
 class OperatorActions:
@@ -41,37 +71,53 @@ class OperatorActions:
         self._rng = rng
 
     async def cancel(self, request_id: str) -> AsyncRequest:
-        allowed = sources(RequestStatus.CANCELLED)
-        item = await self._cancel("cancel", request_id, allowed, None)
-        return self._table.decoder.decode_one("cancel", item)
+        return await self._act(self.cancellation("cancel", request_id))
 
     async def redrive(self, request_id: str) -> AsyncRequest:
-        item = await self._redrive("redrive", request_id, None)
-        return self._table.decoder.decode_one("redrive", item)
+        return await self._act(self.redriving("redrive", request_id))
 
     async def update_status(
         self, request_id: str, status: RequestStatus, message: str | None = None
     ) -> AsyncRequest:
         operation = "update_status"
-        match require_status(status):
-            case RequestStatus.CANCELLED:
-                item = await self._cancel(operation, request_id, WAITING, message)
-            case RequestStatus.PENDING:
-                item = await self._redrive(operation, request_id, message)
-            case wanted:
-                require_text("request_id", request_id)
-                seen = codec.raw_text(await self._engine.get(REQUESTS, request_id) or {}, "Status")
-                message = f"a request becomes {wanted} only by its worker; use CANCELLED or PENDING"
-                raise self._table.not_pending(operation, request_id, seen, message)
-        return self._table.decoder.decode_one(operation, item)
+        change = self.status_change(operation, request_id, status, message)
+        if change is not None:
+            return await self._act(change)
+        require_text("request_id", request_id)
+        seen = codec.raw_text(await self._engine.get(REQUESTS, request_id) or {}, "Status")
+        text = f"a request becomes {status} only by its worker; use CANCELLED or PENDING"
+        raise self._table.not_pending(operation, request_id, seen, text)
 
-    async def _cancel(
+    def status_change(
         self,
         operation: str,
         request_id: str,
-        allowed: Collection[RequestStatus],
+        status: RequestStatus,
         message: str | None,
-    ) -> Item:
+        *,
+        returning: bool = True,
+    ) -> Change | None:
+        """Return the change that gives a request a status, or None if only a worker can."""
+        match require_status(status):
+            case RequestStatus.CANCELLED:
+                return self.cancellation(
+                    operation, request_id, allowed=WAITING, message=message, returning=returning
+                )
+            case RequestStatus.PENDING:
+                return self.redriving(operation, request_id, message, returning=returning)
+        return None
+
+    def cancellation(
+        self,
+        operation: str,
+        request_id: str,
+        *,
+        allowed: Collection[RequestStatus] = sources(RequestStatus.CANCELLED),
+        message: str | None = None,
+        returning: bool = True,
+    ) -> Change:
+        """Return the change that cancels a request."""
+
         def update(seen: Item) -> Update:
             seen_version = seen.get("Version", {}).get("S")
             version = cancel_version(seen_version) if seen_version else new_id(self._rng)
@@ -81,68 +127,76 @@ class OperatorActions:
                 message=message,
                 now=self._clock.now(),
                 kept_for=self._table.retention.cancelled,
+                returning=returning,
             )
 
-        item = await self._write_as_seen(
-            operation, request_id, update, allowed=allowed, done=RequestStatus.CANCELLED
+        return Change(
+            operation=operation,
+            request_id=request_id,
+            update=update,
+            allowed=allowed,
+            done=RequestStatus.CANCELLED,
         )
-        worker_id = codec.raw_text(item, "WorkerID")
-        if worker_id:
-            await self._workers.request_cancel(worker_id, codec.raw_text(item, "Version"))
-        return item
 
-    async def _redrive(self, operation: str, request_id: str, message: str | None) -> Item:
+    def redriving(
+        self,
+        operation: str,
+        request_id: str,
+        message: str | None = None,
+        *,
+        returning: bool = True,
+    ) -> Change:
+        """Return the change that redrives a request."""
         version = new_id(self._rng)
 
         def update(seen: Item) -> Update:
             return operator_writes.redrive(
-                seen, version=version, message=message, now=self._clock.now()
+                seen, version=version, message=message, now=self._clock.now(), returning=returning
             )
 
-        allowed = sources(RequestStatus.PENDING) & TERMINAL
-        return await self._write_as_seen(operation, request_id, update, allowed=allowed)
-
-    async def _write_as_seen(
-        self,
-        operation: str,
-        request_id: str,
-        update: Callable[[Item], Update],
-        *,
-        allowed: Collection[RequestStatus],
-        done: RequestStatus | None = None,
-    ) -> Item:
-        """Read the request and write `update` of the item seen, until its condition holds.
-
-        - `allowed`: the statuses that the request may have.
-        - `done`: the status in which nothing has to be written. None: there is none.
-
-        Returns the item after the write.
-        """
-        seen = await self._table.get_item(operation, request_id)
-        for _ in range(_MAX_TRIES):
-            status = codec.raw_text(seen, "Status")
-            if done is not None and status == done:
-                return seen
-            if status not in allowed:
-                raise self._table.not_pending(operation, request_id, status)
-            write = update(seen)
-            try:
-                return await self._engine.update(write)
-            except ConditionFailed as failed:
-                if failed.old is None:
-                    raise self._table.not_found(operation, request_id) from None
-                if _took_effect(failed.old, write):
-                    return failed.old
-                seen = failed.old
-        raise ConcurrentModification(
-            "the request keeps changing", **self._table.location(operation, request_id)
+        return Change(
+            operation=operation,
+            request_id=request_id,
+            update=update,
+            allowed=sources(RequestStatus.PENDING) & TERMINAL,
+            version=version,
         )
 
+    async def carry_out(self, change: Change, seen: Item, limiter: UnitLimiter) -> Item:
+        """Write the change of the item seen, until its condition holds.
 
-def _took_effect(item: Item, write: Update) -> bool:
-    """Return whether an earlier copy of the write took effect and its answer was lost (VERSION-2).
+        Returns the item after the write. An update that is not `returning` leaves it as computed
+        here. Raises NotFound; RequestNotPending; ConcurrentModification.
+        """
+        tries = 0
+        while not change.is_done(seen):
+            status = codec.raw_text(seen, "Status")
+            if status not in change.allowed:
+                raise self._table.not_pending(change.operation, change.request_id, status)
+            if tries == _MAX_TRIES:
+                where = self._table.location(change.operation, change.request_id)
+                raise ConcurrentModification("the request keeps changing", **where)
+            tries += 1
+            update = change.update(seen)
+            if limiter.is_limited:
+                await limiter.spend(write_units(REQUESTS, seen, updated(seen, update)))
+            try:
+                return await self._engine.update(update) or updated(seen, update)
+            except ConditionFailed as failed:
+                if failed.old is None:
+                    raise self._table.not_found(change.operation, change.request_id) from None
+                seen = failed.old
+        return seen
 
-    If the request was cancelled after that write, the cancellation is kept.
-    """
-    version = write.sets["Version"]["S"]
-    return has_version(item, version) or has_version(item, cancel_version(version))
+    async def _act(self, change: Change) -> AsyncRequest:
+        seen = await self._table.get_item(change.operation, change.request_id)
+        item = await self.carry_out(change, seen, _UNLIMITED)
+        worker_id = worker_to_notify(change, item)
+        if worker_id:
+            await self._workers.request_cancel(worker_id, codec.raw_text(item, "Version"))
+        return self._table.decoder.decode_one(change.operation, item)
+
+
+def worker_to_notify(change: Change, item: Item) -> str:
+    """Return the worker whose mailbox gets the Version of the cancelled item. Empty: none."""
+    return codec.raw_text(item, "WorkerID") if change.done is RequestStatus.CANCELLED else ""

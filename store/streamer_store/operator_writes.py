@@ -28,6 +28,7 @@ def cancel(
     message: str | None,
     now: datetime,
     kept_for: timedelta = REQUEST_TTL,
+    returning: bool = True,
 ) -> Update:
     """Cancel a request, if it has not changed since `seen`. `message`: None keeps the stored."""
     sets = {"ProcessingEnded": time_value(now), "TTL": ttl_value(now, kept_for)}
@@ -40,11 +41,13 @@ def cancel(
         sets=sets,
         removes=("RetryAfter",),
         conditions=unchanged(seen),
-        returning=True,
+        returning=returning,
     )
 
 
-def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> Update:
+def redrive(
+    seen: Item, *, version: str, message: str | None, now: datetime, returning: bool = True
+) -> Update:
     """Make a request PENDING or SCHEDULED as if new, if it has not changed since `seen`.
 
     Its checkpoint is kept. `message`: None removes the stored one.
@@ -78,5 +81,5 @@ def redrive(seen: Item, *, version: str, message: str | None, now: datetime) -> 
         sets=sets,
         removes=tuple(removes),
         conditions=unchanged(seen),
-        returning=True,
+        returning=returning,
     )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-
-import anyio
 
 from streamer_store import codec, writes
 from streamer_store.clock import Clock, new_id
@@ -24,7 +22,6 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     ValidationError,
-    ungrouped,
 )
 from streamer_store.lanes import Priority, place_of
 from streamer_store.models import AsyncRequest, EventType
@@ -45,8 +42,17 @@ HEADROOM_BYTES: Final = 8 * 1024
 _MAX_NEW_ITEM_BYTES: Final = MAX_ITEM_BYTES - HEADROOM_BYTES
 _MAX_TRANSACTION_BYTES: Final = 4 * 1024 * 1024
 """Bytes of all items of a transaction (API Reference, TransactWriteItems)."""
-_CONCURRENT_PUTS: Final = 25
 _IDS_TAKEN: Final = "requests with these ids exist; choose other ids"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest:
+    """A request that can be stored."""
+
+    record: AsyncRequest
+    item: Item
+    is_drawn: bool
+    """Whether its id was drawn here."""
 
 
 class RequestProducer:
@@ -59,45 +65,7 @@ class RequestProducer:
         self._rng = rng
 
     async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
-        record = self._with_defaults(request)
-        item = self._encode(record)
-        # An id that was created here is unique. If it is taken, a first copy of this put was
-        # stored and its answer was lost.
-        if not await self._put_new(item, record) and request.request_id:
-            where = self._table.location("enqueue", record.request_id)
-            raise AlreadyExists("a request with this id exists; choose another id", **where)
-        return record
-
-    async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
-        requests = list(requests)
-        records = [self._with_defaults(request) for request in requests]
-        items = [self._encode(record) for record in records]
-        # Not BatchWriteItem: it has no conditions. A copy of it that arrives late would make
-        # requests PENDING again that have been claimed or completed since.
-        first_by_id: dict[str, tuple[Item, AsyncRequest]] = {}
-        for item, record in zip(items, records, strict=True):
-            first_by_id.setdefault(record.request_id, (item, record))
-        stored: dict[str, AsyncRequest] = {}
-        limiter = anyio.CapacityLimiter(_CONCURRENT_PUTS)
-
-        async def put(item: Item, record: AsyncRequest) -> None:
-            async with limiter:
-                if await self._put_new(item, record):
-                    stored[record.request_id] = record
-
-        with ungrouped():
-            async with anyio.create_task_group() as tasks:
-                for item, record in first_by_id.values():
-                    tasks.start_soon(put, item, record)
-        taken = [
-            record.request_id
-            for request, record in zip(requests, records, strict=True)
-            if request.request_id and stored.get(record.request_id) is not record
-        ]
-        if taken:
-            where = self._table.location("enqueue_many", ",".join(taken))
-            raise AlreadyExists(_IDS_TAKEN, **where)
-        return records
+        return await self.store("enqueue", self.prepare(request))
 
     async def enqueue_all(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
         records = [self._with_defaults(request) for request in requests]
@@ -165,17 +133,28 @@ class RequestProducer:
                 "no such connection", operation=operation, table=name, key=part.key
             ) from None
 
+    def prepare(self, request: AsyncRequest) -> NewRequest:
+        """Return the request as it will be stored. Raises ItemTooLarge; ValidationError."""
+        record = self._with_defaults(request)
+        is_drawn = not request.request_id
+        return NewRequest(record=record, item=self._encode(record), is_drawn=is_drawn)
+
+    async def store(self, operation: str, new: NewRequest) -> AsyncRequest:
+        """Store a request that was prepared, and return it. Raises AlreadyExists."""
+        try:
+            await self._engine.put(writes.enqueue(new.item))
+        except ConditionFailed as failed:
+            # An id that was drawn here is unique. If it is taken, a first copy of this put was
+            # stored and its answer was lost.
+            if not new.is_drawn and not _is_own(failed.old, new.record):
+                where = self._table.location(operation, new.record.request_id)
+                message = "a request with this id exists; choose another id"
+                raise AlreadyExists(message, **where) from None
+        return new.record
+
     async def delete(self, request_id: str) -> None:
         require_text("request_id", request_id)
         await self._engine.delete_many(REQUESTS, [request_id])
-
-    async def _put_new(self, item: Item, record: AsyncRequest) -> bool:
-        """Store the item and return True, or return False if the id is taken."""
-        try:
-            await self._engine.put(writes.enqueue(item))
-        except ConditionFailed as failed:
-            return _is_own(failed.old, record)
-        return True
 
     def _with_defaults(self, request: AsyncRequest) -> AsyncRequest:
         """Return the request with a Version and with the fields that the producer left out."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import codec
+from streamer_store.bulk import Items, numbered
 from streamer_store.engine import Query
 from streamer_store.models import AsyncRequest
 from streamer_store.protocols import CandidatePage, Depth
@@ -36,8 +37,8 @@ class RequestReader:
         item = await self._table.get_item("get", request_id)
         return self._table.decoder.decode_one("get", item)
 
-    async def get_many(self, request_ids: Iterable[str]) -> dict[str, AsyncRequest]:
-        keys = list(dict.fromkeys(request_ids))
+    async def get_many(self, request_ids: Items[str]) -> dict[str, AsyncRequest]:
+        keys = list(dict.fromkeys([key async for _, key in numbered(request_ids)]))
         for key in keys:
             require_text("request_id", key)
         records = {}

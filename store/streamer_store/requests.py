@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from streamer_store.bulk_changes import BulkChanges
+from streamer_store.bulk_requests import BulkRequestActions
 from streamer_store.claims import ClaimWriter
 from streamer_store.clock import Clock
 from streamer_store.decoding import Report
@@ -59,7 +61,6 @@ class RequestStore:
 
         producer = RequestProducer(table=table, clock=clock, rng=rng)
         self.enqueue = producer.enqueue
-        self.enqueue_many = producer.enqueue_many
         self.enqueue_all = producer.enqueue_all
         self.enqueue_with_subscriptions = producer.enqueue_with_subscriptions
         self.delete = producer.delete
@@ -91,6 +92,18 @@ class RequestStore:
         self.cancel = actions.cancel
         self.redrive = actions.redrive
         self.update_status = actions.update_status
+
+        changes = BulkChanges(table=table, actions=actions, workers=workers)
+        bulk = BulkRequestActions(
+            table=table, producer=producer, actions=actions, changes=changes, rng=rng
+        )
+        self.enqueue_many = bulk.enqueue_many
+        self.cancel_many = bulk.cancel_many
+        self.redrive_many = bulk.redrive_many
+        self.update_status_many = bulk.update_status_many
+        self.delete_many = bulk.delete_many
+        self.cancel_by_connection = bulk.cancel_by_connection
+        self.delete_by_connection = bulk.delete_by_connection
 
     async def dequeue(self, limit: int) -> list[Claim]:
         require_limit(limit)

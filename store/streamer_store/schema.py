@@ -37,6 +37,10 @@ class Index:
             return "ALL"
         return "INCLUDE" if self.non_key_attributes else "KEYS_ONLY"
 
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        return (self.hash_key,) if self.range_key is None else (self.hash_key, self.range_key)
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # each is one object, and a key of many dicts
 class Table:

@@ -93,11 +93,11 @@ def stores_over(
     - `report`: called with the error of each item that cannot be decoded.
     - `retention`: how long ended requests are kept. None: seven days.
     """
-    subscriptions = SubscriptionTable(engine=engine, clock=clock, report=report)
+    subscriptions = SubscriptionTable(engine=engine, clock=clock, rng=rng, report=report)
     workers = WorkerTable(engine=engine, clock=clock, report=report)
     return Stores(
         connections=ConnectionTable(
-            engine=engine, subscriptions=subscriptions, clock=clock, report=report
+            engine=engine, subscriptions=subscriptions, clock=clock, rng=rng, report=report
         ),
         requests=RequestStore(
             engine=engine,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from streamer_store import codec
+from streamer_store import bulk_writes, codec
+from streamer_store.bulk import Bulk, BulkSummary, Items, OnResult
 from streamer_store.clock import Clock
 from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import Delete, Engine, Query, Scan, Update, paginate
@@ -16,6 +18,9 @@ from streamer_store.schema import OTHER_TTL, SUBSCRIPTIONS, Index
 from streamer_store.times import epoch
 from streamer_store.validation import require_text
 from streamer_store.values import Item
+
+if TYPE_CHECKING:
+    import random
 
 _BY_CONNECTION: Final = SUBSCRIPTIONS.index("ConnectionIndex")
 _BY_REQUEST: Final = SUBSCRIPTIONS.index("RequestIndex")
@@ -27,8 +32,9 @@ class SubscriptionTable:
     `report`: called with the error of each item that cannot be decoded and is left out.
     """
 
-    def __init__(self, *, engine: Engine, clock: Clock, report: Report) -> None:
+    def __init__(self, *, engine: Engine, clock: Clock, rng: random.Random, report: Report) -> None:
         self._engine = engine
+        self._rng = rng
         self._clock = clock
         self._decoder: ItemDecoder[Subscription] = ItemDecoder(
             codec.subscription, table=engine.table_name(SUBSCRIPTIONS), report=report
@@ -56,6 +62,41 @@ class SubscriptionTable:
     async def unsubscribe(self, connection_id: str, request_id: str) -> None:
         subscription = Subscription(connection_id=connection_id, request_id=request_id)
         await self._engine.delete(Delete(table=SUBSCRIPTIONS, key=subscription.subscription_id))
+
+    async def save_many(
+        self,
+        subscriptions: Items[Subscription],
+        *,
+        on_result: OnResult[Subscription] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[Subscription]:
+        bulk = Bulk("save_many", on_result, max_write_units, rng=self._rng)
+        return await bulk_writes.put_many(
+            bulk, self._engine, SUBSCRIPTIONS, subscriptions, self._stored
+        )
+
+    async def delete_many(
+        self,
+        subscription_ids: Items[str],
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("delete_many", on_result, max_write_units, rng=self._rng)
+        return await bulk_writes.delete_many(
+            bulk, self._engine, SUBSCRIPTIONS, "subscription_id", subscription_ids
+        )
+
+    def _stored(self, subscription: Subscription) -> tuple[Subscription, Item]:
+        """Return the subscription as it is stored, and its item. Raises ValidationError."""
+        now = self._clock.now()
+        ttl = subscription.ttl
+        record = replace(
+            subscription,
+            created_at=subscription.created_at or now,
+            ttl=epoch(now, OTHER_TTL) if ttl is None else ttl,
+        )
+        return record, codec.subscription_item(record)
 
     async def get_by_connection(self, connection_id: str) -> list[Subscription]:
         require_text("connection_id", connection_id)

@@ -29,6 +29,10 @@ class UnitLimiter:
         self._units_per_second = units_per_second
         self._free_at = -math.inf
 
+    @property
+    def is_limited(self) -> bool:
+        return self._units_per_second is not None
+
     async def spend(self, units: float) -> None:
         """Wait until the units spent before are paid for, by time."""
         if self._units_per_second is None:

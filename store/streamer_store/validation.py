@@ -10,6 +10,7 @@ from streamer_store.errors import ValidationError
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import short_repr
 
+MAX_KEY_BYTES: Final = 2048
 LARGEST_COUNT: Final = 2**53 - 1
 """The largest count that JSON readers keep exactly. DynamoDB keeps 38 digits."""
 
@@ -25,6 +26,20 @@ def require_text(name: str, value: object) -> None:
     require_string(name, value)
     if not value:
         raise ValidationError(name, "must not be empty")
+
+
+def require_key(name: str, value: object) -> None:
+    """Check that the value is a string that may be the key of an item: up to 2,048 bytes.
+
+    Source: DynamoDB Developer Guide, "Service, account, and table quotas".
+    """
+    require_text(name, value)
+    try:
+        size = len(value.encode())  # type: ignore[attr-defined]
+    except UnicodeEncodeError as error:
+        raise ValidationError(name, "has half a surrogate pair, which is no text") from error
+    if size > MAX_KEY_BYTES:
+        raise ValidationError(name, f"has {size} bytes, the limit is {MAX_KEY_BYTES}")
 
 
 def require_status(value: object) -> RequestStatus:

@@ -100,9 +100,11 @@ class WorkerTable:
             return failed.old is None
         return True
 
-    async def request_cancel(self, worker_id: str, version: str) -> bool:
-        require_text("version", version)
-        return await self._write_to_mailbox(worker_id, adds={"Cancel": {"SS": [version]}})
+    async def request_cancel(self, worker_id: str, *versions: str) -> bool:
+        for version in versions:
+            require_text("version", version)
+        added = list(dict.fromkeys(versions))
+        return await self._write_to_mailbox(worker_id, adds={"Cancel": {"SS": added}})
 
     async def request_drain(self, worker_id: str) -> bool:
         return await self._write_to_mailbox(worker_id, sets={"Drain": {"BOOL": True}})

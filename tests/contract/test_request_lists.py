@@ -56,9 +56,11 @@ async def test_requests_of_a_status_are_listed_oldest_first(
 
 async def test_lists_read_all_pages(stores: Stores) -> None:
     """More than a page of requests are all listed, once each."""
-    stored = await stores.requests.enqueue_many(
-        AsyncRequest(action="echo", connection_id="c1") for _ in range(230)
-    )
+    stored = (
+        await stores.requests.enqueue_many(
+            AsyncRequest(action="echo", connection_id="c1") for _ in range(230)
+        )
+    ).records
     wanted = sorted(request.request_id for request in stored)
     by_status = stores.requests.get_by_status(RequestStatus.PENDING)
     assert sorted([request.request_id async for request in by_status]) == wanted

@@ -93,43 +93,6 @@ async def test_the_largest_request_can_be_run(stores: Stores) -> None:
     assert (await stores.requests.get("r1")).error_code == "CODE"
 
 
-async def test_enqueue_many_stores_more_than_a_batch(stores: Stores) -> None:
-    """Sixty requests are stored and returned in order."""
-    stored = await stores.requests.enqueue_many(
-        AsyncRequest(action="echo", payload={"number": number}) for number in range(60)
-    )
-    requests = await stores.requests.get_many(request.request_id for request in stored)
-    assert list(requests.values()) == stored
-    assert [request.payload for request in stored] == [{"number": number} for number in range(60)]
-
-
-async def test_enqueue_many_overwrites_nothing(stores: Stores) -> None:
-    """The error has the ids that are taken. All other requests are stored."""
-    await stores.requests.enqueue(AsyncRequest(action="first", request_id="b"))
-    with pytest.raises(AlreadyExists) as caught:
-        await stores.requests.enqueue_many(
-            [
-                AsyncRequest(action="second", request_id=request_id)
-                for request_id in ("a", "b", "c", "a")
-            ]
-        )
-    assert caught.value.key == "b,a"
-    requests = await stores.requests.get_many(["a", "b", "c"])
-    assert [request.action for request in requests.values()] == ["second", "first", "second"]
-
-
-async def test_enqueue_many_validates_all_before_it_writes_any(stores: Stores) -> None:
-    """If one request cannot be stored, none is."""
-    requests = [
-        AsyncRequest(action="echo", request_id="good"),
-        AsyncRequest(action="echo", payload={"bad": float("nan")}),
-    ]
-    with pytest.raises(ValidationError, match=r"payload\.bad"):
-        await stores.requests.enqueue_many(requests)
-    assert await stores.requests.get_many(["good"]) == {}
-    assert await stores.requests.enqueue_many([]) == []
-
-
 async def test_get_many_returns_what_exists(stores: Stores) -> None:
     """Requests are in the order of the ids, once each, without the missing ones."""
     for request_id in ("a", "b", "c"):

@@ -88,14 +88,16 @@ async def test_silent_peers_do_not_disturb_the_worker(
             peer = socket.create_connection((address.hostname, address.port), timeout=10)
             peers.enter_context(peer)
         assert healthy_within(url) < 1.0
-        requests = await stores.requests.enqueue_many(
-            AsyncRequest(
-                action="work",
-                payload={"file": str(tmp_path / "effects"), "seconds": 0},
-                max_retries=0,
+        requests = (
+            await stores.requests.enqueue_many(
+                AsyncRequest(
+                    action="work",
+                    payload={"file": str(tmp_path / "effects"), "seconds": 0},
+                    max_retries=0,
+                )
+                for _ in range(50)
             )
-            for _ in range(50)
-        )
+        ).records
         assert await _all_completed(stores, requests) == 50
         assert await share_of_a_core(worker.pid) < 0.05
         assert healthy_within(url) < 1.0

@@ -73,10 +73,12 @@ async def test_a_request_and_an_idle_worker_cost_as_documented(
             costs: dict[str, list[float]] = {}
             for action in ("echo", "report"):
                 before = consumed(url)
-                stored = await stores.requests.enqueue_many(
-                    AsyncRequest(action=action, payload={"n": n}, connection_id="c1")
-                    for n in range(COUNT)
-                )
+                stored = (
+                    await stores.requests.enqueue_many(
+                        AsyncRequest(action=action, payload={"n": n}, connection_id="c1")
+                        for n in range(COUNT)
+                    )
+                ).records
                 await ended(stores, *(request.request_id for request in stored))
                 costs[action] = [units / COUNT for units in split(consumed(url) - before)]
             enqueued = sum(put) / len(put)

@@ -45,8 +45,10 @@ class DoublingEngine:
     async def get(self, table: Table, key: str) -> Item | None:
         return await self._inner.get(table, key)
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
-        return await self._inner.get_many(table, keys)
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
+        return await self._inner.get_many(table, keys, attributes=attributes)
 
     async def put(self, put: Put) -> None:
         await self._send(put.table, [put.key], lambda: self._inner.put(put))
@@ -56,6 +58,10 @@ class DoublingEngine:
 
     async def delete(self, delete: Delete) -> None:
         await self._send(delete.table, [delete.key], lambda: self._inner.delete(delete))
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        keys = [str(item[table.hash_key]["S"]) for item in items]
+        await self._send(table, keys, lambda: self._inner.put_many(table, items))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._send(table, keys, lambda: self._inner.delete_many(table, keys))

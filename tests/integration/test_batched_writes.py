@@ -44,9 +44,11 @@ def on_batches(fault: Fault, *, when: Callable[[int], bool]) -> Fault:
 
 
 async def enqueue(stores: Stores) -> list[AsyncRequest]:
-    return await stores.requests.enqueue_many(
-        AsyncRequest(action="echo", payload={"number": number}) for number in range(COUNT)
-    )
+    return (
+        await stores.requests.enqueue_many(
+            AsyncRequest(action="echo", payload={"number": number}) for number in range(COUNT)
+        )
+    ).records
 
 
 async def claim_all(stores: Stores) -> list[Claim]:

@@ -90,10 +90,14 @@ async def test_repeated_kills_lose_no_request(
     stores, _ = real
     effects = tmp_path / "effects"
     fleet = [start(STREAMER_CONCURRENCY="8") for _ in range(3)]
-    stored = await stores.requests.enqueue_many(
-        AsyncRequest(action="work", payload={"file": str(effects), "seconds": 0.4}, max_retries=50)
-        for _ in range(300)
-    )
+    stored = (
+        await stores.requests.enqueue_many(
+            AsyncRequest(
+                action="work", payload={"file": str(effects), "seconds": 0.4}, max_retries=50
+            )
+            for _ in range(300)
+        )
+    ).records
     ids = [request.request_id for request in stored]
     for kill in range(4):
         victim = fleet[kill % 3]
@@ -116,9 +120,11 @@ async def test_a_deploy_costs_no_attempt(
     leaving = start(STREAMER_DRAIN_TIMEOUT="500ms")
     leaving.event("worker_started")
     payload = {"file": str(tmp_path / "effects"), "seconds": 1.5}
-    stored = await stores.requests.enqueue_many(
-        AsyncRequest(action="work", payload=payload) for _ in range(40)
-    )
+    stored = (
+        await stores.requests.enqueue_many(
+            AsyncRequest(action="work", payload=payload) for _ in range(40)
+        )
+    ).records
     await _running(stores, stored[0].request_id)
     leaving.signal(signal.SIGTERM)
     assert leaving.ended() == 0

@@ -60,9 +60,11 @@ async def test_delayed_outcomes_are_two_lines_per_outage(
     with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
         worker.event("worker_started")
         proxy.fault = refuse_outcomes
-        requests = await stores.requests.enqueue_many(
-            AsyncRequest(action="wait", payload={"seconds": 0.1}) for _ in range(16)
-        )
+        requests = (
+            await stores.requests.enqueue_many(
+                AsyncRequest(action="wait", payload={"seconds": 0.1}) for _ in range(16)
+            )
+        ).records
         worker.event("settle_delayed")
         await anyio.sleep(3)
         proxy.fault = passing

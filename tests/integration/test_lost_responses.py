@@ -89,7 +89,7 @@ async def test_enqueue_many_names_only_ids_that_were_taken_before(inner: Engine)
     engine, stores = scene.doubling(REQUESTS, lambda: Meanwhile.NOTHING.happen(scene))
     requests = [AsyncRequest(action="echo", request_id=scene.request_id)]
     requests += [AsyncRequest(action="echo", payload={"n": n}) for n in range(30)]
-    stored = await stores.requests.enqueue_many(requests)
+    stored = (await stores.requests.enqueue_many(requests)).records
     assert engine.doubled
     read_back = await scene.others.requests.get_many(request.request_id for request in stored)
     assert list(read_back.values()) == stored

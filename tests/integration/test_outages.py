@@ -128,11 +128,15 @@ async def _outlast(
     """Let running handlers live through an outage of two leases; return the requests."""
     for worker in workers:
         worker.event("worker_started")
-    running = await stores.requests.enqueue_many([effects.request(LEASE) for _ in range(6)])
+    running = (
+        await stores.requests.enqueue_many([effects.request(LEASE) for _ in range(6)])
+    ).records
     await _until(lambda: len(effects.lines()) == len(running), "all handlers run")
     begin()
     began = time.monotonic()
-    waiting = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(6)])
+    waiting = (
+        await stores.requests.enqueue_many([effects.request(0.05) for _ in range(6)])
+    ).records
     for worker in workers:
         await _until(lambda each=worker: not _answers(each, "readyz"), "unready")  # type: ignore[misc]
     await anyio.sleep(began + 2 * LEASE - time.monotonic())
@@ -195,7 +199,9 @@ async def test_single_lost_answers_cost_nothing(
     # A heartbeat has time for a second try, also on a machine with other work.
     calm = {"STREAMER_PRESENCE_HEARTBEAT": scaled(2), "STREAMER_PRESENCE_LEASE": scaled(10)}
     workers = [start(**calm), start(**calm)]
-    stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
+    stored = (
+        await stores.requests.enqueue_many([effects.request(0.05) for _ in range(100)])
+    ).records
     ended = await ended_of(stores, *(request.request_id for request in stored))
     _check_costs(workers, effects, ended)
 
@@ -210,7 +216,9 @@ async def test_a_slow_table_is_not_an_outage(
     stores, _ = real
     proxy.fault = delaying(0.2)
     workers = [start(), start()]
-    stored = await stores.requests.enqueue_many([effects.request(0.05) for _ in range(60)])
+    stored = (
+        await stores.requests.enqueue_many([effects.request(0.05) for _ in range(60)])
+    ).records
     ended = await ended_of(stores, *(request.request_id for request in stored))
     _check_costs(workers, effects, ended)
     for worker in workers:

@@ -85,7 +85,9 @@ async def test_a_poison_fails_and_its_neighbours_complete(
     """60 other requests are COMPLETED without a used attempt. The poison is FAILED."""
     stores, _ = real
     actions = ["innocent"] * 30 + ["poison"] + ["innocent"] * 30
-    stored = await stores.requests.enqueue_many(AsyncRequest(action=action) for action in actions)
+    stored = (
+        await stores.requests.enqueue_many(AsyncRequest(action=action) for action in actions)
+    ).records
     requests = await ended(stores, *(request.request_id for request in stored), within=WITHIN)
     innocent = [request for request in requests if request.action == "innocent"]
     (poison,) = (request for request in requests if request.action == "poison")

@@ -59,9 +59,11 @@ async def clients(
 
 @pytest.fixture
 async def candidates(local_stores: Stores) -> list[Candidate]:
-    stored = await local_stores.requests.enqueue_many(
-        AsyncRequest(action="echo", payload={"n": n}) for n in range(REQUESTS)
-    )
+    stored = (
+        await local_stores.requests.enqueue_many(
+            AsyncRequest(action="echo", payload={"n": n}) for n in range(REQUESTS)
+        )
+    ).records
     return [seen(request) for request in stored]
 
 

@@ -40,9 +40,11 @@ async def test_foreign_answers_cost_a_worker_nothing(
         worker.event("worker_started")
         kinds = list(RUBBISH.values())
         seconds = [KIND_SECONDS * (len(kinds) + 1) * (number + 0.5) / 10 for number in range(10)]
-        stored = await stores.requests.enqueue_many(
-            AsyncRequest(action="wait", payload={"seconds": wait}) for wait in seconds
-        )
+        stored = (
+            await stores.requests.enqueue_many(
+                AsyncRequest(action="wait", payload={"seconds": wait}) for wait in seconds
+            )
+        ).records
         ids = [request.request_id for request in stored]
         await _all_run(stores, ids)
         program.write(WRONG_OUTPUTS["no JSON"])

@@ -31,9 +31,11 @@ def test_payloads_are_read_back(
     stores = stores_over(local_engine, clock=ManualClock(), rng=random.SystemRandom())
 
     async def round_trip() -> list[AsyncRequest]:
-        stored = await stores.requests.enqueue_many(
-            AsyncRequest(action="echo", payload=payload) for payload in batch
-        )
+        stored = (
+            await stores.requests.enqueue_many(
+                AsyncRequest(action="echo", payload=payload) for payload in batch
+            )
+        ).records
         return list(
             (await stores.requests.get_many(request.request_id for request in stored)).values()
         )

@@ -167,8 +167,10 @@ class WorkerEngine:
     async def get(self, table: Table, key: str) -> Item | None:
         return await self._call(lambda: self._inner.get(table, key))
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
-        return await self._call(lambda: self._inner.get_many(table, keys))
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
+        return await self._call(lambda: self._inner.get_many(table, keys, attributes=attributes))
 
     async def put(self, put: Put) -> None:
         put = old_put(put) if self._old else put
@@ -200,6 +202,9 @@ class WorkerEngine:
 
     async def delete(self, delete: Delete) -> None:
         await self._call(lambda: self._shared.delete(self.name, delete))
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        await self._call(lambda: self._inner.put_many(table, items))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._call(lambda: self._inner.delete_many(table, keys))

@@ -65,17 +65,19 @@ async def _send_all() -> None:
     after_warm_up: set[Any] = set()
     async with running(app):
         for sent in range(0, TOTAL, CHUNK):
-            stored = await requests.enqueue_many(
-                AsyncRequest(
-                    action=rng.choice(["even", "odd", f"made-up-{rng.getrandbits(32):x}"]),
-                    payload={"n": sent + n},
-                    request_id=f"id-{rng.getrandbits(64):x}",
-                    tenant_id=f"tenant-{rng.getrandbits(32):x}",
-                    user_id=f"user-{rng.getrandbits(32):x}",
-                    connection_id=f"connection-{rng.getrandbits(32):x}",
+            stored = (
+                await requests.enqueue_many(
+                    AsyncRequest(
+                        action=rng.choice(["even", "odd", f"made-up-{rng.getrandbits(32):x}"]),
+                        payload={"n": sent + n},
+                        request_id=f"id-{rng.getrandbits(64):x}",
+                        tenant_id=f"tenant-{rng.getrandbits(32):x}",
+                        user_id=f"user-{rng.getrandbits(32):x}",
+                        connection_id=f"connection-{rng.getrandbits(32):x}",
+                    )
+                    for n in range(CHUNK)
                 )
-                for n in range(CHUNK)
-            )
+            ).records
             with anyio.fail_after(600):
                 await _wait_until_all_ended(requests)
             for request in stored:

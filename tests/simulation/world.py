@@ -93,16 +93,18 @@ class World:
         return self.violations + judge.violations + self.table.journal.violations
 
     async def _enqueue(self) -> list[str]:
-        stored = await self.operator.requests.enqueue_many(
-            AsyncRequest(
-                action="job",
-                payload={"job": number},
-                tenant_id=job.tenant,
-                max_retries=job.max_retries,
-                priority=job.priority,
+        stored = (
+            await self.operator.requests.enqueue_many(
+                AsyncRequest(
+                    action="job",
+                    payload={"job": number},
+                    tenant_id=job.tenant,
+                    max_retries=job.max_retries,
+                    priority=job.priority,
+                )
+                for number, job in enumerate(self.schedule.jobs)
             )
-            for number, job in enumerate(self.schedule.jobs)
-        )
+        ).records
         return [request.request_id for request in stored]
 
     def _stores(self, engine: WorkerEngine, rng: random.Random, tasks: TaskGroup) -> Stores:

@@ -138,11 +138,6 @@ def indexes_by_name(description: dict[str, Any]) -> dict[str, Any]:
     return {index["IndexName"]: index for index in description.get("GlobalSecondaryIndexes", ())}
 
 
-def key_names(index: Index) -> list[str]:
-    """Return the names of the attributes that are keys of the index."""
-    return [index.hash_key] if index.range_key is None else [index.hash_key, index.range_key]
-
-
 def key_schema(hash_key: str, range_key: str | None) -> list[dict[str, str]]:
     """Return a KeySchema."""
     key = [{"AttributeName": hash_key, "KeyType": "HASH"}]

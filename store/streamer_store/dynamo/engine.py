@@ -75,15 +75,18 @@ class DynamoEngine:
         )
         return answer.get("Item")
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
         name = self.table_name(table)
         items: list[Item] = []
+        reading = {"ConsistentRead": True, **render.projection(table, attributes)}
 
         async def read(batch: list[Any]) -> list[Any]:
             answer = await self._calls.call(
                 "BatchGetItem",
                 table=name,
-                RequestItems={name: {"Keys": batch, "ConsistentRead": True}},
+                RequestItems={name: {"Keys": batch, **reading}},
             )
             items.extend(answer["Responses"].get(name, []))
             unprocessed = answer["UnprocessedKeys"].get(name)
@@ -104,7 +107,14 @@ class DynamoEngine:
     async def delete(self, delete: Delete) -> None:
         await self._call("DeleteItem", delete.table, delete.key, render.delete(delete))
 
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        await self._write_batches(table, [{"PutRequest": {"Item": item}} for item in items])
+
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
+        keys_once = _unique_keys(table, keys)
+        await self._write_batches(table, [{"DeleteRequest": {"Key": key}} for key in keys_once])
+
+    async def _write_batches(self, table: Table, writes: Sequence[Any]) -> None:
         name = self.table_name(table)
 
         async def write(batch: list[Any]) -> list[Any]:
@@ -113,7 +123,6 @@ class DynamoEngine:
             )
             return list(answer["UnprocessedItems"].get(name, []))
 
-        writes = [{"DeleteRequest": {"Key": key}} for key in _unique_keys(table, keys)]
         await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
 
     async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:

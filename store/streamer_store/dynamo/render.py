@@ -9,6 +9,7 @@ from typing import Any
 
 from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
 from streamer_store.engine import Check, Delete, Put, Query, Scan, Update
+from streamer_store.schema import Table
 from streamer_store.values import AttributeValue
 
 
@@ -102,6 +103,18 @@ def update(write: Update) -> dict[str, Any]:
         **expression.conditions(write.conditions),
         **expression.placeholders(),
     }
+
+
+def projection(table: Table, attributes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the arguments that have a read return these attributes and the hash key.
+
+    Empty: it returns all.
+    """
+    if not attributes:
+        return {}
+    expression = _Expression()
+    names = [expression.name(name) for name in dict.fromkeys((table.hash_key, *attributes))]
+    return {"ProjectionExpression": ", ".join(names)} | expression.placeholders()
 
 
 def query(read: Query) -> dict[str, Any]:

@@ -81,7 +81,7 @@ async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
     name = prefix + table.name
     key_names = {table.hash_key}
     for index in table.indexes:
-        key_names |= set(comparison.key_names(index))
+        key_names |= set(index.key_names)
     arguments: dict[str, Any] = {
         "TableName": name,
         "BillingMode": "PAY_PER_REQUEST",
@@ -128,9 +128,7 @@ def _index_addition(name: str, index: Index, description: dict[str, Any]) -> dic
     if capacity.get("ReadCapacityUnits"):  # Not an on-demand table: the index gets as much.
         units = ("ReadCapacityUnits", "WriteCapacityUnits")
         definition["ProvisionedThroughput"] = {unit: capacity[unit] for unit in units}
-    types = comparison.attribute_types(description) | dict.fromkeys(
-        comparison.key_names(index), "S"
-    )
+    types = comparison.attribute_types(description) | dict.fromkeys(index.key_names, "S")
     return {
         "TableName": name,
         "AttributeDefinitions": [

@@ -54,10 +54,13 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         return _copied(self._rows(table).get(key))
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
         await anyio.lowlevel.checkpoint()
         rows = self._rows(table)
-        return [_copied(rows[key]) for key in dict.fromkeys(keys) if key in rows]
+        names = (table.hash_key, *attributes) if attributes else ()
+        return [_copied(_picked(rows[key], names)) for key in dict.fromkeys(keys) if key in rows]
 
     async def put(self, put: Put) -> None:
         await anyio.lowlevel.checkpoint()
@@ -75,6 +78,14 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         self._require(delete.table, delete.key, delete.conditions)
         self._rows(delete.table).pop(delete.key, None)
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        await anyio.lowlevel.checkpoint()
+        puts = [Put(table=table, item=item) for item in items]
+        for put in puts:
+            self._require_room(table, put.key, put.item)
+        for put in puts:
+            self._store(table, put.key, self._after(put))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await anyio.lowlevel.checkpoint()

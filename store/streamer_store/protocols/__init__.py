@@ -15,12 +15,14 @@ by its local time.
 
 from __future__ import annotations
 
+from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
 from streamer_store.protocols.subscriptions import SubscriptionStore
 from streamer_store.protocols.workers import WorkerRegistry
 
 __all__ = [
+    "BulkRequests",
     "CandidatePage",
     "ConnectionStore",
     "Depth",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from streamer_store.bulk import BulkSummary, Items, OnResult
 from streamer_store.models import Connection
 
 
@@ -38,6 +39,26 @@ class ConnectionStore(Protocol):
         Returns the connection with its TTL: 24 hours from now if `ttl` is None.
         Raises ValidationError if a value cannot be stored; ItemTooLarge over 400 KB.
         """
+        ...
+
+    async def save_many(
+        self,
+        connections: Items[Connection],
+        *,
+        on_result: OnResult[Connection] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[Connection]:
+        """Store any number of connections, as `save` does. For the arguments see BulkRequests."""
+        ...
+
+    async def delete_many(
+        self,
+        connection_ids: Items[str],
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        """Delete any number of connections. For the arguments see BulkRequests."""
         ...
 
     async def get(self, connection_id: str) -> Connection:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from streamer_store.bulk import Items
 from streamer_store.lanes import Lane
 from streamer_store.models import AsyncRequest, Candidate, Claim, EventType, Progress
+from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import Item
@@ -36,7 +38,7 @@ class Depth:
     """The CreatedAt of the oldest request. None: no request, or none with a valid CreatedAt."""
 
 
-class RequestQueue(Protocol):
+class RequestQueue(BulkRequests, Protocol):
     """Stores requests and their state. Workers claim requests, run them and settle them.
 
     - Delivery is at least once. A handler can run again after a crash, so it must be idempotent,
@@ -59,15 +61,6 @@ class RequestQueue(Protocol):
         Returns the request as stored, with its id, CreatedAt, TTL and Version.
         Raises AlreadyExists if `request_id` is set and taken (nothing is overwritten);
         ValidationError; ItemTooLarge over 392 KB (8 KB are kept free for the outcome).
-        """
-        ...
-
-    async def enqueue_many(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
-        """Store new requests, 25 at a time. All are validated before the first is written.
-
-        The call is not atomic. Returns the requests as stored, in the same order.
-        Raises AlreadyExists if ids are taken: `key` has these ids, joined by commas, and all
-        other requests are stored. Raises ValidationError; ItemTooLarge.
         """
         ...
 
@@ -108,7 +101,7 @@ class RequestQueue(Protocol):
         """
         ...
 
-    async def get_many(self, request_ids: Iterable[str]) -> dict[str, AsyncRequest]:
+    async def get_many(self, request_ids: Items[str]) -> dict[str, AsyncRequest]:
         """Return the requests that exist, by id, in the order of `request_ids`."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from streamer_store.bulk import BulkSummary, Items, OnResult
 from streamer_store.models import EventType, Subscription
 
 
@@ -34,6 +35,33 @@ class SubscriptionStore(Protocol):
 
     async def unsubscribe(self, connection_id: str, request_id: str) -> None:
         """Delete the subscription. Succeeds if there is none."""
+        ...
+
+    async def save_many(
+        self,
+        subscriptions: Items[Subscription],
+        *,
+        on_result: OnResult[Subscription] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[Subscription]:
+        """Store any number of subscriptions, which replace those of the same ids.
+
+        CreatedAt is now, and the TTL 24 hours from now, where they are None. For the arguments
+        see BulkRequests.
+        """
+        ...
+
+    async def delete_many(
+        self,
+        subscription_ids: Items[str],
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        """Delete any number of subscriptions, by `Subscription.subscription_id`.
+
+        For the arguments see BulkRequests.
+        """
         ...
 
     async def get_by_connection(self, connection_id: str) -> list[Subscription]:

@@ -62,10 +62,10 @@ class WorkerRegistry(Protocol):
         """
         ...
 
-    async def request_cancel(self, worker_id: str, version: str) -> bool:
-        """Put a cancelled request into the worker's mailbox, so that it stops the handler.
+    async def request_cancel(self, worker_id: str, *versions: str) -> bool:
+        """Put cancelled requests into the worker's mailbox, so that it stops their handlers.
 
-        `version`: the Version that the cancellation set. Returns False if there is no row.
+        `versions`: the Versions that the cancellations set. Returns False if there is no row.
         """
         ...
 

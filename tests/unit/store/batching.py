@@ -56,11 +56,13 @@ class RecordingEngine(MemoryEngine):
         await self._record([update])
         return await super().update(update)
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
         self.reads.append(list(keys))
         if self.read_error is not None:
             raise self.read_error
-        return await super().get_many(table, keys)
+        return await super().get_many(table, keys, attributes=attributes)
 
     async def _record(self, writes: Sequence[Write]) -> None:
         self.calls.append([write.key for write in writes])

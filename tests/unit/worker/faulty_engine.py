@@ -158,8 +158,12 @@ class FaultyEngine:
     async def get(self, table: Table, key: str) -> Item | None:
         return await self._call("get", key, lambda: self.inner.get(table, key))
 
-    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
-        return await self._call("get_many", keys, lambda: self.inner.get_many(table, keys))
+    async def get_many(
+        self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
+    ) -> list[Item]:
+        return await self._call(
+            "get_many", keys, lambda: self.inner.get_many(table, keys, attributes=attributes)
+        )
 
     async def put(self, put: Put) -> None:
         await self._call("put", put, lambda: self.inner.put(put))
@@ -169,6 +173,9 @@ class FaultyEngine:
 
     async def delete(self, delete: Delete) -> None:
         await self._call("delete", delete, lambda: self.inner.delete(delete))
+
+    async def put_many(self, table: Table, items: Sequence[Item]) -> None:
+        await self._call("put_many", items, lambda: self.inner.put_many(table, items))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await self._call("delete_many", keys, lambda: self.inner.delete_many(table, keys))

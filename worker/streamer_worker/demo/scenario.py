@@ -58,7 +58,7 @@ async def run_demo(console: Console, *, keep_running: bool) -> bool:
             async with anyio.create_task_group() as tasks:
                 metrics_url = await tasks.start(app.run)
                 began = anyio.current_time()
-                stored = await app.stores.requests.enqueue_many(_requests())
+                stored = (await app.stores.requests.enqueue_many(_requests())).records
                 with View(console) as view:
                     ids = [request.request_id for request in stored]
                     ended = await _watch(app.stores, ids, view)

@@ -1,0 +1,202 @@
+"""Bulk operations on requests.
+
+What an earlier call has done stays done: after an error, call again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from streamer_store import bulk_writes, codec
+from streamer_store.bulk import Bulk, BulkSummary, Items, OnResult, numbered
+from streamer_store.bulk_changes import BulkChanges
+from streamer_store.engine import Query, paginate
+from streamer_store.errors import StoreError, ValidationError
+from streamer_store.models import AsyncRequest
+from streamer_store.operator_actions import Change, OperatorActions
+from streamer_store.request_producer import NewRequest, RequestProducer
+from streamer_store.request_table import RequestTable
+from streamer_store.schema import REQUESTS
+from streamer_store.transitions import TERMINAL, WAITING, RequestStatus, sources
+from streamer_store.validation import require_status, require_text
+from streamer_store.values import Item, item_size
+from streamer_store.write_units import write_units
+
+if TYPE_CHECKING:
+    import random
+
+_BY_CONNECTION: Final = REQUESTS.index("ConnectionIndex")
+
+
+class BulkRequestActions:
+    """Implements BulkRequests."""
+
+    def __init__(
+        self,
+        *,
+        table: RequestTable,
+        producer: RequestProducer,
+        actions: OperatorActions,
+        changes: BulkChanges,
+        rng: random.Random,
+    ) -> None:
+        self._table = table
+        self._engine = table.engine
+        self._producer = producer
+        self._actions = actions
+        self._changes = changes
+        self._rng = rng
+
+    async def enqueue_many(
+        self,
+        requests: Items[AsyncRequest],
+        *,
+        on_result: OnResult[AsyncRequest] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[AsyncRequest]:
+        bulk = Bulk("enqueue_many", on_result, max_write_units, rng=self._rng)
+
+        async def prepared() -> AsyncGenerator[NewRequest | StoreError]:
+            async with aclosing(numbered(requests)) as entries:
+                async for _, request in entries:
+                    yield self._prepare(request)
+
+        async def enqueue(position: int, new: NewRequest | StoreError) -> None:
+            if isinstance(new, StoreError):
+                bulk.refuse(position, new.key, new)
+                return
+            if bulk.limiter.is_limited:
+                await bulk.limiter.spend(write_units(REQUESTS, None, new.item))
+            key = new.record.request_id
+            store = partial(self._producer.store, bulk.operation, new)
+            if await bulk.try_item(position, key, store):
+                bulk.finish(position, key, new.record)
+
+        # Not BatchWriteItem: it has no conditions. A copy of it that arrives late would make
+        # requests PENDING again that have been claimed or completed since.
+        async with aclosing(prepared()) as news:
+            return await bulk.run(
+                news,
+                lambda chunk: bulk.each(chunk, enqueue),
+                size_of=lambda new: 0 if isinstance(new, StoreError) else item_size(new.item),
+            )
+
+    async def cancel_many(
+        self,
+        request_ids: Items[str],
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("cancel_many", on_result, max_write_units, rng=self._rng)
+        change_of = partial(self._actions.cancellation, bulk.operation, returning=False)
+        return await self._changes.change(bulk, request_ids, change_of)
+
+    async def redrive_many(
+        self,
+        request_ids: Items[str],
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("redrive_many", on_result, max_write_units, rng=self._rng)
+        change_of = partial(self._actions.redriving, bulk.operation, returning=False)
+        return await self._changes.change(bulk, request_ids, change_of)
+
+    async def update_status_many(
+        self,
+        request_ids: Items[str],
+        status: RequestStatus,
+        message: str | None = None,
+        *,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("update_status_many", on_result, max_write_units, rng=self._rng)
+
+        def change_of(request_id: str) -> Change:
+            change = self._actions.status_change(
+                bulk.operation, request_id, status, message, returning=False
+            )
+            if change is None:
+                text = f"only a worker makes requests {status}; use CANCELLED or PENDING"
+                raise ValidationError("status", text, operation=bulk.operation)
+            return change
+
+        change_of("")  # refuses the status before anything is read
+        return await self._changes.change(bulk, request_ids, change_of)
+
+    async def cancel_by_connection(
+        self,
+        connection_id: str,
+        *,
+        running: bool = True,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("cancel_by_connection", on_result, max_write_units, rng=self._rng)
+        allowed = frozenset(sources(RequestStatus.CANCELLED) if running else WAITING)
+        change_of = partial(
+            self._actions.cancellation, bulk.operation, allowed=allowed, returning=False
+        )
+
+        def is_selected(item: Item) -> bool:
+            is_own = codec.raw_text(item, "ConnectionID") == connection_id
+            return is_own and codec.raw_text(item, "Status") in allowed
+
+        async with aclosing(self._ids_by_connection(connection_id)) as ids:
+            return await self._changes.change(bulk, ids, change_of, is_selected)
+
+    async def delete_many(
+        self,
+        request_ids: Items[str],
+        *,
+        statuses: Collection[RequestStatus] | None = None,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("delete_many", on_result, max_write_units, rng=self._rng)
+        if statuses is None:
+            return await bulk_writes.delete_many(
+                bulk, self._engine, REQUESTS, "request_id", request_ids
+            )
+        return await self._changes.delete(bulk, request_ids, statuses)
+
+    async def delete_by_connection(
+        self,
+        connection_id: str,
+        *,
+        statuses: Collection[RequestStatus] = TERMINAL,
+        on_result: OnResult[None] | None = None,
+        max_write_units: float | None = None,
+    ) -> BulkSummary[None]:
+        bulk = Bulk("delete_by_connection", on_result, max_write_units, rng=self._rng)
+        allowed = frozenset(map(require_status, statuses))
+
+        def is_selected(item: Item) -> bool:
+            is_own = codec.raw_text(item, "ConnectionID") == connection_id
+            return is_own and codec.raw_text(item, "Status") in allowed
+
+        async with aclosing(self._ids_by_connection(connection_id)) as ids:
+            return await self._changes.delete(bulk, ids, allowed, is_selected)
+
+    def _prepare(self, request: AsyncRequest) -> NewRequest | StoreError:
+        if not isinstance(request, AsyncRequest):
+            name = type(request).__name__
+            return ValidationError("requests", f"must be of AsyncRequest, not {name}")
+        try:
+            return self._producer.prepare(request)
+        except ValidationError as error:
+            return error
+
+    async def _ids_by_connection(self, connection_id: str) -> AsyncGenerator[str]:
+        """Yield the ids of a connection's requests, from an index, which lags."""
+        require_text("connection_id", connection_id)
+        query = Query(table=REQUESTS, index=_BY_CONNECTION, value=connection_id, ascending=False)
+        async with aclosing(paginate(self._engine.query, query)) as pages:
+            async for page in pages:
+                for item in page.items:
+                    yield codec.raw_text(item, "RequestID")
