@@ -10,7 +10,7 @@ from typing import Final
 from streamer_store import codec
 from streamer_store.bulk import Bulk, BulkSummary, Entry, Items
 from streamer_store.engine import ConditionFailed, Delete
-from streamer_store.errors import ItemTooLarge
+from streamer_store.errors import ItemTooLarge, NotFound
 from streamer_store.operator_actions import Change, OperatorActions, worker_to_notify
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_attributes import unchanged
@@ -90,7 +90,10 @@ class BulkChanges:
 
         async def delete_one(position: int, key: str, seen: _Seen) -> None:
             async def write() -> bool:
-                item: Item | None = await seen()
+                try:
+                    item: Item | None = await seen()
+                except NotFound:  # it was there before, and a first copy of this write deleted it
+                    item = None
                 while item is not None:
                     status = codec.raw_text(item, "Status")
                     if status not in allowed:

@@ -78,7 +78,8 @@ class Check:
     conditions: tuple[Condition, ...]
 
 
-TransactionPart = Put | Update | Delete | Check
+Write = Put | Update | Delete
+TransactionPart = Write | Check
 MAX_TRANSACTION_PARTS: Final = 100
 """The most parts of a transaction (API Reference, TransactWriteItems)."""
 
@@ -305,7 +306,7 @@ class Engine(Protocol):
 class BatchEngine(Engine, Protocol):
     """An engine that can also send several writes in one call."""
 
-    async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+    async def write_many(self, writes: Sequence[Write]) -> list[Item | Refusal]:
         """Send writes to different keys in one call, and return what became of each, in order.
 
         The writes are 25 at most, of the kinds that `write_queue.can_share_call` accepts. Each

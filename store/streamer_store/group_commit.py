@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anyio
 import anyio.lowlevel
 
-from streamer_store.engine import BatchEngine, ConditionFailed, Put, Refusal, Update
+from streamer_store.engine import (
+    BatchEngine,
+    ConditionFailed,
+    Delete,
+    Put,
+    Refusal,
+    Update,
+    Write,
+)
 from streamer_store.errors import AccessDenied, StoreError, StoreUnavailable
 from streamer_store.schema import Table
 from streamer_store.values import Item
@@ -26,7 +34,6 @@ from streamer_store.write_queue import (
     MAX_WRITES,
     Event,
     Waiter,
-    Write,
     WriteQueue,
     can_share_call,
 )
@@ -91,7 +98,6 @@ class GroupCommitEngine:
         self.table_name = engine.table_name
         self.get = engine.get
         self.get_many = engine.get_many
-        self.delete = engine.delete
         self.put_many = engine.put_many
         self.delete_many = engine.delete_many
         self.transact = engine.transact
@@ -111,6 +117,12 @@ class GroupCommitEngine:
         if can_share_call(update):
             return await self._write(update)
         return await self._engine.update(update)
+
+    async def delete(self, delete: Delete) -> None:
+        if can_share_call(delete):
+            await self._write(delete)
+        else:
+            await self._engine.delete(delete)
 
     def close(self) -> None:
         """Raise StoreUnavailable in all callers. Their writes may have taken effect."""
@@ -134,9 +146,13 @@ class GroupCommitEngine:
         return waiter.item
 
     async def _write_alone(self, write: Write) -> Item:
-        if isinstance(write, Update):
-            return await self._engine.update(write)
-        await self._engine.put(write)
+        match write:
+            case Update():
+                return await self._engine.update(write)
+            case Put():
+                await self._engine.put(write)
+            case Delete():
+                await self._engine.delete(write)
         return {}
 
     def _send_soon(self) -> None:

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 import anyio
 
-from streamer_store.conditions import Absent
-from streamer_store.engine import Put, Update
+from streamer_store.conditions import Absent, OneOf
+from streamer_store.engine import Delete, Put, Update, Write
 from streamer_store.schema import Table
 from streamer_store.values import Item, item_size, value_size
 
@@ -24,8 +24,6 @@ _MAX_BYTES: Final = 1024 * 1024
 """Of the values that a call sends, and of the items that it returns."""
 _FIRST_RETURNED_BYTES: Final = 10 * 1024
 _OWN_MARKS: Final = frozenset({"Version", "WriteSeq"})
-
-Write = Put | Update
 
 
 def can_share_call(write: Write) -> bool:
@@ -37,6 +35,8 @@ def can_share_call(write: Write) -> bool:
     """
     if isinstance(write, Put):
         return write.conditions == (Absent(write.table.hash_key),)
+    if isinstance(write, Delete):  # its second copy finds no item
+        return any(isinstance(each, OneOf) and each.name == "Version" for each in write.conditions)
     if write.adds or write.deletes or write.if_not_exists or _OWN_MARKS.isdisjoint(write.sets):
         return False
     for condition in write.conditions:  # noqa: SIM110  half the time of `any`, for every write
@@ -132,6 +132,8 @@ def _is_returning(write: Write) -> bool:
 
 def _sent_bytes(write: Write) -> int:
     """Return about how many bytes the values of a write are. Numbers count as none."""
+    if isinstance(write, Delete):
+        return 0
     values = write.item if isinstance(write, Put) else write.sets
     size = 0
     for value in values.values():

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from properties.strategies import values
 from streamer_store import InvalidInput, ItemTooLarge
 from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
-from streamer_store.engine import BatchEngine, ConditionFailed, Engine, Put, Refusal, Update
+from streamer_store.engine import (
+    BatchEngine,
+    ConditionFailed,
+    Delete,
+    Engine,
+    Put,
+    Refusal,
+    Update,
+    Write,
+)
 from streamer_store.schema import SUBSCRIPTIONS, WORKERS, Table
 from streamer_store.values import AttributeValue, Item, encode
 from streamer_store.write_queue import can_share_call
@@ -62,12 +71,16 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, AttributeValue] | None, Update]:
     return (None if draw(st.integers(0, 6)) == 0 else stored), update
 
 
-async def _alone(engine: Engine, write: Put | Update) -> object:
+async def _alone(engine: Engine, write: Write) -> object:
     """Return what the write does in a call of its own, in the terms of a batch."""
     try:
-        if isinstance(write, Update):
-            return await engine.update(write)
-        await engine.put(write)
+        match write:
+            case Update():
+                return await engine.update(write)
+            case Put():
+                await engine.put(write)
+            case Delete():
+                await engine.delete(write)
     except ConditionFailed:
         return Refusal.CONDITION_FAILED
     except (InvalidInput, ItemTooLarge):
@@ -158,5 +171,50 @@ def test_puts(portal: BlockingPortal, local_engine: Engine, items: list[Item], t
             expected = {"SubscriptionID": write.item["SubscriptionID"]}
             expected = expected if number < taken else dict(write.item)
             assert _without_key(SUBSCRIPTIONS, stored) == _without_key(SUBSCRIPTIONS, expected)
+
+    portal.call(compare)
+
+
+@st.composite
+def deletes(draw: st.DrawFn) -> tuple[dict[str, AttributeValue] | None, Delete]:
+    """Draw an item, or None for no item, and a delete that may share a call."""
+    stored = draw(attributes)
+    version = OneOf("Version", (stored.get("Version") or draw(encoded),))
+    holding: list[Condition] = [OneOf(name, (value,)) for name, value in stored.items()]
+    drawn = draw(st.lists(st.one_of(st.sampled_from([version, *holding]), conditions), max_size=2))
+    delete = Delete(table=WORKERS, key="", conditions=(version, *drawn))
+    return (None if draw(st.integers(0, 6)) == 0 else stored), delete
+
+
+@given(drawn=st.lists(deletes(), min_size=1, max_size=25))
+@settings(max_examples=15)
+def test_deletes(
+    portal: BlockingPortal,
+    local_engine: Engine,
+    drawn: list[tuple[dict[str, AttributeValue] | None, Delete]],
+) -> None:
+    """Any delete that may share a call deletes the same items, or has the same error."""
+    batches = cast("BatchEngine", local_engine._engine)  # type: ignore[attr-defined]
+
+    async def compare() -> None:
+        marks = [uuid.uuid4().hex for _ in drawn]
+        for mark, (stored, _) in zip(marks, drawn, strict=True):
+            if stored is not None:
+                for copy in ("alone", "together"):
+                    item = stored | {"WorkerID": {"S": f"{mark} {copy}"}}
+                    await batches.put(Put(table=WORKERS, item=item))
+        together = [
+            replace(delete, key=f"{mark} together")
+            for mark, (_, delete) in zip(marks, drawn, strict=True)
+        ]
+        assert all(map(can_share_call, together))
+        found = await batches.write_many(together)
+        for mark, (_, delete), outcome in zip(marks, drawn, found, strict=True):
+            assert outcome == await _alone(batches, replace(delete, key=f"{mark} alone"))
+            left = [
+                _without_key(WORKERS, await batches.get(WORKERS, f"{mark} {copy}"))
+                for copy in ("alone", "together")
+            ]
+            assert left[0] == left[1]
 
     portal.call(compare)

@@ -27,6 +27,7 @@ from streamer_store.engine import (
     Scan,
     TransactionPart,
     Update,
+    Write,
 )
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import WORKERS, Index, Table
@@ -180,10 +181,10 @@ class WorkerEngine:
         update = old_update(update) if self._old else update
         return await self._call(lambda: self._shared.update(self.name, update))
 
-    async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+    async def write_many(self, writes: Sequence[Write]) -> list[Item | Refusal]:
         return await self._call(lambda: self._write_each(writes))
 
-    async def _write_each(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+    async def _write_each(self, writes: Sequence[Write]) -> list[Item | Refusal]:
         return [
             Refusal.THROTTLED
             if self._happens(self.faults.before)
@@ -191,11 +192,15 @@ class WorkerEngine:
             for write in writes
         ]
 
-    async def _write_in_batch(self, write: Put | Update) -> Item | Refusal:
+    async def _write_in_batch(self, write: Write) -> Item | Refusal:
         try:
-            if isinstance(write, Update):
-                return await self._shared.update(self.name, write)
-            await self._shared.put(self.name, write)
+            match write:
+                case Update():
+                    return await self._shared.update(self.name, write)
+                case Put():
+                    await self._shared.put(self.name, write)
+                case Delete():
+                    await self._shared.delete(self.name, write)
         except ConditionFailed:
             return Refusal.CONDITION_FAILED
         return {}

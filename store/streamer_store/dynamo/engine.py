@@ -22,6 +22,7 @@ from streamer_store.engine import (
     Scan,
     TransactionPart,
     Update,
+    Write,
 )
 from streamer_store.errors import StoreUnavailable
 from streamer_store.schema import Index, Table
@@ -125,7 +126,7 @@ class DynamoEngine:
 
         await self._in_batches("BatchWriteItem", name, writes, _WRITES_PER_BATCH, write)
 
-    async def write_many(self, writes: Sequence[Put | Update]) -> list[Item | Refusal]:
+    async def write_many(self, writes: Sequence[Write]) -> list[Item | Refusal]:
         name = self.table_name(writes[0].table)
         requests = [partiql.statement(write, self.table_name(write.table)) for write in writes]
         answer = await self._calls.call(statements.OPERATION, table=name, Statements=requests)

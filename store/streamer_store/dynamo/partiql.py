@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
-from streamer_store.engine import Put, Update
+from streamer_store.engine import Delete, Put, Write
 from streamer_store.values import AttributeValue
 
 _CACHED_TEXTS: Final = 512
@@ -33,13 +33,18 @@ class _UpdateShape(NamedTuple):
     returning: bool
 
 
-def statement(write: Put | Update, table_name: str) -> dict[str, Any]:
+def statement(write: Write, table_name: str) -> dict[str, Any]:
     """Return the `Statement` and `Parameters` of a write. `table_name`: the full name."""
     if isinstance(write, Put):
         return {
             "Statement": _insert_text(table_name, tuple(write.item)),
             "Parameters": list(write.item.values()),
         }
+    if isinstance(write, Delete):
+        values: list[AttributeValue] = [{"S": write.key}]
+        shapes = tuple([_add_condition(condition, values) for condition in write.conditions])
+        text = _delete_text(table_name, write.table.hash_key, shapes)
+        return {"Statement": text, "Parameters": values}
     parameters = [*write.sets.values(), {"S": write.key}]
     shape = _UpdateShape(
         table_name,
@@ -74,9 +79,18 @@ def _insert_text(table_name: str, names: tuple[str, ...]) -> str:
 def _update_text(shape: _UpdateShape) -> str:
     clauses = [f"SET {_quoted(name)}=?" for name in shape.sets]
     clauses += [f"REMOVE {_quoted(name)}" for name in shape.removes]
-    tests = [f"{_quoted(shape.hash_key)}=?", *map(_condition_text, shape.conditions)]
-    text = f"UPDATE {_quoted(shape.table_name)} {' '.join(clauses)} WHERE {' AND '.join(tests)}"
+    tests = _tests(shape.hash_key, shape.conditions)
+    text = f"UPDATE {_quoted(shape.table_name)} {' '.join(clauses)} WHERE {tests}"
     return f"{text} RETURNING ALL NEW *" if shape.returning else text
+
+
+@lru_cache(_CACHED_TEXTS)
+def _delete_text(table_name: str, hash_key: str, conditions: tuple[_ConditionShape, ...]) -> str:
+    return " ".join(["DELETE FROM", _quoted(table_name), "WHERE", _tests(hash_key, conditions)])
+
+
+def _tests(hash_key: str, conditions: tuple[_ConditionShape, ...]) -> str:
+    return " AND ".join([f"{_quoted(hash_key)}=?", *map(_condition_text, conditions)])
 
 
 def _condition_text(shape: _ConditionShape) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from streamer_store.engine import Put, Refusal, Update
+from streamer_store.engine import Refusal, Update, Write
 from streamer_store.errors import StoreUnavailable
 from streamer_store.values import Item
 
@@ -30,7 +30,7 @@ _CAPACITY: Final = frozenset(
 )
 
 
-def outcome(write: Put | Update, response: Mapping[str, Any]) -> Item | Refusal:
+def outcome(write: Write, response: Mapping[str, Any]) -> Item | Refusal:
     """Return the item after the write, or why DynamoDB did not carry it out.
 
     `response`: one of `Responses`. The item is empty unless the write is `returning`. Raises
@@ -39,7 +39,7 @@ def outcome(write: Put | Update, response: Mapping[str, Any]) -> Item | Refusal:
     error = response.get("Error")
     if error is not None:
         return _REFUSALS.get(error["Code"], Refusal.INVALID)
-    if isinstance(write, Put) or not write.returning:
+    if not isinstance(write, Update) or not write.returning:
         return {}
     item: Item = response.get("Item") or {}
     if item.get(write.table.hash_key) != {"S": write.key}:

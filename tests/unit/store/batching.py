@@ -10,14 +10,13 @@ import pytest
 from trio.testing import MockClock
 
 from streamer_store.conditions import Absent, OneOf
-from streamer_store.engine import ConditionFailed, Put, Refusal, Update
+from streamer_store.engine import ConditionFailed, Delete, Put, Refusal, Update, Write
 from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, Table
 from streamer_store.values import Item
 
 PATIENCE = 20.0
-Write = Put | Update
 # A clock that jumps to the next timer as soon as all tasks wait.
 in_virtual_time = pytest.mark.parametrize(
     "anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["trio"]
@@ -56,6 +55,10 @@ class RecordingEngine(MemoryEngine):
         await self._record([update])
         return await super().update(update)
 
+    async def delete(self, delete: Delete) -> None:
+        await self._record([delete])
+        await super().delete(delete)
+
     async def get_many(
         self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
     ) -> list[Item]:
@@ -72,9 +75,13 @@ class RecordingEngine(MemoryEngine):
 
     async def _carry_out(self, write: Write) -> Item | Refusal:
         try:
-            if isinstance(write, Update):
-                return await super().update(write)
-            await super().put(write)
+            match write:
+                case Update():
+                    return await super().update(write)
+                case Put():
+                    await super().put(write)
+                case Delete():
+                    await super().delete(write)
         except ConditionFailed:
             return Refusal.CONDITION_FAILED
         return {}
@@ -107,7 +114,13 @@ async def outcomes(engine: GroupCommitEngine, writes: Sequence[Write]) -> list[o
 
     async def write(place: int, one: Write) -> None:
         try:
-            found[place] = await (engine.put(one) if isinstance(one, Put) else engine.update(one))
+            match one:
+                case Update():
+                    found[place] = await engine.update(one)
+                case Put():
+                    await engine.put(one)
+                case Delete():
+                    await engine.delete(one)
         except Exception as error:  # noqa: BLE001  what the caller gets
             found[place] = error
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from streamer_store import errors
+from streamer_store.bulk import BulkResult, BulkSummary
 from streamer_store.errors import (
     AccessDenied,
     AlreadyExists,
@@ -17,6 +18,7 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     RequestNotPending,
+    SomeRefused,
     StoreError,
     StoreUnavailable,
     TableMissing,
@@ -43,6 +45,14 @@ ERRORS: list[StoreError] = [
     StoreUnavailable("no", **LOCATION),
     AccessDenied("no", **LOCATION),
     TableMissing("no", **LOCATION),
+    SomeRefused(
+        BulkSummary(
+            done=1,
+            refused=1,
+            results=[BulkResult(position=0, key="r1", error=NotFound("no", **LOCATION))],
+        ),
+        operation="claim",
+    ),
 ]
 PREDICATES: dict[Callable[[BaseException], bool], set[type[StoreError]]] = {
     errors.is_not_found: {NotFound},

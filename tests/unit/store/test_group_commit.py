@@ -5,15 +5,14 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from streamer_store.conditions import Absent, Below, Condition, Present
-from streamer_store.engine import ConditionFailed, Put, Update
+from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.engine import ConditionFailed, Delete, Put, Update, Write
 from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_store.write_queue import can_share_call
 from unit.store.batching import (
     RecordingEngine,
-    Write,
     change,
     held,
     in_virtual_time,
@@ -64,6 +63,9 @@ SOLID: tuple[Condition, ...] = (Present("Status"),)
             ),
             False,
         ),
+        (Delete(table=REQUESTS, key="r", conditions=(*SOLID, OneOf("Version", (NUMBER,)))), True),
+        (Delete(table=REQUESTS, key="r", conditions=(Absent("Version"),)), False),
+        (Delete(table=REQUESTS, key="r"), False),
         (insert("r"), True),
         (Put(table=REQUESTS, item=insert("r").item), False),
         (Put(table=REQUESTS, item=insert("r").item, conditions=(Absent("Status"),)), False),
@@ -90,13 +92,16 @@ async def test_a_write_that_is_alone_is_a_call_of_its_own(
 async def test_the_writes_of_one_round_leave_together(
     engine: GroupCommitEngine, inner: RecordingEngine
 ) -> None:
-    """Puts and updates of any table share a call, and each caller gets its own item."""
-    await store(inner, "a", "b")
+    """Writes of any kind and table share a call, and each caller gets its own item."""
+    await store(inner, "a", "b", "d")
+    delete = Delete(table=REQUESTS, key="d", conditions=(OneOf("Version", ({"S": "v0"},)),))
     worker = Put(table=WORKERS, item={"WorkerID": {"S": "a"}}, conditions=(Absent("WorkerID"),))
-    first, second, put, other = await outcomes(
-        engine, [change("a", "v1"), change("b", "v2"), insert("c"), worker]
+    first, second, put, other, deleted = await outcomes(
+        engine, [change("a", "v1"), change("b", "v2"), insert("c"), worker, delete]
     )
-    assert inner.calls == [["a", "b", "c", "a"]]
+    assert inner.calls == [["a", "b", "c", "a", "d"]]
+    assert deleted is None
+    assert await inner.get(REQUESTS, "d") is None
     assert isinstance(first, dict)
     assert isinstance(second, dict)
     assert (first["RequestID"], first["Version"]) == ({"S": "a"}, {"S": "v1"})
