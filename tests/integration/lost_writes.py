@@ -14,6 +14,8 @@ from integration.doubling import DoublingEngine
 from streamer_store import (
     AlreadyExists,
     AsyncRequest,
+    BulkResult,
+    BulkSummary,
     Cancelled,
     Candidate,
     Claim,
@@ -22,6 +24,7 @@ from streamer_store import (
     EventType,
     RequestNotPending,
     RequestStatus,
+    SomeRefused,
     StoreError,
     Stores,
     codec,
@@ -143,8 +146,25 @@ def _one(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
     return stores.requests.enqueue(request)
 
 
-def _many(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
-    return stores.requests.enqueue_many([request])
+async def _many(stores: Stores, request: AsyncRequest) -> Any:
+    return (await _only(stores.requests.enqueue_many([request]))).record
+
+
+async def _only(operation: Awaitable[BulkSummary[Any]]) -> BulkResult[Any]:
+    """Return the result of a bulk operation on one item, or raise its error."""
+    try:
+        (result,) = (await operation).results
+    except SomeRefused as refused:
+        (result,) = refused.summary.results
+        assert result.error is not None
+        raise result.error from refused
+    return result
+
+
+async def _status_after(operation: Awaitable[BulkSummary[Any]], stores: Stores) -> RequestStatus:
+    """Return the status of the request, which the result of a change does not have."""
+    result = await _only(operation)
+    return (await stores.requests.get(result.key)).status
 
 
 def _all(stores: Stores, request: AsyncRequest) -> Awaitable[Any]:
@@ -279,6 +299,29 @@ WRITES: Final[dict[str, Write]] = {
     "cancel, waiting": Write(
         prepare=_operate(_S.PENDING, lambda stores, key: stores.requests.cancel(key)),
         answers=_answers(_S.CANCELLED, _S.CANCELLED, _S.CANCELLED, _S.CANCELLED),
+    ),
+    "cancel_many": Write(
+        prepare=_operate(
+            _S.PROCESSING,
+            lambda stores, key: _status_after(stores.requests.cancel_many([key]), stores),
+        ),
+        answers=_answers(_S.CANCELLED, _S.CANCELLED, _S.CANCELLED, _S.CANCELLED),
+    ),
+    "redrive_many": Write(
+        prepare=_operate(
+            _S.FAILED,
+            lambda stores, key: _status_after(stores.requests.redrive_many([key]), stores),
+        ),
+        answers=_REDRIVEN,
+    ),
+    "update_status_many": Write(
+        prepare=_operate(
+            _S.PENDING,
+            lambda stores, key: _status_after(
+                stores.requests.update_status_many([key], _S.CANCELLED, "stop"), stores
+            ),
+        ),
+        answers=_answers(_S.CANCELLED, _S.CANCELLED, _S.CANCELLED, RequestNotPending),
     ),
     "redrive": Write(
         prepare=_operate(_S.FAILED, lambda stores, key: stores.requests.redrive(key)),

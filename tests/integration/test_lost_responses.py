@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from integration.lost_writes import WRITES, Meanwhile, Scene, status_in
-from streamer_store import AsyncRequest, Claim, RequestStatus, StoreError, codec
+from streamer_store import (
+    AsyncRequest,
+    BulkResult,
+    Claim,
+    RequestNotPending,
+    RequestStatus,
+    StoreError,
+    codec,
+)
 from streamer_store.engine import Engine
 from streamer_store.schema import REQUESTS
 
@@ -94,3 +102,28 @@ async def test_enqueue_many_names_only_ids_that_were_taken_before(inner: Engine)
     read_back = await scene.others.requests.get_many(request.request_id for request in stored)
     assert list(read_back.values()) == stored
     assert codec.request_item(stored[0]) == engine.after[0]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "after the id was used again"])
+async def test_a_late_copy_of_a_delete_deletes_nothing_new(inner: Engine, again: bool) -> None:  # noqa: FBT001
+    """The request is deleted. One that a producer stored under its id since then is kept."""
+    scene = Scene(inner)
+    request = AsyncRequest(action="echo", request_id=scene.request_id)
+    await scene.others.requests.enqueue(request)
+    await scene.others.requests.cancel(scene.request_id)
+
+    async def meanwhile() -> None:
+        if again:
+            await scene.others.requests.enqueue(request)
+
+    engine, stores = scene.doubling(REQUESTS, meanwhile)
+    results: list[BulkResult[None]] = []
+    await stores.requests.delete_many(
+        [scene.request_id], statuses=[RequestStatus.CANCELLED], on_result=results.append
+    )
+    assert engine.doubled
+    assert [type(result.error) for result in results] == [
+        RequestNotPending if again else type(None)
+    ]
+    found = await scene.others.requests.get_many([scene.request_id])
+    assert [each.status for each in found.values()] == ([RequestStatus.PENDING] if again else [])
