@@ -3,14 +3,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
 from streamer_store import (
     AsyncRequest,
-    Candidate,
-    RequestQueue,
     RequestStatus,
     Stores,
     SystemClock,
@@ -26,8 +24,8 @@ from streamer_worker.cli.options import (
     with_stores,
 )
 from streamer_worker.cli.output import print_json, print_line, print_table, spinner
+from streamer_worker.cli.selecting import Entry, RequestFilter
 
-_PAGE: Final = 500
 _BATCH: Final = 100  # as BatchGetItem takes
 _UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
 _COLUMNS: Final = (
@@ -95,42 +93,6 @@ def list_requests(
         print_line("no matching requests")
 
 
-class RequestFilter:
-    """Selects requests by action, tenant and creation time. None selects all."""
-
-    def __init__(
-        self, *, action: str | None = None, tenant: str | None = None, since: datetime | None = None
-    ) -> None:
-        self._action = action
-        self._tenant = tenant
-        self._since = since
-
-    async def entries(
-        self, requests: RequestQueue, status: RequestStatus, limit: int | None = None
-    ) -> AsyncGenerator[Candidate]:
-        """Yield up to `limit` matching requests in `status`, newest first, from StatusIndex.
-
-        limit: None yields all.
-        """
-        cursor: Any = None
-        while True:
-            page = await requests.entries(
-                status, limit=_PAGE, cursor=cursor, since=self._since, newest_first=True
-            )
-            for entry in page.candidates:
-                if limit == 0:
-                    return
-                if self._matches(entry):
-                    yield entry
-                    limit = None if limit is None else limit - 1
-            cursor = page.cursor
-            if cursor is None:
-                return
-
-    def _matches(self, entry: Candidate) -> bool:
-        return self._action in {None, entry.action} and self._tenant in {None, entry.tenant_id}
-
-
 class _Listed(NamedTuple):
     """The requests to show, and how many are hidden because they have ended and expired."""
 
@@ -139,7 +101,7 @@ class _Listed(NamedTuple):
 
 
 async def _read(
-    stores: Stores, entries: AsyncGenerator[Candidate], limit: int, clock: SystemClock
+    stores: Stores, entries: AsyncGenerator[Entry], limit: int, clock: SystemClock
 ) -> _Listed:
     """Read the requests of the first entries, until `limit` of them have not expired."""
     kept: list[AsyncRequest] = []
@@ -160,7 +122,7 @@ async def _read(
     return _Listed(kept, hidden)
 
 
-async def _newest_first(sources: list[AsyncGenerator[Candidate]]) -> AsyncGenerator[Candidate]:
+async def _newest_first(sources: list[AsyncGenerator[Entry]]) -> AsyncGenerator[Entry]:
     """Yield the entries of several sources, each of which yields its newest first."""
     heads = [(source, await anext(source, None)) for source in sources]
     while waiting := [(source, entry) for source, entry in heads if entry is not None]:
@@ -170,7 +132,7 @@ async def _newest_first(sources: list[AsyncGenerator[Candidate]]) -> AsyncGenera
         heads.append((newest, await anext(newest, None)))
 
 
-def _creation(request: AsyncRequest | Candidate) -> datetime:
+def _creation(request: Entry) -> datetime:
     return request.created_at or _UNKNOWN
 
 

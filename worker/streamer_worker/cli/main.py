@@ -11,16 +11,21 @@ from streamer_worker.cli.group import MARKUP, Group, LazyCommand
 # commands take longer to import than typer.
 _COMMANDS: Final = (
     ("run", "running:run", "Run a worker until SIGTERM, SIGINT or SIGHUP."),
-    ("enqueue", "requests:enqueue", "Add a request to the queue, and print its id."),
+    (
+        "enqueue",
+        "enqueuing:enqueue",
+        "Add a request to the queue, or the requests of a file.",
+    ),
     ("list", "listing:list_requests", "List requests, newest first."),
-    ("show", "requests:show", "Print every field of a request."),
+    ("show", "showing:show", "Print every field of a request."),
     ("watch", "watching:watch", "Follow a request until it ends."),
-    ("cancel", "requests:cancel", "Cancel a waiting or running request."),
+    ("cancel", "cancelling:cancel", "Cancel requests that wait or run."),
     (
         "redrive",
         "redriving:redrive",
         "Set FAILED or CANCELLED requests back to PENDING, so that a worker runs them again.",
     ),
+    ("delete", "deleting:delete", "Delete requests that have ended, before their TTL does."),
     ("workers", "workers:workers", "List the workers that have a row in the workers table."),
     (
         "drain",

@@ -41,6 +41,11 @@ TenantOption = Annotated[
     str | None, typer.Option("--tenant", metavar="ID", help="Only requests of this tenant.")
 ]
 
+ConnectionOption = Annotated[
+    str | None,
+    typer.Option("--connection", metavar="ID", help="Only requests of this connection."),
+]
+
 
 def parse_time(text: str) -> datetime:
     """Parse a duration such as `2h` as that long ago, or a time in ISO 8601, in UTC by default.

@@ -107,8 +107,12 @@ def spinner(text: str) -> AbstractContextManager[Any]:
 
 
 def progress_bar(*columns: ProgressColumn, err: bool = False, transient: bool = False) -> Progress:
-    """Return a progress bar. The caller passes each text of its fields through `one_line`."""
-    return Progress(*columns, console=Console(stderr=err), transient=transient)
+    """Return a progress bar, which shows nothing without a terminal.
+
+    The caller passes each text of its fields through `one_line`.
+    """
+    console = Console(stderr=err)
+    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
 
 
 def is_terminal() -> bool:

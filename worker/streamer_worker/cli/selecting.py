@@ -1,0 +1,104 @@
+"""The requests that a command selects, from StatusIndex or from those of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from streamer_store import AsyncRequest, Candidate, RequestQueue, RequestStatus
+
+_PAGE: Final = 500
+Entry = AsyncRequest | Candidate
+
+
+class Selected(NamedTuple):
+    """The ids of the requests that match, and whether there are more than the limit."""
+
+    ids: list[str]
+    more: bool
+
+
+class RequestFilter:
+    """Selects requests. None selects all."""
+
+    def __init__(
+        self,
+        *,
+        action: str | None = None,
+        tenant: str | None = None,
+        connection: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        self._action = action
+        self._tenant = tenant
+        self._connection = connection
+        self._since = since
+        self._until = until
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it selects all requests."""
+        parts = (self._action, self._tenant, self._connection, self._since, self._until)
+        return all(part is None for part in parts)
+
+    async def ids(
+        self, requests: RequestQueue, statuses: Iterable[RequestStatus], limit: int
+    ) -> Selected:
+        """Return the ids of up to `limit` matching requests: of each status the newest first."""
+        ids: list[str] = []
+        for status in statuses:
+            async with aclosing(self.entries(requests, status)) as entries:
+                async for entry in entries:
+                    if len(ids) == limit:
+                        return Selected(ids, more=True)
+                    ids.append(entry.request_id)
+        return Selected(ids, more=False)
+
+    async def entries(self, requests: RequestQueue, status: RequestStatus) -> AsyncGenerator[Entry]:
+        """Yield the matching requests in `status`, newest first."""
+        source = (
+            _by_status(requests, status, self._since)
+            if self._connection is None
+            else _by_connection(requests, status, self._connection)
+        )
+        async with aclosing(source) as entries:
+            async for entry in entries:
+                if self._matches(entry):
+                    yield entry
+
+    def _matches(self, entry: Entry) -> bool:
+        if self._action not in {None, entry.action} or self._tenant not in {None, entry.tenant_id}:
+            return False
+        if self._since is None and self._until is None:
+            return True
+        created_at = entry.created_at
+        if created_at is None:
+            return self._until is None
+        is_before = self._since is not None and created_at < self._since
+        return not is_before and (self._until is None or created_at <= self._until)
+
+
+async def _by_status(
+    requests: RequestQueue, status: RequestStatus, since: datetime | None
+) -> AsyncGenerator[Entry]:
+    cursor: Any = None
+    while True:
+        page = await requests.entries(
+            status, limit=_PAGE, cursor=cursor, since=since, newest_first=True
+        )
+        for entry in page.candidates:
+            yield entry
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def _by_connection(
+    requests: RequestQueue, status: RequestStatus, connection_id: str
+) -> AsyncGenerator[Entry]:
+    async for request in requests.get_by_connection(connection_id):
+        if request.status is status:
+            yield request
