@@ -1,0 +1,135 @@
+"""Bulk commands that are killed at any call, and run again, end as if they had not been."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import fresh_stores
+from integration.proxy import Proxy, passing, proxy_to
+from processes import Process, command
+from streamer_store import AsyncRequest, RequestStatus, Stores, codec
+from streamer_store.engine import Scan, paginate
+from streamer_store.schema import REQUESTS
+from support import ManualClock
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+COUNT = 400
+KILLS = 10
+IDS = [f"r{number:03}" for number in range(COUNT)]
+# What every write draws or takes from the clock.
+DRAWN = {"Version", "CreatedAt", "TTL", "ProcessingEnded", "DueAt"}
+
+
+@pytest.fixture
+async def stores(local_url: str, clock: ManualClock, rng: random.Random) -> AsyncIterator[Stores]:
+    async with fresh_stores(local_url, clock=clock, rng=rng, undecodable=[]) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(local_url: str, stores: Stores) -> dict[str, str]:
+    prefix = stores.engine.table_name(REQUESTS).removesuffix(REQUESTS.name)
+    return {"STREAMER_ENDPOINT_URL": local_url, "STREAMER_TABLE_PREFIX": prefix}
+
+
+async def state(stores: Stores) -> dict[str, dict[str, Any]]:
+    """Return all items by id, without what is different each time."""
+    scan = Scan(table=REQUESTS)
+    pages = [page async for page in paginate(stores.engine.scan, scan)]
+    return {
+        codec.raw_text(item, "RequestID"): {
+            name: value for name, value in item.items() if name not in DRAWN
+        }
+        for page in pages
+        for item in page.items
+    }
+
+
+async def enqueue(stores: Stores) -> None:
+    await stores.requests.delete_many(IDS)
+
+
+async def fail(stores: Stores) -> None:
+    await enqueue(stores)
+    await stores.requests.enqueue_many(AsyncRequest(action="a", request_id=key) for key in IDS)
+    await stores.requests.cancel_many(IDS)
+
+
+async def wait(stores: Stores) -> None:
+    await enqueue(stores)
+    await stores.requests.enqueue_many(AsyncRequest(action="a", request_id=key) for key in IDS)
+
+
+CASES: dict[str, tuple[Callable[[Stores], Awaitable[None]], tuple[str, ...]]] = {
+    "enqueue": (enqueue, ("enqueue", "--file", "FILE")),
+    "redrive": (fail, ("redrive", "--action", "a", "--cancelled")),
+    "cancel": (wait, ("cancel", "--action", "a")),
+    "delete": (fail, ("delete", "--status", "CANCELLED")),
+}
+
+
+def kill_at(proxy: Proxy, number: int, victims: list[Process], *, answered: bool) -> None:
+    """Kill the victim at its nth call, before or after that took effect."""
+    calls = 0
+
+    async def fault(request: Any, forward: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != number:
+            return await forward()
+        if answered:
+            await forward()
+        victims[0].signal(signal.SIGKILL)
+        return await passing(request, forward)
+
+    proxy.fault = fault
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_command_that_was_killed_is_run_again(
+    name: str, stores: Stores, settings: dict[str, str], tmp_path: Path
+) -> None:
+    """At ten calls, before or after they took effect. The second run exits with 0."""
+    prepare, arguments = CASES[name]
+    file = tmp_path / "requests.jsonl"
+    file.write_text("".join(json.dumps({"action": "a", "request_id": key}) + "\n" for key in IDS))
+    run = [*(str(file) if argument == "FILE" else argument for argument in arguments), "--yes"]
+    await prepare(stores)
+    assert command(*run, **settings).returncode == 0
+    expected = await state(stores)
+    rng = random.Random(f"kills of {name}")
+    partial = 0
+    with proxy_to(settings["STREAMER_ENDPOINT_URL"]) as proxy:
+        through = settings | {"STREAMER_ENDPOINT_URL": proxy.url}
+        for _ in range(KILLS):
+            await prepare(stores)
+            before = await state(stores)
+            victims: list[Process] = []
+            kill_at(proxy, rng.randint(2, 15), victims, answered=rng.random() < 0.5)
+            with Process(*run, **through) as process:
+                victims.append(process)
+                assert process.ended() == -signal.SIGKILL
+            partial += await state(stores) not in (before, expected)
+            proxy.fault = passing
+            ended = command(*run, **through)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert await state(stores) == expected
+    assert partial >= KILLS / 3
+    found = await stores.requests.get_many(IDS)
+    statuses = {request.status for request in found.values()}
+    assert (
+        statuses
+        == {
+            "enqueue": {RequestStatus.PENDING},
+            "redrive": {RequestStatus.PENDING},
+            "cancel": {RequestStatus.CANCELLED},
+            "delete": set(),
+        }[name]
+    )
