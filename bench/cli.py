@@ -37,11 +37,13 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
         requests=500 if quick else 5_000,
         seconds=5 if quick else 60,
     )
+    pushes = drain.Plan(requests=1_000, rounds=1 if quick else 5, only=("ours", drain.CONNECTED))
     idles = idle.Plan(
         waiting=(0, 1_000, 5_000) if quick else (0, 1_000, 20_000), seconds=15 if quick else 120
     )
     return {
         "drain": partial(drain.measure, plan=drains),
+        "push": partial(drain.measure, plan=pushes),
         "latency": partial(latency.measure, plan=arrivals),
         "units": units.measure,
         "idle": partial(idle.measure, plan=idles),

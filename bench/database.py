@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -54,13 +54,30 @@ class Tables:
                 tasks.start_soon(put_batches)
 
     async def enqueue(
-        self, number: int, *, action: str, payload: Mapping[str, Any], max_retries: int = 0
+        self,
+        number: int,
+        *,
+        action: str,
+        payload: Mapping[str, Any],
+        max_retries: int = 0,
+        connections: Sequence[str] = (),
     ) -> None:
-        """Store PENDING requests, each a millisecond older than the next."""
+        """Store PENDING requests, each a millisecond older than the next.
+
+        `connections`: the ids of the connections that they belong to, in turn.
+        """
+        connection_ids = cycle(connections or [None])
         await self.put_all(
             "requests",
             (
-                request_item(replace(request, payload=payload, max_retries=max_retries))
+                request_item(
+                    replace(
+                        request,
+                        payload=payload,
+                        max_retries=max_retries,
+                        connection_id=next(connection_ids),
+                    )
+                )
                 for request in _requests(number, action)
             ),
         )

@@ -16,6 +16,7 @@ from bench import saq_redis
 from bench.children import Child, ChildFailedError, child
 from bench.cpus import move, spare_cpu
 from bench.database import Tables, fresh_tables
+from bench.gateway import IDS, gateway
 from bench.payloads import payload
 from bench.profiling import profiled, worker_command
 from bench.results import RATIO, Figure, Part, say
@@ -24,6 +25,8 @@ from bench.workers import worker_environment
 PAYLOAD_BYTES: Final = 300
 KINDS: Final = ("ours", "ours-push", "single", "batched", "saq")
 """`ours-push`: push is on, and nobody is connected. `single`, `batched`: bench/bare.py."""
+CONNECTED: Final = "ours-connected"
+"""Push is on, and each request has one of a hundred connections, which gets its outcome."""
 _WARM_UP: Final = 0.1
 """The share of the requests after which measuring begins: the process has started by then."""
 _TAIL: Final = 64
@@ -66,7 +69,7 @@ async def warm_up(url: str, folder: Path) -> None:
 async def measure(url: str, folder: Path, plan: Plan) -> Part:
     """Drain the queue `rounds` times with each kind of consumer, in alternating order."""
     notes = []
-    kinds = [kind for kind in KINDS if kind in plan.only]
+    kinds = [kind for kind in (*KINDS, CONNECTED) if kind in plan.only]
     if "saq" in kinds and (missing := saq_redis.missing()):
         notes.append(f"saq is left out: {missing}")
         kinds.remove("saq")
@@ -80,7 +83,8 @@ async def measure(url: str, folder: Path, plan: Plan) -> Part:
                 figures = f"{drained.rate:.0f} requests/s, {drained.cpu:.2f} ms of CPU each"
                 say(f"drain {number + 1}/{plan.rounds} {kind}: {figures}")
                 found[kind].append(drained)
-    return Part(name="drain", figures=_figures(found), notes=notes)
+    name = "push" if CONNECTED in found else "drain"
+    return Part(name=name, figures=_figures(found), notes=notes)
 
 
 async def _drain(kind: str, url: str, folder: Path, plan: Plan) -> Drained:
@@ -90,7 +94,10 @@ async def _drain(kind: str, url: str, folder: Path, plan: Plan) -> Drained:
             return await _watch(consumer, plan)
     profile = plan.profile if kind == "ours" else None
     async with fresh_tables(url) as tables:
-        await tables.enqueue(total, action="noop", payload=payload(PAYLOAD_BYTES))
+        connected = IDS if kind == CONNECTED else ()
+        await tables.enqueue(
+            total, action="noop", payload=payload(PAYLOAD_BYTES), connections=connected
+        )
         async with _consumer(kind, folder, tables, total, profile) as consumer:
             with profiled(consumer, profile):
                 drained = await _watch(consumer, plan)
@@ -106,6 +113,13 @@ async def _consumer(
         arguments = [sys.executable, "-m", "bench.bare", kind, tables.url, tables.prefix]
         with child([*arguments, str(total)], folder=folder, environment={}) as loop:
             yield loop
+    elif kind == CONNECTED:
+        with gateway(folder) as server:
+            await tables.put_all("connections", server.connections())
+            environment = worker_environment(folder, tables, **server.settings)
+            environment |= server.environment
+            with child(worker_command(profile), folder=folder, environment=environment) as worker:
+                yield worker
     else:
         push = "apigateway" if kind == "ours-push" else "off"
         environment = worker_environment(folder, tables, push=push)
@@ -145,6 +159,16 @@ def _figures(found: Mapping[str, Sequence[Drained]]) -> list[Figure]:
         *_ratios("CPU per request", found, "cpu", batched=1.8, saq=0.8),
         *_ratios("requests/s", found, "rate", batched=0.7),
     ]
+    if CONNECTED in found:
+        pairs = zip(found[CONNECTED], found["ours"], strict=True)
+        figures.append(
+            Figure(
+                name=f"CPU per request, {CONNECTED} / ours",
+                unit=RATIO,
+                samples=[pushed.cpu / silent.cpu for pushed, silent in pairs],
+                at_most=1.3,
+            )
+        )
     for kind, drains in found.items():
         figures += [
             Figure(name=kind, unit="requests/s", samples=[drained.rate for drained in drains]),
