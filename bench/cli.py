@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import anyio
 import typer
 
-from bench import document, drain, fleet, idle, latency, memory, starts, units, upkeep
+from bench import bulk, document, drain, fleet, idle, latency, memory, starts, units, upkeep
 from bench.database import database
 from bench.results import Part, show
 
@@ -51,6 +51,9 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
         "memory": partial(memory.measure, many=0 if quick else many),
         "reaper": partial(upkeep.sweep, connections=5_000 if quick else 100_000),
         "recovery": partial(upkeep.recovery, rounds=1 if quick else 5),
+        "bulk": partial(
+            bulk.measure, requests=2_000 if quick else 10_000, rounds=1 if quick else 3
+        ),
         "start": partial(starts.measure, rounds=1 if quick else 5),
     }
 

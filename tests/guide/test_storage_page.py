@@ -16,6 +16,13 @@ PRINTED = {
     "connections": ["connected conn-1", "stale 0", "no such connection"],
     "requests": ["COMPLETED {'rows': 1000}", "report half way", "1"],
     "subscriptions": ["conn-1 ['complete']"],
+    "bulk": [
+        "3 PENDING",
+        "1 of 2 items were refused; the first: no such request",
+        "297 stored, 3 refused: AlreadyExists",
+        "299 cancelled",
+        "301 deleted",
+    ],
     "transactions": [
         "no such connection gone",
         "taken: step-2",
