@@ -1,6 +1,6 @@
 """Streamer's storage layer: connections, requests, subscriptions and workers in DynamoDB."""
 
-from streamer_store.bulk import BulkResult, BulkSummary
+from streamer_store.bulk_results import BulkResult, BulkSummary, SomeRefused
 from streamer_store.cache import Cache, CacheUsed
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.disconnecting import Disconnected
@@ -16,7 +16,6 @@ from streamer_store.errors import (
     ItemTooLarge,
     NotFound,
     RequestNotPending,
-    SomeRefused,
     StoreError,
     StoreUnavailable,
     TableMissing,

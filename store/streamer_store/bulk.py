@@ -15,19 +15,18 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import anyio
 
 from streamer_store.backoff import full_jitter
+from streamer_store.bulk_results import BulkResult, BulkSummary, OnResult, SomeRefused
 from streamer_store.errors import (
     AlreadyExists,
     ConcurrentModification,
     InvalidInput,
     NotFound,
     RequestNotPending,
-    SomeRefused,
     StoreError,
     StoreUnavailable,
     Undecodable,
@@ -65,40 +64,6 @@ REFUSALS: Final = (
     RequestNotPending,
     Undecodable,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkResult(Generic[Record]):
-    """What became of one item of a bulk operation."""
-
-    position: int
-    """The place of the item among those that were given, from 0."""
-    key: str
-    """The id of the item. Empty for an item that has none."""
-    record: Record | None = None
-    """The record as stored, by `enqueue_many` and `save_many`. None: it was refused."""
-    error: StoreError | None = None
-    """Why the item was refused. Nothing of it was written. None: it is done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkSummary(Generic[Record]):
-    """What a bulk operation did."""
-
-    done: int
-    """Items that are as the operation leaves them."""
-    refused: int = 0
-    """Items whose result has an error."""
-    results: Sequence[BulkResult[Record]] = ()
-    """The result of each item, in the order of the items. Empty with an `on_result`."""
-
-    @property
-    def records(self) -> list[Record]:
-        """The records as stored, in the order of the items."""
-        return [result.record for result in self.results if result.record is not None]
-
-
-OnResult = Callable[[BulkResult[Record]], object]
 
 
 class Bulk(Generic[Record]):

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Final
 
 from streamer_store import codec
-from streamer_store.bulk import Bulk, BulkSummary, Entry, Items
+from streamer_store.bulk import Bulk, Entry, Items
+from streamer_store.bulk_results import BulkSummary
 from streamer_store.engine import ConditionFailed, Delete
 from streamer_store.errors import ItemTooLarge, NotFound
 from streamer_store.operator_actions import Change, OperatorActions, worker_to_notify

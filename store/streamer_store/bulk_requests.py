@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import bulk_writes, codec
-from streamer_store.bulk import Bulk, BulkSummary, Items, OnResult, numbered
+from streamer_store.bulk import Bulk, Items, numbered
 from streamer_store.bulk_changes import BulkChanges
+from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.engine import Query, paginate
 from streamer_store.errors import StoreError, ValidationError
 from streamer_store.models import AsyncRequest

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from streamer_store.bulk import Bulk, BulkSummary, Entry, Items
+from streamer_store.bulk import Bulk, Entry, Items
+from streamer_store.bulk_results import BulkSummary
 from streamer_store.engine import Engine
 from streamer_store.errors import InvalidInput, ValidationError
 from streamer_store.schema import Table

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from streamer_store import bulk_writes, codec
-from streamer_store.bulk import Bulk, BulkSummary, Items, OnResult
+from streamer_store.bulk import Bulk, Items
+from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.clock import Clock
 from streamer_store.conditions import Present, equals
 from streamer_store.decoding import ItemDecoder, Report

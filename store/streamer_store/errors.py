@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamer_store.bulk import BulkSummary
     from streamer_store.transitions import RequestStatus
 
 
@@ -147,24 +146,6 @@ class StoreUnavailable(StoreError):
 
     A write may or may not have taken effect.
     """
-
-
-class SomeRefused(StoreError):
-    """A bulk operation without an `on_result` was over, and some of its items were refused.
-
-    `summary`: the result of each item. The others are done.
-    """
-
-    def __init__(self, summary: BulkSummary[Any], *, operation: str = "") -> None:
-        error = next(result.error for result in summary.results if result.error is not None)
-        number = summary.done + summary.refused
-        super().__init__(
-            f"{summary.refused} of {number} items were refused; the first: {error.message}",
-            operation=operation,
-            table=error.table,
-            key=error.key,
-        )
-        self.summary = summary
 
 
 class AccessDenied(StoreError):

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import bulk_writes, codec
-from streamer_store.bulk import Bulk, BulkSummary, Items, OnResult
+from streamer_store.bulk import Bulk, Items
+from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.clock import Clock
 from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import Delete, Engine, Query, Scan, Update, paginate

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from streamer_store.bulk import BulkSummary, Items, OnResult
+from streamer_store.bulk import Items
+from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.models import Connection
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from streamer_store.bulk import BulkSummary, Items, OnResult
+from streamer_store.bulk import Items
+from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.models import EventType, Subscription
 
 
