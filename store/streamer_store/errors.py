@@ -47,11 +47,11 @@ def _restore(kind: type[StoreError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class NotFound(StoreError):
-    """There is no item with this key."""
+    """There is no item with this key, or no backup of this name."""
 
 
 class AlreadyExists(StoreError):
-    """There is an item with this key already. It was not overwritten."""
+    """There is such an item, backup or table already. It was not overwritten."""
 
 
 class InvalidInput(StoreError):

@@ -110,5 +110,5 @@ def test_check_suggests_create_for_missing_tables_only(other_key: Desk) -> None:
     of_tables = [finding for finding in result if finding["subject"] == "tables"]
     todo = {"missing;" in finding["text"]: finding["todo"] for finding in of_tables}
     assert todo == {True: "run `streamer-worker tables create`", False: ""}
-    listed = other_key.json("tables", "check", code=1)
+    listed = other_key.json("tables", "check", code=1)["differences"]
     assert [difference["creatable"] for difference in listed] == [True, False, True, True]

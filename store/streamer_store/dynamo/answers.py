@@ -15,6 +15,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ _NUMERAL: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 _DESCRIPTIONS: Final = {
     "CreateTable": "TableDescription",
+    "DescribeContinuousBackups": "ContinuousBackupsDescription",
     "DescribeTable": "Table",
     "DescribeTimeToLive": "TimeToLiveDescription",
     "UpdateTimeToLive": "TimeToLiveSpecification",
@@ -121,6 +123,15 @@ def _fields(operation: str, arguments: Mapping[str, Any]) -> dict[str, tuple[boo
             return {"Responses": (True, lambda value: _is_statement_list(value, count))}
         case "BatchWriteItem":
             return {"UnprocessedItems": (True, _is_map_of(_is_list_of(_is_mapping)))}
+        case "CreateBackup":
+            return {"BackupDetails": (True, _is_backup)}
+        case "DescribeBackup":
+            return {"BackupDescription": (True, _has_backup)}
+        case "ListBackups":
+            return {
+                "BackupSummaries": (True, _is_list_of(_is_backup)),
+                "LastEvaluatedBackupArn": (False, _is_text),
+            }
     field = _DESCRIPTIONS.get(operation)
     return {field: (True, _is_mapping)} if field else {}
 
@@ -189,6 +200,20 @@ def _is_count(value: Any) -> bool:
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
+
+
+def _is_backup(value: Any) -> bool:
+    """Whether `value` has the fields that BackupDetails and BackupSummary share."""
+    return (
+        isinstance(value, Mapping)
+        and all(_is_text(value.get(name)) for name in ("BackupArn", "BackupName", "BackupStatus"))
+        and isinstance(value.get("BackupCreationDateTime"), datetime)
+        and _is_count(value.get("BackupSizeBytes", 0))
+    )
+
+
+def _has_backup(value: Any) -> bool:
+    return isinstance(value, Mapping) and _is_backup(value.get("BackupDetails"))
 
 
 def _has_keys(value: Any) -> bool:

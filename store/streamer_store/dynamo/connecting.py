@@ -14,6 +14,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import Loader, create_loader
 
+from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.faults import translate_errors
 from streamer_store.dynamo.parser import AttributeParserFactory
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _LOCAL_REGION: Final = "us-east-1"
 _CLOSE_TIMEOUT: Final = 5.0
 _CREDENTIALS_TIMEOUT: Final = PROGRAM_SECONDS + 5
+_MANAGING_CONNECTIONS: Final = 10
+_MANAGING_CALL_TIMEOUT: Final = 30.0
 
 
 @asynccontextmanager
@@ -80,6 +83,27 @@ async def open_client(
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
             await programs.close()
             await client_context.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def open_checked_client(
+    *, endpoint_url: str | None, region: str | None
+) -> AsyncIterator[CheckedClient]:
+    """Open a client for calls that manage tables and backups.
+
+    The limits are the defaults of `open_stores`, whose parameters and errors these are.
+    """
+    async with open_client(
+        endpoint_url=endpoint_url,
+        region=region,
+        max_connections=_MANAGING_CONNECTIONS,
+        connect_timeout=3.0,
+        read_timeout=10.0,
+        attempts=5,
+        call_timeout=_MANAGING_CALL_TIMEOUT,
+        validate_parameters=False,
+    ) as client:
+        yield CheckedClient(client, timeout=_MANAGING_CALL_TIMEOUT)
 
 
 async def credentials_method() -> str | None:

@@ -30,8 +30,10 @@ from streamer_store.dynamo.answers import BODY_TOO_LARGE, is_item, is_reason_lis
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import (
     AccessDenied,
+    AlreadyExists,
     InvalidInput,
     ItemTooLarge,
+    NotFound,
     StoreError,
     StoreUnavailable,
     TableMissing,
@@ -92,6 +94,24 @@ _NETWORK = (
     OSError,
     TimeoutError,
 )
+# Backups and restores have names of their own for a missing table.
+_NO_TABLE = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
+# Operations that emulators such as DynamoDB Local lack.
+_BACKUP_OPERATIONS = frozenset(
+    {
+        "CreateBackup",
+        "DeleteBackup",
+        "DescribeBackup",
+        "DescribeContinuousBackups",
+        "ListBackups",
+        "RestoreTableFromBackup",
+        "UpdateContinuousBackups",
+    }
+)
+_ABOUT_BACKUPS: dict[str, type[StoreError]] = {
+    "BackupNotFoundException": NotFound,
+    "TableAlreadyExistsException": AlreadyExists,
+}
 _SERVER_ERROR = 500
 TRANSACTION = "TransactWriteItems"
 """The operation that sends a transaction."""
@@ -150,6 +170,12 @@ def translate_errors(operation: str, *, table: str = "", key: str = "") -> Itera
         raise StoreUnavailable(message, **where) from error
 
 
+def error_code(error: StoreError) -> str:
+    """Return DynamoDB's error code from which the error was translated, or an empty text."""
+    cause = error.__cause__
+    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
+
+
 def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
     answer: dict[str, Any] = dict(error.response)
     code = str(answer.get("Error", {}).get("Code") or "")
@@ -169,12 +195,22 @@ def _from_response(error: ClientError, where: dict[str, Any]) -> Exception:
         return StoreUnavailable(f"{code or status}: {message}", **where)
     if code in _DENIED:
         return AccessDenied(f"{code}: {message}", **where)
-    if code == "ResourceNotFoundException" or "specified index" in message:
+    return _from_refusal(error.operation_name, code, message, where)
+
+
+def _from_refusal(operation: str, code: str, message: str, where: dict[str, Any]) -> Exception:
+    """Return the error for a call that DynamoDB has refused for another reason."""
+    if code in _NO_TABLE or "specified index" in message:
         return TableMissing(f"no such table or index: {message}", **where)
     if code == "ValidationException" and "maximum allowed size" in message:
         return ItemTooLarge("item", message, **where)
     if code == "ValidationException":
         return InvalidInput(message, **where)
+    if code == "UnknownOperationException" and operation in _BACKUP_OPERATIONS:
+        text = f"the endpoint has no operation {operation}. DynamoDB Local has no backups"
+        return InvalidInput(text, **where)
+    if code in _ABOUT_BACKUPS:
+        return _ABOUT_BACKUPS[code](message, **where)
     # After an unknown error, the call may or may not have taken effect.
     return StoreUnavailable(f"{code}: {message}", **where)
 

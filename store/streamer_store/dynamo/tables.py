@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
-from botocore.exceptions import ClientError
 
 from streamer_store.dynamo import advice, comparison
 from streamer_store.dynamo.client import CheckedClient
+from streamer_store.dynamo.faults import error_code
 from streamer_store.engine import Difference
 from streamer_store.errors import InvalidInput, StoreError, StoreUnavailable, TableMissing
 from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
@@ -16,30 +18,72 @@ from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
 # Seconds.
 _POLL_INTERVAL: Final = 0.5
 _ACTIVE_TIMEOUT: Final = 300.0
+# A table that is being created may be unknown to DescribeTable for a moment.
+_ABSENT_TIMEOUT: Final = 60.0
+
+OnStatus = Callable[[str, str], object]
+"""Called with the name of a table, or of its backup, and its status, each time it was read."""
 
 
-async def create(calls: CheckedClient, prefix: str) -> None:
+def ignore_status(_name: str, _status: str) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The changes that `create` has made. Each list has full names of tables."""
+
+    created: list[str] = field(default_factory=list)
+    indexed: list[str] = field(default_factory=list)
+    """The tables that existed, and got an optional index."""
+    ttl_enabled: list[str] = field(default_factory=list)
+
+
+async def create(calls: CheckedClient, prefix: str) -> Changes:
     """Create the missing tables and optional indexes, wait until all are ACTIVE, and enable TTL.
 
     Existing tables keep their keys and their other indexes: `check` reports how they differ. A
     table whose key is not ours is left alone: TTL would delete items that belong to someone else.
     Raises StoreUnavailable for a table that is not ACTIVE within 300 seconds.
     """
-    for table in TABLES:
-        if await _describe(calls, prefix + table.name) is None:
-            await _create(calls, prefix, table)
+    created = [
+        prefix + table.name
+        for table in TABLES
+        if await describe(calls, prefix + table.name) is None
+        and await _create(calls, prefix, table)
+    ]
+    completed = await complete(calls, prefix)
+    return Changes(created, completed.indexed, completed.ttl_enabled)
+
+
+async def complete(
+    calls: CheckedClient,
+    prefix: str,
+    *,
+    timeout: float = _ACTIVE_TIMEOUT,  # noqa: ASYNC109  for each table, not for the call
+    on_status: OnStatus = ignore_status,
+) -> Changes:
+    """Wait until the tables are ACTIVE, add the optional indexes they lack, and enable TTL.
+
+    A table whose key is not ours is left alone. Raises StoreUnavailable for a table that is not
+    ACTIVE within `timeout` seconds, and TableMissing for one that does not exist for a minute.
+    """
+    changes = Changes()
     for table in TABLES:
         name = prefix + table.name
-        description = await _wait_until_active(calls, name)
+        description = await wait_until_active(calls, name, timeout=timeout, on_status=on_status)
         if comparison.wrong_key(table, description) is None:
             if await _add_optional_indexes(calls, name, table, description):
-                await _wait_until_active(calls, name)
-            await _enable_ttl(calls, name)
+                changes.indexed.append(name)
+                await wait_until_active(calls, name, timeout=timeout, on_status=on_status)
+            if await _enable_ttl(calls, name):
+                changes.ttl_enabled.append(name)
+    return changes
 
 
 async def has_index(calls: CheckedClient, prefix: str, table: Table, index: Index) -> bool:
     """Return whether the table has this index, ACTIVE and as in the schema."""
-    description = await _describe(calls, prefix + table.name)
+    description = await describe(calls, prefix + table.name)
     return description is not None and not comparison.index_faults(index, description)
 
 
@@ -48,7 +92,7 @@ async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
     differences: list[Difference] = []
     for table in TABLES:
         name = prefix + table.name
-        description = await _describe(calls, name)
+        description = await describe(calls, name)
         if description is None:
             text = "missing; `streamer-worker tables create` creates it"
             differences.append(Difference(name, text, blocking=True, creatable=True))
@@ -77,7 +121,8 @@ async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
     return differences
 
 
-async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
+async def _create(calls: CheckedClient, prefix: str, table: Table) -> bool:
+    """Return whether the table was created here, and not by another process."""
     name = prefix + table.name
     key_names = {table.hash_key}
     for index in table.indexes:
@@ -95,8 +140,10 @@ async def _create(calls: CheckedClient, prefix: str, table: Table) -> None:
     try:
         await calls.call("CreateTable", table=name, **arguments)
     except StoreError as error:
-        if _error_code(error) != "ResourceInUseException":  # Another process has created it.
+        if error_code(error) != "ResourceInUseException":  # Another process has created it.
             raise
+        return False
+    return True
 
 
 async def _add_optional_indexes(
@@ -116,7 +163,7 @@ async def _add_optional_indexes(
             await calls.call("UpdateTable", table=name, **_index_addition(name, index, description))
         except StoreError:
             # Another process has added it after our DescribeTable.
-            if index.name not in comparison.indexes_by_name(await _describe(calls, name) or {}):
+            if index.name not in comparison.indexes_by_name(await describe(calls, name) or {}):
                 raise
     return bool(missing)
 
@@ -139,27 +186,46 @@ def _index_addition(name: str, index: Index, description: dict[str, Any]) -> dic
     }
 
 
-async def _wait_until_active(calls: CheckedClient, name: str) -> dict[str, Any]:
-    """Return the description of the table once the table and all its indexes are ACTIVE."""
-    with anyio.move_on_after(_ACTIVE_TIMEOUT):
+async def wait_until_active(
+    calls: CheckedClient,
+    name: str,
+    *,
+    timeout: float = _ACTIVE_TIMEOUT,  # noqa: ASYNC109  its error says which table
+    on_status: OnStatus = ignore_status,
+) -> dict[str, Any]:
+    """Return the description of the table once the table and all its indexes are ACTIVE.
+
+    Raises StoreUnavailable after `timeout` seconds, and TableMissing if there is no such table
+    for a minute.
+    """
+    absent = 0.0
+    with anyio.move_on_after(timeout):
         while True:
-            description = await _describe(calls, name)
-            if description is not None and _is_active(description):
+            description = await describe(calls, name)
+            status = "absent" if description is None else _status(description)
+            on_status(name, status)
+            if description is not None and status == "ACTIVE":
                 return description
+            absent = absent + _POLL_INTERVAL if description is None else 0.0
+            if absent > _ABSENT_TIMEOUT:
+                raise TableMissing("the table does not exist, or was deleted meanwhile", table=name)
             await anyio.sleep(_POLL_INTERVAL)
-    raise StoreUnavailable(f"not ACTIVE within {_ACTIVE_TIMEOUT:.0f} s", table=name)
+    raise StoreUnavailable(f"not ACTIVE within {timeout:g} s", table=name)
 
 
-def _is_active(description: dict[str, Any]) -> bool:
-    indexes = description.get("GlobalSecondaryIndexes", ())
-    return description["TableStatus"] == "ACTIVE" and all(
-        index.get("IndexStatus", "ACTIVE") == "ACTIVE" for index in indexes
-    )
+def _status(description: dict[str, Any]) -> str:
+    """Return ACTIVE if the table and all its indexes are, and otherwise what is not."""
+    for index in description.get("GlobalSecondaryIndexes", ()):
+        status = index.get("IndexStatus", "ACTIVE")
+        if description["TableStatus"] == "ACTIVE" and status != "ACTIVE":
+            return f"index {index['IndexName']} {status}"
+    return str(description["TableStatus"])
 
 
-async def _enable_ttl(calls: CheckedClient, name: str) -> None:
+async def _enable_ttl(calls: CheckedClient, name: str) -> bool:
+    """Return whether TTL was off, and was enabled here."""
     if (await _ttl_status(calls, name)).startswith("ENABL"):
-        return
+        return False
     try:
         await calls.call(
             "UpdateTimeToLive",
@@ -171,9 +237,11 @@ async def _enable_ttl(calls: CheckedClient, name: str) -> None:
         # Another process has enabled it after our DescribeTimeToLive.
         if "already enabled" not in error.message:
             raise
+        return False
+    return True
 
 
-async def _describe(calls: CheckedClient, name: str) -> dict[str, Any] | None:
+async def describe(calls: CheckedClient, name: str) -> dict[str, Any] | None:
     """Return DynamoDB's description of a table, or None where there is no such table."""
     try:
         answer = await calls.call("DescribeTable", table=name, TableName=name)
@@ -189,12 +257,6 @@ async def _ttl_status(calls: CheckedClient, name: str) -> str:
     status = description.get("TimeToLiveStatus", "DISABLED")
     attribute = description.get("AttributeName", TTL_ATTRIBUTE)
     return status if attribute == TTL_ATTRIBUTE else f"on attribute {attribute} ({status})"
-
-
-def _error_code(error: StoreError) -> str:
-    """Return DynamoDB's error code, or an empty text."""
-    cause = error.__cause__
-    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
 
 
 def _index_definition(index: Index) -> dict[str, Any]:

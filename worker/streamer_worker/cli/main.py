@@ -38,7 +38,8 @@ _COMMANDS: Final = (
         "handlers:handlers",
         "List the installed handlers, after the checks that `run` makes when it loads them.",
     ),
-    ("tables", "tables:cli", "Create and check the DynamoDB tables."),
+    ("tables", "tables:cli", "Create, check and protect the DynamoDB tables."),
+    ("backup", "backups:cli", "Back up the DynamoDB tables, and restore them."),
     (
         "check",
         "checking:check",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import anyio
 import typer
 
 from streamer_store import Stores, SystemClock, Undecodable, open_stores
 from streamer_worker.cli.output import print_line
+
+if TYPE_CHECKING:
+    from streamer_store.dynamo.client import CheckedClient
 
 Result = TypeVar("Result")
 _CLOCK: Final = SystemClock()
@@ -87,6 +90,27 @@ def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]
     async def main() -> Result:
         async with open_stores(**store_arguments(settings), report=_Reporter()) as stores:
             return await work(stores)
+
+    return anyio.run(main)
+
+
+def with_client(
+    config: Path | None, work: Callable[[CheckedClient, str], Awaitable[Result]]
+) -> Result:
+    """Open a client for the tables that the settings name, and return the result of `work`.
+
+    `work` gets the client and the prefix of the tables.
+    """
+    from streamer_store.dynamo.connecting import open_checked_client
+    from streamer_worker.settings import load_settings
+
+    settings = load_settings(config)
+
+    async def main() -> Result:
+        async with open_checked_client(
+            endpoint_url=settings.endpoint_url, region=settings.region
+        ) as client:
+            return await work(client, settings.table_prefix)
 
     return anyio.run(main)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import typer
@@ -104,6 +105,32 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 def spinner(text: str) -> AbstractContextManager[Any]:
     """Show `text` on stderr while the command works, if stderr is a terminal."""
     return Console(stderr=True).status(Text(one_line(text)))
+
+
+@contextmanager
+def status_spinner(text: str) -> Iterator[Callable[[str, str], None]]:
+    """Show `text` and the states of things on stderr while the command works.
+
+    Yields a function that is called with the name of a thing and its state. On a terminal the
+    states are behind the text. Elsewhere, each change of a state is a line.
+    """
+    states: dict[str, str] = {}
+    is_shown = Console(stderr=True).is_terminal
+    with spinner(text) as shown:
+
+        def on_status(name: str, state: str) -> None:
+            if states.get(name) == state:
+                return
+            states[name] = state
+            counts = ", ".join(
+                f"{count} {each}" for each, count in Counter(states.values()).items()
+            )
+            if is_shown:
+                shown.update(Text(one_line(f"{text}: {counts}")))
+            else:
+                print_line(f"{name}: {state}", err=True)
+
+        yield on_status
 
 
 def progress_bar(*columns: ProgressColumn, err: bool = False, transient: bool = False) -> Progress:

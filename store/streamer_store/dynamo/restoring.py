@@ -1,0 +1,115 @@
+"""Restore a backup of the four tables into tables with another prefix."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+import anyio
+
+from streamer_store.dynamo import backups, managing, tables
+from streamer_store.dynamo.backup_records import Backup
+from streamer_store.dynamo.client import CheckedClient
+from streamer_store.dynamo.faults import error_code
+from streamer_store.dynamo.tables import OnStatus, ignore_status
+from streamer_store.errors import (
+    AlreadyExists,
+    InvalidInput,
+    StoreError,
+    StoreUnavailable,
+    ValidationError,
+)
+from streamer_store.schema import TABLES
+from streamer_store.values import short_repr
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}", re.ASCII)
+# Answers to the restore of a table that exists already, or is being created.
+_TAKEN: Final = frozenset({"TableAlreadyExistsException", "TableInUseException"})
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise ValidationError for a prefix that the setting `table_prefix` would refuse."""
+    if _PREFIX.fullmatch(prefix) is None:
+        text = f"{short_repr(prefix)} is not at most 200 characters of A-Z, a-z, 0-9, _ . and -"
+        raise ValidationError("prefix", text)
+
+
+async def restore(
+    calls: CheckedClient,
+    prefix: str,
+    name: str,
+    *,
+    to: str,
+    timeout: float = math.inf,  # noqa: ASYNC109  its error says what goes on
+    on_status: OnStatus = ignore_status,
+) -> Backup:
+    """Restore the backup of this name into tables of the prefix `to`, and return the backup.
+
+    All tables are begun at once. When they are ACTIVE, the optional indexes that they lack are
+    added, and TTL is enabled. DynamoDB restores their other indexes and their capacity mode.
+
+    Nothing is begun unless the backup is AVAILABLE, and each target table is absent or was
+    restored from this very backup. So the same call goes on after an error or a crash.
+
+    Raises NotFound if there is no such backup, ValidationError for the name or the prefix,
+    InvalidInput if tables are missing in the backup or `to` is `prefix`, AlreadyExists for other
+    tables. Raises StoreUnavailable if it takes longer than `timeout` seconds: DynamoDB goes on
+    then, and the same call goes on waiting.
+    """
+    check_prefix(to)
+    if to == prefix:
+        text = f"the prefix is {prefix}, of the tables that were backed up: give another one"
+        raise InvalidInput(text, operation="RestoreTableFromBackup")
+    backup = await backups.get(calls, prefix, name)
+    _require_available(backup)
+    sources = {to + table.name: part.arn for table, part in zip(TABLES, backup.tables, strict=True)}
+    absent = [target for target, arn in sources.items() if not await _exists(calls, target, arn)]
+
+    async def start(target: str) -> None:
+        await _start(calls, target, sources[target])
+
+    async def wait(target: str) -> None:
+        await tables.wait_until_active(calls, target, timeout=math.inf, on_status=on_status)
+
+    await managing.for_all(absent, start)
+    with anyio.move_on_after(timeout) as limit:
+        await managing.for_all(sources, wait)
+        await tables.complete(calls, to, timeout=math.inf, on_status=on_status)
+    if limit.cancelled_caught:
+        text = f"tables {to}… are not restored within {timeout:g} s. DynamoDB goes on with them"
+        raise StoreUnavailable(text, operation="RestoreTableFromBackup")
+    return backup
+
+
+def _require_available(backup: Backup) -> None:
+    if backup.missing:
+        text = f"backup {backup.name} is incomplete: it lacks {', '.join(backup.missing)}"
+        raise InvalidInput(text, operation="RestoreTableFromBackup")
+    if backup.status != "AVAILABLE":
+        text = f"backup {backup.name} is still {backup.status}: try again when it is AVAILABLE"
+        raise StoreUnavailable(text, operation="RestoreTableFromBackup")
+
+
+async def _exists(calls: CheckedClient, target: str, arn: str) -> bool:
+    """Return whether the table exists. Raises AlreadyExists if it is not from this backup."""
+    description = await tables.describe(calls, target)
+    if description is None:
+        return False
+    source = description.get("RestoreSummary", {}).get("SourceBackupArn")
+    if source != arn:
+        text = f"the table exists, {f'restored from {source}' if source else 'not restored'}"
+        todo = "delete it, or choose another prefix"
+        raise AlreadyExists(f"{text}: {todo}", operation="RestoreTableFromBackup", table=target)
+    return True
+
+
+async def _start(calls: CheckedClient, target: str, arn: str) -> None:
+    try:
+        await calls.call(
+            "RestoreTableFromBackup", table=target, TargetTableName=target, BackupArn=arn
+        )
+    except StoreError as error:
+        # Another process restores it, or an answer was lost and the client called again.
+        if error_code(error) not in _TAKEN or not await _exists(calls, target, arn):
+            raise
