@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import socket
 import uuid
 from collections import Counter
@@ -81,6 +82,29 @@ def answering(status: int, code: str) -> Fault:
     return fault
 
 
+def operation_of(request: web.Request) -> str:
+    return request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+
+
+def json_body(answer: web.Response) -> dict[str, Any]:
+    """Return the body of an answer of DynamoDB."""
+    assert isinstance(answer.body, bytes)
+    body: dict[str, Any] = json.loads(answer.body)
+    return body
+
+
+def with_body(answer: web.Response, body: dict[str, Any]) -> web.Response:
+    """Return an answer of DynamoDB with another body."""
+    kept = {
+        name: value
+        for name, value in answer.headers.items()
+        if name.lower() not in {"content-length", "content-type", "x-amz-crc32"}
+    }
+    return web.json_response(
+        body, status=answer.status, headers=kept, content_type="application/x-amz-json-1.0"
+    )
+
+
 def _reset(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
@@ -135,7 +159,7 @@ class Proxy:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self.calls[request.headers.get("X-Amz-Target", "").rpartition(".")[2]] += 1
+        self.calls[operation_of(request)] += 1
 
         async def forward() -> web.Response:
             return await self._forward(request, body)

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from integration.desk import HANDLER, Desk, desk
-from integration.proxy import Forward, proxy_to
+from integration.proxy import Forward, json_body, proxy_to, with_body
 from plugins import plugin
 from processes import Process, command
 from streamer_store import Stores
@@ -25,15 +25,9 @@ async def global_tables(request: web.Request, forward: Forward) -> web.StreamRes
     answer = await forward()
     if not request.headers["X-Amz-Target"].endswith(".DescribeTable") or answer.status != 200:
         return answer
-    assert isinstance(answer.body, bytes)
-    body = json.loads(answer.body)
+    body = json_body(answer)
     body["Table"]["Replicas"] = REPLICAS
-    kept = {
-        name: value
-        for name, value in answer.headers.items()
-        if name.lower() not in {"content-length", "content-type", "x-amz-crc32"}
-    }
-    return web.json_response(body, headers=kept, content_type="application/x-amz-json-1.0")
+    return with_body(answer, body)
 
 
 @pytest.fixture

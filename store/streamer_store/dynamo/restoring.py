@@ -98,9 +98,9 @@ async def _exists(calls: CheckedClient, target: str, arn: str) -> bool:
         return False
     source = description.get("RestoreSummary", {}).get("SourceBackupArn")
     if source != arn:
-        text = f"the table exists, {f'restored from {source}' if source else 'not restored'}"
-        todo = "delete it, or choose another prefix"
-        raise AlreadyExists(f"{text}: {todo}", operation="RestoreTableFromBackup", table=target)
+        origin = f"restored from {source}" if source else "not restored from a backup"
+        text = f"the table exists, and was {origin}: delete it, or choose another prefix"
+        raise AlreadyExists(text, operation="RestoreTableFromBackup", table=target)
     return True
 
 
