@@ -1,4 +1,4 @@
-"""The shipped policy of a worker, and which calls it allows."""
+"""The shipped policies, and which calls they allow."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final
 from processes import ROOT
 from streamer_worker.settings import Settings
 
-POLICY: Final[dict[str, Any]] = json.loads(
-    (ROOT / "deploy" / "iam" / "worker-policy.json").read_text()
-)
+_FOLDER: Final = ROOT / "deploy" / "iam"
+POLICY: Final[dict[str, Any]] = json.loads((_FOLDER / "worker-policy.json").read_text())
+BACKUP_POLICY: Final[dict[str, Any]] = json.loads((_FOLDER / "backup-policy.json").read_text())
 TABLE: Final = "arn:aws:dynamodb:*:*:table/"
 PREFIX: Final[str] = Settings().table_prefix
 _STATEMENT: Final = re.compile(r'(UPDATE|INSERT)(?: INTO)? "([^"]+)"')
 AwsCall = tuple[str, str]
 
 
-def allowed() -> set[AwsCall]:
-    """Return every action that is allowed, with its resource."""
+def allowed(policy: Mapping[str, Any] = POLICY) -> set[AwsCall]:
+    """Return every action that is allowed, with its resource. By default of a worker."""
     found = set()
-    for statement in POLICY["Statement"]:
+    for statement in policy["Statement"]:
         assert statement["Effect"] == "Allow"
         resources = statement["Resource"]
         for resource in [resources] if isinstance(resources, str) else resources:

@@ -227,10 +227,11 @@ def test_a_restore_can_be_interrupted_and_continued(proxied: tuple[Desk, Proxy])
 def test_tables_are_protected(moto_url: str) -> None:
     """`tables create --protect` protects new tables and existing ones, and says so."""
     desk = Desk(moto_url)
-    for first in (f"created {', '.join(names(desk.settings['STREAMER_TABLE_PREFIX']))}", None):
+    listed = ", ".join(names(desk.settings["STREAMER_TABLE_PREFIX"]))
+    protected = f"point-in-time recovery and deletion protection are on: {listed}"
+    for created in ([f"created {listed}"], []):
         lines = command("tables", "create", "--protect", **desk.settings).stdout.splitlines()
-        protected = "point-in-time recovery and deletion protection are on"
-        assert lines == [*([first] if first else []), protected, "tables are ready"]
+        assert lines == [*created, protected, "tables are ready"]
     assert command("tables", "check", **desk.settings).stdout.splitlines() == [ON, READY]
     checked = desk.json("tables", "check")
     assert checked["differences"] == []

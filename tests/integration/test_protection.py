@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from contract.table_changes import remake
 from integration.deployments import Denying, Deployment, deployment
 from integration.proxy import Proxy, answering, proxy_to
 from streamer_store import AccessDenied, StoreUnavailable, TableMissing
@@ -19,6 +20,15 @@ from streamer_store.schema import WORKERS
 pytestmark = pytest.mark.anyio
 ON = "point-in-time recovery: on, 35 days; deletion protection: on"
 OFF = "point-in-time recovery: off; deletion protection: off"
+
+
+NOT_READY = pytest.mark.parametrize(
+    ("operation", "code"),
+    [
+        ("UpdateTable", "ResourceInUseException"),
+        ("UpdateContinuousBackups", "ContinuousBackupsUnavailableException"),
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +58,7 @@ async def texts(here: Deployment, calls: CheckedClient | None = None) -> list[st
 async def test_both_are_enabled_on_all_tables(here: Deployment) -> None:
     """They are off at first. Then no table can be deleted."""
     assert await texts(here) == [OFF] * 4
-    await protection.enable(here.calls, here.prefix)
+    assert await protection.enable(here.calls, here.prefix) == here.names()
     assert await texts(here) == [ON] * 4
     assert [each.table for each in await protection.read(here.calls, here.prefix)] == here.names()
     for name in here.names():
@@ -88,30 +98,31 @@ async def test_nothing_is_protected_when_a_table_is_missing(here: Deployment) ->
     assert await texts(here) == [OFF] * 3
 
 
+async def test_a_table_of_others_is_left_alone(here: Deployment) -> None:
+    """Its key is not ours. Point-in-time recovery would cost its owner money."""
+    name = here.prefix + WORKERS.name
+    key = {
+        "KeySchema": [{"AttributeName": "Host", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "Host", "AttributeType": "S"}],
+    }
+    await remake(here.client, name, **key)
+    assert await protection.enable(here.calls, here.prefix) == here.names()[:3]
+    assert await texts(here) == [ON, ON, ON, OFF]
+
+
+@NOT_READY
 async def test_a_table_that_is_not_ready_is_tried_again(
-    here: Deployment, behind: tuple[Proxy, CheckedClient], monkeypatch: pytest.MonkeyPatch
+    operation: str, code: str, here: Deployment, behind: tuple[Proxy, CheckedClient]
 ) -> None:
     """DynamoDB makes one change at a time, and enables backups after a table was created."""
     proxy, calls = behind
-    refusals = {
-        "UpdateTable": answering(400, "ResourceInUseException"),
-        "UpdateContinuousBackups": answering(400, "ContinuousBackupsUnavailableException"),
-    }
-    for operation, refusal in refusals.items():
-        proxy.fault = denying = Denying(refusal, operation, times=6)
-        await protection.enable(calls, here.prefix)
-        assert denying.left == (0 if operation == "UpdateTable" else 6)
+    proxy.fault = denying = Denying(answering(400, code), operation, times=6)
+    await protection.enable(calls, here.prefix)
+    assert (denying.left, proxy.calls[operation]) == (0, 10)
     assert await texts(here) == [ON] * 4
-    del monkeypatch
 
 
-@pytest.mark.parametrize(
-    ("operation", "code"),
-    [
-        ("UpdateTable", "ResourceInUseException"),
-        ("UpdateContinuousBackups", "ContinuousBackupsUnavailableException"),
-    ],
-)
+@NOT_READY
 async def test_a_table_that_does_not_get_ready_is_an_error(
     operation: str,
     code: str,

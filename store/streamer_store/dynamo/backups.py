@@ -112,13 +112,14 @@ async def delete(calls: CheckedClient, backup: Backup) -> int:
     tried before the first error is raised.
     """
     deleted = []
+    tables = {part.arn: part.table for part in (*backup.tables, *backup.older)}
 
     async def delete_one(arn: str) -> None:
         with suppress(NotFound):
-            await calls.call("DeleteBackup", BackupArn=arn)
+            await calls.call("DeleteBackup", table=tables[arn], BackupArn=arn)
             deleted.append(arn)
 
-    await managing.for_all([part.arn for part in (*backup.tables, *backup.older)], delete_one)
+    await managing.for_all(tables, delete_one)
     return len(deleted)
 
 

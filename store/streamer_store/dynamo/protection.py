@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import anyio
 
-from streamer_store.dynamo import managing, tables
+from streamer_store.dynamo import comparison, managing, tables
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.faults import error_code
 from streamer_store.errors import StoreError, TableMissing
@@ -61,15 +61,24 @@ async def read(calls: CheckedClient, prefix: str) -> list[Protection]:
     return found
 
 
-async def enable(calls: CheckedClient, prefix: str) -> None:
-    """Enable point-in-time recovery and deletion protection on all four tables.
+async def enable(calls: CheckedClient, prefix: str) -> list[str]:
+    """Enable point-in-time recovery and deletion protection on the tables. Return their names.
 
-    A recovery period that is set already is kept. DynamoDB's default is 35 days. Raises
-    TableMissing before anything is changed, and StoreUnavailable for a table that is not ACTIVE
-    within 300 seconds.
+    A recovery period that is set already is kept. DynamoDB's default is 35 days. A table whose
+    key is not ours is left alone. Raises TableMissing before anything is changed, and
+    StoreUnavailable for a table that is not ACTIVE within 300 seconds, or for which DynamoDB
+    does not allow backups within ten minutes.
     """
-    names = [prefix + table.name for table in TABLES]
-    if missing := [name for name in names if await tables.describe(calls, name) is None]:
+    names = []
+    missing = []
+    for table in TABLES:
+        name = prefix + table.name
+        description = await tables.describe(calls, name)
+        if description is None:
+            missing.append(name)
+        elif comparison.wrong_key(table, description) is None:
+            names.append(name)
+    if missing:
         text = f"nothing was protected, because tables are missing: {', '.join(missing)}"
         raise TableMissing(text, operation="UpdateTable")
 
@@ -78,6 +87,7 @@ async def enable(calls: CheckedClient, prefix: str) -> None:
         await _enable_deletion_protection(calls, name)
 
     await managing.for_all(names, enable_one)
+    return names
 
 
 async def _read_one(calls: CheckedClient, name: str, description: dict[str, Any]) -> Protection:

@@ -19,7 +19,12 @@ from streamer_worker.cli.output import (
     print_table,
     status_spinner,
 )
-from streamer_worker.cli.tables import PROTECTED, ProtectOption, exit_if_blocking, print_differences
+from streamer_worker.cli.tables import (
+    ProtectOption,
+    exit_if_blocking,
+    print_differences,
+    print_protected,
+)
 
 if TYPE_CHECKING:
     from streamer_store.dynamo.backup_records import Backup
@@ -200,23 +205,23 @@ def restore(
     """
     from streamer_store.dynamo import protection, restoring, tables
 
-    async def work(client: CheckedClient, prefix: str) -> tuple[Backup, list[Difference]]:
+    async def work(
+        client: CheckedClient, prefix: str
+    ) -> tuple[Backup, list[str], list[Difference]]:
         with status_spinner(f"Restoring {to}…") as on_status:
             backup = await restoring.restore(
                 client, prefix, name, to=to, timeout=_or_endless(timeout), on_status=on_status
             )
-            if protect:
-                await protection.enable(client, to)
-            return backup, await tables.check(client, to)
+            protected = await protection.enable(client, to) if protect else []
+            return backup, protected, await tables.check(client, to)
 
-    backup, differences = with_client(config, work)
+    backup, protected, differences = with_client(config, work)
     if as_json:
         listed = [asdict(difference) for difference in differences]
         print_json({"backup": _json(backup), "prefix": to, "differences": listed})
         exit_if_blocking(differences)
         return
-    if protect:
-        print_line(PROTECTED)
+    print_protected(protected)
     text = f"restored {counted(len(backup.tables), 'table')} {to}…, as of {_span(backup)} UTC"
     print_differences(differences, success=text)
 

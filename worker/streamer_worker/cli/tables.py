@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,6 @@ cli = typer.Typer(
     add_completion=False,
     rich_markup_mode=MARKUP,
 )
-PROTECTED: Final = "point-in-time recovery and deletion protection are on"
 ProtectOption = Annotated[
     bool,
     typer.Option(
@@ -44,18 +43,18 @@ def create(*, protect: ProtectOption = False, config: ConfigOption = None) -> No
     """
     from streamer_store.dynamo import protection, tables
 
-    async def work(client: CheckedClient, prefix: str) -> tuple[Changes, list[Difference]]:
+    async def work(
+        client: CheckedClient, prefix: str
+    ) -> tuple[Changes, list[str], list[Difference]]:
         with spinner("Creating tables"):
             changes = await tables.create(client, prefix)
-            if protect:
-                await protection.enable(client, prefix)
-            return changes, await tables.check(client, prefix)
+            protected = await protection.enable(client, prefix) if protect else []
+            return changes, protected, await tables.check(client, prefix)
 
-    changes, differences = with_client(config, work)
+    changes, protected, differences = with_client(config, work)
     for line in _change_lines(changes):
         print_line(line)
-    if protect:
-        print_line(PROTECTED)
+    print_protected(protected)
     print_differences(differences, success="tables are ready")
 
 
@@ -86,6 +85,12 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     for line in _protection_lines(protections):
         print_line(line)
     print_differences(differences, success="tables have the keys and indexes that the worker needs")
+
+
+def print_protected(names: list[str]) -> None:
+    """Print which tables `protection.enable` has protected."""
+    if names:
+        print_line(f"point-in-time recovery and deletion protection are on: {', '.join(names)}")
 
 
 def print_differences(differences: Iterable[Difference], *, success: str) -> None:

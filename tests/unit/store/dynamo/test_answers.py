@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
@@ -21,6 +22,12 @@ ITEM: Final = {
     "SS": {"SS": ["a"]},
     "NS": {"NS": ["1"]},
     "BS": {"BS": [b"a"]},
+}
+BACKUP: Final[dict[str, Any]] = {
+    "BackupArn": "arn",
+    "BackupName": "nightly",
+    "BackupStatus": "CREATING",
+    "BackupCreationDateTime": datetime(2026, 11, 26, tzinfo=UTC),
 }
 WRONG: Final[list[Any]] = [
     {"a": {"S": 1}},
@@ -118,6 +125,14 @@ def test_an_answer_from_another_server_has_a_problem(
         ),
         ("BatchWriteItem", {}, {"UnprocessedItems": {"t": [{"DeleteRequest": {}}]}}),
         ("DescribeTable", {}, {"Table": {}}),
+        ("CreateBackup", {}, {"BackupDetails": BACKUP}),
+        ("DescribeBackup", {}, {"BackupDescription": {"BackupDetails": BACKUP}}),
+        ("ListBackups", {}, {"BackupSummaries": []}),
+        (
+            "ListBackups",
+            {},
+            {"BackupSummaries": [BACKUP | {"BackupSizeBytes": 0}], "LastEvaluatedBackupArn": "a"},
+        ),
     ],
 )
 def test_an_answer_with_the_fields_of_its_operation_is_valid(
@@ -149,6 +164,24 @@ def test_an_answer_with_the_fields_of_its_operation_is_valid(
         ("CreateTable", {}, "TableDescription"),
         ("DescribeTimeToLive", {"TimeToLiveDescription": "on"}, "TimeToLiveDescription"),
         ("UpdateTimeToLive", {}, "TimeToLiveSpecification"),
+        ("DescribeContinuousBackups", {}, "ContinuousBackupsDescription"),
+        ("CreateBackup", {}, "BackupDetails"),
+        ("DescribeBackup", {}, "BackupDescription"),
+        ("DescribeBackup", {"BackupDescription": {}}, "BackupDescription"),
+        ("ListBackups", {}, "BackupSummaries"),
+        ("ListBackups", {"BackupSummaries": BACKUP}, "BackupSummaries"),
+        ("ListBackups", {"BackupSummaries": [1]}, "BackupSummaries"),
+        (
+            "ListBackups",
+            {"BackupSummaries": [], "LastEvaluatedBackupArn": 1},
+            "LastEvaluatedBackupArn",
+        ),
+        *(
+            ("CreateBackup", {"BackupDetails": BACKUP | {field: wrong}}, "BackupDetails")
+            for field in BACKUP
+            for wrong in (None, 1)
+        ),
+        ("CreateBackup", {"BackupDetails": BACKUP | {"BackupSizeBytes": "1"}}, "BackupDetails"),
     ],
 )
 def test_a_field_that_is_missing_or_wrong_is_named(

@@ -12,8 +12,10 @@ import pytest
 
 from streamer_store import (
     AccessDenied,
+    AlreadyExists,
     InvalidInput,
     ItemTooLarge,
+    NotFound,
     StoreError,
     StoreUnavailable,
     TableMissing,
@@ -116,6 +118,9 @@ UNAVAILABLE: list[BaseException] = [
     TimeoutError(),
     # Errors that DynamoDB is not known to return.
     answer("SomethingNew"),
+    answer("UnknownOperationException"),
+    answer("BackupInUseException", operation="DeleteBackup"),
+    answer("ContinuousBackupsUnavailableException", operation="CreateBackup"),
     answer("ConditionalCheckFailedException", item=[1]),
     answer("ConditionalCheckFailedException", item={"RequestID": {"S": 1}}),
     vendor.ParamValidationError(report="Unknown parameter"),
@@ -143,6 +148,7 @@ REFUSED: list[BaseException] = [
 ]
 SETTINGS: list[BaseException] = [
     answer("ValidationException", "One or more parameter values were invalid"),
+    answer("UnknownOperationException", operation="ListBackups"),
     vendor.NoRegionError(),
     vendor.ProfileNotFound(profile="nope"),
     vendor.ConfigNotFound(path="config"),
@@ -154,6 +160,7 @@ SETTINGS: list[BaseException] = [
 TABLES: list[BaseException] = [
     answer("ResourceNotFoundException", "Requested resource not found"),
     answer("ValidationException", "The table does not have the specified index: StatusIndex"),
+    answer("TableNotFoundException", operation="CreateBackup"),
 ]
 # The code of another operation's error: something other than DynamoDB answered.
 UNAVAILABLE.append(answer("TransactionCanceledException", "no transaction was sent"))
@@ -169,6 +176,8 @@ FAMILIES: dict[type[StoreError], list[BaseException]] = {
     InvalidInput: SETTINGS,
     TableMissing: TABLES,
     ItemTooLarge: TOO_LARGE,
+    NotFound: [answer("BackupNotFoundException", operation="DeleteBackup")],
+    AlreadyExists: [answer("TableAlreadyExistsException", operation="RestoreTableFromBackup")],
 }
 CASES = [
     pytest.param(cause, kind, id=f"{kind.__name__}: {named(cause)}")
