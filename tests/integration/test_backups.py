@@ -464,7 +464,7 @@ async def test_a_create_waits_until_all_are_available(
     proxy, calls = behind
     proxy.fault = Slow(float("inf"))
     create = partial(backups.create, calls, here.prefix, NAME, clock=CLOCK)
-    with pytest.raises(StoreUnavailable, match=r"not AVAILABLE within 0.1 s. DynamoDB goes on"):
+    with pytest.raises(StoreUnavailable, match=r"not AVAILABLE after 0.1 s. DynamoDB continues"):
         await create(timeout=0.1)
     with pytest.raises(StoreUnavailable, match="is still CREATING: try again"):
         await restoring.restore(calls, here.prefix, NAME, to="other_")
@@ -509,7 +509,7 @@ async def test_a_restore_waits_until_the_tables_are_active(
     to = unique_prefix()
     restore = partial(restoring.restore, calls, here.prefix, NAME, to=to)
     proxy.fault = SlowTables(float("inf"))
-    with pytest.raises(StoreUnavailable, match=r"are not restored within 0.1 s. DynamoDB goes on"):
+    with pytest.raises(StoreUnavailable, match=r"are not restored after 0.1 s. DynamoDB continues"):
         await restore(timeout=0.1)
     assert proxy.calls["UpdateTimeToLive"] == 0
     seen = set()

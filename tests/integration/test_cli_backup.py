@@ -98,7 +98,7 @@ def test_json(filled: Desk) -> None:
     assert filled.json("backup", "list") == [created]
     to = unique_prefix()
     restored = filled.json("backup", "restore", "nightly", "--to", to, "--protect")
-    assert restored == {"backup": created, "prefix": to, "differences": []}
+    assert restored == {"backup": created, "prefix": to, "protected": names(to), "differences": []}
     assert filled.json("backup", "delete", "nightly", "--yes") == {"name": "nightly", "deleted": 4}
 
 
@@ -218,7 +218,7 @@ def test_a_restore_can_be_interrupted_and_continued(proxied: tuple[Desk, Proxy])
     late = command(*restore, "--timeout", "100ms", **desk.settings)
     assert late.returncode == 1
     last = late.stderr.splitlines()[-1]
-    assert last.startswith(f"error: tables {to}… are not restored within 0.1 s. DynamoDB goes on")
+    assert last.startswith(f"error: tables {to}… are not restored after 0.1 s. DynamoDB continues")
     proxy.fault = passing
     assert desk.run(*restore).stdout.startswith("restored 4 tables")
     assert proxy.calls["RestoreTableFromBackup"] == 4

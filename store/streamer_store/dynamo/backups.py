@@ -43,7 +43,7 @@ async def create(
     name: str,
     *,
     clock: Clock,
-    timeout: float = math.inf,  # noqa: ASYNC109  its error says what goes on
+    timeout: float = math.inf,  # noqa: ASYNC109  its error says what continues
     on_status: OnStatus = ignore_status,
 ) -> Backup:
     """Back up the four tables under one name, all at once, and wait until all are AVAILABLE.
@@ -59,13 +59,14 @@ async def create(
     Two calls at the same moment may both create it. Then each table has two backups of the name.
 
     Raises ValidationError for the name; TableMissing; StoreUnavailable, also if it takes longer
-    than `timeout` seconds. DynamoDB goes on then, and the same call goes on waiting.
+    than `timeout` seconds. DynamoDB then continues, and the same call waits for it again.
     """
     check_name(name)
     await _require_tables(calls, prefix)
     found = await _find(calls, prefix, name)
     _require_unfinished(found, clock.now())
     parts = {part.table: part for part in found.tables}
+    names = [prefix + table.name for table in TABLES]
 
     async def start(table: str) -> None:
         parts[table] = await _create_one(calls, table, name)
@@ -76,11 +77,14 @@ async def create(
         parts[table] = await _wait_until_available(calls, parts[table], on_status)
 
     with anyio.move_on_after(timeout) as limit:
-        await managing.for_all(list(parts), wait)
+        await managing.for_all(names, wait)
     if limit.cancelled_caught:
-        text = f"backup {name} is not AVAILABLE within {timeout:g} s. DynamoDB goes on with it"
+        text = (
+            f"backup {name} is not AVAILABLE after {timeout:g} s. DynamoDB continues:"
+            " repeat the command to wait for it"
+        )
         raise StoreUnavailable(text, operation="CreateBackup")
-    return replace(found, tables=tuple(parts[prefix + table.name] for table in TABLES), missing=())
+    return replace(found, tables=tuple(parts[table] for table in names), missing=())
 
 
 async def list_backups(calls: CheckedClient, prefix: str) -> list[Backup]:
@@ -108,8 +112,8 @@ async def get(calls: CheckedClient, prefix: str, name: str) -> Backup:
 async def delete(calls: CheckedClient, backup: Backup) -> int:
     """Delete the backups of all tables, with the older ones. Return how many were deleted.
 
-    Those that are gone already are no error, so a call after an error or a crash goes on. Each is
-    tried before the first error is raised.
+    Those that are gone already are no error, so the same call continues after an error or a crash.
+    Each is tried before the first error is raised.
     """
     deleted = []
     tables = {part.arn: part.table for part in (*backup.tables, *backup.older)}

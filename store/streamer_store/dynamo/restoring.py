@@ -41,7 +41,7 @@ async def restore(
     name: str,
     *,
     to: str,
-    timeout: float = math.inf,  # noqa: ASYNC109  its error says what goes on
+    timeout: float = math.inf,  # noqa: ASYNC109  its error says what continues
     on_status: OnStatus = ignore_status,
 ) -> Backup:
     """Restore the backup of this name into tables of the prefix `to`, and return the backup.
@@ -50,12 +50,12 @@ async def restore(
     added, and TTL is enabled. DynamoDB restores their other indexes and their capacity mode.
 
     Nothing is begun unless the backup is AVAILABLE, and each target table is absent or was
-    restored from this very backup. So the same call goes on after an error or a crash.
+    restored from this very backup. So the same call continues after an error or a crash.
 
     Raises NotFound if there is no such backup, ValidationError for the name or the prefix,
     InvalidInput if tables are missing in the backup or `to` is `prefix`, AlreadyExists for other
-    tables. Raises StoreUnavailable if it takes longer than `timeout` seconds: DynamoDB goes on
-    then, and the same call goes on waiting.
+    tables. Raises StoreUnavailable if it takes longer than `timeout` seconds. DynamoDB then
+    continues, and the same call waits for it again.
     """
     check_prefix(to)
     if to == prefix:
@@ -77,7 +77,10 @@ async def restore(
         await managing.for_all(sources, wait)
         await tables.complete(calls, to, timeout=math.inf, on_status=on_status)
     if limit.cancelled_caught:
-        text = f"tables {to}… are not restored within {timeout:g} s. DynamoDB goes on with them"
+        text = (
+            f"tables {to}… are not restored after {timeout:g} s. DynamoDB continues:"
+            " repeat the command to wait for them"
+        )
         raise StoreUnavailable(text, operation="RestoreTableFromBackup")
     return backup
 

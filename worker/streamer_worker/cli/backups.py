@@ -83,8 +83,8 @@ TimeoutOption = Annotated[
     typer.Option(
         parser=_parse_timeout,
         metavar="TIME",
-        help="Exit with 1 after 90m, 2h or 1d. DynamoDB goes on, and the same command goes on"
-        " waiting. Default: wait for as long as it takes.",
+        help="Exit with 1 after 90m, 2h or 1d. DynamoDB continues, and the same command waits"
+        " again. Default: wait for as long as it takes.",
     ),
 ]
 
@@ -196,8 +196,8 @@ def restore(
 ) -> None:
     """Restore a backup into new tables, and wait until a worker can use them.
 
-    This may take hours. The command may be interrupted: DynamoDB goes on, and the same command
-    continues. It enables TTL, adds DueIndex if the backup lacks it, and prints the differences
+    This may take hours. The command may be interrupted: DynamoDB continues, and the same command
+    waits again. It enables TTL, adds DueIndex if the backup lacks it, and prints the differences
     from what the worker expects, as by `tables check`. Exits with 1 if a worker cannot work
     with the tables. Workers use the new tables when the setting `table_prefix` is PREFIX.
 
@@ -218,7 +218,14 @@ def restore(
     backup, protected, differences = with_client(config, work)
     if as_json:
         listed = [asdict(difference) for difference in differences]
-        print_json({"backup": _json(backup), "prefix": to, "differences": listed})
+        print_json(
+            {
+                "backup": _json(backup),
+                "prefix": to,
+                "protected": protected,
+                "differences": listed,
+            }
+        )
         exit_if_blocking(differences)
         return
     print_protected(protected)

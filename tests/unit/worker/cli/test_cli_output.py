@@ -120,3 +120,29 @@ def test_a_character_that_stdout_lacks_is_escaped(tmp_path: Any) -> None:
         accept_any_character()
         output.print_line("Größe 数")
     assert (tmp_path / "out").read_text("latin-1") == "Größe \\u6570\n"
+
+
+def test_states_are_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each change, on stderr."""
+    with output.status_spinner("Restoring") as on_status:
+        for state in ("CREATING", "CREATING", "ACTIVE"):
+            on_status("requests", state)
+        on_status(HOSTILE, "ACTIVE")
+    stdout, stderr = capsys.readouterr()
+    lines = stderr.splitlines()
+    assert (stdout, lines[:2], len(lines)) == ("", ["requests: CREATING", "requests: ACTIVE"], 3)
+    assert lines[2].isprintable()
+
+
+def test_states_are_counted_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the text, which is removed at the end."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with output.status_spinner("Restoring") as on_status:
+        for name, state in (("a", "CREATING"), ("b", "CREATING"), ("a", "ACTIVE")):
+            on_status(name, state)
+    stderr = capsys.readouterr().err
+    assert "Restoring: 1 ACTIVE, 1 CREATING" in stderr
+    assert "a: " not in stderr
