@@ -55,3 +55,19 @@ async def with_projection(client: Any, name: str, index: str, projection: dict[s
         for gsi in description["GlobalSecondaryIndexes"]
     ]
     await remake(client, name, GlobalSecondaryIndexes=indexes)
+
+
+async def without_due_index(client: Any, name: str) -> None:
+    """Make the table of requests again as an earlier release made it, without TTL."""
+    description = (await client.describe_table(TableName=name))["Table"]
+    kept = [
+        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
+        for index in description["GlobalSecondaryIndexes"]
+        if index["IndexName"] != "DueIndex"
+    ]
+    attributes = [
+        definition
+        for definition in description["AttributeDefinitions"]
+        if not definition["AttributeName"].startswith("Due")
+    ]
+    await remake(client, name, GlobalSecondaryIndexes=kept, AttributeDefinitions=attributes)

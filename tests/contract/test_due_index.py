@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from contract.table_changes import opened, remake, with_projection
+from contract.table_changes import opened, remake, with_projection, without_due_index
 from dynamodb_local import NotInstalledError, dynamodb_local
 from streamer_store import AsyncRequest, Lane, Stores, SystemClock
 from streamer_store.schema import REQUESTS, TABLES
@@ -39,21 +39,7 @@ async def old(url: str) -> AsyncIterator[tuple[Stores, Any, str]]:
     async with opened(url, unique_prefix()) as (stores, client):
         await stores.create_tables()
         name = stores.engine.table_name(REQUESTS)
-        description = (await client.describe_table(TableName=name))["Table"]
-        await remake(
-            client,
-            name,
-            GlobalSecondaryIndexes=[
-                {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-                for index in description["GlobalSecondaryIndexes"]
-                if index["IndexName"] != "DueIndex"
-            ],
-            AttributeDefinitions=[
-                definition
-                for definition in description["AttributeDefinitions"]
-                if not definition["AttributeName"].startswith("Due")
-            ],
-        )
+        await without_due_index(client, name)
         yield stores, client, name
 
 

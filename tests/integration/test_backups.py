@@ -14,7 +14,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from contract.table_changes import remake
+from contract.table_changes import without_due_index
 from integration.deployments import Crashing, Denying, Deployment, deployment
 from integration.proxy import (
     Forward,
@@ -135,19 +135,7 @@ async def test_a_restored_deployment_is_complete(here: Deployment) -> None:
 
 async def test_a_restore_adds_the_optional_index(here: Deployment) -> None:
     """A backup of tables of an earlier release has no DueIndex."""
-    name = here.prefix + REQUESTS.name
-    description = (await here.client.describe_table(TableName=name))["Table"]
-    kept = [
-        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-        for index in description["GlobalSecondaryIndexes"]
-        if index["IndexName"] != "DueIndex"
-    ]
-    attributes = [
-        definition
-        for definition in description["AttributeDefinitions"]
-        if not definition["AttributeName"].startswith("Due")
-    ]
-    await remake(here.client, name, GlobalSecondaryIndexes=kept, AttributeDefinitions=attributes)
+    await without_due_index(here.client, here.prefix + REQUESTS.name)
     await make(here)
     to = unique_prefix()
     await restoring.restore(here.calls, here.prefix, NAME, to=to)
@@ -500,6 +488,26 @@ async def test_a_backup_that_is_deleted_meanwhile_is_an_error(
     assert ended == [True]
 
 
+async def test_a_backup_whose_status_is_deleted_is_an_error(
+    here: Deployment, behind: tuple[Proxy, CheckedClient]
+) -> None:
+    """DynamoDB may describe it for a while."""
+    proxy, calls = behind
+    slow = Slow(float("inf"))
+
+    async def fault(request: web.Request, forward: Forward) -> web.StreamResponse:
+        answer = await slow(request, forward)
+        if operation_of(request) == "DescribeBackup":
+            body = json_body(cast("web.Response", answer))
+            body["BackupDescription"]["BackupDetails"]["BackupStatus"] = "DELETED"
+            return with_body(cast("web.Response", answer), body)
+        return answer
+
+    proxy.fault = fault
+    with pytest.raises(NotFound, match="the backup was deleted meanwhile"):
+        await backups.create(calls, here.prefix, NAME, clock=CLOCK)
+
+
 async def test_a_restore_waits_until_the_tables_are_active(
     here: Deployment, behind: tuple[Proxy, CheckedClient]
 ) -> None:
@@ -539,6 +547,26 @@ async def test_a_table_that_vanishes_ends_a_restore(
     to = unique_prefix()
     proxy.fault = Denying(answering(400, "ResourceNotFoundException"), "DescribeTable")
     with pytest.raises(TableMissing, match="does not exist, or was deleted meanwhile"):
+        await restoring.restore(calls, here.prefix, NAME, to=to)
+
+
+async def test_a_failed_wait_ends_the_waits_for_other_tables(
+    here: Deployment, behind: tuple[Proxy, CheckedClient]
+) -> None:
+    """They may take hours."""
+    await make(here)
+    proxy, calls = behind
+    to = unique_prefix()
+    slow = SlowTables(float("inf"))
+
+    async def fault(request: web.Request, forward: Forward) -> web.StreamResponse:
+        name = json.loads(await request.read()).get("TableName")
+        if slow.left and name == to + TABLES[-1].name:
+            return await answering(400, "AccessDeniedException")(request, forward)
+        return await slow(request, forward)
+
+    proxy.fault = fault
+    with anyio.fail_after(10), pytest.raises(AccessDenied):
         await restoring.restore(calls, here.prefix, NAME, to=to)
 
 

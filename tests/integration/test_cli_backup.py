@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from contract.table_changes import with_projection
+from contract.table_changes import with_projection, without_due_index
 from integration.deployments import Denying, fill
 from integration.desk import Desk, desk
 from integration.proxy import (
@@ -288,8 +288,25 @@ def test_create_says_what_it_enabled(desk: Desk) -> None:
         await client.update_time_to_live(TableName=name, TimeToLiveSpecification=off)
 
     desk.do(work)
+    off = f"warning: table {name}: TTL on attribute TTL is DISABLED: old items are not deleted"
+    assert off in desk.run("tables", "check").stdout.splitlines()
     lines = desk.run("tables", "create").stdout.splitlines()
     assert lines == [f"enabled TTL on {name}", "tables are ready"]
+
+
+def test_create_says_which_index_it_added(desk: Desk) -> None:
+    """To a table of an earlier release."""
+    name = desk.settings["STREAMER_TABLE_PREFIX"] + "requests"
+
+    async def work(stores: Stores) -> None:
+        client: Any = client_of(stores.engine)
+        await without_due_index(client, name)
+        on = {"Enabled": True, "AttributeName": "TTL"}
+        await client.update_time_to_live(TableName=name, TimeToLiveSpecification=on)
+
+    desk.do(work)
+    lines = desk.run("tables", "create").stdout.splitlines()
+    assert lines == [f"added DueIndex to {name}", "tables are ready"]
 
 
 @pytest.mark.local

@@ -77,7 +77,7 @@ async def create(
         parts[table] = await _wait_until_available(calls, parts[table], on_status)
 
     with anyio.move_on_after(timeout) as limit:
-        await managing.for_all(names, wait)
+        await managing.wait_for_all(names, wait)
     if limit.cancelled_caught:
         text = (
             f"backup {name} is not AVAILABLE after {timeout:g} s. DynamoDB continues:"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import anyio
 
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.faults import error_code
-from streamer_store.errors import StoreError
+from streamer_store.errors import StoreError, ungrouped
 
 # Seconds. DynamoDB refuses backups for some minutes after a table was created.
 _ENABLE_TIMEOUT: Final = 600.0
 _POLL_INTERVAL: Final = 1.0
 
+Work = Callable[[str], Coroutine[Any, Any, object]]
 
-async def for_all(names: Iterable[str], work: Callable[[str], Awaitable[object]]) -> None:
+
+async def for_all(names: Iterable[str], work: Work) -> None:
     """Call `work` with each name, all at once, and wait for all. Then raise the first StoreError.
 
     A call that has begun is not cancelled because another one has failed: its effect would be
@@ -35,6 +37,14 @@ async def for_all(names: Iterable[str], work: Callable[[str], Awaitable[object]]
             tasks.start_soon(run, name)
     if errors:
         raise errors[0]
+
+
+async def wait_for_all(names: Iterable[str], wait: Work) -> None:
+    """Call `wait` with each name, all at once. The first StoreError ends the others."""
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                tasks.start_soon(wait, name)
 
 
 async def retry_until_enabled(

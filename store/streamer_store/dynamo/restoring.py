@@ -74,7 +74,7 @@ async def restore(
 
     await managing.for_all(absent, start)
     with anyio.move_on_after(timeout) as limit:
-        await managing.for_all(sources, wait)
+        await managing.wait_for_all(sources, wait)
         await tables.complete(calls, to, timeout=math.inf, on_status=on_status)
     if limit.cancelled_caught:
         text = (
