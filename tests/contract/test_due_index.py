@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from contract.table_changes import opened, remake, with_projection, without_due_index
+from contract.table_changes import opened, with_projection, without_due_index
 from dynamodb_local import NotInstalledError, dynamodb_local
 from streamer_store import AsyncRequest, Lane, Stores, SystemClock
 from streamer_store.schema import REQUESTS, TABLES

@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
+from integration.deployments import Slow
 from integration.desk import Desk, desk
 from integration.proxy import Forward, answering, operation_of, proxy_to
-from integration.test_backups import Slow
 from policy import BACKUP_POLICY, PREFIX, TABLE, AwsCall, allowed
 from support import unique_prefix
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
 from contract.table_changes import remake
-from integration.deployments import Denying, Deployment, deployment
-from integration.proxy import Proxy, answering, proxy_to
+from integration.deployments import Denying, Deployment, behind, deployment, fast_polls, here
+from integration.proxy import Proxy, answering
 from streamer_store import AccessDenied, StoreUnavailable, TableMissing
 from streamer_store.dynamo import managing, protection
 from streamer_store.dynamo.client import CheckedClient
-from streamer_store.dynamo.connecting import open_checked_client
 from streamer_store.schema import WORKERS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fast_polls")]
+__all__ = ["behind", "fast_polls", "here"]
 ON = "point-in-time recovery: on, 35 days; deletion protection: on"
 OFF = "point-in-time recovery: off; deletion protection: off"
 
@@ -29,26 +28,6 @@ NOT_READY = pytest.mark.parametrize(
         ("UpdateContinuousBackups", "ContinuousBackupsUnavailableException"),
     ],
 )
-
-
-@pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(managing, "_POLL_INTERVAL", 0.01)
-    monkeypatch.setattr(protection, "_POLL_INTERVAL", 0.01)
-
-
-@pytest.fixture
-async def here(moto_url: str) -> AsyncIterator[Deployment]:
-    async with deployment(moto_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def behind(here: Deployment) -> AsyncIterator[tuple[Proxy, CheckedClient]]:
-    """Give a proxy, and a client behind it."""
-    with proxy_to(here.url) as proxy:
-        async with open_checked_client(endpoint_url=proxy.url, region=None) as calls:
-            yield proxy, calls
 
 
 async def texts(here: Deployment, calls: CheckedClient | None = None) -> list[str]:
