@@ -163,11 +163,13 @@ async def _create_one(calls: CheckedClient, table: str, name: str) -> TableBacku
 async def _wait_until_available(
     calls: CheckedClient, part: TableBackup, on_status: OnStatus
 ) -> TableBackup:
+    started = anyio.current_time()
     while True:
         on_status(part.table, part.status)
         if is_available(part):
             return part
-        await anyio.sleep(_POLL_INTERVAL)
+        waited = anyio.current_time() - started
+        await anyio.sleep(managing.poll_pause(waited, shortest=_POLL_INTERVAL))
         answer = await calls.call("DescribeBackup", table=part.table, BackupArn=part.arn)
         part = table_backup(part.table, answer["BackupDescription"]["BackupDetails"])
         if part.status == "DELETED":

@@ -14,6 +14,7 @@ from streamer_store.errors import StoreError, ungrouped
 # Seconds. DynamoDB refuses backups for some minutes after a table was created.
 _ENABLE_TIMEOUT: Final = 600.0
 _POLL_INTERVAL: Final = 1.0
+_LONGEST_PAUSE: Final = 10.0
 
 Work = Callable[[str], Coroutine[Any, Any, object]]
 
@@ -45,6 +46,14 @@ async def wait_for_all(names: Iterable[str], wait: Work) -> None:
         async with anyio.create_task_group() as tasks:
             for name in names:
                 tasks.start_soon(wait, name)
+
+
+def poll_pause(waited: float, *, shortest: float) -> float:
+    """Return the seconds until the next poll: a tenth of the time waited so far, up to 10 s.
+
+    A restore may take hours, and a new table takes seconds.
+    """
+    return min(_LONGEST_PAUSE, max(shortest, waited / 10))
 
 
 async def retry_until_enabled(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import anyio
 
-from streamer_store.dynamo import advice, comparison
+from streamer_store.dynamo import advice, comparison, managing
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.faults import error_code
 from streamer_store.engine import Difference
@@ -44,7 +44,8 @@ async def create(calls: CheckedClient, prefix: str) -> Changes:
 
     Existing tables keep their keys and their other indexes: `check` reports how they differ. A
     table whose key is not ours is left alone: TTL would delete items that belong to someone else.
-    Raises StoreUnavailable for a table that is not ACTIVE within 300 seconds.
+    Raises StoreUnavailable for a table that is not ACTIVE within 300 seconds, and TableMissing
+    for one that was deleted meanwhile.
     """
     created = [
         prefix + table.name
@@ -198,7 +199,7 @@ async def wait_until_active(
     Raises StoreUnavailable after `timeout` seconds, and TableMissing if there is no such table
     for a minute.
     """
-    absent = 0.0
+    started = last_seen = anyio.current_time()
     with anyio.move_on_after(timeout):
         while True:
             description = await describe(calls, name)
@@ -206,10 +207,11 @@ async def wait_until_active(
             on_status(name, status)
             if description is not None and status == "ACTIVE":
                 return description
-            absent = absent + _POLL_INTERVAL if description is None else 0.0
-            if absent > _ABSENT_TIMEOUT:
+            now = anyio.current_time()
+            last_seen = last_seen if description is None else now
+            if now - last_seen > _ABSENT_TIMEOUT:
                 raise TableMissing("the table does not exist, or was deleted meanwhile", table=name)
-            await anyio.sleep(_POLL_INTERVAL)
+            await anyio.sleep(managing.poll_pause(now - started, shortest=_POLL_INTERVAL))
     raise StoreUnavailable(f"not ACTIVE within {timeout:g} s", table=name)
 
 
