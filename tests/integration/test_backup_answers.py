@@ -94,7 +94,7 @@ async def test_a_create_waits_until_all_are_available(
     with pytest.raises(StoreUnavailable, match=r"not AVAILABLE after 0.1 s. DynamoDB continues"):
         await create(timeout=0.1)
     with pytest.raises(StoreUnavailable, match="is still CREATING: try again"):
-        await restoring.restore(calls, here.prefix, NAME, to="other_")
+        await restoring.restore(calls, here.prefix, NAME, to="other_", timeout=1)
     seen: list[tuple[str, str]] = []
     proxy.fault = Slow(3)
     backup = await create(on_status=lambda name, status: seen.append((name, status)))
