@@ -91,8 +91,9 @@ def _drain(
 ) -> None:
     """Drain a full queue of no-op requests: requests per second, CPU per request."""
     kinds = only.split(",")
-    if unknown := set(kinds) - set(drain.KINDS):
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not in {', '.join(drain.KINDS)}")
+    known = (*drain.KINDS, drain.CONNECTED)
+    if unknown := set(kinds) - set(known):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not in {', '.join(known)}")
     plan = drain.Plan(requests=requests, rounds=rounds, only=kinds, profile=profile)
     _run({"drain": partial(drain.measure, plan=plan)}, quick=False, json=json)
 

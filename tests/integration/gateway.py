@@ -132,7 +132,7 @@ async def pushing(
             endpoint_url=url,
             prefix=prefix,
             max_connections=10,
-            cache=Cache(absent=False, subscriptions=False),
+            cache=Cache(max_age=10, absent=False, subscriptions=False),
             observe=observe,
         ),
         open_post=partial(

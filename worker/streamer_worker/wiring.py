@@ -36,6 +36,8 @@ from streamer_worker.runtime import Runtime
 from streamer_worker.settings import Settings, store_arguments
 
 # Connections to DynamoDB for calls that hold no slot.
+_CONNECTION_MAX_AGE: Final = 10.0
+"""Seconds. The endpoint of a connection never changes, and a post says whether it is gone."""
 _SPARE_CONNECTIONS: Final = 10
 _HEARTBEAT_CONNECTIONS: Final = 4
 _HEARTBEAT_ATTEMPTS: Final = 2
@@ -139,7 +141,12 @@ async def open_app(
                 opener,
                 max_connections=_SPARE_CONNECTIONS,
                 # PUSH-3: a client that has subscribed or connected gets the next message.
-                cache=Cache(absent=False, subscriptions=False, observe=events.emit),
+                cache=Cache(
+                    max_age=_CONNECTION_MAX_AGE,
+                    absent=False,
+                    subscriptions=False,
+                    observe=events.emit,
+                ),
             ),
             open_post=partial(
                 open_poster,
