@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from integration.desk import Desk, desk
+from integration.proxy import proxy_to, stalling
 from integration.test_cli_asking import answered
-from processes import command
+from processes import PATIENCE, Process, command
 from streamer_store import Priority, Stores
 from streamer_worker.cli.selecting import RequestFilter, Selected
 
@@ -318,3 +321,27 @@ def test_many_requests_are_changed(desk: Desk, tmp_path: Path) -> None:
     ):
         ended = command(*arguments, "--yes", **desk.settings)
         assert (ended.stdout, ended.stderr) == (text, "")
+
+
+def test_an_interrupted_command_says_how_far_it_came(desk: Desk, tmp_path: Path) -> None:
+    """And that the same command goes on. The exit code is that of Ctrl-C."""
+    path = lines(tmp_path / "one", {"action": "a", "request_id": "r1"})
+    called = threading.Event()
+
+    async def stall(request: Any, forward: Any) -> Any:
+        called.set()
+        return await stalling(request, forward)
+
+    with proxy_to(desk.settings["STREAMER_ENDPOINT_URL"]) as proxy:
+        proxy.fault = stall
+        through = desk.settings | {"STREAMER_ENDPOINT_URL": proxy.url}
+        for arguments, text in (
+            (("enqueue", "--file", path, "--yes"), "interrupted: 0 requests enqueued."),
+            (("cancel", "--action", "a", "--yes"), "interrupted: 0 requests cancelled."),
+        ):
+            called.clear()
+            with Process(*arguments, **through) as process:
+                assert called.wait(PATIENCE)
+                process.signal(signal.SIGINT)
+                process.found(text)
+                assert process.ended() == 130

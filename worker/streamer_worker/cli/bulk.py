@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, NoReturn
 
@@ -101,6 +101,7 @@ def change_many(
     `opened`: called with the stores. Its context is the change. Exits with 1 if the answer is
     no, and with 2 if there is no terminal to ask on.
     """
+    changed = Changed()
 
     async def work(stores: Stores) -> Changed:
         with spinner("Reading the requests"):
@@ -115,7 +116,7 @@ def change_many(
                 yes=selection.yes,
                 without_terminal=f"give --yes to {verb.infinitive} them, or --dry-run to list them",
             )
-        changed = Changed(more=more)
+        changed.more = more
         with progress_bar(err=True, transient=True) as bar:
             task = bar.add_task(verb.infinitive, total=len(ids))
 
@@ -128,7 +129,18 @@ def change_many(
                     await change(ids[start : start + _SLICE], note)
         return changed
 
-    return with_stores(config, work)
+    with explained(lambda: f"{counted(len(changed.ids), 'request')} {verb.past}"):
+        return with_stores(config, work)
+
+
+@contextmanager
+def explained(text: Callable[[], str]) -> Iterator[None]:
+    """Say on stderr what was done when the block is interrupted by Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_line(f"interrupted: {text()}. Run the same command again to go on", err=True)
+        raise
 
 
 def report_changed(

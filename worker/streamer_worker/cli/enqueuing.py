@@ -22,7 +22,7 @@ from streamer_store import (
     ValidationError,
     memory_stores,
 )
-from streamer_worker.cli.bulk import MaxWriteUnitsOption, exit_if_refused
+from streamer_worker.cli.bulk import MaxWriteUnitsOption, exit_if_refused, explained
 from streamer_worker.cli.formatting import counted, json_fields
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import (
@@ -206,7 +206,8 @@ def _enqueue_lines(lines: _Lines, config: ConfigOption, max_write_units: float |
                 await _enqueue_slice(stores, part, enqueued, max_write_units)
                 bar.advance(task, len(part))
 
-    with_stores(config, work)
+    with explained(lambda: f"{counted(enqueued.done, 'request')} enqueued"):
+        with_stores(config, work)
     return enqueued
 
 
