@@ -1,7 +1,7 @@
 """Bulk operations: a result for each item of any number of items, in bounded memory.
 
-Items are taken in chunks, of which a few are under way at the same time. Within a chunk each item
-is a task of its own, so that group commit (group_commit.py) sends 25 of their writes in a call.
+Items are taken in chunks, of which a few are under way at the same time. Of each chunk 25 items are
+worked on at once, so that group commit (group_commit.py) sends their writes in a call.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from streamer_store import codec
 from streamer_store.bulk import Bulk, Entry, Items
 from streamer_store.bulk_results import BulkSummary
 from streamer_store.engine import ConditionFailed, Delete
-from streamer_store.errors import ItemTooLarge, NotFound
+from streamer_store.errors import InvalidInput, NotFound
 from streamer_store.operator_actions import Change, OperatorActions, worker_to_notify
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_attributes import unchanged
@@ -157,7 +157,7 @@ class BulkChanges:
         return seen
 
     async def _notify(self, bulk: Bulk[None], worker_id: str, versions: Sequence[str]) -> None:
-        # A mailbox of 10,000 Versions is full. Those that do not fit are lost: the worker meets
-        # the cancellation at its next write.
-        with suppress(ItemTooLarge):
+        # A mailbox of 10,000 Versions is full, and a WorkerID from elsewhere may be no key. The
+        # request is cancelled all the same, and its worker meets that at its next write.
+        with suppress(InvalidInput):
             await bulk.attempt(lambda: self._workers.request_cancel(worker_id, *versions))

@@ -22,7 +22,7 @@ from streamer_store import (
     WorkerRow,
 )
 from streamer_store.bulk import CHUNK_ITEMS, Bulk, Entry
-from streamer_store.errors import ItemTooLarge
+from streamer_store.errors import InvalidInput, ItemTooLarge
 from streamer_store.stores import stores_over
 from support import START, ManualClock
 from unit.worker.faulty_engine import FaultyEngine, moves_to
@@ -195,15 +195,16 @@ async def test_a_limit_spreads_the_writes(stores: Stores) -> None:
     assert anyio.current_time() - started == pytest.approx(250 * 3 / 50, rel=0.1)
 
 
-async def test_a_full_mailbox_does_not_fail_a_cancellation(
-    engine: FaultyEngine, stores: Stores
+@pytest.mark.parametrize("error", [ItemTooLarge("item", "full"), InvalidInput("no key")])
+async def test_a_mailbox_that_refuses_does_not_fail_a_cancellation(
+    engine: FaultyEngine, stores: Stores, error: StoreError
 ) -> None:
     """The request is cancelled. Its worker meets that at its next write."""
     await stores.workers.register(WorkerRow(worker_id="w1", started_at=START))
     await stores.requests.enqueue_many(requests("a"))
     page = await stores.requests.entries(RequestStatus.PENDING, limit=1)
     await stores.requests.claim(page.candidates[0], worker_id="w1")
-    full = engine.fail("update", ItemTooLarge("item", "full"), when=lambda update: update.adds)
+    full = engine.fail("update", error, when=lambda update: update.adds)
     assert (await stores.requests.cancel_many(["a"])).done == 1
     assert full.times == 0
     assert (await stores.requests.get("a")).status is RequestStatus.CANCELLED
