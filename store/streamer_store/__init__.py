@@ -12,6 +12,7 @@ from streamer_store.errors import (
     Cancelled,
     ClaimLost,
     ConcurrentModification,
+    InvalidExport,
     InvalidInput,
     ItemTooLarge,
     NotFound,
@@ -19,8 +20,10 @@ from streamer_store.errors import (
     StoreError,
     StoreUnavailable,
     TableMissing,
+    TargetFailed,
     Undecodable,
     ValidationError,
+    WorkersRunning,
     is_already_exists,
     is_cancelled,
     is_claim_lost,
@@ -53,6 +56,15 @@ from streamer_store.protocols import (
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.retention import Retention
 from streamer_store.stores import Stores, memory_stores
+from streamer_store.transfer import (
+    Existing,
+    Exported,
+    Imported,
+    ImportPlan,
+    TransferProgress,
+    export_tables,
+    import_tables,
+)
 from streamer_store.transitions import RequestStatus
 from streamer_store.worker_row import WorkerRow
 
@@ -80,6 +92,11 @@ __all__ = [
     "Difference",
     "Disconnected",
     "EventType",
+    "Existing",
+    "Exported",
+    "ImportPlan",
+    "Imported",
+    "InvalidExport",
     "InvalidInput",
     "ItemTooLarge",
     "Lane",
@@ -100,12 +117,17 @@ __all__ = [
     "SubscriptionStore",
     "SystemClock",
     "TableMissing",
+    "TargetFailed",
+    "TransferProgress",
     "TryFailed",
     "Undecodable",
     "ValidationError",
     "WorkerLoss",
     "WorkerRegistry",
     "WorkerRow",
+    "WorkersRunning",
+    "export_tables",
+    "import_tables",
     "is_already_exists",
     "is_cancelled",
     "is_claim_lost",

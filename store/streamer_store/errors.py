@@ -156,6 +156,28 @@ class TableMissing(StoreError):
     """The table or the index does not exist."""
 
 
+class InvalidExport(StoreError):
+    """An export is not whole, was changed, or is not an export of this program.
+
+    - `file`: the name of the file in the export. Empty: the export as a whole.
+    - `line`: the number of the line, from 1. 0: the file as a whole.
+    """
+
+    def __init__(self, reason: str, *, target: str, file: str = "", line: int = 0) -> None:
+        place = f"{target}/{file}" if file else target
+        super().__init__(f"{place}, line {line}: {reason}" if line else f"{place}: {reason}")
+        self.file = file
+        self.line = line
+
+
+class TargetFailed(StoreError):
+    """The directory or the bucket of an export cannot be read or written."""
+
+
+class WorkersRunning(StoreError):
+    """Workers run on the tables into which an import would write."""
+
+
 @contextmanager
 def located(operation: str, table: str) -> Iterator[None]:
     """Add the operation and the table to an Undecodable that the block raises."""
