@@ -118,7 +118,7 @@ class Directory:
 
     def _write(self, name: str, data: bytes) -> None:
         path = self._path / name
-        if not path.parent.exists():
+        with suppress(FileExistsError):
             path.parent.mkdir(mode=_PRIVATE_FOLDER)
             _sync_folder(self._path)
         unfinished = path.with_name(path.name + _UNFINISHED)
