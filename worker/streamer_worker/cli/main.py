@@ -41,6 +41,16 @@ _COMMANDS: Final = (
     ("tables", "tables:cli", "Create, check and protect the DynamoDB tables."),
     ("backup", "backups:cli", "Back up the DynamoDB tables, and restore them."),
     (
+        "export",
+        "transferring:export",
+        "Write all items of the four tables to compressed files, and a manifest.",
+    ),
+    (
+        "import",
+        "transferring:import_",
+        "Write the items of an export to the four tables, which must exist.",
+    ),
+    (
         "check",
         "checking:check",
         "Check the settings, handlers, credentials, tables and permissions of a worker.",
