@@ -61,6 +61,12 @@ async def _run(action: str, url: str, prefix: str, target: Path, step: int) -> i
     return int(ended.stdout)
 
 
+async def _command(*arguments: str, settings: dict[str, str]) -> None:
+    """Run a command that must succeed, while the event loop goes on."""
+    ended = await to_thread.run_sync(lambda: command(*arguments, **settings))
+    assert ended.returncode == 0, ended.stderr
+
+
 def _points(seed: str, steps: int) -> Sequence[int]:
     return random.Random(seed).sample(range(1, steps + 1), _KILLS)
 
@@ -105,12 +111,7 @@ async def test_an_import_that_is_killed_at_any_call_is_finished_by_the_next_run(
         async with _stores(local_url) as (copy, prefix):
             killed += not await _run("import", local_url, prefix, tmp_path / "e", point)
             settings = {"STREAMER_ENDPOINT_URL": local_url, "STREAMER_TABLE_PREFIX": prefix}
-            ended = await to_thread.run_sync(
-                lambda settings=settings: command(
-                    "import", str(tmp_path / "e"), "--yes", **settings
-                )
-            )
-            assert ended.returncode == 0, ended.stderr
+            await _command("import", str(tmp_path / "e"), "--yes", settings=settings)
             assert checksum(await all_items(copy)) == expected, point
     assert killed == _KILLS
 
@@ -140,12 +141,8 @@ async def test_an_export_beside_live_load_has_everything_that_was_there(
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(work)
-            ended = await to_thread.run_sync(
-                lambda: command(
-                    "export", str(tmp_path / "e"), "--max-read-units", "100", **settings
-                )
-            )
-            assert ended.returncode == 0, ended.stderr
+            limit = ("--max-read-units", "100")
+            await _command("export", str(tmp_path / "e"), *limit, settings=settings)
             tasks.cancel_scope.cancel()
         assert settled > 0
         ids = [item["RequestID"]["S"] for item in exported_items(tmp_path / "e")["requests"]]
