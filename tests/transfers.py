@@ -34,8 +34,11 @@ ODD: Final[dict[str, Any]] = {
 """A request with every type of DynamoDB, and with attributes that no release knows."""
 
 
-async def fill(stores: Stores, requests: int) -> None:
-    """Store so many requests, of which one has every type, and some items of the other tables."""
+async def fill(stores: Stores, requests: int, *, chars: int = 0) -> None:
+    """Store so many requests, of which one has every type, and some items of the other tables.
+
+    chars: the length of a text in each payload.
+    """
     await stores.engine.put(Put(table=REQUESTS, item=ODD))
     await stores.requests.enqueue_many(
         [
@@ -43,7 +46,7 @@ async def fill(stores: Stores, requests: int) -> None:
                 request_id=f"r-{number:05}",
                 action="a",
                 connection_id="c-1",
-                payload={"text": "ä" * (number % 50), "number": number},
+                payload={"text": "ä" * (number % 50), "number": number, "more": "x" * chars},
             )
             for number in range(requests - 1)
         ]

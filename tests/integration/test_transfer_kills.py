@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.local]
 _CHILD: Final = Path(__file__).with_name("transfer_child.py")
 _KILLS: Final = 10
 _REQUESTS: Final = 1_500
+_CHARS: Final = 6_000
+"""Each segment then has several pages."""
 _PER_SECOND: Final = 50
 
 
@@ -76,7 +78,7 @@ async def test_an_export_that_is_killed_at_any_step_is_finished_by_the_next_run(
 ) -> None:
     """After each kill there is no whole export, or a right one. The next run makes it right."""
     async with _stores(local_url) as (stores, prefix):
-        await fill(stores, _REQUESTS)
+        await fill(stores, _REQUESTS, chars=_CHARS)
         expected = checksum(await all_items(stores))
         steps = await _run("export", local_url, prefix, tmp_path / "whole", 0)
         assert checksum(exported_items(tmp_path / "whole")) == expected
@@ -100,7 +102,7 @@ async def test_an_import_that_is_killed_at_any_call_is_finished_by_the_next_run(
 ) -> None:
     """The tables are then equal to those that were exported."""
     async with _stores(local_url) as (stores, _):
-        await fill(stores, _REQUESTS)
+        await fill(stores, _REQUESTS, chars=_CHARS)
         expected = checksum(await all_items(stores))
         await export_tables(stores, tmp_path / "e", part_bytes=4_000)
     async with _stores(local_url) as (copy, prefix):
