@@ -13,7 +13,19 @@ from typing import Annotated, Final
 import anyio
 import typer
 
-from bench import bulk, document, drain, fleet, idle, latency, memory, starts, units, upkeep
+from bench import (
+    bulk,
+    document,
+    drain,
+    fleet,
+    idle,
+    latency,
+    memory,
+    starts,
+    transfer,
+    units,
+    upkeep,
+)
 from bench.database import database
 from bench.results import Part, show
 
@@ -53,6 +65,9 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
         "recovery": partial(upkeep.recovery, rounds=1 if quick else 5),
         "bulk": partial(
             bulk.measure, requests=2_000 if quick else 10_000, rounds=1 if quick else 3
+        ),
+        "transfer": partial(
+            transfer.measure, requests=5_000 if quick else 50_000, rounds=1 if quick else 3
         ),
         "start": partial(starts.measure, rounds=1 if quick else 5),
     }
