@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,8 @@ from streamer_store import (
     memory_stores,
 )
 from streamer_store.engine import Put
-from streamer_store.schema import REQUESTS, TABLES, WORKERS
+from streamer_store.schema import REQUESTS, TABLES, WORKERS, Table
+from streamer_store.values import Item
 from support import START, ManualClock
 from transfers import Items, all_items, canonical, fill
 
@@ -114,7 +115,7 @@ async def test_items_that_differ_are_overwritten_with_replace(
 
 
 class Racing:
-    """An engine on which others write an item just before an import writes it."""
+    """An engine on which others write an item just before an import writes or reads it."""
 
     def __init__(self, stores: Stores, others: Callable[[Put], Put | None]) -> None:
         self._engine = stores.engine
@@ -129,7 +130,15 @@ class Racing:
             await self._engine.put(other)
         await self._engine.put(put)
 
+    async def get_many(self, table: Table, keys: Sequence[str]) -> list[Item]:
+        for key in keys:
+            other = self._others(Put(table=table, item={table.hash_key: {"S": key}}))
+            if other is not None:
+                await self._engine.put(other)
+        return await self._engine.get_many(table, keys)
 
+
+@pytest.mark.parametrize("with_workers", [False, True])
 @pytest.mark.parametrize(
     ("existing", "counts"),
     [(Existing.REFUSE, (0, 0, 1)), (Existing.SKIP, (1, 0, 0)), (Existing.REPLACE, (0, 1, 0))],
@@ -140,8 +149,10 @@ async def test_what_others_write_meanwhile_is_treated_as_what_existed(
     clock: ManualClock,
     existing: Existing,
     counts: tuple[int, int, int],
+    *,
+    with_workers: bool,
 ) -> None:
-    """The condition of each write finds it. The result names what was refused."""
+    """Both ways to write find it. The result names what was refused."""
     written: list[str] = []
 
     def others(put: Put) -> Put | None:
@@ -152,7 +163,11 @@ async def test_what_others_write_meanwhile_is_treated_as_what_existed(
 
     racing: Any = Racing(stores, others)
     imported = await import_tables(
-        replace(stores, engine=racing), export, existing=existing, clock=clock
+        replace(stores, engine=racing),
+        export,
+        existing=existing,
+        with_workers=with_workers,
+        clock=clock,
     )
     assert (imported.skipped, imported.replaced, imported.refused) == counts
     names = (f"{stores.engine.table_name(REQUESTS)}/r-00003",) if imported.refused else ()

@@ -177,6 +177,15 @@ async def test_delete_many_deletes_existing_items() -> None:
     assert await engine.get_many(WORKERS, ["a", "b"]) == [row("b")]
 
 
+async def test_put_many_writes_and_replaces_items() -> None:
+    """There is no condition. Later changes of the given items have no effect."""
+    engine = MemoryEngine()
+    await engine.put(Put(table=WORKERS, item=row("a")))
+    items = [row("a", New={"S": "x"}), row("b")]
+    await engine.put_many(WORKERS, items)
+    assert await engine.get_many(WORKERS, ["a", "b"]) == items
+
+
 async def test_an_item_of_400_kb_is_stored_and_one_byte_more_is_not(engine: MemoryEngine) -> None:
     """After a refused update, the old item is unchanged."""
     empty = row("w1", Pad={"S": ""})

@@ -91,6 +91,10 @@ async def delete_many(engine: DynamoEngine, keys: list[str]) -> None:
     await engine.delete_many(REQUESTS, keys)
 
 
+async def put_many(engine: DynamoEngine, keys: list[str]) -> None:
+    await engine.put_many(REQUESTS, [{"RequestID": {"S": key}} for key in keys])
+
+
 async def get_many(engine: DynamoEngine, keys: list[str]) -> None:
     await engine.get_many(REQUESTS, keys)
 
@@ -99,10 +103,12 @@ def entries_of(call: Any, keys: list[str]) -> list[Any]:
     item_keys = [{"RequestID": {"S": key}} for key in keys]
     if call is get_many:
         return item_keys
+    if call is put_many:
+        return [{"PutRequest": {"Item": key}} for key in item_keys]
     return [{"DeleteRequest": {"Key": key}} for key in item_keys]
 
 
-CALLS = pytest.mark.parametrize("call", [delete_many, get_many])
+CALLS = pytest.mark.parametrize("call", [delete_many, get_many, put_many])
 
 
 @CALLS
