@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,15 +31,20 @@ PRINTED = {
     ],
     "cache": ["0 hits, 2 misses", "2 hits, 0 misses"],
     "retention": ["kept until"],
+    "transfer": ["exported 5 requests", "written 0 skipped 0"],
 }
 
 
 @pytest.mark.anyio
 async def test_the_examples_run_and_print_what_they_should(
-    moto_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    moto_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """All of them, on the same tables, in the order of the page."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
+    monkeypatch.chdir(tmp_path)
     assert list(EXAMPLES) == ["open", *PRINTED]
     opening: dict[str, Any] = {}
     exec(EXAMPLES["open"], opening)  # noqa: S102  the page is ours

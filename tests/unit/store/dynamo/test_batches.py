@@ -207,7 +207,7 @@ async def test_every_batch_has_ten_attempts() -> None:
     assert len(client.batches) == 36
 
 
-@CALLS
+@pytest.mark.parametrize("call", [delete_many, get_many])
 async def test_a_key_is_never_twice_in_a_batch(call: Any) -> None:
     """DynamoDB refuses a batch with a repeated key."""
     client = Client(nothing)
