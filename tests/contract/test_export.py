@@ -143,10 +143,11 @@ async def test_an_export_that_only_has_to_be_tidied_is_finished(
 
 async def test_foreign_files_are_refused_and_kept(stores: Stores, tmp_path: Path) -> None:
     """The error names some of them. Nothing is written beside them."""
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InvalidInput, match=r"notes\.txt: choose an empty target"):
+    (tmp_path / "film.unfinished").write_text("mine")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InvalidInput, match=r"film\.unfinished, photos/: choose an empty target"):
         await export_tables(stores, tmp_path)
-    assert names_in(tmp_path) == ["notes.txt"]
+    assert names_in(tmp_path) == ["film.unfinished", "photos"]
 
 
 async def test_other_segments_and_tables_do_not_continue_an_export(

@@ -23,6 +23,7 @@ from streamer_store import (
     Stores,
     StoreUnavailable,
     TransferProgress,
+    ValidationError,
     WorkerRow,
     WorkersRunning,
     export_tables,
@@ -243,6 +244,15 @@ def _without_versions(items: Items) -> dict[str, list[Any]]:
         if isinstance(item, dict):
             item.pop("Version", None)
     return canonical(items)
+
+
+async def test_arguments_out_of_range_are_refused(stores: Stores, export: Path) -> None:
+    """Nothing is written."""
+    for wrong in ({"existing": "merge"}, {"max_write_units": float("nan")}):
+        arguments: Any = wrong
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            await import_tables(stores, export, **arguments)
+    assert not any((await all_items(stores)).values())
 
 
 async def test_a_running_fleet_is_not_imported_into(

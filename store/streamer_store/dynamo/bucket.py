@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -91,9 +91,10 @@ class Bucket:
 
     @asynccontextmanager
     async def files(self) -> AsyncIterator[AsyncIterator[tuple[str, int]]]:
-        yield self._list()
+        async with aclosing(self._list()) as files:
+            yield files
 
-    async def _list(self) -> AsyncIterator[tuple[str, int]]:
+    async def _list(self) -> AsyncGenerator[tuple[str, int]]:
         arguments: dict[str, Any] = {}
         while True:
             with _translate_errors(self._name):

@@ -134,9 +134,13 @@ async def import_tables(
     and differ: nothing was written then. Raises TargetFailed; AccessDenied; StoreUnavailable: run
     it again. Items that others write during the import are kept, and counted as `refused`.
     """
+    from streamer_store.errors import ValidationError
     from streamer_store.transfer.importing import Importer
     from streamer_store.transfer.target import open_target
 
+    if existing not in set(Existing):
+        names = ", ".join(Existing)
+        raise ValidationError("existing", f"must be one of {names}, not {existing}")
     async with open_target(target, region=region) as opened:
         return await Importer(
             engine=stores.engine,

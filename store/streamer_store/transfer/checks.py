@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from streamer_store.engine import Engine, Scan, paginate
@@ -37,11 +39,11 @@ async def tables_with_items(engine: Engine) -> list[str]:
     """Return the names of the tables that are not empty, without the prefix."""
     found = []
     for table in TABLES:
-        # A page may be empty although others follow.
-        async for page in paginate(engine.scan, Scan(table=table, limit=1)):
-            if page.items:
-                found.append(table.name)
-                break
+        async with aclosing(paginate(engine.scan, Scan(table=table, limit=1))) as pages:
+            async for page in pages:  # one may be empty although others follow
+                if page.items:
+                    found.append(table.name)
+                    break
     return found
 
 
@@ -56,12 +58,13 @@ async def require_no_workers(
     async for page in paginate(engine.scan, Scan(table=WORKERS)):
         rows |= {row["WorkerID"]["S"]: row for row in page.items if _is_alive(row, now)}
     for part in manifest.parts.get(WORKERS.name, ()) if rows else ():
-        chunks = reader.chunks(part, WORKERS, is_full=lambda items: len(items) >= _ROWS)
-        async for _, items in chunks:
-            for item in items:
-                row = rows.get(item["WorkerID"]["S"])
-                if row is not None and is_same_item(row, item):
-                    del rows[item["WorkerID"]["S"]]
+        is_full = partial(_has_rows, _ROWS)
+        async with aclosing(reader.chunks(part, WORKERS, is_full=is_full)) as chunks:
+            async for _, items in chunks:
+                for item in items:
+                    row = rows.get(item["WorkerID"]["S"])
+                    if row is not None and is_same_item(row, item):
+                        del rows[item["WorkerID"]["S"]]
     if rows:
         shown = ", ".join(sorted(rows)[:_SHOWN_WORKERS])
         more = ", …" if len(rows) > _SHOWN_WORKERS else ""
@@ -70,6 +73,10 @@ async def require_no_workers(
             " them, or import with `with_workers` (--with-workers)",
             table=engine.table_name(WORKERS),
         )
+
+
+def _has_rows(count: int, items: list[Item]) -> bool:
+    return len(items) >= count
 
 
 def _is_alive(row: Item, now: datetime) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 from anyio import to_thread
 
 from streamer_store.errors import ConcurrentModification, TargetFailed
+from streamer_store.schema import TABLES
+from streamer_store.transfer.manifest import MANIFEST, PART_NAME, PROGRESS
 
 _LOCK: Final = ".lock"
 _UNFINISHED: Final = ".unfinished"
+_FOLDERS: Final = frozenset(table.name for table in TABLES)
 _PRIVATE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 _Result = TypeVar("_Result")
@@ -33,12 +36,13 @@ class Directory:
     async def files(self) -> AsyncIterator[AsyncIterator[tuple[str, int]]]:
         found = await self._run("read", self._list)
 
-        async def each() -> AsyncIterator[tuple[str, int]]:
+        async def each() -> AsyncGenerator[tuple[str, int]]:
             for name, size in found:
-                if not name.endswith(_UNFINISHED):
+                if not _is_unfinished(name):
                     yield name, size
 
-        yield each()
+        async with aclosing(each()) as files:
+            yield files
 
     async def read(self, name: str, *, at_most: int) -> bytes | None:
         return await self._run("read", self._read, name, at_most)
@@ -87,9 +91,9 @@ class Directory:
             os.close(descriptor)
 
     def _remove_unfinished(self) -> None:
-        """Remove the files that a crash left unfinished."""
+        """Remove the files of an export that a crash left unfinished."""
         for name, _ in self._list():
-            if name.endswith(_UNFINISHED):
+            if _is_unfinished(name):
                 (self._path / name).unlink()
 
     def _list(self) -> list[tuple[str, int]]:
@@ -98,13 +102,16 @@ class Directory:
         if not self._path.is_dir():
             raise NotADirectoryError(20, "it is a file, not a directory")
         found = []
-        for folder, _, names in os.walk(self._path, onerror=_raise):
-            for name in names:
-                path = Path(folder, name)
-                relative = path.relative_to(self._path).as_posix()
-                if relative != _LOCK:
-                    found.append((relative, path.lstat().st_size))
-        return sorted(found)
+        for path in self._path.iterdir():
+            if not path.is_dir():
+                found.append((path.name, path.lstat().st_size))
+            elif path.name in _FOLDERS:
+                found += [
+                    (f"{path.name}/{each.name}", each.lstat().st_size) for each in path.iterdir()
+                ]
+            else:  # not ours, and possibly large
+                found.append((f"{path.name}/", 0))
+        return sorted(entry for entry in found if entry[0] != _LOCK)
 
     def _read(self, name: str, at_most: int) -> bytes | None:
         try:
@@ -140,8 +147,10 @@ class Directory:
         _sync_folder(path.parent)
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _is_unfinished(name: str) -> bool:
+    finished = name.removesuffix(_UNFINISHED)
+    is_ours = finished in {MANIFEST, PROGRESS} or PART_NAME.fullmatch(finished) is not None
+    return is_ours and finished != name
 
 
 def _sync_folder(folder: Path) -> None:

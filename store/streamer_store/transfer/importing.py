@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import anyio
@@ -187,19 +188,21 @@ class Importer:
             )
 
         async def start_all(tasks: TaskGroup) -> None:
-            async for chunk in self._chunks(manifest, table):
-                await free.acquire()
-                tasks.start_soon(handle_one, chunk)
+            async with aclosing(self._chunks(manifest, table)) as chunks:
+                async for chunk in chunks:
+                    await free.acquire()
+                    tasks.start_soon(handle_one, chunk)
 
         with ungrouped():
             async with anyio.create_task_group() as tasks:
                 await start_all(tasks)
 
-    async def _chunks(self, manifest: Manifest, table: Table) -> AsyncIterator[Chunk]:
+    async def _chunks(self, manifest: Manifest, table: Table) -> AsyncGenerator[Chunk]:
         is_full = _Limits(table, self._chunk_units).is_full
         for part in manifest.parts.get(table.name, ()):
-            async for _, items in self._reader.chunks(part, table, is_full=is_full):
-                yield [self._new_item(manifest, table, item) for item in items]
+            async with aclosing(self._reader.chunks(part, table, is_full=is_full)) as chunks:
+                async for _, items in chunks:
+                    yield [self._new_item(manifest, table, item) for item in items]
 
     def _new_item(self, manifest: Manifest, table: Table, item: Item) -> NewItem:
         if self._release_running:

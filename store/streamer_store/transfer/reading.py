@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
 from anyio import to_thread
@@ -62,10 +62,11 @@ class ExportReader:
 
     async def chunks(
         self, part: Part, table: Table, *, is_full: Callable[[list[Item]], bool]
-    ) -> AsyncIterator[tuple[int, list[Item]]]:
+    ) -> AsyncGenerator[tuple[int, list[Item]]]:
         """Yield the items of a part in order: the line of the first one, and the items.
 
-        `is_full`: whether to yield the items that were read so far. Raises InvalidExport.
+        `is_full`: whether to yield the items that were read so far. Raises InvalidExport. Use
+        `contextlib.aclosing`.
         """
         data = await self._target.read(part.name, at_most=MAX_PART_BYTES)
         if data is None:

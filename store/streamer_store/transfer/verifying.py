@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import aclosing, closing
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -59,18 +59,21 @@ class Verifier:
                 done, total = 0, sum(part.items for part in parts)
                 for part in parts:
                     self._parts.append(part)
-                    chunks = self._reader.chunks(part, table, is_full=_is_full)
-                    async for line, items in chunks:
-                        await to_thread.run_sync(self._check, ids, table, line, items)
-                        done += len(items)
-                        self._on_progress(
-                            TransferProgress(
-                                step="verify", table=table.name, items=done, total=total
-                            )
-                        )
+                    async with aclosing(
+                        self._reader.chunks(part, table, is_full=_is_full)
+                    ) as chunks:
+                        async for line, items in chunks:
+                            await to_thread.run_sync(self._check, ids, table, line, items)
+                            done += len(items)
+                            self._report(table, done, total)
                 self._parts.clear()
                 ids.execute("DELETE FROM ids")
         return self._expired
+
+    def _report(self, table: Table, items: int, total: int) -> None:
+        self._on_progress(
+            TransferProgress(step="verify", table=table.name, items=items, total=total)
+        )
 
     def _check(self, ids: sqlite3.Connection, table: Table, line: int, items: list[Item]) -> None:
         part = len(self._parts) - 1
