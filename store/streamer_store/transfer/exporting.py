@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import anyio
 from anyio import to_thread
 
 from streamer_store.clock import Clock, new_id
-from streamer_store.engine import Engine, Page, Scan
+from streamer_store.engine import Engine, Scan
 from streamer_store.errors import (
     AlreadyExists,
     ConcurrentModification,
@@ -54,6 +55,8 @@ Observer = Callable[[TransferProgress], object]
 DEFAULT_SEGMENTS: Final = 4
 _RUN_DIGITS: Final = 8
 _FIRST_LIMIT: Final = 25
+_PAGE_UNITS: Final = 64
+"""About how many units a page costs. It is 256 KB then: pages of 1 MB take 70 MB more memory."""
 _SHOWN_FILES: Final = 3
 
 
@@ -86,10 +89,11 @@ class Exporter:
         self._segments = segments
         self._part_bytes = part_bytes
         self._limiter = UnitLimiter("max_read_units", max_read_units)
-        self._max_read_units = max_read_units
+        self._page_units = min(_PAGE_UNITS, max_read_units or _PAGE_UNITS)
         self._on_progress = on_progress
         self._prefix = engine.table_name(Table("", ""))
         self._saving = anyio.Lock()
+        self._compressing = anyio.Lock()
         self._items = 0
 
     async def run(self) -> Exported:
@@ -194,29 +198,37 @@ class Exporter:
     async def _export_segment(
         self, progress: Progress, table: Table, number: int, segment: Segment
     ) -> None:
-        key, limit = segment.next_key, self._first_limit()
+        segments = len(progress.segments[table.name])
+        scan = Scan(
+            table=table,
+            segment=number,
+            segments=segments,
+            limit=_FIRST_LIMIT,
+            exclusive_start_key=segment.next_key,
+        )
         part = PartWriter()
         while True:
-            page = await self._engine.scan(
-                Scan(
-                    table=table,
-                    segment=number,
-                    segments=len(progress.segments[table.name]),
-                    limit=limit,
-                    exclusive_start_key=key,
-                )
-            )
-            key = page.last_evaluated_key
-            units = scan_units(page.items)
-            limit = self._next_limit(page, units)
-            await to_thread.run_sync(part.add, list(page.items))
-            self._report(table, len(page.items))
+            scan = await self._add_page(scan, part)
+            key = scan.exclusive_start_key
             if key is None or part.size >= self._part_bytes:
                 await self._close_part(progress, table, number, part, key)
                 part = PartWriter()
             if key is None:
                 return
-            await self._limiter.spend(units)
+
+    async def _add_page(self, scan: Scan, part: PartWriter) -> Scan:
+        """Add a page to a part, and return the next scan. It has no start key after the last page.
+
+        The page is freed when this returns, before the next one is read.
+        """
+        page = await self._engine.scan(scan)
+        units = scan_units(page.items)
+        async with self._compressing:
+            await to_thread.run_sync(part.add, page.items)
+        self._report(scan.table, len(page.items))
+        await self._limiter.spend(units)
+        limit = max(1, math.floor(self._page_units * max(1, len(page.items)) / units))
+        return replace(scan, limit=limit, exclusive_start_key=page.last_evaluated_key)
 
     async def _close_part(
         self, progress: Progress, table: Table, number: int, part: PartWriter, key: object
@@ -243,16 +255,6 @@ class Exporter:
     async def _save(self, progress: Progress) -> None:
         async with self._saving:
             await self._target.write(PROGRESS, progress.to_json(), fenced=True)
-
-    def _first_limit(self) -> int | None:
-        return None if self._max_read_units is None else _FIRST_LIMIT
-
-    def _next_limit(self, page: Page, units: int) -> int | None:
-        """Return how many items the next page reads, so that it costs about a second's units."""
-        if self._max_read_units is None:
-            return None
-        items_per_unit = max(1, len(page.items)) / units
-        return max(1, math.floor(self._max_read_units * items_per_unit))
 
     def _report(self, table: Table, items: int) -> None:
         self._items += items

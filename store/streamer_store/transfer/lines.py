@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ _encode: Final = json.JSONEncoder(
 ).encode
 
 
-def encode_lines(items: list[Item]) -> bytes:
+def encode_lines(items: Iterable[Item]) -> bytes:
     """Return one line for each item, each with its line break."""
     return "".join([f'{{"Item":{_encode(item)}}}\n' for item in items]).encode()
 
