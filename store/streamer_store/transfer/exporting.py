@@ -48,8 +48,8 @@ from streamer_store.transfer.manifest import (
 from streamer_store.transfer.parts import PartWriter
 from streamer_store.transfer.results import Exported, TransferProgress
 from streamer_store.transfer.target import Target
-from streamer_store.transfer.units import scan_units
 from streamer_store.unit_limiter import UnitLimiter
+from streamer_store.values import item_size
 
 Observer = Callable[[TransferProgress], object]
 DEFAULT_SEGMENTS: Final = 4
@@ -57,6 +57,8 @@ _RUN_DIGITS: Final = 8
 _FIRST_LIMIT: Final = 25
 _PAGE_UNITS: Final = 64
 """About how many units a page costs. It is 256 KB then: pages of 1 MB take 70 MB more memory."""
+_READ_UNIT_BYTES: Final = 4096
+"""What a unit of a consistent scan reads (Developer Guide, "Capacity unit consumption")."""
 _SHOWN_FILES: Final = 3
 
 
@@ -222,7 +224,7 @@ class Exporter:
         The page is freed when this returns, before the next one is read.
         """
         page = await self._engine.scan(scan)
-        units = scan_units(page.items)
+        units = max(1, -(-sum(map(item_size, page.items)) // _READ_UNIT_BYTES))
         async with self._compressing:
             await to_thread.run_sync(part.add, page.items)
         self._report(scan.table, len(page.items))

@@ -38,11 +38,11 @@ from streamer_store.transfer.reading import ExportReader
 from streamer_store.transfer.releasing import released
 from streamer_store.transfer.results import Existing, Imported, ImportPlan, TransferProgress
 from streamer_store.transfer.target import Target
-from streamer_store.transfer.units import put_units
 from streamer_store.transfer.verifying import Verifier
 from streamer_store.transfer.writing import NewItem, write_item
 from streamer_store.unit_limiter import UnitLimiter
 from streamer_store.values import Item, item_size
+from streamer_store.write_units import write_units
 
 _CHUNK_ITEMS: Final = 100
 """The most items of a BatchGetItem."""
@@ -135,7 +135,7 @@ class Importer:
     async def _write(self, chunk: Chunk) -> None:
         table = chunk[0].table
         if self._chunk_units < math.inf:
-            await self._limiter.spend(sum(put_units(table, new.item) for new in chunk))
+            await self._limiter.spend(sum(write_units(table, None, new.item) for new in chunk))
         is_empty = table.name not in self._not_empty
         is_bulk = is_empty and table is REQUESTS and not self._with_workers
         stored = {} if is_empty and not is_bulk else await self._stored(chunk)
@@ -253,7 +253,7 @@ class _Limits:
             self._bytes = self._units = 0
         self._bytes += item_size(items[-1])
         if self._most_units < math.inf:
-            self._units += put_units(self._table, items[-1])
+            self._units += write_units(self._table, None, items[-1])
         return (
             len(items) >= _CHUNK_ITEMS
             or self._bytes >= _CHUNK_BYTES
