@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +31,9 @@ from streamer_store import (
     import_tables,
     memory_stores,
 )
-from streamer_store.dynamo.bucket import open_bucket
+from streamer_store.dynamo.bucket import Bucket, open_bucket
 from streamer_store.schema import REQUESTS
+from streamer_store.transfer.exporting import Exporter
 from support import ManualClock, unique_prefix
 from transfers import all_items, canonical, checksum, fill
 
@@ -170,6 +173,38 @@ async def test_the_second_of_two_exports_takes_over(
     copy = memory_stores(clock=clock)
     await import_tables(copy, target, clock=clock)
     assert canonical(await all_items(copy)) == canonical(await all_items(source))
+
+
+async def test_a_part_that_the_first_export_records_in_time_is_kept(
+    source: Stores, client: Any, bucket: str
+) -> None:
+    """The second export lists it as a stray. It removes strays only after it has taken over."""
+    await _interrupted(source, f"s3://{bucket}/e")
+    part = "e/requests/00-0099-0a0b0c0d.json.gz"
+    await client.put_object(Bucket=bucket, Key=part, Body=b"x")
+
+    class Recording(Bucket):
+        """A bucket in which the first export records its part after the list was read."""
+
+        @asynccontextmanager
+        async def files(self) -> AsyncIterator[AsyncIterator[tuple[str, int]]]:
+            async with super().files() as files:
+                yield files
+            await client.put_object(Bucket=bucket, Key="e/progress.json", Body=b"recorded")
+
+    exporter = Exporter(
+        engine=source.engine,
+        target=Recording(client, bucket=bucket, prefix="e", name="here"),
+        clock=ManualClock(),
+        rng=random.Random(7),
+        segments=None,
+        part_bytes=1,
+        max_read_units=None,
+        on_progress=lambda _: None,
+    )
+    with pytest.raises(ConcurrentModification):
+        await exporter.run()
+    assert part in await _names(client, bucket)
 
 
 async def test_two_exports_that_begin_together_do_not_mix(

@@ -107,13 +107,15 @@ class Exporter:
                 await self._refuse_unless_unfinished(manifest, progress)
                 await self._target.delete(PROGRESS)
                 return self._result(manifest, resumed=True)
-            await self._remove_strays(progress)
+            strays = await self._find_strays(progress)
             resumed = progress is not None
             progress = self._begin(progress)
+            # In S3 this takes over from another run. Until then, that run may record its strays.
             await self._save(progress)
+            await self._remove(strays)
             for table in TABLES:
                 await self._export_table(progress, table)
-            await self._remove_strays(progress)
+            await self._remove(await self._find_strays(progress))
             manifest = self._manifest(progress)
             await self._target.write(MANIFEST, manifest.to_json())
             await self._target.delete(PROGRESS, fenced=True)
@@ -139,8 +141,8 @@ class Exporter:
                 f"{self._target} has a whole export, of {manifest.ended_at}: choose another target"
             )
 
-    async def _remove_strays(self, progress: Progress | None) -> None:
-        """Remove parts that a run wrote and did not record. Raises InvalidInput for other files."""
+    async def _find_strays(self, progress: Progress | None) -> list[str]:
+        """Return the parts that a run wrote and did not record. Raises InvalidInput for others."""
         known = {PROGRESS} if progress is None else {PROGRESS, *progress.part_names}
         strays: list[str] = []
         foreign: list[str] = []
@@ -157,7 +159,10 @@ class Exporter:
                 f"{self._target} has files that are not of this export, such as"
                 f" {', '.join(foreign)}: choose an empty target"
             )
-        for name in strays:
+        return strays
+
+    async def _remove(self, names: list[str]) -> None:
+        for name in names:
             await self._target.delete(name)
 
     def _begin(self, progress: Progress | None) -> Progress:

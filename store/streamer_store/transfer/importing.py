@@ -6,7 +6,7 @@ Invariants:
 2. Every write has a condition: the item does not exist, or is still the one that was compared. So
    an import never undoes what others wrote meanwhile. There is one exception: requests go into an
    empty table by BatchWriteItem, unless workers may run. It takes a third of the time on DynamoDB
-   Local. Each item is read just before, so that what others write in these milliseconds is lost.
+   Local. Each item is read just before. A write by others in the milliseconds between is lost.
 3. An item that is equal already counts as done. So an import that was interrupted is finished by
    the same import.
 4. The rows of workers come last. A worker that runs beside the import then never sees the row of a
