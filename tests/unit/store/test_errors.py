@@ -14,6 +14,7 @@ from streamer_store.errors import (
     Cancelled,
     ClaimLost,
     ConcurrentModification,
+    InvalidExport,
     InvalidInput,
     ItemTooLarge,
     NotFound,
@@ -21,8 +22,10 @@ from streamer_store.errors import (
     StoreError,
     StoreUnavailable,
     TableMissing,
+    TargetFailed,
     Undecodable,
     ValidationError,
+    WorkersRunning,
     leaf_exceptions,
     ungrouped,
 )
@@ -44,6 +47,9 @@ ERRORS: list[StoreError] = [
     StoreUnavailable("no", **LOCATION),
     AccessDenied("no", **LOCATION),
     TableMissing("no", **LOCATION),
+    InvalidExport("no", target="e", file="manifest.json", line=2),
+    TargetFailed("no", **LOCATION),
+    WorkersRunning("no", **LOCATION),
     SomeRefused(
         BulkSummary(
             done=1,
