@@ -163,9 +163,20 @@ class InvalidExport(StoreError):
     - `line`: the number of the line, from 1. 0: the file as a whole.
     """
 
-    def __init__(self, reason: str, *, target: str, file: str = "", line: int = 0) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        target: str,
+        file: str = "",
+        line: int = 0,
+        operation: str = "",
+        table: str = "",
+        key: str = "",
+    ) -> None:
         place = f"{target}/{file}" if file else target
-        super().__init__(f"{place}, line {line}: {reason}" if line else f"{place}: {reason}")
+        message = f"{place}, line {line}: {reason}" if line else f"{place}: {reason}"
+        super().__init__(message, operation=operation, table=table, key=key)
         self.file = file
         self.line = line
 

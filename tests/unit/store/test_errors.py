@@ -47,7 +47,7 @@ ERRORS: list[StoreError] = [
     StoreUnavailable("no", **LOCATION),
     AccessDenied("no", **LOCATION),
     TableMissing("no", **LOCATION),
-    InvalidExport("no", target="e", file="manifest.json", line=2),
+    InvalidExport("no", target="e", file="manifest.json", line=2, **LOCATION),
     TargetFailed("no", **LOCATION),
     WorkersRunning("no", **LOCATION),
     SomeRefused(
