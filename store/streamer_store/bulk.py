@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import anyio
 
-from streamer_store.backoff import full_jitter
 from streamer_store.bulk_results import BulkResult, BulkSummary, OnResult, SomeRefused
 from streamer_store.errors import (
     AlreadyExists,
@@ -28,11 +27,11 @@ from streamer_store.errors import (
     NotFound,
     RequestNotPending,
     StoreError,
-    StoreUnavailable,
     Undecodable,
     ValidationError,
     ungrouped,
 )
+from streamer_store.repeating import repeat
 from streamer_store.unit_limiter import UnitLimiter
 from streamer_store.validation import require_key
 
@@ -52,9 +51,6 @@ _CHUNK_BYTES: Final = 2 * 1024 * 1024
 _CONCURRENT_CHUNKS: Final = 6
 _CONCURRENT_ITEMS: Final = 25
 """Of a chunk. Group commit sends them in one call, and has 8 calls under way."""
-_ATTEMPTS: Final = 6
-_FIRST_PAUSE: Final = 0.5  # seconds
-_LONGEST_PAUSE: Final = 20.0
 # The errors that concern one item. Each other one ends the whole operation.
 REFUSALS: Final = (
     AlreadyExists,
@@ -133,20 +129,8 @@ class Bulk(Generic[Record]):
                 tasks.start_soon(work_on_entries)
 
     async def attempt(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Call until DynamoDB answers, with growing pauses.
-
-        Raises the StoreUnavailable of the sixth attempt.
-        """
-        attempt = 1
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable:
-                if attempt == _ATTEMPTS:
-                    raise
-            pause = full_jitter(self._rng, attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
-            await anyio.sleep(pause)
-            attempt += 1
+        """Call until DynamoDB answers (see `repeat`)."""
+        return await repeat(call, rng=self._rng)
 
     async def try_item(
         self, position: int, key: str, call: Callable[[], Awaitable[Result]]

@@ -109,6 +109,7 @@ async def import_tables(
     before_write: Callable[[ImportPlan], object] = _ignore,
     on_progress: Callable[[TransferProgress], object] = _ignore,
     clock: Clock | None = None,
+    rng: random.Random | None = None,
 ) -> Imported:
     """Write the items of an export to the four tables, which must exist.
 
@@ -127,7 +128,8 @@ async def import_tables(
     - `region`: the region of the bucket. By default the AWS settings decide.
     - `before_write`: called once, after all checks and before the first write. Raises to stop.
     - `on_progress`: called after each few items.
-    - `clock`: the source of the current time. Default SystemClock.
+    - `clock`, `rng`: the sources of the current time, and of the pauses before a call that was
+      throttled is repeated. Default SystemClock and random.SystemRandom.
 
     Raises InvalidExport with the file and the line, TableMissing, InvalidInput if a table is not
     as the worker needs it or an argument is wrong, WorkersRunning, and AlreadyExists if items exist
@@ -146,6 +148,7 @@ async def import_tables(
             engine=stores.engine,
             target=opened,
             clock=clock or SystemClock(),
+            rng=rng or random.SystemRandom(),
             existing=Existing(existing),
             release_running=release_running,
             with_workers=with_workers,

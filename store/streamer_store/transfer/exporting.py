@@ -29,6 +29,7 @@ from streamer_store.errors import (
     ungrouped,
 )
 from streamer_store.release import package_version
+from streamer_store.repeating import repeat
 from streamer_store.schema import TABLES, Table
 from streamer_store.times import format_time
 from streamer_store.transfer.checks import require_tables
@@ -228,7 +229,7 @@ class Exporter:
 
         The page is freed when this returns, before the next one is read.
         """
-        page = await self._engine.scan(scan)
+        page = await repeat(lambda: self._engine.scan(scan), rng=self._rng)
         units = max(1, -(-sum(map(item_size, page.items)) // _READ_UNIT_BYTES))
         async with self._compressing:
             await to_thread.run_sync(part.add, page.items)

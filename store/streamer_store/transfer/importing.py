@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -27,6 +27,7 @@ from anyio.abc import TaskGroup
 from streamer_store.clock import Clock
 from streamer_store.engine import Engine
 from streamer_store.errors import AlreadyExists, ungrouped
+from streamer_store.repeating import repeat
 from streamer_store.schema import REQUESTS, TABLES, Table
 from streamer_store.transfer.checks import (
     require_no_workers,
@@ -43,6 +44,9 @@ from streamer_store.transfer.writing import NewItem, write_item
 from streamer_store.unit_limiter import UnitLimiter
 from streamer_store.values import Item, item_size
 from streamer_store.write_units import write_units
+
+if TYPE_CHECKING:
+    import random
 
 _CHUNK_ITEMS: Final = 100
 """The most items of a BatchGetItem."""
@@ -68,6 +72,7 @@ class Importer:
         engine: Engine,
         target: Target,
         clock: Clock,
+        rng: random.Random,
         existing: Existing,
         release_running: bool,
         with_workers: bool,
@@ -86,6 +91,7 @@ class Importer:
         self._before_write = before_write
         self._on_progress = on_progress
         self._now = clock.now()
+        self._rng = rng
         self._counts: Counter[str] = Counter()
         self._conflicts: list[str] = []
         self._not_empty: list[str] = []
@@ -149,12 +155,15 @@ class Importer:
     async def _write_bulk(self, chunk: Chunk) -> None:
         """Write items that do not exist, without conditions."""
         if chunk:
-            await self._engine.put_many(chunk[0].table, [new.item for new in chunk])
+            table, items = chunk[0].table, [new.item for new in chunk]
+            await repeat(lambda: self._engine.put_many(table, items), rng=self._rng)
         self._counts["written"] += len(chunk)
         self._counts["released"] += sum(new.is_released for new in chunk)
 
     async def _write_one(self, new: NewItem, old: Item | None) -> None:
-        outcome = await write_item(self._engine, new, old, existing=self._existing)
+        outcome = await repeat(
+            lambda: write_item(self._engine, new, old, existing=self._existing), rng=self._rng
+        )
         if outcome == "refused":
             self._note(outcome, new)
             return
@@ -165,7 +174,8 @@ class Importer:
     async def _stored(self, chunk: Chunk) -> dict[str, Item]:
         """Return the items with the ids of a chunk that exist, by id."""
         table = chunk[0].table
-        items = await self._engine.get_many(table, [new.key for new in chunk])
+        keys = [new.key for new in chunk]
+        items = await repeat(lambda: self._engine.get_many(table, keys), rng=self._rng)
         return {item[table.hash_key]["S"]: item for item in items}
 
     async def _for_each_chunk(
