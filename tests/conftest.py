@@ -45,6 +45,8 @@ LONGEST = (
     "simulation/test_schedules.py",
     "simulation/test_poison.py",
     "integration/test_poison.py",
+    "integration/test_transfer_kills.py",
+    "integration/test_bulk_kills.py",
     "integration/test_outages.py",
     "integration/test_fleet.py",
     "integration/test_forks.py",

@@ -25,7 +25,7 @@ from transfers import all_items, checksum, exported_items, fill
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 _CHILD: Final = Path(__file__).with_name("transfer_child.py")
 _KILLS: Final = 10
-_REQUESTS: Final = 1_500
+_REQUESTS: Final = 800
 _CHARS: Final = 6_000
 """Each segment then has several pages."""
 _PER_SECOND: Final = 50
@@ -70,7 +70,8 @@ async def _command(*arguments: str, settings: dict[str, str]) -> None:
 
 
 def _points(seed: str, steps: int) -> Sequence[int]:
-    return random.Random(seed).sample(range(1, steps + 1), _KILLS)
+    """Return steps to kill at. The last ones are left out: few runs have the same number."""
+    return random.Random(seed).sample(range(1, steps - steps // 8), _KILLS)
 
 
 async def test_an_export_that_is_killed_at_any_step_is_finished_by_the_next_run(
