@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import pytest
 from anyio.from_thread import BlockingPortal
@@ -26,6 +27,7 @@ from streamer_store.engine import (
     Write,
 )
 from streamer_store.schema import SUBSCRIPTIONS, WORKERS, Table
+from streamer_store.transfer.comparing import comparable
 from streamer_store.values import AttributeValue, Item, encode
 from streamer_store.write_queue import can_share_call
 
@@ -91,24 +93,34 @@ async def _alone(engine: Engine, write: Write) -> object:
 def _without_key(table: Table, item: object) -> object:
     if not isinstance(item, dict):
         return item
-    return {name: _comparable(value) for name, value in item.items() if name != table.hash_key}
+    return {name: comparable(value) for name, value in item.items() if name != table.hash_key}
 
 
-def _comparable(value: AttributeValue) -> Any:
-    """Return a value that is equal for equal numbers, and for equal sets in any order."""
-    ((kind, content),) = value.items()
-    match kind:
-        case "N":
-            return kind, Decimal(content)
-        case "NS":
-            return kind, frozenset(map(Decimal, content))
-        case "SS" | "BS":
-            return kind, frozenset(content)
-        case "L":
-            return kind, [_comparable(entry) for entry in content]
-        case "M":
-            return kind, {name: _comparable(entry) for name, entry in content.items()}
-    return kind, content
+async def _require_same_effect(
+    engine: Engine, drawn: Sequence[tuple[dict[str, AttributeValue] | None, Update | Delete]]
+) -> None:
+    """Carry out each write in a call of its own and, on an equal item, together with the others."""
+    batches = cast("BatchEngine", engine._engine)  # type: ignore[attr-defined]
+    marks = [uuid.uuid4().hex for _ in drawn]
+    for mark, (stored, _) in zip(marks, drawn, strict=True):
+        if stored is not None:
+            for copy in ("alone", "together"):
+                item = stored | {"WorkerID": {"S": f"{mark} {copy}"}}
+                await batches.put(Put(table=WORKERS, item=item))
+    together = [
+        replace(write, key=f"{mark} together")
+        for mark, (_, write) in zip(marks, drawn, strict=True)
+    ]
+    assert all(map(can_share_call, together))
+    found = await batches.write_many(together)
+    for mark, (_, write), outcome in zip(marks, drawn, found, strict=True):
+        expected = await _alone(batches, replace(write, key=f"{mark} alone"))
+        assert _without_key(WORKERS, outcome) == _without_key(WORKERS, expected)
+        left = [
+            _without_key(WORKERS, await batches.get(WORKERS, f"{mark} {copy}"))
+            for copy in ("alone", "together")
+        ]
+        assert left[0] == left[1]
 
 
 @given(drawn=st.lists(cases(), min_size=1, max_size=25))
@@ -119,31 +131,7 @@ def test_updates(
     drawn: list[tuple[dict[str, AttributeValue] | None, Update]],
 ) -> None:
     """Any update that may share a call leaves and returns the same item, or the same error."""
-    batches = cast("BatchEngine", local_engine._engine)  # type: ignore[attr-defined]
-
-    async def compare() -> None:
-        marks = [uuid.uuid4().hex for _ in drawn]
-        for mark, (stored, _) in zip(marks, drawn, strict=True):
-            if stored is not None:
-                for copy in ("alone", "together"):
-                    item = stored | {"WorkerID": {"S": f"{mark} {copy}"}}
-                    await batches.put(Put(table=WORKERS, item=item))
-        together = [
-            replace(update, key=f"{mark} together")
-            for mark, (_, update) in zip(marks, drawn, strict=True)
-        ]
-        assert all(map(can_share_call, together))
-        found = await batches.write_many(together)
-        for mark, (_, update), outcome in zip(marks, drawn, found, strict=True):
-            expected = await _alone(batches, replace(update, key=f"{mark} alone"))
-            assert _without_key(WORKERS, outcome) == _without_key(WORKERS, expected)
-            left = [
-                _without_key(WORKERS, await batches.get(WORKERS, f"{mark} {copy}"))
-                for copy in ("alone", "together")
-            ]
-            assert left[0] == left[1]
-
-    portal.call(compare)
+    portal.call(partial(_require_same_effect, local_engine, drawn))
 
 
 @given(items=st.lists(attributes, min_size=1, max_size=12), taken=st.integers(0, 12))
@@ -194,27 +182,4 @@ def test_deletes(
     drawn: list[tuple[dict[str, AttributeValue] | None, Delete]],
 ) -> None:
     """Any delete that may share a call deletes the same items, or has the same error."""
-    batches = cast("BatchEngine", local_engine._engine)  # type: ignore[attr-defined]
-
-    async def compare() -> None:
-        marks = [uuid.uuid4().hex for _ in drawn]
-        for mark, (stored, _) in zip(marks, drawn, strict=True):
-            if stored is not None:
-                for copy in ("alone", "together"):
-                    item = stored | {"WorkerID": {"S": f"{mark} {copy}"}}
-                    await batches.put(Put(table=WORKERS, item=item))
-        together = [
-            replace(delete, key=f"{mark} together")
-            for mark, (_, delete) in zip(marks, drawn, strict=True)
-        ]
-        assert all(map(can_share_call, together))
-        found = await batches.write_many(together)
-        for mark, (_, delete), outcome in zip(marks, drawn, found, strict=True):
-            assert outcome == await _alone(batches, replace(delete, key=f"{mark} alone"))
-            left = [
-                _without_key(WORKERS, await batches.get(WORKERS, f"{mark} {copy}"))
-                for copy in ("alone", "together")
-            ]
-            assert left[0] == left[1]
-
-    portal.call(compare)
+    portal.call(partial(_require_same_effect, local_engine, drawn))
