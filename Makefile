@@ -14,7 +14,7 @@ quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; e
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, about 10 s)
+demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, a minute at first)
 	@$(BIN)/streamer-worker demo
 
 # Three processes of pytest on two cores, because many tests wait. Each file runs in one of them, so

@@ -94,6 +94,8 @@ class Bulk(Generic[Record]):
         `size_of`: returns the bytes of an item, so that a chunk has 2 MB at most. Raises what
         `work` raises; SomeRefused if there is no `on_result` and an item was refused.
         """
+        if isinstance(items, str | bytes):
+            raise ValidationError("items", "must be a list or an iterator, not a text")
         send, receive = anyio.create_memory_object_stream[Sequence[Entry[Given]]](0)
 
         async def work_on_chunks() -> None:

@@ -29,6 +29,8 @@ from streamer_store.write_units import write_units
 if TYPE_CHECKING:
     import random
 
+_CANCELLABLE: Final = frozenset(sources(RequestStatus.CANCELLED))
+_REDRIVABLE: Final = sources(RequestStatus.PENDING) & TERMINAL
 _BY_CONNECTION: Final = REQUESTS.index("ConnectionIndex")
 
 
@@ -89,22 +91,30 @@ class BulkRequestActions:
         self,
         request_ids: Items[str],
         *,
+        statuses: Collection[RequestStatus] = _CANCELLABLE,
         on_result: OnResult[None] | None = None,
         max_write_units: float | None = None,
     ) -> BulkSummary[None]:
         bulk = Bulk("cancel_many", on_result, max_write_units, rng=self._rng)
-        change_of = partial(self._actions.cancellation, bulk.operation, returning=False)
+        allowed = _CANCELLABLE.intersection(map(require_status, statuses))
+        change_of = partial(
+            self._actions.cancellation, bulk.operation, allowed=allowed, returning=False
+        )
         return await self._changes.change(bulk, request_ids, change_of)
 
     async def redrive_many(
         self,
         request_ids: Items[str],
         *,
+        statuses: Collection[RequestStatus] = _REDRIVABLE,
         on_result: OnResult[None] | None = None,
         max_write_units: float | None = None,
     ) -> BulkSummary[None]:
         bulk = Bulk("redrive_many", on_result, max_write_units, rng=self._rng)
-        change_of = partial(self._actions.redriving, bulk.operation, returning=False)
+        allowed = _REDRIVABLE.intersection(map(require_status, statuses))
+        change_of = partial(
+            self._actions.redriving, bulk.operation, allowed=allowed, returning=False
+        )
         return await self._changes.change(bulk, request_ids, change_of)
 
     async def update_status_many(
@@ -139,7 +149,7 @@ class BulkRequestActions:
         max_write_units: float | None = None,
     ) -> BulkSummary[None]:
         bulk = Bulk("cancel_by_connection", on_result, max_write_units, rng=self._rng)
-        allowed = frozenset(sources(RequestStatus.CANCELLED) if running else WAITING)
+        allowed = _CANCELLABLE if running else frozenset(WAITING)
         change_of = partial(
             self._actions.cancellation, bulk.operation, allowed=allowed, returning=False
         )

@@ -144,6 +144,7 @@ class OperatorActions:
         request_id: str,
         message: str | None = None,
         *,
+        allowed: Collection[RequestStatus] = sources(RequestStatus.PENDING) & TERMINAL,
         returning: bool = True,
     ) -> Change:
         """Return the change that redrives a request."""
@@ -158,7 +159,7 @@ class OperatorActions:
             operation=operation,
             request_id=request_id,
             update=update,
-            allowed=sources(RequestStatus.PENDING) & TERMINAL,
+            allowed=allowed,
             version=version,
         )
 

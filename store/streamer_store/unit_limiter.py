@@ -7,6 +7,7 @@ import math
 import anyio
 
 from streamer_store.errors import ValidationError
+from streamer_store.values import short_repr
 
 
 class UnitLimiter:
@@ -24,8 +25,11 @@ class UnitLimiter:
 
         Raises ValidationError.
         """
-        if units_per_second is not None and not 0 < units_per_second < math.inf:
-            raise ValidationError(field, f"must be more than 0, not {units_per_second}")
+        if units_per_second is not None:
+            is_number = type(units_per_second) in {int, float}
+            if not is_number or not 0 < units_per_second < math.inf:
+                shown = short_repr(units_per_second)
+                raise ValidationError(field, f"must be a number more than 0, not {shown}")
         self._units_per_second = units_per_second
         self._free_at = -math.inf
 

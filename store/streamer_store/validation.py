@@ -10,7 +10,7 @@ from streamer_store.errors import ValidationError
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import short_repr
 
-MAX_KEY_BYTES: Final = 2048
+MAX_HASH_KEY_BYTES: Final = 2048
 LARGEST_COUNT: Final = 2**53 - 1
 """The largest count that JSON readers keep exactly. DynamoDB keeps 38 digits."""
 
@@ -38,8 +38,8 @@ def require_key(name: str, value: object) -> None:
         size = len(value.encode())  # type: ignore[attr-defined]
     except UnicodeEncodeError as error:
         raise ValidationError(name, "has half a surrogate pair, which is no text") from error
-    if size > MAX_KEY_BYTES:
-        raise ValidationError(name, f"has {size} bytes, the limit is {MAX_KEY_BYTES}")
+    if size > MAX_HASH_KEY_BYTES:
+        raise ValidationError(name, f"has {size} bytes, the limit is {MAX_HASH_KEY_BYTES}")
 
 
 def require_status(value: object) -> RequestStatus:

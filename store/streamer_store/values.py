@@ -8,6 +8,7 @@ formats"; the size rules were checked to the byte against DynamoDB Local
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
@@ -24,6 +25,7 @@ MAX_DIGITS = 38
 MAX_KEY_BYTES = 65_535
 _SHORT_KEY = MAX_KEY_BYTES // 4  # characters that are never too many bytes
 _PATH_CHARS = 200
+_NUMERAL: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _SHOWN_CHARS = 40
 
 # Rounded is not trapped: it is also raised for trailing zeros, which do not count as digits.
@@ -130,6 +132,11 @@ def short_repr(value: Any) -> str:
         return repr(value)[:_SHOWN_CHARS]
     except Exception:  # noqa: BLE001  any value; repr also fails for a very long int
         return f"of type {type(value).__name__}"
+
+
+def is_numeral(text: str) -> bool:
+    """Return whether the text is a number as DynamoDB writes it. Python reads more."""
+    return _NUMERAL.fullmatch(text) is not None
 
 
 def item_size(item: Item) -> int:

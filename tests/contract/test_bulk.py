@@ -200,6 +200,25 @@ async def test_redrive_many_is_redrive_for_each(stores: Stores) -> None:
     assert len(await stores.requests.dequeue(10)) == 4
 
 
+async def test_other_statuses_than_those_asked_for_are_refused(stores: Stores) -> None:
+    """A request that was cancelled, or claimed, since it was selected is left alone."""
+    await claimed(stores, "running")
+    await stores.requests.enqueue_many([new("waiting"), new("cancelled")])
+    await stores.requests.cancel("cancelled")
+    results: list[BulkResult[None]] = []
+    await stores.requests.cancel_many(
+        ["running", "waiting"], statuses=[RequestStatus.PENDING], on_result=results.append
+    )
+    assert errors_of(results) == {"running": RequestNotPending, "waiting": None}
+    results.clear()
+    await stores.requests.redrive_many(
+        ["cancelled"], statuses=[RequestStatus.FAILED], on_result=results.append
+    )
+    assert errors_of(results) == {"cancelled": RequestNotPending}
+    with pytest.raises(ValidationError, match="is not a request status"):
+        await stores.requests.redrive_many([], statuses=["NONE"])  # type: ignore[list-item]
+
+
 async def test_update_status_many_cancels_what_waits_and_redrives_what_ended(
     stores: Stores,
 ) -> None:
@@ -347,8 +366,15 @@ BULK: dict[str, Callable[..., Awaitable[Any]]] = {
 async def test_a_limit_that_is_no_rate_is_refused(
     stores: Stores, call: Callable[..., Awaitable[Any]], units: float
 ) -> None:
-    with pytest.raises(ValidationError, match="max_write_units: must be more than 0"):
+    with pytest.raises(ValidationError, match="max_write_units: must be a number more than 0"):
         await call(stores, max_write_units=units)
+
+
+async def test_a_text_is_no_list_of_ids(stores: Stores) -> None:
+    """Its characters would be taken for ids."""
+    for call in (stores.requests.cancel_many, stores.connections.delete_many):
+        with pytest.raises(ValidationError, match="items: must be a list"):
+            await call("request-1")
 
 
 async def test_a_limit_changes_nothing_else(stores: Stores) -> None:

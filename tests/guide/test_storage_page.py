@@ -31,7 +31,7 @@ PRINTED = {
     ],
     "cache": ["0 hits, 2 misses", "2 hits, 0 misses"],
     "retention": ["kept until"],
-    "transfer": ["exported 4 requests", "written 0 skipped 0"],
+    "transfer": ["exported 4 requests", "written 0 unchanged True"],
 }
 
 

@@ -72,11 +72,15 @@ async def test_backups_are_listed_newest_first_and_outlive_their_tables(here: De
 
 
 async def test_a_name_is_used_once(here: Deployment) -> None:
-    """A second backup of the name is refused, and creates nothing."""
+    """For an hour the same call returns the backup. Then it is refused. Neither creates one."""
     created = await make(here)
+    assert await make(here) == created
+    later = ManualClock()
+    later.advance((created.first + backups.RESUME_WITHIN - later.now()).total_seconds() + 1)
     with pytest.raises(AlreadyExists, match=r"backup nightly of .* exists: choose another name"):
-        await make(here)
+        await backups.create(here.calls, here.prefix, NAME, clock=later)
     assert await backups.get(here.calls, here.prefix, NAME) == created
+    assert not created.older
 
 
 @pytest.mark.parametrize("name", ["", "ab", "a" * 256, "a b", "a/b", "äöü", "abc\n", "abc\x1b[31m"])

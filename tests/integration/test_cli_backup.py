@@ -57,7 +57,9 @@ def names(prefix: str) -> list[str]:
 def test_a_backup_from_its_creation_to_its_end(filled: Desk) -> None:
     """Created, listed, restored under another prefix, used there, and deleted, as processes."""
     prefix = filled.settings["STREAMER_TABLE_PREFIX"]
-    assert command("backup", "list", **filled.settings).stdout == "no backups\n"
+    assert (
+        command("backup", "list", **filled.settings).stdout == f"no backups of tables {prefix}…\n"
+    )
 
     created = command("backup", "create", "nightly", **filled.settings)
     assert created.returncode == 0
@@ -72,7 +74,7 @@ def test_a_backup_from_its_creation_to_its_end(filled: Desk) -> None:
     to = unique_prefix()
     restored = command("backup", "restore", "nightly", "--to", to, **filled.settings)
     assert restored.returncode == 0
-    assert restored.stdout.startswith(f"restored 4 tables {to}…, as of 20")
+    assert restored.stdout.startswith(f"restored 4 tables as {to}…, as of 20")
     assert {f"{name}: ACTIVE" for name in names(to)} == set(restored.stderr.splitlines())
     there = filled.settings | {"STREAMER_TABLE_PREFIX": to}
     assert command("tables", "check", **there).stdout.splitlines() == [OFF, READY]
@@ -98,7 +100,13 @@ def test_json(filled: Desk) -> None:
     assert filled.json("backup", "list") == [created]
     to = unique_prefix()
     restored = filled.json("backup", "restore", "nightly", "--to", to, "--protect")
-    assert restored == {"backup": created, "prefix": to, "protected": names(to), "differences": []}
+    assert restored == {
+        "backup": created,
+        "prefix": to,
+        "begun": names(to),
+        "protected": names(to),
+        "differences": [],
+    }
     assert filled.json("backup", "delete", "nightly", "--yes") == {"name": "nightly", "deleted": 4}
 
 
@@ -140,6 +148,7 @@ def test_delete_asks(filled: Desk) -> None:
         (("create", "a/b/c"), "3 to 255 characters"),
         (("delete", "abc\x1b[31m"), "3 to 255 characters"),
         (("restore", "nightly", "--to", "a b"), "200 characters"),
+        (("restore", "nightly", "--to", ""), "200 characters"),
         (("restore", "nightly"), "--to"),
         (("create", "nightly", "--timeout", "soon"), "no duration"),
         (("create", "nightly", "--timeout", "0s"), "no duration"),
@@ -155,7 +164,6 @@ def test_wrong_arguments_are_refused(arguments: tuple[str, ...], text: str, desk
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("create", "nightly"), "backup nightly of "),
         (("delete", "absent", "--yes"), "there is no backup absent"),
         (("restore", "absent", "--to", "x_"), "there is no backup absent"),
         (("restore", "nightly", "--to", "{prefix}"), "give another one"),
@@ -213,14 +221,15 @@ def test_a_restore_can_be_interrupted_and_continued(proxied: tuple[Desk, Proxy])
     with Process(*restore, **desk.settings) as process:
         process.seen(": CREATING", 4)
         process.signal(signal.SIGINT)
-        assert process.ended() != 0
+        process.found("interrupted: DynamoDB continues. Run the same command again to go on")
+        assert process.ended() == 130
         assert not any("Traceback" in line for line in process.lines)
     late = command(*restore, "--timeout", "100ms", **desk.settings)
     assert late.returncode == 1
     last = late.stderr.splitlines()[-1]
     assert last.startswith(f"error: tables {to}… are not restored after 0.1 s. DynamoDB continues")
     proxy.fault = passing
-    assert desk.run(*restore).stdout.startswith("restored 4 tables")
+    assert desk.run(*restore).stdout.startswith("an earlier run has restored 4 tables")
     assert proxy.calls["RestoreTableFromBackup"] == 4
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import pytest
 from integration.desk import Desk, desk
 from integration.proxy import proxy_to, stalling
 from integration.test_cli_asking import answered
-from processes import PATIENCE, Process, command
+from processes import PATIENCE, PROGRAM, Process, command, environment
 from streamer_store import Priority, Stores
 from streamer_worker.cli.selecting import RequestFilter, Selected
 from support import unique_prefix
@@ -26,6 +30,13 @@ def lines(path: Path, *requests: dict[str, Any] | str) -> str:
     texts = [text if isinstance(text, str) else json.dumps(text) for text in requests]
     path.write_text("\n".join(texts) + "\n")
     return str(path)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def statuses(desk: Desk) -> dict[str, str]:
@@ -96,7 +107,7 @@ def test_lines_that_are_wrong_are_refused_by_number(desk: Desk, tmp_path: Path) 
         3: "must be a JSON object, not list",
         4: "unknown field 'acton'; did you mean 'action'?",
         5: "action: is missing",
-        6: "(taken): a request with this id exists",
+        6: "(taken): a request with this id exists, with another payload",
         8: "'urgent' is none of high, low",
         9: "'yesterday' is no time",
         13: "longer than 1638400 bytes",
@@ -136,10 +147,11 @@ def test_empty_and_missing_files(desk: Desk, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     assert desk.run("enqueue", "--file", str(empty)).stdout == "0 requests enqueued\n"
-    for path in ("nowhere", str(tmp_path)):
-        result = desk.run("enqueue", "--file", path, code=2)
-        assert path in result.stderr
-        assert "Traceback" not in result.output
+    for path in ("nowhere", str(tmp_path), "/proc/self/mem"):  # its read fails
+        ended = command("enqueue", "--file", path, "--yes", **desk.settings)
+        assert ended.returncode == 1
+        assert ended.stderr.count("\n") == 1
+        assert f"cannot read {path}" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -180,6 +192,7 @@ def test_requests_are_cancelled_by_status_action_tenant_and_connection(desk: Des
         "cancelled": ["old"],
         "connections_notified": 0,
         "refused": [],
+        "more": False,
     }
     assert set(statuses(desk).values()) == {"FAILED", "CANCELLED"}
 
@@ -269,7 +282,7 @@ def test_what_was_refused_is_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     desk.enqueue("1", "2")
     desk.fail("1", "2")
 
-    async def stale(*_: Any) -> Selected:
+    async def stale(*_: Any, **__: Any) -> Selected:
         return Selected(["1", "gone", "2"], more=False)
 
     monkeypatch.setattr(RequestFilter, "ids", stale)
@@ -292,7 +305,7 @@ def test_a_running_request_is_kept_where_only_waiting_ones_were_selected(
 ) -> None:
     """It was claimed after it was selected."""
 
-    async def stale(*_: Any) -> Selected:
+    async def stale(*_: Any, **__: Any) -> Selected:
         return Selected(["1"], more=False)
 
     monkeypatch.setattr(RequestFilter, "ids", stale)
@@ -306,6 +319,65 @@ def test_a_running_request_is_kept_where_only_waiting_ones_were_selected(
     assert statuses(desk) == {"1": "PROCESSING"}
     desk.run("cancel", "--status", "PROCESSING")
     assert statuses(desk) == {"1": "CANCELLED"}
+
+
+def test_a_closed_standard_input_is_one_error(desk: Desk) -> None:
+    for arguments in (("enqueue", "--file", "-", "--yes"), ("enqueue", "a", "--payload", "-")):
+        program = [PROGRAM, *arguments]
+        closed = subprocess.run(  # noqa: S603
+            ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *program],
+            env=environment(**desk.settings),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert closed.returncode == 1
+        assert "standard input" in closed.stderr
+        assert closed.stderr.count("\n") == 1
+
+
+def test_the_lines_of_a_pipe_are_enqueued_as_they_come(desk: Desk, tmp_path: Path) -> None:
+    """Ctrl-C ends the command while the pipe is open."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        Process("enqueue", "--file", str(pipe), "--yes", **desk.settings) as process,
+        pipe.open("w") as writer,
+    ):
+        for request_id in ("r1", "r2"):
+            writer.write(json.dumps({"action": "a", "request_id": request_id}) + "\n")
+            writer.flush()
+            wait_for(lambda wanted=request_id: wanted in statuses(desk))  # type: ignore[misc]
+        process.signal(signal.SIGINT)
+        process.found("interrupted: 2 requests enqueued. Run the same command again to go on")
+        assert process.ended() == 130
+
+
+def test_a_line_with_a_ttl_is_there_already_whatever_became_of_it(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """A cancellation sets another TTL."""
+    path = lines(tmp_path / "one", {"action": "a", "request_id": "r1", "ttl": 1_999_999_999})
+    desk.run("enqueue", "--file", path)
+    desk.run("cancel", "r1")
+    assert desk.run("enqueue", "--file", path).stdout == "0 requests enqueued, 1 there already\n"
+
+
+def test_the_question_names_lines_that_are_wrong_or_have_no_id(desk: Desk, tmp_path: Path) -> None:
+    path = lines(tmp_path / "some", {"action": "a"}, {"action": "a", "request_id": "r"}, "x")
+    question = (
+        "Enqueue 2 requests (1 line will be refused; 1 have no id, and would be added again if"
+        " repeated)?"
+    )
+    assert question in desk.run("enqueue", "--file", path, code=2).stderr
+
+
+def test_the_oldest_are_deleted_first(desk: Desk) -> None:
+    for number in range(4):
+        desk.enqueue(f"r{number}", ago=100 - number)
+        desk.run("cancel", f"r{number}")
+    fields = desk.json("delete", "--status", "CANCELLED", "--limit", "2", "--yes")
+    assert (sorted(fields["deleted"]), fields["more"]) == (["r0", "r1"], True)
 
 
 @pytest.mark.local

@@ -102,7 +102,7 @@ def test_many_requests_are_redriven(desk: Desk) -> None:
         "gone": "CANCELLED",
     }
     result = desk.json("redrive", "--since", "1h", "--cancelled", "--limit", "1")
-    assert result == {"dry_run": False, "redriven": ["other"], "refused": []}
+    assert result == {"dry_run": False, "redriven": ["other"], "refused": [], "more": True}
     assert sorted(desk.json("redrive", "--action", "a", "--cancelled", "-y")["redriven"]) == [
         "gone",
         "old",

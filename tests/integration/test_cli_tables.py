@@ -106,3 +106,14 @@ def test_check_suggests_create_for_missing_tables_only(other_key: Desk) -> None:
     assert todo == {True: "run `streamer-worker tables create`", False: ""}
     listed = other_key.json("tables", "check", code=1)["differences"]
     assert [difference["creatable"] for difference in listed] == [True, False, True, True]
+
+
+@pytest.mark.local
+def test_what_was_created_is_said_before_protecting_fails(local_url: str) -> None:
+    """DynamoDB Local has no point-in-time recovery."""
+    prefix = unique_prefix()
+    settings = {"STREAMER_ENDPOINT_URL": local_url, "STREAMER_TABLE_PREFIX": prefix}
+    ended = command("tables", "create", "--protect", **settings)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(f"created {prefix}connections, ")
+    assert "has no operation DescribeContinuousBackups" in ended.stderr

@@ -87,7 +87,7 @@ def test_items_that_differ_are_refused_skipped_or_replaced(folder: Path, filled:
     """The error names the options."""
     filled.run("cancel", "r-00001")
     line = _failed("import", str(folder), "--yes", "--with-workers", desk=filled)
-    assert "1 items of the export exist and differ" in line
+    assert "items of the export exist and differ: 1 " in line
     assert "--existing=skip keeps them, --existing=replace overwrites them" in line
     more = ("import", str(folder), "--yes", "--with-workers")
     assert "1 skipped" in filled.run(*more, "--existing", "skip").output
@@ -99,7 +99,7 @@ def test_a_running_worker_is_in_the_way(folder: Path, other: Desk) -> None:
     """The error names it and the option."""
     row = WorkerRow(worker_id="alive", started_at=datetime.now(UTC))
     other.do(lambda stores: stores.workers.register(row))
-    assert "(alive): stop them" in _failed("import", str(folder), "--yes", desk=other)
+    assert "(alive). Stop them" in _failed("import", str(folder), "--yes", desk=other)
     other.run("import", str(folder), "--yes", "--with-workers")
 
 
@@ -201,3 +201,10 @@ def test_a_disk_that_fills_up_is_one_error(filled: Desk, small_disk: Any) -> Non
     assert ended.returncode == 1, ended.stderr
     assert f"error: cannot write {disk}/e: No space left on device" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_pipe_in_place_of_a_manifest_is_one_error(desk: Desk, tmp_path: Path) -> None:
+    """Its other end is not waited for."""
+    os.mkfifo(tmp_path / "manifest.json")
+    assert "manifest.json is no file" in _failed("import", str(tmp_path), "--yes", desk=desk)
+    assert "manifest.json is no file" in _failed("export", str(tmp_path), desk=desk)

@@ -54,7 +54,7 @@ async def test_a_restored_deployment_is_complete(here: Deployment) -> None:
     saved = await here.items()
     await here.stores.requests.delete("r0")
     to = unique_prefix()
-    restored = await restoring.restore(here.calls, here.prefix, NAME, to=to)
+    restored, _ = await restoring.restore(here.calls, here.prefix, NAME, to=to)
     assert restored.name == NAME
     assert await here.items(to) == saved
     assert await tables.check(here.calls, to) == []
@@ -103,7 +103,7 @@ async def test_two_restores_at_once_both_succeed(here: Deployment) -> None:
     await make(here)
     to = unique_prefix()
     results = await both(partial(restoring.restore, here.calls, here.prefix, NAME, to=to))
-    assert [result.name for result in results] == [NAME, NAME]
+    assert [result.backup.name for result in results] == [NAME, NAME]
     assert await here.items(to) == await here.items()
     assert await tables.check(here.calls, to) == []
 
@@ -115,7 +115,7 @@ async def test_a_restore_refuses_tables_of_others(here: Deployment) -> None:
     refused = partial(restoring.restore, here.calls, here.prefix)
     with pytest.raises(InvalidInput, match="give another one"):
         await refused(NAME, to=here.prefix)
-    with pytest.raises(ValidationError, match="is not at most 200 characters"):
+    with pytest.raises(ValidationError, match="is not 1 to 200 characters"):
         await refused(NAME, to="a b")
 
     to = unique_prefix()

@@ -12,14 +12,13 @@ Header fields and content types: DynamoDB Developer Guide, "DynamoDB low-level A
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from streamer_store.values import short_repr
+from streamer_store.values import is_numeral, short_repr
 
 _OK: Final = 200
 _FIRST_ERROR: Final = 400
@@ -27,7 +26,6 @@ BODY_TOO_LARGE: Final = 413
 _CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 # Namespaces of the error types of DynamoDB, and of the AWS framework under it.
 _ERROR_NAMESPACES: Final = ("com.amazonaws.dynamodb.", "com.amazon.coral.")
-_NUMERAL: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 _DESCRIPTIONS: Final = {
     "CreateTable": "TableDescription",
@@ -191,7 +189,7 @@ def _is_blob(value: Any) -> bool:
 
 
 def _is_numeral(value: Any) -> bool:
-    return isinstance(value, str) and _NUMERAL.fullmatch(value) is not None
+    return isinstance(value, str) and is_numeral(value)
 
 
 def _is_count(value: Any) -> bool:

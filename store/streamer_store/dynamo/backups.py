@@ -34,7 +34,7 @@ from streamer_store.schema import TABLES
 # Seconds. DescribeBackup may be called ten times a second.
 _POLL_INTERVAL: Final = 1.0
 RESUME_WITHIN: Final = timedelta(hours=1)
-"""How long after its beginning an incomplete backup can be completed."""
+"""How long after its beginning a backup can be completed, and belongs to the same command."""
 
 
 async def create(
@@ -54,7 +54,8 @@ async def create(
     2. It is CREATING, or it lacks tables and was begun less than an hour ago, for example by a
        process that was ended: the missing tables are backed up.
     3. It lacks tables and is older: AlreadyExists, since its parts would be of different times.
-    4. It is AVAILABLE: AlreadyExists.
+    4. It is AVAILABLE: it is returned if it was begun less than an hour ago, by a call that was
+       interrupted or timed out while it waited. Otherwise AlreadyExists.
 
     Two calls at the same moment may both create it. Then each table has two backups of the name.
 
@@ -147,9 +148,10 @@ def _require_unfinished(backup: Backup, now: datetime) -> None:
     if not backup.tables:
         return
     what = f"backup {backup.name} of {backup.first:%Y-%m-%d %H:%M:%S} UTC"
-    if backup.status == "AVAILABLE":
+    is_recent = now - backup.first <= RESUME_WITHIN
+    if backup.status == "AVAILABLE" and not is_recent:
         raise AlreadyExists(f"{what} exists: choose another name", operation="CreateBackup")
-    if backup.missing and now - backup.first > RESUME_WITHIN:
+    if backup.missing and not is_recent:
         text = f"{what} lacks {', '.join(backup.missing)}, and is too old to be completed"
         todo = "delete it, or choose another name"
         raise AlreadyExists(f"{text}: {todo}", operation="CreateBackup")

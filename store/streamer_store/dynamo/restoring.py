@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 
@@ -23,15 +23,22 @@ from streamer_store.errors import (
 from streamer_store.schema import TABLES
 from streamer_store.values import short_repr
 
-_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}", re.ASCII)
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 # Answers to the restore of a table that exists already, or is being created.
 _TAKEN: Final = frozenset({"TableAlreadyExistsException", "TableInUseException"})
 
 
+class Restored(NamedTuple):
+    """A backup that was restored, and the tables whose restore this call has begun."""
+
+    backup: Backup
+    begun: tuple[str, ...]
+
+
 def check_prefix(prefix: str) -> None:
-    """Raise ValidationError for a prefix that the setting `table_prefix` would refuse."""
+    """Raise ValidationError for an empty prefix, and one that `table_prefix` would refuse."""
     if _PREFIX.fullmatch(prefix) is None:
-        text = f"{short_repr(prefix)} is not at most 200 characters of A-Z, a-z, 0-9, _ . and -"
+        text = f"{short_repr(prefix)} is not 1 to 200 characters of A-Z, a-z, 0-9, _ . and -"
         raise ValidationError("prefix", text)
 
 
@@ -43,8 +50,8 @@ async def restore(
     to: str,
     timeout: float = math.inf,  # noqa: ASYNC109  its error says what continues
     on_status: OnStatus = ignore_status,
-) -> Backup:
-    """Restore the backup of this name into tables of the prefix `to`, and return the backup.
+) -> Restored:
+    """Restore the backup of this name into tables of the prefix `to`.
 
     All tables are begun at once. When they are ACTIVE, the optional indexes that they lack are
     added, and TTL is enabled. DynamoDB restores their other indexes and their capacity mode.
@@ -82,7 +89,7 @@ async def restore(
             " repeat the command to wait for them"
         )
         raise StoreUnavailable(text, operation="RestoreTableFromBackup")
-    return backup
+    return Restored(backup, begun=tuple(absent))
 
 
 def _require_available(backup: Backup) -> None:

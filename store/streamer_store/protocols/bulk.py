@@ -8,14 +8,14 @@ from typing import Protocol
 from streamer_store.bulk import Items
 from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.models import AsyncRequest
-from streamer_store.transitions import TERMINAL, RequestStatus
+from streamer_store.transitions import TERMINAL, RequestStatus, sources
 
 
 class BulkRequests(Protocol):
     """Operations on any number of requests, with a result for each.
 
-    - They take iterables and async iterables, 100 items at a time. About 300 requests are under
-      way at once, or 8 MB.
+    - They take iterables and async iterables, 100 items at a time. Up to 150 requests are under
+      way at once. If the iterable raises, that error is raised, and what was under way may be done.
     - Each request stands alone: it is done, or it is refused with an error, and the others go on.
     - `on_result`: called with a BulkResult for each request, as it finishes, in no order. Use it
       for long inputs, and for progress. If None, the results are kept for the summary, and
@@ -43,12 +43,14 @@ class BulkRequests(Protocol):
         self,
         request_ids: Items[str],
         *,
+        statuses: Collection[RequestStatus] = sources(RequestStatus.CANCELLED),
         on_result: OnResult[None] | None = None,
         max_write_units: float | None = None,
     ) -> BulkSummary[None]:
         """Make waiting and running requests CANCELLED, and notify their workers.
 
-        A request is refused with the errors of `cancel`.
+        `statuses`: refuse requests in other statuses. One that is CANCELLED already is done. A
+        request is refused with the errors of `cancel`.
         """
         ...
 
@@ -70,10 +72,14 @@ class BulkRequests(Protocol):
         self,
         request_ids: Items[str],
         *,
+        statuses: Collection[RequestStatus] = sources(RequestStatus.PENDING) & TERMINAL,
         on_result: OnResult[None] | None = None,
         max_write_units: float | None = None,
     ) -> BulkSummary[None]:
-        """Make FAILED and CANCELLED requests PENDING. One is refused as by `redrive`."""
+        """Make FAILED and CANCELLED requests PENDING.
+
+        `statuses`: refuse requests in other statuses. One is refused as by `redrive`.
+        """
         ...
 
     async def update_status_many(

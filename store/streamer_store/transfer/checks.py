@@ -69,7 +69,7 @@ async def require_no_workers(
         shown = ", ".join(sorted(rows)[:_SHOWN_WORKERS])
         more = ", …" if len(rows) > _SHOWN_WORKERS else ""
         raise WorkersRunning(
-            f"{len(rows)} workers had a heartbeat in the last two minutes ({shown}{more}): stop"
+            f"workers with a heartbeat in the last two minutes: {len(rows)} ({shown}{more}). Stop"
             " them, or import with `with_workers` (--with-workers)",
             table=engine.table_name(WORKERS),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -115,7 +116,11 @@ class Directory:
 
     def _read(self, name: str, at_most: int) -> bytes | None:
         try:
-            with (self._path / name).open("rb") as file:
+            # A pipe would wait for its other end.
+            descriptor = os.open(self._path / name, os.O_RDONLY | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise TargetFailed(f"{self}/{name} is no file")
                 data = file.read(at_most + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None

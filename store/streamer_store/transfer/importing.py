@@ -127,7 +127,7 @@ class Importer:
             shown = ", ".join(self._conflicts[:_SHOWN_KEYS])
             more = ", …" if count > _SHOWN_KEYS else ""
             raise AlreadyExists(
-                f"{count} items of the export exist and differ ({shown}{more}), so nothing was"
+                f"items of the export exist and differ: {count} ({shown}{more}). Nothing was"
                 " written: --existing=skip keeps them, --existing=replace overwrites them"
             )
 

@@ -15,19 +15,21 @@ from typing import Any, Final
 
 from streamer_store.errors import ValidationError
 from streamer_store.schema import Table
+from streamer_store.validation import MAX_HASH_KEY_BYTES
 from streamer_store.values import (
     MAX_DEPTH,
     MAX_ITEM_BYTES,
+    MAX_KEY_BYTES,
     AttributeValue,
     Item,
     encode,
+    is_numeral,
     item_size,
     short_repr,
 )
 
 MAX_LINE_BYTES: Final = 8 * MAX_ITEM_BYTES
 """No item of 400 KB has a longer line: JSON needs at most six bytes for one."""
-_MAX_HASH_KEY_BYTES: Final = 2048
 _MAX_RANGE_KEY_BYTES: Final = 1024
 _PLAIN_DIGITS: Final = 19
 
@@ -73,9 +75,9 @@ def decode_line(line: bytes, table: Table) -> Item:
 def _require_keys(item: Item, table: Table) -> None:
     if table.hash_key not in item:
         raise ValueError(f"the item has no {table.hash_key}, the key of {table.name}")
-    _require_key(item, table.hash_key, _MAX_HASH_KEY_BYTES)
+    _require_key(item, table.hash_key, MAX_HASH_KEY_BYTES)
     for index in table.indexes:
-        _require_key(item, index.hash_key, _MAX_HASH_KEY_BYTES)
+        _require_key(item, index.hash_key, MAX_HASH_KEY_BYTES)
         if index.range_key is not None:
             _require_key(item, index.range_key, _MAX_RANGE_KEY_BYTES)
 
@@ -92,6 +94,8 @@ def _require_key(item: Item, name: str, most: int) -> None:
 
 
 def _value(value: Any, name: str, depth: int) -> AttributeValue:
+    if not name or len(name.encode(errors="replace")) > MAX_KEY_BYTES:
+        raise ValueError(f"the name {_shown(name)} has not 1 to {MAX_KEY_BYTES:,} bytes")
     if type(value) is not dict or len(value) != 1:
         raise ValueError(f"{_shown(name)} is no attribute value: {short_repr(value)}")
     ((kind, content),) = value.items()
@@ -127,6 +131,8 @@ def _numeral(content: Any, *_: Any) -> str:
         raise _WrongError
     if len(content) < _PLAIN_DIGITS and content.isascii() and content.isdecimal():
         return content
+    if not is_numeral(content):
+        raise _WrongError
     try:
         encode(Decimal(content))
     except (InvalidOperation, ValidationError) as error:
@@ -167,12 +173,16 @@ def _list(content: Any, name: str, depth: int) -> list[AttributeValue]:
     return [_value(part, name, depth + 1) for part in content]
 
 
-def _set_of(decode: Callable[[Any], Any]) -> Callable[[Any, str, int], list[Any]]:
+def _set_of(
+    decode: Callable[[Any], Any], unique: Callable[[Any], Any] = lambda member: member
+) -> Callable[[Any, str, int], list[Any]]:
+    """Return the decoder of a set. Members are the same if `unique` returns the same for them."""
+
     def decode_set(content: Any, *_: Any) -> list[Any]:
         if type(content) is not list or not content:
             raise _WrongError
         members = [decode(member) for member in content]
-        if len(set(members)) < len(members):
+        if len(set(map(unique, members))) < len(members):
             raise _WrongError
         return members
 
@@ -192,6 +202,6 @@ _DECODERS: Final[dict[str, Callable[[Any, str, int], Any]]] = {
     "M": _map,
     "L": _list,
     "SS": _set_of(_text),
-    "NS": _set_of(_numeral),
+    "NS": _set_of(_numeral, Decimal),
     "BS": _set_of(_blob),
 }

@@ -9,9 +9,10 @@ import typer
 
 from streamer_store import Difference, SystemClock, ValidationError
 from streamer_store.times import format_time
+from streamer_worker.cli.bulk import explained
 from streamer_worker.cli.formatting import counted, json_fields
 from streamer_worker.cli.group import MARKUP, Group
-from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_client
+from streamer_worker.cli.options import ConfigOption, JsonOption, with_client
 from streamer_worker.cli.output import (
     confirm_many,
     print_json,
@@ -29,6 +30,7 @@ from streamer_worker.cli.tables import (
 if TYPE_CHECKING:
     from streamer_store.dynamo.backup_records import Backup
     from streamer_store.dynamo.client import CheckedClient
+    from streamer_store.dynamo.restoring import Restored
 
 cli = typer.Typer(
     cls=Group,
@@ -83,8 +85,8 @@ TimeoutOption = Annotated[
     typer.Option(
         parser=_parse_timeout,
         metavar="TIME",
-        help="Exit with 1 after 90m, 2h or 1d. DynamoDB continues, and the same command waits"
-        " again. Default: wait for as long as it takes.",
+        help="Exit with 1 after this time, such as 90m or 2h. DynamoDB continues, and the same"
+        " command waits again, or says that it is done. Default: wait for as long as it takes.",
     ),
 ]
 
@@ -100,8 +102,9 @@ def create(
     """Back up the four tables under one name, and wait until the backups are AVAILABLE.
 
     The workers may run meanwhile. The four backups are begun together, but are not of one
-    moment: the command prints their times, and each may be off by a minute. A name is used once.
-    The same command completes a backup that was interrupted in the last hour.
+    moment: the command prints their times, and each may be off by a minute. A name is used once:
+    within an hour the same command completes the backup, or prints that it is complete, and later
+    it is refused.
 
     Example: `streamer-worker backup create before-upgrade`
     """
@@ -118,7 +121,8 @@ def create(
                 on_status=on_status,
             )
 
-    backup = with_client(config, work)
+    with explained(lambda: "DynamoDB continues"):
+        backup = with_client(config, work)
     if as_json:
         print_json(_json(backup))
     else:
@@ -130,31 +134,36 @@ def create(
 def list_backups(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List the on-demand backups of the tables, newest first.
 
-    The tables need not exist any more. Backups that AWS Backup has made are not listed.
+    These are the tables of the setting `table_prefix`. They need not exist any more. Backups that
+    AWS Backup has made are not listed.
 
     Example: `streamer-worker backup list`
     """
     from streamer_store.dynamo import backups
 
-    found = with_client(config, backups.list_backups)
+    async def work(client: CheckedClient, prefix: str) -> tuple[list[Backup], str]:
+        return await backups.list_backups(client, prefix), prefix
+
+    found, prefix = with_client(config, work)
     if as_json:
         print_json([_json(backup) for backup in found])
     elif found:
         print_table(_COLUMNS, map(_cells, found))
     else:
-        print_line("no backups")
+        print_line(f"no backups of tables {prefix}…")
 
 
 @cli.command()
 def delete(
     name: NameArgument,
     *,
-    yes: YesOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Delete the backups of this name of all four tables. They cannot be brought back.
 
+    These are the tables of the setting `table_prefix`, also if they were restored elsewhere.
     The command asks for confirmation. Exits with 1 if there is no such backup or the answer is
     no, and with 2 if there is no terminal to ask on.
 
@@ -196,6 +205,7 @@ def restore(
 ) -> None:
     """Restore a backup into new tables, and wait until a worker can use them.
 
+    The backup is of the tables with the setting `table_prefix`, and the new tables have PREFIX.
     This may take hours. The command may be interrupted: DynamoDB continues, and the same command
     waits again. It enables TTL, adds DueIndex if the backup lacks it, and prints the differences
     from what the worker expects, as by `tables check`. Exits with 1 if a worker cannot work
@@ -207,21 +217,23 @@ def restore(
 
     async def work(
         client: CheckedClient, prefix: str
-    ) -> tuple[Backup, list[str], list[Difference]]:
+    ) -> tuple[Restored, list[str], list[Difference]]:
         with status_spinner(f"Restoring {to}…") as on_status:
-            backup = await restoring.restore(
+            restored = await restoring.restore(
                 client, prefix, name, to=to, timeout=_or_endless(timeout), on_status=on_status
             )
             protected = await protection.enable(client, to) if protect else []
-            return backup, protected, await tables.check(client, to)
+            return restored, protected, await tables.check(client, to)
 
-    backup, protected, differences = with_client(config, work)
+    with explained(lambda: "DynamoDB continues"):
+        (backup, begun), protected, differences = with_client(config, work)
     if as_json:
         listed = [asdict(difference) for difference in differences]
         print_json(
             {
                 "backup": _json(backup),
                 "prefix": to,
+                "begun": list(begun),
                 "protected": protected,
                 "differences": listed,
             }
@@ -229,7 +241,8 @@ def restore(
         exit_if_blocking(differences)
         return
     print_protected(protected)
-    text = f"restored {counted(len(backup.tables), 'table')} {to}…, as of {_span(backup)} UTC"
+    done = "restored" if begun else "an earlier run has restored"
+    text = f"{done} {counted(len(backup.tables), 'table')} as {to}…, as of {_span(backup)} UTC"
     print_differences(differences, success=text)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 
-from streamer_store import BulkResult, RequestStatus, Stores
+from streamer_store import BulkResult, RequestStatus, StoreError, Stores, StoreUnavailable
 from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.options import ConfigOption, with_stores
 from streamer_worker.cli.output import (
@@ -38,7 +38,7 @@ LimitOption = Annotated[
         min=1,
         max=_MAX_LIMIT,
         metavar="N",
-        help="Maximum number of requests: of each status the newest.",
+        help="Maximum number of requests: of each status the newest, or the oldest to delete.",
     ),
 ]
 MaxWriteUnitsOption = Annotated[
@@ -67,10 +67,24 @@ class Selection:
     """The requests that a command changes, and what it may do without asking."""
 
     matching: RequestFilter
-    statuses: Iterable[RequestStatus]
+    statuses: Collection[RequestStatus]
     limit: int
     dry_run: bool
     yes: bool
+    newest_first: bool = True
+    """Which requests of each status the limit leaves."""
+
+
+class Refused(NamedTuple):
+    """An item that was refused. Errors are not kept: their tracebacks are large."""
+
+    request_id: str
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, request_id: str, error: StoreError) -> Refused:
+        return cls(request_id, type(error).__name__, error.message)
 
 
 @dataclass(slots=True)
@@ -79,7 +93,7 @@ class Changed:
 
     ids: list[str] = field(default_factory=list)
     """Those that were changed. In a dry run, those that would be."""
-    refused: list[BulkResult[Any]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
     more: bool = False
     """Whether more match than the limit allows."""
 
@@ -87,7 +101,7 @@ class Changed:
         if result.error is None:
             self.ids.append(result.key)
         else:
-            self.refused.append(result)
+            self.refused.append(Refused.of(result.key, result.error))
 
 
 def change_many(
@@ -106,7 +120,10 @@ def change_many(
     async def work(stores: Stores) -> Changed:
         with spinner("Reading the requests"):
             ids, more = await selection.matching.ids(
-                stores.requests, selection.statuses, selection.limit
+                stores.requests,
+                selection.statuses,
+                selection.limit,
+                newest_first=selection.newest_first,
             )
         if selection.dry_run:
             return Changed(ids, more=more)
@@ -135,11 +152,12 @@ def change_many(
 
 @contextmanager
 def explained(text: Callable[[], str]) -> Iterator[None]:
-    """Say on stderr what was done when the block is interrupted by Ctrl-C."""
+    """Say on stderr what was done when the block ends by Ctrl-C, or because DynamoDB is away."""
     try:
         yield
-    except KeyboardInterrupt:
-        print_line(f"interrupted: {text()}. Run the same command again to go on", err=True)
+    except (KeyboardInterrupt, StoreUnavailable) as error:
+        how = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
+        print_line(f"{how}: {text()}. Run the same command again to go on", err=True)
         raise
 
 
@@ -156,7 +174,8 @@ def report_changed(
                 "dry_run": selection.dry_run,
                 verb.past: changed.ids,
                 **more,
-                "refused": refused_fields(changed.refused),
+                "refused": [refused._asdict() for refused in changed.refused],
+                "more": changed.more,
             }
         )
     elif selection.dry_run:
@@ -168,28 +187,11 @@ def report_changed(
         text = f"{counted(len(changed.ids), 'request')} {verb.past}"
         print_line(text + (f", {len(changed.refused)} refused" if changed.refused else ""))
     if not as_json:
-        print_refused(changed.refused)
+        for refused in changed.refused:
+            print_line(f"refused {refused.request_id}: {refused.message}", err=True)
         if changed.more:
             print_line(f"reached --limit {selection.limit}: there are more requests", err=True)
     exit_if_refused(changed.refused)
-
-
-def refused_fields(refused: Iterable[BulkResult[Any]]) -> list[dict[str, Any]]:
-    """Return the refused items for JSON."""
-    return [
-        {
-            "request_id": result.key,
-            "error": type(result.error).__name__,
-            "message": getattr(result.error, "message", ""),
-        }
-        for result in refused
-    ]
-
-
-def print_refused(refused: Iterable[BulkResult[Any]]) -> None:
-    """Print a line on stderr for each refused item."""
-    for result in refused:
-        print_line(f"refused {result.key}: {getattr(result.error, 'message', '')}", err=True)
 
 
 def exit_if_refused(refused: list[Any]) -> None:
@@ -201,7 +203,8 @@ def refuse_options(*, used: bool, names: str) -> None:
     """Refuse options that select several requests beside the id of one."""
     if used:
         raise typer.BadParameter(
-            f"a request id cannot be combined with {names}, which select several requests"
+            f"a request id cannot be combined with --dry-run, nor with {names}, which select"
+            " several requests"
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from streamer_store import AsyncRequest, BulkResult, RequestStatus, Stores, SystemClock
-from streamer_store.transitions import WAITING, sources
+from streamer_store.transitions import sources
 from streamer_worker.cli.bulk import (
     Change,
     DryRunOption,
@@ -89,7 +89,7 @@ def cancel(
     names = "--status, --action, --tenant, --connection or --since"
     if request_id is not None:
         used = bool(status) or dry_run or not matching.is_empty
-        refuse_options(used=used, names=f"{names}, or --dry-run")
+        refuse_options(used=used, names=names)
         _cancel_one(request_id, settings, config, as_json=as_json)
         return
     if not status and matching.is_empty:
@@ -115,17 +115,12 @@ def cancel(
                     if result.error is None:
                         done.append(result.key)
 
-                if set(selection.statuses) <= set(WAITING):  # one that was claimed since is kept
-                    await stores.requests.update_status_many(
-                        ids,
-                        RequestStatus.CANCELLED,
-                        on_result=note,
-                        max_write_units=max_write_units,
-                    )
-                else:
-                    await stores.requests.cancel_many(
-                        ids, on_result=note, max_write_units=max_write_units
-                    )
+                await stores.requests.cancel_many(
+                    ids,
+                    statuses=selection.statuses,
+                    on_result=note,
+                    max_write_units=max_write_units,
+                )
                 if notify is not None:
                     await notify(list((await stores.requests.get_many(done)).values()))
 

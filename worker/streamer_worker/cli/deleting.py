@@ -84,7 +84,7 @@ def delete(
     names = "--status, --action, --tenant, --connection or --older-than"
     if request_id is not None:
         used = bool(status) or dry_run or not matching.is_empty
-        refuse_options(used=used, names=f"{names}, or --dry-run")
+        refuse_options(used=used, names=names)
         _delete_one(request_id, config, as_json=as_json)
         return
     if not status and matching.is_empty:
@@ -96,7 +96,12 @@ def delete(
         )
     statuses = status or _ENDED
     selection = Selection(
-        matching=matching, statuses=statuses, limit=limit, dry_run=dry_run, yes=yes
+        matching=matching,
+        statuses=statuses,
+        limit=limit,
+        dry_run=dry_run,
+        yes=yes,
+        newest_first=False,
     )
 
     @asynccontextmanager

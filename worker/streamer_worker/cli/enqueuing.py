@@ -3,11 +3,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, NamedTuple
+from typing import Annotated, Any, BinaryIO, Final, NoReturn
 
 import anyio
 import typer
@@ -16,27 +17,28 @@ from streamer_store import (
     AlreadyExists,
     AsyncRequest,
     BulkResult,
+    InvalidInput,
     RequestStatus,
     StoreError,
     Stores,
     ValidationError,
     memory_stores,
 )
-from streamer_worker.cli.bulk import MaxWriteUnitsOption, exit_if_refused, explained
+from streamer_worker.cli.bulk import MaxWriteUnitsOption, Refused, exit_if_refused, explained
 from streamer_worker.cli.formatting import counted, json_fields
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import (
     confirm_many,
-    print_error,
     print_json,
     print_line,
     progress_bar,
 )
-from streamer_worker.cli.request_lines import Line, in_slices, is_same, parse_object, read_lines
+from streamer_worker.cli.request_lines import Line, LineReader, differing_fields, parse_object
 from streamer_worker.cli.showing import print_request
 from streamer_worker.cli.watching import follow
 
 _SLICE: Final = 500
+_READ_BYTES: Final = 256 * 1024
 _STDIN: Final = Path("-")
 _WITHOUT_TERMINAL: Final = "give --yes to enqueue them, or --dry-run to check them"
 
@@ -68,7 +70,8 @@ def enqueue(
             "--file",
             metavar="FILE",
             allow_dash=True,
-            help="Add the requests of a file of JSON Lines. `-` reads standard input.",
+            help="Add the requests of a file of JSON Lines. `-` reads standard input, and needs"
+            " --yes.",
         ),
     ] = None,
     id_prefix: Annotated[
@@ -121,21 +124,13 @@ def enqueue(
             " or --wait: each line has its own fields"
         )
     with ExitStack() as closing:
-        lines = _Lines(closing, file, id_prefix)
+        source = _Source(closing, file, id_prefix)
         if dry_run:
-            enqueued = _check(lines)
+            enqueued = _check(source)
         else:
-            _ask(lines, yes=yes)
-            enqueued = _enqueue_lines(lines, config, max_write_units)
+            _ask(source, yes=yes)
+            enqueued = _enqueue_lines(source, config, max_write_units)
     _report(enqueued, dry_run=dry_run, as_json=as_json)
-
-
-class _Refused(NamedTuple):
-    """A line that was not enqueued."""
-
-    number: int
-    request_id: str
-    error: StoreError
 
 
 @dataclass(slots=True)
@@ -146,65 +141,120 @@ class _Enqueued:
     """Requests that were added. In a dry run, those that would be, or are there already."""
     present: int = 0
     """Requests that were in the table already."""
-    refused: list[_Refused] = field(default_factory=list)
+    refused: list[tuple[int, Refused]] = field(default_factory=list)
+    """Each with the number of its line."""
 
 
-class _Lines:
+class _Source:
     """The lines of a file, or of standard input, which can be read once."""
 
     def __init__(self, closing: ExitStack, path: Path, id_prefix: str | None) -> None:
+        self._name = "standard input" if path == _STDIN else str(path)
         self._id_prefix = id_prefix
         try:
-            self._file: BinaryIO = (
-                sys.stdin.buffer if path == _STDIN else closing.enter_context(path.open("rb"))
-            )
-        except OSError as error:
-            print_error(f"cannot read {path}: {error.strerror}")
-            raise typer.Exit(2) from error
-        self.can_repeat = path != _STDIN and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+            self._file = _stdin() if path == _STDIN else closing.enter_context(path.open("rb"))
+            mode = os.fstat(self._file.fileno()).st_mode
+        except (OSError, ValueError) as error:
+            self._refuse(error)
+        self.can_repeat = path != _STDIN and stat.S_ISREG(mode)
+        self._can_wait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or self._file.isatty()
 
-    def read(self) -> Iterable[Line]:
+    def lines(self) -> Iterator[Line]:
+        """Yield all lines."""
+        reader = LineReader(id_prefix=self._id_prefix)
+        while data := self._read():
+            yield from reader.feed(data)
+        yield from reader.close()
+
+    async def slices(self) -> AsyncGenerator[list[Line]]:
+        """Yield the lines as they come, up to 500 at a time."""
+        reader = LineReader(id_prefix=self._id_prefix)
+        lines: list[Line] = []
+        is_open = True
+        while is_open:
+            if self._can_wait:
+                await anyio.wait_readable(self._file)
+            data = self._read()
+            is_open = bool(data)
+            lines += reader.feed(data) if data else reader.close()
+            while len(lines) >= _SLICE or (lines and (self._can_wait or not is_open)):
+                yield lines[:_SLICE]
+                del lines[:_SLICE]
+
+    def rewind(self) -> None:
+        """Read from the beginning again, if that is possible."""
         if self.can_repeat:
             self._file.seek(0)
-        return read_lines(self._file, id_prefix=self._id_prefix)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._file.fileno(), _READ_BYTES)
+        except OSError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"cannot read {self._name}: {reason}") from error
 
 
-def _ask(lines: _Lines, *, yes: bool) -> None:
+def _stdin() -> BinaryIO:
+    """Return standard input. Raises ValueError if it is closed."""
+    if sys.stdin is None:
+        raise ValueError("it is closed")
+    return sys.stdin.buffer
+
+
+def _ask(source: _Source, *, yes: bool) -> None:
+    """Ask before more than one request is added."""
     if yes:
         return
-    if not lines.can_repeat:
+    if not source.can_repeat:
         question = "Enqueue the requests of standard input?"
         confirm_many(question, yes=False, without_terminal=_WITHOUT_TERMINAL)
         return
-    number = sum(line.request is not None for line in lines.read())
-    if number > 1:
-        confirm_many(f"Enqueue {number} requests?", yes=False, without_terminal=_WITHOUT_TERMINAL)
+    counts: Counter[str] = Counter()
+    for line in source.lines():
+        counts["requests" if line.request is not None else "wrong"] += 1
+        counts["without id"] += line.request is not None and not line.request.request_id
+    source.rewind()
+    if counts["requests"] > 1:
+        notes = []
+        if counts["wrong"]:
+            notes.append(f"{counted(counts['wrong'], 'line')} will be refused")
+        if counts["without id"]:
+            notes.append(f"{counts['without id']} have no id, and would be added again if repeated")
+        also = f" ({'; '.join(notes)})" if notes else ""
+        question = f"Enqueue {counts['requests']} requests{also}?"
+        confirm_many(question, yes=False, without_terminal=_WITHOUT_TERMINAL)
 
 
-def _check(lines: _Lines) -> _Enqueued:
+def _check(source: _Source) -> _Enqueued:
     """Enqueue the lines into stores in memory, and return what became of them."""
     enqueued = _Enqueued()
 
     async def main() -> None:
-        for part in in_slices(lines.read(), _SLICE):
-            await _enqueue_slice(memory_stores(), part, enqueued, None)
+        async with aclosing(source.slices()) as slices:
+            async for lines in slices:
+                await _enqueue_slice(memory_stores(), lines, enqueued, None)
 
     anyio.run(main)
     return enqueued
 
 
-def _enqueue_lines(lines: _Lines, config: ConfigOption, max_write_units: float | None) -> _Enqueued:
+def _enqueue_lines(
+    source: _Source, config: ConfigOption, max_write_units: float | None
+) -> _Enqueued:
     enqueued = _Enqueued()
 
     async def work(stores: Stores) -> None:
-        total = sum(1 for _ in lines.read()) if lines.can_repeat else None
+        total = sum(1 for _ in source.lines()) if source.can_repeat else None
+        source.rewind()
         with progress_bar(err=True, transient=True) as bar:
             task = bar.add_task("enqueue", total=total)
-            slices = in_slices(lines.read(), _SLICE)
-            # A pipe may be slow. Its lines are read beside the event loop.
-            while part := await anyio.to_thread.run_sync(next, slices, None):
-                await _enqueue_slice(stores, part, enqueued, max_write_units)
-                bar.advance(task, len(part))
+            async with aclosing(source.slices()) as slices:
+                async for lines in slices:
+                    await _enqueue_slice(stores, lines, enqueued, max_write_units)
+                    bar.advance(task, len(lines))
 
     with explained(lambda: f"{counted(enqueued.done, 'request')} enqueued"):
         with_stores(config, work)
@@ -215,7 +265,9 @@ async def _enqueue_slice(
     stores: Stores, lines: list[Line], enqueued: _Enqueued, max_write_units: float | None
 ) -> None:
     valid = [line for line in lines if line.request is not None]
-    refused = [_Refused(line.number, "", line.error) for line in lines if line.error is not None]
+    refused = [
+        (line.number, Refused.of("", line.error)) for line in lines if line.error is not None
+    ]
     taken: list[tuple[Line, StoreError]] = []
 
     def note(result: BulkResult[AsyncRequest]) -> None:
@@ -225,17 +277,20 @@ async def _enqueue_slice(
         elif isinstance(result.error, AlreadyExists):
             taken.append((line, result.error))
         else:
-            refused.append(_Refused(line.number, result.key, result.error))
+            refused.append((line.number, Refused.of(result.key, result.error)))
 
     requests = [line.request for line in valid if line.request is not None]
     await stores.requests.enqueue_many(requests, on_result=note, max_write_units=max_write_units)
     stored = await stores.requests.get_many(error.key for _, error in taken)
     for line, error in taken:
         found = stored.get(error.key)
-        if found is not None and line.request is not None and is_same(line.request, found):
-            enqueued.present += 1
-        else:
-            refused.append(_Refused(line.number, error.key, error))
+        if found is not None and line.request is not None:
+            differing = differing_fields(line.request, found)
+            if not differing:
+                enqueued.present += 1
+                continue
+            error.message = f"a request with this id exists, with another {', '.join(differing)}"
+        refused.append((line.number, Refused.of(error.key, error)))
     enqueued.refused += sorted(refused)
 
 
@@ -247,13 +302,7 @@ def _report(enqueued: _Enqueued, *, dry_run: bool, as_json: bool) -> None:
                 "enqueued": enqueued.done,
                 "present": enqueued.present,
                 "refused": [
-                    {
-                        "line": refused.number,
-                        "request_id": refused.request_id,
-                        "error": type(refused.error).__name__,
-                        "message": refused.error.message,
-                    }
-                    for refused in enqueued.refused
+                    {"line": number, **refused._asdict()} for number, refused in enqueued.refused
                 ],
             }
         )
@@ -265,9 +314,9 @@ def _report(enqueued: _Enqueued, *, dry_run: bool, as_json: bool) -> None:
         if enqueued.refused:
             text += f", {len(enqueued.refused)} refused"
         print_line(text)
-        for refused in enqueued.refused:
+        for place, refused in enqueued.refused:
             of = f" ({refused.request_id})" if refused.request_id else ""
-            print_line(f"refused line {refused.number}{of}: {refused.error.message}", err=True)
+            print_line(f"refused line {place}{of}: {refused.message}", err=True)
     exit_if_refused(enqueued.refused)
 
 
@@ -295,9 +344,9 @@ def _payload(text: str | None) -> dict[str, Any]:
 
 def _stdin_text() -> str:
     try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise ValidationError("payload", f"not JSON: {error}") from error
+        return _stdin().read().decode()
+    except ValueError as error:  # it is closed, or not UTF-8
+        raise ValidationError("payload", f"cannot be read from standard input: {error}") from error
 
 
 def _show_nothing(request: AsyncRequest) -> None:

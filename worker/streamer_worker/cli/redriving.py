@@ -69,7 +69,7 @@ def redrive(
     names = "--action, --tenant, --connection or --since"
     if request_id is not None:
         used = cancelled or dry_run or not matching.is_empty
-        refuse_options(used=used, names=f"{names}, --cancelled or --dry-run")
+        refuse_options(used=used, names=f"--cancelled, {names}")
         _redrive_one(request_id, config, as_json=as_json)
         return
     if matching.is_empty:
@@ -85,7 +85,10 @@ def redrive(
     @asynccontextmanager
     async def redriving(stores: Stores) -> AsyncIterator[Change]:
         yield lambda ids, on_result: stores.requests.redrive_many(
-            ids, on_result=on_result, max_write_units=max_write_units
+            ids,
+            statuses=selection.statuses,
+            on_result=on_result,
+            max_write_units=max_write_units,
         )
 
     changed = change_many(config, selection, _VERB, redriving)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from streamer_store import AsyncRequest, Priority, StoreError, ValidationError
 from streamer_store.values import MAX_ITEM_BYTES
@@ -18,6 +18,8 @@ _FIELDS: Final = (
     *("request_id", "action", "payload", "connection_id", "user_id", "tenant_id"),
     *("max_retries", "priority", "created_at", "ttl"),
 )
+_OPTIONAL: Final = frozenset(_FIELDS) - {"payload", "max_retries"}
+"""A line that leaves these out accepts any."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -31,49 +33,69 @@ class Line:
     error: StoreError | None = None
 
 
-def read_lines(file: BinaryIO, *, id_prefix: str | None = None) -> Iterator[Line]:
-    """Yield the lines of a file. `id_prefix`: names requests without an id, with their lines."""
-    number = 0
-    while text := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
+class LineReader:
+    """Turns the bytes of a file, as they come, into lines.
+
+    `id_prefix`: names requests without an id, with the numbers of their lines.
+    """
+
+    def __init__(self, *, id_prefix: str | None = None) -> None:
+        self._id_prefix = id_prefix
+        self._number = 0
+        self._begun = b""
+        self._is_skipping = False
+
+    def feed(self, data: bytes) -> Iterator[Line]:
+        """Yield the lines that end in the data."""
+        *ended, begun = (self._begun + data).split(b"\n")
+        for text in ended:
+            yield from self._end_line(text)
+        self._begun = begun
+        if len(begun) > MAX_LINE_BYTES:
+            self._begun = b""
+            if not self._is_skipping:
+                self._is_skipping = True
+                yield self._too_long(self._number + 1)
+
+    def close(self) -> Iterator[Line]:
+        """Yield the last line, if no line break ends it."""
+        if self._begun:
+            yield from self._end_line(self._begun)
+
+    def _end_line(self, text: bytes) -> Iterator[Line]:
+        self._number += 1
+        if self._is_skipping:  # it was refused at its beginning
+            self._is_skipping = False
+            return
         if len(text) > MAX_LINE_BYTES:
-            _skip_line(file, text)
-            message = f"longer than {MAX_LINE_BYTES} bytes"
-            yield Line(number=number, error=ValidationError("line", message))
-            continue
-        text = text.removeprefix(_BOM) if number == 1 else text
+            yield self._too_long(self._number)
+            return
+        text = text.removeprefix(_BOM) if self._number == 1 else text
         if not text.strip():
-            continue
+            return
         try:
-            yield Line(number=number, request=_request(text, number, id_prefix))
+            request = _request(text, self._number, self._id_prefix)
+            yield Line(number=self._number, request=request)
         except ValidationError as error:
-            yield Line(number=number, error=error)
+            yield Line(number=self._number, error=error)
+
+    def _too_long(self, number: int) -> Line:
+        message = f"longer than {MAX_LINE_BYTES} bytes"
+        return Line(number=number, error=ValidationError("line", message))
 
 
-def in_slices(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
-    """Yield the lines in lists of up to `size`."""
-    taken: list[Line] = []
-    for line in lines:
-        taken.append(line)
-        if len(taken) == size:
-            yield taken
-            taken = []
-    if taken:
-        yield taken
+def differing_fields(request: AsyncRequest, stored: AsyncRequest) -> list[str]:
+    """Return the producer's fields in which a stored request is another one.
 
-
-def is_same(request: AsyncRequest, stored: AsyncRequest) -> bool:
-    """Return whether a stored request was made from this one: the producer's fields are equal."""
-    return all(
-        getattr(request, name) in {None, ""} or getattr(request, name) == getattr(stored, name)
+    The TTL is not compared: it changes with the status.
+    """
+    return [
+        name
         for name in _FIELDS
-        if name not in {"payload", "max_retries"}
-    ) and (request.payload, request.max_retries) == (stored.payload, stored.max_retries)
-
-
-def _skip_line(file: BinaryIO, text: bytes) -> None:
-    while text and not text.endswith(b"\n"):
-        text = file.readline(MAX_LINE_BYTES)
+        if name != "ttl"
+        and (getattr(request, name) not in {None, ""} if name in _OPTIONAL else True)
+        and getattr(request, name) != getattr(stored, name)
+    ]
 
 
 def _request(text: bytes, number: int, id_prefix: str | None) -> AsyncRequest:

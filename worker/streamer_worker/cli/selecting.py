@@ -45,22 +45,34 @@ class RequestFilter:
         return all(part is None for part in parts)
 
     async def ids(
-        self, requests: RequestQueue, statuses: Iterable[RequestStatus], limit: int
+        self,
+        requests: RequestQueue,
+        statuses: Iterable[RequestStatus],
+        limit: int,
+        *,
+        newest_first: bool = True,
     ) -> Selected:
-        """Return the ids of up to `limit` matching requests: of each status the newest first."""
+        """Return the ids of up to `limit` matching requests: of each status the newest, or oldest.
+
+        Those of a connection are always the newest.
+        """
         ids: list[str] = []
         for status in statuses:
-            async with aclosing(self.entries(requests, status)) as entries:
+            async with aclosing(
+                self.entries(requests, status, newest_first=newest_first)
+            ) as entries:
                 async for entry in entries:
                     if len(ids) == limit:
                         return Selected(ids, more=True)
                     ids.append(entry.request_id)
         return Selected(ids, more=False)
 
-    async def entries(self, requests: RequestQueue, status: RequestStatus) -> AsyncGenerator[Entry]:
-        """Yield the matching requests in `status`, newest first."""
+    async def entries(
+        self, requests: RequestQueue, status: RequestStatus, *, newest_first: bool = True
+    ) -> AsyncGenerator[Entry]:
+        """Yield the matching requests in `status`."""
         source = (
-            _by_status(requests, status, self._since)
+            _by_status(requests, status, self._since, newest_first=newest_first)
             if self._connection is None
             else _by_connection(requests, status, self._connection)
         )
@@ -82,12 +94,12 @@ class RequestFilter:
 
 
 async def _by_status(
-    requests: RequestQueue, status: RequestStatus, since: datetime | None
+    requests: RequestQueue, status: RequestStatus, since: datetime | None, *, newest_first: bool
 ) -> AsyncGenerator[Entry]:
     cursor: Any = None
     while True:
         page = await requests.entries(
-            status, limit=_PAGE, cursor=cursor, since=since, newest_first=True
+            status, limit=_PAGE, cursor=cursor, since=since, newest_first=newest_first
         )
         for entry in page.candidates:
             yield entry

@@ -43,19 +43,18 @@ def create(*, protect: ProtectOption = False, config: ConfigOption = None) -> No
     """
     from streamer_store.dynamo import protection, tables
 
-    async def work(
-        client: CheckedClient, prefix: str
-    ) -> tuple[Changes, list[str], list[Difference]]:
+    async def work(client: CheckedClient, prefix: str) -> list[Difference]:
         with spinner("Creating tables"):
             changes = await tables.create(client, prefix)
-            protected = await protection.enable(client, prefix) if protect else []
-            return changes, protected, await tables.check(client, prefix)
+        for line in _change_lines(changes):
+            print_line(line)
+        if protect:
+            with spinner("Protecting tables"):
+                protected = await protection.enable(client, prefix)
+            print_protected(protected)
+        return await tables.check(client, prefix)
 
-    changes, protected, differences = with_client(config, work)
-    for line in _change_lines(changes):
-        print_line(line)
-    print_protected(protected)
-    print_differences(differences, success="tables are ready")
+    print_differences(with_client(config, work), success="tables are ready")
 
 
 @cli.command()

@@ -19,6 +19,7 @@ from streamer_store import (
     export_tables,
     import_tables,
 )
+from streamer_worker.cli.bulk import explained
 from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import (
@@ -78,7 +79,8 @@ def export(
                 on_progress=show,
             )
 
-    exported = with_stores(config, work)
+    with explained(lambda: f"the export to {target} is not whole"):
+        exported = with_stores(config, work)
     if as_json:
         print_json(asdict(exported))
         return
@@ -119,6 +121,7 @@ def import_(
 ) -> None:
     """Write the items of an export to the four tables, which must exist.
 
+    The tables have the prefix of the setting `table_prefix`, whatever it was at the export.
     The whole export is verified before anything is written. Items that exist and are equal count
     as done: run the command again after an interruption, and it finishes the import. It asks for
     confirmation if a table has items. Exits with 1 if items were refused or the answer is no, and
@@ -147,7 +150,8 @@ def import_(
                 on_progress=show,
             )
 
-    imported = with_stores(config, work)
+    with explained(lambda: f"the import of {target} is not whole"):
+        imported = with_stores(config, work)
     if as_json:
         print_json(asdict(imported))
     else:
