@@ -25,6 +25,13 @@ from streamer_store.schema import REQUESTS, TABLES
 from transfers import all_items, canonical, exported_items, fill, names_in
 
 pytestmark = pytest.mark.anyio
+# The other kinds of stores differ in nothing that matters here, and take a minute.
+KINDS = ["memory", pytest.param("local", marks=pytest.mark.local)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "stores" in metafunc.fixturenames:
+        metafunc.parametrize("stores", KINDS, indirect=True)
 
 
 async def test_every_item_of_each_table_is_in_the_export(stores: Stores, tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ from support import START, ManualClock
 from transfers import Items, all_items, canonical, fill
 
 pytestmark = pytest.mark.anyio
+# The other kinds of stores differ in nothing that matters here, and take a minute.
+KINDS = ["memory", pytest.param("local", marks=pytest.mark.local)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "stores" in metafunc.fixturenames:
+        metafunc.parametrize("stores", KINDS, indirect=True)
 
 
 @pytest.fixture
