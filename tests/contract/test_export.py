@@ -28,12 +28,10 @@ pytestmark = pytest.mark.anyio
 # The other kinds of stores differ in nothing that matters here, and take a minute.
 KINDS = ["memory", pytest.param("local", marks=pytest.mark.local)]
 
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "stores" in metafunc.fixturenames:
-        metafunc.parametrize("stores", KINDS, indirect=True)
+on_stores = pytest.mark.parametrize("stores", KINDS, indirect=True)
 
 
+@on_stores
 async def test_every_item_of_each_table_is_in_the_export(stores: Stores, tmp_path: Path) -> None:
     """Items of all types, and attributes that no release knows, are as they were."""
     await fill(stores, 120)
@@ -45,6 +43,7 @@ async def test_every_item_of_each_table_is_in_the_export(stores: Stores, tmp_pat
     assert not exported.resumed
 
 
+@on_stores
 async def test_the_files_are_those_of_dynamodb_and_private(stores: Stores, tmp_path: Path) -> None:
     """Each line has one Item, with binary values in base64. Only the owner can read the files."""
     await fill(stores, 3)
@@ -63,6 +62,7 @@ async def test_the_files_are_those_of_dynamodb_and_private(stores: Stores, tmp_p
     ]
 
 
+@on_stores
 async def test_empty_tables_are_a_whole_export(stores: Stores, tmp_path: Path) -> None:
     """It has a manifest and no parts."""
     exported = await export_tables(stores, tmp_path / "e")
@@ -70,6 +70,7 @@ async def test_empty_tables_are_a_whole_export(stores: Stores, tmp_path: Path) -
     assert names_in(tmp_path / "e") == ["manifest.json"]
 
 
+@on_stores
 async def test_progress_counts_the_items_of_each_table(stores: Stores, tmp_path: Path) -> None:
     """The last report of a table has all its items."""
     await fill(stores, 30)
@@ -94,6 +95,7 @@ async def _interrupted(stores: Stores, folder: Path, after: int, **more: Any) ->
     assert raised.group_contains(_Stop) or isinstance(raised.value, _Stop)
 
 
+@on_stores
 async def test_an_interrupted_export_goes_on_where_it_was(stores: Stores, tmp_path: Path) -> None:
     """Parts that are written stay, and nothing is there twice."""
     await fill(stores, 300)
@@ -115,6 +117,7 @@ async def test_an_interrupted_export_goes_on_where_it_was(stores: Stores, tmp_pa
     assert not (tmp_path / "e" / "progress.json").exists()
 
 
+@on_stores
 async def test_a_part_that_was_not_recorded_is_removed(stores: Stores, tmp_path: Path) -> None:
     """A crash may come between a part and its record, and in the middle of a file."""
     await fill(stores, 300)
@@ -127,6 +130,7 @@ async def test_a_part_that_was_not_recorded_is_removed(stores: Stores, tmp_path:
     assert not list((tmp_path / "e").rglob("*0a0b0c0d*"))
 
 
+@on_stores
 async def test_a_whole_export_is_not_overwritten(stores: Stores, tmp_path: Path) -> None:
     """The error says when it ended."""
     await export_tables(stores, tmp_path / "e")
@@ -134,6 +138,7 @@ async def test_a_whole_export_is_not_overwritten(stores: Stores, tmp_path: Path)
         await export_tables(stores, tmp_path / "e")
 
 
+@on_stores
 async def test_an_export_that_only_has_to_be_tidied_is_finished(
     stores: Stores, tmp_path: Path
 ) -> None:
@@ -148,6 +153,7 @@ async def test_an_export_that_only_has_to_be_tidied_is_finished(
     assert not (tmp_path / "e" / "progress.json").exists()
 
 
+@on_stores
 async def test_foreign_files_are_refused_and_kept(stores: Stores, tmp_path: Path) -> None:
     """The error names some of them. Nothing is written beside them."""
     (tmp_path / "film.unfinished").write_text("mine")
@@ -157,6 +163,7 @@ async def test_foreign_files_are_refused_and_kept(stores: Stores, tmp_path: Path
     assert names_in(tmp_path) == ["film.unfinished", "photos"]
 
 
+@on_stores
 async def test_other_segments_and_tables_do_not_continue_an_export(
     stores: Stores, tmp_path: Path
 ) -> None:
@@ -171,6 +178,7 @@ async def test_other_segments_and_tables_do_not_continue_an_export(
         await export_tables(stores, tmp_path / "e")
 
 
+@on_stores
 async def test_two_exports_into_a_directory_do_not_mix(stores: Stores, tmp_path: Path) -> None:
     """The second one is refused while the first one runs, and the first one is whole."""
     await fill(stores, 50)
@@ -211,6 +219,7 @@ async def test_two_exports_into_a_directory_do_not_mix(stores: Stores, tmp_path:
     assert canonical(exported_items(tmp_path / "e")) == canonical(await all_items(stores))
 
 
+@on_stores
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
@@ -226,6 +235,7 @@ async def test_a_target_that_is_none_is_refused(stores: Stores, target: str, pro
         await export_tables(stores, target)
 
 
+@on_stores
 async def test_arguments_out_of_range_are_refused(stores: Stores, tmp_path: Path) -> None:
     """Nothing is written."""
     for wrong in ({"segments": 0}, {"segments": 65}, {"part_bytes": 0}, {"max_read_units": 0}):
@@ -235,6 +245,7 @@ async def test_arguments_out_of_range_are_refused(stores: Stores, tmp_path: Path
     assert not (tmp_path / "e").exists()
 
 
+@on_stores
 async def test_a_target_that_cannot_be_written_is_one_error(stores: Stores, tmp_path: Path) -> None:
     """A file in place of the directory, a folder that does not accept files, a null byte."""
     (tmp_path / "file").write_text("")

@@ -40,10 +40,7 @@ pytestmark = pytest.mark.anyio
 # The other kinds of stores differ in nothing that matters here, and take a minute.
 KINDS = ["memory", pytest.param("local", marks=pytest.mark.local)]
 
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "stores" in metafunc.fixturenames:
-        metafunc.parametrize("stores", KINDS, indirect=True)
+on_stores = pytest.mark.parametrize("stores", KINDS, indirect=True)
 
 
 @pytest.fixture
@@ -61,6 +58,7 @@ async def export(source: Stores, tmp_path: Path, clock: ManualClock) -> Path:
     return tmp_path / "e"
 
 
+@on_stores
 async def test_empty_tables_become_equal(
     stores: Stores, source: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -71,6 +69,7 @@ async def test_empty_tables_become_equal(
     assert (imported.unchanged, imported.replaced, imported.refused) == (0, 0, 0)
 
 
+@on_stores
 async def test_the_same_import_again_changes_nothing(
     stores: Stores, source: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -88,6 +87,7 @@ async def _with_a_difference(stores: Stores, export: Path, clock: ManualClock) -
     await stores.engine.delete_many(REQUESTS, ["r-00008"])
 
 
+@on_stores
 async def test_items_that_differ_are_refused_before_anything_is_written(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -99,6 +99,7 @@ async def test_items_that_differ_are_refused_before_anything_is_written(
     assert canonical(await all_items(stores)) == canonical(before)
 
 
+@on_stores
 async def test_items_that_differ_are_kept_with_skip(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -109,6 +110,7 @@ async def test_items_that_differ_are_kept_with_skip(
     assert (await stores.requests.get("r-00007")).status is RequestStatus.CANCELLED
 
 
+@on_stores
 async def test_items_that_differ_are_overwritten_with_replace(
     stores: Stores, source: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -146,6 +148,7 @@ class Racing:
         return await self._engine.get_many(table, keys)
 
 
+@on_stores
 @pytest.mark.parametrize("with_workers", [False, True])
 @pytest.mark.parametrize(
     ("existing", "counts"),
@@ -182,6 +185,7 @@ async def test_what_others_write_meanwhile_is_treated_as_what_existed(
     assert imported.refused_keys == names
 
 
+@on_stores
 async def test_a_replacement_never_undoes_a_write_of_the_same_moment(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -218,6 +222,7 @@ async def test_an_export_that_was_changed_is_refused_before_anything_is_written(
     assert not any((await all_items(stores)).values())
 
 
+@on_stores
 async def test_running_requests_wait_again_if_released(
     stores: Stores, source: Stores, tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -253,6 +258,7 @@ def _without_versions(items: Items) -> dict[str, list[Any]]:
     return canonical(items)
 
 
+@on_stores
 async def test_arguments_out_of_range_are_refused(stores: Stores, export: Path) -> None:
     """Nothing is written."""
     for wrong in ({"existing": "merge"}, {"max_write_units": float("nan")}):
@@ -262,6 +268,7 @@ async def test_arguments_out_of_range_are_refused(stores: Stores, export: Path) 
     assert not any((await all_items(stores)).values())
 
 
+@on_stores
 async def test_a_running_fleet_is_not_imported_into(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -275,6 +282,7 @@ async def test_a_running_fleet_is_not_imported_into(
     await import_tables(stores, export, clock=clock)
 
 
+@on_stores
 async def test_expired_items_are_counted_before_they_are_written(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -289,6 +297,7 @@ async def test_expired_items_are_counted_before_they_are_written(
     assert plan.items["requests"] == 130
 
 
+@on_stores
 async def test_an_import_that_is_stopped_before_it_writes_changes_nothing(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -302,6 +311,7 @@ async def test_an_import_that_is_stopped_before_it_writes_changes_nothing(
     assert not any((await all_items(stores)).values())
 
 
+@on_stores
 async def test_workers_come_last_and_progress_is_reported(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
@@ -314,6 +324,7 @@ async def test_workers_come_last_and_progress_is_reported(
     assert list(last)[-1] == ("write", WORKERS.name)
 
 
+@on_stores
 async def test_an_export_of_an_earlier_schema_is_imported(
     stores: Stores, export: Path, clock: ManualClock
 ) -> None:
