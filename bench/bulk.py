@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from bench.cpus import move, spare_cpu
 from bench.database import fresh_tables
 from bench.payloads import payload
 from bench.results import Figure, Part, say
@@ -15,6 +18,15 @@ from streamer_store import AsyncRequest, RequestStatus, open_stores
 _PAYLOAD_BYTES: Final = 300
 _MOST_CPU: Final = 0.2
 """Milliseconds for a request that is cancelled."""
+
+
+@asynccontextmanager
+async def alone_on_a_cpu() -> AsyncIterator[None]:
+    """Give this process a CPU to itself. The database has the others."""
+    with spare_cpu() as cpu:
+        if cpu is not None:
+            move(os.getpid(), {cpu})
+        yield
 
 
 async def measure(url: str, _folder: Path, requests: int, rounds: int) -> Part:
@@ -29,6 +41,7 @@ async def measure(url: str, _folder: Path, requests: int, rounds: int) -> Part:
 
     async with (
         fresh_tables(url) as tables,
+        alone_on_a_cpu(),
         open_stores(endpoint_url=url, prefix=tables.prefix) as stores,
     ):
         queue = stores.requests
