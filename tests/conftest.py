@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from streamer_worker.own_logger import set_logger_factory
 from support import ManualClock, client_of, unique_prefix
 
 parse_once()
+# A shell starts background jobs with SIGINT ignored, and the processes of tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HINT = f"{NOT_INSTALLED}, or set STREAMER_TEST_DYNAMODB_URL"
 BACKENDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]

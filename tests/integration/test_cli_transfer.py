@@ -161,7 +161,9 @@ def test_a_full_disk_is_one_error_and_the_next_run_finishes(
 ) -> None:
     """No half file is left. A limit for files acts on the same calls as a full disk."""
     target = tmp_path / "e"
-    limited = ["-c", 'ulimit -f 24; exec "$@"', "sh", PROGRAM, "export", str(target)]
+    # The file of coverage would be as limited.
+    script = 'unset COVERAGE_PROCESS_CONFIG; ulimit -f 24; exec "$@"'
+    limited = ["-c", script, "sh", PROGRAM, "export", str(target)]
     big = {"text": os.urandom(20_000).hex()}
     filled.enqueue("big", payload=big)
     ended = command(*limited, executable="/bin/sh", **filled.settings)
