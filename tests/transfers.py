@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +38,7 @@ ODD: Final[dict[str, Any]] = {
 async def fill(stores: Stores, requests: int, *, chars: int = 0) -> None:
     """Store so many requests, of which one has every type, and some items of the other tables.
 
-    chars: the length of a text in each payload.
+    chars: the length of a text in each payload, which compresses to half of it.
     """
     await stores.engine.put(Put(table=REQUESTS, item=ODD))
     await stores.requests.enqueue_many(
@@ -46,7 +47,11 @@ async def fill(stores: Stores, requests: int, *, chars: int = 0) -> None:
                 request_id=f"r-{number:05}",
                 action="a",
                 connection_id="c-1",
-                payload={"text": "ä" * (number % 50), "number": number, "more": "x" * chars},
+                payload={
+                    "text": "ä" * (number % 50),
+                    "number": number,
+                    "more": random.Random(number).randbytes(chars // 2).hex(),
+                },
             )
             for number in range(requests - 1)
         ]

@@ -19,6 +19,7 @@ from anyio import to_thread
 from processes import PATIENCE, command, environment
 from streamer_store import AsyncRequest, Stores, export_tables, import_tables, open_stores
 from streamer_store.schema import TABLES
+from streamer_store.transfer.exporting import DEFAULT_SEGMENTS
 from support import client_of, unique_prefix
 from transfers import all_items, checksum, exported_items, fill
 
@@ -83,6 +84,8 @@ async def test_an_export_that_is_killed_at_any_step_is_finished_by_the_next_run(
         expected = checksum(await all_items(stores))
         steps = await _run("export", local_url, prefix, tmp_path / "whole", 0)
         assert checksum(exported_items(tmp_path / "whole")) == expected
+        # An interrupted segment goes on after its last part only if it has several.
+        assert len(list((tmp_path / "whole" / "requests").iterdir())) > 2 * DEFAULT_SEGMENTS
         killed = 0
         for point in _points("export", steps):
             target = tmp_path / f"killed-{point}"
