@@ -15,7 +15,6 @@ from streamer_store.values import Item
 from streamer_store.write_units import write_units
 
 Record = TypeVar("Record")
-_Stored = tuple[Record, Item]
 
 
 async def put_many(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -90,3 +91,14 @@ def desk(moto_url: str) -> Desk:
     desk = Desk(moto_url)
     desk.do(lambda stores: stores.create_tables())
     return desk
+
+
+def lines(path: Path, *requests: dict[str, Any] | str) -> str:
+    """Write a file of JSON Lines, and return its path."""
+    texts = [text if isinstance(text, str) else json.dumps(text) for text in requests]
+    path.write_text("\n".join(texts) + "\n")
+    return str(path)
+
+
+def statuses(desk: Desk) -> dict[str, str]:
+    return {fields["request_id"]: fields["status"] for fields in desk.json("list")}

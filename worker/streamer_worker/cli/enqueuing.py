@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import os
-import stat
-import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import anyio
 import typer
@@ -17,7 +13,6 @@ from streamer_store import (
     AlreadyExists,
     AsyncRequest,
     BulkResult,
-    InvalidInput,
     RequestStatus,
     StoreError,
     Stores,
@@ -26,6 +21,7 @@ from streamer_store import (
 )
 from streamer_worker.cli.bulk import MaxWriteUnitsOption, Refused, exit_if_refused, explained
 from streamer_worker.cli.formatting import counted, json_fields
+from streamer_worker.cli.line_source import LineSource, standard_input
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
 from streamer_worker.cli.output import (
     confirm_many,
@@ -33,13 +29,10 @@ from streamer_worker.cli.output import (
     print_line,
     progress_bar,
 )
-from streamer_worker.cli.request_lines import Line, LineReader, differing_fields, parse_object
+from streamer_worker.cli.request_lines import Line, differing_fields, parse_object
 from streamer_worker.cli.showing import print_request
 from streamer_worker.cli.watching import follow
 
-_SLICE: Final = 500
-_READ_BYTES: Final = 256 * 1024
-_STDIN: Final = Path("-")
 _WITHOUT_TERMINAL: Final = "give --yes to enqueue them, or --dry-run to check them"
 
 
@@ -124,7 +117,7 @@ def enqueue(
             " or --wait: each line has its own fields"
         )
     with ExitStack() as closing:
-        source = _Source(closing, file, id_prefix)
+        source = LineSource(closing, file, id_prefix)
         if dry_run:
             enqueued = _check(source)
         else:
@@ -145,66 +138,7 @@ class _Enqueued:
     """Each with the number of its line."""
 
 
-class _Source:
-    """The lines of a file, or of standard input, which can be read once."""
-
-    def __init__(self, closing: ExitStack, path: Path, id_prefix: str | None) -> None:
-        self._name = "standard input" if path == _STDIN else str(path)
-        self._id_prefix = id_prefix
-        try:
-            self._file = _stdin() if path == _STDIN else closing.enter_context(path.open("rb"))
-            mode = os.fstat(self._file.fileno()).st_mode
-        except (OSError, ValueError) as error:
-            self._refuse(error)
-        self.can_repeat = path != _STDIN and stat.S_ISREG(mode)
-        self._can_wait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or self._file.isatty()
-
-    def lines(self) -> Iterator[Line]:
-        """Yield all lines."""
-        reader = LineReader(id_prefix=self._id_prefix)
-        while data := self._read():
-            yield from reader.feed(data)
-        yield from reader.close()
-
-    async def slices(self) -> AsyncGenerator[list[Line]]:
-        """Yield the lines as they come, up to 500 at a time."""
-        reader = LineReader(id_prefix=self._id_prefix)
-        lines: list[Line] = []
-        is_open = True
-        while is_open:
-            if self._can_wait:
-                await anyio.wait_readable(self._file)
-            data = self._read()
-            is_open = bool(data)
-            lines += reader.feed(data) if data else reader.close()
-            while len(lines) >= _SLICE or (lines and (self._can_wait or not is_open)):
-                yield lines[:_SLICE]
-                del lines[:_SLICE]
-
-    def rewind(self) -> None:
-        """Read from the beginning again, if that is possible."""
-        if self.can_repeat:
-            self._file.seek(0)
-
-    def _read(self) -> bytes:
-        try:
-            return os.read(self._file.fileno(), _READ_BYTES)
-        except OSError as error:
-            self._refuse(error)
-
-    def _refuse(self, error: Exception) -> NoReturn:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"cannot read {self._name}: {reason}") from error
-
-
-def _stdin() -> BinaryIO:
-    """Return standard input. Raises ValueError if it is closed."""
-    if sys.stdin is None:
-        raise ValueError("it is closed")
-    return sys.stdin.buffer
-
-
-def _ask(source: _Source, *, yes: bool) -> None:
+def _ask(source: LineSource, *, yes: bool) -> None:
     """Ask before more than one request is added."""
     if yes:
         return
@@ -228,7 +162,7 @@ def _ask(source: _Source, *, yes: bool) -> None:
         confirm_many(question, yes=False, without_terminal=_WITHOUT_TERMINAL)
 
 
-def _check(source: _Source) -> _Enqueued:
+def _check(source: LineSource) -> _Enqueued:
     """Enqueue the lines into stores in memory, and return what became of them."""
     enqueued = _Enqueued()
 
@@ -242,7 +176,7 @@ def _check(source: _Source) -> _Enqueued:
 
 
 def _enqueue_lines(
-    source: _Source, config: ConfigOption, max_write_units: float | None
+    source: LineSource, config: ConfigOption, max_write_units: float | None
 ) -> _Enqueued:
     enqueued = _Enqueued()
 
@@ -344,7 +278,7 @@ def _payload(text: str | None) -> dict[str, Any]:
 
 def _stdin_text() -> str:
     try:
-        return _stdin().read().decode()
+        return standard_input().read().decode()
     except ValueError as error:  # it is closed, or not UTF-8
         raise ValidationError("payload", f"cannot be read from standard input: {error}") from error
 
