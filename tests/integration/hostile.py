@@ -18,10 +18,26 @@ HOSTILE: Final = '''
     fork = multiprocessing.get_context("fork")
     own = contextvars.ContextVar("own", default=None)
 
+    one_fork_in_c = threading.Lock()
+
+    def fork_in_c():
+        """Fork without Python's hooks, while no thread asks for the interpreter's lock.
+
+        A child forked so with a copy of such a request waits for a thread that it does not have.
+        Threads ask after the switch interval, and a fork may take longer.
+        """
+        with one_fork_in_c:
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(60)
+            try:
+                time.sleep(4 * interval)  # Until no thread waits with the shorter interval.
+                return ctypes.PyDLL(None).fork()
+            finally:
+                sys.setswitchinterval(interval)
+
     def forks(how, ctx):
         """Return in the parent; in the child do what `how` says."""
-        # C code forks without Python's hooks.
-        pid = ctypes.PyDLL(None).fork() if how == "c_return" else os.fork()
+        pid = fork_in_c() if how == "c_return" else os.fork()
         if pid:
             return pid
         if how == "exit":
