@@ -14,6 +14,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import Loader, create_loader
 
+from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
 from streamer_store.dynamo.faults import translate_errors
@@ -87,7 +88,11 @@ async def open_client(
 
 @asynccontextmanager
 async def open_checked_client(
-    *, endpoint_url: str | None, region: str | None
+    *,
+    endpoint_url: str | None,
+    region: str | None,
+    call_timeout: float = _MANAGING_CALL_TIMEOUT,
+    observe: Observe | None = None,
 ) -> AsyncIterator[CheckedClient]:
     """Open a client for calls that manage tables and backups.
 
@@ -100,10 +105,12 @@ async def open_checked_client(
         connect_timeout=3.0,
         read_timeout=10.0,
         attempts=5,
-        call_timeout=_MANAGING_CALL_TIMEOUT,
+        call_timeout=call_timeout,
         validate_parameters=False,
     ) as client:
-        yield CheckedClient(client, timeout=_MANAGING_CALL_TIMEOUT)
+        if observe is not None:
+            observe_calls(client, observe)
+        yield CheckedClient(client, timeout=call_timeout, observe=observe)
 
 
 async def credentials_method() -> str | None:
