@@ -82,10 +82,15 @@ def hostile(desk: Desk) -> Desk:
     ],
 )
 def test_no_line_is_forged(command: tuple[str, ...], code: int, hostile: Desk) -> None:
-    """No printed line begins with text of an item, and none has a control character."""
+    """No printed line begins with text of an item, and none has a control character.
+
+    Tabs only separate the columns of a table.
+    """
     result = hostile.run(*command, code=code)
-    for line in (result.stdout + result.stderr).split("\n"):
-        assert line.isprintable()
+    lines = (result.stdout + result.stderr).split("\n")
+    for line in lines:
+        assert line.replace("\t", "").isprintable()
+        assert line.count("\t") in {0, lines[0].count("\t")}
         assert not line.strip().startswith("forged")
     if "--json" not in command:
         assert len(result.stdout) < 40_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -10,9 +11,10 @@ from functools import partial
 import pytest
 
 from integration.desk import Desk, desk
-from streamer_store import Stores
+from streamer_store import NotFound, Priority, Stores
 from streamer_store.engine import Put, Update
 from streamer_store.schema import REQUESTS
+from streamer_worker.cli import listing
 
 __all__ = ["desk"]
 
@@ -128,3 +130,80 @@ def test_an_invalid_time_is_refused(since: str, desk: Desk) -> None:
     """The exit code is 2."""
     ended = desk.run("list", "--since", since, code=2)
     assert "neither a duration (90m" in ended.stderr
+
+
+def test_statuses_may_be_in_lower_case(desk: Desk) -> None:
+    """As in `--status failed`. Another word is refused."""
+    desk.enqueue("r1")
+    desk.fail("r1")
+    assert desk.ids("--status", "failed") == ["r1"]
+    desk.run("list", "--status", "broken", code=2)
+
+
+def test_requests_are_selected_by_user_connection_and_time(desk: Desk) -> None:
+    """A request must match all options."""
+    desk.enqueue("1", ago=7200, user_id="u1", connection_id="c1")
+    desk.enqueue("2", ago=60, user_id="u1", connection_id="c2")
+    desk.enqueue("3", ago=50, user_id="u2", connection_id="c2")
+    desk.run("cancel", "3")
+    assert desk.ids("--user", "u1") == ["2", "1"]
+    assert desk.ids("--user", "u1", "--limit", "1") == ["2"]
+    assert desk.ids("--connection", "c2") == ["3", "2"]
+    assert desk.ids("--connection", "c2", "--status", "pending") == ["2"]
+    assert desk.ids("--connection", "c2", "--user", "u2") == ["3"]
+    assert desk.ids("--until", "1h") == ["1"]
+    assert desk.ids("--since", "3h", "--until", "1h", "--user", "u2") == []
+
+
+def test_the_end_says_how_many_more_there_are(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stderr. Beyond some number they are not counted, and a user's never are."""
+    desk.enqueue(*(f"r{number}" for number in range(30)), user_id="u1")
+
+    def notes(*arguments: str) -> str:
+        return desk.run("list", *arguments).stderr
+
+    assert notes("--limit", "10") == "... and 20 more (--all)\n"
+    assert notes("--limit", "30") == ""
+    assert notes("--all") == ""
+    assert len(desk.ids("--all", "--limit", "1")) == 30
+    assert notes("--limit", "10", "--user", "u1") == "... and perhaps more (--all)\n"
+    assert notes("--limit", "30", "--user", "u1") == ""
+    monkeypatch.setattr(listing, "_MAX_COUNTED", 19)
+    assert notes("--limit", "10") == "... and more than 19 more (--all)\n"
+
+
+def test_a_terminal_shows_short_ids_that_commands_accept(desk: Desk) -> None:
+    """Also when a request is due, and its priority."""
+    desk.enqueue("3f6c1a2b-0000-4000-8000-000000000001", priority=Priority.HIGH)
+    desk.enqueue("9d1e0c77-0000-4000-8000-000000000002", ago=5)
+
+    async def work(stores: Stores) -> None:
+        for claim in await stores.requests.dequeue(2):
+            await stores.requests.retry(claim, timedelta(minutes=9), error="away", code="E")
+
+    desk.do(work)
+    env = {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", desk.run("list").stdout)
+    lines = [line for line in text.splitlines() if "RETRYING" in line]
+    request_id, status, action, _age, *others = lines[0].split()
+    assert (request_id, status, action) == ("3f6c1a2b", "RETRYING", "a")
+    assert others == ["9m", "high", "1/3", "E:", "away"]
+    assert lines[1].split()[0] == "9d1e0c77"
+    assert desk.json("show", "3f6c1a2b")["request_id"].startswith("3f6c1a2b-0000")
+
+
+def test_commands_that_change_take_the_beginning_of_an_id(desk: Desk) -> None:
+    """They ask before, and print the whole id."""
+    desk.enqueue("abcd-1", "efgh-2")
+    refused = desk.run("cancel", "abcd", code=2)
+    assert "Cancel abcd-1 (PENDING, a)?" in refused.stderr
+    assert desk.run("cancel", "abcd", "--yes").stdout == "cancelled abcd-1\n"
+    assert desk.run("redrive", "abcd", "--yes").stdout == "abcd-1 is PENDING again\n"
+    desk.run("cancel", "abcd-1")
+    assert desk.run("delete", "abcd", "--yes").stdout == "deleted abcd-1\n"
+    assert desk.ids() == ["efgh-2"]
+    gone = desk.run("delete", "abcd", "--yes", code=1)
+    assert isinstance(gone.exception, NotFound)

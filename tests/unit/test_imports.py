@@ -38,6 +38,17 @@ except SystemExit as ended:
 """
 
 
+def complete(line: str) -> str:
+    """Return the code that a shell runs when TAB is pressed at the end of the line."""
+    words = len(line.split()) - 1
+    return f"""
+import os
+os.environ |= {{"_STREAMER_WORKER_COMPLETE": "complete_bash"}}
+os.environ |= {{"COMP_WORDS": {line!r}, "COMP_CWORD": "{words}"}}
+{run()}
+"""
+
+
 def imported_by(code: str) -> set[str]:
     """Return the modules that a Python which runs the code has imported at its end."""
     ended = subprocess.run(  # noqa: S603
@@ -66,6 +77,14 @@ def imported_by(code: str) -> set[str]:
         pytest.param(run("run", "--help"), CLIENT | WORKER | COMMANDS, id="help of run"),
         pytest.param(run("list", "--help"), CLIENT | WORKER | COMMANDS, id="help of a command"),
         pytest.param(run("--version"), CLIENT | WORKER | COMMANDS, id="--version"),
+        pytest.param(
+            complete("streamer-worker li"),
+            CLIENT | WORKER | COMMANDS | OUTPUT - {"importlib.metadata"},
+            id="TAB",
+        ),
+        pytest.param(
+            complete("streamer-worker list --status f"), CLIENT | WORKER | COMMANDS, id="TAB status"
+        ),
         pytest.param(run("config"), CLIENT | WORKER | {"structlog"}, id="config"),
         pytest.param(run("handlers"), CLIENT | WORKER, id="handlers command"),
         pytest.param(CHILD, CLIENT | WORKER | {"streamer_worker.events"}, id="child"),

@@ -23,6 +23,7 @@ from streamer_worker.cli.bulk import (
     require_selection,
 )
 from streamer_worker.cli.formatting import counted
+from streamer_worker.cli.ids import change_request
 from streamer_worker.cli.options import (
     ActionOption,
     ConfigOption,
@@ -31,6 +32,7 @@ from streamer_worker.cli.options import (
     SinceOption,
     TenantOption,
     YesOption,
+    status_option,
     with_stores,
 )
 from streamer_worker.cli.output import print_json, print_line
@@ -49,16 +51,11 @@ Notify = Callable[[list[AsyncRequest]], Awaitable[None]]
 
 
 def cancel(
-    request_id: Annotated[str | None, typer.Argument(help="Id of the request.")] = None,
-    *,
-    status: Annotated[
-        list[RequestStatus] | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help=f"Only requests in this status: {', '.join(_NOT_ENDED)}. Repeat it for several.",
-        ),
+    request_id: Annotated[
+        str | None, typer.Argument(help="Id of the request, or the first characters of it.")
     ] = None,
+    *,
+    status: Annotated[list[RequestStatus] | None, status_option(_NOT_ENDED)] = None,
     action: ActionOption = None,
     tenant: TenantOption = None,
     connection: ConnectionOption = None,
@@ -72,15 +69,15 @@ def cancel(
 ) -> None:
     """Cancel requests that wait or run.
 
-    Name one request by its id, or select some by --status, --action, --tenant, --connection,
-    --since, or several of these. The command asks for confirmation if more than one request is
-    selected. A running handler is cancelled at its worker's next heartbeat, and the worker
-    notifies the connections. This command notifies them if no worker runs the request. Exits
-    with 1 if a request does not exist, or is COMPLETED or FAILED, or if the answer is no, and
-    with 2 if there is no terminal to ask on.
+    Name one request by its id or the beginning of it, or select some by --status, --action,
+    --tenant, --connection, --since, or several of these. The command asks for confirmation if
+    the id is not whole, or if more than one request is selected. A running handler is cancelled
+    at its worker's next heartbeat, and the worker notifies the connections. This command notifies
+    them if no worker runs the request. Exits with 1 if a request does not exist, or is COMPLETED
+    or FAILED, or if the answer is no, and with 2 if there is no terminal to ask on.
 
     Examples: `streamer-worker cancel 3f6c…`,
-    `streamer-worker cancel --action generate_report --status PENDING --dry-run`
+    `streamer-worker cancel --action generate_report --status pending --dry-run`
     """
     from streamer_worker.settings import load_settings
 
@@ -90,7 +87,7 @@ def cancel(
     if request_id is not None:
         used = bool(status) or dry_run or not matching.is_empty
         refuse_options(used=used, names=names)
-        _cancel_one(request_id, settings, config, as_json=as_json)
+        _cancel_one(request_id, settings, config, yes=yes, as_json=as_json)
         return
     if not status and matching.is_empty:
         require_selection(names)
@@ -131,17 +128,20 @@ def cancel(
 
 
 def _cancel_one(
-    request_id: str, settings: Settings, config: ConfigOption, *, as_json: bool
+    text: str, settings: Settings, config: ConfigOption, *, yes: bool, as_json: bool
 ) -> None:
     notified: list[PushTried] = []
 
-    async def work(stores: Stores) -> None:
-        request = await stores.requests.cancel(request_id)
+    async def work(stores: Stores) -> str:
+        request_id, request = await change_request(
+            stores, text, stores.requests.cancel, verb="cancel", yes=yes
+        )
         async with _notifying(stores, settings, notified) as notify:
             if notify is not None:
                 await notify([request])
+        return request_id
 
-    with_stores(config, work)
+    request_id = with_stores(config, work)
     if as_json:
         status = RequestStatus.CANCELLED
         fields = {"request_id": request_id, "status": status}

@@ -6,10 +6,11 @@ from typing import Annotated, Final
 import typer
 
 from streamer_store import Connection, StaleSweep, Stores, SystemClock
+from streamer_worker.cli.columns import Column
 from streamer_worker.cli.formatting import age, counted, json_fields
 from streamer_worker.cli.group import MARKUP, Group
 from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
-from streamer_worker.cli.output import confirm_many, print_json, print_line, print_table, spinner
+from streamer_worker.cli.output import confirm_many, print_json, print_line, print_rows, spinner
 
 cli = typer.Typer(
     cls=Group,
@@ -20,7 +21,14 @@ cli = typer.Typer(
 )
 
 _WITHOUT_TERMINAL: Final = "give --yes to delete them, or --dry-run to count them"
-_COLUMNS = ("connection", "user", "tenant", "connected", "last ping", "endpoint")
+_COLUMNS: Final = (
+    Column(name="connection"),
+    Column(name="user", can_cut=True),
+    Column(name="tenant", can_cut=True),
+    Column(name="connected"),
+    Column(name="pinged"),
+    Column(name="endpoint", can_cut=True),
+)
 
 
 def _parse_stale_after(text: str) -> float:
@@ -74,7 +82,9 @@ def list_connections(
     if as_json:
         print_json([json_fields(connection) for connection in connections])
     elif connections:
-        print_table(_COLUMNS, (_cells(connection, clock) for connection in connections))
+        print_rows(
+            _COLUMNS, [_cells(connection, clock) for connection in connections], short_ids=False
+        )
     else:
         print_line("no matching connections")
 

@@ -21,6 +21,7 @@ from streamer_worker.cli.bulk import (
     report_changed,
     require_selection,
 )
+from streamer_worker.cli.ids import change_request
 from streamer_worker.cli.options import (
     ActionOption,
     ConfigOption,
@@ -29,6 +30,7 @@ from streamer_worker.cli.options import (
     TenantOption,
     YesOption,
     parse_time,
+    status_option,
     with_stores,
 )
 from streamer_worker.cli.output import print_json, print_line
@@ -40,17 +42,13 @@ _ENDED: Final = sorted(TERMINAL)
 
 def delete(
     request_id: Annotated[
-        str | None, typer.Argument(help="Id of a COMPLETED, FAILED or CANCELLED request.")
-    ] = None,
-    *,
-    status: Annotated[
-        list[RequestStatus] | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help=f"Only requests in this status: {', '.join(_ENDED)}. Repeat it for several.",
+        str | None,
+        typer.Argument(
+            help="Id of a COMPLETED, FAILED or CANCELLED request, or the first characters of it."
         ),
     ] = None,
+    *,
+    status: Annotated[list[RequestStatus] | None, status_option(_ENDED)] = None,
     action: ActionOption = None,
     tenant: TenantOption = None,
     connection: ConnectionOption = None,
@@ -72,20 +70,20 @@ def delete(
 ) -> None:
     """Delete requests that have ended, before their TTL does.
 
-    Name one request by its id, or select some by --status, --action, --tenant, --connection,
-    --older-than, or several of these. A request that waits or runs is never deleted: `cancel`
-    ends it. The command asks for confirmation if more than one request is selected. Exits with 1
-    if a request cannot be deleted or the answer is no, and with 2 if there is no terminal to ask
-    on.
+    Name one request by its id or the beginning of it, or select some by --status, --action,
+    --tenant, --connection, --older-than, or several of these. A request that waits or runs is
+    never deleted: `cancel` ends it. The command asks for confirmation if the id is not whole, or
+    if more than one request is selected. Exits with 1 if a request cannot be deleted or the
+    answer is no, and with 2 if there is no terminal to ask on.
 
-    Example: `streamer-worker delete --status COMPLETED --older-than 3d --dry-run`
+    Example: `streamer-worker delete --status completed --older-than 3d --dry-run`
     """
     matching = RequestFilter(action=action, tenant=tenant, connection=connection, until=older_than)
     names = "--status, --action, --tenant, --connection or --older-than"
     if request_id is not None:
         used = bool(status) or dry_run or not matching.is_empty
         refuse_options(used=used, names=names)
-        _delete_one(request_id, config, as_json=as_json)
+        _delete_one(request_id, config, yes=yes, as_json=as_json)
         return
     if not status and matching.is_empty:
         require_selection(names)
@@ -114,14 +112,20 @@ def delete(
     report_changed(changed, _VERB, selection, as_json=as_json)
 
 
-def _delete_one(request_id: str, config: ConfigOption, *, as_json: bool) -> None:
-    async def work(stores: Stores) -> None:
-        results: list[BulkResult[None]] = []
-        await stores.requests.delete_many([request_id], statuses=_ENDED, on_result=results.append)
-        if (error := results[0].error) is not None:
-            raise error
+def _delete_one(text: str, config: ConfigOption, *, yes: bool, as_json: bool) -> None:
+    async def work(stores: Stores) -> str:
+        async def change(request_id: str) -> None:
+            results: list[BulkResult[None]] = []
+            await stores.requests.delete_many(
+                [request_id], statuses=_ENDED, on_result=results.append
+            )
+            if (error := results[0].error) is not None:
+                raise error
 
-    with_stores(config, work)
+        request_id, _ = await change_request(stores, text, change, verb="delete", yes=yes)
+        return request_id
+
+    request_id = with_stores(config, work)
     if as_json:
         print_json({"dry_run": False, "deleted": [request_id], "refused": []})
     else:

@@ -11,9 +11,10 @@ from streamer_store import AsyncRequest, Clock
 from streamer_store.times import NEVER, format_time
 from streamer_worker.sanitize import one_line
 
-_MESSAGE_CHARS: Final = 60
-# Each of these fields may be as large as an item.
-_LARGE_FIELDS: Final = frozenset({"payload", "result", "checkpoint", "progress_details"})
+LARGE_FIELDS: Final = frozenset({"payload", "result", "checkpoint", "progress_details"})
+"""The fields of a request that may be as large as an item."""
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+_FEW_SECONDS: Final = 10
 
 
 def counted(count: int, noun: str) -> str:
@@ -33,26 +34,60 @@ def json_fields(record: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:
 
 def summary_fields(request: AsyncRequest) -> dict[str, Any]:
     """Return the fields of a request that cannot be large."""
-    return json_fields(request, without=_LARGE_FIELDS)
+    return json_fields(request, without=LARGE_FIELDS)
+
+
+def cause_of(request: AsyncRequest) -> str:
+    """Return the code and the text of the request's error, or an empty text."""
+    if request.error is None:
+        return request.error_code or ""
+    return f"{request.error_code}: {request.error}" if request.error_code else request.error
 
 
 def status_message(request: AsyncRequest) -> str:
-    """Return the request's error, or else its progress message, in 60 characters at most."""
-    text = request.progress_message or ""
-    if request.error is not None:
-        text = f"{request.error_code}: {request.error}" if request.error_code else request.error
-    return one_line(text, _MESSAGE_CHARS)
+    """Return the request's error, or else its progress message, on one line."""
+    return one_line(cause_of(request) or request.progress_message or "")
 
 
 def age(since: datetime | None, clock: Clock) -> str:
     """Return the time since then in one unit, as `90s`, `5m`, `3h` or `2d`; empty for None."""
     if since is None or since == NEVER:
         return ""
-    seconds = max(0.0, (clock.now() - since).total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+    return in_one_unit((clock.now() - since).total_seconds())
+
+
+def due_text(request: AsyncRequest, clock: Clock) -> str:
+    """Return when a request that waits is due: `now`, or the time until then in one unit."""
+    if request.retry_after is None or request.retry_after <= clock.now():
+        return "now"
+    return in_one_unit((request.retry_after - clock.now()).total_seconds())
+
+
+def in_one_unit(seconds: float) -> str:
+    """Return a duration in one unit, as `90s`, `5m`, `3h` or `2d`. Less than nothing is `0s`."""
+    for unit, size in _UNITS[:-1]:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its two largest units, as `1.25s`, `5m 3s` or `2d 4h`."""
+    seconds = max(0.0, seconds)
+    if seconds < _FEW_SECONDS:
+        return f"{seconds:.3g}s" if seconds >= 1 else f"{seconds * 1000:.0f}ms"
+    left = round(seconds)
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0"))
+
+
+def date_text(moment: datetime) -> str:
+    """Return a time to the second, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _json_value(value: Any) -> Any:

@@ -17,7 +17,11 @@ _COMMANDS: Final = (
         "Add a request to the queue, or the requests of a file.",
     ),
     ("list", "listing:list_requests", "List requests, newest first."),
-    ("show", "showing:show", "Print every field of a request."),
+    (
+        "show",
+        "showing:show",
+        "Print a request: state, cause, times, identity, payload and result.",
+    ),
     ("watch", "watching:watch", "Follow a request until it ends."),
     ("cancel", "cancelling:cancel", "Cancel requests that wait or run."),
     (
@@ -68,6 +72,9 @@ _COMMANDS: Final = (
 )
 
 
+PROGRAM: Final = "streamer-worker"
+
+
 class _Commands(Group):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -77,12 +84,12 @@ class _Commands(Group):
 
 cli = typer.Typer(
     cls=_Commands,
-    name="streamer-worker",
+    name=PROGRAM,
     help="Background worker for requests queued in DynamoDB.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=MARKUP,
+    context_settings={"help_option_names": ["-h", "--help"]},  # those of all commands, too
 )
 
 
@@ -115,7 +122,7 @@ def main() -> None:
     """
     accept_any_character()
     try:
-        cli()
+        cli(prog_name=PROGRAM)
     except (Exception, BaseExceptionGroup) as error:
         from streamer_worker.cli import faults
 

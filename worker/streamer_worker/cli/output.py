@@ -15,11 +15,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
-from rich.table import Column, Table
+from rich.table import Column as RichColumn
+from rich.table import Table
 from rich.text import Text
 
+from streamer_worker.cli.columns import Cell, Column, shortened
 from streamer_worker.push.messages import to_json
 from streamer_worker.sanitize import ERROR_CHARS, one_line
 
@@ -27,7 +30,8 @@ from streamer_worker.sanitize import ERROR_CHARS, one_line
 CELL_CHARS: Final = 200
 # An id has up to 2,048 bytes. A line or a first cell that is an id must be whole, to be copied.
 _LINE_CHARS: Final = 3_000
-_ID_CHARS: Final = 300
+# The most columns of a terminal that an id takes. A UUID takes 8, as long as that is unique.
+_ID_COLUMNS: Final = 32
 
 StyledText = tuple[str, str]
 
@@ -78,28 +82,117 @@ def _to_json(value: object) -> Any:
 def print_table(
     names: Iterable[str], rows: Iterable[Iterable[str]], *, cell_chars: int = CELL_CHARS
 ) -> None:
-    """Print a table with the column names as its first line.
+    """Print a table whose cells are whole, up to `cell_chars` characters.
 
-    The first column holds ids to be copied, so it never wraps. The other columns wrap in a
-    narrow terminal. Their cells are truncated at `cell_chars` characters.
+    On a terminal the first column, which is to be copied, never wraps. The others wrap if the
+    terminal is narrow. Elsewhere it is as `print_rows` prints it.
     """
     first, *rest = names
     cells = [_cells(row, cell_chars) for row in rows]
-    whole = Column(first, min_width=max((len(row[0]) for row in cells), default=0))
-    table = Table(
-        whole, *(Column(name, overflow="fold") for name in rest), box=None, pad_edge=False
-    )
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        _print_separated((first, *rest), cells)
+        return
+    whole = RichColumn(first, min_width=max((cell_len(row[0]) for row in cells), default=0))
+    columns = (whole, *(RichColumn(name, overflow="fold") for name in rest))
+    table = Table(*columns, box=None, pad_edge=False)
     for row in cells:
         table.add_row(*map(Text, row))
-    Console(soft_wrap=True).print(table)
+    console.print(table)
 
 
-def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print one line for each name and its text. Texts are truncated at 2,000 characters."""
-    table = Table.grid(padding=(0, 2))
-    for name, text in fields:
-        table.add_row(Text(name, style="bold"), Text(one_line(text, ERROR_CHARS)))
-    Console(soft_wrap=True).print(table)
+def print_rows(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, short_ids: bool = True
+) -> None:
+    """Print one line for each row, and the names of the columns as the first line.
+
+    The first column holds ids.
+
+    - On a terminal each line fits: ids become as short as they stay unique, if `short_ids`, and
+      other texts end with an ellipsis.
+    - Elsewhere nothing is cut below 2,000 characters, a tab separates the cells, and `-` is an
+      empty one.
+    """
+    console = Console()
+    width = console.width if console.is_terminal else None
+    texts = [[_text_of(cell) for cell in row] for row in rows]
+    shown = [
+        position
+        for position, column in enumerate(columns)
+        if column.is_shown(width, (row[position] for row in texts))
+    ]
+    if width is None:
+        cells = ([row[position] for position in shown] for row in texts)
+        names = (columns[position].name for position in shown)
+        _print_separated(names, (_cells(row, ERROR_CHARS) for row in cells))
+        return
+    ids = [row[0] for row in texts]
+    shown_ids = shortened(ids) if short_ids else dict(zip(ids, ids, strict=True))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position in shown:
+        column = columns[position]
+        table.add_column(column.name, no_wrap=not column.can_cut, overflow="ellipsis")
+    for row in rows:
+        table.add_row(
+            _id_text(shown_ids[_text_of(row[0])]), *(_cell_text(row[each]) for each in shown[1:])
+        )
+    console.print(table)
+
+
+def print_fields(
+    fields: Iterable[tuple[str, Cell]], *, limit: int | None = ERROR_CHARS, width: int = 0
+) -> None:
+    """Print one line for each name and its text. Texts are truncated at `limit` characters.
+
+    Only a terminal wraps them. `width`: the fewest columns that the names take.
+    """
+    console = Console()
+    rows = [(name, _text_of(cell), _style_of(cell)) for name, cell in fields]
+    lines = [
+        (name, one_line(text, len(text) if limit is None else limit), style)
+        for name, text, style in rows
+    ]
+    width = max((width, *(len(name) for name, _, _ in lines)))
+    if not console.is_terminal:
+        for name, text, _ in lines:
+            typer.echo(f"{name:<{width}}  {text}".rstrip())
+        return
+    table = Table.grid(
+        RichColumn(min_width=width, no_wrap=True), RichColumn(overflow="fold"), padding=(0, 2)
+    )
+    for name, text, style in lines:
+        table.add_row(Text(name, style="bold"), Text(text, style=style))
+    console.print(table)
+
+
+def print_empty_line() -> None:
+    """Print an empty line between two parts of the output."""
+    typer.echo()
+
+
+def _print_separated(names: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    typer.echo("\t".join(names))
+    for row in rows:
+        typer.echo("\t".join(text or "-" for text in row))
+
+
+def _id_text(short: str) -> Text:
+    text = Text(one_line(short, CELL_CHARS), no_wrap=True)
+    text.truncate(_ID_COLUMNS, overflow="ellipsis")
+    return text
+
+
+def _cell_text(cell: Cell) -> Text:
+    text = one_line(_text_of(cell), CELL_CHARS)
+    return Text(text, style=_style_of(cell), no_wrap=True, overflow="ellipsis")
+
+
+def _text_of(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _style_of(cell: Cell) -> str:
+    return "" if isinstance(cell, str) else cell[1]
 
 
 def spinner(text: str) -> AbstractContextManager[Any]:
@@ -133,18 +226,26 @@ def status_spinner(text: str) -> Iterator[Callable[[str, str], None]]:
         yield on_status
 
 
-def progress_bar(*columns: ProgressColumn, err: bool = False, transient: bool = False) -> Progress:
+def progress_bar(
+    *columns: ProgressColumn, err: bool = False, transient: bool = False, expand: bool = False
+) -> Progress:
     """Return a progress bar, which shows nothing without a terminal.
 
     The caller passes each text of its fields through `one_line`.
     """
     console = Console(stderr=err)
-    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
+    return Progress(
+        *columns,
+        console=console,
+        transient=transient,
+        expand=expand,
+        disable=not console.is_terminal,
+    )
 
 
-def is_terminal() -> bool:
-    """Return whether stdout can show a progress bar."""
-    return Console().is_terminal
+def is_terminal(*, err: bool = False) -> bool:
+    """Return whether stdout, or stderr, can show a progress bar."""
+    return Console(stderr=err).is_terminal
 
 
 def confirm_many(question: str, *, yes: bool, without_terminal: str) -> None:
@@ -166,4 +267,4 @@ def confirm_many(question: str, *, yes: bool, without_terminal: str) -> None:
 
 def _cells(row: Iterable[str], cell_chars: int) -> Sequence[str]:
     first, *rest = row
-    return [one_line(first, _ID_CHARS), *(one_line(text, cell_chars) for text in rest)]
+    return [one_line(first, _LINE_CHARS), *(one_line(text, cell_chars) for text in rest)]

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from streamer_store import RequestStatus, Stores
+from streamer_store import AsyncRequest, RequestStatus, Stores
 from streamer_worker.cli.bulk import (
     Change,
     DryRunOption,
@@ -19,6 +19,7 @@ from streamer_worker.cli.bulk import (
     report_changed,
     require_selection,
 )
+from streamer_worker.cli.ids import change_request
 from streamer_worker.cli.options import (
     ActionOption,
     ConfigOption,
@@ -37,7 +38,8 @@ _VERB: Final = Verb(infinitive="redrive", past="redriven")
 
 def redrive(
     request_id: Annotated[
-        str | None, typer.Argument(help="Id of a FAILED or CANCELLED request.")
+        str | None,
+        typer.Argument(help="Id of a FAILED or CANCELLED request, or the first characters of it."),
     ] = None,
     *,
     action: ActionOption = None,
@@ -57,8 +59,9 @@ def redrive(
     """Set FAILED or CANCELLED requests back to PENDING, so that a worker runs them again.
 
     A redriven request has all its retries again and keeps its checkpoint. Name one request by
-    its id, or select FAILED ones by --action, --tenant, --connection, --since, or several of
-    these. The command asks for confirmation if more than one request is selected. Exits with 1
+    its id or the beginning of it, or select FAILED ones by --action, --tenant, --connection,
+    --since, or several of these. The command asks for confirmation if the id is not whole, or if
+    more than one request is selected. Exits with 1
     if a request cannot be redriven or the answer is no, and with 2 if there is no terminal to
     ask on.
 
@@ -70,7 +73,7 @@ def redrive(
     if request_id is not None:
         used = cancelled or dry_run or not matching.is_empty
         refuse_options(used=used, names=f"--cancelled, {names}")
-        _redrive_one(request_id, config, as_json=as_json)
+        _redrive_one(request_id, config, yes=yes, as_json=as_json)
         return
     if matching.is_empty:
         require_selection(names)
@@ -95,11 +98,12 @@ def redrive(
     report_changed(changed, _VERB, selection, as_json=as_json)
 
 
-def _redrive_one(request_id: str, config: ConfigOption, *, as_json: bool) -> None:
-    async def work(stores: Stores) -> RequestStatus:
-        return (await stores.requests.redrive(request_id)).status
+def _redrive_one(text: str, config: ConfigOption, *, yes: bool, as_json: bool) -> None:
+    async def work(stores: Stores) -> tuple[str, AsyncRequest]:
+        return await change_request(stores, text, stores.requests.redrive, verb="redrive", yes=yes)
 
-    status = with_stores(config, work)
+    request_id, request = with_stores(config, work)
+    status = request.status
     if as_json:
         print_json({"dry_run": False, "redriven": [request_id], "refused": []})
     elif status is RequestStatus.PENDING:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
-from datetime import datetime
+from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from streamer_store import AsyncRequest, Candidate, RequestQueue, RequestStatus
 
 _PAGE: Final = 500
+_UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
 Entry = AsyncRequest | Candidate
 
 
@@ -81,6 +82,31 @@ class RequestFilter:
                 if self._matches(entry):
                     yield entry
 
+    async def newest_first(
+        self, requests: RequestQueue, statuses: Collection[RequestStatus]
+    ) -> AsyncGenerator[Entry]:
+        """Yield the matching requests of several statuses, newest first.
+
+        A request that changes its status meanwhile may be missing, or be there twice.
+        """
+        if self._connection is not None:
+            async with aclosing(requests_of(requests, self._connection)) as of_connection:
+                async for request in of_connection:
+                    if request.status in statuses and self._matches(request):
+                        yield request
+            return
+        async with AsyncExitStack() as closing:
+            sources = [
+                await closing.enter_async_context(aclosing(self.entries(requests, status)))
+                for status in statuses
+            ]
+            heads = [(source, await anext(source, None)) for source in sources]
+            while waiting := [(source, entry) for source, entry in heads if entry is not None]:
+                newest, entry = max(waiting, key=lambda head: creation_of(head[1]))
+                yield entry
+                heads = [head for head in waiting if head[0] is not newest]
+                heads.append((newest, await anext(newest, None)))
+
     def _matches(self, entry: Entry) -> bool:
         if self._action not in {None, entry.action} or self._tenant not in {None, entry.tenant_id}:
             return False
@@ -91,6 +117,17 @@ class RequestFilter:
             return self._until is None
         is_before = self._since is not None and created_at < self._since
         return not is_before and (self._until is None or created_at <= self._until)
+
+
+def creation_of(entry: Entry) -> datetime:
+    """Return the time by which requests are sorted. The earliest there is, if it is unknown."""
+    return entry.created_at or _UNKNOWN
+
+
+async def requests_of(requests: RequestQueue, connection_id: str) -> AsyncGenerator[AsyncRequest]:
+    """Yield the requests of a connection, newest first."""
+    async for request in requests.get_by_connection(connection_id):
+        yield request
 
 
 async def _by_status(
@@ -111,6 +148,7 @@ async def _by_status(
 async def _by_connection(
     requests: RequestQueue, status: RequestStatus, connection_id: str
 ) -> AsyncGenerator[Entry]:
-    async for request in requests.get_by_connection(connection_id):
-        if request.status is status:
-            yield request
+    async with aclosing(requests_of(requests, connection_id)) as entries:
+        async for request in entries:
+            if request.status is status:
+                yield request

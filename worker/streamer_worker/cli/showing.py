@@ -1,42 +1,56 @@
 from __future__ import annotations
 
-from streamer_store import AsyncRequest, Stores
+from typing import Annotated
+
+import typer
+
+from streamer_store import AsyncRequest, Clock, Stores, SystemClock
 from streamer_worker.cli.formatting import json_fields
-from streamer_worker.cli.options import (
-    ConfigOption,
-    JsonOption,
-    RequestArgument,
-    with_stores,
-)
-from streamer_worker.cli.output import json_text, print_fields, print_json
+from streamer_worker.cli.ids import with_request
+from streamer_worker.cli.options import ConfigOption, JsonOption, RequestArgument, with_stores
+from streamer_worker.cli.output import print_empty_line, print_fields, print_json
+from streamer_worker.cli.request_sections import document_fields, identity_fields, state_fields
+from streamer_worker.sanitize import ERROR_CHARS
 
 
 def show(
     request_id: RequestArgument,
     *,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print payload, result and other values whole.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print every field of a request.
+    """Print a request: state, cause, times, identity, payload and result.
 
-    Exits with 1 if the request does not exist.
+    Long values are cut unless --full is set. JSON has every field, and nothing is cut. Exits
+    with 1 if the request does not exist, or if several of the newest 10,000 begin with the id.
 
-    Example: `streamer-worker show 3f6c… --json`
+    Example: `streamer-worker show 3f6c1a2b --json`
     """
 
     async def work(stores: Stores) -> AsyncRequest:
-        return await stores.requests.get(request_id)
+        _, request = await with_request(stores, request_id, stores.requests.get)
+        return request
 
     request = with_stores(config, work)
     if as_json:
         print_json(json_fields(request))
     else:
-        print_request(request)
+        print_request(request, full=full)
 
 
-def print_request(request: AsyncRequest) -> None:
-    """Print a line for each field that is not None."""
-    print_fields(
-        (name, value if isinstance(value, str) else json_text(value))
-        for name, value in json_fields(request).items()
+def print_request(request: AsyncRequest, *, full: bool = False, clock: Clock | None = None) -> None:
+    """Print the request in sections: state, identity, and the values, cut unless `full`."""
+    now = (clock or SystemClock()).now()
+    sections = (
+        state_fields(request, now),
+        identity_fields(request),
+        document_fields(request, full=full),
     )
+    width = max(len(name) for section in sections for name, _ in section)
+    for position, section in enumerate(filter(None, sections)):
+        if position:
+            print_empty_line()
+        print_fields(section, limit=None if full else ERROR_CHARS, width=width)

@@ -2,19 +2,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import anyio
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from streamer_store import AsyncRequest, RequestStatus, Stores
 from streamer_store.transitions import TERMINAL
-from streamer_worker.cli.formatting import status_message, summary_fields
-from streamer_worker.cli.options import ConfigOption, JsonOption, RequestArgument, with_stores
+from streamer_worker.cli.formatting import duration_text, status_message, summary_fields
+from streamer_worker.cli.ids import with_request
+from streamer_worker.cli.options import (
+    TIMED_OUT,
+    ConfigOption,
+    JsonOption,
+    RequestArgument,
+    TimeoutOption,
+    with_stores,
+)
 from streamer_worker.cli.output import is_terminal, print_json, print_line, progress_bar
 
 _READ_EVERY: Final = 0.5
+_BAR_COLUMNS: Final = 20
 
 
 def watch(
@@ -24,25 +34,27 @@ def watch(
         float,
         typer.Option(min=0.1, metavar="SECONDS", help="Seconds between two reads of the request."),
     ] = _READ_EVERY,
+    timeout: TimeoutOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Follow a request until it ends.
 
     On a terminal it shows a progress bar. Otherwise it prints one line for each change. Exits
-    with 0 if the request is COMPLETED, and with 1 if it ended otherwise or does not exist.
+    with 0 if the request is COMPLETED, with 1 if it ended otherwise or does not exist, and with
+    124 if it has not ended within --timeout.
 
-    Example: `streamer-worker watch 3f6c… --json`
+    Example: `streamer-worker watch 3f6c1a2b --timeout 5m`
     """
 
     async def work(stores: Stores) -> AsyncRequest:
+        whole_id, _ = await with_request(stores, request_id, stores.requests.get)
         if is_terminal() and not as_json:
-            return await _draw(stores, request_id, every)
-        return await follow(stores, request_id, _print_json if as_json else _print, every=every)
+            return await draw(stores, whole_id, every=every, timeout=timeout)
+        show = _print_json if as_json else _LinePrinter()
+        return await follow(stores, whole_id, show, every=every, timeout=timeout)
 
-    request = with_stores(config, work)
-    if request.status is not RequestStatus.COMPLETED:
-        raise typer.Exit(1)
+    exit_unless_completed(with_stores(config, work), timeout)
 
 
 async def follow(
@@ -51,33 +63,67 @@ async def follow(
     show: Callable[[AsyncRequest], object],
     *,
     every: float = _READ_EVERY,
+    timeout: float | None = None,  # noqa: ASYNC109  the last state is returned, not an error
 ) -> AsyncRequest:
     """Call `show` with the request as it is, and after each change. Return it once it has ended.
 
-    It is read each `every` seconds. Raises NotFound.
+    It is read each `every` seconds. After `timeout` seconds it is returned as it was last read.
+    Raises NotFound.
     """
-    shown: dict[str, Any] | None = None
-    while True:
-        request = await stores.requests.get(request_id)
-        if summary_fields(request) != shown:
-            shown = summary_fields(request)
-            show(request)
-        if request.status in TERMINAL:
-            return request
-        await anyio.sleep(every)
+    request = await stores.requests.get(request_id)
+    shown = summary_fields(request)
+    show(request)
+    with anyio.move_on_after(timeout):
+        while request.status not in TERMINAL:
+            await anyio.sleep(every)
+            request = await stores.requests.get(request_id)
+            if summary_fields(request) != shown:
+                shown = summary_fields(request)
+                show(request)
+    return request
 
 
-async def _draw(stores: Stores, request_id: str, every: float) -> AsyncRequest:
+async def draw(
+    stores: Stores,
+    request_id: str,
+    *,
+    every: float = _READ_EVERY,
+    timeout: float | None = None,  # noqa: ASYNC109  as in `follow`
+    err: bool = False,
+) -> AsyncRequest:
+    """Do as `follow` does, with a progress bar on one line, on stderr if `err`."""
     columns = (
         TextColumn("{task.fields[status]:<10}"),
-        BarColumn(),
+        BarColumn(bar_width=_BAR_COLUMNS),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
     )
-    with progress_bar(*columns) as bar:
+    with progress_bar(*columns, err=err, transient=err, expand=True) as bar:
         task = bar.add_task("", total=1.0, status="")
-        return await follow(stores, request_id, partial(_update, bar, task), every=every)
+        show = partial(_update, bar, task)
+        return await follow(stores, request_id, show, every=every, timeout=timeout)
+
+
+def exit_unless_completed(request: AsyncRequest, timeout: float | None) -> None:
+    """Exit with 124 if the request has not ended, and with 1 if it has ended otherwise."""
+    if request.status not in TERMINAL:
+        _exit_after_timeout(request, timeout or 0.0)
+    if request.status is not RequestStatus.COMPLETED:
+        raise typer.Exit(1)
+
+
+def _exit_after_timeout(request: AsyncRequest, seconds: float) -> NoReturn:
+    print_line(
+        f"{request.request_id} is {request.status} after {duration_text(seconds)} and goes on:"
+        " `streamer-worker watch` follows it",
+        err=True,
+    )
+    raise typer.Exit(TIMED_OUT)
 
 
 def _update(bar: Progress, task: Any, request: AsyncRequest) -> None:
@@ -89,9 +135,17 @@ def _update(bar: Progress, task: Any, request: AsyncRequest) -> None:
     )
 
 
-def _print(request: AsyncRequest) -> None:
-    line = f"{request.status} {request.progress:.0%} {status_message(request)}"
-    print_line(line.rstrip())
+class _LinePrinter:
+    """Prints a line for a request, unless the line before was the same."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, request: AsyncRequest) -> None:
+        line = f"{request.status} {request.progress:.0%} {status_message(request)}".rstrip()
+        if line != self._last:
+            self._last = line
+            print_line(line)
 
 
 def _print_json(request: AsyncRequest) -> None:

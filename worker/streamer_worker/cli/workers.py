@@ -5,29 +5,32 @@ from typing import Annotated, Final
 import typer
 
 from streamer_store import NotFound, Stores, SystemClock, WorkerRow
-from streamer_worker.cli.formatting import age, json_fields
+from streamer_worker.cli.columns import WIDE, Cell, Column
+from streamer_worker.cli.formatting import age, counted, json_fields
+from streamer_worker.cli.ids import with_worker
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
-from streamer_worker.cli.output import print_json, print_line, print_table
+from streamer_worker.cli.output import print_json, print_line, print_rows
 
-_COLUMNS = (
-    "worker",
-    "host",
-    "pid",
-    "release",
-    "started",
-    "heartbeat",
-    "slots",
-    "state",
-    "actions",
+_COLUMNS: Final = (
+    Column(name="worker"),
+    Column(name="host", can_cut=True),
+    Column(name="pid"),
+    Column(name="release", can_cut=True),
+    Column(name="started", from_width=WIDE),
+    Column(name="heartbeat"),
+    Column(name="slots"),
+    Column(name="state"),
+    Column(name="handles", to_width=WIDE - 1),
+    Column(name="actions", can_cut=True, from_width=WIDE),
 )
-_CELL_CHARS: Final = 1000  # a worker may have many actions
 
 
 def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List the workers that have a row in the workers table.
 
-    The time since a worker's last heartbeat is measured by this machine's clock. The fleet
-    declares a worker dead when its row has not changed for `presence.lease` (16 s by default).
+    A narrow terminal shows how many actions a worker handles, in place of their names. The time
+    since a worker's last heartbeat is measured by this machine's clock. The fleet declares a
+    worker dead when its row has not changed for `presence.lease` (16 s by default).
 
     Example: `streamer-worker workers --json`
     """
@@ -40,14 +43,18 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
         print_json([json_fields(row) for row in rows])
     elif rows:
         clock = SystemClock()
-        print_table(_COLUMNS, (_cells(row, clock) for row in rows), cell_chars=_CELL_CHARS)
+        print_rows(_COLUMNS, [_cells(row, clock) for row in rows])
     else:
         print_line("no workers")
 
 
 def drain(
     worker_id: Annotated[
-        str, typer.Argument(help="Id of the worker; `streamer-worker workers` lists them.")
+        str,
+        typer.Argument(
+            help="Id of the worker, or the first characters of it; `streamer-worker workers` lists"
+            " them."
+        ),
     ],
     *,
     as_json: JsonOption = False,
@@ -55,31 +62,35 @@ def drain(
 ) -> None:
     """Ask a worker to drain: it finishes its running requests and exits, as on SIGTERM.
 
-    The worker starts to drain at its next heartbeat. Exits with 1 if no worker has this id.
+    The worker starts to drain at its next heartbeat. Exits with 1 if no worker has this id, or
+    if several begin with it.
 
     Example: `streamer-worker drain 20260131T120000Z-0c2f8d10-4b7a`
     """
 
-    async def work(stores: Stores) -> bool:
-        return await stores.workers.request_drain(worker_id)
+    async def work(stores: Stores) -> str | None:
+        return await with_worker(stores, worker_id, stores.workers.request_drain)
 
-    if not with_stores(config, work):
+    whole_id = with_stores(config, work)
+    if whole_id is None:
         raise NotFound("no worker has this id", operation="drain", key=worker_id)
     if as_json:
-        print_json({"worker_id": worker_id, "drain_requested": True})
+        print_json({"worker_id": whole_id, "drain_requested": True})
     else:
-        print_line(f"{worker_id} will drain at its next heartbeat")
+        print_line(f"{whole_id} will drain at its next heartbeat")
 
 
-def _cells(row: WorkerRow, clock: SystemClock) -> tuple[str, ...]:
+def _cells(row: WorkerRow, clock: SystemClock) -> tuple[Cell, ...]:
+    is_draining = row.draining or row.drain
     return (
         row.worker_id,
         row.host,
         str(row.pid),
         row.release,
-        f"{row.started_at:%Y-%m-%d %H:%M}",
-        f"{age(row.seen_at, clock)} ago" if row.seen_at else "",
+        f"{row.started_at:%Y-%m-%dT%H:%MZ}",
+        age(row.seen_at, clock),
         f"{row.in_flight}/{row.concurrency}",
-        "draining" if row.draining or row.drain else "working",
-        ", ".join(sorted(row.actions)),
+        ("draining", "yellow") if is_draining else "working",
+        counted(len(row.actions), "action"),
+        ",".join(sorted(row.actions)),
     )

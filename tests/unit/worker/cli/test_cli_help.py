@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from streamer_worker.cli import output
 from streamer_worker.cli.group import Group
-from streamer_worker.cli.main import cli
+from streamer_worker.cli.main import PROGRAM, cli
 
 
 def command_lines(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -39,6 +41,52 @@ def test_no_python_type_is_shown(arguments: tuple[str, ...]) -> None:
     assert "--help" in result.output
     assert re.findall(r"<\w.*", result.output) == []
     assert re.findall(r"\b(?:BOOLEAN|INTEGER|FLOAT|TEXT)\b", result.output) == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("list",), ("tables",), ("tables", "check")])
+def test_h_is_help(arguments: tuple[str, ...]) -> None:
+    """Of each command."""
+    short, long = (CliRunner().invoke(cli, [*arguments, name]) for name in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
+
+
+def completed(line: str) -> list[str]:
+    """Return what a shell offers when TAB is pressed at the end of the line."""
+    words = line.split(" ")
+    env = {
+        "_STREAMER_WORKER_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    return CliRunner().invoke(cli, [], env=env, prog_name=PROGRAM).output.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("streamer-worker li", ["list"]),
+        ("streamer-worker tables cr", ["create"]),
+        ("streamer-worker list --stat", ["--status"]),
+        ("streamer-worker list --status c", ["COMPLETED", "CANCELLED"]),
+        ("streamer-worker cancel --status P", ["PENDING", "PROCESSING"]),
+        ("streamer-worker enqueue a --priority h", ["high"]),
+    ],
+)
+def test_a_shell_completes(line: str, offered: list[str]) -> None:
+    """Commands, options, statuses and priorities."""
+    assert completed(line) == offered
+
+
+def test_the_module_is_the_program() -> None:
+    """`python -m streamer_worker` has the program's name in its help."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "streamer_worker", "list", "-h"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "Usage: streamer-worker list" in ended.stdout
 
 
 def first_line(command: Any) -> str:

@@ -78,13 +78,13 @@ def test_binary_values_and_sets_are_printed_as_they_are_pushed() -> None:
 def test_a_row_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Line breaks in any column are escaped."""
+    """Line breaks and tabs in any column are escaped. A tab separates the columns."""
     monkeypatch.setenv("COLUMNS", "600")
-    output.print_table(("id", "host"), [(HOSTILE, HOSTILE), ("second", "b")])
+    output.print_table(("id", "host"), [(HOSTILE, HOSTILE), ("second", "")])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert lines[2].split() == ["second", "b"]
-    assert all(line.isprintable() for line in lines)
+    assert (len(lines), lines[2]) == (3, "second\t-")
+    assert all(line.count("\t") == 1 for line in lines)
+    assert all(line.replace("\t", "").isprintable() for line in lines)
 
 
 def test_a_long_text_fills_no_screens(
