@@ -4,7 +4,7 @@ from collections import Counter
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import anyio
 import typer
@@ -13,25 +13,30 @@ from streamer_store import (
     AlreadyExists,
     AsyncRequest,
     BulkResult,
-    RequestStatus,
+    Priority,
     StoreError,
     Stores,
-    ValidationError,
     memory_stores,
 )
+from streamer_store.models import DEFAULT_MAX_RETRIES
 from streamer_worker.cli.bulk import MaxWriteUnitsOption, Refused, exit_if_refused, explained
-from streamer_worker.cli.formatting import counted, json_fields
-from streamer_worker.cli.line_source import LineSource, standard_input
-from streamer_worker.cli.options import ConfigOption, JsonOption, YesOption, with_stores
+from streamer_worker.cli.enqueue_one import enqueue_one, read_payload
+from streamer_worker.cli.formatting import counted
+from streamer_worker.cli.line_source import LineSource
+from streamer_worker.cli.options import (
+    ConfigOption,
+    JsonOption,
+    TimeoutOption,
+    YesOption,
+    with_stores,
+)
 from streamer_worker.cli.output import (
     confirm_many,
     print_json,
     print_line,
     progress_bar,
 )
-from streamer_worker.cli.request_lines import Line, differing_fields, parse_object
-from streamer_worker.cli.showing import print_request
-from streamer_worker.cli.watching import follow
+from streamer_worker.cli.request_lines import Line, differing_fields
 
 _WITHOUT_TERMINAL: Final = "give --yes to enqueue them, or --dry-run to check them"
 
@@ -44,7 +49,9 @@ def enqueue(
     payload: Annotated[
         str | None,
         typer.Option(
-            metavar="JSON", help="Payload, a JSON object. `-` reads it from standard input."
+            metavar="JSON",
+            help="Payload, a JSON object. `-` reads it from standard input, as without this"
+            " option if something is piped in.",
         ),
     ] = None,
     connection: Annotated[
@@ -54,9 +61,32 @@ def enqueue(
         str | None, typer.Option(metavar="ID", help="Id of the user who sends it.")
     ] = None,
     tenant: Annotated[str | None, typer.Option(metavar="ID", help="Id of the tenant.")] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Id of the request. Default: a new UUID."),
+    ] = None,
+    max_retries: Annotated[
+        int | None,
+        typer.Option(
+            "--max-retries",
+            min=0,
+            metavar="N",
+            help=f"How many attempts may follow the first. Default: {DEFAULT_MAX_RETRIES}.",
+        ),
+    ] = None,
+    priority: Annotated[
+        Priority | None,
+        typer.Option(
+            "--priority",
+            metavar="PRIORITY",
+            case_sensitive=False,
+            help="`high` runs before others, `low` when no other request waits.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end. Exit with 1 unless COMPLETED.")
     ] = False,
+    timeout: TimeoutOption = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +116,10 @@ def enqueue(
 ) -> None:
     """Add a request to the queue, or the requests of a file.
 
-    Prints the id of the request.
+    Prints the id of the request, and a warning if no live worker handles the action. Without
+    --payload, the payload is what is piped in. An empty or closed standard input and /dev/null
+    mean an empty payload, and a pipe that stays open without data for 2 s is refused. --wait exits
+    with 1 unless the request is COMPLETED, and with 124 if it has not ended within --timeout.
 
     Each line of the file is a JSON object with `action` and, if you want, `request_id`,
     `payload`, `connection_id`, `user_id`, `tenant_id`, `max_retries`, `priority`, `created_at` and
@@ -102,19 +135,25 @@ def enqueue(
             raise typer.BadParameter("give an action, or --file")
         if id_prefix is not None or dry_run or max_write_units is not None:
             raise typer.BadParameter("--id-prefix, --dry-run and --max-write-units need --file")
+        if timeout is not None and not wait:
+            raise typer.BadParameter("--timeout needs --wait")
         request = AsyncRequest(
+            request_id=_required_id(request_id),
             action=action,
-            payload=_payload(payload),
+            payload=read_payload(payload),
             connection_id=connection,
             user_id=user,
             tenant_id=tenant,
+            max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
+            priority=priority,
         )
-        _enqueue_one(request, config, wait=wait, as_json=as_json)
+        enqueue_one(request, config, wait=wait, timeout=timeout, as_json=as_json)
         return
-    if wait or any(value is not None for value in (action, payload, connection, user, tenant)):
+    of_one = (action, payload, connection, user, tenant, request_id, max_retries, priority, timeout)
+    if wait or any(value is not None for value in of_one):
         raise typer.BadParameter(
-            "--file cannot be combined with an action, --payload, --connection, --user, --tenant"
-            " or --wait: each line has its own fields"
+            "--file cannot be combined with an action, --payload, --connection, --user, --tenant,"
+            " --id, --max-retries, --priority, --wait or --timeout: each line has its own fields"
         )
     with ExitStack() as closing:
         source = LineSource(closing, file, id_prefix)
@@ -254,34 +293,8 @@ def _report(enqueued: _Enqueued, *, dry_run: bool, as_json: bool) -> None:
     exit_if_refused(enqueued.refused)
 
 
-def _enqueue_one(request: AsyncRequest, config: ConfigOption, *, wait: bool, as_json: bool) -> None:
-    async def work(stores: Stores) -> AsyncRequest:
-        stored = await stores.requests.enqueue(request)
-        if not as_json:
-            print_line(stored.request_id)
-        return await follow(stores, stored.request_id, _show_nothing) if wait else stored
-
-    latest = with_stores(config, work)
-    if as_json:
-        print_json(json_fields(latest))
-    elif wait:
-        print_request(latest)
-    if wait and latest.status is not RequestStatus.COMPLETED:
-        raise typer.Exit(1)
-
-
-def _payload(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    return parse_object("payload", _stdin_text() if text == "-" else text)
-
-
-def _stdin_text() -> str:
-    try:
-        return standard_input().read().decode()
-    except ValueError as error:  # it is closed, or not UTF-8
-        raise ValidationError("payload", f"cannot be read from standard input: {error}") from error
-
-
-def _show_nothing(request: AsyncRequest) -> None:
-    del request
+def _required_id(request_id: str | None) -> str:
+    """Return the id, or an empty text for a new one. An empty id is a script's mistake."""
+    if request_id == "":
+        raise typer.BadParameter("is empty", param_hint="--id")
+    return request_id or ""

@@ -1,0 +1,62 @@
+"""Warnings about a request that no live worker can run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Final
+
+import anyio
+
+from streamer_store import Clock, StoreError, Stores, WorkerRow
+from streamer_worker.cli.output import print_line
+
+_LEASES: Final = 2
+_READ_SECONDS: Final = 3.0
+_LISTED: Final = 5
+
+
+async def warn_if_not_handled(stores: Stores, action: str, *, lease: float, clock: Clock) -> None:
+    """Print a warning on stderr if no live worker has a handler for the action.
+
+    `lease`: the setting `presence.lease`, in seconds. Prints nothing if the rows of the workers
+    cannot be read within 3 s, or may not be read.
+    """
+    rows: list[WorkerRow] | None = None
+    with anyio.move_on_after(_READ_SECONDS):
+        try:
+            rows = await stores.workers.list()
+        except StoreError:
+            return
+    if rows is not None and (warning := handler_warning(rows, action, clock.now(), lease=lease)):
+        print_line(f"warning: {warning}", err=True)
+
+
+def handler_warning(
+    rows: Sequence[WorkerRow], action: str, now: datetime, *, lease: float
+) -> str | None:
+    """Return a warning if no live worker has a handler for the action, or None (pure).
+
+    A worker is alive if it does not drain, and its last heartbeat is younger than two leases by
+    this machine's clock.
+    """
+    oldest = now - timedelta(seconds=_LEASES * lease)
+    live = [
+        row
+        for row in rows
+        if not (row.draining or row.drain) and row.seen_at is not None and row.seen_at > oldest
+    ]
+    if not live:
+        return "no worker is alive. The request waits until one starts"
+    handled = sorted(frozenset().union(*(row.actions for row in live)))
+    if action in handled:
+        return None
+    if close := get_close_matches(action, handled, n=1):
+        hint = f"did you mean {close[0]!r}?"
+    elif handled:
+        more = ", …" if len(handled) > _LISTED else ""
+        hint = f"they handle {', '.join(handled[:_LISTED])}{more}"
+    else:
+        hint = "they handle no action"
+    return f"no live worker handles the action {action!r} ({hint}). The request waits for one"
