@@ -49,10 +49,10 @@ class Column:
         return has_room and not (self.is_optional and not any(texts))
 
 
-def shortened(ids: Sequence[str]) -> dict[str, str]:
+def shortened(ids: Sequence[str], fewest: int = SHORT_ID_CHARS) -> dict[str, str]:
     """Return the beginning of each id by which it differs from the others, by id.
 
-    It has 8 characters or more. An id that is the beginning of another one is whole.
+    It has `fewest` characters or more. An id that is the beginning of another one is whole.
     """
     ordered = sorted(set(ids))
     common = dict.fromkeys(ordered, 0)
@@ -60,7 +60,7 @@ def shortened(ids: Sequence[str]) -> dict[str, str]:
         shared = _shared_chars(before, after)
         common[before] = max(common[before], shared)
         common[after] = max(common[after], shared)
-    return {each: each[: max(SHORT_ID_CHARS, shared + 1)] for each, shared in common.items()}
+    return {each: each[: max(fewest, shared + 1)] for each, shared in common.items()}
 
 
 def _shared_chars(left: str, right: str) -> int:

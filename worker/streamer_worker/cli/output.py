@@ -22,7 +22,7 @@ from rich.table import Column as RichColumn
 from rich.table import Table
 from rich.text import Text
 
-from streamer_worker.cli.columns import Cell, Column, shortened
+from streamer_worker.cli.columns import SHORT_ID_CHARS, Cell, Column, shortened
 from streamer_worker.push.messages import to_json
 from streamer_worker.sanitize import ERROR_CHARS, one_line
 
@@ -102,14 +102,17 @@ def print_table(
 
 
 def print_rows(
-    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, short_ids: bool = True
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    id_chars: int | None = SHORT_ID_CHARS,
 ) -> None:
     """Print one line for each row, and the names of the columns as the first line.
 
     The first column holds ids.
 
-    - On a terminal each line fits: ids become as short as they stay unique, if `short_ids`, and
-      other texts end with an ellipsis.
+    - On a terminal each line fits: of ids there are `id_chars` characters, or as many as make
+      them unique, and all for None. Other texts end with an ellipsis.
     - Elsewhere nothing is cut below 2,000 characters, a tab separates the cells, and `-` is an
       empty one.
     """
@@ -127,7 +130,7 @@ def print_rows(
         _print_separated(names, (_cells(row, ERROR_CHARS) for row in cells))
         return
     ids = [row[0] for row in texts]
-    shown_ids = shortened(ids) if short_ids else dict(zip(ids, ids, strict=True))
+    shown_ids = dict(zip(ids, ids, strict=True)) if id_chars is None else shortened(ids, id_chars)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position in shown:
         column = columns[position]

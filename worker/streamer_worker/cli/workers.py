@@ -11,6 +11,7 @@ from streamer_worker.cli.ids import with_worker
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
 from streamer_worker.cli.output import print_json, print_line, print_rows
 
+_ID_CHARS: Final = 16  # the time of the start
 _COLUMNS: Final = (
     Column(name="worker"),
     Column(name="host", can_cut=True),
@@ -43,7 +44,7 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
         print_json([json_fields(row) for row in rows])
     elif rows:
         clock = SystemClock()
-        print_rows(_COLUMNS, [_cells(row, clock) for row in rows])
+        print_rows(_COLUMNS, [_cells(row, clock) for row in rows], id_chars=_ID_CHARS)
     else:
         print_line("no workers")
 

@@ -128,3 +128,15 @@ def test_ids_are_as_short_as_those_beside_them_allow() -> None:
         "import-7-10": "import-7-10",
         UUIDS[0]: "3f6c1a2b",
     }
+
+
+def test_ids_have_more_characters_where_their_beginning_says_little(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of workers begin with a time. Those of connections are whole."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    row = ("20260131T120000Z-0c2f8d10-4b7a",)
+    print_rows(COLUMNS[:1], [row], id_chars=16)
+    print_rows(COLUMNS[:1], [row], id_chars=None)
+    lines = ESCAPES.sub("", capsys.readouterr().out).split()
+    assert lines == ["request", "20260131T120000Z", "request", *row]
