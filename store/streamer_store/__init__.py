@@ -1,5 +1,6 @@
 """Streamer's storage layer: connections, requests, subscriptions and workers in DynamoDB."""
 
+from streamer_store.attempts import Attempt
 from streamer_store.bulk_results import BulkResult, BulkSummary, SomeRefused
 from streamer_store.cache import Cache, CacheUsed
 from streamer_store.clock import Clock, SystemClock
@@ -72,6 +73,7 @@ __all__ = [
     "AccessDenied",
     "AlreadyExists",
     "AsyncRequest",
+    "Attempt",
     "BulkRequests",
     "BulkResult",
     "BulkSummary",

@@ -143,6 +143,7 @@ REQUEST: Final = (
     Attribute("Alone", "alone", _decode_text),
     Attribute("Priority", "priority", priority_of, lambda priority, _: {"S": priority.value}),
 )
+"""All attributes but Attempts, which is never a reason not to read an item (`attempts.py`)."""
 
 SUBSCRIPTION: Final = (
     Attribute("ConnectionID", "connection_id", _decode_text),

@@ -6,7 +6,7 @@ the first write took effect. In that case the item has the Version that this wri
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from streamer_store.errors import (
     Undecodable,
     ValidationError,
 )
+from streamer_store.item_space import update_with_space, write_first_that_fits
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.request_table import RequestTable
 from streamer_store.rescues import Rescued, WorkerLoss, after_loss
@@ -78,7 +79,7 @@ class ClaimWriter:
             return Claim(request=codec.request(item), version=version)
         except Undecodable as error:
             held = _claim_to_fail(candidate.request_id, version)
-            await self.fail(held, str(error), INVALID_REQUEST)
+            await self._fail(held, str(error), INVALID_REQUEST, ran=False)
             with self._table.decoder.located("claim"):
                 raise
 
@@ -121,15 +122,31 @@ class ClaimWriter:
             )
             for drop in ((), writes.DROPPED_FOR_RESULT)
         )
-        await _write_first_that_fits(
-            updates, lambda update: self._settle("complete", claim, update)
-        )
+        await write_first_that_fits(updates, lambda update: self._settle("complete", claim, update))
 
     async def fail(
-        self, claim: Claim, error: str, code: str, *, progress: Progress | None = None
+        self,
+        claim: Claim,
+        error: str,
+        code: str,
+        *,
+        error_class: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
         require_text("error", error)
         require_text("code", code)
+        await self._fail(claim, error, code, error_class=error_class, progress=progress)
+
+    async def _fail(
+        self,
+        claim: Claim,
+        error: str,
+        code: str,
+        *,
+        error_class: str | None = None,
+        ran: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
         version = settle_version(claim.version)
         now = self._clock.now()
         updates = (
@@ -139,13 +156,15 @@ class ClaimWriter:
                 code=ITEM_TOO_LARGE if drop else code,
                 version=version,
                 now=now,
+                error_class=error_class,
+                ran=ran,
                 drop=drop,
                 progress=progress,
                 kept_for=self._table.retention.failed,
             )
             for drop in writes.ERROR_SPACE_STEPS
         )
-        await _write_first_that_fits(updates, lambda update: self._settle("fail", claim, update))
+        await write_first_that_fits(updates, lambda update: self._settle("fail", claim, update))
 
     async def retry(
         self,
@@ -154,6 +173,7 @@ class ClaimWriter:
         *,
         error: str | None = None,
         code: str | None = None,
+        error_class: str | None = None,
         counts: bool = True,
         rescued: Rescued | None = None,
         progress: Progress | None = None,
@@ -167,6 +187,7 @@ class ClaimWriter:
                 after=after,
                 error=error,
                 code=code,
+                error_class=error_class,
                 counts=counts,
                 version=version,
                 now=self._clock.now(),
@@ -225,7 +246,7 @@ class ClaimWriter:
             )
             for drop in writes.ERROR_SPACE_STEPS
         ]
-        await _write_first_that_fits(updates, lambda update: self._write_as_seen(seen, update))
+        await write_first_that_fits(updates, lambda update: self._write_as_seen(seen, update))
 
     async def _write_as_seen(self, seen: Candidate, update: Update) -> Item:
         """Write a claim or a rescue, and return the item after it.
@@ -233,7 +254,7 @@ class ClaimWriter:
         Raises NotFound; RequestNotPending; ConcurrentModification.
         """
         try:
-            return await self._engine.update(update)
+            return await update_with_space(self._engine, update)
         except ConditionFailed as failed:
             operation = "claim" if seen.status in WAITING else "rescue"
             if failed.old is None:
@@ -248,7 +269,7 @@ class ClaimWriter:
     async def _write_held(self, operation: str, claim: Claim, update: Update) -> None:
         """Write progress or a checkpoint. Raises ClaimLost or Cancelled."""
         try:
-            await self._engine.update(update)
+            await update_with_space(self._engine, update)
         except ConditionFailed as failed:
             # FENCE-2: if the claim still holds, this write or a newer one is stored.
             if not _is_held(claim, failed.old):
@@ -257,7 +278,7 @@ class ClaimWriter:
     async def _settle(self, operation: str, claim: Claim, update: Update) -> None:
         """Write an outcome. Raises ClaimLost or Cancelled."""
         try:
-            await self._engine.update(update)
+            await update_with_space(self._engine, update)
         except ConditionFailed as failed:
             if not _is_written(failed.old, update):
                 raise self._lost(operation, claim, failed.old) from None
@@ -274,22 +295,6 @@ class ClaimWriter:
     def _changed(self, operation: str, request_id: str) -> ConcurrentModification:
         where = self._table.location(operation, request_id)
         return ConcurrentModification("the request has changed since it was read", **where)
-
-
-async def _write_first_that_fits(
-    updates: Iterable[Update], write: Callable[[Update], Awaitable[object]]
-) -> None:
-    """Write the first update that fits into the item. Raises ItemTooLarge if none does."""
-    too_large = None
-    for update in updates:
-        try:
-            await write(update)
-        except ItemTooLarge as error:
-            too_large = error
-        else:
-            return
-    if too_large is not None:
-        raise too_large
 
 
 def _is_running_as_seen(item: Item, seen: Candidate) -> bool:

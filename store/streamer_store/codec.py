@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
+from streamer_store.attempts import ATTEMPTS, attempts_value, read_attempts
 from streamer_store.attributes import CONNECTION, REQUEST, SUBSCRIPTION, WORKER, Attribute
 from streamer_store.errors import Undecodable, ValidationError
 from streamer_store.lanes import LANE_ATTRIBUTES, Place, Priority, place_of, priority_of
@@ -56,7 +57,10 @@ def connection_item(record: Connection) -> Item:
 
 def request_item(record: AsyncRequest) -> Item:
     """Return the item for `record`. Raises ValidationError when a value cannot be stored."""
-    return _write(record, REQUEST)
+    item = _write(record, REQUEST)
+    if record.attempts:
+        item[ATTEMPTS] = attempts_value(record.attempts)
+    return item
 
 
 def subscription_item(record: Subscription) -> Item:
@@ -75,10 +79,15 @@ def connection(item: Item) -> Connection:
 
 
 def request(item: Item) -> AsyncRequest:
-    """Return the record for `item`. An absent MaxRetries is 3. Raises Undecodable."""
+    """Return the record for `item`. An absent MaxRetries is 3. Raises Undecodable.
+
+    What is not an attempt in Attempts is left out: it must not keep the request from running.
+    """
     fields = _fields(item, _READ_REQUEST, "RequestID")
     if not fields.get("request_id") or "status" not in fields:
         raise Undecodable("RequestID or Status is missing", key=raw_text(item, "RequestID"))
+    if ATTEMPTS in item:
+        fields["attempts"] = read_attempts(item[ATTEMPTS])
     return _build(AsyncRequest, _READ_REQUEST, fields, raw_text(item, "RequestID"))
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from streamer_store.attempts import Attempt, require_attempts
 from streamer_store.errors import ValidationError
 from streamer_store.lanes import Priority
 from streamer_store.transitions import DELAYED, RequestStatus
@@ -136,6 +137,8 @@ class AsyncRequest:
     """The Version of the last claim that started a probation. None: no claim did."""
     priority: Priority | None = None
     """How urgent the request is. None: normal."""
+    attempts: tuple[Attempt, ...] = ()
+    """The last attempts that failed, the oldest first: 10 at most, and 3 KB. Redrives keep them."""
 
     def __post_init__(self) -> None:
         require_text("action", self.action)
@@ -159,6 +162,7 @@ class AsyncRequest:
             document = getattr(self, name)
             if document is not None and not isinstance(document, Mapping):
                 raise ValidationError(name, "must be a mapping")
+        require_attempts("attempts", self.attempts)
 
     @property
     def metadata(self) -> Mapping[str, Any]:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from streamer_store.attempts import ATTEMPTS, Attempt, attempts_value
 from streamer_store.conditions import Condition, OneOf, equals
 from streamer_store.engine import Update
 from streamer_store.lanes import LANE_ATTRIBUTES, Priority, place_of
-from streamer_store.models import Claim, Progress
+from streamer_store.models import AsyncRequest, Claim, Progress
 from streamer_store.rescues import Rescued
 from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.times import epoch, format_time
 from streamer_store.transitions import RequestStatus
-from streamer_store.validation import require_string
+from streamer_store.validation import LARGEST_COUNT, require_string
 from streamer_store.values import AttributeValue, Item, encode, encode_document
 
 RESCUE_ATTRIBUTES: Final = ("Rescues", "Solo", "Alone")
@@ -108,6 +109,29 @@ def failure_values(
         "ErrorCode": text_value("code", code),
         "ProcessingEnded": time_value(now),
     }
+
+
+def attempt_values(
+    request: AsyncRequest,
+    outcome: str,
+    now: datetime,
+    *,
+    error: str | None,
+    code: str | None,
+    error_class: str | None = None,
+) -> dict[str, AttributeValue]:
+    """Return the attribute Attempts of a request after its present attempt, which has failed."""
+    attempt = Attempt(
+        number=min(request.retry_count + 1, LARGEST_COUNT),
+        ended=now,
+        outcome=outcome,
+        worker_id=request.worker_id,
+        started=request.processing_started,
+        error_code=code,
+        error_class=error_class,
+        error=error,
+    )
+    return {ATTEMPTS: attempts_value((*request.attempts, attempt))}
 
 
 def unchanged(seen: Item) -> tuple[Condition, ...]:

@@ -12,15 +12,18 @@ Invariants (docs/invariants.md):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from streamer_store.attempts import ATTEMPTS
 from streamer_store.conditions import Absent, Below
 from streamer_store.engine import Put, Update
 from streamer_store.lanes import LANE_ATTRIBUTES, Place
 from streamer_store.models import AsyncRequest, Candidate, Claim, Progress
 from streamer_store.request_attributes import (
     RESCUE_ATTRIBUTES,
+    attempt_values,
     change_status,
     failure_values,
     held_by,
@@ -41,14 +44,17 @@ from streamer_store.schema import REQUEST_TTL, REQUESTS
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import AttributeValue, Item, encode_document
 
-_EXPENDABLE: Final = ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
+_EXPENDABLE: Final = (ATTEMPTS, "Checkpoint", "ProgressDetails", "ProgressMessage", "Result")
 ERROR_SPACE_STEPS: Final[tuple[tuple[str, ...], ...]] = (
     (),
     _EXPENDABLE,
     (*_EXPENDABLE, "Payload"),
 )
-"""Attributes to remove, step by step, until the item has room for the error. Payload is last."""
-DROPPED_FOR_RESULT: Final = ("ProgressDetails", "ProgressMessage")
+"""Attributes to remove, step by step, until the item has room for the error. Payload is last.
+
+Attempts alone is removed before that, from any write (`without_attempts`).
+"""
+DROPPED_FOR_RESULT: Final = (ATTEMPTS, "ProgressDetails", "ProgressMessage")
 """Attributes to remove if the item has no room for the result."""
 
 
@@ -136,15 +142,25 @@ def fail(
     code: str,
     version: str,
     now: datetime,
+    error_class: str | None = None,
+    ran: bool = True,
     drop: tuple[str, ...] = (),
     progress: Progress | None = None,
     kept_for: timedelta = REQUEST_TTL,
 ) -> Update:
-    """Fail a request. `drop`: attributes to remove. The error is then cut, progress left out."""
+    """Fail a request.
+
+    `ran`: whether there was an attempt to add to Attempts. `drop`: attributes to remove. The
+    error is then cut, and progress is left out.
+    """
     sets = failure_values(error, code, now, short=bool(drop))
     sets["TTL"] = ttl_value(now, kept_for)
     if not drop:
         sets = progress_values(progress) | sets
+        if ran:
+            sets |= attempt_values(
+                held.request, "failed", now, error=error, code=code, error_class=error_class
+            )
     return change_status(
         held.request_id,
         RequestStatus.FAILED,
@@ -164,13 +180,14 @@ def retry(
     counts: bool,
     version: str,
     now: datetime,
+    error_class: str | None = None,
     rescued: Rescued | None = None,
     progress: Progress | None = None,
 ) -> Update:
     """End the attempt, so that the request becomes due at `now + after`.
 
     `counts`: add 1 to RetryCount and remove the counts of rescues. `rescued`: counts of rescues
-    to write.
+    to write. With one of them the attempt has failed, and is added to Attempts.
     """
     count = held.request.retry_count + (1 if counts else 0)
     sets = progress_values(progress) | {
@@ -185,6 +202,11 @@ def retry(
         sets["Error"] = text_value("error", error)
     if code is not None:
         sets["ErrorCode"] = text_value("code", code)
+    if counts or rescued is not None:
+        outcome = "retried" if rescued is None else "rescued"
+        sets |= attempt_values(
+            held.request, outcome, now, error=error, code=code, error_class=error_class
+        )
     return change_status(
         held.request_id,
         RequestStatus.RETRYING,
@@ -242,6 +264,8 @@ def rescue(
     if after is not None:
         sets |= wait_until(RequestStatus.RETRYING, request.priority, now + after)
         sets["TTL"] = ttl_value(now + after)
+    outcome = "failed" if after is None else "rescued"
+    sets |= attempt_values(request, outcome, now, error=error, code=code)
     return change_status(
         seen.request_id,
         RequestStatus.FAILED if after is None else RequestStatus.RETRYING,
@@ -272,6 +296,12 @@ def give_up(
         removes=("RetryAfter", *drop),
         conditions=(status_is(seen.status), version_is(seen.seen_version)),
     )
+
+
+def without_attempts(update: Update) -> Update:
+    """Return the same write for an item that has no room: it removes Attempts."""
+    sets = {name: value for name, value in update.sets.items() if name != ATTEMPTS}
+    return replace(update, sets=sets, removes=(*update.removes, ATTEMPTS))
 
 
 def correct_place(seen: Item, place: Place | None) -> Update:

@@ -244,11 +244,18 @@ class RequestQueue(BulkRequests, Protocol):
         ...
 
     async def fail(
-        self, claim: Claim, error: str, code: str, *, progress: Progress | None = None
+        self,
+        claim: Claim,
+        error: str,
+        code: str,
+        *,
+        error_class: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Settle the request as FAILED, with the error text and code.
 
-        If the item has no room for them, the text is cut and the code becomes ITEM_TOO_LARGE.
+        `error_class`: the class of the handler's exception, for `attempts`. If the item has no
+        room for them, the text is cut and the code becomes ITEM_TOO_LARGE.
         Raises ClaimLost; Cancelled; ValidationError.
         """
         ...
@@ -260,6 +267,7 @@ class RequestQueue(BulkRequests, Protocol):
         *,
         error: str | None = None,
         code: str | None = None,
+        error_class: str | None = None,
         counts: bool = True,
         rescued: Rescued | None = None,
         progress: Progress | None = None,
@@ -267,7 +275,9 @@ class RequestQueue(BulkRequests, Protocol):
         """Settle the attempt as RETRYING. The request becomes due after `after`.
 
         - `error`, `code`: why the attempt failed. None: nothing is written.
-        - `counts`: add 1 to RetryCount and remove Rescues, Solo and Alone.
+        - `error_class`: the class of the handler's exception, for `attempts`.
+        - `counts`: add 1 to RetryCount and remove Rescues, Solo and Alone. Without it, and without
+          `rescued`, the attempt has not failed, and is not added to `attempts`.
         - `rescued`: the counts to write if the worker fenced itself. Use it without `counts`.
 
         Raises ClaimLost; Cancelled; ValidationError, also if `after` is negative.

@@ -38,8 +38,15 @@ LAST = replace(SEEN, retry_count=2)
 AS_SEEN = (OneOf("Status", ({"S": "PROCESSING"},)), OneOf("Version", ({"S": "seen"},)))
 RESCUES = {"Rescues", "Solo", "Alone"}
 LANES = {"DueLane", "DueAt"}
+EXPENDABLE = {"Attempts", "Checkpoint", "ProgressDetails", "ProgressMessage", "Result"}
 DUE = {"DueLane": {"S": "due"}, "DueAt": STAMP}
+# The attempt of HELD and SEEN.
+ATTEMPT = {"Number": {"N": "2"}, "Ended": STAMP, "ErrorCode": {"S": "BAD"}, "Error": {"S": "no"}}
 FAILURE = {"Error": {"S": "no"}, "ErrorCode": {"S": "BAD"}, "ProcessingEnded": STAMP}
+
+
+def attempts(outcome: str, **more: Any) -> dict[str, Any]:
+    return {"Attempts": {"L": [{"M": ATTEMPT | {"Outcome": {"S": outcome}} | more}]}}
 
 
 def candidate(status: RequestStatus = RequestStatus.PENDING, version: Any = "seen") -> Candidate:
@@ -60,6 +67,7 @@ def retry(
     *,
     counts: bool = True,
     error: str | None = "no",
+    error_class: str | None = None,
     rescued: Rescued | None = None,
 ) -> Update:
     return writes.retry(
@@ -70,6 +78,7 @@ def retry(
         counts=counts,
         version=FRESH,
         now=NOW,
+        error_class=error_class,
         rescued=rescued,
     )
 
@@ -122,8 +131,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload", "RetryAfter"}
-        | LANES,
+        {*EXPENDABLE, "Payload", "RetryAfter"} | LANES,
         AS_SEEN,
     ),
     "complete": (
@@ -146,7 +154,14 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         FENCE,
     ),
     "fail": (
-        writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW),
+        writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW, error_class="ValueError"),
+        "FAILED",
+        FAILURE | {"TTL": WEEK, **attempts("failed", ErrorClass={"S": "ValueError"})},
+        LANES,
+        FENCE,
+    ),
+    "fail what never ran": (
+        writes.fail(HELD, error="no", code="BAD", version=FRESH, now=NOW, ran=False),
         "FAILED",
         FAILURE | {"TTL": WEEK},
         LANES,
@@ -158,13 +173,15 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "FAILED",
         FAILURE | {"TTL": WEEK},
-        {"Checkpoint", "ProgressDetails", "ProgressMessage", "Result"} | LANES,
+        EXPENDABLE | LANES,
         FENCE,
     ),
     "retry": (
-        retry(),
+        retry(error_class="ValueError"),
         "RETRYING",
-        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, **DUE, "TTL": WEEK},
+        FAILURE
+        | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, **DUE, "TTL": WEEK}
+        | attempts("retried", ErrorClass={"S": "ValueError"}),
         {"WorkerID", *RESCUES},
         FENCE,
     ),
@@ -191,14 +208,16 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
     "rescue": (
         writes.rescue(RUNNING, SEEN, error="no", code="BAD", version=FRESH, now=NOW),
         "RETRYING",
-        FAILURE | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, **DUE, "TTL": WEEK},
+        FAILURE
+        | {"RetryCount": {"N": "2"}, "RetryAfter": STAMP, **DUE, "TTL": WEEK}
+        | attempts("rescued"),
         {"WorkerID", *RESCUES},
         AS_SEEN,
     ),
     "rescue past the last attempt": (
         writes.rescue(RUNNING, LAST, error="no", code="BAD", version=FRESH, now=NOW),
         "FAILED",
-        FAILURE | {"TTL": WEEK},
+        FAILURE | {"TTL": WEEK, **attempts("failed", Number={"N": "3"})},
         LANES,
         AS_SEEN,
     ),
@@ -213,7 +232,8 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
             "TTL": WEEK,
             "Rescues": {"N": "3"},
             "Solo": {"N": "1"},
-        },
+        }
+        | attempts("rescued"),
         {"WorkerID"},
         FENCE,
     ),
@@ -229,7 +249,8 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         ),
         "RETRYING",
         FAILURE
-        | {"RetryAfter": STAMP, **DUE, "TTL": WEEK, "Rescues": {"N": "3"}, "Solo": {"N": "1"}},
+        | {"RetryAfter": STAMP, **DUE, "TTL": WEEK, "Rescues": {"N": "3"}, "Solo": {"N": "1"}}
+        | attempts("rescued"),
         {"WorkerID"},
         AS_SEEN,
     ),
@@ -244,7 +265,7 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
             rescued=Rescued(rescues=6, solo=4, after=None),
         ),
         "FAILED",
-        FAILURE | {"TTL": WEEK, "Rescues": {"N": "6"}, "Solo": {"N": "4"}},
+        FAILURE | {"TTL": WEEK, "Rescues": {"N": "6"}, "Solo": {"N": "4"}} | attempts("failed"),
         LANES,
         AS_SEEN,
     ),

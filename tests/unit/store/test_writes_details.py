@@ -161,8 +161,8 @@ def test_a_failure_keeps_its_whole_text_while_there_is_room() -> None:
 @pytest.mark.parametrize(
     "drop",
     [
-        ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result"),
-        ("Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload"),
+        ("Attempts", "Checkpoint", "ProgressDetails", "ProgressMessage", "Result"),
+        ("Attempts", "Checkpoint", "ProgressDetails", "ProgressMessage", "Result", "Payload"),
     ],
 )
 def test_a_failure_without_room_removes_attributes_and_cuts_its_text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,10 +110,15 @@ class Complete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail:
-    """FAILED, for good. `code` is the ErrorCode."""
+    """FAILED, for good. `code` is the ErrorCode.
+
+    `error_class`: the class of the handler's exception, for the request's `attempts`. It is not
+    compared, so that a test can name an outcome by its text and code.
+    """
 
     error: str
     code: str
+    error_class: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ class Retry:
     """RETRYING: the request runs again, `after` from now.
 
     `counts`: the attempt counts towards MaxRetries. `rescued`: the worker was lost, and these
-    counts are written. Without `error` no error is stored.
+    counts are written. Without `error` no error is stored. `error_class`: as in Fail.
     """
 
     after: timedelta
@@ -129,6 +134,7 @@ class Retry:
     code: str | None
     counts: bool = True
     rescued: Rescued | None = None
+    error_class: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +208,11 @@ def _joined(delays: list[Any]) -> BaseException:
 
 def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome:
     error = deciding_error(error)
+    outcome = _failed(error, request, wait)
+    return replace(outcome, error_class=sanitized(type(error).__name__))
+
+
+def _failed(error: BaseException, request: AsyncRequest, wait: float) -> Fail | Retry:
     if isinstance(error, RetryLater):
         return _later(request, error)
     text = sanitized(message_of(error))
@@ -221,7 +232,7 @@ def _raised(error: BaseException, request: AsyncRequest, wait: float) -> Outcome
     return _again(request, text, PROCESSING_FAILED, wait)
 
 
-def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Outcome:
+def _again(request: AsyncRequest, error: str, code: str, wait: float) -> Fail | Retry:
     """Retry, or fail when no retry is left. MaxRetries counts the attempts after the first."""
     if request.retry_count >= request.max_retries:
         return Fail(error=error, code=code)
@@ -236,7 +247,7 @@ def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
     return Retry(after=rescued.after, error=text, code=WORKER_LOST, counts=False, rescued=rescued)
 
 
-def _later(request: AsyncRequest, error: RetryLater) -> Outcome:
+def _later(request: AsyncRequest, error: RetryLater) -> Fail | Retry:
     after = wait_of(error)
     text = sanitized(text_of(error.reason)) if error.reason else None
     if not error.counts:

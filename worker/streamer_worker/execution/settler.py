@@ -132,7 +132,9 @@ class Settler:
                 await self._requests.complete(claim, result, progress=progress)
                 return "completed"
             case Fail(error=text, code=code):
-                await self._requests.fail(claim, text, code, progress=progress)
+                await self._requests.fail(
+                    claim, text, code, error_class=outcome.error_class, progress=progress
+                )
                 return "failed"
             case Retry(after=after, error=error, code=code, counts=counts, rescued=rescued):
                 await self._requests.retry(
@@ -140,6 +142,7 @@ class Settler:
                     after,
                     error=error,
                     code=code,
+                    error_class=outcome.error_class,
                     counts=counts,
                     rescued=rescued,
                     progress=progress,

@@ -158,11 +158,23 @@ async def retried_too_large(
 
 
 @virtual_time
+async def test_a_retry_without_room_gives_up_the_history_first(
+    world: World, settler: Settler
+) -> None:
+    """It keeps its error, and the request runs again."""
+    claim, status, _ = await retried_too_large(world, settler, times=1)
+    stored = await world.get(claim)
+    assert (status, stored.status) == ("retried", "RETRYING")
+    assert (stored.error, stored.error_code) == ("no rows", "PROCESSING_FAILED")
+    assert stored.attempts == ()
+
+
+@virtual_time
 async def test_a_retry_without_room_for_its_error_is_written_without(
     world: World, settler: Settler
 ) -> None:
     """It keeps its code, and the request runs again."""
-    claim, status, _ = await retried_too_large(world, settler, times=1)
+    claim, status, _ = await retried_too_large(world, settler, times=2)
     stored = await world.get(claim)
     assert (status, stored.status) == ("retried", "RETRYING")
     assert (stored.error, stored.error_code) == (None, "PROCESSING_FAILED")
@@ -172,7 +184,7 @@ async def test_a_retry_without_room_for_its_error_is_written_without(
 @virtual_time
 async def test_a_retry_without_any_room_fails_the_request(world: World, settler: Settler) -> None:
     """The code is ITEM_TOO_LARGE, and the failure is announced."""
-    claim, status, _ = await retried_too_large(world, settler, times=2)
+    claim, status, _ = await retried_too_large(world, settler, times=4)
     assert (status, (await world.get(claim)).error_code) == ("failed", "ITEM_TOO_LARGE")
     (message,) = world.pushed
     assert isinstance(message, ErrorMessage)
