@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from contract.request_steps import candidate, put_raw, raw, reclaimed
-from streamer_store import ItemTooLarge, RequestStatus, Stores, Undecodable, codec
+from streamer_store import (
+    AsyncRequest,
+    Attempt,
+    ItemTooLarge,
+    Progress,
+    RequestStatus,
+    Stores,
+    Undecodable,
+    codec,
+)
+from streamer_store.attempts import attempts_value
 from streamer_store.values import MAX_ITEM_BYTES, item_size
+from support import START
 
 if TYPE_CHECKING:
     from streamer_store.values import Item
@@ -111,3 +123,50 @@ async def test_a_full_undecodable_request_is_failed_as_undecodable(stores: Store
     with pytest.raises(Undecodable, match="Version"):
         await reclaimed(stores)
     assert await ended(stores) == ("FAILED", "INVALID_REQUEST")
+
+
+ATTEMPT = Attempt(number=1, ended=START, outcome="failed", error="e" * 200)
+ATTEMPTS = {"Attempts": attempts_value([ATTEMPT] * 4)}
+
+
+async def test_a_claim_without_room_gives_up_the_attempts(stores: Stores) -> None:
+    """Their list is removed, and the request runs with all that it had."""
+    await put_raw(stores, filled(MAX_ITEM_BYTES, "Payload", **ATTEMPTS))
+    claim = await reclaimed(stores)
+    assert claim.request.attempts == ()
+    assert "Attempts" not in await raw(stores)
+
+
+async def test_a_held_request_gives_up_its_attempts_before_anything_else(stores: Stores) -> None:
+    """A checkpoint, a result, a retry and a failure that need their room are written whole."""
+    await put_raw(stores, filled(1000, "Payload", **ATTEMPTS))
+    claim = await reclaimed(stores)
+    assert claim.request.attempts == (ATTEMPT,) * 4
+    held = {name: value for name, value in (await raw(stores)).items() if name != "Payload"}
+    full = filled(MAX_ITEM_BYTES - 10, "Payload", **held)
+    text = "x" * 500
+
+    async def restored() -> AsyncRequest:
+        request = await stores.requests.get("r1")
+        assert request.attempts == ()
+        assert codec.request_item(request)["Payload"] == full["Payload"]
+        await put_raw(stores, full)
+        return request
+
+    await put_raw(stores, full)
+    await stores.requests.checkpoint(claim, text)
+    assert (await restored()).checkpoint == text
+    await stores.requests.update_progress(claim, message=text)
+    assert (await restored()).progress_message == text
+    await stores.requests.retry(claim, timedelta(), error=text, code="BROKE")
+    request = await restored()
+    assert (request.status, request.error, request.error_code) == ("RETRYING", text, "BROKE")
+    await stores.requests.fail(claim, text, "BROKE")
+    request = await restored()
+    assert (request.status, request.error, request.error_code) == ("FAILED", text, "BROKE")
+    await stores.requests.complete(claim, {"text": text}, progress=Progress(message="done"))
+    request = await restored()
+    assert (request.result, request.progress_message) == ({"text": text}, "done")
+    await stores.requests.rescue(codec.candidate(full), error=text, code="WORKER_LOST")
+    request = await restored()
+    assert (request.status, request.error) == ("RETRYING", text)

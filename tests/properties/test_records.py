@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from properties.strategies import canonical, payloads, refused, somewhere, texts, times, values
 from streamer_store import (
     AsyncRequest,
+    Attempt,
     Connection,
     EventType,
     RequestStatus,
@@ -31,6 +32,17 @@ absent_or = st.none().__or__
 counts = st.integers(0, 10**12)
 # DynamoDB does not store numbers smaller than 1E-130.
 fractions = st.one_of(st.just(0.0), st.floats(1e-130, 1))
+attempts: SearchStrategy[Attempt] = st.builds(
+    Attempt,
+    number=counts,
+    ended=times,
+    outcome=names,
+    worker_id=absent_or(names),
+    started=absent_or(times),
+    error_code=absent_or(names),
+    error_class=absent_or(names),
+    error=absent_or(names),
+)
 # Empty text is not written, so it is read as absent.
 requests: SearchStrategy[AsyncRequest] = st.builds(
     AsyncRequest,
@@ -58,6 +70,7 @@ requests: SearchStrategy[AsyncRequest] = st.builds(
     worker_id=absent_or(names),
     write_seq=counts,
     checkpoint=absent_or(values.filter(lambda value: value != "")),
+    attempts=st.lists(attempts, max_size=5).map(tuple),
 )
 connections: SearchStrategy[Connection] = st.builds(
     Connection,
@@ -133,6 +146,7 @@ KNOWN = sorted(
         attribute.name
         for attribute in (*attributes.REQUEST, *attributes.CONNECTION, *attributes.WORKER)
     }
+    | {"Attempts"}
 )
 # Times, statuses and ids as text reach more of the decoder than other text.
 likely = st.one_of(

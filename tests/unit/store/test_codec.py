@@ -9,6 +9,7 @@ import pytest
 
 from streamer_store import (
     AsyncRequest,
+    Attempt,
     Connection,
     EventType,
     Priority,
@@ -58,6 +59,18 @@ REQUEST = AsyncRequest(
     write_seq=7,
     checkpoint=["page", 3],
     priority=Priority.HIGH,
+    attempts=(
+        Attempt(
+            number=1,
+            worker_id="w0",
+            started=NOON,
+            ended=NOON,
+            outcome="retried",
+            error_code="BAD",
+            error_class="ValueError",
+            error="no",
+        ),
+    ),
 )
 SUBSCRIPTION = Subscription(
     connection_id="c1",
@@ -95,7 +108,8 @@ NAMES = {
     "request": (
         "RequestID ConnectionID Status CreatedAt Action Payload ProcessingStarted ProcessingEnded "
         "Result Error Progress ProgressMessage ProgressDetails RetryCount MaxRetries RetryAfter "
-        "UserID TenantID TTL Version WorkerID WriteSeq ErrorCode Checkpoint Priority"
+        "UserID TenantID TTL Version WorkerID WriteSeq ErrorCode Checkpoint Priority "
+        "Attempts"
     ),
     "subscription": "SubscriptionID ConnectionID RequestID EventTypes CreatedAt TTL",
     "worker": (

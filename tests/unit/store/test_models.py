@@ -9,6 +9,7 @@ import pytest
 
 from streamer_store import (
     AsyncRequest,
+    Attempt,
     Candidate,
     Claim,
     Connection,
@@ -37,6 +38,7 @@ VALID: dict[type[Any], dict[str, Any]] = {
     AsyncRequest: {"action": "echo"},
     Subscription: {"connection_id": "c1", "request_id": "r1"},
     WorkerRow: {"worker_id": "w1", "started_at": NOON},
+    Attempt: {"number": 1, "ended": NOON, "outcome": "failed"},
 }
 WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (Connection, "connection_id", ["", None, 5]),
@@ -70,6 +72,15 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (AsyncRequest, "payload", [[], "text", 5]),
     (AsyncRequest, "result", [[], "text", 5]),
     (AsyncRequest, "progress_details", [[], "text", 5]),
+    (AsyncRequest, "attempts", [None, [], "text", ({"number": 1},)]),
+    (Attempt, "number", [-1, 1.0, None, True, LONG]),
+    (Attempt, "ended", [None, NAIVE, "2026-03-14T12:00:00Z"]),
+    (Attempt, "started", [NAIVE, 5]),
+    (Attempt, "outcome", ["", None, 5]),
+    (Attempt, "worker_id", [5]),
+    (Attempt, "error_code", [5]),
+    (Attempt, "error_class", [ValueError]),
+    (Attempt, "error", [5, b"text"]),
     (Subscription, "connection_id", ["", None, 5, "c#1", "#"]),
     (Subscription, "request_id", ["", None, 5]),
     (Subscription, "event_types", [frozenset(), None, "progress", {"progress"}, {5}]),
