@@ -50,14 +50,14 @@ class Attempt:
     number: int
     """The number of the attempt, as `ctx.attempt` and the log have it: RetryCount + 1. An attempt
     after a lost worker has the same number again, and the first one after a redrive is 1."""
-    ended: datetime
-    """When the outcome was decided, by the clock of the process that wrote it."""
-    outcome: str
-    """What followed: `retried`; `failed`, the request ended; `rescued`, its worker was lost."""
     worker_id: str | None = None
     """The worker that ran it. None: a consumer that sets no WorkerID."""
     started: datetime | None = None
     """When it was claimed, by the worker's clock. None: unknown."""
+    ended: datetime
+    """When the outcome was decided, by the clock of the process that wrote it."""
+    outcome: str
+    """What followed: `retried`; `failed`, the request ended; `rescued`, its worker was lost."""
     error_code: str | None = None
     """The code of the failure, for example `TIMEOUT`."""
     error_class: str | None = None

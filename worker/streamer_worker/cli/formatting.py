@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -11,8 +11,8 @@ from streamer_store import AsyncRequest, Clock
 from streamer_store.times import NEVER, format_time
 from streamer_worker.sanitize import one_line
 
-LARGE_FIELDS: Final = frozenset({"payload", "result", "checkpoint", "progress_details"})
-"""The fields of a request that may be as large as an item."""
+LARGE_FIELDS: Final = frozenset({"payload", "result", "checkpoint", "progress_details", "attempts"})
+"""The fields of a request that may be as large as an item, and its attempts, up to 3 KB."""
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _FEW_SECONDS: Final = 10
 
@@ -23,13 +23,14 @@ def counted(count: int, noun: str) -> str:
 
 
 def json_fields(record: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the fields of a record that are not None, with times as text and sets as lists."""
+    """Return the fields of a record that are not None, with times as text and sets as lists.
+
+    A tuple of records, as the attempts of a request, is a list of such objects.
+    """
     excluded = set(without)
-    return {
-        name: _json_value(value)
-        for name, value in asdict(record).items()
-        if value is not None and name not in excluded
-    }
+    return _json_object(
+        {name: value for name, value in asdict(record).items() if name not in excluded}
+    )
 
 
 def summary_fields(request: AsyncRequest) -> dict[str, Any]:
@@ -90,9 +91,15 @@ def date_text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _json_object(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _json_value(value) for name, value in fields.items() if value is not None}
+
+
 def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, set | frozenset):
         return sorted(value)
+    if isinstance(value, tuple):
+        return [_json_object(record) for record in value]
     return value

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from streamer_store import AsyncRequest, Clock, Stores, SystemClock
+from streamer_worker.cli.attempts import print_attempts
 from streamer_worker.cli.formatting import json_fields
 from streamer_worker.cli.ids import with_request
 from streamer_worker.cli.options import ConfigOption, JsonOption, RequestArgument, with_stores
@@ -42,15 +43,21 @@ def show(
 
 
 def print_request(request: AsyncRequest, *, full: bool = False, clock: Clock | None = None) -> None:
-    """Print the request in sections: state, identity, and the values, cut unless `full`."""
+    """Print the request in sections: state, identity, failed attempts, and the values.
+
+    The values are cut unless `full`.
+    """
     now = (clock or SystemClock()).now()
-    sections = (
-        state_fields(request, now),
-        identity_fields(request),
-        document_fields(request, full=full),
-    )
-    width = max(len(name) for section in sections for name, _ in section)
-    for position, section in enumerate(filter(None, sections)):
-        if position:
-            print_empty_line()
-        print_fields(section, limit=None if full else ERROR_CHARS, width=width)
+    state, identity = state_fields(request, now), identity_fields(request)
+    documents = document_fields(request, full=full)
+    width = max(len(name) for name, _ in (*state, *identity, *documents))
+    limit = None if full else ERROR_CHARS
+    print_fields(state, limit=limit, width=width)
+    print_empty_line()
+    print_fields(identity, limit=limit, width=width)
+    if request.attempts:
+        print_empty_line()
+        print_attempts(request.attempts)
+    if documents:
+        print_empty_line()
+        print_fields(documents, limit=limit, width=width)

@@ -77,6 +77,32 @@ async def test_retry_later_that_counts_fails_without_a_retry_left(world: World) 
     assert stored.error_code == "PROCESSING_FAILED"
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome", "code", "text"),
+    [
+        (ValueError("no rows"), "retried", "PROCESSING_FAILED", "no rows"),
+        (Reject("no such account", code="NO_ACCOUNT"), "failed", "NO_ACCOUNT", "no such account"),
+        (RetryLater("busy", after=5, counts=True), "retried", "PROCESSING_FAILED", "busy"),
+        (KeyError("\x1b[31m"), "retried", "PROCESSING_FAILED", r"'\x1b[31m'"),
+        (SystemExit(3), "retried", "PROCESSING_FAILED", "3"),
+        (ExceptionGroup("both", [Reject("no", code="NO")]), "failed", "NO", "no"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+async def test_a_failed_attempt_is_kept_with_the_request(
+    error: BaseException, outcome: str, code: str, text: str, world: World
+) -> None:
+    """With its worker, times, code, and the class and the text of the deciding exception."""
+    claim = await world.claim("work", retry_count=1, max_retries=3)
+    await DispatchBench(world, Raising(error).handler).run(claim)
+    (attempt,) = (await world.get(claim)).attempts
+    assert (attempt.number, attempt.worker_id) == (2, claim.request.worker_id)
+    assert attempt.started == claim.request.processing_started
+    assert (attempt.outcome, attempt.error_code, attempt.error) == (outcome, code, text)
+    group = isinstance(error, ExceptionGroup)
+    assert attempt.error_class == ("Reject" if group else type(error).__name__)
+
+
 async def test_a_rejected_request_fails_for_good(world: World) -> None:
     """It has the handler's code, although all retries are left."""
     raising = Raising(Reject("no such account", code="NO_ACCOUNT"))
