@@ -55,6 +55,16 @@ class Judge:
                 self.violations.append(f"{request_id}: {starts[request_id]} attempts of {limit}")
             if request.status is RequestStatus.COMPLETED:
                 self._check_result(request)
+            self._check_attempts(request)
+
+    def _check_attempts(self, request: AsyncRequest) -> None:
+        """Check that attempts are listed once, and the failure of the request among them."""
+        attempts = request.attempts
+        if len({(attempt.worker_id, attempt.started) for attempt in attempts}) < len(attempts):
+            self.violations.append(f"{request.request_id} lists an attempt twice: {attempts}")
+        ended = [attempt.error_code for attempt in attempts if attempt.outcome == "failed"]
+        if ended != ([request.error_code] if request.status is FAILED else []):
+            self.violations.append(f"{request.request_id}, {request.status}, lists {attempts}")
 
     def _check_innocents(self, requests: Iterable[AsyncRequest], jobs: Sequence[Job]) -> None:
         """Check that only a request that ends its workers, or must not run twice, is lost."""
