@@ -269,7 +269,7 @@ class ClaimWriter:
     async def _write_held(self, operation: str, claim: Claim, update: Update) -> None:
         """Write progress or a checkpoint. Raises ClaimLost or Cancelled."""
         try:
-            await update_with_space(self._engine, update)
+            await update_with_space(self._engine, update, claim)
         except ConditionFailed as failed:
             # FENCE-2: if the claim still holds, this write or a newer one is stored.
             if not _is_held(claim, failed.old):
@@ -278,7 +278,7 @@ class ClaimWriter:
     async def _settle(self, operation: str, claim: Claim, update: Update) -> None:
         """Write an outcome. Raises ClaimLost or Cancelled."""
         try:
-            await update_with_space(self._engine, update)
+            await update_with_space(self._engine, update, claim)
         except ConditionFailed as failed:
             if not _is_written(failed.old, update):
                 raise self._lost(operation, claim, failed.old) from None

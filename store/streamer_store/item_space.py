@@ -11,18 +11,22 @@ from streamer_store import writes
 from streamer_store.attempts import ATTEMPTS
 from streamer_store.engine import Engine, Update
 from streamer_store.errors import ItemTooLarge
+from streamer_store.models import Claim
 from streamer_store.values import Item
 
 
-async def update_with_space(engine: Engine, update: Update) -> Item:
+async def update_with_space(engine: Engine, update: Update, held: Claim | None = None) -> Item:
     """Write the update. If the item has no room for it, write it without Attempts.
+
+    `held`: the claim that the update belongs to. It shows whether the item has attempts.
 
     Raises what the engine raises. ItemTooLarge: it does not fit without Attempts either.
     """
     try:
         return await engine.update(update)
     except ItemTooLarge:
-        if ATTEMPTS in update.removes:
+        has_attempts = held is None or held.request.attempts or ATTEMPTS in update.sets
+        if not has_attempts or ATTEMPTS in update.removes:
             raise
     return await engine.update(writes.without_attempts(update))
 
