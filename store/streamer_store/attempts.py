@@ -55,7 +55,8 @@ class Attempt:
     started: datetime | None = None
     """When it was claimed, by the worker's clock. None: unknown."""
     ended: datetime
-    """When the outcome was decided, by the clock of the process that wrote it."""
+    """When its outcome was written, by the clock of the process that wrote it. For a lost worker
+    that is when the loss was found."""
     outcome: str
     """What followed: `retried`; `failed`, the request ended; `rescued`, its worker was lost."""
     error_code: str | None = None
