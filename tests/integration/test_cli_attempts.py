@@ -48,8 +48,9 @@ def test_show_has_the_attempts_that_failed(desk: Desk, tmp_path: Any) -> None:
         (each["number"], each["worker_id"], each["error_class"], each["error"])
         for each in fields["attempts"]
     ] == [(1, worker_id, "NoRows", "in attempt 1"), (2, worker_id, "NoRows", "in attempt 2")]
-    *_, first, second = desk.run("show", "r1").stdout.splitlines()
-    assert first.split()[-4:] == ["NoRows:", "in", "attempt", "1"]
-    assert second.startswith("2  ")
+    shown = desk.run("show", "r1").stdout.splitlines()
+    first, second = shown[shown.index("failed attempts") + 2 :][:2]
+    assert first.endswith("\tNoRows: in attempt 1")
+    assert second.startswith("2\t")
     (attempt,) = desk.json("show", "r2")["attempts"]
     assert (attempt["outcome"], attempt["error_class"]) == ("failed", "NoRows")
