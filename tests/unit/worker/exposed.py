@@ -10,6 +10,7 @@ from streamer_store import CacheUsed, CallEnded, Capacity, StoreUnavailable, Try
 from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import (
     ActionUnknown,
+    CallsRefused,
     CheckpointDelayed,
     ChildEnded,
     ChildStarted,
@@ -48,7 +49,9 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     StuckHandlerEnded,
+    TableAvailable,
     TableMismatch,
+    TableUnavailable,
     UnhandledMeasured,
     WorkerDraining,
     WorkerFenced,
@@ -119,10 +122,12 @@ EVERY_EVENT: list[Event] = [
     WorkerDraining(worker_id="w-1", in_flight=1),
     WorkerStopped(worker_id="w-1"),
     WorkerFenced(worker_id="w-1", reason="x", in_flight=1),
-    DeadWorkerRemoved(worker_id="w-2"),
+    DeadWorkerRemoved(
+        worker_id="w-2", host="h", removed_by="w-1", silent_for=16.5, in_flight=3
+    ),
     HeartbeatTried(outcome="ok", seconds=0.1),
     FleetObserved(live=2, dead=1, leads=True),
-    LoopBlocked(seconds=1.2, stack="x"),
+    LoopBlocked(seconds=1.2, action="report", request_id="r-1", stack="x"),
     ProcessEnding(reason="x", stacks="x"),
     SignalHandlersRestored(signals=("SIGTERM",)),
     rescued(),
@@ -140,6 +145,9 @@ EVERY_EVENT: list[Event] = [
     SettleDelayed(request_id="r-1", error=AWAY),
     SettlesResumed(count=2, seconds=9.0),
     LogLinesSuppressed(kind="x", count=2),
+    TableUnavailable(seconds=0.0, failures=1, outcomes=0, error=AWAY),
+    TableAvailable(seconds=61.5, failures=40, outcomes=2, longest_wait=60.1),
+    CallsRefused(failures=1, calls=("Query requests",), error=AWAY),
     ProgressDropped(request_id="r-1", error=AWAY),
     reaped(),
     ItemUndecodable(table="requests", key="r-1", reason="x"),

@@ -33,6 +33,7 @@ from streamer_worker.handlers.registry import (
 )
 from streamer_worker.monitoring.log_throttle import LogThrottle
 from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
+from streamer_worker.monitoring.outages import OutageLog
 from streamer_worker.monitoring.worker_log import hold_sensitive_loggers
 from streamer_worker.sanitize import message_of
 from streamer_worker.settings import Settings, load_settings
@@ -86,7 +87,8 @@ class _Worker:
     def __init__(self, settings: Settings, log: WorkerLog) -> None:
         self._settings = settings
         self._log = log
-        self._listener = LogThrottle(LogListener(log), clock=SystemClock())
+        clock = SystemClock()
+        self._listener = OutageLog(LogThrottle(LogListener(log), clock=clock), clock=clock)
         self._exit = Exit(hooks_within=settings.exit_timeout)
         self._app: App | None = None
         self._signals: StopSignals | None = None

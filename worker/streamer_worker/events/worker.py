@@ -98,10 +98,14 @@ class LoopBlocked:
     `fleet.loop_watchdog`, on the heartbeat thread.
 
     seconds: how long the loop has been blocked so far.
-    stack: the stack of the loop's thread, which shows the code that blocks it.
+    action, request_id: those of the request whose handler blocks it. None: no handler does.
+    stack: the stack of the code that blocks it. It begins with the handler, and ends with the
+        innermost call.
     """
 
     seconds: float
+    action: str | None = None
+    request_id: str | None = None
     stack: str
 
 
@@ -134,9 +138,17 @@ class DeadWorkerRemoved:
     `maintenance.rescuer`.
 
     worker_id: the dead worker.
+    host: the name of its host.
+    removed_by: the worker that removed it, the leader.
+    silent_for: seconds since the leader first saw its last heartbeat, None if unknown.
+    in_flight: number of requests that it held at its last heartbeat.
     """
 
     worker_id: str
+    host: str
+    removed_by: str
+    silent_for: float | None
+    in_flight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +223,57 @@ class LogLinesSuppressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableUnavailable:
+    """DynamoDB does not answer, fails or throttles. Emitted by `monitoring.outages`, for the log
+    alone: when an outage begins, and once a minute while it lasts. It replaces the lines of the
+    single failures.
+
+    seconds: time since the first failure.
+    failures: number of failures since the last line.
+    outcomes: number of outcomes of requests that wait to be written now.
+    error: the last failure.
+    """
+
+    seconds: float
+    failures: int
+    outcomes: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableAvailable:
+    """An outage has ended: calls have succeeded for some seconds, and no outcome waits. Emitted
+    by `monitoring.outages`, for the log alone.
+
+    seconds: time from the first failure to the first success after the last failure.
+    failures: number of failures in that time.
+    outcomes: number of outcomes that had to wait, and are written now.
+    longest_wait: seconds that one of them waited at most.
+    """
+
+    seconds: float
+    failures: int
+    outcomes: int
+    longest_wait: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsRefused:
+    """DynamoDB refuses calls, because a policy denies them, credentials are wrong, or a table or
+    an index is missing. That ends when an operator repairs it. Emitted by `monitoring.outages`, for
+    the log alone, once a minute at most. It replaces the lines of the single failures.
+
+    failures: number of failures since the last line.
+    calls: the calls that failed since the last line, such as `Query requests`.
+    error: the last failure.
+    """
+
+    failures: int
+    calls: tuple[str, ...]
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailed:
     """A step of a loop raised. The loop continues. Emitted by `concurrency.periodic`, and by
     services that have no periodic loop.
@@ -241,5 +304,8 @@ WorkerEvent = (
     | ChildEnded
     | ClockJumped
     | LogLinesSuppressed
+    | TableUnavailable
+    | TableAvailable
+    | CallsRefused
     | StepFailed
 )

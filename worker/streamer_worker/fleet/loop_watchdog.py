@@ -12,6 +12,7 @@ from typing import Final
 
 from streamer_worker.concurrency.exits import run_within
 from streamer_worker.events import Events, LoopBlocked, LoopLagMeasured, ProcessEnding
+from streamer_worker.fleet.blocking_code import blocking_code
 from streamer_worker.runtime import Runtime
 
 # The time between two ticks of the loop, and between two checks, in seconds.
@@ -107,12 +108,23 @@ class LoopWatch:
             self._end_process(f"the event loop has been blocked for {self._blocked:.0f} s")
         elif self._blocked >= _BLOCKED_AFTER and not self._reported:
             self._reported = True
-            self._events.emit(LoopBlocked(seconds=self._blocked, stack=stack_of(self._thread)))
+            self._report()
 
     def stop(self) -> None:
         """Stop the watchdog of the interpreter."""
         if self._watchdog is not None:
             self._watchdog.stop()
+
+    def _report(self) -> None:
+        code = blocking_code(self._thread)
+        self._events.emit(
+            LoopBlocked(
+                seconds=self._blocked,
+                action=code.action,
+                request_id=code.request_id,
+                stack=code.stack,
+            )
+        )
 
 
 def stack_of(thread_id: int) -> str:

@@ -25,13 +25,15 @@ class FleetView:
     """The fleet as one worker saw it last.
 
     `worker_id`: the worker that saw it. `live`, `dead`: the rows of the workers, the live ones in
-    order of their start. `leads`: whether `worker_id` is the leader. `listed`: for each action,
+    order of their start. `silent`: for how many seconds it has seen no new heartbeat of each dead
+    worker, by its id. `leads`: whether `worker_id` is the leader. `listed`: for each action,
     the time on that worker's steady clock when it last saw a live worker list the action.
     """
 
     worker_id: str
     live: tuple[WorkerRow, ...] = ()
     dead: tuple[WorkerRow, ...] = ()
+    silent: Mapping[str, float] = field(default_factory=dict)
     leads: bool = False
     listed: Mapping[str, float] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ class Fleet:
             worker_id=self._worker_id,
             live=tuple(live),
             dead=tuple(dead),
+            silent={row.worker_id: self._silence(row, began) for row in dead},
             leads=self._choose_leader(live, began, ended) == self._worker_id,
             listed=dict(self._listed),
         )
@@ -130,7 +133,11 @@ class Fleet:
         """
         if row.worker_id == self._worker_id:
             return False
-        return now - self._watched[row.worker_id].beat_since >= self._lease
+        return self._silence(row, now) >= self._lease
+
+    def _silence(self, row: WorkerRow, now: float) -> float:
+        """Return for how many seconds the row's Beat has not changed."""
+        return now - self._watched[row.worker_id].beat_since
 
     def _choose_leader(self, live: list[WorkerRow], began: float, ended: float) -> str | None:
         """Return the id of the leader, or None if every live worker drains.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,6 @@ from streamer_store import (
     Stores,
     Undecodable,
     WorkerLoss,
-    WorkerRow,
 )
 from streamer_store.errors import ungrouped
 from streamer_store.schema import REQUESTS
@@ -95,7 +94,7 @@ class Rescuer:
         if not view.leads and not self._sweep_is_due():
             return RescueCounts()
         # RESCUE-1: before any of their requests is rescued.
-        removed = await self._remove_workers(view.dead) if view.leads else 0
+        removed = await self._remove_workers(view) if view.leads else 0
         # RESCUE-2: the requests are read before the rows. A worker registers before it claims
         # (LEASE-1), so every live worker that the first read shows has its row in the second.
         running = await self._list_running()
@@ -216,7 +215,7 @@ class Rescuer:
                     overdue.append(entry)
         return await self._rescue_all(overdue)
 
-    async def _remove_workers(self, dead: Iterable[WorkerRow]) -> int:
+    async def _remove_workers(self, view: FleetView) -> int:
         """Remove the rows of dead workers, and return how many were removed.
 
         RESCUE-1: the removal is conditional on the Beat that was seen. This write decides that a
@@ -226,9 +225,17 @@ class Rescuer:
         2. Its heartbeat comes after the removal: it finds no row, and fences itself.
         """
         removed = 0
-        for row in dead:
+        for row in view.dead:
             if await self._workers.remove(row.worker_id, beat=row.beat):
                 removed += 1
                 self._last_seen[row.worker_id] = row.seen_at
-                self._events.emit(DeadWorkerRemoved(worker_id=row.worker_id))
+                self._events.emit(
+                    DeadWorkerRemoved(
+                        worker_id=row.worker_id,
+                        host=row.host,
+                        removed_by=self._worker_id,
+                        silent_for=view.silent.get(row.worker_id),
+                        in_flight=row.in_flight,
+                    )
+                )
         return removed

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from streamer_store import CacheUsed, CallEnded, StoreError, TryFailed
 from streamer_worker.events import (
+    CallsRefused,
     ActionUnknown,
     CheckpointDelayed,
     ChildEnded,
@@ -16,6 +17,7 @@ from streamer_worker.events import (
     ClockJumped,
     ConnectionsReaped,
     ConnectionSuspended,
+    DeadWorkerRemoved,
     EndpointRefused,
     Event,
     FleetObserved,
@@ -42,6 +44,7 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     TableMismatch,
+    TableUnavailable,
     UnhandledMeasured,
     WorkerFenced,
     WriteFenced,
@@ -75,6 +78,7 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     ClaimTried: logging.WARNING,
     ClockJumped: logging.WARNING,
     ConnectionSuspended: logging.WARNING,
+    DeadWorkerRemoved: logging.WARNING,
     EndpointRefused: logging.WARNING,
     HandlerRaised: logging.WARNING,
     HandlerStuck: logging.WARNING,
@@ -88,8 +92,10 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     SettleDelayed: logging.WARNING,
     SignalHandlersRestored: logging.WARNING,
     TableMismatch: logging.WARNING,
+    TableUnavailable: logging.WARNING,
     WorkerFenced: logging.WARNING,
     WriteFenced: logging.WARNING,
+    CallsRefused: logging.ERROR,
     LifespanFailed: logging.ERROR,
     ProcessEnding: logging.ERROR,
     PushServiceFailed: logging.ERROR,
@@ -156,7 +162,8 @@ def _level_by_content(event: Event, level: int | None) -> int | None:
         # A handler may raise these every second. RequestFinished has the outcome.
         case ClaimTried(error=None) | HandlerRaised(error=Reject() | RetryLater()):
             return logging.DEBUG
-        case HeartbeatTried(outcome="ok") | WriteFenced(cancelled=True):
+        # WorkerFenced says that the row is gone.
+        case HeartbeatTried(outcome="ok" | "gone") | WriteFenced(cancelled=True):
             return logging.DEBUG
         case ConnectionsReaped(found=0, undecodable=0):
             return logging.DEBUG

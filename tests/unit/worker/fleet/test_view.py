@@ -68,7 +68,9 @@ def test_a_row_that_does_not_change_for_a_lease_is_dead() -> None:
     silent = row("other", age=-1e6)
     observer.read(row("me"), silent)
     assert names(watch_for(observer, LEASE - HEARTBEAT, silent).dead) == []
-    assert names(watch_for(observer, HEARTBEAT, silent).dead) == ["other"]
+    view = watch_for(observer, HEARTBEAT, silent)
+    assert names(view.dead) == ["other"]
+    assert view.silent == {"other": LEASE}
 
 
 def test_each_heartbeat_restarts_its_timer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -164,7 +165,8 @@ async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(ben
     """A worker that comes back finds no row, and stops. If the sweep fails in between, its
     requests belong to no row, and a later sweep rescues them. Proves RESCUE-1.
     """
-    view = FleetView(worker_id="me", dead=(await bench.row("dead"),), leads=True)
+    dead = replace(await bench.row("dead"), host="h1", in_flight=2)
+    view = FleetView(worker_id="me", dead=(dead,), silent={"dead": 16.5}, leads=True)
     claim = await bench.claimed_by("dead")
     bench.world.engine.fail("get")
     with pytest.raises(StoreUnavailable):
@@ -174,7 +176,11 @@ async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(ben
         await bench.world.stores.workers.beat("dead", in_flight=1, draining=False, sweeps=0)
     assert await bench.status(claim) is PROCESSING
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=1, rescued=1)
-    assert bench.world.recorder.of(DeadWorkerRemoved) == [DeadWorkerRemoved(worker_id="dead")]
+    assert bench.world.recorder.of(DeadWorkerRemoved) == [
+        DeadWorkerRemoved(
+            worker_id="dead", host="h1", removed_by="me", silent_for=16.5, in_flight=2
+        )
+    ]
 
 
 async def test_an_unanswered_claim_that_was_won_is_released(bench: Bench) -> None:
