@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -17,14 +16,12 @@ from integration.proxy import (
     Fault,
     Proxy,
     answering,
-    losing_answers,
     passing,
-    resetting,
     stalling,
 )
 from plugins import plugin
 from processes import PATIENCE, Process
-from streamer_store import AsyncRequest, RequestStatus, Stores
+from streamer_store import AsyncRequest, Candidate, RequestStatus, Stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,15 +52,13 @@ PLUGIN: Final = """
 """
 ACTIONS: Final = ("ends", "reports", "saves")
 FAULTS: Final[dict[str, Fault]] = {
-    "resets": resetting,
     "stalls": stalling,
-    "answers 500": answering(500, "InternalServerError"),
     "throttles": answering(400, "ProvisionedThroughputExceededException"),
     "refuses expired credentials": answering(400, "ExpiredTokenException"),
-    "loses all answers": losing_answers,
 }
 # What each request logs when all is well.
 ROUTINE: Final = {"request_finished"}
+MINUTE: Final = 60.0
 
 
 @pytest.fixture
@@ -97,6 +92,11 @@ async def _enqueue(stores: Stores, seconds: float, count: int = 4) -> list[Async
     return list((await stores.requests.enqueue_many(requests)).records)
 
 
+async def _processing(stores: Stores) -> list[Candidate]:
+    page = await stores.requests.entries(RequestStatus.PROCESSING, limit=100)
+    return list(page.candidates)
+
+
 async def _live_through(
     stores: Stores,
     workers: list[Process],
@@ -113,7 +113,7 @@ async def _live_through(
         worker.event("worker_started")
     running = await _enqueue(stores, seconds / 2)
     with anyio.fail_after(PATIENCE):
-        while len((await stores.requests.entries(RequestStatus.PROCESSING, limit=100)).candidates) < len(running):
+        while len(await _processing(stores)) < len(running):  # noqa: ASYNC110  nothing announces it
             await anyio.sleep(0.05)
     before = [len(worker.lines) for worker in workers]
     begin()
@@ -126,15 +126,9 @@ async def _live_through(
     )
     assert {request.status for request in ended} == {RequestStatus.COMPLETED}
     for worker in workers:
-        pass
-    for worker, lines in zip(workers, before, strict=True):
-        print(worker.pid, *worker.lines[lines:], sep="\n")  # noqa: T201
+        worker.event("table_available")
     return [
-        [
-            line
-            for line in map(json.loads, worker.lines[lines:])
-            if line["event"] not in ROUTINE
-        ]
+        [line for line in map(json.loads, worker.lines[lines:]) if line["event"] not in ROUTINE]
         for worker, lines in zip(workers, before, strict=True)
     ]
 
@@ -142,11 +136,72 @@ async def _live_through(
 async def test_an_outage_of_a_minute_is_four_lines_at_most(
     real: tuple[Stores, dict[str, str]], proxy: Proxy, server: Server, start: Callable[..., Process]
 ) -> None:
+    """The endpoint refuses connections, while handlers end, report, save and push."""
     stores, _ = real
     await connect(stores, server, "ok-own")
     workers = [start(), start()]
     logs = await _live_through(
-        stores, workers, begin=proxy.refuse, end=proxy.listen, seconds=60
+        stores, workers, begin=proxy.refuse, end=proxy.listen, seconds=MINUTE
     )
     for lines in logs:
-        print(Counter(line["event"] for line in lines))
+        assert 2 <= len(lines) <= 4
+        _check(lines, seconds=MINUTE)
+        assert lines[-1]["outcomes"] >= 1
+        assert lines[-1]["longest_wait"] >= MINUTE / 6  # handlers end after half a minute
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_each_kind_of_outage_is_a_line_at_its_start_and_one_at_its_end(
+    name: str,
+    real: tuple[Stores, dict[str, str]],
+    proxy: Proxy,
+    server: Server,
+    start: Callable[..., Process],
+) -> None:
+    """Lines of the AWS client are not added, nor tracebacks."""
+    stores, _ = real
+    await connect(stores, server, "ok-own")
+    worker = start(**FAST)
+
+    def begin() -> None:
+        proxy.fault = FAULTS[name]
+
+    def end() -> None:
+        proxy.fault = passing
+
+    (lines,) = await _live_through(stores, [worker], begin=begin, end=end, seconds=2 * LEASE)
+    assert len(lines) == 2
+    _check(lines, seconds=2 * LEASE)
+
+
+def _check(lines: list[dict[str, Any]], *, seconds: float) -> None:
+    """Check the lines of an outage in which outcomes had to wait."""
+    *lasting, end = lines
+    assert {line["event"] for line in lasting} == {"table_unavailable"}
+    assert end["event"] == "table_available"
+    assert {line["error_type"] for line in lasting} <= {"StoreUnavailable", "TimeoutError"}
+    assert not any("exception" in line or "request_id" in line for line in lines)
+    assert end["seconds"] >= seconds / 2
+
+
+async def test_denied_calls_are_lines_of_their_own(
+    real: tuple[Stores, dict[str, str]], proxy: Proxy, start: Callable[..., Process]
+) -> None:
+    """An operator must act. There is one line for all calls, and one for outcomes that wait."""
+    stores, _ = real
+    worker = start(**FAST)
+    worker.event("worker_started")
+    before = len(worker.lines)
+    await stores.requests.enqueue(AsyncRequest(action="ends", payload={"seconds": LEASE}))
+    with anyio.fail_after(PATIENCE):
+        while not await _processing(stores):  # noqa: ASYNC110  nothing announces it
+            await anyio.sleep(0.05)
+    proxy.fault = answering(400, "AccessDeniedException")
+    worker.event("settle_delayed")
+    await anyio.sleep(LEASE)
+    proxy.fault = passing
+    worker.event("settles_resumed")
+    lines = [json.loads(line) for line in worker.lines[before:]]
+    names = [line["event"] for line in lines if line["event"] not in ROUTINE]
+    assert names == ["calls_refused", "settle_delayed", "settles_resumed"]
+    assert lines[0]["error_type"] == "AccessDenied"

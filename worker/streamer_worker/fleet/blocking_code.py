@@ -19,7 +19,7 @@ _CALLERS: Final = (
     "streamer_worker.execution.attempt",
     "streamer_worker.execution.invoker",
 )
-_RUN_CALLBACK: Final = asyncio.Handle._run.__code__  # type: ignore[attr-defined]  # noqa: SLF001
+_RUN_CALLBACK: Final = asyncio.Handle._run.__code__  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,7 +195,9 @@ class Heartbeat:
             outcome = "ok"
         except NotFound:
             outcome = "gone"
-        except (StoreError, TimeoutError) as exception:
+        except TimeoutError:
+            error = TimeoutError(f"no answer within {self._settings.heartbeat:g} s")
+        except StoreError as exception:
             error = exception
         seconds = self._clock.steady() - self._began
         self._events.emit(HeartbeatTried(outcome=outcome, seconds=seconds, error=error))

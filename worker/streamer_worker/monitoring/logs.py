@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from streamer_store import CacheUsed, CallEnded, StoreError, TryFailed
 from streamer_worker.events import (
-    CallsRefused,
     ActionUnknown,
+    CallsRefused,
     CheckpointDelayed,
     ChildEnded,
     ClaimTried,
@@ -114,12 +114,16 @@ _BY_CONTENT: Final = frozenset(
     }
 )
 
+# Their errors are those of the store, and TimeoutError.
+_OF_THE_TABLE: Final = frozenset({HeartbeatTried, TableUnavailable})
+
 
 class LogListener:
     """A listener that logs each event as one line of the worker's own log.
 
     An exception in a field is logged by its type and text, and with its traceback unless it is a
-    StoreError, whose text says everything. May be called from any thread.
+    StoreError, or a heartbeat without an answer, whose text says everything. May be called from
+    any thread.
     """
 
     def __init__(self, log: WorkerLog) -> None:
@@ -141,7 +145,7 @@ class LogListener:
                 continue
             if isinstance(value, BaseException):
                 values["error_type"] = type(value).__name__
-                if not isinstance(value, StoreError):
+                if not (isinstance(value, StoreError) or kind in _OF_THE_TABLE):
                     values["exc_info"] = value
                 value = sanitized(message_of(value))
             values[field_name] = value

@@ -212,9 +212,7 @@ class _Refusals:
         if self._next_line is not None and now < self._next_line:
             return []
         self._next_line = now + _EVERY
-        line = CallsRefused(
-            failures=self._failures, calls=tuple(sorted(self._calls)), error=error
-        )
+        line = CallsRefused(failures=self._failures, calls=tuple(sorted(self._calls)), error=error)
         self._failures = 0
         self._calls.clear()
         return [line]

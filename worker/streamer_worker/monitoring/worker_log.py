@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO
 import structlog
 from typing_extensions import override
 
+from streamer_worker.monitoring.console import ConsoleRenderer, console_columns, has_colors
 from streamer_worker.monitoring.log_stream import LogStream, TextStream, stream_over
 from streamer_worker.monitoring.log_text import INDENT, add_extra, escape, is_plain
 from streamer_worker.own_logger import set_logger_factory
@@ -21,6 +22,8 @@ from streamer_worker.settings import SENSITIVE_LOGGERS, LogSettings
 # The number of shared processors, from the end, that need no logger: time, exception, escape.
 _PLAIN: Final = 3
 _ENCODER: Final = json.JSONEncoder(default=repr)
+# Every line begins with these fields, in this order.
+_HEAD: Final = ("timestamp", "level", "event", "logger")
 
 
 class WorkerLog:
@@ -35,9 +38,14 @@ class WorkerLog:
         console = settings.format == "console" or (settings.format == "auto" and terminal)
         self._settings = settings
         self._is_json = not console
-        self._shared = _shared_processors(console=console)
-        self._renderer = _renderer(console=console, colors=terminal)
         self._stream = stream_over(stream)
+        self._shared = _shared_processors(console=console)
+        columns = partial(console_columns, self.descriptor if terminal else None)
+        self._renderer = (
+            ConsoleRenderer(colors=terminal and has_colors(), columns=columns)
+            if console
+            else structlog.processors.JSONRenderer(_to_json)
+        )
         root = _OwnLogger("root", settings.level.upper())
         root.lines = LineHandler(self._stream, logging.Formatter(), plain=self._plain)
         self._own = logging.Manager(root)  # type: ignore[arg-type]
@@ -64,7 +72,8 @@ class WorkerLog:
     def writer(self, name: str) -> LineWriter:
         """Return a writer of the lines that `logger(name)` writes."""
         own: Any = self._own.getLogger(name)
-        return LineWriter(own, [*self._shared[-_PLAIN:], self._renderer], is_json=self._is_json)
+        render = _encode if self._is_json else self._renderer  # its fields are in order already
+        return LineWriter(own, [*self._shared[-_PLAIN:], render], is_json=self._is_json)
 
     def take_over(self) -> None:
         """Write the lines of handlers and libraries to this log, too, from structlog and from the
@@ -199,11 +208,10 @@ class LineWriter:
         level: one that `is_enabled` accepts.
         fields: changed by this call.
         """
-        fields["event"] = event
-        line: Any = structlog.contextvars.merge_contextvars(None, "", fields)
-        line["level"] = _level_name(level)
-        line["logger"] = self._name
-        line = self._stamp(None, "", line)
+        head = {"timestamp": "", "level": _level_name(level), "event": event, "logger": self._name}
+        merged = structlog.contextvars.merge_contextvars(None, "", fields)
+        # The order is that of the first occurrence, and the values are those of the last.
+        line: Any = self._stamp(None, "", {**head, **merged, **head})
         # Most lines need no escaping, which takes longer than the JSON.
         for processor in self._rest[-1:] if self._is_json and is_plain(line) else self._rest:
             line = processor(None, "", line)
@@ -220,24 +228,21 @@ def _shared_processors(*, console: bool) -> list[Any]:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
         # Before anything is escaped. The console's own way shows local variables: payloads.
         structlog.processors.format_exc_info,
         partial(escape, INDENT if console else ""),
     ]
 
 
-def _renderer(*, console: bool, colors: bool) -> Any:
-    if not console:
-        return structlog.processors.JSONRenderer(_to_json)
-    return structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=structlog.dev.plain_traceback
-    )
+def _encode(_logger: object, _method: str, fields: Mapping[str, Any]) -> str:
+    return _ENCODER.encode(fields)
 
 
 def _to_json(fields: Mapping[str, Any], **_: Any) -> str:
     """Return fields that `escape` has made plain as JSON, without a new encoder for each line."""
-    return _ENCODER.encode(fields)
+    head = {name: fields[name] for name in _HEAD if name in fields}
+    return _ENCODER.encode({**head, **fields})
 
 
 def _is_sensitive(name: str) -> bool:

@@ -197,10 +197,13 @@ def test_fields_that_are_none_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("chosen", ["json", "console"])
-def test_events_look_like_lines_of_the_workers_logger(chosen: str) -> None:
+def test_events_look_like_lines_of_the_workers_logger(
+    chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Events bypass structlog's loggers. Both have the same fields in the same order, escaped in
     the same way, with those that are bound to the context.
     """
+    monkeypatch.setenv("COLUMNS", "200")
     output = Output(format=chosen)
     listener = LogListener(output.worker_log)
     logger = output.worker_log.logger("streamer_worker")
@@ -214,7 +217,7 @@ def test_events_look_like_lines_of_the_workers_logger(chosen: str) -> None:
         )
         logger.info("claim_released", request_id="red\x1b[31m")
     events, lines = (
-        re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text)
+        re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d\d:\d\d:\d\d\.\d{3}", "<time>", text)
         for text in (output.text[:length], output.text[length:])
     )
     assert events == lines
