@@ -46,10 +46,10 @@ async def test_an_undecodable_worker_row_is_one_line(
         assert count(worker, "item_undecodable") == 1
 
 
-async def test_delayed_outcomes_are_two_lines_per_outage(
+async def test_an_outage_of_writes_is_two_lines(
     real: tuple[Stores, dict[str, str]], plugins: str, proxy: Proxy
 ) -> None:
-    """One line is at the start. The other is at the end, with the count and the duration."""
+    """Polls and heartbeats succeed. The line at the end has the outcomes that waited."""
     stores, settings = real
 
     async def refuse_outcomes(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -65,12 +65,14 @@ async def test_delayed_outcomes_are_two_lines_per_outage(
                 AsyncRequest(action="wait", payload={"seconds": 0.1}) for _ in range(16)
             )
         ).records
-        worker.event("settle_delayed")
+        worker.event("table_unavailable")
         await anyio.sleep(3)
         proxy.fault = passing
         done = await ended(stores, *(request.request_id for request in requests))
         assert {request.status for request in done} == {RequestStatus.COMPLETED}
-        resumed = worker.event("settles_resumed")
-        assert 1 <= resumed["count"] <= 16
-        assert resumed["seconds"] >= 2
-        assert count(worker, "settle_delayed") == 1
+        end = worker.event("table_available")
+        assert 1 <= end["outcomes"] <= 16
+        assert end["seconds"] >= 2
+        assert end["longest_wait"] >= 2
+        assert count(worker, "table_unavailable") == count(worker, "table_available") == 1
+        assert count(worker, "settle_delayed") == 0

@@ -108,7 +108,7 @@ async def test_an_outage_of_dynamodb_does_not_end_it(
     """It feeds the watchdog during the outage, and works after it."""
     with start() as worker:
         proxy.refuse()
-        worker.event("heartbeat_tried", outcome="failed")
+        worker.event("table_unavailable")
         assert fed_for(manager, 4 * WATCHDOG)
         proxy.listen()
         worker.signal(signal.SIGTERM)

@@ -122,7 +122,7 @@ EVERY_EVENT: list[Event] = [
     WorkerDraining(worker_id="w-1", in_flight=1),
     WorkerStopped(worker_id="w-1"),
     WorkerFenced(worker_id="w-1", reason="x", in_flight=1),
-    DeadWorkerRemoved(worker_id="w-2", host="h", removed_by="w-1", silent_for=16.5, in_flight=3),
+    DeadWorkerRemoved(worker_id="w-2", host="h", removed_by="w-1", silence=16.5, in_flight=3),
     HeartbeatTried(outcome="ok", seconds=0.1),
     FleetObserved(live=2, dead=1, leads=True),
     LoopBlocked(seconds=1.2, action="report", request_id="r-1", stack="x"),

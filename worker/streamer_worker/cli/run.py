@@ -31,10 +31,10 @@ from streamer_worker.handlers.registry import (
     Registry,
     load_handlers,
 )
+from streamer_worker.monitoring.client_loggers import hold_sensitive_loggers
 from streamer_worker.monitoring.log_throttle import LogThrottle
 from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
 from streamer_worker.monitoring.outages import OutageLog
-from streamer_worker.monitoring.worker_log import hold_sensitive_loggers
 from streamer_worker.sanitize import message_of
 from streamer_worker.settings import Settings, load_settings
 from streamer_worker.wiring import SHUTDOWN_SECONDS, open_app

@@ -140,14 +140,14 @@ class DeadWorkerRemoved:
     worker_id: the dead worker.
     host: the name of its host.
     removed_by: the worker that removed it, the leader.
-    silent_for: seconds since the leader first saw its last heartbeat, None if unknown.
+    silence: seconds since the leader first saw its last heartbeat, None if unknown.
     in_flight: number of requests that it held at its last heartbeat.
     """
 
     worker_id: str
     host: str
     removed_by: str
-    silent_for: float | None
+    silence: float | None
     in_flight: int
 
 

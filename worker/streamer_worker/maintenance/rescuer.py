@@ -234,7 +234,7 @@ class Rescuer:
                         worker_id=row.worker_id,
                         host=row.host,
                         removed_by=self._worker_id,
-                        silent_for=view.silent.get(row.worker_id),
+                        silence=view.silent.get(row.worker_id),
                         in_flight=row.in_flight,
                     )
                 )

@@ -14,22 +14,29 @@ _COLUMNS: Final = 100
 _NARROWEST: Final = 40
 # The logger of the worker's own events. Lines of handlers and libraries are never cut or rounded.
 _OWN: Final = "streamer_worker"
+_HANDLER: Final = "streamer_worker.handler"
 _MILLISECONDS: Final = len("12:34:56.789")
 _LEVEL: Final = len("warning")
 
-_HEAD: Final = frozenset({"timestamp", "level", "event", "logger"})
+_HEAD: Final = ("timestamp", "level", "event", "logger")
 _STACKS: Final = ("stack", "stacks", "exception")
-# In an event of the worker these fields come first, and those last.
-_FIRST: Final = ("action", "request_id", "attempt", "outcome", "code", "loop", "seconds")
-_LAST: Final = ("error_type", "error", "reason", "actions", "calls", "text")
-# What is bound to the context of a handler comes after the fields of its lines.
-_BOUND: Final = ("action", "request_id", "attempt", "worker_id")
+# The order of the fields of an event. Those that are not named are between the two.
+_FIRST: Final = ("action", "request_id", "worker_id", "outcome", "seconds", "code", "attempt")
+_LAST: Final = ("error_type", "error", "reason", "host", "actions", "calls", "text")
+# Their values need no name.
+_BARE: Final = frozenset({"action", "request_id", "worker_id", "outcome"})
+# What is bound to the context of a handler, and shown before the fields of its own lines.
+_BOUND: Final = ("action", "request_id", "attempt")
 
 _IDS: Final = frozenset({"request_id", "worker_id", "removed_by"})
 # A UUID, or the id of a worker: its time of start, and a part of a UUID.
 _ID: Final = re.compile(r"(?:\d{8}T\d{6}Z-)?([0-9a-f]{8})-[0-9a-f]{4}(?:-[0-9a-f-]+)?")
 # Numbers below the bound have so many digits after the point.
 _DIGITS: Final = ((1, 3), (10, 2), (100, 1), (math.inf, 0))
+
+_NAMED: Final = re.compile(r"(\w+)=")
+# A field of which less is left is left out.
+_SHORTEST_CUT: Final = 8
 
 _RESET, _BOLD, _DIM, _CYAN = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[36m"
 _LEVELS: Final = {
@@ -44,9 +51,10 @@ _LEVELS: Final = {
 class ConsoleRenderer:
     """Renders plain fields, as `escape` returns them, as one line and, below it, its stacks.
 
-    The line has the local time, the level, the event and the fields, the important ones first. Ids
-    have 8 characters. In the worker's own events numbers are rounded, and what has no room in
-    `columns` is cut.
+    - The line has the local time, the level, the event and the fields. An id has 8 characters.
+    - In an event of the worker the important fields come first. Numbers are rounded, a flag is
+      shown if it is true, and an attempt from the second on. What has no room in `columns` is cut.
+    - A line of a handler or a library begins with the action and the request. The rest is whole.
     """
 
     def __init__(self, *, colors: bool, columns: Callable[[], int]) -> None:
@@ -54,25 +62,27 @@ class ConsoleRenderer:
         self._columns = columns
 
     def __call__(self, _logger: Any, _method: str, fields: Mapping[str, Any]) -> str:
-        is_own = fields.get("logger") == _OWN
-        level, event = str(fields.get("level", "")), str(fields.get("event", ""))
-        time = str(fields.get("timestamp", ""))[:_MILLISECONDS]
-        parts = [
-            self._paint(time, _DIM),
-            self._paint(f"{level:{_LEVEL}}", _LEVELS.get(level, "")),
-            self._paint(event, _BOLD),
-        ]
-        used = len(time) + 1 + max(_LEVEL, len(level)) + 1 + len(event)
-        if not is_own:
-            parts.append(self._paint(f"[{fields.get('logger', '')}]", _DIM))
-        room = self._columns() - used if is_own else None
-        parts += [self._paint_field(text) for text in _fitting(_texts(fields, is_own), room)]
+        time, level, event, logger = (str(fields.get(name, "")) for name in _HEAD)
+        time = time[:_MILLISECONDS]
+        shown = {name: value for name, value in fields.items() if name not in _HEAD + _STACKS}
+        head = [(time, _DIM), (f"{level:{_LEVEL}}", _LEVELS.get(level, "")), (event, _BOLD)]
+        if logger == _OWN:
+            if "exception" not in fields:  # an error of the store, whose text says everything
+                shown.pop("error_type", None)
+            used = sum(len(text) + 1 for text, _ in head)
+            texts = _fitting(_texts_of_event(shown), self._columns() - used + 1)
+        else:
+            if logger != _HANDLER:
+                head.append((f"[{logger}]", _DIM))
+            texts = _texts_of_line(shown)
+        parts = [self._paint(*part) for part in head] + [self._paint_name(text) for text in texts]
         stacks = [str(fields[name]).rstrip() for name in _STACKS if fields.get(name)]
         return "\n".join([" ".join(parts), *stacks])
 
-    def _paint_field(self, text: str) -> str:
-        name, sign, value = text.partition("=")
-        return self._paint(name, _CYAN) + sign + value
+    def _paint_name(self, text: str) -> str:
+        """Paint the name of a field, if the text has one."""
+        match = _NAMED.match(text)
+        return text if match is None else self._paint(match[1], _CYAN) + text[match.end(1) :]
 
     def _paint(self, text: str, color: str) -> str:
         return f"{color}{text}{_RESET}" if self._colors and color else text
@@ -95,44 +105,67 @@ def has_colors() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _texts(fields: Mapping[str, Any], is_own: bool) -> list[str]:  # noqa: FBT001
-    """Return each field as `name=value`, in the order of the line."""
-    names = [name for name in fields if name not in _HEAD and name not in _STACKS]
-    order = _place_of_own if is_own else _place_of_bound
-    return [f"{name}={_value(name, fields[name], is_own)}" for name in sorted(names, key=order)]
+def _texts_of_event(fields: Mapping[str, Any]) -> list[str]:
+    """Return the fields of an event of the worker, in the order of the line."""
+    bare = _BARE - {"worker_id"} if "request_id" in fields else _BARE
+    texts = []
+    for name in sorted(fields, key=_place):
+        value = fields[name]
+        if value is False or (name == "attempt" and value == 1) or name == "error_type":
+            continue
+        if value is True:
+            texts.append(name)
+        elif name == "error":  # the rest of the line: nothing that follows can be forged
+            texts.append(f"{fields.get('error_type', '')}: {value}".removeprefix(": "))
+        elif name == "seconds":
+            texts.append(f"{_rounded(value)}s")
+        elif isinstance(value, float):
+            texts.append(f"{name}={_rounded(value)}")
+        elif name in bare:
+            texts.append(_text(name, value))
+        else:
+            texts.append(f"{name}={_text(name, value)}")
+    return texts
 
 
-def _place_of_own(name: str) -> int:
+def _texts_of_line(fields: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a line of a handler or a library: those that the worker has bound, and
+    then its own.
+    """
+    bound = [_text(name, fields[name]) for name in ("action", "request_id") if name in fields]
+    if fields.get("attempt", 1) != 1:
+        bound.append(f"attempt={fields['attempt']}")
+    return bound + [
+        f"{name}={_text(name, value)}"
+        for name, value in fields.items()
+        if name not in _BOUND and not (name == "worker_id" and bound)
+    ]
+
+
+def _place(name: str) -> int:
     if name in _FIRST:
         return _FIRST.index(name) - len(_FIRST)
     return _LAST.index(name) + 1 if name in _LAST else 0
 
 
-def _place_of_bound(name: str) -> int:
-    return _BOUND.index(name) + 1 if name in _BOUND else 0
-
-
-def _fitting(texts: list[str], room: int | None) -> list[str]:
+def _fitting(texts: list[str], room: int) -> list[str]:
     """Return the texts that fit into `room` characters, with a space before each. The first one
-    that does not fit is cut. None: all of them.
+    that does not fit is cut.
     """
-    if room is None:
-        return texts
     fitting: list[str] = []
     for text in texts:
         if len(text) + 1 > room:
-            return [*fitting, f"{text[: room - 2]}…"] if room > len("= …") else fitting
+            return [*fitting, f"{text[: room - 2]}…"] if room > _SHORTEST_CUT else fitting
         fitting.append(text)
         room -= len(text) + 1
     return fitting
 
 
-def _value(name: str, value: Any, is_own: bool) -> str:  # noqa: FBT001
+def _text(name: str, value: Any) -> str:
+    """Return a value as text, in quotation marks if it could be taken for several fields."""
     match value:
         case str():
             return _quoted(_short(value) if name in _IDS else value)
-        case float() if is_own:
-            return _rounded(value)
         case list() if value and all(isinstance(item, str) for item in value):
             return _quoted(",".join(value))
         case list() | dict():
@@ -147,7 +180,6 @@ def _short(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text, in quotation marks if it could be taken for more than one field."""
     if text and not any(char.isspace() or char in '="' for char in text):
         return text
     return '"' + text.replace('"', '\\"') + '"'

@@ -13,11 +13,16 @@ from typing import Any, Final, TextIO
 import structlog
 from typing_extensions import override
 
+from streamer_worker.monitoring.client_loggers import (
+    ClientThrottle,
+    hold_sensitive_loggers,
+    is_not_sensitive,
+)
 from streamer_worker.monitoring.console import ConsoleRenderer, console_columns, has_colors
 from streamer_worker.monitoring.log_stream import LogStream, TextStream, stream_over
 from streamer_worker.monitoring.log_text import INDENT, add_extra, escape, is_plain
 from streamer_worker.own_logger import set_logger_factory
-from streamer_worker.settings import SENSITIVE_LOGGERS, LogSettings
+from streamer_worker.settings import LogSettings
 
 # The number of shared processors, from the end, that need no logger: time, exception, escape.
 _PLAIN: Final = 3
@@ -95,7 +100,8 @@ class WorkerLog:
             ],
         )
         handler = LineHandler(self._stream, formatter, plain=self._plain)
-        handler.addFilter(_is_not_sensitive)
+        handler.addFilter(is_not_sensitive)
+        handler.addFilter(ClientThrottle())
         root = logging.getLogger()
         root.handlers = [handler]
         root.filters = []
@@ -245,31 +251,8 @@ def _to_json(fields: Mapping[str, Any], **_: Any) -> str:
     return _ENCODER.encode({**head, **fields})
 
 
-def _is_sensitive(name: str) -> bool:
-    return name.partition(".")[0] in SENSITIVE_LOGGERS
-
-
-def _is_not_sensitive(record: logging.LogRecord) -> bool:
-    """Reject what AWS clients log below WARNING, which contains requests, at any logger level."""
-    return record.levelno >= logging.WARNING or not _is_sensitive(record.name)
-
-
 def _reset_loggers() -> None:
     """Enable the loggers that a plugin's configuration has disabled."""
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
-
-
-def hold_sensitive_loggers(level: int = logging.WARNING) -> None:
-    """Make the loggers of AWS clients drop all records below WARNING, and remove their handlers.
-
-    This holds if a plugin lowers their levels later. Loggers created after this call are not
-    included.
-    """
-    for name in (*SENSITIVE_LOGGERS, *list(logging.root.manager.loggerDict)):
-        if _is_sensitive(name):
-            logger = logging.getLogger(name)
-            logger.setLevel(max(logging.WARNING, level))
-            logger.handlers, logger.filters = [], [_is_not_sensitive]
-            logger.propagate = True

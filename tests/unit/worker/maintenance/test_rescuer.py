@@ -177,9 +177,7 @@ async def test_a_dead_workers_row_is_removed_before_its_requests_are_rescued(ben
     assert await bench.status(claim) is PROCESSING
     assert await bench.rescuer.step(LEADER) == RescueCounts(running=1, rescued=1)
     assert bench.world.recorder.of(DeadWorkerRemoved) == [
-        DeadWorkerRemoved(
-            worker_id="dead", host="h1", removed_by="me", silent_for=16.5, in_flight=2
-        )
+        DeadWorkerRemoved(worker_id="dead", host="h1", removed_by="me", silence=16.5, in_flight=2)
     ]
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
+import structlog
+from cachetools import TTLCache
 
+from streamer_worker.events import WorkerStopped
+from streamer_worker.monitoring.logs import LogListener
+from support import ManualClock
 from unit.worker.output import Output
 
 NASTY = "red \x1b[31m bell \x07 right\u202eleft lone \ud800"
@@ -170,3 +176,55 @@ def test_a_long_traceback_keeps_its_end(chosen: str) -> None:
     except ValueError:
         output.log.exception("failed")
     assert "ValueError: the reason" in output.text
+
+
+def test_clients_log_a_text_once_a_minute_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """botocore logs a traceback at each call while credentials cannot be refreshed."""
+    time = ManualClock()
+    monkeypatch.setattr(
+        "streamer_worker.monitoring.client_loggers.TTLCache",
+        partial(TTLCache, timer=time.steady),
+    )
+    output = Output()
+
+    def refresh() -> None:
+        try:
+            int(NASTY)
+        except ValueError as error:
+            error.args = (NASTY,)
+            logging.getLogger("botocore.credentials").warning("Refreshing failed", exc_info=True)
+
+    refresh()
+    refresh()
+    logging.getLogger("botocore.credentials").warning("another")
+    time.advance(60)
+    refresh()
+    assert [line["event"] for line in output.lines] == [
+        "Refreshing failed",
+        "another",
+        "Refreshing failed",
+    ]
+    assert output.lines[0]["error"].startswith("ValueError: red \\x1b[31m")
+    assert "Traceback" not in output.text
+
+
+def test_json_begins_with_time_level_and_event() -> None:
+    """In this order, whoever logs, also if fields are bound under these names."""
+    output = Output()
+    bound = dict.fromkeys(("logger", "event", "level", "timestamp", "mine"), "bound")
+    with structlog.contextvars.bound_contextvars(**bound):
+        output.log.info("one", rows=3)
+        logging.getLogger("some.library").info("two", extra={"table": "t"})
+        LogListener(output.worker_log)(WorkerStopped(worker_id="w"))
+        output.worker_log.logger("streamer_worker").info("three")
+    head = ["timestamp", "level", "event", "logger"]
+    assert [list(line)[:4] for line in output.lines] == [head] * 4
+    assert [(line["event"], line["level"]) for line in output.lines] == [
+        ("one", "info"),
+        ("two", "info"),
+        ("worker_stopped", "info"),
+        ("three", "info"),
+    ]
+    assert "bound" not in {line["timestamp"] for line in output.lines}
