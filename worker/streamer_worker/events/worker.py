@@ -245,7 +245,7 @@ class TableAvailable:
     """An outage has ended: calls have succeeded for some seconds, and no outcome waits. Emitted
     by `monitoring.outages`, for the log alone.
 
-    seconds: time from the first failure to the first success after the last failure.
+    seconds: time from the first failure until calls succeeded and all outcomes were written.
     failures: number of failures in that time.
     outcomes: number of outcomes that had to wait, and are written now.
     longest_wait: seconds that one of them waited at most.

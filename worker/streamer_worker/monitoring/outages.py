@@ -52,6 +52,8 @@ _WITH_ERRORS: Final = (
     SettleDelayed,
     StepFailed,
 )
+# The outcomes of requests of which the fence refused what had waited.
+_REFUSED: Final = frozenset({"cancelled", "claim_lost"})
 _NOTED: Final = frozenset({*_WITH_ERRORS, PushTried})
 
 
@@ -179,9 +181,12 @@ class _Outage:
         self._waiting.clear()
 
     def _finish(self, event: RequestFinished, now: float) -> None:
-        """Note that an outcome waits no longer. `unsettled`: it was given up."""
+        """Note that an outcome waits no longer: it was written, refused or given up."""
         delayed_at = self._waiting.pop(event.request_id, None)
-        if delayed_at is not None and event.outcome != "unsettled":
+        if delayed_at is None or event.outcome == "unsettled":
+            return
+        self._recovered_at = now
+        if event.outcome not in _REFUSED:
             self._written += 1
             self._longest_wait = max(self._longest_wait, now - delayed_at)
 

@@ -94,13 +94,18 @@ def test_the_end_has_the_outcomes_that_waited(bench: Bench) -> None:
     assert line.outcomes == 1
     bench.fail_for(10)
     assert bench.emit(BEAT, after=5) == []
-    first, *written = [replace(FINISHED, request_id=request_id) for request_id in ids[:3]]
-    given_up = replace(FINISHED, request_id=ids[3], outcome="unsettled")
+    first, written, lost, given_up = (
+        replace(FINISHED, request_id=request_id, outcome=outcome)
+        for request_id, outcome in zip(
+            ids, ("completed", "retried", "claim_lost", "unsettled"), strict=True
+        )
+    )
     assert bench.emit(first) == [first]
     assert bench.succeed_for(20) == []
-    assert bench.emit(*written, given_up) == [
-        *written,
-        TableAvailable(seconds=15.0, failures=24, outcomes=3, longest_wait=35.0),
+    assert bench.emit(written, lost, given_up) == [
+        written,
+        lost,
+        TableAvailable(seconds=35.0, failures=24, outcomes=2, longest_wait=35.0),
         given_up,
     ]
 
