@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from streamer_worker.monitoring.log_text import INDENT
+
 # The columns of a line of the worker's own where the terminal's width is not known.
 _COLUMNS: Final = 100
 _NARROWEST: Final = 40
@@ -76,7 +78,7 @@ class ConsoleRenderer:
                 head.append((f"[{logger}]", _DIM))
             texts = _texts_of_line(shown)
         parts = [self._paint(*part) for part in head] + [self._paint_name(text) for text in texts]
-        stacks = [str(fields[name]).rstrip() for name in _STACKS if fields.get(name)]
+        stacks = [_stack(fields[name]) for name in _STACKS if fields.get(name)]
         return "\n".join([" ".join(parts), *stacks])
 
     def _paint_name(self, text: str) -> str:
@@ -105,11 +107,20 @@ def has_colors() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def _stack(value: Any) -> str:
+    """Return a stack, which `escape` has indented if it is a text."""
+    return value.rstrip() if isinstance(value, str) else f"{INDENT}{value}"
+
+
 def _texts_of_event(fields: Mapping[str, Any]) -> list[str]:
     """Return the fields of an event of the worker, in the order of the line."""
-    bare = _BARE - {"worker_id"} if "request_id" in fields else _BARE
+    bare, names = _BARE, sorted(fields, key=_place)
+    if "request_id" in fields and "worker_id" in fields:  # it is often only bound to the context
+        bare = _BARE - {"worker_id"}
+        names.remove("worker_id")
+        names.append("worker_id")
     texts = []
-    for name in sorted(fields, key=_place):
+    for name in names:
         value = fields[name]
         if value is False or (name == "attempt" and value == 1) or name == "error_type":
             continue
@@ -117,7 +128,7 @@ def _texts_of_event(fields: Mapping[str, Any]) -> list[str]:
             texts.append(name)
         elif name == "error":  # the rest of the line: nothing that follows can be forged
             texts.append(f"{fields.get('error_type', '')}: {value}".removeprefix(": "))
-        elif name == "seconds":
+        elif name == "seconds" and isinstance(value, int | float):
             texts.append(f"{_rounded(value)}s")
         elif isinstance(value, float):
             texts.append(f"{name}={_rounded(value)}")

@@ -18,6 +18,7 @@ import structlog
 
 from streamer_store import StoreUnavailable
 from streamer_worker.events import (
+    ClaimReleased,
     ConnectionsReaped,
     DeadWorkerRemoved,
     HandlerRaised,
@@ -200,6 +201,28 @@ def test_lines_of_handlers_are_whole() -> None:
         "warning read 3 [my.library] a 9018bf53 attempt=2",
         "info    hello a 9018bf53",
     ]
+
+
+def test_what_is_bound_to_the_context_is_at_the_end_of_an_event() -> None:
+    """The worker emits most events about a request in its context."""
+    with structlog.contextvars.bound_contextvars(
+        worker_id=WORKER, request_id=REQUEST, action="bound", attempt=1
+    ):
+        assert lines_of(FINISHED) == [
+            "info    request_finished reports.render 9018bf53 completed 0.216s worker_id=23fcc295"
+        ]
+
+
+def test_any_values_may_be_bound_to_the_context() -> None:
+    """A handler chooses names that the worker's events have, too. No line is lost or forged."""
+    bound: dict[str, Any] = dict.fromkeys(
+        ("seconds", "attempt", "error", "worker_id", "code", "error_type"), [1, "x"]
+    )
+    for value in (["forged"], {"forged": 1}, 7):
+        with structlog.contextvars.bound_contextvars(exception=value, stack=value, **bound):
+            first, *below = lines_of(ClaimReleased(request_id=REQUEST))
+        assert first.startswith('info    claim_released 9018bf53 seconds=[1, "x"] code=[1, "x"]')
+        assert below == [f"    {value}"] * 2
 
 
 def test_ids_of_ones_own_stay_whole() -> None:
