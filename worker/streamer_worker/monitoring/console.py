@@ -24,7 +24,8 @@ _HEAD: Final = ("timestamp", "level", "event", "logger")
 _STACKS: Final = ("stack", "stacks", "exception")
 # The order of the fields of an event. Those that are not named are between the two.
 _FIRST: Final = ("action", "request_id", "worker_id", "outcome", "seconds", "code", "attempt")
-_LAST: Final = ("error_type", "error", "reason", "host", "actions", "calls", "text")
+_LAST: Final = ("reason", "host", "actions", "calls", "text", "error_type", "error")
+_AFTER_OTHERS: Final = 0.5  # before the last ones
 # Their values need no name.
 _BARE: Final = frozenset({"action", "request_id", "worker_id", "outcome"})
 # What is bound to the context of a handler, and shown before the fields of its own lines.
@@ -114,25 +115,22 @@ def _stack(value: Any) -> str:
 
 def _texts_of_event(fields: Mapping[str, Any]) -> list[str]:
     """Return the fields of an event of the worker, in the order of the line."""
-    bare, names = _BARE, sorted(fields, key=_place)
-    if "request_id" in fields and "worker_id" in fields:  # it is often only bound to the context
-        bare = _BARE - {"worker_id"}
-        names.remove("worker_id")
-        names.append("worker_id")
+    # Beside a request, the worker's id is often only bound to the context.
+    other = frozenset({"worker_id"}) if "request_id" in fields else frozenset()
     texts = []
-    for name in names:
+    for name in sorted(fields, key=lambda name: _AFTER_OTHERS if name in other else _place(name)):
         value = fields[name]
         if value is False or (name == "attempt" and value == 1) or name == "error_type":
             continue
         if value is True:
             texts.append(name)
-        elif name == "error":  # the rest of the line: nothing that follows can be forged
+        elif name == "error":  # the last one needs no quotation marks
             texts.append(f"{fields.get('error_type', '')}: {value}".removeprefix(": "))
         elif name == "seconds" and isinstance(value, int | float):
             texts.append(f"{_rounded(value)}s")
         elif isinstance(value, float):
             texts.append(f"{name}={_rounded(value)}")
-        elif name in bare:
+        elif name in _BARE - other:
             texts.append(_text(name, value))
         else:
             texts.append(f"{name}={_text(name, value)}")
@@ -153,7 +151,7 @@ def _texts_of_line(fields: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _place(name: str) -> int:
+def _place(name: str) -> float:
     if name in _FIRST:
         return _FIRST.index(name) - len(_FIRST)
     return _LAST.index(name) + 1 if name in _LAST else 0

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from streamer_store import StoreUnavailable
+from streamer_store import AccessDenied, StoreUnavailable
 from streamer_worker.events import (
+    CallsRefused,
     ClaimReleased,
     ConnectionsReaped,
     DeadWorkerRemoved,
@@ -139,6 +140,10 @@ def test_every_event_is_one_line_of_100_columns(event: Event) -> None:
             ),
         ),
         (
+            CallsRefused(failures=2, calls=("Query t_requests",), error=AccessDenied("denied")),
+            'error   calls_refused failures=2 calls="Query t_requests" denied',
+        ),
+        (
             TableAvailable(seconds=123.4, failures=80, outcomes=2, longest_wait=1.237),
             "info    table_available 123s failures=80 outcomes=2 longest_wait=1.24",
         ),
@@ -211,13 +216,14 @@ def test_what_is_bound_to_the_context_is_at_the_end_of_an_event() -> None:
         assert lines_of(FINISHED) == [
             "info    request_finished reports.render 9018bf53 completed 0.216s worker_id=23fcc295"
         ]
+        first, *_ = lines_of(HandlerRaised(request_id=REQUEST, action="a", error=ValueError("x y")))
+        assert first == "warning handler_raised a 9018bf53 worker_id=23fcc295 ValueError: x y"
 
 
 def test_any_values_may_be_bound_to_the_context() -> None:
     """A handler chooses names that the worker's events have, too. No line is lost or forged."""
-    bound: dict[str, Any] = dict.fromkeys(
-        ("seconds", "attempt", "error", "worker_id", "code", "error_type"), [1, "x"]
-    )
+    names = ("seconds", "attempt", "error", "worker_id", "code", "error_type")
+    bound: dict[str, Any] = {name: [1, "x"] for name in names}
     for value in (["forged"], {"forged": 1}, 7):
         with structlog.contextvars.bound_contextvars(exception=value, stack=value, **bound):
             first, *below = lines_of(ClaimReleased(request_id=REQUEST))
