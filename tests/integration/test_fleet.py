@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -220,7 +221,8 @@ async def test_a_handler_that_blocks_the_loop_does_not_look_like_a_crash(
     lines = [*worker.lines, *other.lines]
     blocked = [line for line in lines if "loop_blocked" in line]
     assert len(blocked) == 1
-    line = worker.event("loop_blocked", action="block", request_id=request_id)
+    line = json.loads(blocked[0])
+    assert (line["action"], line["request_id"]) == ("block", request_id)
     assert line["stack"].splitlines()[0].endswith("in block")
 
 

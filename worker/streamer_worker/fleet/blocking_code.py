@@ -19,7 +19,8 @@ _CALLERS: Final = (
     "streamer_worker.execution.attempt",
     "streamer_worker.execution.invoker",
 )
-_RUN_CALLBACK: Final = asyncio.Handle._run.__code__  # noqa: SLF001
+# Not part of asyncio's interface. Without it the whole stack is reported, and no request.
+_RUN_CALLBACK: Final = getattr(getattr(asyncio.Handle, "_run", None), "__code__", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,10 @@ from typing import Final
 
 from cachetools import TTLCache
 
+from streamer_worker.sanitize import named_message, sanitized, text_of
 from streamer_worker.settings import SENSITIVE_LOGGERS
 
+_AWS: Final = frozenset({"aiobotocore", "botocore"})
 # Seconds between two lines of the same text, and how many texts are remembered.
 _EVERY: Final = 60.0
 _TEXTS: Final = 1000
@@ -21,24 +23,23 @@ def is_not_sensitive(record: logging.LogRecord) -> bool:
 
 
 class ClientThrottle:
-    """A filter that passes what these clients log once a minute, without tracebacks.
+    """A filter that passes each message of the AWS client once a minute, without its traceback.
 
-    They log a traceback at each call while credentials cannot be refreshed. What fails then is
-    raised, too, and is an event of the worker. Any thread.
+    The client logs a traceback at each call while credentials cannot be refreshed. The failure is
+    raised, too, and is an event of the worker. Never raises. Any thread.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._logged: TTLCache[tuple[str, object], None] = TTLCache(_TEXTS, _EVERY)
+        self._logged: TTLCache[tuple[str, str], None] = TTLCache(_TEXTS, _EVERY)
 
     def __call__(self, record: logging.LogRecord) -> bool:
-        if not _is_of_client(record.name):
+        if record.name.partition(".")[0] not in _AWS:
             return True
         if record.exc_info and record.exc_info[1] is not None:
-            error = record.exc_info[1]
-            record.error = f"{type(error).__name__}: {error}"
+            record.error = sanitized(named_message(record.exc_info[1]))
             record.exc_info = record.exc_text = None
-        text = record.name, str(record.msg)
+        text = record.name, text_of(record.msg)
         with self._lock:
             known = text in self._logged
             if not known:

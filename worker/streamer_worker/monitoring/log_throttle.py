@@ -1,4 +1,4 @@
-"""Suppresses log lines that repeat: an outage or an invalid item must not fill the log."""
+"""Suppresses log lines that repeat: an invalid item or refused writes must not fill the log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from streamer_worker.events import (
 _EVERY: Final = 60.0
 _ITEM_EVERY: Final = 24 * 3600.0
 _ITEMS: Final = 10_000
-# Emitted for each request or connection, so an outage causes hundreds a minute.
+# Emitted for each request or connection, so one cause has hundreds a minute.
 _THROTTLED: Final = (
     SettleDelayed,
     CheckpointDelayed,
@@ -45,8 +45,9 @@ class LogThrottle:
     """Passes events to `log`, a listener, without those that repeat.
 
     1. ItemUndecodable: once a day for each item and reason.
-    2. Events that an outage repeats: the first, then one a minute. LogLinesSuppressed with the
-       number of the others precedes the next one.
+    2. Events that repeat for each request or connection: the first, then one a minute.
+       LogLinesSuppressed with the number of the others precedes the next one. An outage of the
+       table does not reach this listener: `monitoring.outages`.
     3. When no outcome is delayed any more, SettlesResumed is added.
 
     May be called from any thread. Metrics are listeners of their own, and count every event.

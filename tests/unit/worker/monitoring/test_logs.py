@@ -181,7 +181,10 @@ def test_a_long_traceback_keeps_its_end(chosen: str) -> None:
 def test_clients_log_a_text_once_a_minute_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """botocore logs a traceback at each call while credentials cannot be refreshed."""
+    """botocore logs a traceback at each call while credentials cannot be refreshed.
+
+    Other libraries keep their tracebacks.
+    """
     time = ManualClock()
     monkeypatch.setattr(
         "streamer_worker.monitoring.client_loggers.TTLCache",
@@ -208,6 +211,9 @@ def test_clients_log_a_text_once_a_minute_without_a_traceback(
     ]
     assert output.lines[0]["error"].startswith("ValueError: red \\x1b[31m")
     assert "Traceback" not in output.text
+    for _ in range(2):
+        logging.getLogger("aiohttp.server").error("failed", exc_info=ValueError("x"))
+    assert [line.get("exception") for line in output.lines[3:]] == ["ValueError: x"] * 2
 
 
 def test_json_begins_with_time_level_and_event() -> None:
