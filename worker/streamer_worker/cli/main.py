@@ -16,6 +16,11 @@ _COMMANDS: Final = (
         "enqueuing:enqueue",
         "Add a request to the queue, or the requests of a file.",
     ),
+    (
+        "status",
+        "status.command:status",
+        "Print one screen about workers, queue and failures, and what is wrong.",
+    ),
     ("list", "listing:list_requests", "List requests, newest first."),
     (
         "show",

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import Progress, ProgressColumn
 from rich.table import Column as RichColumn
 from rich.table import Table
@@ -244,6 +245,19 @@ def progress_bar(
         expand=expand,
         disable=not console.is_terminal,
     )
+
+
+def print_screen(content: RenderableType) -> None:
+    """Print lines that rich draws. The caller passes each text in them through `one_line`."""
+    Console().print(content)
+
+
+def live_screen() -> Live:
+    """Return a part of the terminal whose content `update` replaces.
+
+    The caller passes each text of the content through `one_line`.
+    """
+    return Live(console=Console(), auto_refresh=False, vertical_overflow="ellipsis")
 
 
 def is_terminal(*, err: bool = False) -> bool:

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import anyio
+import typer
+
+from streamer_store import StoreError, StoreUnavailable
+from streamer_worker.cli.options import ConfigOption, JsonOption
+from streamer_worker.cli.output import (
+    is_terminal,
+    live_screen,
+    print_json,
+    print_line,
+    print_screen,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from streamer_worker.cli.status.reading import SnapshotReader
+    from streamer_worker.cli.status.snapshot import Snapshot
+    from streamer_worker.settings import Settings
+
+_EVERY: Final = 2.0
+_MAX_AGE: Final = 300.0  # as the alert StreamerQueueTooOld
+_INTERRUPTED: Final = 130
+
+
+def _parse_age(text: str) -> float:
+    from streamer_worker.settings import seconds
+
+    value = seconds(text)
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 5m or 2h")
+    return float(value)
+
+
+def status(
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Draw the screen again until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option(min=0.5, max=3600, metavar="SECONDS", help="Pause between two screens."),
+    ] = _EVERY,
+    max_age: Annotated[
+        float,
+        typer.Option(
+            "--max-age",
+            parser=_parse_age,
+            metavar="DURATION",
+            help="How long a request may wait although it may run: 90s, 5m or 2h.",
+            show_default="5m",
+        ),
+    ] = _MAX_AGE,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print one screen about workers, queue and failures, and what is wrong.
+
+    Exits with 0 if nothing is wrong, and with 1 if there is a problem or DynamoDB does not answer.
+    A notice changes no exit code. With --watch, Ctrl-C ends it with the code of the last screen.
+    Numbers are read up to a limit, which is shown as `>1,000`. Rates and failures are estimates.
+
+    Example: `streamer-worker status --watch`
+    """
+    from streamer_worker.settings import load_settings
+
+    view = _View(max_age=max_age, as_json=as_json)
+    settings = load_settings(config)
+    if not watch:
+        anyio.run(_show_once, settings, view)
+    else:
+        try:
+            anyio.run(_watch, settings, view, every)
+        except KeyboardInterrupt:
+            if view.healthy is None:
+                raise typer.Exit(_INTERRUPTED) from None
+    if not view.healthy:
+        raise typer.Exit(1)
+
+
+@dataclass(slots=True, kw_only=True)
+class _View:
+    """How screens are shown, and whether the last one was free of problems. None: none yet."""
+
+    max_age: float
+    as_json: bool
+    healthy: bool | None = None
+
+    def json(self, snapshot: Snapshot) -> dict[str, Any]:
+        from streamer_worker.cli.status.as_json import json_value
+        from streamer_worker.cli.status.findings import findings_of, is_healthy
+
+        findings = findings_of(snapshot, max_age=self.max_age)
+        self.healthy = is_healthy(findings)
+        return json_value(snapshot, findings)
+
+    def screen(self, snapshot: Snapshot) -> RenderableType:
+        from streamer_worker.cli.status.findings import findings_of, is_healthy
+        from streamer_worker.cli.status.view import screen
+
+        findings = findings_of(snapshot, max_age=self.max_age)
+        self.healthy = is_healthy(findings)
+        return screen(snapshot, findings)
+
+
+async def _show_once(settings: Settings, view: _View) -> None:
+    from streamer_worker.cli.status.reading import open_reader
+
+    async with open_reader(settings) as reader:
+        snapshot = await reader.read()
+    if view.as_json:
+        print_json(view.json(snapshot))
+    else:
+        print_screen(view.screen(snapshot))
+
+
+async def _watch(settings: Settings, view: _View, every: float) -> None:
+    from streamer_worker.cli.status.reading import open_reader
+    from streamer_worker.cli.status.view import error_screen
+
+    async with open_reader(settings) as reader:
+        if view.as_json:
+            await _repeat(
+                reader,
+                every,
+                show=lambda snapshot: print_json(view.json(snapshot), indent=None),
+                show_error=lambda error: _print_json_error(view, error),
+            )
+        elif is_terminal():
+            with live_screen() as live:
+                await _repeat(
+                    reader,
+                    every,
+                    show=lambda snapshot: live.update(view.screen(snapshot), refresh=True),
+                    show_error=lambda error: live.update(
+                        _failed(view, error_screen(str(error))), refresh=True
+                    ),
+                )
+        else:
+            await _repeat(
+                reader,
+                every,
+                show=lambda snapshot: _print_block(view.screen(snapshot)),
+                show_error=lambda error: _print_block(_failed(view, error_screen(str(error)))),
+            )
+
+
+async def _repeat(
+    reader: SnapshotReader,
+    every: float,
+    *,
+    show: Callable[[Snapshot], object],
+    show_error: Callable[[StoreError], object],
+) -> None:
+    """Read and show a snapshot for ever. An outage of DynamoDB is shown, and ends nothing."""
+    while True:
+        try:
+            snapshot = await reader.read()
+        except StoreUnavailable as error:
+            show_error(error)
+        else:
+            show(snapshot)
+        await anyio.sleep(every)
+
+
+def _failed(view: _View, content: RenderableType) -> RenderableType:
+    view.healthy = False
+    return content
+
+
+def _print_block(content: RenderableType) -> None:
+    """Print a screen, and an empty line that ends it."""
+    print_screen(content)
+    print_line("")
+
+
+def _print_json_error(view: _View, error: StoreError) -> None:
+    view.healthy = False
+    print_json({"ok": False, "error": str(error)}, indent=None)

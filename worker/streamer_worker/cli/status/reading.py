@@ -1,0 +1,289 @@
+"""Reads a snapshot from DynamoDB, with a bounded number of calls and items."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+
+from streamer_store import (
+    AccessDenied,
+    Difference,
+    InvalidInput,
+    RequestStatus,
+    StoreUnavailable,
+    SystemClock,
+    TableMissing,
+    Undecodable,
+    codec,
+)
+from streamer_store.decoding import ItemDecoder
+from streamer_store.engine import Scan
+from streamer_store.errors import ungrouped
+from streamer_store.schema import WORKERS
+from streamer_store.stores import stores_over
+from streamer_worker.cli.status.liveness import Liveness, is_doubtful
+from streamer_worker.cli.status.queue import QueueReader
+from streamer_worker.cli.status.snapshot import Sample, Snapshot, Target, Unreadable, Worker
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+    from streamer_store import WorkerRow
+    from streamer_store.clock import Clock
+    from streamer_store.dynamo.calls import CallEnded, TryFailed
+    from streamer_store.engine import Engine
+    from streamer_worker.settings import Settings
+
+_Result = TypeVar("_Result")
+# Seconds.
+_CALL_TIMEOUT: Final = 5.0
+_SCREEN_TIMEOUT: Final = 45.0
+_CHECK_TABLES_EVERY: Final = 60.0
+_LONGEST_SECOND_LOOK: Final = 10.0
+# A difference of less is the delay of a call, and the whole seconds of a Date header.
+_CLOCK_TOLERANCE: Final = 3.0
+_ATTEMPTS: Final = 2
+_CONNECTIONS: Final = 10
+_MAX_WORKERS: Final = 2_000
+_SCAN_PAGE: Final = 1_000
+_MAX_UNDECODABLE: Final = 100
+_ROW: Final = (
+    *("WorkerID", "StartedAt", "Beat", "SeenAt", "Host", "PID", "Release", "Actions"),
+    *("Concurrency", "InFlight", "Draining", "Sweeps", "Lanes", "Drain", "TTL"),
+)
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncIterator[SnapshotReader]:
+    """Open a client for the tables that the settings name, and give a reader over it.
+
+    Raises what `open_stores` raises.
+    """
+    from streamer_store.dynamo.calls import observe_calls
+    from streamer_store.dynamo.connecting import open_client
+    from streamer_store.dynamo.engine import DynamoEngine
+
+    rng = random.SystemRandom()
+    async with open_client(
+        endpoint_url=settings.endpoint_url,
+        region=settings.region,
+        max_connections=_CONNECTIONS,
+        connect_timeout=_CALL_TIMEOUT,
+        read_timeout=_CALL_TIMEOUT,
+        attempts=_ATTEMPTS,
+        call_timeout=2 * _CALL_TIMEOUT,
+        validate_parameters=False,
+    ) as client:
+        reader = SnapshotReader(
+            engine=DynamoEngine(
+                client=client, prefix=settings.table_prefix, rng=rng, timeout=2 * _CALL_TIMEOUT
+            ),
+            target=_target_of(client, settings.table_prefix),
+            settings=settings,
+            clock=SystemClock(),
+        )
+        observe_calls(client, reader.on_call)
+
+        def on_answer(parsed: Any, **_: Any) -> None:
+            reader.on_answer(parsed)
+
+        client.meta.events.register("after-call.dynamodb", on_answer)
+        yield reader
+
+
+def _target_of(client: DynamoDBClient, prefix: str) -> Target:
+    meta = client.meta
+    return Target(endpoint=str(meta.endpoint_url), region=str(meta.region_name), prefix=prefix)
+
+
+class SnapshotReader:
+    """Reads one snapshot after the other. It remembers what did not change in between."""
+
+    def __init__(self, *, engine: Engine, target: Target, settings: Settings, clock: Clock) -> None:
+        self._engine = engine
+        self._target = target
+        self._settings = settings
+        self._clock = clock
+        self._undecodable: dict[str, str] = {}
+        self._stores = stores_over(
+            engine, clock=clock, rng=random.SystemRandom(), report=self._report
+        )
+        self._queue = QueueReader(requests=self._stores.requests, engine=engine)
+        self._decoder: ItemDecoder[WorkerRow] = ItemDecoder(
+            codec.worker, table=engine.table_name(WORKERS), report=self._report
+        )
+        self._liveness = Liveness(lease=settings.presence.lease)
+        self._looked_twice = False
+        self._differences: list[Difference] | None = None
+        self._checked_at: float | None = None
+        self._unreadable: dict[str, Unreadable] = {}
+        self._read_units = 0.0
+        self._clock_offset: float | None = None
+
+    def on_call(self, event: CallEnded | TryFailed) -> None:
+        """Count the capacity of a call."""
+        self._read_units += sum(part.units for part in getattr(event, "capacity", ()))
+
+    def on_answer(self, answer: Any) -> None:
+        """Compare the clocks by the Date header of an answer."""
+        try:
+            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            date = parsedate_to_datetime(headers["date"])
+        except (KeyError, TypeError, ValueError):
+            return  # another program's answer
+        if date.tzinfo is not None:
+            self._clock_offset = (self._clock.now() - date).total_seconds()
+
+    async def read(self) -> Snapshot:
+        """Read a snapshot. Raises StoreUnavailable if DynamoDB does not answer in time.
+
+        A read that is denied, or whose table is missing, is a part that the snapshot lacks.
+        """
+        started = self._clock.steady()
+        self._read_units = 0.0
+        self._unreadable.clear()
+        self._undecodable.clear()
+        try:
+            with ungrouped(), anyio.fail_after(_SCREEN_TIMEOUT):
+                return await self._read(started)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"DynamoDB was too slow: no screen within {_SCREEN_TIMEOUT:g} s",
+                operation="status",
+            ) from error
+
+    async def _read(self, started: float) -> Snapshot:
+        queue = self._queue
+        # PROCESSING before the workers: whoever claimed one of them had its row by then. This is
+        # also the first answer, which says what time it is.
+        await self._guarded(
+            "requests PROCESSING", lambda: queue.read_running(self._clock.now), essential=True
+        )
+        now = self._now()
+        found: dict[str, Any] = {}
+
+        def part(
+            name: str, what: str, read: Callable[[], Awaitable[Any]], *, essential: bool
+        ) -> None:
+            async def work() -> None:
+                found[name] = await self._guarded(what, read, essential=essential)
+
+            tasks.start_soon(work)
+
+        async with anyio.create_task_group() as tasks:
+            part("workers", "workers", self._workers, essential=True)
+            part("pending", "requests PENDING", lambda: queue.read_pending(now), essential=True)
+            part("delayed", "requests due later", lambda: queue.read_delayed(now), essential=True)
+            for status in queue.SAMPLED:
+                what = f"requests {status}"
+                part(
+                    status.value,
+                    what,
+                    lambda status=status: queue.sample(status, now),  # type: ignore[misc]
+                    essential=False,
+                )
+            part("tables", "tables' descriptions", self._check_tables, essential=False)
+        workers, workers_more = found["workers"] or (None, False)
+        orphans: list[str] = []
+        orphans_more = False
+        if workers is not None and not workers_more:
+            alive = {worker.row.worker_id for worker in workers if worker.beating}
+            result = await self._guarded(
+                "requests PROCESSING", lambda: queue.orphans(alive), essential=False
+            )
+            orphans, orphans_more = result or ([], False)
+        return Snapshot(
+            now=self._now(),
+            target=self._target,
+            lease=self._settings.presence.lease,
+            unknown_action_timeout=self._settings.poll.unknown_action_timeout,
+            clock_offset=self._clock_offset,
+            workers=workers,
+            workers_more=workers_more,
+            depths=dict(queue.depths),
+            completed=_sample(found, RequestStatus.COMPLETED),
+            failed=_sample(found, RequestStatus.FAILED),
+            retrying=_sample(found, RequestStatus.RETRYING),
+            orphans=orphans,
+            orphans_more=orphans_more,
+            differences=found["tables"],
+            unreadable=list(self._unreadable.values()),
+            undecodable=[*self._undecodable.values(), *queue.broken][:_MAX_UNDECODABLE],
+            read_units=self._read_units,
+            seconds=self._clock.steady() - started,
+        )
+
+    def _now(self) -> datetime:
+        """Return DynamoDB's time, or this machine's if the two hardly differ."""
+        offset = self._clock_offset
+        if offset is None or abs(offset) <= _CLOCK_TOLERANCE:
+            return self._clock.now()
+        return self._clock.now() - timedelta(seconds=offset)
+
+    async def _guarded(
+        self, what: str, read: Callable[[], Awaitable[_Result]], *, essential: bool
+    ) -> _Result | None:
+        """Return what `read` returns, or None if it is refused, which is noted."""
+        try:
+            return await read()
+        except (AccessDenied, InvalidInput, TableMissing) as error:
+            missing = isinstance(error, TableMissing)
+            reason = "no such table" if missing else str(error)
+            self._unreadable[what] = Unreadable(what=what, reason=reason, essential=essential)
+            return None
+
+    async def _workers(self) -> tuple[list[Worker], bool]:
+        """Return the workers, and whether there are more than were read."""
+        rows, more = await self._rows()
+        workers = self._liveness.observe(rows, now=self._now(), steady=self._clock.steady())
+        if not self._looked_twice and any(is_doubtful(worker) for worker in workers):
+            await anyio.sleep(min(_LONGEST_SECOND_LOOK, 1.5 * self._settings.presence.heartbeat))
+            rows, more = await self._rows()
+            workers = self._liveness.observe(rows, now=self._now(), steady=self._clock.steady())
+        self._looked_twice = True
+        return workers, more
+
+    async def _rows(self) -> tuple[list[WorkerRow], bool]:
+        rows: list[WorkerRow] = []
+        cursor = None
+        while True:
+            page = await self._engine.scan(
+                Scan(
+                    table=WORKERS,
+                    attributes=_ROW,
+                    limit=_SCAN_PAGE,
+                    exclusive_start_key=cursor,
+                )
+            )
+            rows += self._decoder.decode_all(page.items)
+            cursor = page.last_evaluated_key
+            if cursor is None or len(rows) >= _MAX_WORKERS:
+                break
+        for row in rows:
+            if row.broken is not None:
+                self._decoder.report(Undecodable(row.broken, key=row.worker_id))
+        return rows, cursor is not None
+
+    async def _check_tables(self) -> list[Difference]:
+        """Return the differences of the tables. They are compared once a minute."""
+        steady = self._clock.steady()
+        fresh = self._checked_at is not None and steady - self._checked_at < _CHECK_TABLES_EVERY
+        if self._differences is None or not fresh:
+            self._differences = await self._stores.check_tables()
+            self._checked_at = steady
+        return self._differences
+
+    def _report(self, error: Undecodable) -> None:
+        if len(self._undecodable) < _MAX_UNDECODABLE:
+            self._undecodable[f"{error.table} {error.key}"] = str(error)
+
+
+def _sample(found: dict[str, Any], status: RequestStatus) -> Sample | None:
+    sample: Sample | None = found[status.value]
+    return sample
