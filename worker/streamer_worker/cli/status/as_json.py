@@ -7,7 +7,7 @@ from typing import Any
 
 from streamer_store.times import format_time
 from streamer_worker.cli.status.findings import Finding, is_healthy
-from streamer_worker.cli.status.snapshot import Depth, Sample, Snapshot, Worker
+from streamer_worker.cli.status.snapshot import RATE_WINDOW, Depth, Sample, Snapshot, Worker
 from streamer_worker.cli.status.view import SHOWN, is_cut
 
 
@@ -35,7 +35,7 @@ def json_value(snapshot: Snapshot, findings: Sequence[Finding]) -> dict[str, Any
         "requests": {
             status.value: _depth_json(snapshot.depths.get(status), snapshot) for status in SHOWN
         },
-        "per_minute": {
+        "outcomes": {
             "completed": _rate_json(snapshot.completed, snapshot),
             "failed": _rate_json(snapshot.failed, snapshot),
         },
@@ -88,5 +88,10 @@ def _depth_json(depth: Depth | None, snapshot: Snapshot) -> dict[str, Any] | Non
     }
 
 
-def _rate_json(sample: Sample | None, snapshot: Snapshot) -> float | None:
-    return None if sample is None else round(sample.per_minute(snapshot.now), 2)
+def _rate_json(sample: Sample | None, snapshot: Snapshot) -> dict[str, float] | None:
+    if sample is None:
+        return None
+    return {
+        "per_minute": round(sample.per_minute(snapshot.now), 2),
+        "over_seconds": round(sample.reach(snapshot.now, RATE_WINDOW), 1),
+    }

@@ -206,7 +206,7 @@ def _unhandled(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             level="problem",
             code="unhandled_action",
-            text=f"no live worker handles {_name(name)}: {_wait_text(found.count)}"
+            text=f"no live worker handles action {_name(name)}: {_wait_text(found.count)}"
             f"{_since(found.oldest, snapshot.now)}",
             todo="start a worker that has a handler for it; without one these requests fail"
             f" after {duration(snapshot.unknown_action_timeout)}",
@@ -293,7 +293,7 @@ def _failures(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             level="problem",
             code="failures_high",
-            text=f"{ratio:.0%} of {_name(action)} failed in the last {duration(window)}"
+            text=f"{ratio:.0%} of action {_name(action)} failed in the last {duration(window)}"
             f" ({counted(count, 'request')}{code})",
             todo=f"`streamer-worker show {latest.example}`, then `redrive` them once it is fixed",
         )
@@ -310,7 +310,7 @@ def _retries(snapshot: Snapshot) -> Iterator[Finding]:
                 level="problem",
                 code="retrying",
                 text=f"{each.count} of the newest {len(sample.requests)} RETRYING requests are"
-                f" {_name(each.action)} after {_name(each.code)}",
+                f" of action {_name(each.action)}, after {_name(each.code)}",
                 todo=f"`streamer-worker show {each.example}` has the error",
             )
 

@@ -18,6 +18,7 @@ from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.status.findings import Finding, duration, is_healthy
 from streamer_worker.cli.status.snapshot import (
     FAILURE_WINDOW,
+    RATE_WINDOW,
     Depth,
     Sample,
     Snapshot,
@@ -108,7 +109,7 @@ def _fleet(snapshot: Snapshot) -> list[RenderableType]:
     if draining := sum(1 for worker in live if worker.drains):
         parts.append(f"{draining} draining")
     if live:
-        parts.append(f"{used} of {slots} slots busy")
+        parts.append(f"{counted(slots, 'slot')}, {counted(used, 'request')} in them")
     title = _title("workers", ", ".join(parts))
     shown = sorted(snapshot.workers, key=lambda worker: (worker.beating, -worker.row.in_flight))
     table = _grid(6)
@@ -149,7 +150,7 @@ def _requests(snapshot: Snapshot) -> RenderableType:
         Text("now", "dim", justify="right"),
         Text("oldest", "dim", justify="right"),
         Text("later", "dim", justify="right"),
-        Text("  last 5 minutes", "dim"),
+        Text("  ended in the last 5 minutes, about", "dim"),
     )
     rates = (
         _rate("completed", snapshot.completed, snapshot),
@@ -180,8 +181,11 @@ def _number(count: int, *, more: bool) -> str:
 
 
 def _rate(name: str, sample: Sample | None, snapshot: Snapshot) -> Text:
-    rate = _UNKNOWN if sample is None else f"{sample.per_minute(snapshot.now):,.1f}"
-    return Text(f"  {name:<9} {rate:>8} a minute")
+    if sample is None:
+        return Text(f"  {name:<9} {_UNKNOWN:>8}")
+    over = sample.reach(snapshot.now, RATE_WINDOW)
+    text = f"  {name:<9} {sample.per_minute(snapshot.now):>8,.1f} a minute"
+    return Text(text if over == RATE_WINDOW else f"{text}, over {duration(over)}")
 
 
 def _failures(snapshot: Snapshot) -> list[RenderableType]:
