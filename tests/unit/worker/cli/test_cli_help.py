@@ -112,8 +112,10 @@ def test_no_command_is_missing_in_the_list() -> None:
     for command in GROUP.load_commands().values():
         commands = command.commands.values() if isinstance(command, Group) else [command]
         listed |= {place(each.callback) for each in commands}
-    for path in Path(inspect.getfile(output)).parent.glob("*.py"):
-        for value in vars(import_module(f"streamer_worker.cli.{path.stem}")).values():
+    folder = Path(inspect.getfile(output)).parent
+    for path in folder.rglob("*.py"):
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        for value in vars(import_module(f"streamer_worker.cli.{name}")).values():
             if inspect.isfunction(value) and "Example: `streamer-worker" in (value.__doc__ or ""):
                 assert place(value) in listed
 

@@ -25,7 +25,7 @@ def called(path: Path) -> set[str]:
     return {getattr(function, "id", getattr(function, "attr", "")) for function in functions}
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.name)
 def test_one_module_prints(path: Path) -> None:
     """Only output.py prints, so a new command cannot forget to escape. The demo is exempt."""
     if path.name not in {"output.py", "demo.py"}:

@@ -172,7 +172,7 @@ def _silent(silent: list[Worker], snapshot: Snapshot, *, rescued: bool) -> Itera
     for worker in silent[:_LISTED]:
         row = worker.row
         place = f" on {row.host}, pid {row.pid}" if row.host else ""
-        last = "" if worker.silence is None else f" {duration(worker.silence)} ago"
+        last = "unknown" if worker.silence is None else f"{duration(worker.silence)} ago"
         holds = f", with {counted(row.in_flight, 'request')}" if row.in_flight else ""
         todo = "look at its host and its log"
         if rescued:
@@ -180,7 +180,7 @@ def _silent(silent: list[Worker], snapshot: Snapshot, *, rescued: bool) -> Itera
         yield Finding(
             level="problem",
             code="worker_silent",
-            text=f"worker {row.worker_id}{place} stopped: last heartbeat{last}{holds}",
+            text=f"worker {row.worker_id}{place} stopped: last heartbeat {last}{holds}",
             todo=todo,
         )
     if len(silent) > _LISTED:
