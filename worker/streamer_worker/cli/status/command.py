@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,11 +16,13 @@ from streamer_worker.cli.output import (
     print_json,
     print_line,
     print_screen,
+    spinner,
 )
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from streamer_worker.cli.status.findings import Finding
     from streamer_worker.cli.status.reading import SnapshotReader
     from streamer_worker.cli.status.snapshot import Snapshot
     from streamer_worker.settings import Settings
@@ -29,18 +32,14 @@ _MAX_AGE: Final = 300.0  # as the alert StreamerQueueTooOld
 _INTERRUPTED: Final = 130
 
 
-def _parse_age(text: str) -> float:
+def _parse_age(text: str | float) -> float:
+    """Return a duration in seconds. Typer also passes the default. Raises typer.BadParameter."""
     from streamer_worker.settings import seconds
 
     value = seconds(text)
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if not isinstance(value, float) or not 0 < value < math.inf:
         raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 5m or 2h")
-    return float(value)
+    return value
 
 
 def status(
@@ -91,34 +90,50 @@ def status(
 
 @dataclass(slots=True, kw_only=True)
 class _View:
-    """How screens are shown, and whether the last one was free of problems. None: none yet."""
+    """How a screen is judged and shown, and how the last one was judged. None: none yet."""
 
     max_age: float
     as_json: bool
     healthy: bool | None = None
 
     def json(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the JSON of a screen."""
         from streamer_worker.cli.status.as_json import json_value
-        from streamer_worker.cli.status.findings import findings_of, is_healthy
 
-        findings = findings_of(snapshot, max_age=self.max_age)
-        self.healthy = is_healthy(findings)
-        return json_value(snapshot, findings)
+        return json_value(snapshot, self._judge(snapshot))
 
     def screen(self, snapshot: Snapshot) -> RenderableType:
-        from streamer_worker.cli.status.findings import findings_of, is_healthy
+        """Return a screen."""
         from streamer_worker.cli.status.view import screen
+
+        return screen(snapshot, self._judge(snapshot))
+
+    def error_screen(self, error: StoreError) -> RenderableType:
+        """Return the screen for a read that failed."""
+        from streamer_worker.cli.status.view import error_screen
+
+        self.healthy = False
+        return error_screen(str(error))
+
+    def error_json(self, error: StoreError) -> dict[str, Any]:
+        """Return the JSON for a read that failed."""
+        self.healthy = False
+        return {"ok": False, "error": str(error)}
+
+    def _judge(self, snapshot: Snapshot) -> list[Finding]:
+        from streamer_worker.cli.status.findings import findings_of, is_healthy
 
         findings = findings_of(snapshot, max_age=self.max_age)
         self.healthy = is_healthy(findings)
-        return screen(snapshot, findings)
+        return findings
 
 
 async def _show_once(settings: Settings, view: _View) -> None:
     from streamer_worker.cli.status.reading import open_reader
 
-    async with open_reader(settings) as reader:
-        snapshot = await reader.read()
+    with spinner("Reading the tables"):
+        async with open_reader(settings) as reader:
+            snapshot = await reader.read()
     if view.as_json:
         print_json(view.json(snapshot))
     else:
@@ -127,7 +142,6 @@ async def _show_once(settings: Settings, view: _View) -> None:
 
 async def _watch(settings: Settings, view: _View, every: float) -> None:
     from streamer_worker.cli.status.reading import open_reader
-    from streamer_worker.cli.status.view import error_screen
 
     async with open_reader(settings) as reader:
         if view.as_json:
@@ -135,7 +149,7 @@ async def _watch(settings: Settings, view: _View, every: float) -> None:
                 reader,
                 every,
                 show=lambda snapshot: print_json(view.json(snapshot), indent=None),
-                show_error=lambda error: _print_json_error(view, error),
+                show_error=lambda error: print_json(view.error_json(error), indent=None),
             )
         elif is_terminal():
             with live_screen() as live:
@@ -143,16 +157,14 @@ async def _watch(settings: Settings, view: _View, every: float) -> None:
                     reader,
                     every,
                     show=lambda snapshot: live.update(view.screen(snapshot), refresh=True),
-                    show_error=lambda error: live.update(
-                        _failed(view, error_screen(str(error))), refresh=True
-                    ),
+                    show_error=lambda error: live.update(view.error_screen(error), refresh=True),
                 )
         else:
             await _repeat(
                 reader,
                 every,
                 show=lambda snapshot: _print_block(view.screen(snapshot)),
-                show_error=lambda error: _print_block(_failed(view, error_screen(str(error)))),
+                show_error=lambda error: _print_block(view.error_screen(error)),
             )
 
 
@@ -174,17 +186,7 @@ async def _repeat(
         await anyio.sleep(every)
 
 
-def _failed(view: _View, content: RenderableType) -> RenderableType:
-    view.healthy = False
-    return content
-
-
 def _print_block(content: RenderableType) -> None:
     """Print a screen, and an empty line that ends it."""
     print_screen(content)
     print_line("")
-
-
-def _print_json_error(view: _View, error: StoreError) -> None:
-    view.healthy = False
-    print_json({"ok": False, "error": str(error)}, indent=None)

@@ -247,6 +247,8 @@ def _queue(snapshot: Snapshot, max_age: float) -> Iterator[Finding]:
 
 
 def _advice_for_old(snapshot: Snapshot, *, busy: bool) -> str:
+    if snapshot.workers is None:
+        return "`streamer-worker workers` shows whether workers live and have free slots"
     if not snapshot.live:
         return "start a worker"
     if busy:
