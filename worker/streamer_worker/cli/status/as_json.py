@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer_store.times import format_time
-from streamer_worker.cli.status.findings import Finding, is_healthy
+from streamer_worker.cli.status.finding import Finding, is_healthy
 from streamer_worker.cli.status.snapshot import RATE_WINDOW, Depth, Sample, Snapshot, Worker
 from streamer_worker.cli.status.view import SHOWN, is_cut
 

@@ -22,7 +22,7 @@ from streamer_worker.cli.output import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from streamer_worker.cli.status.findings import Finding
+    from streamer_worker.cli.status.finding import Finding
     from streamer_worker.cli.status.reading import SnapshotReader
     from streamer_worker.cli.status.snapshot import Snapshot
     from streamer_worker.settings import Settings
@@ -121,7 +121,8 @@ class _View:
         return {"ok": False, "error": str(error)}
 
     def _judge(self, snapshot: Snapshot) -> list[Finding]:
-        from streamer_worker.cli.status.findings import findings_of, is_healthy
+        from streamer_worker.cli.status.finding import is_healthy
+        from streamer_worker.cli.status.findings import findings_of
 
         findings = findings_of(snapshot, max_age=self.max_age)
         self.healthy = is_healthy(findings)

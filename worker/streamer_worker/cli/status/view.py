@@ -15,7 +15,7 @@ from rich.text import Text
 
 from streamer_store import RequestStatus
 from streamer_worker.cli.formatting import counted
-from streamer_worker.cli.status.findings import Finding, duration, is_healthy
+from streamer_worker.cli.status.finding import Finding, duration, is_healthy
 from streamer_worker.cli.status.snapshot import (
     FAILURE_WINDOW,
     RATE_WINDOW,

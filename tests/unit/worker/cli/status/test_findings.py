@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from streamer_store import Difference, RequestStatus
-from streamer_worker.cli.status.findings import Finding, findings_of, is_healthy
+from streamer_worker.cli.status.finding import Finding, is_healthy
+from streamer_worker.cli.status.findings import findings_of
 from streamer_worker.cli.status.snapshot import Sample, Snapshot, Unreadable
 from unit.worker.cli.status.snapshots import ago, depth, ended, snapshot, worker
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from streamer_store import RequestStatus
 from streamer_worker.cli.status.as_json import json_value
-from streamer_worker.cli.status.findings import Finding, findings_of
+from streamer_worker.cli.status.finding import Finding
+from streamer_worker.cli.status.findings import findings_of
 from streamer_worker.cli.status.snapshot import EndedRequest, Sample, Snapshot
 from streamer_worker.cli.status.view import error_screen, screen
 from unit.worker.cli.status.snapshots import NOW, depth, ended, snapshot, worker
