@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from streamer_store.transitions import WAITING
+from streamer_store.transitions import WAITING, RequestStatus
 from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.status.finding import (
     LISTED,
@@ -22,6 +22,7 @@ from streamer_worker.cli.status.snapshot import (
     RATIO_WINDOW,
     Depth,
     Snapshot,
+    earliest,
     grouped,
     within,
 )
@@ -43,13 +44,10 @@ def queue_findings(snapshot: Snapshot, *, max_age: float) -> Iterator[Finding]:
 
 
 def _unhandled(snapshot: Snapshot) -> Iterator[Finding]:
-    if not snapshot.live or snapshot.workers_more:
-        return
-    handled = frozenset[str]().union(*(worker.row.actions for worker in snapshot.live))
     unhandled = [
         (name, found)
         for name, found in snapshot.waiting_actions().items()
-        if name and name not in handled
+        if _is_unhandled(snapshot, name)
     ]
     unhandled.sort(key=lambda each: -each[1].count)
     for name, found in unhandled[:LISTED]:
@@ -76,6 +74,13 @@ def _since(oldest: datetime | None, now: datetime) -> str:
     return f", the oldest for {duration((now - oldest).total_seconds())}"
 
 
+def _is_unhandled(snapshot: Snapshot, action: str) -> bool:
+    """Return whether the live workers are known, and none of them handles the action."""
+    if not action or not snapshot.live or snapshot.workers_more:
+        return False
+    return not any(action in worker.row.actions for worker in snapshot.live)
+
+
 def _queue(snapshot: Snapshot, max_age: float) -> Iterator[Finding]:
     slots = sum(worker.row.concurrency for worker in snapshot.live if not worker.drains)
     used = sum(worker.row.in_flight for worker in snapshot.live if not worker.drains)
@@ -83,7 +88,7 @@ def _queue(snapshot: Snapshot, max_age: float) -> Iterator[Finding]:
     ages = {
         status: (snapshot.now - since).total_seconds()
         for status in WAITING
-        if (since := snapshot.depths.get(status, Depth()).oldest) is not None
+        if (since := _oldest_handled(snapshot, status)) is not None
     }
     oldest = max(ages, key=lambda status: ages[status], default=None)
     if oldest is not None and ages[oldest] > max_age:
@@ -100,6 +105,14 @@ def _queue(snapshot: Snapshot, max_age: float) -> Iterator[Finding]:
             text=f"all {slots} slots are busy, and the queue grows: {waiting_text(snapshot)}",
             todo="start more workers, or raise `concurrency`",
         )
+
+
+def _oldest_handled(snapshot: Snapshot, status: RequestStatus) -> datetime | None:
+    """Return since when the oldest request waits, without the actions that no worker handles."""
+    actions = snapshot.depths.get(status, Depth()).actions
+    return earliest(
+        *(found.oldest for name, found in actions.items() if not _is_unhandled(snapshot, name))
+    )
 
 
 def _advice_for_old(snapshot: Snapshot, *, busy: bool) -> str:

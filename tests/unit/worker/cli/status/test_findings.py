@@ -136,6 +136,14 @@ def test_a_request_that_waits_too_long(fields: dict[str, Any], advice: str) -> N
     assert advice in finding.todo
 
 
+def test_requests_that_nobody_handles_are_not_said_to_be_late() -> None:
+    """They have a finding of their own. Without a live worker, all of them are late."""
+    given = snapshot(depths={PENDING: depth(age=999, action="mail")})
+    assert only(given).code == "unhandled_action"
+    nobody = found(replace(given, workers=()))
+    assert [finding.code for finding in nobody] == ["no_worker", "queue_old"]
+
+
 def test_how_long_a_request_may_wait_is_an_argument() -> None:
     """A queue of batches may be hours old."""
     given = snapshot(depths={PENDING: depth(age=4000)})

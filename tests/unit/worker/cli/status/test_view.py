@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -170,3 +171,24 @@ def test_json_has_the_documented_keys() -> None:
     nothing = json_value(snapshot(workers=None, failed=None), [])
     assert (nothing["workers"], nothing["failures"]) == (None, None)
     assert nothing["requests"]["PENDING"] is None
+
+
+def test_the_screen_in_the_documentation_is_drawn_so() -> None:
+    """docs/operations.md shows a screen with findings, a dead worker and failures."""
+    dead = worker("20260131T115801Z-77c0a1f2-9d0e", beating=False, silence=41.0, pid=4242)
+    bill = depth(212, age=340)
+    mail = depth(37, age=311, action="mail")
+    given = snapshot(
+        worker("20260131T115512Z-0c2f8d10-4b7a", in_flight=4, actions=frozenset({"bill"})),
+        dead,
+        depths={
+            RequestStatus.PENDING: depth(249, age=340, actions={**bill.actions, **mail.actions}),
+            RequestStatus.RETRYING: depth(3, age=10, later=20),
+            RequestStatus.SCHEDULED: depth(0, oldest=None, actions={}, later=7),
+            RequestStatus.PROCESSING: depth(4, age=12),
+        },
+        completed=ended(*range(0, 300, 2)),
+        failed=ended(1, 1900, code="TIMEOUT"),
+    )
+    text = Path(__file__).parents[5].joinpath("docs/operations.md").read_text()
+    assert "\n".join(drawn(given)) in text
