@@ -27,26 +27,15 @@ def findings_of(snapshot: Snapshot, *, max_age: float) -> list[Finding]:
 
 
 def _tables(snapshot: Snapshot) -> Iterator[Finding]:
-    differences = snapshot.differences
-    if differences is None:  # the descriptions were denied, but a missing table is seen anyway
-        if any(each.reason == "no such table" for each in snapshot.unreadable):
-            yield Finding(
-                level="problem",
-                code="tables_missing",
-                text=f"tables {snapshot.target.prefix}… are missing",
-                todo="run `streamer-worker tables create`, or correct the prefix and the region",
-            )
-        return
+    differences = snapshot.differences or ()
     blocking = [each for each in differences if each.blocking]
     missing = [each.table for each in blocking if each.creatable]
     if missing:
         noun = "table is missing" if len(missing) == 1 else "tables are missing"
-        yield Finding(
-            level="problem",
-            code="tables_missing",
-            text=f"{noun}: {', '.join(missing)}",
-            todo="run `streamer-worker tables create`, or correct the prefix and the region",
-        )
+        yield _missing(f"{noun}: {', '.join(missing)}")
+    elif not blocking and any(each.missing for each in snapshot.unreadable):
+        # The descriptions are denied, or older than the deletion of a table.
+        yield _missing(f"tables {snapshot.target.prefix}… are missing, or lack an index")
     for difference in [each for each in blocking if not each.creatable][:LISTED]:
         yield Finding(level="problem", code="table_mismatch", text=str(difference))
     others = [each for each in differences if not each.blocking]
@@ -60,8 +49,17 @@ def _tables(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
+def _missing(text: str) -> Finding:
+    return Finding(
+        level="problem",
+        code="tables_missing",
+        text=text,
+        todo="run `streamer-worker tables create`, or correct the prefix and the region",
+    )
+
+
 def _unreadable(snapshot: Snapshot) -> Iterator[Finding]:
-    denied = [each for each in snapshot.unreadable if each.reason != "no such table"]
+    denied = [each for each in snapshot.unreadable if not each.missing]
     for essential in (True, False):
         parts = [each for each in denied if each.essential is essential]
         if not parts:
@@ -71,7 +69,7 @@ def _unreadable(snapshot: Snapshot) -> Iterator[Finding]:
             level="problem" if essential else "notice",
             code="unreadable",
             text=f"cannot read {names}: {parts[0].reason}",
-            todo="allow it, or judge the rest without it" if essential else "",
+            todo="allow it: the health cannot be judged without it" if essential else "",
         )
 
 

@@ -25,7 +25,7 @@ def _fleet(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.workers is None:
         return
     live, silent = snapshot.live, snapshot.silent
-    if not live:
+    if not live and not snapshot.workers_more:
         waiting = waiting_text(snapshot)
         yield Finding(
             level="problem",
@@ -33,7 +33,7 @@ def _fleet(snapshot: Snapshot) -> Iterator[Finding]:
             text=f"no worker is alive, and {waiting}",
             todo="start one: `streamer-worker run`",
         )
-    elif all(worker.drains for worker in live):
+    elif live and all(worker.drains for worker in live):
         yield Finding(
             level="problem",
             code="all_drain",

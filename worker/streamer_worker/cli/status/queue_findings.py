@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +20,7 @@ from streamer_worker.cli.status.finding import (
 from streamer_worker.cli.status.snapshot import (
     RATE_WINDOW,
     RATIO_WINDOW,
+    ActionCount,
     Depth,
     Snapshot,
     earliest,
@@ -37,19 +38,15 @@ _RETRYING_RATIO: Final = 0.5
 
 def queue_findings(snapshot: Snapshot, *, max_age: float) -> Iterator[Finding]:
     """Yield what is wrong with the requests that wait, and with those that ended."""
-    yield from _unhandled(snapshot)
-    yield from _queue(snapshot, max_age)
+    unhandled = _unhandled_actions(snapshot)
+    yield from _unhandled(snapshot, unhandled)
+    yield from _queue(snapshot, max_age, unhandled)
     yield from _failures(snapshot)
     yield from _retries(snapshot)
 
 
-def _unhandled(snapshot: Snapshot) -> Iterator[Finding]:
-    unhandled = [
-        (name, found)
-        for name, found in snapshot.waiting_actions().items()
-        if _is_unhandled(snapshot, name)
-    ]
-    unhandled.sort(key=lambda each: -each[1].count)
+def _unhandled(snapshot: Snapshot, actions: Mapping[str, ActionCount]) -> Iterator[Finding]:
+    unhandled = sorted(actions.items(), key=lambda each: -each[1].count)
     for name, found in unhandled[:LISTED]:
         yield Finding(
             level="problem",
@@ -74,21 +71,29 @@ def _since(oldest: datetime | None, now: datetime) -> str:
     return f", the oldest for {duration((now - oldest).total_seconds())}"
 
 
-def _is_unhandled(snapshot: Snapshot, action: str) -> bool:
-    """Return whether the live workers are known, and none of them handles the action."""
-    if not action or not snapshot.live or snapshot.workers_more:
-        return False
-    return not any(action in worker.row.actions for worker in snapshot.live)
+def _unhandled_actions(snapshot: Snapshot) -> dict[str, ActionCount]:
+    """Return the actions that wait, and that no live worker handles.
+
+    Without a live worker, or if not all of them were read, none is known to be unhandled.
+    """
+    if not snapshot.live or snapshot.workers_more:
+        return {}
+    handled = frozenset[str]().union(*(worker.row.actions for worker in snapshot.live))
+    return {
+        name: found
+        for name, found in snapshot.waiting_actions().items()
+        if name and name not in handled
+    }
 
 
-def _queue(snapshot: Snapshot, max_age: float) -> Iterator[Finding]:
+def _queue(snapshot: Snapshot, max_age: float, unhandled: Container[str]) -> Iterator[Finding]:
     slots = sum(worker.row.concurrency for worker in snapshot.live if not worker.drains)
     used = sum(worker.row.in_flight for worker in snapshot.live if not worker.drains)
     busy = bool(slots) and used >= slots
     ages = {
         status: (snapshot.now - since).total_seconds()
         for status in WAITING
-        if (since := _oldest_handled(snapshot, status)) is not None
+        if (since := _oldest(snapshot, status, unhandled)) is not None
     }
     oldest = max(ages, key=lambda status: ages[status], default=None)
     if oldest is not None and ages[oldest] > max_age:
@@ -107,12 +112,12 @@ def _queue(snapshot: Snapshot, max_age: float) -> Iterator[Finding]:
         )
 
 
-def _oldest_handled(snapshot: Snapshot, status: RequestStatus) -> datetime | None:
-    """Return since when the oldest request waits, without the actions that no worker handles."""
+def _oldest(
+    snapshot: Snapshot, status: RequestStatus, unhandled: Container[str]
+) -> datetime | None:
+    """Return since when the oldest request waits, without those of the unhandled actions."""
     actions = snapshot.depths.get(status, Depth()).actions
-    return earliest(
-        *(found.oldest for name, found in actions.items() if not _is_unhandled(snapshot, name))
-    )
+    return earliest(*(found.oldest for name, found in actions.items() if name not in unhandled))
 
 
 def _advice_for_old(snapshot: Snapshot, *, busy: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -29,7 +30,7 @@ from streamer_store.schema import WORKERS
 from streamer_store.stores import stores_over
 from streamer_worker.cli.status.liveness import Liveness, is_doubtful
 from streamer_worker.cli.status.queue import QueueReader
-from streamer_worker.cli.status.snapshot import Sample, Snapshot, Target, Unreadable, Worker
+from streamer_worker.cli.status.snapshot import Snapshot, Target, Unreadable, Worker
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -53,6 +54,8 @@ _CONNECTIONS: Final = 10
 _MAX_WORKERS: Final = 2_000
 _SCAN_PAGE: Final = 1_000
 _MAX_UNDECODABLE: Final = 100
+_WORKERS: Final = "workers"
+_DESCRIPTIONS: Final = "descriptions of the tables"
 _ROW: Final = (
     *("WorkerID", "StartedAt", "Beat", "SeenAt", "Host", "PID", "Release", "Actions"),
     *("Concurrency", "InFlight", "Draining", "Sweeps", "Lanes", "Drain", "TTL"),
@@ -166,30 +169,29 @@ class SnapshotReader:
             "requests PROCESSING", lambda: queue.read_running(self._clock.now), essential=True
         )
         now = self._now()
+        parts: list[tuple[str, Callable[[], Awaitable[Any]], bool]] = [
+            (_WORKERS, self._workers, True),
+            ("requests PENDING", partial(queue.read_pending, now), True),
+            ("requests RETRYING and SCHEDULED", partial(queue.read_delayed, now), True),
+            *(
+                (_sample_of(status), partial(queue.sample, status, now), False)
+                for status in queue.SAMPLED
+            ),
+            (_DESCRIPTIONS, self._check_tables, False),
+        ]
         found: dict[str, Any] = {}
 
-        def part(
-            name: str, what: str, read: Callable[[], Awaitable[Any]], *, essential: bool
+        async def read_part(
+            what: str,
+            read: Callable[[], Awaitable[Any]],
+            essential: bool,  # noqa: FBT001
         ) -> None:
-            async def work() -> None:
-                found[name] = await self._guarded(what, read, essential=essential)
-
-            tasks.start_soon(work)
+            found[what] = await self._guarded(what, read, essential=essential)
 
         async with anyio.create_task_group() as tasks:
-            part("workers", "workers", self._workers, essential=True)
-            part("pending", "requests PENDING", lambda: queue.read_pending(now), essential=True)
-            part("delayed", "requests due later", lambda: queue.read_delayed(now), essential=True)
-            for status in queue.SAMPLED:
-                what = f"requests {status}"
-                part(
-                    status.value,
-                    what,
-                    lambda status=status: queue.sample(status, now),  # type: ignore[misc]
-                    essential=False,
-                )
-            part("tables", "tables' descriptions", self._check_tables, essential=False)
-        workers, workers_more = found["workers"] or (None, False)
+            for part in parts:
+                tasks.start_soon(read_part, *part)
+        workers, workers_more = found[_WORKERS] or (None, False)
         orphans: list[str] = []
         orphans_more = False
         if workers is not None and not workers_more:
@@ -207,12 +209,12 @@ class SnapshotReader:
             workers=workers,
             workers_more=workers_more,
             depths=dict(queue.depths),
-            completed=_sample(found, RequestStatus.COMPLETED),
-            failed=_sample(found, RequestStatus.FAILED),
-            retrying=_sample(found, RequestStatus.RETRYING),
+            completed=found[_sample_of(RequestStatus.COMPLETED)],
+            failed=found[_sample_of(RequestStatus.FAILED)],
+            retrying=found[_sample_of(RequestStatus.RETRYING)],
             orphans=orphans,
             orphans_more=orphans_more,
-            differences=found["tables"],
+            differences=found[_DESCRIPTIONS],
             unreadable=list(self._unreadable.values()),
             undecodable=[*self._undecodable.values(), *queue.broken][:_MAX_UNDECODABLE],
             read_units=self._read_units,
@@ -233,9 +235,12 @@ class SnapshotReader:
         try:
             return await read()
         except (AccessDenied, InvalidInput, TableMissing) as error:
-            missing = isinstance(error, TableMissing)
-            reason = "no such table" if missing else str(error)
-            self._unreadable[what] = Unreadable(what=what, reason=reason, essential=essential)
+            self._unreadable[what] = Unreadable(
+                what=what,
+                reason=str(error),
+                essential=essential,
+                missing=isinstance(error, TableMissing),
+            )
             return None
 
     async def _workers(self) -> tuple[list[Worker], bool]:
@@ -284,6 +289,6 @@ class SnapshotReader:
             self._undecodable[f"{error.table} {error.key}"] = str(error)
 
 
-def _sample(found: dict[str, Any], status: RequestStatus) -> Sample | None:
-    sample: Sample | None = found[status.value]
-    return sample
+def _sample_of(status: RequestStatus) -> str:
+    """Return the name of a part of the screen."""
+    return f"requests {status}"

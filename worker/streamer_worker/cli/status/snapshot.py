@@ -205,6 +205,8 @@ class Unreadable:
     reason: str
     essential: bool
     """Whether the health cannot be judged without it."""
+    missing: bool = False
+    """Whether the table or the index does not exist."""
 
 
 def earliest(*moments: datetime | None) -> datetime | None:

@@ -119,6 +119,8 @@ def test_actions_are_not_judged_if_not_all_workers_were_read() -> None:
     """A worker that was not read may handle them."""
     given = snapshot(workers_more=True, depths={PENDING: depth(action="mail")})
     assert codes(given) == [("notice", "many_workers")]
+    dead = worker(beating=False, silence=9000.0)
+    assert "no_worker" not in [code for _, code in codes(snapshot(dead, workers_more=True))]
 
 
 @pytest.mark.parametrize(
@@ -241,9 +243,11 @@ def test_missing_tables() -> None:
 def test_a_missing_table_is_seen_without_the_descriptions() -> None:
     """DescribeTable may be denied."""
     refused = Unreadable(what="descriptions", reason="denied", essential=False)
-    missing = Unreadable(what="workers", reason="no such table", essential=True)
+    missing = Unreadable(what="workers", reason="no table", essential=True, missing=True)
     given = snapshot(workers=None, differences=None, unreadable=[refused, missing])
     assert codes(given) == [("problem", "tables_missing"), ("notice", "unreadable")]
+    deleted = snapshot(differences=[], unreadable=[missing])  # since they were described
+    assert codes(deleted) == [("problem", "tables_missing")]
 
 
 def test_what_cannot_be_read_is_one_line() -> None:
