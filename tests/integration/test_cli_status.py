@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,7 +17,7 @@ import pytest
 from integration.fast import FAST, ended
 from integration.proxy import answering, operation_of, passing, proxy_to, resetting
 from plugins import plugin
-from processes import PATIENCE, Process, command
+from processes import PATIENCE, PROGRAM, Process, command, environment
 from streamer_store import AsyncRequest, RequestStatus, WorkerRow
 from streamer_store.schema import WORKERS
 from support import START
@@ -260,3 +263,30 @@ async def test_watching_as_json(real: tuple[Stores, dict[str, str]], path: str) 
             watch.signal(signal.SIGINT)
             assert watch.ended() == 0
         assert all(json.loads(line)["ok"] for line in watch.lines)
+
+
+async def test_watching_on_a_terminal(real: tuple[Stores, dict[str, str]]) -> None:
+    """The screen is drawn again in its place, in colour. Ctrl-C ends it without a message."""
+    _, settings = real
+    ours, theirs = pty.openpty()
+    env = environment(**(settings | FAST), TERM="xterm-256color", COLUMNS="80", LINES="24")
+    del env["NO_COLOR"]
+    arguments = [PROGRAM, "status", "--watch", "--every", "0.5"]
+    with subprocess.Popen(arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as watch:  # noqa: S603, ASYNC220
+        os.close(theirs)
+        try:
+            drawn = b""
+            while drawn.count(b"UTC") < 3:
+                drawn += os.read(ours, 65_536)
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(PATIENCE) == 1
+            with suppress(OSError):  # the other end is closed
+                while rest := os.read(ours, 65_536):
+                    drawn += rest
+        finally:
+            watch.kill()
+            os.close(ours)
+    assert b"\x1b[1;31mproblem" in drawn
+    assert b"\x1b[1A" in drawn  # back to the line before
+    assert b"Aborted" not in drawn
+    assert b"Traceback" not in drawn

@@ -128,17 +128,16 @@ class QueueReader:
             for entry in self._running
             if entry.worker_id is not None and entry.worker_id not in alive
         ]
-        checked = suspects[:_MAX_CONFIRMED]
+        checked = {entry.request_id: entry.worker_id for entry in suspects[:_MAX_CONFIRMED]}
         items = await self._engine.get_many(
-            REQUESTS,
-            [entry.request_id for entry in checked],
-            attributes=("RequestID", "Status", "WorkerID"),
+            REQUESTS, list(checked), attributes=("RequestID", "Status", "WorkerID")
         )
         found = [
-            codec.raw_text(item, "RequestID")
+            request_id
             for item in items
             if codec.raw_text(item, "Status") == RequestStatus.PROCESSING.value
-            and codec.raw_text(item, "WorkerID") not in alive
+            and (request_id := codec.raw_text(item, "RequestID")) in checked
+            and codec.raw_text(item, "WorkerID") == checked[request_id]
         ]
         return sorted(found), len(suspects) > len(checked)
 

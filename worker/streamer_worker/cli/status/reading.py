@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -128,6 +129,7 @@ class SnapshotReader:
         self._unreadable: dict[str, Unreadable] = {}
         self._read_units = 0.0
         self._clock_offset: float | None = None
+        self._least_offset = math.inf  # of the answers to this screen
 
     def on_call(self, event: CallEnded | TryFailed) -> None:
         """Count the capacity of a call."""
@@ -141,7 +143,10 @@ class SnapshotReader:
         except (KeyError, TypeError, ValueError):
             return  # another program's answer
         if date.tzinfo is not None:
-            self._clock_offset = (self._clock.now() - date).total_seconds()
+            # An answer that was slow to be read makes this machine seem to be ahead.
+            offset = (self._clock.now() - date).total_seconds()
+            self._least_offset = min(self._least_offset, offset)
+            self._clock_offset = self._least_offset
 
     async def read(self) -> Snapshot:
         """Read a snapshot. Raises StoreUnavailable if DynamoDB does not answer in time.
@@ -150,6 +155,7 @@ class SnapshotReader:
         """
         started = self._clock.steady()
         self._read_units = 0.0
+        self._least_offset = math.inf
         self._unreadable.clear()
         self._undecodable.clear()
         try:
@@ -166,7 +172,7 @@ class SnapshotReader:
         # PROCESSING before the workers: whoever claimed one of them had its row by then. This is
         # also the first answer, which says what time it is.
         await self._guarded(
-            "requests PROCESSING", lambda: queue.read_running(self._clock.now), essential=True
+            "requests PROCESSING", lambda: queue.read_running(self._now), essential=True
         )
         now = self._now()
         parts: list[tuple[str, Callable[[], Awaitable[Any]], bool]] = [
@@ -197,7 +203,7 @@ class SnapshotReader:
         if workers is not None and not workers_more:
             alive = {worker.row.worker_id for worker in workers if worker.beating}
             result = await self._guarded(
-                "requests PROCESSING", lambda: queue.orphans(alive), essential=False
+                "items of requests PROCESSING", lambda: queue.orphans(alive), essential=False
             )
             orphans, orphans_more = result or ([], False)
         return Snapshot(

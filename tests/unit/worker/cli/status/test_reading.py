@@ -234,6 +234,24 @@ async def test_orphans_are_confirmed_in_the_table(
     assert (await reader.read()).orphans == given.orphans[1:]
 
 
+async def test_a_request_that_was_claimed_meanwhile_is_no_orphan(
+    engine: Spy, stores: Stores, reader: SnapshotReader
+) -> None:
+    """The index shows its lost worker, and the table shows one that has just started."""
+    await register(stores, "w1")
+    await enqueue(stores)
+    (candidate,) = (await stores.requests.entries(RequestStatus.PENDING, limit=9)).candidates
+    await stores.requests.claim(candidate, worker_id="gone")
+    get_many = engine.get_many
+
+    async def newer(table: Table, keys: Any, **more: Any) -> list[Any]:
+        return [{**item, "WorkerID": {"S": "new"}} for item in await get_many(table, keys, **more)]
+
+    assert len((await reader.read()).orphans) == 1
+    engine.get_many = newer  # type: ignore[method-assign]
+    assert (await reader.read()).orphans == []
+
+
 async def test_a_worker_with_a_wrong_clock_is_read_twice(
     engine: Spy, stores: Stores, clock: ManualClock, reader: SnapshotReader
 ) -> None:
@@ -270,6 +288,9 @@ async def test_the_time_is_that_of_dynamodb(
         return {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
 
     reader.on_answer(answer(-2))
+    assert (await reader.read()).now == clock.now()
+    reader.on_answer(answer(-30))  # this answer was slow to be read
+    reader.on_answer(answer(0))
     assert (await reader.read()).now == clock.now()
     reader.on_answer(answer(900))
     given = await reader.read()
