@@ -104,6 +104,11 @@ def place_of(settings: Settings) -> str:
         or os.environ.get("AWS_ENDPOINT_URL")
     )
     if url:
-        return _CREDENTIALS.sub("//***@", url)
+        return without_password(url)
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return f"AWS in {region}" if region else "AWS"
+
+
+def without_password(url: str) -> str:
+    """Return the URL with stars in place of a user's name and password."""
+    return _CREDENTIALS.sub("//***@", url)

@@ -13,11 +13,12 @@ from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import (
     is_terminal,
     live_screen,
+    print_empty_line,
     print_json,
-    print_line,
     print_screen,
     spinner,
 )
+from streamer_worker.cli.waiting import Waiting, advising, place_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,7 +78,8 @@ def status(
     view = _View(max_age=max_age, as_json=as_json)
     settings = load_settings(config)
     if not watch:
-        anyio.run(_show_once, settings, view)
+        with advising(place_of(settings)):
+            anyio.run(_show_once, settings, view)
     else:
         try:
             anyio.run(_watch, settings, view, every)
@@ -132,8 +134,10 @@ class _View:
 async def _show_once(settings: Settings, view: _View) -> None:
     from streamer_worker.cli.status.reading import open_reader
 
-    with spinner("Reading the tables"):
-        async with open_reader(settings) as reader:
+    waiting = Waiting(place_of(settings))
+    with waiting.begin(), spinner("Reading the tables"):
+        async with open_reader(settings, observe=waiting.observe) as reader:
+            waiting.restart()
             snapshot = await reader.read()
     if view.as_json:
         print_json(view.json(snapshot))
@@ -190,4 +194,4 @@ async def _repeat(
 def _print_block(content: RenderableType) -> None:
     """Print a screen, and an empty line that ends it."""
     print_screen(content)
-    print_line("")
+    print_empty_line()

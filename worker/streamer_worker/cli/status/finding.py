@@ -34,15 +34,6 @@ def is_healthy(findings: Iterable[Finding]) -> bool:
     return all(finding.level != "problem" for finding in findings)
 
 
-def duration(seconds: float) -> str:
-    """Return a time in one unit: `90s`, `5m`, `3h` or `2d`."""
-    seconds = max(0.0, seconds)
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
-
-
 def waiting_text(snapshot: Snapshot) -> str:
     """Return how many requests may run and wait, with the verb."""
     if snapshot.waiting_more:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from streamer_worker.cli.formatting import counted
-from streamer_worker.cli.status.finding import LISTED, Finding, duration, waiting_text
+from streamer_worker.cli.formatting import counted, in_one_unit
+from streamer_worker.cli.status.finding import LISTED, Finding, waiting_text
 from streamer_worker.cli.status.snapshot import Snapshot, Worker
 
 # Clocks that differ by more seconds are reported.
@@ -62,7 +62,7 @@ def _silent(silent: list[Worker], snapshot: Snapshot, *, rescued: bool) -> Itera
     for worker in silent[:LISTED]:
         row = worker.row
         place = f" on {row.host}, pid {row.pid}" if row.host else ""
-        last = "unknown" if worker.silence is None else f"{duration(worker.silence)} ago"
+        last = "unknown" if worker.silence is None else f"{in_one_unit(worker.silence)} ago"
         holds = f", with {counted(row.in_flight, 'request')}" if row.in_flight else ""
         todo = "look at its host and its log"
         if rescued:
@@ -124,4 +124,4 @@ def _is_wrong(worker: Worker, lease: float) -> bool:
 
 
 def _offset_text(offset: float) -> str:
-    return f"{duration(abs(offset))} {'ahead of' if offset > 0 else 'behind'}"
+    return f"{in_one_unit(abs(offset))} {'ahead of' if offset > 0 else 'behind'}"

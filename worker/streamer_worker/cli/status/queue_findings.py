@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Final
 
 from streamer_store.transitions import WAITING, RequestStatus
-from streamer_worker.cli.formatting import counted
+from streamer_worker.cli.formatting import counted, in_one_unit
 from streamer_worker.cli.status.finding import (
     LISTED,
     Finding,
-    duration,
     short_name,
     wait_text,
     waiting_text,
@@ -54,7 +53,7 @@ def _unhandled(snapshot: Snapshot, actions: Mapping[str, ActionCount]) -> Iterat
             text=f"no live worker handles action {short_name(name)}: {wait_text(found.count)}"
             f"{_since(found.oldest, snapshot.now)}",
             todo="start a worker that has a handler for it; without one these requests fail"
-            f" after {duration(snapshot.unknown_action_timeout)}",
+            f" after {in_one_unit(snapshot.unknown_action_timeout)}",
         )
     if len(unhandled) > LISTED:
         names = ", ".join(short_name(name) for name, _ in unhandled[LISTED : 2 * LISTED])
@@ -68,7 +67,7 @@ def _unhandled(snapshot: Snapshot, actions: Mapping[str, ActionCount]) -> Iterat
 def _since(oldest: datetime | None, now: datetime) -> str:
     if oldest is None:
         return ""
-    return f", the oldest for {duration((now - oldest).total_seconds())}"
+    return f", the oldest for {in_one_unit((now - oldest).total_seconds())}"
 
 
 def _unhandled_actions(snapshot: Snapshot) -> dict[str, ActionCount]:
@@ -100,7 +99,7 @@ def _queue(snapshot: Snapshot, max_age: float, unhandled: Container[str]) -> Ite
         yield Finding(
             level="problem",
             code="queue_old",
-            text=f"the oldest {oldest} request waits for {duration(ages[oldest])}",
+            text=f"the oldest {oldest} request waits for {in_one_unit(ages[oldest])}",
             todo=_advice_for_old(snapshot, busy=busy),
         )
     elif busy and _grows(snapshot):
@@ -169,8 +168,8 @@ def _failures(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             level="problem",
             code="failures_high",
-            text=f"{ratio:.0%} of action {short_name(action)} failed in the last {duration(window)}"
-            f" ({counted(count, 'request')}{code})",
+            text=f"{ratio:.0%} of action {short_name(action)} failed in the last"
+            f" {in_one_unit(window)} ({counted(count, 'request')}{code})",
             todo=f"`streamer-worker show {latest.example}`, then `redrive` them once it is fixed",
         )
 

@@ -32,19 +32,20 @@ from streamer_store.stores import stores_over
 from streamer_worker.cli.status.liveness import Liveness, is_doubtful
 from streamer_worker.cli.status.queue import QueueReader
 from streamer_worker.cli.status.snapshot import Snapshot, Target, Unreadable, Worker
+from streamer_worker.cli.waiting import CALL_TIMEOUT, without_password
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
     from streamer_store import WorkerRow
     from streamer_store.clock import Clock
-    from streamer_store.dynamo.calls import CallEnded, TryFailed
+    from streamer_store.dynamo.calls import CallEnded, Observe, TryFailed
     from streamer_store.engine import Engine
     from streamer_worker.settings import Settings
 
 _Result = TypeVar("_Result")
 # Seconds.
-_CALL_TIMEOUT: Final = 5.0
+_TRY_TIMEOUT: Final = 5.0
 _SCREEN_TIMEOUT: Final = 45.0
 _CHECK_TABLES_EVERY: Final = 60.0
 _LONGEST_SECOND_LOOK: Final = 10.0
@@ -64,10 +65,13 @@ _ROW: Final = (
 
 
 @asynccontextmanager
-async def open_reader(settings: Settings) -> AsyncIterator[SnapshotReader]:
+async def open_reader(
+    settings: Settings, *, observe: Observe | None = None
+) -> AsyncIterator[SnapshotReader]:
     """Open a client for the tables that the settings name, and give a reader over it.
 
-    Raises what `open_stores` raises.
+    `observe` is called with each event of a call, as by `open_stores`, whose
+    errors these are.
     """
     from streamer_store.dynamo.calls import observe_calls
     from streamer_store.dynamo.connecting import open_client
@@ -78,32 +82,41 @@ async def open_reader(settings: Settings) -> AsyncIterator[SnapshotReader]:
         endpoint_url=settings.endpoint_url,
         region=settings.region,
         max_connections=_CONNECTIONS,
-        connect_timeout=_CALL_TIMEOUT,
-        read_timeout=_CALL_TIMEOUT,
+        connect_timeout=_TRY_TIMEOUT,
+        read_timeout=_TRY_TIMEOUT,
         attempts=_ATTEMPTS,
-        call_timeout=2 * _CALL_TIMEOUT,
+        call_timeout=CALL_TIMEOUT,
         validate_parameters=False,
     ) as client:
         reader = SnapshotReader(
             engine=DynamoEngine(
-                client=client, prefix=settings.table_prefix, rng=rng, timeout=2 * _CALL_TIMEOUT
+                client=client, prefix=settings.table_prefix, rng=rng, timeout=CALL_TIMEOUT
             ),
             target=_target_of(client, settings.table_prefix),
             settings=settings,
             clock=SystemClock(),
         )
-        observe_calls(client, reader.on_call)
+
+        def on_event(event: CallEnded | TryFailed) -> None:
+            reader.on_call(event)
+            if observe is not None:
+                observe(event)
 
         def on_answer(parsed: Any, **_: Any) -> None:
             reader.on_answer(parsed)
 
+        observe_calls(client, on_event)
         client.meta.events.register("after-call.dynamodb", on_answer)
         yield reader
 
 
 def _target_of(client: DynamoDBClient, prefix: str) -> Target:
     meta = client.meta
-    return Target(endpoint=str(meta.endpoint_url), region=str(meta.region_name), prefix=prefix)
+    return Target(
+        endpoint=without_password(str(meta.endpoint_url)),
+        region=str(meta.region_name),
+        prefix=prefix,
+    )
 
 
 class SnapshotReader:

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer_store import RequestStatus
-from streamer_worker.cli.formatting import counted
-from streamer_worker.cli.status.finding import Finding, duration, is_healthy
+from streamer_worker.cli.formatting import counted, in_one_unit
+from streamer_worker.cli.status.finding import Finding, is_healthy
 from streamer_worker.cli.status.snapshot import (
     FAILURE_WINDOW,
     RATE_WINDOW,
@@ -132,7 +132,7 @@ def _worker_cells(worker: Worker) -> list[Text]:
         state, style = "silent", "bold red"
     elif worker.drains:
         state, style = "draining", "yellow"
-    beat = "" if worker.silence is None else f"beat {duration(worker.silence)} ago"
+    beat = "" if worker.silence is None else f"beat {in_one_unit(worker.silence)} ago"
     return [
         Text(state, style),
         Text(f"{row.in_flight}/{row.concurrency}", justify="right"),
@@ -167,7 +167,9 @@ def _requests(snapshot: Snapshot) -> RenderableType:
 def _depth_cells(depth: Depth | None, snapshot: Snapshot) -> list[Text]:
     if depth is None:
         return [Text(_UNKNOWN, justify="right"), Text(), Text()]
-    oldest = "" if depth.oldest is None else duration((snapshot.now - depth.oldest).total_seconds())
+    oldest = (
+        "" if depth.oldest is None else in_one_unit((snapshot.now - depth.oldest).total_seconds())
+    )
     later = _number(depth.later, more=depth.later_more) if depth.later else ""
     return [
         Text(_number(depth.count, more=depth.more), justify="right"),
@@ -185,7 +187,7 @@ def _rate(name: str, sample: Sample | None, snapshot: Snapshot) -> Text:
         return Text(f"  {name:<9} {_UNKNOWN:>8}")
     over = sample.reach(snapshot.now, RATE_WINDOW)
     text = f"  {name:<9} {sample.per_minute(snapshot.now):>8,.1f} a minute"
-    return Text(text if over == RATE_WINDOW else f"{text}, over {duration(over)}")
+    return Text(text if over == RATE_WINDOW else f"{text}, over {in_one_unit(over)}")
 
 
 def _failures(snapshot: Snapshot) -> list[RenderableType]:
