@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 import anyio
@@ -30,11 +31,12 @@ from streamer_store.engine import (
     Update,
 )
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from streamer_worker.cli.options import ConfigOption, JsonOption
+from streamer_worker.cli.options import APP_DIR, AppDirOption, ConfigOption, HandlersOption, JsonOption
 from streamer_worker.cli.output import print_json, print_styled
 from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
+    from streamer_worker.handlers.registry import Registry
     from streamer_worker.settings import Settings
 
 _ATTEMPTS: Final = 2
@@ -72,7 +74,13 @@ class Finding:
     todo: str = ""
 
 
-def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def check(
+    *,
+    named: HandlersOption = None,
+    app_dir: AppDirOption = APP_DIR,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
     """Check the settings, handlers, credentials, tables and permissions of a worker.
 
     Prints one line for each check, and how to fix what is wrong. It makes every DynamoDB call
@@ -81,10 +89,13 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: `streamer-worker check --config /etc/streamer-worker/config.toml`
     """
+    from streamer_worker.cli.loading import find_handlers
+
     findings: list[Finding] = []
+    load = partial(find_handlers, named, app_dir)
 
     async def main() -> None:
-        async for finding in _findings(config):
+        async for finding in _findings(config, load):
             findings.append(finding)
             if not as_json:
                 _print(finding)
@@ -96,7 +107,7 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
         raise typer.Exit(1)
 
 
-async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
+async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> AsyncIterator[Finding]:
     from streamer_worker.settings import load_settings, store_arguments
 
     try:
@@ -108,7 +119,7 @@ async def _findings(config: ConfigOption) -> AsyncIterator[Finding]:
     where = settings.endpoint_url or f"AWS, region {settings.region or 'from the environment'}"
     tables = f"tables {settings.table_prefix}… at {where}"
     yield Finding("ok", "settings", f"concurrency {settings.concurrency}, {tables}")
-    for finding in _handlers():
+    for finding in _handlers(load):
         yield finding
     credentials = await _credentials()
     yield credentials
@@ -145,11 +156,11 @@ async def _credentials() -> Finding:
     return Finding("ok", "credentials", f"found by {method}")
 
 
-def _handlers() -> Iterator[Finding]:
-    from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS, load_handlers
+def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
+    from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
 
     try:
-        registry = load_handlers()
+        registry = load()
     except StartError as error:
         for fault in error.faults:
             yield Finding("error", "handlers", fault, "fix or uninstall that package")

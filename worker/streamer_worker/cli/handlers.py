@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamer_worker.cli.options import ConfigOption, JsonOption
+from streamer_worker.cli.options import APP_DIR, AppDirOption, ConfigOption, HandlersOption, JsonOption
 from streamer_worker.cli.output import print_json, print_line, print_table
 from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
     from streamer_worker.handlers.definition import Handler
+    from streamer_worker.handlers.registry import Registry
     from streamer_worker.settings import Settings
 
 _COLUMNS = (
@@ -29,18 +30,22 @@ def handlers(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of each payload, by action.")
     ] = False,
+    named: HandlersOption = None,
+    app_dir: AppDirOption = APP_DIR,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List the installed handlers, after the checks that `run` makes when it loads them.
 
-    Example: `streamer-worker handlers generate_report --schema`
+    Example: `streamer-worker handlers generate_report --schema`, or `streamer-worker handlers
+    --handlers hello` for a file hello.py
     """
+    from streamer_worker.cli.loading import find_handlers
     from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
     from streamer_worker.settings import load_settings
 
     settings = load_settings(config)
-    selected = _select(action)
+    selected = _select(action, find_handlers(named, app_dir))
     if schema:
         print_json({handler.action: _json_schema(handler) for handler in selected})
     elif as_json:
@@ -51,10 +56,7 @@ def handlers(
         print_line(f"{NO_HANDLERS}: {INSTALL_HANDLERS}")
 
 
-def _select(action: str | None) -> list[Handler]:
-    from streamer_worker.handlers.registry import load_handlers
-
-    registry = load_handlers()
+def _select(action: str | None, registry: Registry) -> list[Handler]:
     if action is None:
         return [registry[name] for name in sorted(registry)]
     if action not in registry:

@@ -35,6 +35,24 @@ ConfigOption = Annotated[
         dir_okay=False,
     ),
 ]
+HandlersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--handlers",
+        metavar="MODULE:NAME",
+        help="A handler or HandlerGroup without an installed package; MODULE alone means all"
+        " that it has. May be repeated.",
+    ),
+]
+AppDirOption = Annotated[
+    Path,
+    typer.Option(
+        "--app-dir",
+        metavar="DIR",
+        help="Directory from which --handlers are imported.",
+    ),
+]
+APP_DIR: Final = Path()
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 YesOption = Annotated[
     bool,

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,10 @@ from streamer_store import StoreError, SystemClock
 from streamer_worker.app import App
 from streamer_worker.cli import faults
 from streamer_worker.cli.init import serve_as_init
+from streamer_worker.cli.loading import find_handlers
+from streamer_worker.cli.options import APP_DIR
+from streamer_worker.cli.reloading import restart_on_change
+from streamer_worker.cli.source_files import SourceFiles
 from streamer_worker.concurrency.exits import Exit, open_standard_descriptors
 from streamer_worker.concurrency.stop_signals import StopSignals
 from streamer_worker.errors import HandlerLoadError, StartError
@@ -25,12 +30,7 @@ from streamer_worker.execution.processes.forks import (
     reset_signals_in_forked_children,
 )
 from streamer_worker.fleet.loop_watchdog import InterpreterWatchdog
-from streamer_worker.handlers.registry import (
-    INSTALL_HANDLERS,
-    NO_HANDLERS,
-    Registry,
-    load_handlers,
-)
+from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS, Registry
 from streamer_worker.monitoring.client_loggers import hold_sensitive_loggers
 from streamer_worker.monitoring.log_throttle import LogThrottle
 from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
@@ -45,16 +45,35 @@ _SPARE_THREADS: Final = 10
 _SIGNAL_CHECK_INTERVAL: Final = 1.0
 
 
-def run_worker(config: Path | None) -> None:
-    """Run a worker until a signal, and end the process."""
+def run_worker(
+    config: Path | None,
+    *,
+    references: Sequence[str] | None = None,
+    app_dir: Path = APP_DIR,
+    reload: bool = False,
+) -> None:
+    """Run a worker until a signal, and end the process.
+
+    references: handlers that are loaded beside the installed ones (handlers/references.py).
+    reload: whether a supervisor restarts the worker when a Python file below `app_dir` changes.
+    """
     serve_as_init()
-    reset_signals_in_forked_children()
     open_standard_descriptors()
+    if reload:
+        restart_on_change(SourceFiles(app_dir, [] if config is None else [config]))
+    run_in_this_process(config, references=references, app_dir=app_dir)
+
+
+def run_in_this_process(
+    config: Path | None, *, references: Sequence[str] | None, app_dir: Path
+) -> None:
+    """Run a worker as `run_worker` does, without a supervisor or process 1."""
+    reset_signals_in_forked_children()
     settings = load_settings(config)
     log = configure_logging(settings.log)
     worker = _Worker(settings, log)
     try:
-        registry = _load_handlers()
+        registry = _load_handlers(references, app_dir)
         log.take_over()  # importing a plugin may have configured logging
         code = anyio.run(worker.run, registry)
     except BaseException as error:  # noqa: BLE001  a handler can raise anything out of the loop
@@ -62,8 +81,8 @@ def run_worker(config: Path | None) -> None:
     worker.end(code)
 
 
-def _load_handlers() -> Registry:
-    registry = load_handlers()
+def _load_handlers(references: Sequence[str] | None, app_dir: Path) -> Registry:
+    registry = find_handlers(references, app_dir)
     if not registry:
         raise HandlerLoadError(f"{NO_HANDLERS}:", [INSTALL_HANDLERS])
     return registry

@@ -15,12 +15,21 @@ from streamer_worker.handlers.definition import (
     Middleware,
     check_middleware,
 )
+from streamer_worker.handlers.references import (
+    ReferenceInvalid,
+    handlers_of,
+    load_reference,
+    origin_of,
+)
 from streamer_worker.sanitize import message_of, named_message, sanitized
 
 GROUP: Final = "streamer_worker.handlers"
 MIDDLEWARE_GROUP: Final = "streamer_worker.middleware"
 NO_HANDLERS: Final = "no handlers are installed"
-INSTALL_HANDLERS: Final = f"install a package that has entry points in the group {GROUP}"
+INSTALL_HANDLERS: Final = (
+    f"install a package that has entry points in the group {GROUP}, or name a handler with"
+    " --handlers MODULE:NAME"
+)
 _HEADLINE: Final = "handlers cannot be loaded:"
 
 Registry = Mapping[str, Handler]
@@ -29,12 +38,17 @@ Registry = Mapping[str, Handler]
 def load_handlers(
     handler_entries: Iterable[EntryPoint] | None = None,
     middleware_entries: Iterable[EntryPoint] | None = None,
+    *,
+    references: Iterable[str] = (),
 ) -> Registry:
     """Import every plugin, and return the handlers by action.
 
     Without arguments the installed entry points are used. An entry point for handlers names a
     handler or a HandlerGroup. Middleware is called in the order of its entry points' names, and
     outside the middleware of groups.
+
+    references: `module:name` or `module` of handlers that no entry point names. They are added.
+    A handler that is named twice counts once.
 
     Raises HandlerLoadError with the distribution and the entry point of each plugin that cannot
     be imported, is no handler, has a wrong signature, or claims an action of another plugin.
@@ -57,6 +71,18 @@ def load_handlers(
             faults += [f"{where}: {fault}" for fault in _faults(handler)]
             handlers[handler.action] = handler
             owners[handler.action] = where
+    for reference in references:
+        where = f"--handlers {reference}"
+        for loaded in _load_reference(reference, faults):
+            handler = _with_middleware(loaded, middleware, distribution=origin_of(loaded))
+            known = handlers.setdefault(handler.action, handler)
+            owner = owners.setdefault(handler.action, where)
+            if known is handler:
+                faults += [f"{where}: {fault}" for fault in _faults(handler)]
+            elif known.function is not handler.function:
+                faults.append(
+                    f"action {handler.action!r} is claimed twice: by {owner} and by {where}"
+                )
     if faults:
         raise HandlerLoadError(_HEADLINE, faults)
     return handlers
@@ -73,7 +99,7 @@ def registry(
     handlers: dict[str, Handler] = {}
     faults: list[str] = []
     for definition in definitions:
-        for defined in _handlers_of(definition):
+        for defined in handlers_of(definition):
             handler = _with_middleware(defined, middleware)
             if handler.action in handlers:
                 faults.append(f"action {handler.action!r} is claimed twice")
@@ -86,11 +112,19 @@ def registry(
 
 def _load_entry(entry: EntryPoint, entries: list[EntryPoint], faults: list[str]) -> list[Handler]:
     try:
-        return _handlers_of(entry.load())
+        return handlers_of(entry.load())
     except BaseException as error:  # noqa: BLE001  a plugin may do anything
         faults.append(
             f"{_where(entry)}: {sanitized(named_message(error))}{_module_hint(entry, entries)}"
         )
+        return []
+
+
+def _load_reference(reference: str, faults: list[str]) -> list[Handler]:
+    try:
+        return load_reference(reference)
+    except ReferenceInvalid as error:
+        faults.append(str(error))
         return []
 
 
@@ -127,19 +161,6 @@ def _module_hint(entry: EntryPoint, entries: list[EntryPoint]) -> str:
     return (
         f"; the distributions {', '.join(sorted(owners))} have a module {name!r} each, and Python"
         f" imports only {sys.modules[name].__file__}: rename one"
-    )
-
-
-def _handlers_of(loaded: object) -> list[Handler]:
-    match loaded:
-        case Handler():
-            return [loaded]
-        case HandlerGroup() if loaded.handlers:
-            return list(loaded.handlers)
-        case HandlerGroup():
-            raise TypeError("it is a HandlerGroup without handlers")
-    raise TypeError(
-        f"it is a {type(loaded).__name__}, not a function under @handler or a HandlerGroup"
     )
 
 

@@ -33,7 +33,7 @@ def count(_payload: dict[str, Any], _ctx: SyncContext) -> None: ...
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = registry([report, count])
-    monkeypatch.setattr("streamer_worker.handlers.registry.load_handlers", lambda: installed)
+    monkeypatch.setattr("streamer_worker.handlers.registry.load_handlers", lambda **_: installed)
 
 
 def run(*arguments: str) -> Result:

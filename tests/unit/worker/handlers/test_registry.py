@@ -139,7 +139,7 @@ def test_two_plugins_with_one_action_are_a_fault() -> None:
         ("plug_mute:x", "Mute"),
         ("plug_nowhere:x", "plug_nowhere"),
         ("plug_good:nothing", "nothing"),
-        ("plug_good:bare", "function, not a function under @handler"),
+        ("plug_good:bare", "function without the decorator @handler"),
         ("plug_good", "module"),
     ],
 )
