@@ -70,6 +70,11 @@ _COMMANDS: Final = (
         "Print the value of each setting, and its source: default, file or environment.",
     ),
     (
+        "dev",
+        "dev:dev",
+        "Develop handlers without AWS: run a worker, and an empty DynamoDB in memory.",
+    ),
+    (
         "demo",
         "demo:demo",
         "Run some requests through a worker on an embedded DynamoDB. Needs no AWS account.",

@@ -11,7 +11,7 @@ from typing import Final
 
 from streamer_store import SystemClock
 from streamer_worker.cli.output import print_styled
-from streamer_worker.cli.parent_death import die_with
+from streamer_worker.concurrency.parent_death import die_with
 from streamer_worker.cli.source_files import SourceFiles
 
 _CHECK_INTERVAL: Final = 0.5
