@@ -77,7 +77,7 @@ _COMMANDS: Final = (
     (
         "demo",
         "demo:demo",
-        "Run some requests through a worker on an embedded DynamoDB. Needs no AWS account.",
+        "Run some requests through two workers on an embedded DynamoDB. Needs no AWS account.",
     ),
 )
 

@@ -1,149 +1,227 @@
-"""The demo: one worker runs a few dozen requests on an embedded DynamoDB."""
+"""The demo: two workers run requests on an embedded DynamoDB, and one of them is killed."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import anyio
-from rich.console import Console
 
-from streamer_store import AsyncRequest, RequestStatus, Stores
+from streamer_store import AsyncRequest, RequestStatus, Stores, open_stores
 from streamer_store.transitions import TERMINAL
-from streamer_worker.demo.handlers import HANDLERS
+from streamer_worker.demo.environment import export_line, use_dummy_credentials
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.view import View
-from streamer_worker.handlers.registry import registry
-from streamer_worker.settings import HttpSettings, Settings
-from streamer_worker.wiring import open_app
+from streamer_worker.demo.workers import DemoWorker, demo_workers
 
+_HANDLERS: Final = ("streamer_worker.demo.handlers",)
 _TIMEOUT: Final = 60.0
 _REFRESH_SECONDS: Final = 0.2
-_USERS = (("ada", "acme"), ("grace", "acme"), ("linus", "globex"), ("edsger", "initech"))
+_READING_SECONDS: Final = 1.5
+_WORKERS: Final = ("A", "B")
 # The only action whose requests are meant to fail.
 _FAILING_ACTION: Final = "charge_card"
-_DUMMY_ENVIRONMENT: Final = {
-    "AWS_ACCESS_KEY_ID": "demo",
-    "AWS_SECRET_ACCESS_KEY": "demo",  # pragma: allowlist secret
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "NO_PROXY": "127.0.0.1",
-    "no_proxy": "127.0.0.1",  # takes precedence over NO_PROXY
+_KILLED_AFTER_ROW: Final = 10
+_LEASE: Final = 3
+_SETTINGS: Final = {
+    "STREAMER_CONCURRENCY": "4",
+    "STREAMER_HTTP_HOST": "127.0.0.1",
+    "STREAMER_HTTP_PORT": "0",
+    "STREAMER_LOG_FORMAT": "json",
+    # Much shorter than by default, so that a dead worker is noticed within seconds.
+    "STREAMER_PRESENCE_HEARTBEAT": "500ms",
+    "STREAMER_PRESENCE_LEASE": f"{_LEASE}s",
+    "STREAMER_PUSH": "off",  # there are no connections
+    "STREAMER_REGION": "us-east-1",
 }
 
 
-async def run_demo(console: Console, *, keep_running: bool) -> bool:
-    """Run the demo; return whether every request ended in its expected status.
+async def run_demo(
+    view: View, *, keep_running: bool, references: Sequence[str] = _HANDLERS
+) -> bool:
+    """Run the demo; return whether every request ended as expected.
 
     Changes os.environ: settings and AWS credentials of the caller are removed.
     """
     for name in list(os.environ):
-        if name in {"AWS_PROFILE", "AWS_SESSION_TOKEN"} or name.startswith("STREAMER_"):
+        if name.startswith("STREAMER_"):
             del os.environ[name]
-    os.environ.update(_DUMMY_ENVIRONMENT)
-    with embedded_dynamodb() as url:
-        settings = Settings(
-            endpoint_url=url,
-            region="us-east-1",
-            batch_writes=False,  # moto reports success for writes whose condition failed
-            concurrency=12,
-            http=HttpSettings(port=0),
-            push="off",  # the connections do not exist
+    use_dummy_credentials()
+    async with AsyncExitStack() as opened:
+        url = opened.enter_context(embedded_dynamodb())
+        stores = await opened.enter_async_context(
+            open_stores(endpoint_url=url, region="us-east-1", batch_writes=False)
         )
-        async with open_app(settings, registry(HANDLERS), end=_fail, leave=_fail_stuck) as app:
-            await app.stores.create_tables()
-            async with anyio.create_task_group() as tasks:
-                metrics_url = await tasks.start(app.run)
-                began = anyio.current_time()
-                stored = (await app.stores.requests.enqueue_many(_requests())).records
-                with View(console) as view:
-                    ids = [request.request_id for request in stored]
-                    ended = await _watch(app.stores, ids, view)
-                seconds = anyio.current_time() - began
-                success = _summarize(view, ended, seconds, f"metrics at {metrics_url}")
-                if keep_running:
-                    await _wait_for_signal(console, url)
-                app.stop()
-    return success
-
-
-def _fail(reason: str) -> None:
-    raise RuntimeError(reason)
-
-
-def _fail_stuck() -> None:
-    raise RuntimeError("a handler of the demo does not end")
-
-
-def _requests() -> list[AsyncRequest]:
-    requests = []
-    for number in range(9):
-        for place, (user, tenant) in enumerate(_USERS):
-            action, payload = _action_and_payload(number + place, number)
-            requests.append(
-                AsyncRequest(
-                    action=action,
-                    payload=payload,
-                    connection_id=f"connection-{user}",
-                    user_id=user,
-                    tenant_id=tenant,
-                )
+        await stores.create_tables()
+        with view:
+            view.caption(
+                "Two workers start: each is a process of its own, `streamer-worker run`.",
+                "They need nothing but the tables: no broker, and no configured leader.",
             )
-    return requests
+            view.show([], {})
+            settings = _SETTINGS | {"STREAMER_ENDPOINT_URL": url}
+            workers = await opened.enter_async_context(
+                demo_workers(_WORKERS, settings=settings, references=references)
+            )
+            scenes = _Scenes(stores, workers, view)
+            with anyio.move_on_after(_TIMEOUT):
+                await scenes.play()
+            faults = await scenes.faults()
+        _summarize(view, scenes, faults)
+        if keep_running:
+            await _wait_for_signal(view, url, workers)
+        else:
+            _suggest(view)
+    return not faults
 
 
-def _action_and_payload(kind: int, number: int) -> tuple[str, dict[str, object]]:
-    match kind % 4:
-        case 0:
-            return "generate_report", {"pages": 8 + 2 * number}
-        case 1:
-            return "bulk_update", {"items": 250 + 25 * number}
-        case 2:
-            return "echo", {"number": number}
-    return _FAILING_ACTION, {"card": f"…{4000 + number}"}
+class _Scenes:
+    """Plays the scenes one after the other. `requests` are all requests as they were seen last."""
 
+    def __init__(self, stores: Stores, workers: Sequence[DemoWorker], view: View) -> None:
+        self._stores = stores
+        self._workers = workers
+        self._names = {worker.worker_id: worker.name for worker in workers}
+        self._view = view
+        self._began = anyio.current_time()
+        self._seconds = 0.0
+        self.requests: list[AsyncRequest] = []
 
-async def _watch(stores: Stores, ids: Sequence[str], view: View) -> list[AsyncRequest]:
-    """Show the requests until all have ended, for up to 60 s; return them as they are then."""
-    with anyio.move_on_after(_TIMEOUT):
+    async def play(self) -> None:
+        await self._share()
+        await self._retry()
+        await self._kill()
+        self._seconds = anyio.current_time() - self._began
+
+    @property
+    def seconds(self) -> float:
+        """How long the scenes took."""
+        return self._seconds or anyio.current_time() - self._began
+
+    async def faults(self) -> list[str]:
+        """Read the requests once more, and return how they differ from what is expected."""
+        await self._refresh()
+        faults = [
+            f"{request.action} {request.request_id} is {request.status}, expected"
+            f" {_expected(request)}"
+            for request in self.requests
+            if request.status is not _expected(request)
+        ]
+        ended = {request.action: request for request in self.requests}
+        if (mail := ended.get("send_mail")) is None or not mail.retry_count:
+            faults.append("send_mail was not retried")
+        rows = ended.get("import_rows")
+        if rows is None or (rows.result or {}).get("first_row", 1) == 1:
+            faults.append("import_rows did not continue from its checkpoint")
+        return faults
+
+    async def _share(self) -> None:
+        self._view.caption(
+            "1 of 3: six requests wait in the table. The workers share them.",
+            "Handlers report progress. The worker writes it to the table, as shown here.",
+        )
+        await self._enqueue("generate_report", pages=8)
+        await self._enqueue("bulk_update", items=250)
+        await self._enqueue("echo", number=1)
+        await self._enqueue("generate_report", pages=16)
+        await self._enqueue("bulk_update", items=350)
+        await self._enqueue("echo", number=2)
+        await self._until(self._all_ended)
+
+    async def _retry(self) -> None:
+        self._view.caption(
+            "2 of 3: the first attempt of send_mail fails. It runs again after a delay.",
+            "The handler of charge_card rejects its request, which is never retried.",
+        )
+        await self._enqueue("send_mail", to="ada@example.com")
+        await self._enqueue(_FAILING_ACTION, card="…4000")
+        await self._until(self._all_ended)
+
+    async def _kill(self) -> None:
+        self._view.caption(
+            "3 of 3: import_rows saves a checkpoint every 5 rows.",
+            "The worker that runs it will be killed.",
+        )
+        request_id = await self._enqueue("import_rows", rows=25)
+        await self._until(lambda: self._has_checkpoint() or self._all_ended())
+        request = await self._stores.requests.get(request_id)
+        running = [each for each in self._workers if each.worker_id == request.worker_id]
+        if not running or request.status is not RequestStatus.PROCESSING:
+            return  # faults() reports it
+        victim = running[0]
+        (other,) = (each for each in self._workers if each is not victim)
+        await victim.kill()
+        self._view.caption(
+            f"3 of 3: worker {victim.name} was killed by SIGKILL. In {_LEASE} s its lease runs out."
+            f" Then",
+            f"worker {other.name} continues the request from the checkpoint, not from row 1.",
+        )
+        await self._until(self._all_ended)
+
+    async def _enqueue(self, action: str, **payload: object) -> str:
+        request = AsyncRequest(action=action, payload=payload)
+        stored = await self._stores.requests.enqueue(request)
+        self.requests.append(stored)
+        return stored.request_id
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        """Show the requests until the condition holds, and a little longer on a terminal."""
         while True:
-            requests = list((await stores.requests.get_many(ids)).values())
-            view.show(requests)
-            if all(request.status in TERMINAL for request in requests):
+            await self._refresh()
+            if holds():
                 break
             await anyio.sleep(_REFRESH_SECONDS)
-    return list((await stores.requests.get_many(ids)).values())
+        if self._view.is_live:
+            await anyio.sleep(_READING_SECONDS)
 
+    async def _refresh(self) -> None:
+        ids = [request.request_id for request in self.requests]
+        found = await self._stores.requests.get_many(ids)
+        self.requests = [found[request_id] for request_id in ids]
+        self._view.show(self.requests, self._names)
 
-def _summarize(view: View, ended: Sequence[AsyncRequest], seconds: float, metrics: str) -> bool:
-    """Print the summary; return whether every request ended in its expected status."""
-    counts = Counter(request.status.value for request in ended)
-    wrong = [request for request in ended if request.status is not _expected(request)]
-    lines = [f"{len(ended)} requests in {seconds:.1f} s; {metrics}"]
-    lines += [
-        f"ERROR: {request.request_id} is {request.status}, expected {_expected(request)}"
-        for request in wrong
-    ]
-    if not wrong:
-        lines.append(f"Every request ended as expected ({_FAILING_ACTION} is meant to fail).")
-    view.summary(counts, lines)
-    return not wrong
+    def _all_ended(self) -> bool:
+        return all(request.status in TERMINAL for request in self.requests)
+
+    def _has_checkpoint(self) -> bool:
+        checkpoint = self.requests[-1].checkpoint or {}
+        return bool(checkpoint.get("row", 0) >= _KILLED_AFTER_ROW)
 
 
 def _expected(request: AsyncRequest) -> RequestStatus:
     return RequestStatus.FAILED if request.action == _FAILING_ACTION else RequestStatus.COMPLETED
 
 
-async def _wait_for_signal(console: Console, url: str) -> None:
-    console.print("The worker is running. To add a request, run this in another terminal:")
-    command = (
-        f"AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo STREAMER_ENDPOINT_URL={url} "
-        "streamer-worker enqueue echo --payload '{\"n\": 1}' --wait"
-    )
-    console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+def _summarize(view: View, scenes: _Scenes, faults: Sequence[str]) -> None:
+    counts = Counter(request.status.lower() for request in scenes.requests)
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    view.print()
+    view.print(f"{len(scenes.requests)} requests in {scenes.seconds:.1f} s: {text}.")
+    for fault in faults:
+        view.print(f"ERROR: {fault}")
+    if not faults:
+        view.print(f"Every request ended as expected ({_FAILING_ACTION} is meant to fail).")
+
+
+def _suggest(view: View) -> None:
+    view.print()
+    view.print("Try next:")
+    view.print("  streamer-worker demo --keep-running          requests of your own, metrics")
+    view.print("  streamer-worker dev --handlers hello:greet   your handler in hello.py, no AWS")
+    view.print("  docs/handlers.md                             how handlers are written")
+
+
+async def _wait_for_signal(view: View, url: str, workers: Sequence[DemoWorker]) -> None:
+    (alive,) = [worker for worker in workers if not worker.killed][:1]
+    view.print()
+    view.print(f"Worker {alive.name} keeps running, with metrics at {alive.metrics_url}")
+    view.print("To add a request, run these lines in another terminal:")
+    view.print(f"  {export_line(url)}")
+    view.print("  streamer-worker enqueue echo --payload '{\"n\": 1}' --wait")
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        console.print("Press Ctrl-C to stop it.")
+        view.print("Press Ctrl-C to stop it.")
         await anext(aiter(signals))

@@ -1,39 +1,53 @@
-"""Shows the demo's requests, as a live table or as plain lines."""
+"""Shows the demo: as one picture that changes, or as plain lines."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from streamer_store import AsyncRequest, RequestStatus
+from streamer_store.transitions import TERMINAL
 
-_STYLES = {
+_STYLES: Final = {
     RequestStatus.PENDING: "dim",
     RequestStatus.PROCESSING: "cyan",
+    RequestStatus.RETRYING: "yellow",
     RequestStatus.COMPLETED: "green",
     RequestStatus.FAILED: "red",
+    RequestStatus.CANCELLED: "magenta",
 }
-_ORDER = (RequestStatus.PROCESSING, RequestStatus.FAILED, RequestStatus.PENDING)
-_MIN_ROWS = 5
-# Lines of the terminal that are not rows of the table.
-_OTHER_LINES = 6
+_WIDTH: Final = 80
+_COLUMNS: Final = (("action", 15), ("worker", 6), ("status", 10), ("progress", 14))
+_TITLE: Final = "streamer-worker demo"
+_SUBTITLE: Final = "two workers and an empty DynamoDB in memory, without AWS"
 
 
 class View:
-    """Shows requests: as a live table on a terminal, otherwise as one line for each change."""
+    """Shows captions and requests.
+
+    On a terminal they are one picture of at most 80 columns. The requests stay in the order in
+    which they were added. Elsewhere each caption is printed, and a line for each request that has
+    ended or waits for its next attempt.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._caption: tuple[str, ...] = ()
+        self._workers: Mapping[str, str] = {}
         self._printed: dict[str, str] = {}
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody watches a picture, and needs time to read."""
+        return self._live is not None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -49,53 +63,80 @@ class View:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, requests: Sequence[AsyncRequest]) -> None:
-        """Redraw the table, or print a line for each request that has changed."""
-        if self._live is not None:
-            self._live.update(_frame(requests, self._console.height), refresh=True)
+    def caption(self, *lines: str) -> None:
+        """Say in up to two lines what happens now."""
+        self._caption = lines
+        if not self.is_live:
+            self.print(" ".join(lines))
+
+    def show(self, requests: Sequence[AsyncRequest], workers: Mapping[str, str]) -> None:
+        """Draw the requests anew, or print a line for each that has changed.
+
+        workers: the name of each worker by its id.
+        """
+        if self.is_live:
+            self.draw(self._frame(requests, workers))
             return
         for request in requests:
-            line = _line(request)
-            if self._printed.get(request.request_id) != line:
+            line = _line(request, workers)
+            if line is not None and self._printed.get(request.request_id) != line:
                 self._printed[request.request_id] = line
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self.print(line)
 
-    def summary(self, counts: Mapping[str, int], lines: Sequence[str]) -> None:
-        """Print the number of requests by status, and then the lines."""
-        text = ", ".join(f"{count} {status.lower()}" for status, count in sorted(counts.items()))
-        self._console.print(f"In the table: {text}", highlight=False)
-        for line in lines:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+    def draw(self, frame: RenderableType) -> None:
+        """Replace the picture."""
+        if self._live is not None:
+            self._live.update(frame, refresh=True)
+
+    def print(self, line: str = "") -> None:
+        """Print a line below the picture."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _frame(self, requests: Sequence[AsyncRequest], workers: Mapping[str, str]) -> Group:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=self._width())
+        for name, width in _COLUMNS:
+            table.add_column(name, no_wrap=True, width=width)
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+        for request in requests:
+            style = _STYLES.get(request.status, "")
+            table.add_row(
+                request.action,
+                workers.get(request.worker_id or "", ""),
+                Text(request.status.lower(), style=style),
+                _bar(request, style),
+                Text(_note(request, workers), style="dim"),
+            )
+        title = Text.assemble((_TITLE, "bold"), ": ", _SUBTITLE)
+        caption = [Text(line, style="bold cyan", no_wrap=True) for line in self._caption]
+        blank = Text("")
+        return Group(title, blank, *caption, blank, table)
+
+    def _width(self) -> int:
+        return min(_WIDTH, self._console.width)
 
 
-def _line(request: AsyncRequest) -> str:
-    prefix = f"{request.request_id[:8]} {request.action:<16} {request.user_id:<6}"
-    if request.status is RequestStatus.PROCESSING:
-        return f"{prefix} {request.status} {request.progress:4.0%} {request.progress_message or ''}"
-    return f"{prefix} {request.status} {request.error or ''}".rstrip()
-
-
-def _frame(requests: Sequence[AsyncRequest], height: int) -> Group:
-    counts = Counter(request.status for request in requests)
-    head = Text("  ").join(
-        Text(f"{counts[status]} {status.lower()}", style=style) for status, style in _STYLES.items()
+def _bar(request: AsyncRequest, style: str) -> ProgressBar:
+    done = 1.0 if request.status is RequestStatus.COMPLETED else request.progress
+    return ProgressBar(
+        total=1.0, completed=done, width=14, complete_style=style, finished_style=style
     )
-    table = Table(box=None, padding=(0, 1), expand=False)
-    for column in ("request", "action", "user", "tenant", "status", "progress", ""):
-        table.add_column(column, no_wrap=True)
-    rank = {status: place for place, status in enumerate(_ORDER)}
-    ordered = sorted(requests, key=lambda request: rank.get(request.status, len(rank)))
-    shown = max(_MIN_ROWS, height - _OTHER_LINES)
-    for request in ordered[:shown]:
-        table.add_row(
-            request.request_id[:8],
-            request.action,
-            request.user_id,
-            request.tenant_id,
-            Text(request.status, style=_STYLES.get(request.status, "")),
-            ProgressBar(total=1.0, completed=request.progress, width=20),
-            Text(request.error or request.progress_message or "", style="dim"),
-        )
-    hidden = len(ordered) - shown
-    more = Text(f"  and {hidden} more" if hidden > 0 else "", style="dim")
-    return Group(head, table, more)
+
+
+def _line(request: AsyncRequest, workers: Mapping[str, str]) -> str | None:
+    """Return the line of a request that has ended or waits for a retry, None of any other."""
+    if request.status not in TERMINAL and request.status is not RequestStatus.RETRYING:
+        return None
+    worker = workers.get(request.worker_id or "", "")
+    by = f"worker {worker}" if worker else ""
+    return f"  {request.action:<15}  {request.status.lower():<9}  {by:<8}  {_note(request, workers)}".rstrip()
+
+
+def _note(request: AsyncRequest, workers: Mapping[str, str]) -> str:
+    if request.error is not None:
+        text = request.error
+        for worker_id, name in workers.items():
+            text = text.replace(worker_id, name)
+        return text
+    if request.status is RequestStatus.COMPLETED and request.retry_count:
+        return "at its second attempt"
+    return request.progress_message or ""
