@@ -42,7 +42,11 @@ def main() -> None:
     if not anyio.run(partial(run_demo, recorder, keep_running=False)):
         sys.exit("the demo has failed")
     console = Console(
-        file=io.StringIO(), width=_COLUMNS, record=True, force_terminal=True, color_system="truecolor"
+        file=io.StringIO(),
+        width=_COLUMNS,
+        record=True,
+        force_terminal=True,
+        color_system="truecolor",
     )
     console.print("[green]$[/] streamer-worker demo\n")
     console.print(recorder.last)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import unique_prefix
 from processes import Process, command
+from support import unique_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

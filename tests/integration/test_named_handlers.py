@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -13,6 +13,7 @@ from streamer_store import AsyncRequest
 from streamer_store.transitions import TERMINAL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from streamer_store import Stores
@@ -42,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def _result(stores: Stores, action: str, **payload: object) -> dict[str, object]:
+async def _result(stores: Stores, action: str, **payload: object) -> Mapping[str, Any]:
     enqueued = await stores.requests.enqueue(AsyncRequest(action=action, payload=payload))
     with anyio.fail_after(30):
         while True:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from processes import PATIENCE, PROGRAM, Process, environment
+from processes import PROGRAM, Process, environment
 from streamer_store import AsyncRequest, RequestStatus
 from streamer_store.transitions import TERMINAL
 
@@ -79,9 +79,10 @@ async def _waiting(stores: Stores) -> str:
     """Enqueue a request whose handler runs for ten minutes, and wait until it runs."""
     enqueued = await stores.requests.enqueue(AsyncRequest(action="wait"))
     with anyio.fail_after(30):
-        while (await stores.requests.get(enqueued.request_id)).progress == 0:
+        while True:
+            if (await stores.requests.get(enqueued.request_id)).progress > 0:
+                return enqueued.request_id
             await anyio.sleep(0.02)
-    return enqueued.request_id
 
 
 def _worker_pid(process: Process) -> int:
@@ -92,14 +93,28 @@ def _worker_pid(process: Process) -> int:
 
 async def _gone(pid: int) -> None:
     with anyio.fail_after(30):
-        while True:
-            try:
-                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                return
-            if state == "Z":
-                return
+        while _runs(pid):
             await anyio.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _write(source: Path, code: str) -> None:
+    source.write_text(code)
+
+
+def _write_in_the_same_second(source: Path, code: str) -> None:
+    """Write code of the same length, so that the bytecode of the old code would be used."""
+    written = source.stat().st_mtime_ns
+    assert source.stat().st_size == len(code)
+    source.write_text(code)
+    second = 1_000_000_000
+    os.utime(source, ns=(written, written // second * second + (written + 1) % second))
 
 
 async def test_a_changed_file_restarts_the_worker(
@@ -108,10 +123,7 @@ async def test_a_changed_file_restarts_the_worker(
     """The new code answers, though its file has the size and the second of the old one."""
     stores, _ = real
     assert await _version(stores) == 1
-    written = source.stat().st_mtime_ns
-    source.write_text(HELLO.format(version=2))
-    second = 1_000_000_000
-    os.utime(source, ns=(written, written // second * second + (written + 1) % second))
+    _write_in_the_same_second(source, HELLO.format(version=2))
     worker.found("hello.py has changed, restarting")
     worker.seen('"worker_started"', 2)
     assert await _version(stores) == 2
@@ -133,10 +145,10 @@ async def test_a_syntax_error_waits_for_the_next_change(
     real: tuple[Stores, dict[str, str]], source: Path, worker: Process
 ) -> None:
     """The error is one line. The supervisor lives on, and the corrected code answers."""
-    source.write_text("def (:\n")
+    _write(source, "def (:\n")
     worker.found("hello cannot be imported: hello.py, line 1: invalid syntax")
     worker.found("ended with exit code 2; it starts again when a file changes")
-    source.write_text(HELLO.format(version=3))
+    _write(source, HELLO.format(version=3))
     worker.seen('"worker_started"', 2)
     assert await _version(real[0]) == 3
     assert not any("Traceback" in line for line in worker.lines)
@@ -149,12 +161,15 @@ async def test_a_running_handler_is_interrupted_by_a_change(
     stores, _ = real
     request_id = await _waiting(stores)
     before = (await stores.requests.get(request_id)).worker_id
-    source.write_text(HELLO.format(version=2))
+    _write(source, HELLO.format(version=2))
     worker.seen('"worker_started"', 2)
     with anyio.fail_after(30):
-        while (await stores.requests.get(request_id)).worker_id in {before, None}:
+        while True:
+            request = await stores.requests.get(request_id)
+            if request.worker_id not in {before, None}:
+                break
             await anyio.sleep(0.02)
-    assert (await stores.requests.get(request_id)).retry_count == 0
+    assert request.retry_count == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -174,15 +189,13 @@ async def test_a_signal_ends_both(
 
 async def test_a_signal_while_no_worker_runs(source: Path, worker: Process) -> None:
     """The supervisor exits with 0."""
-    source.write_text("def (:\n")
+    _write(source, "def (:\n")
     worker.found("it starts again when a file changes")
     worker.signal(signal.SIGINT)
     assert worker.ended() == 0
 
 
-async def test_ctrl_c_in_a_terminal(
-    real: tuple[Stores, dict[str, str]], source: Path
-) -> None:
+async def test_ctrl_c_in_a_terminal(real: tuple[Stores, dict[str, str]], source: Path) -> None:
     """It reaches both. The worker cancels its handlers at once."""
     stores, settings = real
     with subprocess.Popen(  # noqa: S603, ASYNC220

@@ -31,7 +31,13 @@ from streamer_store.engine import (
     Update,
 )
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
-from streamer_worker.cli.options import APP_DIR, AppDirOption, ConfigOption, HandlersOption, JsonOption
+from streamer_worker.cli.options import (
+    APP_DIR,
+    AppDirOption,
+    ConfigOption,
+    HandlersOption,
+    JsonOption,
+)
 from streamer_worker.cli.output import print_json, print_styled
 from streamer_worker.errors import StartError
 

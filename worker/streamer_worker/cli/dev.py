@@ -71,7 +71,9 @@ def dev(
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
         load_settings()  # their faults would otherwise come after each change
-        print_styled(("In another terminal, run this line, and then any command:", "bold"), err=True)
+        print_styled(
+            ("In another terminal, run this line, and then any command:", "bold"), err=True
+        )
         print_line(f"  {export_line(url, **shown)}", err=True)
         print_line("  streamer-worker enqueue ACTION --payload '{}' --wait", err=True)
         restart_on_change(SourceFiles(app_dir))
@@ -118,12 +120,9 @@ def _embedded(port: int) -> Iterator[str]:
     Raises StartError if the extra is not installed, or the port is in use.
     """
     if find_spec("moto") is None or find_spec("flask") is None:
+        todo = "run pip install 'streamer-worker[demo]', or set AWS_ENDPOINT_URL_DYNAMODB to"
         raise StartError(
-            "the embedded DynamoDB is not installed:",
-            [
-                "run pip install 'streamer-worker[demo]', or set AWS_ENDPOINT_URL_DYNAMODB to the"
-                " URL of a DynamoDB Local"
-            ],
+            "the embedded DynamoDB is not installed:", [f"{todo} the URL of a DynamoDB Local"]
         )
     with _listener(port) as listener:
         owner = os.getpid()

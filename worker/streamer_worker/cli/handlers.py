@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamer_worker.cli.options import APP_DIR, AppDirOption, ConfigOption, HandlersOption, JsonOption
+from streamer_worker.cli.options import (
+    APP_DIR,
+    AppDirOption,
+    ConfigOption,
+    HandlersOption,
+    JsonOption,
+)
 from streamer_worker.cli.output import print_json, print_line, print_table
 from streamer_worker.errors import StartError
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from streamer_store import SystemClock
 from streamer_worker.cli.output import print_styled
-from streamer_worker.concurrency.parent_death import die_with
 from streamer_worker.cli.source_files import SourceFiles
+from streamer_worker.concurrency.parent_death import die_with
 
 _CHECK_INTERVAL: Final = 0.5
 # While a worker ends, and so that reading many files takes a tenth of the time at most.

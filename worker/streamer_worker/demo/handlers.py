@@ -63,7 +63,7 @@ async def import_rows(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
     first = done + 1
     for row in range(first, rows + 1):
         await anyio.sleep(_STEP_SECONDS)
-        await ctx.progress(row / rows, f"row {row} of {rows}, began at row {first}")
+        await ctx.progress(row / rows, f"row {row} of {rows}, from row {first}")
         if row % _ROWS_PER_CHECKPOINT == 0:
             await ctx.checkpoint({"row": row})
     return {"first_row": first}

@@ -21,7 +21,7 @@ from streamer_worker.demo.workers import DemoWorker, demo_workers
 _HANDLERS: Final = ("streamer_worker.demo.handlers",)
 _TIMEOUT: Final = 60.0
 _REFRESH_SECONDS: Final = 0.2
-_READING_SECONDS: Final = 1.5
+_READING_SECONDS: Final = 1.0
 _WORKERS: Final = ("A", "B")
 # The only action whose requests are meant to fail.
 _FAILING_ACTION: Final = "charge_card"
@@ -124,11 +124,11 @@ class _Scenes:
             "1 of 3: six requests wait in the table. The workers share them.",
             "Handlers report progress. The worker writes it to the table, as shown here.",
         )
-        await self._enqueue("generate_report", pages=8)
+        await self._enqueue("generate_report", pages=6)
         await self._enqueue("bulk_update", items=250)
         await self._enqueue("echo", number=1)
-        await self._enqueue("generate_report", pages=16)
-        await self._enqueue("bulk_update", items=350)
+        await self._enqueue("generate_report", pages=12)
+        await self._enqueue("bulk_update", items=300)
         await self._enqueue("echo", number=2)
         await self._until(self._all_ended)
 
@@ -146,7 +146,7 @@ class _Scenes:
             "3 of 3: import_rows saves a checkpoint every 5 rows.",
             "The worker that runs it will be killed.",
         )
-        request_id = await self._enqueue("import_rows", rows=25)
+        request_id = await self._enqueue("import_rows", rows=20)
         await self._until(lambda: self._has_checkpoint() or self._all_ended())
         request = await self._stores.requests.get(request_id)
         running = [each for each in self._workers if each.worker_id == request.worker_id]

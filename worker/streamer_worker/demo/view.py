@@ -128,7 +128,8 @@ def _line(request: AsyncRequest, workers: Mapping[str, str]) -> str | None:
         return None
     worker = workers.get(request.worker_id or "", "")
     by = f"worker {worker}" if worker else ""
-    return f"  {request.action:<15}  {request.status.lower():<9}  {by:<8}  {_note(request, workers)}".rstrip()
+    line = f"  {request.action:<15}  {request.status.lower():<9}  {by:<8}"
+    return f"{line}  {_note(request, workers)}".rstrip()
 
 
 def _note(request: AsyncRequest, workers: Mapping[str, str]) -> str:

@@ -120,7 +120,7 @@ def _import(name: str) -> ModuleType:
         raise ReferenceInvalid(
             f"there is no module {error.name!r} {where}{_nearest(missing, known)}"
         ) from error
-    except BaseException as error:  # noqa: BLE001  a module may do anything when it is imported
+    except BaseException as error:
         raise ReferenceInvalid(_import_fault(name, error)) from error
 
 
