@@ -93,7 +93,9 @@ def _worker_pid(process: Process) -> int:
 
 async def _gone(pid: int) -> None:
     with anyio.fail_after(30):
-        while _runs(pid):
+        while True:
+            if not _runs(pid):
+                return
             await anyio.sleep(0.02)
 
 

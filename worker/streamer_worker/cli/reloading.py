@@ -33,7 +33,10 @@ def restart_on_change(files: SourceFiles) -> None:
     changes. If this process is killed, the kernel kills the worker. Call it before there are
     threads, and before handlers are imported.
     """
-    waited_for = {*_STOP_SIGNALS, signal.SIGCHLD}
+    stop_signals = _STOP_SIGNALS
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup(1)
+        stop_signals -= {signal.SIGHUP}
+    waited_for = {*stop_signals, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an ignored SIGCHLD is not delivered
     # Two versions of a file may have the same size and second, by which Python finds bytecode.
