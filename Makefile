@@ -28,7 +28,8 @@ test: check ## Run make check and the tests
 # What covers the code. The other tests start processes and stop them in ways that coverage does not
 # survive, or compute a lot: coverage triples their time.
 COVERED := unit contract properties guide $(addprefix integration/test_,backup*.py calls.py cli*.py \
-	demo.py protection.py restore.py run*.py systemd.py transfer_s3.py)
+	demo.py dev.py named_handlers.py protection.py reload.py restore.py run*.py systemd.py \
+	transfer_s3.py)
 COMPUTING := $(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
 test-all: test ## Then measure coverage, run 1,000 schedules, build the image, measure costs
 	@rm -f .coverage .coverage.*

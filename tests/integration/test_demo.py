@@ -52,7 +52,7 @@ def test_a_retry_and_a_killed_worker_are_shown(ended: subprocess.CompletedProces
     assert re.search(r"send_mail +completed +worker \w +at its second attempt", output)
     killed = re.search(r"worker (\w) was killed by SIGKILL", output)
     assert killed is not None
-    rows = re.search(r"import_rows +completed +worker (\w) +row 20 of 20, from row (\d+)", output)
+    rows = re.search(r"import_rows +completed +worker (\w) +row 25 of 25, from row (\d+)", output)
     assert rows is not None
     assert rows.group(1) != killed.group(1)
     assert int(rows.group(2)) > 10

@@ -169,7 +169,7 @@ def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
         registry = load()
     except StartError as error:
         for fault in error.faults:
-            yield Finding("error", "handlers", fault, "fix or uninstall that package")
+            yield Finding("error", "handlers", fault, "fix that module, or uninstall its package")
         return
     if registry:
         yield Finding("ok", "handlers", f"{len(registry)}: {', '.join(sorted(registry))}")

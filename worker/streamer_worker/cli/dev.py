@@ -15,7 +15,7 @@ import typer
 
 from streamer_store import open_stores
 from streamer_worker.cli.options import APP_DIR, AppDirOption, HandlersOption
-from streamer_worker.cli.output import print_line, print_styled
+from streamer_worker.cli.output import print_error, print_line, print_styled
 from streamer_worker.errors import StartError
 
 _PORT: Final = 8155
@@ -47,7 +47,8 @@ def dev(
     a .py file below --app-dir changes. Ctrl-C ends both, and the data is lost. Needs the extra
     `demo`, unless AWS_ENDPOINT_URL_DYNAMODB is the URL of a DynamoDB Local that runs.
 
-    The AWS credentials are always dummies, so this never reaches an AWS account.
+    Settings come from STREAMER_… variables. The AWS credentials are always dummies, so this never
+    reaches an AWS account.
 
     Example: `streamer-worker dev --handlers hello:greet` for a file hello.py
     """
@@ -168,5 +169,7 @@ def _serve(listener: socket.socket, owner: int) -> None:
         from streamer_worker.demo.moto import serve_dynamodb
 
         serve_dynamodb(listener)
+    except Exception as error:  # noqa: BLE001  a package of the extra may be broken
+        print_error("the embedded DynamoDB has failed:", [repr(error)])
     finally:
         os._exit(1)

@@ -146,8 +146,8 @@ class _Scenes:
             "3 of 3: import_rows saves a checkpoint every 5 rows.",
             "The worker that runs it will be killed.",
         )
-        request_id = await self._enqueue("import_rows", rows=20)
-        await self._until(lambda: self._has_checkpoint() or self._all_ended())
+        request_id = await self._enqueue("import_rows", rows=25)
+        await self._until(lambda: self._has_checkpoint() or self._all_ended(), then_wait=False)
         request = await self._stores.requests.get(request_id)
         running = [each for each in self._workers if each.worker_id == request.worker_id]
         if not running or request.status is not RequestStatus.PROCESSING:
@@ -168,14 +168,17 @@ class _Scenes:
         self.requests.append(stored)
         return stored.request_id
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        """Show the requests until the condition holds, and a little longer on a terminal."""
+    async def _until(self, holds: Callable[[], bool], *, then_wait: bool = True) -> None:
+        """Show the requests until the condition holds.
+
+        then_wait: on a terminal, show them a little longer, so that the end can be read.
+        """
         while True:
             await self._refresh()
             if holds():
                 break
             await anyio.sleep(_REFRESH_SECONDS)
-        if self._view.is_live:
+        if then_wait and self._view.is_live:
             await anyio.sleep(_READING_SECONDS)
 
     async def _refresh(self) -> None:
