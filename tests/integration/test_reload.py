@@ -126,7 +126,7 @@ async def test_a_changed_file_restarts_the_worker(
     stores, _ = real
     assert await _version(stores) == 1
     _write_in_the_same_second(source, HELLO.format(version=2))
-    worker.found("hello.py has changed, restarting")
+    worker.found("^reload: hello.py has changed, restarting")
     worker.seen('"worker_started"', 2)
     assert await _version(stores) == 2
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from streamer_store import SystemClock
+from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.output import print_styled
 from streamer_worker.cli.source_files import SourceFiles
 from streamer_worker.concurrency.parent_death import die_with
@@ -43,7 +44,7 @@ def restart_on_change(files: SourceFiles) -> None:
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     supervisor = os.getpid()
-    _report(f"restarting the worker when one of {files.count} Python files changes")
+    _report(f"watching {counted(files.count, 'Python file')}; a change restarts the worker")
     try:
         _Supervisor(files, waited_for).run()
     except _InWorker:
@@ -159,7 +160,8 @@ class _Supervisor:
 
 
 def _relative(path: str) -> str:
-    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
+    whole = Path(path).absolute()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else path
 
 
 def _report(text: str, style: str = "cyan") -> None:
