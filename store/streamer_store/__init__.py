@@ -57,6 +57,7 @@ from streamer_store.protocols import (
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.retention import Retention
 from streamer_store.stores import Stores, memory_stores
+from streamer_store.target import Target
 from streamer_store.transfer import (
     Existing,
     Exported,
@@ -119,6 +120,7 @@ __all__ = [
     "SubscriptionStore",
     "SystemClock",
     "TableMissing",
+    "Target",
     "TargetFailed",
     "TransferProgress",
     "TryFailed",

@@ -58,6 +58,7 @@ class CachingEngine:
         self.has_index = engine.has_index
         self.create_tables = engine.create_tables
         self.check_tables = engine.check_tables
+        self.account = engine.account
 
     async def get(self, table: Table, key: str) -> Item | None:
         if table is not CONNECTIONS:

@@ -302,6 +302,13 @@ class Engine(Protocol):
         """Return every difference between the tables and the schema."""
         ...
 
+    async def account(self) -> str | None:
+        """Return the id of the AWS account that has the tables (DescribeTable).
+
+        None: in memory and on DynamoDB Local, which have no account, and without a table.
+        """
+        ...
+
 
 class BatchEngine(Engine, Protocol):
     """An engine that can also send several writes in one call."""

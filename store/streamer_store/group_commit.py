@@ -106,6 +106,7 @@ class GroupCommitEngine:
         self.has_index = engine.has_index
         self.create_tables = engine.create_tables
         self.check_tables = engine.check_tables
+        self.account = engine.account
 
     async def put(self, put: Put) -> None:
         if can_share_call(put):

@@ -21,6 +21,7 @@ from streamer_store.protocols import (
 from streamer_store.requests import RequestStore
 from streamer_store.retention import Retention
 from streamer_store.subscriptions import SubscriptionTable
+from streamer_store.target import Target
 from streamer_store.workers import WorkerTable
 
 
@@ -38,6 +39,8 @@ class Stores:
     """Live workers, their leases and mailboxes."""
     engine: Engine
     """The database under the four stores."""
+    target: Target | None = None
+    """The address of the database. None: the stores are in memory."""
 
     async def disconnect(
         self, connection_id: str, *, cancel_requests: bool = False
@@ -68,6 +71,13 @@ class Stores:
         """Return every difference between the tables and the schema. Empty: there is none."""
         return await self.engine.check_tables()
 
+    async def account(self) -> str | None:
+        """Return the id of the AWS account that has the tables, from DescribeTable.
+
+        None: in memory and on DynamoDB Local, which have no account, and without tables.
+        """
+        return await self.engine.account()
+
 
 def log_undecodable(error: Undecodable) -> None:
     """Log an item that cannot be decoded, as a warning. The default `report` of all stores."""
@@ -85,6 +95,7 @@ def stores_over(
     rng: random.Random,
     report: Report = log_undecodable,
     retention: Retention | None = None,
+    target: Target | None = None,
 ) -> Stores:
     """Return the stores over an engine.
 
@@ -92,6 +103,7 @@ def stores_over(
     - `rng`: the source of ids, Versions and the jitter of backoffs.
     - `report`: called with the error of each item that cannot be decoded.
     - `retention`: how long ended requests are kept. None: seven days.
+    - `target`: the address of the database. None: it is in memory.
     """
     subscriptions = SubscriptionTable(engine=engine, clock=clock, rng=rng, report=report)
     workers = WorkerTable(engine=engine, clock=clock, report=report)
@@ -110,6 +122,7 @@ def stores_over(
         subscriptions=subscriptions,
         workers=workers,
         engine=engine,
+        target=target,
     )
 
 

@@ -85,6 +85,9 @@ class DoublingEngine:
     async def check_tables(self) -> list[Difference]:
         return await self._inner.check_tables()
 
+    async def account(self) -> str | None:
+        return await self._inner.account()
+
     async def _send(
         self, table: Table, keys: Sequence[str], send: Callable[[], Awaitable[_Answer]]
     ) -> _Answer:

@@ -235,3 +235,6 @@ class WorkerEngine:
 
     async def check_tables(self) -> list[Difference]:
         return []
+
+    async def account(self) -> str | None:
+        return None

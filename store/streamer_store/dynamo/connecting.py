@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +15,11 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import Loader, create_loader
 
+from streamer_store.dynamo.addressing import endpoint_in_force, region_in_force
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
-from streamer_store.dynamo.faults import translate_errors
+from streamer_store.dynamo.faults import NO_REGION, translate_errors
 from streamer_store.dynamo.parser import AttributeParserFactory
 from streamer_store.dynamo.serializer import serialize_statements_directly
 from streamer_store.dynamo.session import CheckedSession
@@ -27,11 +29,19 @@ from streamer_store.release import package_version
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-_LOCAL_REGION: Final = "us-east-1"
 _CLOSE_TIMEOUT: Final = 5.0
 _CREDENTIALS_TIMEOUT: Final = PROGRAM_SECONDS + 5
 _MANAGING_CONNECTIONS: Final = 10
 _MANAGING_CALL_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenClient:
+    """A client, and where its endpoint and its region came from (see Target)."""
+
+    client: DynamoDBClient
+    endpoint_source: str
+    region_source: str
 
 
 @asynccontextmanager
@@ -45,11 +55,14 @@ async def open_client(
     attempts: int,
     call_timeout: float,
     validate_parameters: bool,
-) -> AsyncIterator[DynamoDBClient]:
+    session: AioSession | None = None,
+) -> AsyncIterator[OpenClient]:
     """Open a client of DynamoDB. The parameters are those of `open_stores`.
 
+    A `session` is left as it is: its credential programs have no time limit of their own.
     Raises InvalidInput; AccessDenied; StoreUnavailable.
     """
+    is_own = session is None
     config = client_config(
         CheckedSession,
         connect_timeout=connect_timeout,
@@ -59,17 +72,24 @@ async def open_client(
         validate_parameters=validate_parameters,
     )
     with translate_errors("open"):
-        session = new_session()
-        session.register_component("response_parser_factory", AttributeParserFactory())
-        region = region or _region(session, endpoint_url)
-    programs = await _load_credentials(session, region)
-    # A call may wait twice: for its endpoint, and for its signature.
-    programs.wait_seconds = call_timeout / 4
+        session = new_session() if session is None else session
+        if is_own:
+            session.register_component("response_parser_factory", AttributeParserFactory())
+        endpoint = endpoint_in_force(session, endpoint_url)
+        place = region_in_force(session, region, endpoint.value)
+        if place.value is None:
+            raise InvalidInput(NO_REGION, operation="open")
+    with translate_errors("credentials"):
+        programs = CredentialPrograms(session, place.value) if is_own else None
+    await _load_credentials(session, programs)
+    if programs is not None:
+        # A call may wait twice: for its endpoint, and for its signature.
+        programs.wait_seconds = call_timeout / 4
     with translate_errors("open"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
         client_context = session.create_client(
             "dynamodb",
-            endpoint_url=endpoint_url,
-            region_name=region,
+            endpoint_url=endpoint.value,
+            region_name=place.value,
             config=config,
         )
         try:
@@ -79,10 +99,11 @@ async def open_client(
     if not validate_parameters:
         serialize_statements_directly(client)
     try:
-        yield client
+        yield OpenClient(client=client, endpoint_source=endpoint.source, region_source=place.source)
     finally:
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-            await programs.close()
+            if programs is not None:
+                await programs.close()
             await client_context.__aexit__(None, None, None)
 
 
@@ -107,38 +128,39 @@ async def open_checked_client(
         attempts=5,
         call_timeout=call_timeout,
         validate_parameters=False,
-    ) as client:
+    ) as opened:
         if observe is not None:
-            observe_calls(client, observe)
-        yield CheckedClient(client, timeout=call_timeout, observe=observe)
+            observe_calls(opened.client, observe)
+        yield CheckedClient(opened.client, timeout=call_timeout, observe=observe)
 
 
-async def credentials_method() -> str | None:
+async def credentials_method(*, region: str | None = None) -> str | None:
     """Return botocore's name for the source of the AWS credentials, or None without credentials.
 
+    `region`: where roles are assumed. By default the AWS settings decide.
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
     with translate_errors("credentials"):
         session = new_session()
-        region = default_region(session)
-    await (await _load_credentials(session, region)).close()
+        programs = CredentialPrograms(session, region or default_region(session))
+    await _load_credentials(session, programs)
+    await programs.close()
     credentials = await session.get_credentials()
     return None if credentials is None else str(credentials.method)
 
 
-async def _load_credentials(session: AioSession, region: str | None) -> CredentialPrograms:
-    """Load the session's credentials, if there are any, and return its credential programs.
+async def _load_credentials(session: AioSession, programs: CredentialPrograms | None) -> None:
+    """Load the session's credentials, if there are any. `programs`: closed after an error.
 
     Raises AccessDenied; InvalidInput; StoreUnavailable.
     """
     with translate_errors("credentials"), anyio.fail_after(_CREDENTIALS_TIMEOUT):
-        programs = CredentialPrograms(session, region)
         try:
             await session.get_credentials()
         except BaseException:
-            await programs.close()
+            if programs is not None:
+                await programs.close()
             raise
-    return programs
 
 
 def new_session() -> AioSession:
@@ -185,11 +207,3 @@ def client_config(
         user_agent=f"streamer-worker/{package_version('streamer-worker')}",
         http_session_cls=http_session,
     )
-
-
-def _region(session: AioSession, endpoint_url: str | None) -> str | None:
-    if region := default_region(session):
-        return region
-    if endpoint_url is None or session.get_config_variable("region"):
-        return None
-    return _LOCAL_REGION

@@ -156,6 +156,9 @@ class DynamoEngine:
     async def check_tables(self) -> list[Difference]:
         return await tables.check(self._calls, self._prefix)
 
+    async def account(self) -> str | None:
+        return await tables.account(self._calls, self._prefix)
+
     async def _call(
         self, operation: str, table: Table, key: str, arguments: dict[str, Any]
     ) -> dict[str, Any]:

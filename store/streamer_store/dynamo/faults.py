@@ -113,6 +113,7 @@ _ABOUT_BACKUPS: dict[str, type[StoreError]] = {
     "TableAlreadyExistsException": AlreadyExists,
 }
 _SERVER_ERROR = 500
+NO_REGION = "no AWS region: set STREAMER_REGION or AWS_REGION, or name a region in the AWS profile"
 TRANSACTION = "TransactWriteItems"
 """The operation that sends a transaction."""
 # Calls to STS and IAM Identity Center, with which botocore fetches credentials within a call to
@@ -153,11 +154,7 @@ def translate_errors(operation: str, *, table: str = "", key: str = "") -> Itera
     except _CREDENTIALS as error:
         raise AccessDenied(f"no usable AWS credentials: {error}", **where) from error
     except NoRegionError as error:
-        message = (
-            "no AWS region: set STREAMER_REGION or AWS_REGION, name one in the profile, "
-            "or pass `region`"
-        )
-        raise InvalidInput(message, **where) from error
+        raise InvalidInput(NO_REGION, **where) from error
     except _CONFIGURATION as error:
         raise InvalidInput(f"AWS settings: {error}", **where) from error
     except _NETWORK as error:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamer_store.cache import Cache
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.decoding import Report
+from streamer_store.dynamo.addressing import CLIENT, prefix_in_force
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.engine import Engine
-from streamer_store.errors import StoreError
+from streamer_store.errors import InvalidInput, StoreError
 from streamer_store.retention import Retention
 from streamer_store.stores import Stores, log_undecodable, stores_over
+from streamer_store.target import Target, without_password
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+    from streamer_store.dynamo.connecting import OpenClient
 
 
 @asynccontextmanager
@@ -24,7 +33,7 @@ async def open_stores(
     *,
     endpoint_url: str | None = None,
     region: str | None = None,
-    prefix: str = "streamer_",
+    prefix: str | None = None,
     max_connections: int = 50,
     connect_timeout: float = 3.0,
     read_timeout: float = 10.0,
@@ -38,6 +47,8 @@ async def open_stores(
     rng: random.Random | None = None,
     report: Report = log_undecodable,
     observe: Observe | None = None,
+    session: AioSession | None = None,
+    client: DynamoDBClient | None = None,
 ) -> AsyncIterator[Stores]:
     """Open the four stores on DynamoDB, with one client that is closed with the context.
 
@@ -55,12 +66,19 @@ async def open_stores(
     >>> anyio.run(main)
     PENDING
 
+    The same variables as those of the worker say where the tables are: STREAMER_TABLE_PREFIX,
+    STREAMER_ENDPOINT_URL and STREAMER_REGION. An argument overrides its variable. An empty
+    variable counts as unset. `Stores.target` says what is in force.
+
     Parameters:
-    - `endpoint_url`: the address to call, for example that of DynamoDB Local. By default the
-      AWS settings (environment and profile) decide, AWS_ENDPOINT_URL_DYNAMODB among them.
-    - `region`: the AWS region. By default the AWS settings decide. With an `endpoint_url`,
-      and without a region in the settings, it is us-east-1.
-    - `prefix`: the prefix of the four table names. Default `streamer_`.
+    - `endpoint_url`: the address to call, for example that of DynamoDB Local. By default
+      STREAMER_ENDPOINT_URL, then the AWS settings (AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL,
+      profile), then AWS's own endpoint of the region.
+    - `region`: the AWS region. By default STREAMER_REGION, then the AWS settings
+      (AWS_DEFAULT_REGION, profile, AWS_REGION). Without any, it is us-east-1 for an endpoint
+      that is not AWS's.
+    - `prefix`: the prefix of the four table names. By default STREAMER_TABLE_PREFIX, then
+      `streamer_`.
     - `max_connections`: the most HTTP connections at a time. More calls wait. Default 50.
     - `connect_timeout`: seconds to connect, for each attempt. Default 3.
     - `read_timeout`: seconds to wait for data, for each attempt. Default 10.
@@ -84,6 +102,13 @@ async def open_stores(
     - `report`: called with each Undecodable item that a read leaves out. Logs by default.
     - `observe`: called with a TryFailed for each failed attempt, and with a CallEnded for each
       call. Runs in the event loop and must not block. By default there are no such events.
+    - `session`: an aiobotocore session, whose profile and credentials are used. By default a new
+      one.
+    - `client`: an open aiobotocore client of DynamoDB, of the running event loop. Its owner closes
+      it, after the stores. It has decided on `session`, `endpoint_url`, `region`,
+      `max_connections`, the three limits of an attempt and `validate_parameters`. They and
+      `observe` are refused beside it, and STREAMER_ENDPOINT_URL and STREAMER_REGION have no
+      effect. `call_timeout` holds.
 
     Raises InvalidInput where no region is known or an AWS setting is wrong, AccessDenied where
     the credentials are incomplete, StoreUnavailable where they do not come within 35 seconds.
@@ -96,19 +121,23 @@ async def open_stores(
 
     rng = rng or random.SystemRandom()
     closing = AsyncExitStack()
-    async with (
-        open_client(
-            endpoint_url=endpoint_url,
-            region=region,
-            max_connections=max_connections,
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-            attempts=attempts,
-            call_timeout=call_timeout,
-            validate_parameters=validate_parameters,
-        ) as client,
-        closing,
-    ):
+    prefix, prefix_source = prefix_in_force(prefix)
+    connection: dict[str, Any] = {
+        "session": session,
+        "endpoint_url": endpoint_url,
+        "region": region,
+        "max_connections": max_connections,
+        "connect_timeout": connect_timeout,
+        "read_timeout": read_timeout,
+        "attempts": attempts,
+        "validate_parameters": validate_parameters,
+    }
+    if client is None:
+        opening = open_client(**connection, call_timeout=call_timeout)
+    else:
+        opening = _as_given(client, connection | {"observe": observe})
+    async with opening as opened, closing:
+        client = opened.client
         owner = _OwnerLoop()
         try:
             if observe is not None:
@@ -144,9 +173,30 @@ async def open_stores(
                 rng=rng,
                 report=report,
                 retention=retention,
+                target=Target(
+                    endpoint=without_password(client.meta.endpoint_url),
+                    endpoint_source=opened.endpoint_source,
+                    region=client.meta.region_name,
+                    region_source=opened.region_source,
+                    prefix=prefix,
+                    prefix_source=prefix_source,
+                ),
             )
         finally:
             owner.closed = True
+
+
+@asynccontextmanager
+async def _as_given(client: DynamoDBClient, others: dict[str, Any]) -> AsyncIterator[OpenClient]:
+    """Yield a client that its owner closes. Raises InvalidInput beside an argument of `others`."""
+    from streamer_store.dynamo.connecting import OpenClient
+
+    parameters = inspect.signature(open_stores).parameters
+    given = [name for name, value in others.items() if value != parameters[name].default]
+    if given:
+        message = f"the client has decided on {', '.join(given)}: set that where it is created"
+        raise InvalidInput(message, operation="open")
+    yield OpenClient(client=client, endpoint_source=CLIENT, region_source=CLIENT)
 
 
 class _Tasks:

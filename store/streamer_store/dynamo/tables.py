@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,13 +14,16 @@ from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.faults import error_code
 from streamer_store.engine import Difference
 from streamer_store.errors import InvalidInput, StoreError, StoreUnavailable, TableMissing
-from streamer_store.schema import TABLES, TTL_ATTRIBUTE, Index, Table
+from streamer_store.schema import REQUESTS, TABLES, TTL_ATTRIBUTE, Index, Table
 
 # Seconds.
 _POLL_INTERVAL: Final = 0.5
 _ACTIVE_TIMEOUT: Final = 300.0
 # A table that is being created may be unknown to DescribeTable for a moment.
 _ABSENT_TIMEOUT: Final = 60.0
+# arn:aws:dynamodb:eu-west-1:123456789012:table/streamer_requests
+_ARN: Final = re.compile(r"arn:[^:]*:dynamodb:[^:]*:(\d{12}):")
+_LOCAL_ACCOUNT: Final = "000000000000"
 
 OnStatus = Callable[[str, str], object]
 """Called with the name of a table, or of its backup, and its status, each time it was read."""
@@ -241,6 +245,13 @@ async def _enable_ttl(calls: CheckedClient, name: str) -> bool:
             raise
         return False
     return True
+
+
+async def account(calls: CheckedClient, prefix: str) -> str | None:
+    """Return the id of the AWS account that has the table of requests. None: there is none."""
+    description = await describe(calls, prefix + REQUESTS.name) or {}
+    arn = _ARN.match(str(description.get("TableArn", "")))
+    return arn[1] if arn is not None and arn[1] != _LOCAL_ACCOUNT else None
 
 
 async def describe(calls: CheckedClient, name: str) -> dict[str, Any] | None:

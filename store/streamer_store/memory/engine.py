@@ -155,6 +155,10 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         return []
 
+    async def account(self) -> str | None:
+        await anyio.lowlevel.checkpoint()
+        return None
+
     def _limit(self, read: Query | Scan) -> int:
         return self._page_items if read.limit is None else min(self._page_items, read.limit)
 

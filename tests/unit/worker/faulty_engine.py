@@ -199,3 +199,6 @@ class FaultyEngine:
     async def check_tables(self) -> list[Difference]:
         differences = await self._call("check_tables", None, self.inner.check_tables)
         return [*differences, *self.differences]
+
+    async def account(self) -> str | None:
+        return await self._call("account", None, self.inner.account)

@@ -1,0 +1,107 @@
+"""The prefix, the endpoint and the region that are in force, and where they come from.
+
+An argument comes first, then a STREAMER_ variable, then the AWS settings: environment and profile.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from streamer_store.target import DEFAULT_PREFIX
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+ARGUMENT: Final = "argument"
+DEFAULT: Final = "default"
+CLIENT: Final = "client"
+_PREFIX: Final = "STREAMER_TABLE_PREFIX"
+_ENDPOINT: Final = "STREAMER_ENDPOINT_URL"
+_REGION: Final = "STREAMER_REGION"
+_EMULATOR_REGION: Final = "us-east-1"
+# Where a request is signed for the wrong region, AWS refuses it.
+_AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+# AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
+_AWS_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
+
+
+class Sourced(NamedTuple):
+    """A value and its source (see Target). None: AWS's own default holds."""
+
+    value: str | None
+    source: str
+
+
+def prefix_in_force(prefix: str | None) -> tuple[str, str]:
+    """Return the prefix of the tables, and its source.
+
+    It is the argument, STREAMER_TABLE_PREFIX, or `streamer_`.
+    """
+    return _own(prefix, _PREFIX) or (DEFAULT_PREFIX, DEFAULT)
+
+
+def endpoint_in_force(session: AioSession, endpoint_url: str | None) -> Sourced:
+    """Return the endpoint: the argument, STREAMER_ENDPOINT_URL, or what the AWS settings name.
+
+    None: AWS's own endpoint of the region.
+    """
+    return Sourced(*(_own(endpoint_url, _ENDPOINT) or _aws_endpoint(session) or (None, DEFAULT)))
+
+
+def region_in_force(session: AioSession, region: str | None, endpoint: str | None) -> Sourced:
+    """Return the region: the argument, STREAMER_REGION, or what the AWS settings name.
+
+    Without any, it is us-east-1 for an endpoint that is not AWS's, and otherwise None.
+    """
+    if own := _own(region, _REGION):
+        return Sourced(*own)
+    if of_settings := session.get_config_variable("region"):
+        variable = "AWS_DEFAULT_REGION"
+        by_variable = os.environ.get(variable) == of_settings
+        return Sourced(str(of_settings), variable if by_variable else _profile(session))
+    # Other AWS SDKs and AWS's container services use AWS_REGION. botocore does not read it.
+    if of_environment := os.environ.get("AWS_REGION"):
+        return Sourced(of_environment, "AWS_REGION")
+    if endpoint is None or _is_aws(endpoint):
+        return Sourced(None, DEFAULT)
+    return Sourced(_EMULATOR_REGION, DEFAULT)
+
+
+def _own(argument: str | None, variable: str) -> tuple[str, str] | None:
+    """Return the argument, or else the value of a STREAMER_ variable. An empty one is unset."""
+    if argument is not None:
+        return argument, ARGUMENT
+    if value := os.environ.get(variable):
+        return value, variable
+    # The worker accepts its variables in any case.
+    for name, value in os.environ.items():
+        if value and name.upper() == variable:
+            return value, name
+    return None
+
+
+def _aws_endpoint(session: AioSession) -> tuple[str, str] | None:
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    for variable in _AWS_ENDPOINTS:
+        if url := os.environ.get(variable):
+            return url, variable
+    profile: dict[str, Any] = session.get_scoped_config()
+    services: dict[str, Any] = session.full_config.get("services", {})
+    of_service = services.get(profile.get("services", ""), {}).get("dynamodb", {})
+    url = of_service.get("endpoint_url") or profile.get("endpoint_url")
+    return (url, _profile(session)) if url else None
+
+
+def _profile(session: AioSession) -> str:
+    return f"profile {session.profile or 'default'}"
+
+
+def _is_aws(endpoint: str) -> bool:
+    try:
+        host = urlsplit(endpoint).hostname or ""
+    except ValueError:  # botocore refuses it later
+        return False
+    return host.endswith(_AWS_DOMAINS)
