@@ -58,6 +58,10 @@ async def test_the_example_plugin_answers_requests(
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         started = worker.event("worker_started")
         assert {"count_words", "generate_report"} <= set(started["actions"])
+        assert started["endpoint"] == settings["STREAMER_ENDPOINT_URL"]
+        assert started["table_prefix"] == settings["STREAMER_TABLE_PREFIX"]
+        assert (started["region"], started.get("account")) == ("us-east-1", None)
+        assert started["distributions"] == ["reports-plugin 0.1.0"]
         report = await _ended(stores, await _enqueued(stores, "generate_report", rows=1000))
         assert report.status is RequestStatus.COMPLETED
         assert report.result is not None

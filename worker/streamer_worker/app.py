@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -11,6 +12,7 @@ from anyio.abc import TaskStatus
 
 from streamer_store import Difference, StoreError
 from streamer_store.errors import ungrouped
+from streamer_store.release import package_version
 from streamer_worker.concurrency.request_tasks import RequestTasks, open_request_tasks
 from streamer_worker.concurrency.shutdown import Shutdown, then_cancel
 from streamer_worker.errors import StartError, TablesError
@@ -18,6 +20,7 @@ from streamer_worker.events import Events, StepFailed, TableMismatch, WorkerStar
 from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.lifespans import Lifespans
 from streamer_worker.execution.processes.pool import Processes
+from streamer_worker.handlers.registry import distributions_of
 from streamer_worker.incarnation import Dependencies, Incarnation
 from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.http_server import http_server
@@ -84,9 +87,10 @@ class App:
             if differences is None:
                 return
             self._check(differences)
+            account = await self._unless_stopped(self._account)
 
             def on_started(worker_id: str) -> None:
-                self._emit_started(worker_id, metrics_url)
+                self._emit_started(worker_id, metrics_url, account)
                 if not self._started:
                     self._started = True
                     task_status.started(metrics_url)
@@ -188,12 +192,25 @@ class App:
         for difference in differences:
             self._events.emit(TableMismatch(table=difference.table, text=difference.text))
 
-    def _emit_started(self, worker_id: str, metrics_url: str | None) -> None:
+    async def _account(self) -> str | None:
+        with suppress(StoreError):  # the worker needs it for its first log line only
+            return await self.stores.account()
+        return None
+
+    def _emit_started(self, worker_id: str, metrics_url: str | None, account: str | None) -> None:
+        settings, registry = self._dependencies.settings, self._dependencies.registry
+        target = self.stores.target
         self._events.emit(
             WorkerStarted(
                 worker_id=worker_id,
-                actions=tuple(sorted(self._dependencies.registry)),
-                concurrency=self._dependencies.settings.concurrency,
+                actions=tuple(sorted(registry)),
+                concurrency=settings.concurrency,
                 metrics_url=metrics_url,
+                endpoint=target.endpoint if target else None,
+                region=target.region if target else None,
+                account=account,
+                table_prefix=target.prefix if target else settings.table_prefix,
+                release=package_version("streamer-worker"),
+                distributions=distributions_of(registry),
             )
         )

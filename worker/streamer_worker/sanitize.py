@@ -13,6 +13,18 @@ _MAX_MEMBERS: Final = 10
 _MAX_GROUP_DEPTH: Final = 5
 
 
+# What pydantic writes before the text of a validator's exception.
+_VALIDATOR_PREFIXES: Final = {
+    "value_error": "Value error, ",
+    "assertion_error": "Assertion failed, ",
+}
+
+
+def pydantic_message(fault: Mapping[str, Any]) -> str:
+    """Return the text of one fault of a pydantic ValidationError, as its validator wrote it."""
+    return str(fault["msg"]).removeprefix(_VALIDATOR_PREFIXES.get(fault["type"], ""))
+
+
 def sanitized(text: str) -> str:
     """Return `text` with unprintable characters escaped, at most 2,000 characters long. Line
     breaks and tabs are kept.

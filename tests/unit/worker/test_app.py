@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 from urllib.request import urlopen
 
@@ -102,6 +103,8 @@ async def test_start_drain_and_stop_are_events(world: World) -> None:
     ]
     assert isinstance(started, WorkerStarted)
     assert (started.actions, started.concurrency) == (("echo",), 32)
+    assert (started.endpoint, started.account) == (None, None)  # the stores are in memory
+    assert (started.table_prefix, started.release) == ("streamer_", version("streamer-worker"))
     assert len({event.worker_id for event in (started, draining, stopped)}) == 1
     assert isinstance(draining, WorkerDraining)
     assert isinstance(stopped, WorkerStopped)

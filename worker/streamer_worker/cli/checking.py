@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -30,7 +30,17 @@ from streamer_store.engine import (
     Scan,
     Update,
 )
+from streamer_store.release import package_version
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
+from streamer_worker.cli.addresses import (
+    Sources,
+    configured_address,
+    endpoint_finding,
+    region_finding,
+    target_finding,
+)
+from streamer_worker.cli.faults import text_of
+from streamer_worker.cli.findings import Finding, FindingPrinter
 from streamer_worker.cli.options import (
     APP_DIR,
     AppDirOption,
@@ -38,15 +48,23 @@ from streamer_worker.cli.options import (
     HandlersOption,
     JsonOption,
 )
-from streamer_worker.cli.output import print_json, print_styled
+from streamer_worker.cli.output import print_json
 from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
+    from streamer_store.dynamo.connecting import Address
     from streamer_worker.handlers.registry import Registry
     from streamer_worker.settings import Settings
 
 _ATTEMPTS: Final = 2
 _CALL_TIMEOUT: Final = 3.0
+_SETTINGS_TODO: Final = "see docs/settings.md"
+_NETWORK_TODO: Final = "check the region, the endpoint and the network, then try again"
+_AWS_TODO: Final = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role"
+)
+# botocore's names for the sources of credentials that say little.
+_METHODS: Final = {"env": "environment variables", "iam-role": "the role of this instance"}
 # The DynamoDB operations that a worker calls on each table. A Query names its index. check_tables
 # calls DescribeTable and DescribeTimeToLive. The policies in deploy/iam/ allow the same
 # operations, and tests/integration/test_policy.py observes workers calling each of them.
@@ -65,19 +83,6 @@ _FOR_BATCHES: Final = {(REQUESTS, "BatchGetItem"), (REQUESTS, "PartiQLUpdate")}
 _OPTIONAL: Final = dict.fromkeys(
     _FOR_BATCHES, ", or set batch_writes to false: the worker needs it to use less CPU"
 ) | {(SUBSCRIPTIONS, "Scan"): ": without it, every message needs a Query of the subscriptions"}
-_STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
-_LEVEL_WIDTH: Final = 8
-_SUBJECT_WIDTH: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check. `todo` says how to fix it, if that is known."""
-
-    level: Literal["ok", "warning", "error"]
-    subject: str
-    text: str
-    todo: str = ""
 
 
 def check(
@@ -99,14 +104,16 @@ def check(
 
     findings: list[Finding] = []
     load = partial(find_handlers, named, app_dir)
+    printer = FindingPrinter()
 
     async def main() -> None:
         async for finding in _findings(config, load):
             findings.append(finding)
             if not as_json:
-                _print(finding)
+                printer.show(finding)
 
     anyio.run(main)
+    printer.finish()
     if as_json:
         print_json([asdict(finding) for finding in findings])
     if any(finding.level == "error" for finding in findings):
@@ -114,23 +121,42 @@ def check(
 
 
 async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> AsyncIterator[Finding]:
-    from streamer_worker.settings import load_settings, store_arguments
+    from streamer_worker.settings import load_settings
 
     try:
         settings = load_settings(config)
     except StartError as error:
         for fault in error.faults:
-            yield Finding("error", "settings", fault, "see docs/settings.md")
+            yield Finding("error", "settings", fault, _SETTINGS_TODO)
         return
-    where = settings.endpoint_url or f"AWS, region {settings.region or 'from the environment'}"
-    tables = f"tables {settings.table_prefix}… at {where}"
-    yield Finding("ok", "settings", f"concurrency {settings.concurrency}, {tables}")
+    release = package_version("streamer-worker")
+    in_force = f"concurrency {settings.concurrency}, table prefix {settings.table_prefix!r}"
+    yield Finding("ok", "settings", f"release {release}, {in_force}")
     for finding in _handlers(load):
         yield finding
-    credentials = await _credentials()
-    yield credentials
-    if credentials.level == "error":
+    sources = Sources(config)
+    try:
+        address = configured_address(settings)
+    except InvalidInput as error:
+        yield Finding("error", "credentials", error.message, _AWS_TODO)
         return
+    region = region_finding(address, sources)
+    yield region
+    credentials = await _credentials(address)
+    if "error" in {region.level, credentials.level}:
+        yield endpoint_finding(*address.endpoint, sources)
+        yield credentials
+        return
+    async for finding in _database(settings, credentials, sources):
+        yield finding
+    yield _push(settings)
+
+
+async def _database(
+    settings: Settings, credentials: Finding, sources: Sources
+) -> AsyncIterator[Finding]:
+    from streamer_worker.settings import store_arguments
+
     try:
         async with open_stores(
             **store_arguments(settings) | {"batch_writes": False},
@@ -138,32 +164,38 @@ async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> Async
             connect_timeout=_CALL_TIMEOUT,
             read_timeout=_CALL_TIMEOUT,
         ) as stores:
+            assert stores.target is not None  # noqa: S101  only stores in memory have none
+            yield target_finding(stores.target, sources)
+            yield credentials
             async for finding in _tables(stores):
                 yield finding
+                if finding.todo == _NETWORK_TODO:
+                    return  # each other call would fail for the same reason
             engine = cast("BatchEngine", stores.engine)
             async for finding in _permissions(engine, batches=settings.batch_writes):
                 yield finding
     except InvalidInput as error:
-        yield Finding("error", "settings", str(error), "see docs/settings.md")
-        return
-    yield _push(settings)
+        yield Finding("error", "settings", error.message, _SETTINGS_TODO)
 
 
-async def _credentials() -> Finding:
+async def _credentials(address: Address) -> Finding:
     from streamer_store.dynamo.connecting import credentials_method
 
-    todo = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role"
     try:
-        method = await credentials_method()
+        method = await credentials_method(region=address.region.value)
     except StoreError as error:  # half of a key pair, or a profile that does not exist
-        return Finding("error", "credentials", error.message, todo)
+        return Finding("error", "credentials", error.message, _AWS_TODO)
     if method is None:
-        return Finding("error", "credentials", "no AWS credentials found", todo)
-    return Finding("ok", "credentials", f"found by {method}")
+        return Finding("error", "credentials", "no AWS credentials found", _AWS_TODO)
+    return Finding("ok", "credentials", f"found by {_METHODS.get(method, method)}")
 
 
 def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
-    from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
+    from streamer_worker.handlers.registry import (
+        INSTALL_HANDLERS,
+        NO_HANDLERS,
+        distributions_of,
+    )
 
     try:
         registry = load()
@@ -172,7 +204,9 @@ def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
             yield Finding("error", "handlers", fault, "fix that module, or uninstall its package")
         return
     if registry:
-        yield Finding("ok", "handlers", f"{len(registry)}: {', '.join(sorted(registry))}")
+        packages = ", ".join(distributions_of(registry)) or "no installed package"
+        actions = ", ".join(sorted(registry))
+        yield Finding("ok", "handlers", f"{len(registry)}: {actions}, from {packages}")
     else:
         yield Finding("error", "handlers", NO_HANDLERS, INSTALL_HANDLERS)
 
@@ -188,7 +222,10 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
         todo = "run `streamer-worker tables create`" if difference.creatable else ""
         yield Finding(level, "tables", str(difference), todo)
     if not any(difference.blocking for difference in differences):
-        yield Finding("ok", "tables", "the tables have the keys and indexes that a worker needs")
+        account = await stores.account()
+        place = f"of AWS account {account} " if account else ""
+        text = f"the tables {place}have the keys and indexes that a worker needs"
+        yield Finding("ok", "tables", text)
 
 
 async def _permissions(engine: BatchEngine, *, batches: bool) -> AsyncIterator[Finding]:
@@ -286,14 +323,7 @@ def _failed(subject: str, error: StoreError) -> Finding:
         case AccessDenied():
             todo = "check the credentials and the IAM policy of this worker"
         case StoreUnavailable():
-            todo = "check the region, the endpoint and the network, then try again"
+            todo = _NETWORK_TODO
         case _:
             todo = ""
-    return Finding("error", subject, str(error), todo)
-
-
-def _print(finding: Finding) -> None:
-    level = (f"{finding.level:<{_LEVEL_WIDTH}}", _STYLES[finding.level])
-    print_styled(level, (f"{finding.subject:<{_SUBJECT_WIDTH}} {finding.text}", ""))
-    if finding.todo:
-        print_styled((f"{'':<{_LEVEL_WIDTH + _SUBJECT_WIDTH}} → {finding.todo}", "dim"))
+    return Finding("error", subject, text_of(error), todo)

@@ -35,12 +35,13 @@ def _parse_stale_after(text: str) -> float:
     """Return the seconds. The setting's limits apply, so that no live connection is stale."""
     from pydantic import ValidationError
 
+    from streamer_worker.sanitize import pydantic_message
     from streamer_worker.settings import ReaperSettings
 
     try:
         return ReaperSettings.model_validate({"stale_after": text}).stale_after
     except ValidationError as error:
-        raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
+        raise typer.BadParameter(f"{text!r}: {pydantic_message(error.errors()[0])}") from error
 
 
 @cli.command("list")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from streamer_store import StoreError
@@ -18,6 +21,28 @@ def unwrap(error: BaseException) -> BaseException:
     """Return the only error inside groups, as task groups raise it. Several stay in their group."""
     leaves = leaf_exceptions(error)
     return leaves[0] if len(leaves) == 1 else error
+
+
+def output_error() -> OSError | None:
+    """Return why the text that was printed cannot be written, or None if it was written.
+
+    After an error, discard the rest. Otherwise Python tries to write it again when it exits.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError), Path(os.devnull).open("w") as devnull:
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
+        return error
+    return None
+
+
+def text_of(error: StoreError) -> str:
+    """Return what is wrong, with the table and the key, and without the store's operation."""
+    place = {"table": error.table, "key": error.key}
+    known = ", ".join(f"{name} {value}" for name, value in place.items() if value)
+    return f"{error.message} ({known})" if known else error.message
 
 
 def exit_code_of(error: BaseException) -> int | None:
@@ -37,5 +62,7 @@ def report(error: BaseException) -> None:
         match unwrap(error):
             case StartError() as fault:
                 output.print_error(fault.headline, fault.faults)
+            case StoreError() as fault:
+                output.print_error(text_of(fault))
             case fault:
                 output.print_error(str(fault))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import typer
@@ -136,6 +137,7 @@ def main() -> None:
     except (Exception, BaseExceptionGroup) as error:
         from streamer_worker.cli import faults
 
+        _end_if_output_failed()
         code = faults.exit_code_of(error)
         if code is not None:
             faults.report(error)
@@ -143,6 +145,20 @@ def main() -> None:
         if isinstance(cause := faults.unwrap(error), SystemExit):
             sys.exit(cause.code)  # rich raises it when the other end of a pipe is closed
         raise
+
+
+def _end_if_output_failed() -> None:
+    """Exit with 1 if stdout cannot be written, with a message unless a pipe was closed."""
+    from streamer_worker.cli import faults
+    from streamer_worker.cli.output import print_error
+
+    error = faults.output_error()
+    if error is None:
+        return
+    if not isinstance(error, BrokenPipeError):  # `| head` has read what it wanted
+        with suppress(OSError, ValueError, SystemExit):
+            print_error(f"cannot write the output: {error.strerror}")
+    sys.exit(1)
 
 
 def accept_any_character() -> None:

@@ -12,12 +12,23 @@ class WorkerStarted:
     actions: the actions it handles, sorted.
     concurrency: number of its slots.
     metrics_url: URL of /metrics. None: the HTTP server is off.
+    endpoint, region: where the tables are, as the client calls them. None: in memory.
+    account: id of the AWS account of the tables. None: there is none, or it could not be read.
+    table_prefix: prefix of the names of the tables.
+    release: version of streamer-worker.
+    distributions: name and version of each package that has handlers, sorted.
     """
 
     worker_id: str
     actions: tuple[str, ...]
     concurrency: int
     metrics_url: str | None
+    endpoint: str | None = None
+    region: str | None = None
+    account: str | None = None
+    table_prefix: str = ""
+    release: str = ""
+    distributions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

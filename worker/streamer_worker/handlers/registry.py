@@ -200,6 +200,18 @@ def _sort_key(entry: EntryPoint) -> tuple[str, str]:
     return entry.name, _where(entry)
 
 
+def distributions_of(registry: Registry) -> tuple[str, ...]:
+    """Return the name and the version of each package that has handlers in it, sorted."""
+    found = {handler.distribution for handler in registry.values() if handler.distribution}
+    return tuple(sorted(found))
+
+
+def installed_distributions() -> tuple[str, ...]:
+    """Return the same of all installed plugins, without importing them."""
+    found = {_distribution(entry) for entry in entry_points(group=GROUP)}
+    return tuple(sorted(name for name in found if name))
+
+
 def _distribution(entry: EntryPoint) -> str | None:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else None
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from streamer_worker.handlers.context import Context, SyncContext
+from streamer_worker.sanitize import pydantic_message
 
 _METADATA: Final = "_metadata"
 _FIELDS_SHOWN: Final = 20
@@ -60,7 +61,10 @@ class PayloadSchema:
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             raise PayloadInvalid(
-                tuple((_path(fault["loc"]), fault["msg"]) for fault in faults[:_FIELDS_SHOWN])
+                tuple(
+                    (_path(fault["loc"]), pydantic_message(fault))
+                    for fault in faults[:_FIELDS_SHOWN]
+                )
             ) from None
 
     def json_schema(self) -> dict[str, Any]:

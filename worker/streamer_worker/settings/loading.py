@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from streamer_store import Retention
 from streamer_worker.errors import SettingsError
+from streamer_worker.sanitize import pydantic_message
 from streamer_worker.settings.environment import names_of, settings_variables, variable_of
 from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import value_text
@@ -122,7 +123,8 @@ def _fault_text(fault: Any) -> str:
     name = next((known for known in setting_names() if name.startswith(f"{known}.")), name)
     if fault["type"] == "value_error":  # raised by a validator in models.py
         return str(fault["ctx"]["error"])
-    return f"{name} ({variable_of(name)}): {fault['msg']}, not {_value_excerpt(fault['input'])}"
+    value = _value_excerpt(fault["input"])
+    return f"{name} ({variable_of(name)}): {pydantic_message(fault)}, not {value}"
 
 
 def _value_excerpt(value: object) -> str:

@@ -113,8 +113,10 @@ async def test_an_emulator_in_the_environment_needs_no_region(
     "text",
     [
         f"[profile mine]\nendpoint_url = {NOWHERE}\nregion = eu-south-1\n",
-        f"[profile mine]\nservices = s\nregion = eu-south-1\n[services s]\n"
-        f"dynamodb =\n  endpoint_url = {NOWHERE}\n",
+        (
+            "[profile mine]\nservices = s\nregion = eu-south-1\n[services s]\n"
+            f"dynamodb =\n  endpoint_url = {NOWHERE}\n"
+        ),
     ],
 )
 async def test_the_endpoint_of_a_profile_is_used(

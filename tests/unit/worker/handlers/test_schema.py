@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import TypedDict
 
 from streamer_worker import Context, PayloadInvalid, SyncContext, handler
@@ -135,6 +135,29 @@ def test_the_error_has_no_values_of_the_payload() -> None:
         "the payload does not fit: rows: Input should be a valid integer,"
         " unable to parse string as an integer"
     )
+
+
+class Checked(BaseModel):
+    rows: int
+
+    @field_validator("rows")
+    @classmethod
+    def _rows(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("must be two or more")
+        assert value, "must not be zero"
+        return value
+
+
+async def checked(payload: Checked, ctx: Context) -> None: ...
+
+
+@pytest.mark.parametrize(("rows", "text"), [(1, "must be two or more"), (0, "must not be zero")])
+def test_the_text_of_a_validator_is_the_fault(rows: int, text: str) -> None:
+    """As the author of the model wrote it, without pydantic's prefix."""
+    with pytest.raises(PayloadInvalid) as caught:
+        schema_of(checked).parse({"rows": rows})
+    assert caught.value.fields == (("rows", text),)
 
 
 def test_of_many_faults_only_some_are_listed() -> None:
