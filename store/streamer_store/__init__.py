@@ -57,6 +57,14 @@ from streamer_store.protocols import (
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.retention import Retention
 from streamer_store.stores import Stores, memory_stores
+from streamer_store.synchronous import (
+    SyncConnections,
+    SyncRequests,
+    SyncStores,
+    SyncSubscriptions,
+    memory_stores_sync,
+    open_stores_sync,
+)
 from streamer_store.target import Target
 from streamer_store.transfer import (
     Existing,
@@ -118,6 +126,10 @@ __all__ = [
     "Stores",
     "Subscription",
     "SubscriptionStore",
+    "SyncConnections",
+    "SyncRequests",
+    "SyncStores",
+    "SyncSubscriptions",
     "SystemClock",
     "TableMissing",
     "Target",
@@ -141,5 +153,7 @@ __all__ = [
     "is_request_not_pending",
     "is_unavailable",
     "memory_stores",
+    "memory_stores_sync",
     "open_stores",
+    "open_stores_sync",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from streamer_worker.errors import StartError
 
 _STORE_FAILED: Final = 1
 _CANNOT_START: Final = 2
+_WRITING: Final = frozenset({errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPIPE})
 
 
 def unwrap(error: BaseException) -> BaseException:
@@ -23,19 +25,18 @@ def unwrap(error: BaseException) -> BaseException:
     return leaves[0] if len(leaves) == 1 else error
 
 
-def output_error() -> OSError | None:
-    """Return why the text that was printed cannot be written, or None if it was written.
+def output_error(error: BaseException) -> OSError | None:
+    """Return why stdout cannot be written, or None if that is not what `error` is about.
 
-    After an error, discard the rest. Otherwise Python tries to write it again when it exits.
+    Then the rest of the output is discarded. Otherwise Python writes it again when it exits.
     """
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        with suppress(OSError, ValueError), Path(os.devnull).open("w") as devnull:
-            os.dup2(devnull.fileno(), sys.stdout.fileno())
-        return error
-    return None
+    error = unwrap(error)
+    # Files and directories are in the errors about them, and the stores translate those of sockets.
+    if not isinstance(error, OSError) or error.errno not in _WRITING or error.filename is not None:
+        return None
+    with suppress(OSError, ValueError), Path(os.devnull).open("w") as devnull:
+        os.dup2(devnull.fileno(), sys.stdout.fileno())
+    return error
 
 
 def text_of(error: StoreError) -> str:

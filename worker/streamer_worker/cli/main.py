@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -137,7 +137,8 @@ def main() -> None:
     except (Exception, BaseExceptionGroup) as error:
         from streamer_worker.cli import faults
 
-        _end_if_output_failed()
+        if failure := faults.output_error(error):
+            _end_without_output(failure)
         code = faults.exit_code_of(error)
         if code is not None:
             faults.report(error)
@@ -147,14 +148,10 @@ def main() -> None:
         raise
 
 
-def _end_if_output_failed() -> None:
-    """Exit with 1 if stdout cannot be written, with a message unless a pipe was closed."""
-    from streamer_worker.cli import faults
+def _end_without_output(error: OSError) -> NoReturn:
+    """Exit with 1 because stdout cannot be written. Print why, unless a pipe was closed."""
     from streamer_worker.cli.output import print_error
 
-    error = faults.output_error()
-    if error is None:
-        return
     if not isinstance(error, BrokenPipeError):  # `| head` has read what it wanted
         with suppress(OSError, ValueError, SystemExit):
             print_error(f"cannot write the output: {error.strerror}")

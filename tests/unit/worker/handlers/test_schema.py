@@ -145,7 +145,8 @@ class Checked(BaseModel):
     def _rows(cls, value: int) -> int:
         if value == 1:
             raise ValueError("must be two or more")
-        assert value, "must not be zero"
+        if value == 0:
+            raise AssertionError("must not be zero")
         return value
 
 
