@@ -21,6 +21,7 @@ from bench import (
     idle,
     latency,
     memory,
+    producer,
     starts,
     transfer,
     units,
@@ -65,6 +66,9 @@ def _parts(*, quick: bool, many: int) -> dict[str, Measure]:
         "recovery": partial(upkeep.recovery, rounds=1 if quick else 5),
         "bulk": partial(
             bulk.measure, requests=2_000 if quick else 10_000, rounds=1 if quick else 3
+        ),
+        "producer": partial(
+            producer.measure, requests=200 if quick else 500, rounds=1 if quick else 5
         ),
         "transfer": partial(
             transfer.measure, requests=5_000 if quick else 50_000, rounds=1 if quick else 3

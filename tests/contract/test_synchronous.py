@@ -174,7 +174,7 @@ def test_errors_of_the_caller_end_a_bulk_operation(sync_stores: SyncStores) -> N
     with pytest.raises(BrokenError):
         sync_stores.requests.enqueue_many(broken())
     with pytest.raises(BrokenError):
-        sync_stores.requests.enqueue_many((new(number) for number in range(500)), on_result=refuse)
+        sync_stores.requests.enqueue_many(map(new, range(10_000, 10_500)), on_result=refuse)
     assert sync_stores.requests.enqueue(new(1_000)).request_id == "r1000"
 
 
@@ -182,7 +182,9 @@ def test_lists_are_ordinary_iterators(sync_stores: SyncStores) -> None:
     """They end by themselves, and when the loop is left early."""
     sync_stores.requests.enqueue_many([new(number) for number in range(250)])
     pending = sync_stores.requests.get_by_status
-    assert len({each.request_id for each in pending(RequestStatus.PENDING)}) == 250
+    listed = [each.request_id for each in pending(RequestStatus.PENDING)]
+    assert {f"r{number}" for number in range(250)} <= set(listed)
+    assert len(listed) == len(set(listed))
     assert len(list(pending(RequestStatus.PENDING, limit=7))) == 7
     for _ in pending(RequestStatus.PENDING):
         break

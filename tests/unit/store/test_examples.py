@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import doctest
 
-from streamer_store import stores
+from streamer_store import memory_stores_sync, stores
+
+
+def test_the_example_of_synchronous_stores_in_memory_runs() -> None:
+    """As it is printed in the API reference."""
+    text = memory_stores_sync.__doc__ or ""
+    example = doctest.DocTestParser().get_doctest(text, {}, "memory_stores_sync", None, None)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def test_the_example_of_memory_stores_runs() -> None:

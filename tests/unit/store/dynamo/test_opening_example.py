@@ -1,19 +1,21 @@
-"""The example in the docstring of `open_stores`."""
+"""The examples in the docstrings of `open_stores` and `open_stores_sync`."""
 
 from __future__ import annotations
 
 import doctest
+from typing import Any
 
 import pytest
 
-from streamer_store import open_stores
+from streamer_store import open_stores, open_stores_sync
 
 
-def test_the_example_of_open_stores_runs(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs as it is printed, with an endpoint from the environment."""
+@pytest.mark.parametrize("opener", [open_stores, open_stores_sync])
+def test_the_examples_run(opener: Any, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run as they are printed, with an endpoint from the environment."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
     parser = doctest.DocTestParser()
-    example = parser.get_doctest(open_stores.__doc__ or "", {}, "open_stores", None, None)
+    example = parser.get_doctest(opener.__doc__ or "", {}, opener.__name__, None, None)
     assert example.examples
     output: list[str] = []
     results = doctest.DocTestRunner().run(example, out=output.append)
