@@ -15,7 +15,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import Loader, create_loader
 
-from streamer_store.dynamo.addressing import Sourced, endpoint_in_force, region_in_force
+from streamer_store.dynamo.addressing import endpoint_in_force, region_in_force
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
@@ -132,25 +132,6 @@ async def open_checked_client(
         if observe is not None:
             observe_calls(opened.client, observe)
         yield CheckedClient(opened.client, timeout=call_timeout, observe=observe)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """The endpoint and the region that a client would use. None: AWS's own, or none at all."""
-
-    endpoint: Sourced
-    region: Sourced
-
-
-def configured_address(*, endpoint_url: str | None, region: str | None) -> Address:
-    """Return what `open_stores` would use, without credentials or a call.
-
-    Raises InvalidInput for AWS settings that are wrong.
-    """
-    with translate_errors("open"):
-        session = new_session()
-        endpoint = endpoint_in_force(session, endpoint_url)
-        return Address(endpoint=endpoint, region=region_in_force(session, region, endpoint.value))
 
 
 async def credentials_method(*, region: str | None = None) -> str | None:

@@ -10,7 +10,7 @@ from streamer_worker.cli.findings import Finding
 
 if TYPE_CHECKING:
     from streamer_store import Target
-    from streamer_store.dynamo.connecting import Address
+    from streamer_store.dynamo.addressing import Address
     from streamer_worker.settings import Settings
 
 _AWS: Final = "AWS's own endpoint"
@@ -38,9 +38,9 @@ def configured_address(settings: Settings) -> Address:
 
     Needs no credentials, and makes no call. Raises InvalidInput for AWS settings that are wrong.
     """
-    from streamer_store.dynamo import connecting
+    from streamer_store.dynamo import addressing
 
-    return connecting.configured_address(endpoint_url=settings.endpoint_url, region=settings.region)
+    return addressing.configured_address(endpoint_url=settings.endpoint_url, region=settings.region)
 
 
 def region_finding(address: Address, sources: Sources) -> Finding:

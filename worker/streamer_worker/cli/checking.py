@@ -52,7 +52,7 @@ from streamer_worker.cli.output import print_json
 from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
-    from streamer_store.dynamo.connecting import Address
+    from streamer_store.dynamo.addressing import Address
     from streamer_worker.handlers.registry import Registry
     from streamer_worker.settings import Settings
 
