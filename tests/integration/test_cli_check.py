@@ -167,6 +167,15 @@ def test_an_endpoint_of_the_aws_settings_is_named(equipped: dict[str, str]) -> N
     assert settings["endpoint_url"] == {"value": url, "from": "AWS_ENDPOINT_URL_DYNAMODB"}
 
 
+@pytest.mark.parametrize("key", ["", "dummy"])
+def test_a_password_in_the_endpoint_is_masked(key: str, equipped: dict[str, str]) -> None:
+    """Also where the credentials are missing, and in the error of a call."""
+    changed = {"STREAMER_ENDPOINT_URL": "http://me:s3cret@127.0.0.1:9", "AWS_ACCESS_KEY_ID": key}
+    ended = command("check", **(equipped | changed))
+    assert "http://***@127.0.0.1:9" in ended.stdout
+    assert "s3cret" not in ended.stdout + ended.stderr
+
+
 def test_a_file_is_named_as_the_source(equipped: dict[str, str], tmp_path: Any) -> None:
     """By its path, which --config or STREAMER_CONFIG gives."""
     file = tmp_path / "worker.toml"

@@ -38,6 +38,7 @@ from streamer_store.errors import (
     StoreUnavailable,
     TableMissing,
 )
+from streamer_store.target import without_password
 
 # DynamoDB API Reference, "Common Errors" and the errors of each operation. Expired credentials
 # count as an outage: it ends when they are renewed.
@@ -225,4 +226,5 @@ def _cancelled(reasons: Any, where: dict[str, Any]) -> Exception:
 
 
 def _error_text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    # A network error names the endpoint.
+    return without_password(str(error)) or type(error).__name__

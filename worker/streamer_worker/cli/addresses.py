@@ -55,6 +55,9 @@ def region_finding(address: Address, sources: Sources) -> Finding:
 
 def endpoint_finding(endpoint: str | None, source: str, sources: Sources) -> Finding:
     """Return the finding about the endpoint. None: AWS decides, and the region is not known."""
+    from streamer_store.target import without_password
+
+    endpoint = endpoint and without_password(endpoint)
     if source == "default":
         return Finding("ok", "endpoint", f"{endpoint}, {_AWS}" if endpoint else _AWS)
     return Finding("ok", "endpoint", f"{endpoint}, from {sources.name('endpoint_url', source)}")
