@@ -25,6 +25,7 @@ from streamer_store.dynamo.serializer import serialize_statements_directly
 from streamer_store.dynamo.session import CheckedSession
 from streamer_store.errors import InvalidInput
 from streamer_store.release import package_version
+from streamer_store.target import Target, without_password
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -42,6 +43,17 @@ class OpenClient:
     client: DynamoDBClient
     endpoint_source: str
     region_source: str
+
+    def target(self, prefix: str, prefix_source: str) -> Target:
+        """Return what is in force for tables with this prefix."""
+        return Target(
+            endpoint=without_password(self.client.meta.endpoint_url),
+            endpoint_source=self.endpoint_source,
+            region=self.client.meta.region_name,
+            region_source=self.region_source,
+            prefix=prefix,
+            prefix_source=prefix_source,
+        )
 
 
 @asynccontextmanager

@@ -19,7 +19,6 @@ from streamer_store.engine import Engine
 from streamer_store.errors import InvalidInput, StoreError
 from streamer_store.retention import Retention
 from streamer_store.stores import Stores, log_undecodable, stores_over
-from streamer_store.target import Target, without_password
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -173,14 +172,7 @@ async def open_stores(
                 rng=rng,
                 report=report,
                 retention=retention,
-                target=Target(
-                    endpoint=without_password(client.meta.endpoint_url),
-                    endpoint_source=opened.endpoint_source,
-                    region=client.meta.region_name,
-                    region_source=opened.region_source,
-                    prefix=prefix,
-                    prefix_source=prefix_source,
-                ),
+                target=opened.target(prefix, prefix_source),
             )
         finally:
             owner.closed = True

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import StoreUnavailable
 from streamer_store.errors import leaf_exceptions
+from streamer_store.target import without_password
 from streamer_worker.cli.output import print_line
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ CALL_TIMEOUT: Final = 20.0
 """Seconds until a call without an answer ends the command."""
 _SILENT: Final = 2.0
 _LATE: Final = 0.2
-_CREDENTIALS: Final = re.compile(r"//[^/@]*@")
 _NO_ANSWER: Final = ("DynamoDB did not answer", "the AWS client failed")
 
 
@@ -98,17 +96,9 @@ def advising(place: str) -> Iterator[None]:
 
 def place_of(settings: Settings) -> str:
     """Return the URL of DynamoDB, without a password, or the region whose DynamoDB it is."""
-    url = (
-        settings.endpoint_url
-        or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    if url:
-        return without_password(url)
-    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return f"AWS in {region}" if region else "AWS"
+    from streamer_worker.cli.addresses import configured_address
 
-
-def without_password(url: str) -> str:
-    """Return the URL with stars in place of a user's name and password."""
-    return _CREDENTIALS.sub("//***@", url)
+    address = configured_address(settings)
+    if address.endpoint.value:
+        return without_password(address.endpoint.value)
+    return f"AWS in {address.region.value}" if address.region.value else "AWS"

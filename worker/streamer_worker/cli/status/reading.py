@@ -31,13 +31,11 @@ from streamer_store.schema import WORKERS
 from streamer_store.stores import stores_over
 from streamer_worker.cli.status.liveness import Liveness, is_doubtful
 from streamer_worker.cli.status.queue import QueueReader
-from streamer_worker.cli.status.snapshot import Snapshot, Target, Unreadable, Worker
-from streamer_worker.cli.waiting import CALL_TIMEOUT, without_password
+from streamer_worker.cli.status.snapshot import Snapshot, Unreadable, Worker
+from streamer_worker.cli.waiting import CALL_TIMEOUT
 
 if TYPE_CHECKING:
-    from types_aiobotocore_dynamodb import DynamoDBClient
-
-    from streamer_store import WorkerRow
+    from streamer_store import Target, WorkerRow
     from streamer_store.clock import Clock
     from streamer_store.dynamo.calls import CallEnded, Observe, TryFailed
     from streamer_store.engine import Engine
@@ -87,12 +85,13 @@ async def open_reader(
         attempts=_ATTEMPTS,
         call_timeout=CALL_TIMEOUT,
         validate_parameters=False,
-    ) as client:
+    ) as opened:
+        client = opened.client
         reader = SnapshotReader(
             engine=DynamoEngine(
                 client=client, prefix=settings.table_prefix, rng=rng, timeout=CALL_TIMEOUT
             ),
-            target=_target_of(client, settings.table_prefix),
+            target=opened.target(settings.table_prefix, "argument"),
             settings=settings,
             clock=SystemClock(),
         )
@@ -108,15 +107,6 @@ async def open_reader(
         observe_calls(client, on_event)
         client.meta.events.register("after-call.dynamodb", on_answer)
         yield reader
-
-
-def _target_of(client: DynamoDBClient, prefix: str) -> Target:
-    meta = client.meta
-    return Target(
-        endpoint=without_password(str(meta.endpoint_url)),
-        region=str(meta.region_name),
-        prefix=prefix,
-    )
 
 
 class SnapshotReader:

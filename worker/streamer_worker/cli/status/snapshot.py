@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from streamer_store import Difference, RequestStatus, WorkerRow
+from streamer_store import Difference, RequestStatus, Target, WorkerRow
 from streamer_store.transitions import WAITING
 
 RATE_WINDOW: Final = 300.0
@@ -19,15 +19,6 @@ RATIO_WINDOW: Final = 900.0
 """Seconds over which the ratio of failures is measured, as by the alert StreamerFailureRate."""
 FAILURE_WINDOW: Final = 3600.0
 """Seconds for which failures are listed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """The tables that were read."""
-
-    endpoint: str
-    region: str
-    prefix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,20 +5,26 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from streamer_store import WorkerRow
+from streamer_store import Target, WorkerRow
 from streamer_worker.cli.status.snapshot import (
     ActionCount,
     Depth,
     EndedRequest,
     Sample,
     Snapshot,
-    Target,
     Worker,
 )
 from support import START
 
 NOW = START + timedelta(days=1)
-TARGET = Target(endpoint="http://127.0.0.1:8000", region="eu-west-1", prefix="streamer_")
+TARGET = Target(
+    endpoint="http://127.0.0.1:8000",
+    endpoint_source="argument",
+    region="eu-west-1",
+    region_source="argument",
+    prefix="streamer_",
+    prefix_source="argument",
+)
 
 
 def ago(seconds: float) -> datetime:
