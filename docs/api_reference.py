@@ -15,7 +15,12 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Final
 
-_PACKAGES: Final = ("streamer_worker", "streamer_store")
+PACKAGES: Final = (
+    "streamer_worker",
+    "streamer_worker.testing",
+    "streamer_worker.testing.fixtures",
+    "streamer_store",
+)
 _WIDTH: Final = 100
 # An item of a list in a docstring, "- `name`: text", with the lines that continue it.
 _FIELD_ITEM: Final = re.compile(r"^[-*] ((?:`\w+`(?:, )?)+): (.*(?:\n  .*)*)\n?", re.MULTILINE)
@@ -26,8 +31,8 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def reference() -> str:
-    """Return the signature and the docstring of each public name of both packages."""
-    sections = [package_reference(importlib.import_module(name)) for name in _PACKAGES]
+    """Return the signature and the docstring of each public name of the packages."""
+    sections = [package_reference(importlib.import_module(name)) for name in PACKAGES]
     return "\n" + "\n\n".join(sections) + "\n\n"
 
 

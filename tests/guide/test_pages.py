@@ -16,6 +16,7 @@ from streamer_worker.cli.main import cli
 
 DOCS = ROOT / "docs"
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
+PACKAGES = runpy.run_path(str(DOCS / "api_reference.py"))["PACKAGES"]
 REFERENCE = (DOCS / "api.md").read_text()
 OPERATIONS = (DOCS / "operations.md").read_text()
 
@@ -26,7 +27,7 @@ def test_generated_parts_are_up_to_date(name: str) -> None:
     assert GENERATE["generate_page"](name) == (DOCS / name).read_text()
 
 
-@pytest.mark.parametrize("name", ["streamer_worker", "streamer_store"])
+@pytest.mark.parametrize("name", PACKAGES)
 def test_the_reference_has_every_public_name(name: str) -> None:
     """docs/api.md has a heading for each name, and its docstring under the heading."""
     package = importlib.import_module(name)
@@ -48,7 +49,7 @@ def test_the_texts_of_the_reference_name_public_classes_only() -> None:
         for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.ClassDef)
     }
-    packages = map(importlib.import_module, ("streamer_worker", "streamer_store"))
+    packages = map(importlib.import_module, PACKAGES)
     public = {name for package in packages for name in package.__all__}
     public.add("ProgressMessage")  # the attribute of the table, not the class
     text = re.sub(r"^```.*?^```|^#+ .*?$|^- `.*?`", "", REFERENCE, flags=re.MULTILINE | re.DOTALL)

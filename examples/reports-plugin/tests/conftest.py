@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from reports_plugin import count_words, reports
+from reports_plugin import Database, count_words, reports
 
 pytest_plugins = ["streamer_worker.testing.fixtures"]
 
@@ -13,3 +15,8 @@ def anyio_backend() -> str:
 @pytest.fixture
 def streamer_handlers() -> list[object]:
     return [reports, count_words]
+
+
+@pytest.fixture
+def streamer_options() -> dict[str, Any]:
+    return {"states": {reports: Database()}}

@@ -1,7 +1,8 @@
 """Pytest fixtures: `pytest_plugins = ["streamer_worker.testing.fixtures"]` in conftest.py.
 
 `streamer` runs a worker in memory with the installed handlers. Override the fixture
-`streamer_handlers` to run other handlers. Tests that use it need not be async.
+`streamer_handlers` to run other handlers, and `streamer_options` to pass the states of groups.
+Tests that use it need not be async.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from streamer_store import AsyncRequest
 from streamer_worker.handlers.definition import Handler, HandlerGroup
 from streamer_worker.handlers.registry import load_handlers
+from streamer_worker.testing.arguments import Payload
 from streamer_worker.testing.workers import Delivered, MemoryWorker, memory_worker
+
+__all__ = ["Streamer", "streamer", "streamer_handlers", "streamer_options"]
 
 Result = TypeVar("Result")
 
@@ -36,9 +40,7 @@ class Streamer:
         """The messages that were pushed to connections, oldest first."""
         return self.worker.delivered
 
-    def run(
-        self, action: str, payload: Mapping[str, Any] | None = None, **fields: Any
-    ) -> AsyncRequest:
+    def run(self, action: str, payload: Payload | None = None, **fields: Any) -> AsyncRequest:
         """Enqueue a request, wait for its end, and return it, as MemoryWorker.run does."""
         return self.call(self.worker.run, action, payload, **fields)
 
@@ -60,12 +62,21 @@ def streamer_handlers() -> Iterable[Handler | HandlerGroup[Any]]:
 
 
 @pytest.fixture
+def streamer_options() -> Mapping[str, Any]:
+    """Return arguments of memory_worker for `streamer`, for example
+    `{"states": {group: FakeDatabase()}}`. Empty, unless overridden.
+    """
+    return {}
+
+
+@pytest.fixture
 def streamer(
-    streamer_handlers: Iterable[Handler | HandlerGroup[Any]],
+    streamer_handlers: Iterable[Handler | HandlerGroup[Any]], streamer_options: Mapping[str, Any]
 ) -> Iterator[Streamer]:
     """Run a worker on stores in memory for one test. It drains and stops at the end of the test."""
+    worker_context = memory_worker(*streamer_handlers, **streamer_options)
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(memory_worker(*streamer_handlers)) as worker,
+        portal.wrap_async_context_manager(worker_context) as worker,
     ):
         yield Streamer(worker, portal)

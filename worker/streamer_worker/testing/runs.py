@@ -16,7 +16,6 @@ from streamer_store import (
     AsyncRequest,
     Claim,
     Progress,
-    RequestStatus,
     Stores,
     SystemClock,
     memory_stores,
@@ -40,10 +39,13 @@ from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.runtime import Runtime
+from streamer_worker.sanitize import named_message, one_line
 from streamer_worker.settings import Settings
+from streamer_worker.testing.arguments import Payload, check_lifespan
+from streamer_worker.testing.claims import claimed_request
 
-_ENTER_LIFESPAN: Final[Any] = object()
-_REQUEST_ID: Final = "request-1"
+_NO_STATE: Final[Any] = object()
+_REPR_CHARS: Final = 500
 
 
 class HandlerRun:
@@ -59,7 +61,8 @@ class HandlerRun:
     * `checkpoints`: every checkpoint that was written.
     * `pushed`: every message to a connection, as a dict.
 
-    Use it on the event loop of the test only.
+    Its repr has the status, the result or the error, and the number of progress reports. Use it on
+    the event loop of the test only.
     """
 
     def __init__(self, claim: Claim, stores: Stores) -> None:
@@ -81,6 +84,18 @@ class HandlerRun:
     def result(self) -> Mapping[str, Any] | None:
         """The stored result. None until the request is completed."""
         return self.request.result
+
+    def __repr__(self) -> str:
+        ending = ""
+        if self.result is not None:
+            ending = f", result={dict(self.result)}"
+        elif self.error is not None or self.request.error is not None:
+            code = f"{self.request.error_code}: " if self.request.error_code else ""
+            text = self.request.error if self.error is None else named_message(self.error)
+            ending = f", {code}{text}"
+        summary = one_line(f"{self.status or 'running'}{ending}", _REPR_CHARS)
+        reports = "1 report" if len(self.progress) == 1 else f"{len(self.progress)} reports"
+        return f"<HandlerRun of {self.request.action!r}: {summary}; {reports} of progress>"
 
     async def until(self, condition: Callable[[HandlerRun], bool]) -> None:
         """Wait until `condition(run)` is true, for example `lambda run: len(run.progress) == 2`.
@@ -138,13 +153,15 @@ class HandlerRun:
 
 
 async def run_handler(
-    handler: Handler, payload: Mapping[str, Any] | None = None, **options: Any
+    handler: Handler, payload: Payload | None = None, **options: Any
 ) -> HandlerRun:
     """Run one attempt of a handler to its end, and return what it did.
 
     `options` are those of `start_handler`. What the handler raises is not raised here: it is
     in `error`, and its outcome in `status` and `outcome`. Raises HandlerLoadError for a handler
-    with faults, and LifespanError, inside an ExceptionGroup, when the lifespan of its group fails.
+    with faults, TypeError when the handler's group has a lifespan and the test passes neither
+    `state` nor `enter_lifespan`, and LifespanError, inside an ExceptionGroup, when the lifespan
+    fails.
 
     >>> import anyio
     >>> from streamer_worker import Context, handler
@@ -163,10 +180,11 @@ async def run_handler(
 @asynccontextmanager
 async def start_handler(
     handler: Handler,
-    payload: Mapping[str, Any] | None = None,
+    payload: Payload | None = None,
     *,
     attempt: int = 1,
-    state: Any = _ENTER_LIFESPAN,
+    state: Any = _NO_STATE,
+    enter_lifespan: bool = False,
     middleware: Iterable[Middleware] = (),
     seed: int = 0,
     **request: Any,
@@ -175,7 +193,11 @@ async def start_handler(
     the end of the attempt.
 
     * `attempt`: the number of the attempt, from 1.
-    * `state`: used as `ctx.state`. Without it the lifespan of the handler's group is entered.
+    * `payload`: a mapping, a model or a dataclass.
+    * `state`: used as `ctx.state`. Required if the handler's group has a lifespan, unless
+      `enter_lifespan` is true.
+    * `enter_lifespan`: whether the lifespan of the handler's group is entered, as the worker does.
+      It may open a real database.
     * `middleware`: the worker's middleware. The middleware of the group is used in any case.
     * `seed`: of the random generator that the delay of a retry is drawn from.
     * `request`: fields of the AsyncRequest, for example `checkpoint` (of an earlier attempt),
@@ -183,11 +205,12 @@ async def start_handler(
 
     Raises what `run_handler` raises.
     """
+    check_lifespan(handler, has_state=state is not _NO_STATE, enter_lifespan=enter_lifespan)
     registered = registry([handler], middleware)
     rng = random.Random(seed)  # noqa: S311  a test is repeatable
     clock = SystemClock()
     stores = memory_stores(clock=clock, rng=rng)
-    run = HandlerRun(await _claimed(stores, handler, payload, attempt, request), stores)
+    run = HandlerRun(await claimed_request(stores, handler, payload, attempt, request), stores)
     events = Events(run._on_event)
     runtime = Runtime(clock=clock, rng=rng, events=events)
     announcer = Announcer(push=run._push, clock=clock)
@@ -224,32 +247,9 @@ async def start_handler(
             yield run
 
 
-async def _claimed(
-    stores: Stores,
-    handler: Handler,
-    payload: Mapping[str, Any] | None,
-    attempt: int,
-    fields: Mapping[str, Any],
-) -> Claim:
-    defaults: dict[str, Any] = {
-        "request_id": _REQUEST_ID,
-        "connection_id": "connection-1",
-        "max_retries": 3,
-    }
-    request = AsyncRequest(
-        action=handler.action,
-        payload=dict(payload or {}),
-        retry_count=attempt - 1,
-        **defaults | dict(fields),
-    )
-    await stores.requests.enqueue(request)
-    page = await stores.requests.entries(RequestStatus.PENDING, limit=1)
-    return await stores.requests.claim(page.candidates[0], worker_id="worker-1")
-
-
 @asynccontextmanager
 async def _states(handler: Handler, state: Any, events: Events) -> AsyncIterator[Mapping[Any, Any]]:
-    if state is not _ENTER_LIFESPAN:
+    if state is not _NO_STATE:
         yield {handler.group: state}
         return
     lifespans = Lifespans(on_failed=_ignore, abandon=_ignore, events=events)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from streamer_worker.push.push_thread import push_here
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
+from streamer_worker.testing.arguments import Payload, payload_of, with_states
 from streamer_worker.wiring import build_app
 
 _RETRY_AT_ONCE = RetryPolicy(first=0, longest=0)
@@ -49,7 +51,7 @@ class MemoryWorker:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.delivered: list[Delivered] = []
-        self.flush: Callable[[], Awaitable[None]]
+        self._flush: Callable[[], Awaitable[None]]
         self._changes = Changes()
 
     async def connect(self, connection_id: str = "connection-1", **fields: Any) -> Connection:
@@ -68,14 +70,16 @@ class MemoryWorker:
         )
 
     async def enqueue(
-        self, action: str, payload: Mapping[str, Any] | None = None, **fields: Any
+        self, action: str, payload: Payload | None = None, **fields: Any
     ) -> AsyncRequest:
-        """Put a request into the queue and return it. `fields` are fields of the AsyncRequest.
+        """Put a request into the queue and return it. The payload is a mapping, a model or a
+        dataclass. `fields` are fields of the AsyncRequest.
 
-        Raises ValidationError for invalid fields, and AlreadyExists for a used request_id.
+        Raises TypeError for another payload, ValidationError for invalid fields, and AlreadyExists
+        for a used request_id.
         """
         return await self.stores.requests.enqueue(
-            AsyncRequest(action=action, payload=dict(payload or {}), **fields)
+            AsyncRequest(action=action, payload=payload_of(payload), **fields)
         )
 
     async def ended(self, request_id: str) -> AsyncRequest:
@@ -86,24 +90,22 @@ class MemoryWorker:
             changed = self._changes.next
             request = await self.stores.requests.get(request_id)
             if request.status in TERMINAL:
-                await self.flush()
+                await self._flush()
                 return request
             with anyio.move_on_after(_POLL_INTERVAL):  # an operator may have cancelled it
                 await changed.wait()
 
-    async def run(
-        self, action: str, payload: Mapping[str, Any] | None = None, **fields: Any
-    ) -> AsyncRequest:
+    async def run(self, action: str, payload: Payload | None = None, **fields: Any) -> AsyncRequest:
         """Enqueue a request, wait for its end, and return it. Raises as `enqueue` and `ended`."""
         request = await self.enqueue(action, payload, **fields)
         return await self.ended(request.request_id)
 
-    def on_event(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         """Used by the worker: wake those that wait in `ended`."""
         if isinstance(event, RequestFinished):
             self._changes.notify()
 
-    async def post(self, url: str, connection_id: str, data: bytes) -> None:
+    async def _post(self, url: str, connection_id: str, data: bytes) -> None:
         """Used by the worker: record a message instead of posting it."""
         del url
         self.delivered.append(Delivered(connection_id=connection_id, message=json.loads(data)))
@@ -113,6 +115,8 @@ class MemoryWorker:
 async def memory_worker(
     *handlers: Handler | HandlerGroup[Any],
     middleware: Iterable[Middleware] = (),
+    states: Mapping[HandlerGroup[Any], Any] = MappingProxyType({}),
+    enter_lifespans: bool = False,
     seed: int = 0,
     **settings: Any,
 ) -> AsyncIterator[MemoryWorker]:
@@ -120,9 +124,18 @@ async def memory_worker(
     worker drains and stops.
 
     Failed attempts run again at once, whatever the handler's RetryPolicy is. Requests with an
-    unknown action fail at once. `middleware` is the worker's middleware, `seed` that of its
-    random generator, and `settings` are fields of Settings. Raises HandlerLoadError for
-    handlers with faults, and LifespanError, inside an ExceptionGroup, when a lifespan fails.
+    unknown action fail at once.
+
+    * `middleware`: the worker's middleware.
+    * `states`: the `ctx.state` of the handlers of each group. Required for a group that has a
+      lifespan, unless `enter_lifespans` is true.
+    * `enter_lifespans`: whether the lifespans of groups without a state are entered, as the worker
+      does. They may open real databases.
+    * `seed`: that of the worker's random generator.
+    * `settings`: fields of Settings.
+
+    Raises HandlerLoadError for handlers with faults, TypeError for a group with a lifespan and no
+    state, and LifespanError, inside an ExceptionGroup, when a lifespan fails.
 
     >>> import anyio
     >>> from streamer_worker import Context, handler
@@ -137,7 +150,9 @@ async def memory_worker(
     """
     clock, rng = SystemClock(), random.Random(seed)  # noqa: S311  a test is repeatable
     stores = memory_stores(clock=clock, rng=rng)
-    registered = registry(handlers, middleware)
+    registered = with_states(
+        registry(handlers, middleware), states, enter_lifespans=enter_lifespans
+    )
     defaults: dict[str, Any] = {
         "poll": PollSettings(min_interval=0.001, max_interval=0.01, unknown_action_timeout=0.001),
         "reaper": ReaperSettings(enabled=False),
@@ -148,11 +163,11 @@ async def memory_worker(
     notifier = Notifier(
         connections=stores.connections,
         subscriptions=stores.subscriptions,
-        post=worker.post,
+        post=worker._post,
         settings=worker_settings.notifier,
         runtime=Runtime(clock=clock, rng=rng, events=Events()),
     )
-    worker.flush = partial(notifier.flush, _POLL_INTERVAL)
+    worker._flush = partial(notifier.flush, _POLL_INTERVAL)
     app = build_app(
         stores,
         settings=worker_settings,
@@ -160,7 +175,7 @@ async def memory_worker(
             action: replace(handler, retry=_RETRY_AT_ONCE) for action, handler in registered.items()
         },
         push=push_here(notifier),
-        listeners=[worker.on_event],
+        listeners=[worker._on_event],
         clock=clock,
         rng=rng,
     )

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
 from streamer_store import EventType, Progress, RequestStatus
-from streamer_worker import Context, HandlerGroup, Reject, RetryLater, SyncContext, handler
+from streamer_worker import Context, Reject, RetryLater, SyncContext, handler
 from streamer_worker.execution.outcome import Complete, Fail, Release, Retry
 from streamer_worker.testing import memory_worker, run_handler, start_handler
 from unit.worker.harness import on_asyncio
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.anyio
 
@@ -137,28 +133,6 @@ async def test_waiting_for_a_condition_that_never_holds_fails() -> None:
     assert "has ended (completed)" in repr(caught.value.exceptions)
 
 
-async def test_a_group_s_lifespan_is_entered_or_replaced() -> None:
-    """With `state` it is not entered."""
-    entered: list[str] = []
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[str]:
-        entered.append("entered")
-        yield "real"
-        entered.append("left")
-
-    group = HandlerGroup(lifespan=lifespan)
-
-    @group.handler("state")
-    async def state(_payload: dict[str, Any], ctx: Context[str]) -> str:
-        return ctx.state
-
-    assert (await run_handler(state)).result == {"data": "real"}
-    assert entered == ["entered", "left"]
-    assert (await run_handler(state, state="fake")).result == {"data": "fake"}
-    assert entered == ["entered", "left"]
-
-
 @on_asyncio
 async def test_plain_functions_run_in_a_thread() -> None:
     """Their progress and checkpoints can be waited for."""
@@ -175,6 +149,33 @@ async def test_plain_functions_run_in_a_thread() -> None:
         await run.until(lambda run: run.progress != [] and run.checkpoints == [5])
         run.drain()
     assert run.result == {"data": "done"}
+
+
+async def test_the_repr_of_a_run_says_how_it_ended() -> None:
+    """It has the status, the result or the error, and the number of progress reports."""
+
+    @handler("raise")
+    async def raises(payload: dict[str, str], _ctx: Context) -> None:
+        raise ValueError(payload["text"])
+
+    run = await run_handler(make, {"rows": 2})
+    start = "<HandlerRun of 'make': completed, "
+    assert repr(run) == start + "result={'rows': 2}; 2 reports of progress>"
+    run = await run_handler(make, {"rows": 1})
+    assert repr(run).endswith("; 1 report of progress>")
+    run = await run_handler(raises, {"text": "broke"})
+    assert "'raise': retried, PROCESSING_FAILED: ValueError: broke; 0 reports" in repr(run)
+    run = await run_handler(raises, {"text": "x" * 5000 + "\n"}, max_retries=0)
+    assert "'raise': failed, PROCESSING_FAILED: ValueError: xxx" in repr(run)
+    assert len(repr(run)) < 600
+    run = await run_handler(make, {"rows": "many"})
+    assert "'make': failed, VALIDATION_ERROR: " in repr(run)
+    assert "rows: " in repr(run)
+    async with start_handler(hang) as run:
+        await run.until(lambda run: run.progress != [])
+        assert repr(run) == "<HandlerRun of 'hang': running; 1 report of progress>"
+        run.time_out()
+    assert "'hang': timeout, TIMEOUT: " in repr(run)
 
 
 async def test_a_whole_worker_runs_in_memory() -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from streamer_worker import Context, Handler, handler
+from streamer_worker import Context, Handler, HandlerGroup, handler
 from streamer_worker.testing.fixtures import Streamer, streamer
 
 __all__ = ["streamer"]
+
+
+@asynccontextmanager
+async def open_database() -> AsyncIterator[int]:
+    yield pytest.fail("a test has entered the real lifespan")
+
+
+database = HandlerGroup(lifespan=open_database)
+
+
+@database.handler("read")
+async def read(_payload: dict[str, Any], ctx: Context[int]) -> int:
+    return ctx.state
 
 
 @handler("double")
@@ -20,8 +35,18 @@ async def double(payload: dict[str, int], ctx: Context) -> int:
 
 
 @pytest.fixture
-def streamer_handlers() -> list[Handler]:
-    return [double]
+def streamer_handlers() -> list[Handler | HandlerGroup[int]]:
+    return [double, database]
+
+
+@pytest.fixture
+def streamer_options() -> dict[str, Any]:
+    return {"states": {database: 7}}
+
+
+def test_groups_have_the_states_of_the_options(streamer: Streamer) -> None:
+    """The lifespan is not entered."""
+    assert streamer.run("read").result == {"data": 7}
 
 
 def test_a_request_runs_and_its_result_is_pushed(streamer: Streamer) -> None:
