@@ -67,9 +67,17 @@ def _entry(package: ModuleType, name: str) -> str:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             return title + _function(node)
         case _:
-            value = f"{name} = {ast.unparse(node.value)}" if node.value else name
+            value = f"{name} = {_value_text(node.value)}" if node.value else name
             text = _following_docstring(module.body, node)
             return title + f"```python\n{value}\n```" + (f"\n\n{text}" if text else "")
+
+
+def _value_text(value: ast.expr) -> str:
+    """Return a value as the source has it. The text of a type in quotes has no quotes."""
+    match value:
+        case ast.Constant(value=str(text)):
+            return text
+    return ast.unparse(value)
 
 
 def _definition(

@@ -11,11 +11,20 @@ from processes import ROOT
 from streamer_worker.settings import Settings
 
 _FOLDER: Final = ROOT / "deploy" / "iam"
-POLICY: Final[dict[str, Any]] = json.loads((_FOLDER / "worker-policy.json").read_text())
-BACKUP_POLICY: Final[dict[str, Any]] = json.loads((_FOLDER / "backup-policy.json").read_text())
+
+
+def _policy(name: str) -> dict[str, Any]:
+    policy: dict[str, Any] = json.loads((_FOLDER / f"{name}-policy.json").read_text())
+    return policy
+
+
+POLICY: Final = _policy("worker")
+PRODUCER_POLICY: Final = _policy("producer")
+OPERATOR_POLICY: Final = _policy("operator")
+BACKUP_POLICY: Final = _policy("backup")
 TABLE: Final = "arn:aws:dynamodb:*:*:table/"
 PREFIX: Final[str] = Settings().table_prefix
-_STATEMENT: Final = re.compile(r'(UPDATE|INSERT)(?: INTO)? "([^"]+)"')
+_STATEMENT: Final = re.compile(r'(UPDATE|INSERT|DELETE)(?: INTO| FROM)? "([^"]+)"')
 AwsCall = tuple[str, str]
 
 
@@ -35,7 +44,11 @@ def calls_of(operation: str, body: Mapping[str, Any], prefix: str) -> Iterator[A
     for statement in body.get("Statements", ()):
         verb, name = _STATEMENT.match(statement["Statement"]).groups()  # type: ignore[union-attr]
         yield f"dynamodb:PartiQL{verb.title()}", f"{TABLE}{PREFIX}{name.removeprefix(prefix)}"
-    if "Statements" in body:
+    # A transaction needs the permission of each of its parts.
+    for part in body.get("TransactItems", ()):
+        ((kind, write),) = part.items()
+        yield f"dynamodb:{kind}Item", f"{TABLE}{PREFIX}{write['TableName'].removeprefix(prefix)}"
+    if "Statements" in body or "TransactItems" in body:
         return
     # Batches name several tables, as keys.
     for name in body.get("RequestItems") or [body.get("TableName", "")]:

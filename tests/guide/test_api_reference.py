@@ -24,15 +24,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from processes import environment
 
-__all__ = ["Alias", "Record", "Service", "alias", "environment", "read"]
+__all__ = ["Alias", "Quoted", "Record", "Service", "alias", "environment", "read"]
 
 Alias = dict[str, Any]
 """An alias."""
+
+Quoted: TypeAlias = "Alias | None"
 
 
 class _Base(Exception):
@@ -111,6 +113,7 @@ def test_the_section_begins_with_docstring_and_links(page: str) -> None:
 def test_an_alias_has_its_value_and_docstring(page: str) -> None:
     """The string that follows an assignment is its docstring."""
     assert "### Alias\n\n```python\nAlias = dict[str, Any]\n```\n\nAn alias.\n" in page
+    assert "### Quoted\n\n```python\nQuoted = Alias | None\n```\n" in page
 
 
 def test_fields_have_types_defaults_and_texts(page: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -11,12 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
-from aiohttp import web
 
 from integration.fast import FAST, ended
 from integration.gateway import Server, connect, subscribe
-from integration.proxy import Forward, Proxy, answering
-from policy import AwsCall, allowed, calls_of
+from integration.policy_fault import PolicyFault
+from integration.proxy import Proxy
+from policy import allowed
 from processes import PATIENCE, Process
 from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock
 from streamer_store.engine import Put
@@ -24,30 +23,7 @@ from streamer_store.schema import REQUESTS, SUBSCRIPTIONS
 from support import connection
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
-_DENY = answering(400, "AccessDeniedException")
 Settled = tuple[Stores, dict[str, str]]
-
-
-class PolicyFault:
-    """A fault of the proxy that refuses calls that the policy denies, and records all calls.
-
-    A batch of writes is sent twice, so that workers read the items on which conditions failed.
-    """
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._allowed = allowed()
-        self.seen: set[AwsCall] = set()
-
-    async def __call__(self, request: web.Request, forward: Forward) -> web.StreamResponse:
-        operation = request.headers["X-Amz-Target"].rpartition(".")[2]
-        calls = set(calls_of(operation, json.loads(await request.read()), self._prefix))
-        self.seen |= calls
-        if calls <= self._allowed:
-            if operation == "BatchExecuteStatement":
-                await forward()
-            return await forward()
-        return await _DENY(request, forward)
 
 
 @pytest.fixture
