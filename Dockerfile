@@ -14,7 +14,7 @@ RUN python3 -m venv /opt/streamer-worker \
  && /opt/streamer-worker/bin/pip install --no-cache-dir -c constraints.txt pip . \
  && cp constraints.txt /opt/streamer-worker/
 
-FROM ${BASE}
+FROM ${BASE} AS worker
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="streamer-worker" \
@@ -41,3 +41,10 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
 # As process 1, the worker forwards signals and reaps orphaned processes of handlers.
 ENTRYPOINT ["streamer-worker"]
 CMD ["run"]
+
+# The worker with the example plugin. deploy/compose.yaml builds it.
+FROM worker AS example
+RUN --mount=type=bind,source=examples/reports-plugin,target=/tmp/plugin pip install /tmp/plugin
+
+# The image that is built unless another target is named.
+FROM worker
