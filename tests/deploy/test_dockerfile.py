@@ -21,6 +21,7 @@ def test_what_the_image_copies_is_there() -> None:
         for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
         for source in sources.split()
     ]
+    copied += re.findall(r"--mount=type=bind,source=([^,]+)", DOCKERFILE)
     assert len(copied) >= 6
     for source in copied:
         assert (ROOT / source).exists(), source

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processes import ROOT
-from streamer_worker.settings import Settings
+from plugins import SLOW_ENTRIES, SLOW_PLUGIN, plugin
+from processes import ROOT, command
+from streamer_worker.settings import Settings, load_settings
 from streamer_worker.wiring import SHUTDOWN_SECONDS, longest_shutdown
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 UNIT = ROOT / "deploy" / "systemd" / "streamer-worker@.service"
 PROGRAM = "/opt/streamer-worker/bin/streamer-worker"
+ENVIRONMENT = "/etc/streamer-worker/environment"
 
 
 @pytest.fixture
@@ -63,12 +65,65 @@ def test_its_exposure_is_below_two(tmp_path: Path) -> None:
 
 
 def test_it_starts_the_worker_and_again_when_it_ends(service: configparser.SectionProxy) -> None:
-    """Whatever the exit code is: a handler that calls os._exit(0) must not leave it down."""
+    """A handler that calls os._exit(0) must not leave it down."""
     assert service["ExecStart"] == f"{PROGRAM} run"
     assert service["Type"] == "notify"
     assert service["Restart"] == "always"
     # What reads the settings a second time must not win over the instance's own file.
     assert UNIT.read_text().index("/%i.environment") > UNIT.read_text().index("/environment")
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_restarted"),
+    [
+        ({"STREAMER_CONCURENCY": "3"}, False),
+        ({"AWS_PROFILE": "no_such_profile"}, False),
+        ({"STREAMER_ENDPOINT_URL": "http://127.0.0.1:1"}, True),
+    ],
+    ids=["setting", "profile", "outage"],
+)
+def test_it_does_not_start_again_what_a_restart_does_not_help(
+    service: configparser.SectionProxy,
+    tmp_path: Path,
+    fault: dict[str, str],
+    is_restarted: bool,  # noqa: FBT001
+) -> None:
+    """A wrong setting ends with an exit code that prevents restarts, and an outage does not."""
+    path = plugin(tmp_path, "slow", SLOW_PLUGIN, *SLOW_ENTRIES)
+    ended = command("run", PYTHONPATH=str(path), STREAMER_HTTP_PORT="0", **fault)
+    prevented = service["RestartPreventExitStatus"].split()
+    assert (str(ended.returncode) not in prevented) == is_restarted, ended.stderr
+
+
+def test_the_sample_environment_is_valid(
+    service: configparser.SectionProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each setting is known and valid, as a comment too, and systemd reads each line as meant."""
+    assert f"EnvironmentFile=-{ENVIRONMENT}" in UNIT.read_text().splitlines()
+    text = (UNIT.parent / "environment").read_text()
+    assigned = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    for name in list(os.environ):
+        if name.startswith("STREAMER_"):
+            monkeypatch.delenv(name)
+    for name, value in assigned.items():
+        assert re.fullmatch(r"[\w.-]*", value), "systemd takes quotes and comments literally"
+        if name.startswith("STREAMER_"):
+            monkeypatch.setenv(name, value)
+    settings = load_settings(None)
+    # The values are the defaults, so that the file can be used as it is.
+    assert settings.table_prefix == Settings().table_prefix
+    assert settings.concurrency == Settings.model_fields["concurrency"].default
+    assert {"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} < set(assigned)
+    assert "DynamicUser" in service
+
+
+def test_the_steps_of_the_page_use_the_files() -> None:
+    """docs/operations.md installs the sample with its mode before it starts the unit."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    install = f"install -m 0600 deploy/systemd/environment {ENVIRONMENT}"
+    assert install in page
+    assert install in (UNIT.parent / "environment").read_text()
+    assert page.index(install) < page.index("systemctl enable --now streamer-worker@1")
 
 
 def test_it_waits_for_the_drain(service: configparser.SectionProxy) -> None:

@@ -68,7 +68,7 @@ async def test_a_handler_that_ends_the_event_loop(
 
 
 async def test_a_handler_that_exits_at_once(real: tuple[Stores, dict[str, str]], path: str) -> None:
-    """The exit code is the handler's. The systemd unit restarts the worker after any exit code."""
+    """The exit code is the handler's. The systemd unit restarts the worker after it, too."""
     with started(real, path) as worker:
         await put(real[0], "do", how="exit_at_once")
         assert worker.ended() == 0

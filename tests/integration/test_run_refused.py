@@ -51,7 +51,7 @@ async def test_broken_plugins(
         ({"STREAMER_TABLE_PREFIX": "nothing_"}, "tables create", 2),
         ({"STREAMER_CONCURENCY": "3"}, "nearest is STREAMER_CONCURRENCY", 2),
         ({"STREAMER_ENDPOINT_URL": "http://127.0.0.1:1"}, "DynamoDB did not answer", 1),
-        ({"AWS_PROFILE": "no_such_profile"}, "no_such_profile", 1),
+        ({"AWS_PROFILE": "no_such_profile"}, "no_such_profile", 2),
         ({"PROMETHEUS_MULTIPROC_DIR": "/no/such/dir"}, "PROMETHEUS_MULTIPROC_DIR: '/no/such", 2),
     ],
     ids=["tables", "setting", "network", "profile", "metrics"],

@@ -12,10 +12,10 @@ from typing import Final
 from streamer_store import StoreError
 from streamer_store.errors import leaf_exceptions
 from streamer_worker.cli import output
-from streamer_worker.errors import StartError
+from streamer_worker.errors import LifespanError, StartError
 
-_STORE_FAILED: Final = 1
-_CANNOT_START: Final = 2
+_TRY_AGAIN: Final = 1
+CANNOT_START: Final = 2
 _WRITING: Final = frozenset({errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPIPE})
 
 
@@ -47,12 +47,16 @@ def text_of(error: StoreError) -> str:
 
 
 def exit_code_of(error: BaseException) -> int | None:
-    """Return the exit code of an error that is reported in a line; None needs a traceback."""
+    """Return the exit code of an error that is reported in a line; None needs a traceback.
+
+    It is 2 for settings, handlers and tables that are wrong until somebody changes them, so that a
+    restart does not help. It is 1 for failed calls, and for lifespans, whose resources may return.
+    """
     match unwrap(error):
+        case LifespanError() | StoreError():
+            return _TRY_AGAIN
         case StartError():
-            return _CANNOT_START
-        case StoreError():
-            return _STORE_FAILED
+            return CANNOT_START
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskStatus
 
-from streamer_store import StoreError, SystemClock
+from streamer_store import InvalidInput, StoreError, SystemClock
 from streamer_worker.app import App
 from streamer_worker.cli import faults
 from streamer_worker.cli.init import serve_as_init
@@ -148,7 +148,9 @@ class _Worker:
         code = faults.exit_code_of(error)
         if code is not None:
             faults.report(error)
-            return code
+            # A worker has no input but its settings. A restart with the same ones does not help.
+            is_invalid = isinstance(faults.unwrap(error), InvalidInput)
+            return faults.CANNOT_START if is_invalid else code
         if self._app is None and isinstance(error, KeyboardInterrupt):
             raise error
         self._emit_ending(
