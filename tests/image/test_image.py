@@ -41,6 +41,7 @@ class Image:
         whole = json.loads((folder / "config.json").read_text())["Docker"]
         self.config: dict[str, Any] = whole["config"]
         self.history = json.dumps(whole["history"])
+        self.example: dict[str, Any] = json.loads((folder / "example.json").read_text())["Docker"]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -125,6 +126,12 @@ def test_it_runs_as_nobody_special_and_says_what_it_is(image: Image) -> None:
     assert len(labels[f"{prefix}revision"]) == 40
     pyproject = (ROOT / "pyproject.toml").read_text()
     assert f'version = "{labels[f"{prefix}version"]}"' in pyproject
+
+
+def test_the_example_is_the_worker_with_the_plugin(image: Image) -> None:
+    """deploy/compose.yaml builds this target. It starts and checks its worker as the image does."""
+    assert image.example["config"] == image.config
+    assert "pip install /tmp/plugin" in json.dumps(image.example["history"])
 
 
 def test_nothing_of_the_build_is_left_inside(image: Image) -> None:
