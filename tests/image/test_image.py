@@ -130,7 +130,7 @@ def test_it_runs_as_nobody_special_and_says_what_it_is(image: Image) -> None:
 
 def test_the_example_is_the_worker_with_the_plugin(image: Image) -> None:
     """deploy/compose.yaml builds this target. It starts and checks its worker as the image does."""
-    assert image.example["config"] == image.config
+    assert image.example["config"] | {"Hostname": image.config["Hostname"]} == image.config
     assert "pip install /tmp/plugin" in json.dumps(image.example["history"])
 
 
