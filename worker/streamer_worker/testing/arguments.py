@@ -81,7 +81,8 @@ def _check_lifespans(handlers: Iterable[Handler], states: Mapping[HandlerGroup[A
             raise TypeError(
                 f"the group of {handler.action!r} has a lifespan, {_name(group.lifespan)}. "
                 "Pass states={group: ...} to run its handlers with a state of the test, "
-                "or enter_lifespans=True to enter all lifespans that have no state"
+                "or enter_lifespans=True to enter all lifespans that have no state. "
+                "The fixture `streamer` takes both from the fixture `streamer_options`"
             )
 
 

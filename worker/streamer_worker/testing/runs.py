@@ -205,8 +205,8 @@ async def start_handler(
 
     Raises what `run_handler` raises.
     """
-    check_lifespan(handler, has_state=state is not _NO_STATE, enter_lifespan=enter_lifespan)
     registered = registry([handler], middleware)
+    check_lifespan(handler, has_state=state is not _NO_STATE, enter_lifespan=enter_lifespan)
     rng = random.Random(seed)  # noqa: S311  a test is repeatable
     clock = SystemClock()
     stores = memory_stores(clock=clock, rng=rng)
