@@ -42,7 +42,7 @@ def start(local_url: str, prefix: str, plugins: str) -> Start:
             "STREAMER_ENDPOINT_URL": local_url,
             "STREAMER_TABLE_PREFIX": prefix,
             "STREAMER_HTTP_PORT": "0",
-            "PYTHONPATH": f"{plugins}:{ROOT / 'store'}",
+            "PYTHONPATH": f"{plugins}:{ROOT / 'store'}:{ROOT / 'worker'}",
         }
         given = service["environment"] | own
         return Process(*arguments, executable=PROGRAMS[program], **given)
