@@ -65,6 +65,9 @@ def test_operators_need_exactly_the_allowed_calls(
 
     assert len(commands.json("list")) == 30
     assert len(commands.json("list", "--status", "PENDING", "--action", "a")) == 29
+    commands.run("list", "--connection", "c1", "--all")
+    commands.run("list", "--user", "nobody")
+    commands.run("show", "nobody-begins-so", code=1)  # searches for the beginning of an id
     assert commands.json("show", "1")["status"] == "PENDING"
     commands.run("cancel", "1")
     assert server.of("c1")
