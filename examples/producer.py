@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import anyio
@@ -15,13 +14,7 @@ _INTERVAL = 1.0
 async def main() -> None:
     """Produce until a signal. What is being written then is written, or it is not."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with (
-            open_stores(
-                endpoint_url=os.environ.get("STREAMER_ENDPOINT_URL"),
-                prefix=os.environ.get("STREAMER_TABLE_PREFIX", "streamer_"),
-            ) as stores,
-            anyio.create_task_group() as tasks,
-        ):
+        async with open_stores() as stores, anyio.create_task_group() as tasks:
             tasks.start_soon(produce, stores)
             async for number in signals:
                 print(f"stopped by {signal.Signals(number).name}", flush=True)

@@ -88,6 +88,8 @@ def test_operators_need_exactly_the_allowed_calls(
     commands.run("connections", "reap", "--dry-run")
     assert commands.json("connections", "reap", "--yes")["deleted"] == 2
 
+    state = commands.json("status", code=1)  # the worker is dead
+    assert "unreadable" not in {finding["code"] for finding in state["findings"]}
     commands.run("tables", "check")
     without_check = set(fault.seen)
     # No handlers are installed here, hence the exit code.
