@@ -9,7 +9,7 @@ SEED ?= 0
 # Runs a command, and prints its output only if it fails.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
-.PHONY: help demo test test-all quick bench bench-quick check docs format simulate dynamodb-local constraints clean
+.PHONY: help demo test test-all quick bench bench-quick check docs site format simulate dynamodb-local constraints clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -68,6 +68,9 @@ $(SAQ): $(FILLED)
 docs: $(FILLED) ## Generate the tables of settings and metrics, and the API reference
 	$(BIN)/python docs/generate.py
 
+site: $(FILLED) ## Build the documentation as a site, in build/site
+	$(BIN)/python docs/site.py build
+
 format: $(FILLED) ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check --fix -q .
@@ -87,7 +90,7 @@ constraints: ## Write the newest versions of all dependencies to constraints.txt
 	rm -rf $(VENV)/.newest
 
 clean: ## Delete everything that make creates
-	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(FILLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
