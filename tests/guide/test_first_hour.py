@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -39,7 +40,11 @@ class Terminal:
             cwd=folder,
             # The packages that pip needs are there (`see_libraries`), and no index is asked.
             env=kept
-            | {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_PYTHON_VERSION_WARNING": "1"}
+            | {
+                "PIP_NO_INDEX": "1",
+                "PIP_NO_BUILD_ISOLATION": "0",
+                "PIP_NO_PYTHON_VERSION_WARNING": "1",
+            }
             | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -48,14 +53,19 @@ class Terminal:
             start_new_session=True,
         )
         self._lines: Queue[str] = Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.killpg(self._shell.pid, 15)
+        os.killpg(self._shell.pid, signal.SIGTERM)
         self._shell.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        for pipe in (self._shell.stdin, self._shell.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def type(self, line: str) -> None:
         """Type a line and do not wait for its end."""
@@ -113,7 +123,7 @@ def see_libraries(folder: Path) -> None:
 
 
 def test_a_strangers_handler_runs(folder: Path) -> None:
-    """The first terminal starts a worker, the second one gets the results, and a package installs."""
+    """A worker in one terminal, results in the other. Then the package installs."""
     hello = folder / "hello"
     output: list[str] = []
     with Terminal(folder) as first, Terminal(hello.parent) as second:

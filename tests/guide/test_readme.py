@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from processes import ROOT, Process, command, install
+from processes import ROOT
 from streamer_store import RequestStatus, open_stores
 from streamer_worker.cli.main import cli
 from streamer_worker.settings import Settings, setting_names, value_text, variable_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 README = (ROOT / "README.md").read_text()
 _PAGES = sorted(
@@ -39,31 +36,9 @@ def test_the_first_paragraph_is_short() -> None:
 
 def test_the_first_handler_has_twenty_lines() -> None:
     """The code and the packaging of the first handler have at most 20 lines each."""
-    assert len(example("handler").strip().splitlines()) <= 20
-    assert len(example("plugin").strip().splitlines()) <= 20
-
-
-def test_the_first_handler_runs(moto_url: str, tmp_path: Path) -> None:
-    """The first handler, packaged as the README shows, completes a request."""
-    (tmp_path / "source" / "hello").mkdir(parents=True)
-    (tmp_path / "source" / "hello" / "__init__.py").write_text(example("handler"))
-    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-    (tmp_path / "source" / "pyproject.toml").write_text(build + example("plugin"))
-    settings = {
-        "STREAMER_ENDPOINT_URL": moto_url,
-        "STREAMER_BATCH_WRITES": "false",
-        "STREAMER_TABLE_PREFIX": "readme-",
-        "STREAMER_HTTP_PORT": "0",
-        "PYTHONPATH": str(install(tmp_path / "source", tmp_path / "installed")),
-    }
-    assert command("tables", "create", **settings).returncode == 0
-    with Process("run", **settings) as worker:
-        worker.event("worker_started")
-        line = re.search(r"enqueue greet --payload '(.*?)' --wait", README)
-        assert line is not None
-        enqueue = command("enqueue", "greet", "--payload", line.group(1), "--wait", **settings)
-        assert enqueue.returncode == 0
-        assert '{"greeted": 2}' in enqueue.stdout
+    files = re.findall(r"<!-- file: \S+ -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert len(files) == 2
+    assert all(len(text.strip().splitlines()) <= 20 for text in files)
 
 
 @pytest.mark.anyio
