@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 DEFAULT_PREFIX: Final = "streamer_"
+# Where a request is signed for the wrong region, AWS refuses it.
+_AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _PASSWORD: Final = re.compile(r"//[^/@]*@")
 
 
@@ -39,6 +42,15 @@ class Target:
         return self.endpoint_source == "default"
 
 
+def is_aws_endpoint(url: str) -> bool:
+    """Return whether the host of the URL is one of AWS's."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:  # botocore refuses it later
+        return False
+    return host.endswith(_AWS_DOMAINS)
+
+
 def without_password(url: str) -> str:
-    """Return the URL with its user name and password masked."""
+    """Return the URL, or a text with URLs, with user names and passwords masked."""
     return _PASSWORD.sub("//***@", url)

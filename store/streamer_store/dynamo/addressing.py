@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from streamer_store.errors import InvalidInput
-from streamer_store.target import DEFAULT_PREFIX
+from streamer_store.target import DEFAULT_PREFIX, is_aws_endpoint
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -23,8 +22,6 @@ _PREFIX: Final = "STREAMER_TABLE_PREFIX"
 _ENDPOINT: Final = "STREAMER_ENDPOINT_URL"
 _REGION: Final = "STREAMER_REGION"
 _EMULATOR_REGION: Final = "us-east-1"
-# Where a request is signed for the wrong region, AWS refuses it.
-_AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 # AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
 _AWS_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
 
@@ -91,7 +88,7 @@ def region_in_force(session: Session, region: str | None, endpoint: str | None) 
     # Other AWS SDKs and AWS's container services use AWS_REGION. botocore does not read it.
     if of_environment := os.environ.get("AWS_REGION"):
         return Sourced(of_environment, "AWS_REGION")
-    if endpoint is None or _is_aws(endpoint):
+    if endpoint is None or is_aws_endpoint(endpoint):
         return Sourced(None, DEFAULT)
     return Sourced(_EMULATOR_REGION, DEFAULT)
 
@@ -124,11 +121,3 @@ def _aws_endpoint(session: Session) -> tuple[str, str] | None:
 
 def _profile(session: Session) -> str:
     return f"profile {session.profile or 'default'}"
-
-
-def _is_aws(endpoint: str) -> bool:
-    try:
-        host = urlsplit(endpoint).hostname or ""
-    except ValueError:  # botocore refuses it later
-        return False
-    return host.endswith(_AWS_DOMAINS)

@@ -87,7 +87,7 @@ def cancel(
     if request_id is not None:
         used = bool(status) or dry_run or not matching.is_empty
         refuse_options(used=used, names=names)
-        _cancel_one(request_id, settings, config, yes=yes, as_json=as_json)
+        _cancel_one(request_id, settings, config, as_json=as_json)
         return
     if not status and matching.is_empty:
         require_selection(names)
@@ -127,14 +127,12 @@ def cancel(
     report_changed(changed, _VERB, selection, as_json=as_json, connections_notified=len(notified))
 
 
-def _cancel_one(
-    text: str, settings: Settings, config: ConfigOption, *, yes: bool, as_json: bool
-) -> None:
+def _cancel_one(text: str, settings: Settings, config: ConfigOption, *, as_json: bool) -> None:
     notified: list[PushTried] = []
 
     async def work(stores: Stores) -> str:
         request_id, request = await change_request(
-            stores, text, stores.requests.cancel, verb="cancel", yes=yes
+            stores, text, stores.requests.cancel, verb="cancel"
         )
         async with _notifying(stores, settings, notified) as notify:
             if notify is not None:

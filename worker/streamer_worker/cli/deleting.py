@@ -83,7 +83,7 @@ def delete(
     if request_id is not None:
         used = bool(status) or dry_run or not matching.is_empty
         refuse_options(used=used, names=names)
-        _delete_one(request_id, config, yes=yes, as_json=as_json)
+        _delete_one(request_id, config, as_json=as_json)
         return
     if not status and matching.is_empty:
         require_selection(names)
@@ -112,7 +112,7 @@ def delete(
     report_changed(changed, _VERB, selection, as_json=as_json)
 
 
-def _delete_one(text: str, config: ConfigOption, *, yes: bool, as_json: bool) -> None:
+def _delete_one(text: str, config: ConfigOption, *, as_json: bool) -> None:
     async def work(stores: Stores) -> str:
         async def change(request_id: str) -> None:
             results: list[BulkResult[None]] = []
@@ -122,7 +122,7 @@ def _delete_one(text: str, config: ConfigOption, *, yes: bool, as_json: bool) ->
             if (error := results[0].error) is not None:
                 raise error
 
-        request_id, _ = await change_request(stores, text, change, verb="delete", yes=yes)
+        request_id, _ = await change_request(stores, text, change, verb="delete")
         return request_id
 
     request_id = with_stores(config, work)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import anyio
 import typer
 
 from streamer_store import open_stores
+from streamer_store.target import is_aws_endpoint
 from streamer_worker.cli.options import APP_DIR, AppDirOption, HandlersOption
 from streamer_worker.cli.output import print_error, print_line, print_styled
 from streamer_worker.errors import StartError
@@ -22,7 +22,6 @@ _PORT: Final = 8155
 _HOST: Final = "127.0.0.1"
 # Of another DynamoDB: DynamoDB Local keeps apart what comes with other keys or regions.
 _REGION: Final = "us-east-1"
-_AWS_HOSTS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 # Defaults that differ from those of `run`, since nothing outside of this host is used.
 _DEFAULTS: Final = {
     "STREAMER_PUSH": "off",
@@ -97,8 +96,7 @@ def _other_endpoint(port: int) -> str | None:
         url = os.environ.get(name)
         if not url or url == _url(port):  # the line for other terminals was run in this one
             continue
-        host = urlsplit(url).hostname or ""
-        if host.endswith(_AWS_HOSTS):
+        if is_aws_endpoint(url):
             raise StartError(f"dev does not use AWS: {name} is {url}:", ["unset it"])
         return url
     return None

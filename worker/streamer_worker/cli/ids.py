@@ -63,12 +63,12 @@ async def change_request(
     change: Callable[[str], Awaitable[Result]],
     *,
     verb: str,
-    yes: bool,
 ) -> tuple[str, Result]:
     """Call `change` as `with_request` does, but ask first if `text` only begins the id.
 
-    `verb`: as in "cancel". Nothing is changed unless all requests could be searched. Exits as
-    `confirm_many` does. Raises NotFound; InvalidInput.
+    `verb`: as in "cancel". It asks whatever --yes says: a script that names a deleted request must
+    not change another one whose id happens to begin so. Nothing is changed unless all requests
+    could be searched. Exits as `confirm_many` does. Raises NotFound; InvalidInput.
     """
     try:
         return text, await change(text)
@@ -84,8 +84,8 @@ async def change_request(
             ) from error
     confirm_many(
         f"{verb.capitalize()} {request_id} ({entry.status}, {entry.action})?",
-        yes=yes,
-        without_terminal=f"give the whole id, or --yes to {verb} the only one that begins so",
+        yes=False,
+        without_terminal="give the whole id",
     )
     return request_id, await change(request_id)
 

@@ -73,7 +73,7 @@ def redrive(
     if request_id is not None:
         used = cancelled or dry_run or not matching.is_empty
         refuse_options(used=used, names=f"--cancelled, {names}")
-        _redrive_one(request_id, config, yes=yes, as_json=as_json)
+        _redrive_one(request_id, config, as_json=as_json)
         return
     if matching.is_empty:
         require_selection(names)
@@ -98,9 +98,9 @@ def redrive(
     report_changed(changed, _VERB, selection, as_json=as_json)
 
 
-def _redrive_one(text: str, config: ConfigOption, *, yes: bool, as_json: bool) -> None:
+def _redrive_one(text: str, config: ConfigOption, *, as_json: bool) -> None:
     async def work(stores: Stores) -> tuple[str, AsyncRequest]:
-        return await change_request(stores, text, stores.requests.redrive, verb="redrive", yes=yes)
+        return await change_request(stores, text, stores.requests.redrive, verb="redrive")
 
     request_id, request = with_stores(config, work)
     status = request.status

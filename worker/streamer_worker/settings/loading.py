@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,13 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamer_store import Retention
+from streamer_store.target import without_password
 from streamer_worker.errors import SettingsError
 from streamer_worker.sanitize import pydantic_message
 from streamer_worker.settings.environment import names_of, settings_variables, variable_of
 from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import value_text
 
-_CREDENTIALS = re.compile(r"//[^/@]*@")
 _VALUE_CHARS = 100
 
 
@@ -92,7 +91,7 @@ def effective_settings(path: Path | None = None) -> list[EffectiveSetting]:
         if variable_of(name) in variables:
             source = "environment"
         if isinstance(value, str):
-            value = _CREDENTIALS.sub("//***@", value)
+            value = without_password(value)
         effective.append(EffectiveSetting(name, value, source))
     return effective
 
@@ -128,7 +127,7 @@ def _fault_text(fault: Any) -> str:
 
 
 def _value_excerpt(value: object) -> str:
-    text = _CREDENTIALS.sub("//***@", repr(value))
+    text = without_password(repr(value))
     return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 1] + "…"
 
 

@@ -48,7 +48,7 @@ async def test_a_whole_id_takes_one_call() -> None:
 
     nothing = cast("Stores", None)
     assert await with_request(nothing, "r1", read) == ("r1", "read")
-    changed = await change_request(nothing, "r1", read, verb="cancel", yes=False)
+    changed = await change_request(nothing, "r1", read, verb="cancel")
     assert changed == ("r1", "read")
     assert asked == ["r1", "r1"]
 
@@ -77,7 +77,7 @@ async def test_an_ambiguous_beginning_lists_the_matches(stores: Stores) -> None:
         await with_request(stores, "abcd", stores.requests.get)
     await enqueue(stores, *(f"abcd-{number}" for number in range(3, 20)))
     with pytest.raises(InvalidInput, match="more than 5 requests begin") as raised:
-        await change_request(stores, "abcd", stores.requests.cancel, verb="cancel", yes=True)
+        await change_request(stores, "abcd", stores.requests.cancel, verb="cancel")
     assert str(raised.value).count("PENDING") == 5
     assert (await stores.requests.depth(RequestStatus.PENDING, limit=99)).count == 19
 
@@ -119,25 +119,24 @@ async def test_nothing_is_changed_if_not_all_were_searched(
     monkeypatch.setattr(ids, "MAX_SEARCHED", 2)
     await enqueue(stores, "same-old", "other", "same-new")
     with pytest.raises(InvalidInput, match="same-new begins with this, but there are more than 2"):
-        await change_request(stores, "same", stores.requests.cancel, verb="cancel", yes=True)
+        await change_request(stores, "same", stores.requests.cancel, verb="cancel")
     assert (await stores.requests.get("same-new")).status == "PENDING"
     monkeypatch.setattr(ids, "MAX_SEARCHED", 3)
     assert (await with_request(stores, "same-n", stores.requests.get))[0] == "same-new"
 
 
 async def test_a_change_asks_before_it_takes_a_beginning_for_an_id(
-    stores: Stores, capsys: pytest.CaptureFixture[str]
+    stores: Stores, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a terminal it is refused with exit code 2. --yes does not ask."""
+    """Without a terminal it is refused with exit code 2."""
     await enqueue(stores, "abcd-1")
     with pytest.raises(typer.Exit) as raised:
-        await change_request(stores, "abcd", stores.requests.cancel, verb="cancel", yes=False)
+        await change_request(stores, "abcd", stores.requests.cancel, verb="cancel")
     assert raised.value.exit_code == 2
     assert "Cancel abcd-1 (PENDING, a)?" in capsys.readouterr().err
     assert (await stores.requests.get("abcd-1")).status == "PENDING"
-    changed, _ = await change_request(
-        stores, "abcd", stores.requests.cancel, verb="cancel", yes=True
-    )
+    monkeypatch.setattr(ids, "confirm_many", lambda *_, **__: None)
+    changed, _ = await change_request(stores, "abcd", stores.requests.cancel, verb="cancel")
     assert changed == "abcd-1"
     assert (await stores.requests.get("abcd-1")).status == "CANCELLED"
 
