@@ -57,7 +57,7 @@ def test_a_forked_command_ends_as_a_started_one(arguments: str, moto_url: str) -
     )
     assert forked.args == started.args
     assert forked.returncode == started.returncode
-    new_id = r"key=\w+(-\w+){4}"
+    new_id = r"key \w+(-\w+){4}"
     assert re.sub(new_id, "", forked.stderr) == re.sub(new_id, "", started.stderr)
     assert forked.stdout == started.stdout
 

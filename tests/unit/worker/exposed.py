@@ -103,6 +103,20 @@ def finished(
     )
 
 
+def started(**fields: Any) -> WorkerStarted:
+    """Return the event with these fields, and with examples of the others."""
+    examples: dict[str, Any] = {
+        "worker_id": "w-1",
+        "table_prefix": "streamer_",
+        "concurrency": 2,
+        "metrics_url": None,
+        "release": "1.0",
+        "distributions": (),
+        "actions": ("report",),
+    }
+    return WorkerStarted(**examples | fields)
+
+
 def rescued(action: str | None = "report") -> RequestRescued:
     return RequestRescued(request_id="r-1", action=action, worker_id="w-2", status="RETRYING")
 
@@ -118,7 +132,7 @@ def reaped(*, dry_run: bool = False) -> Event:
 
 
 EVERY_EVENT: list[Event] = [
-    WorkerStarted(worker_id="w-1", actions=("report",), concurrency=2, metrics_url=None),
+    started(),
     WorkerDraining(worker_id="w-1", in_flight=1),
     WorkerStopped(worker_id="w-1"),
     WorkerFenced(worker_id="w-1", reason="x", in_flight=1),

@@ -12,7 +12,8 @@ class WorkerStarted:
     actions: the actions it handles, sorted.
     concurrency: number of its slots.
     metrics_url: URL of /metrics. None: the HTTP server is off.
-    endpoint, region: where the tables are, as the client calls them. None: in memory.
+    endpoint: the URL that the client calls. None: the tables are in memory.
+    region: the region of the tables. None: they are in memory.
     account: id of the AWS account of the tables. None: there is none, or it could not be read.
     table_prefix: prefix of the names of the tables.
     release: version of streamer-worker.
@@ -20,15 +21,15 @@ class WorkerStarted:
     """
 
     worker_id: str
-    actions: tuple[str, ...]
-    concurrency: int
-    metrics_url: str | None
     endpoint: str | None = None
     region: str | None = None
     account: str | None = None
-    table_prefix: str = ""
-    release: str = ""
-    distributions: tuple[str, ...] = ()
+    table_prefix: str
+    concurrency: int
+    metrics_url: str | None
+    release: str
+    distributions: tuple[str, ...]
+    actions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

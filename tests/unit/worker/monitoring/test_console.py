@@ -29,12 +29,11 @@ from streamer_worker.events import (
     TableAvailable,
     TableUnavailable,
     WorkerFenced,
-    WorkerStarted,
 )
 from streamer_worker.monitoring.console import console_columns
 from streamer_worker.monitoring.logs import LogListener
 from streamer_worker.own_logger import get_logger
-from unit.worker.exposed import EVERY_EVENT
+from unit.worker.exposed import EVERY_EVENT, started
 from unit.worker.output import Output
 
 if TYPE_CHECKING:
@@ -112,8 +111,13 @@ def test_every_event_is_one_line_of_100_columns(event: Event) -> None:
             "warning request_finished reports.render 9018bf53 failed 61s code=TIMEOUT attempt=3",
         ),
         (
-            WorkerStarted(worker_id=WORKER, actions=("a", "b"), concurrency=32, metrics_url=None),
-            "info    worker_started 23fcc295 concurrency=32 actions=a,b",
+            started(
+                worker_id=WORKER,
+                endpoint="http://127.0.0.1:8155",
+                region="us-east-1",
+                concurrency=32,
+            ),
+            ("info    worker_started 23fcc295 endpoint=http://127.0.0.1:8155 region=us-east-1"),
         ),
         (
             WorkerFenced(worker_id=WORKER, reason="its row was removed", in_flight=3),

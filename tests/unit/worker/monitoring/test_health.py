@@ -20,15 +20,15 @@ from streamer_worker.events import (
     StuckHandlerEnded,
     WorkerDraining,
     WorkerFenced,
-    WorkerStarted,
 )
 from streamer_worker.intake.slots import Slots
 from streamer_worker.monitoring.health import Health
 from streamer_worker.settings import HandlerSettings, PollSettings, PresenceSettings, Settings
 from support import ManualClock
+from unit.worker.exposed import started
 
 AWAY = StoreUnavailable("the table is away")
-STARTED = WorkerStarted(worker_id="me", actions=("echo",), concurrency=2, metrics_url=None)
+STARTED = started(worker_id="me")
 POLLED = Polled(outcome="empty", seconds=0.1, candidates=0, claimed=0)
 HEARTBEAT_OK = HeartbeatTried(outcome="ok", seconds=0.1)
 BEAT_FAILED = HeartbeatTried(outcome="failed", seconds=0.1, error=AWAY)

@@ -19,12 +19,12 @@ from streamer_worker.events import (
     ProcessEnding,
     SlotsChanged,
     WorkerDraining,
-    WorkerStarted,
 )
 from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.http_server import http_server
 from streamer_worker.monitoring.metrics import Metrics
 from streamer_worker.settings import HttpSettings, Settings
+from unit.worker.exposed import started
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_health_and_readiness_have_pages(metrics: Metrics) -> None:
     with serving(metrics, health) as url:
         assert asked(url, "/healthz") == (200, {"alive": True, "reasons": []})
         assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["not started yet"]})
-        health(WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=url))
+        health(started(metrics_url=url))
         assert asked(url, "/readyz") == (200, {"ready": True, "reasons": []})
         health(WorkerDraining(worker_id="w", in_flight=1))
         assert asked(url, "/readyz") == (503, {"ready": False, "reasons": ["draining"]})

@@ -30,12 +30,11 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     WorkerFenced,
-    WorkerStarted,
     WriteFenced,
 )
 from streamer_worker.monitoring.logs import LogListener
 from unit.worker.benches import DispatchBench
-from unit.worker.exposed import EVERY_EVENT
+from unit.worker.exposed import EVERY_EVENT, started
 from unit.worker.harness import World
 from unit.worker.output import Output
 
@@ -165,7 +164,7 @@ def reaped(found: int, undecodable: int = 0) -> Event:
         (reaped(0, undecodable=1), "info"),
         (StepFailed(loop="poll", error=ValueError("x")), "error"),
         (ItemUndecodable(table="t", key="k", reason="r"), "warning"),
-        (WorkerStarted(worker_id="w", actions=(), concurrency=1, metrics_url=None), "info"),
+        (started(), "info"),
     ],
 )
 def test_levels_follow_the_need_for_attention(event: Event, level: str | None) -> None:

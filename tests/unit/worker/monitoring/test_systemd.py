@@ -19,14 +19,14 @@ from streamer_worker.events import (
     SlotsChanged,
     StepFailed,
     WorkerDraining,
-    WorkerStarted,
 )
 from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.systemd import Systemd
 from streamer_worker.settings import PresenceSettings, Settings
 from support import ManualClock
+from unit.worker.exposed import started
 
-STARTED = WorkerStarted(worker_id="w", actions=(), concurrency=2, metrics_url=None)
+STARTED = started()
 DRAINING = WorkerDraining(worker_id="w", in_flight=1)
 
 
