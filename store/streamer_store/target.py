@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 DEFAULT_PREFIX: Final = "streamer_"
 # Where a request is signed for the wrong region, AWS refuses it.
 _AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-_PASSWORD: Final = re.compile(r"//[^/@]*@")
+_PASSWORD: Final = re.compile(r"//[^@\s'\"]*@")  # a password may contain a slash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

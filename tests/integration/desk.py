@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +15,7 @@ import anyio
 import pytest
 from typer.testing import CliRunner, Result
 
+from processes import command
 from streamer_store import (
     AsyncRequest,
     Stores,
@@ -52,6 +56,16 @@ class Desk:
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def answered(self, answer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a terminal on which the answer is typed."""
+        controller, terminal = pty.openpty()
+        try:
+            os.write(controller, answer.encode())
+            return command(*arguments, stdin=terminal, **self.settings)
+        finally:
+            os.close(controller)
+            os.close(terminal)
 
     def ids(self, *arguments: str) -> list[str]:
         return [fields["request_id"] for fields in self.json("list", *arguments)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from integration.desk import Desk, desk
-from processes import COMMAND, PATIENCE, command, environment
+from processes import COMMAND, PATIENCE, environment
 from streamer_store import Stores
 from support import connection
 
@@ -43,17 +41,6 @@ def remaining(desk: Desk) -> tuple[int, int]:
     """Return the number of FAILED requests, and the number of connections."""
     failed = desk.json("list", "--status", "FAILED")
     return len(failed), len(desk.json("connections", "list"))
-
-
-def answered(desk: Desk, answer: str, *arguments: str) -> Ended:
-    """Run a command on a terminal on which the answer is typed."""
-    controller, terminal = pty.openpty()
-    try:
-        os.write(controller, answer.encode())
-        return command(*arguments, stdin=terminal, **desk.settings)
-    finally:
-        os.close(controller)
-        os.close(terminal)
 
 
 @pytest.mark.parametrize("arguments", [REDRIVE, REAP, (*REDRIVE, "--json"), (*REAP, "--json")])
@@ -103,10 +90,10 @@ def test_one_is_changed_without_a_question(failed: Desk) -> None:
 def test_on_a_terminal_it_asks(arguments: tuple[str, ...], after: Any, failed: Desk) -> None:
     """`n` and an empty answer change nothing. `y` changes the items."""
     for answer in ("n\n", "\n"):
-        refused = answered(failed, answer, *arguments)
+        refused = failed.answered(answer, *arguments)
         assert refused.returncode == 1
         assert refused.stdout == ""
         assert "2 " in refused.stderr
         assert remaining(failed) == (2, 2)
-    assert answered(failed, "y\n", *arguments).returncode == 0
+    assert failed.answered("y\n", *arguments).returncode == 0
     assert remaining(failed) == after

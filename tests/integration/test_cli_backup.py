@@ -23,7 +23,6 @@ from integration.proxy import (
     proxy_to,
     with_body,
 )
-from integration.test_cli_asking import answered
 from processes import Process, command
 from streamer_store import Stores
 from streamer_store.schema import TABLES
@@ -134,10 +133,10 @@ def test_delete_asks(filled: Desk) -> None:
     assert (without.returncode, without.stdout) == (2, "")
     assert "Delete 4 backups nightly of 20" in without.stderr
     assert "give --yes to delete them" in without.stderr
-    refused = answered(filled, "n\n", *arguments)
+    refused = filled.answered("n\n", *arguments)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert len(filled.json("backup", "list")) == 1
-    assert answered(filled, "y\n", *arguments).returncode == 0
+    assert filled.answered("y\n", *arguments).returncode == 0
     assert filled.json("backup", "list") == []
 
 

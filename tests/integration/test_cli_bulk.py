@@ -11,7 +11,6 @@ import pytest
 
 from integration.desk import Desk, desk, lines, statuses
 from integration.proxy import proxy_to, stalling
-from integration.test_cli_asking import answered
 from processes import PATIENCE, Process, command
 from streamer_store import Priority, Stores
 from streamer_worker.cli.selecting import RequestFilter, Selected
@@ -113,7 +112,7 @@ def test_several_are_asked_for(name: str, desk: Desk) -> None:
         desk.fail("1", "2", "3")
     before = statuses(desk)
     arguments = (name, "--action", "a")
-    ended = answered(desk, "n\n", *arguments)
+    ended = desk.answered("n\n", *arguments)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"{name.capitalize()} 3 requests?" in ended.stderr
     desk.run(*arguments, code=2)
@@ -121,7 +120,7 @@ def test_several_are_asked_for(name: str, desk: Desk) -> None:
     result = desk.run(*arguments, "--limit", "1")
     assert result.stdout.startswith("1 request ")
     assert "reached --limit 1: there are more requests" in result.stderr
-    ended = answered(desk, "y\n", *arguments)
+    ended = desk.answered("y\n", *arguments)
     assert (ended.returncode, ended.stdout.split()[:2]) == (0, ["2", "requests"])
 
 

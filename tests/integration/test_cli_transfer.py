@@ -13,7 +13,6 @@ import pytest
 
 from exports import lines_of, part, with_line
 from integration.desk import Desk, desk
-from integration.test_cli_asking import answered
 from processes import PROGRAM, command
 from streamer_store import WorkerRow
 from transfers import all_items, checksum, fill
@@ -76,9 +75,9 @@ def test_tables_that_have_items_are_asked_about(folder: Path, other: Desk) -> No
     line = _failed("import", str(folder), desk=other, code=2)
     assert "which have items? There is no terminal to ask on: give --yes to import" in line
     assert other.ids() == ["theirs"]
-    refused = answered(other, "n\n", "import", str(folder))
+    refused = other.answered("n\n", "import", str(folder))
     assert (refused.returncode, other.ids()) == (1, ["theirs"])
-    assert answered(other, "y\n", "import", str(folder)).returncode == 0
+    assert other.answered("y\n", "import", str(folder)).returncode == 0
     assert len(other.ids()) == 40  # one of the items has no action
     assert "47 unchanged" in other.run("import", str(folder), "--yes").output
 

@@ -107,7 +107,10 @@ async def open_client(
         try:
             client = await client_context.__aenter__()
         except ValueError as error:  # botocore raises it for an endpoint that is not a URL
-            raise InvalidInput(f"AWS settings: {error}", operation="open") from error
+            # With a user and a password in it, the error may be about a part of the password.
+            secret = "@" in str(endpoint.value)
+            why = "the endpoint is not a URL" if secret else str(error)
+            raise InvalidInput(f"AWS settings: {why}", operation="open") from error
     if not validate_parameters:
         serialize_statements_directly(client)
     try:

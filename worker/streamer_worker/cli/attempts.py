@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Final
 
 from streamer_store import Attempt
-from streamer_worker.cli.columns import SHORT_ID_CHARS, Cell, Column
+from streamer_worker.cli.columns import SHORT_ID_CHARS, Cell, Column, worker_name
 from streamer_worker.cli.formatting import duration_text
 from streamer_worker.cli.output import print_line, print_rows
 
@@ -29,7 +29,7 @@ def print_attempts(attempts: Sequence[Attempt]) -> None:
     """
     if attempts:
         print_line("failed attempts")
-        print_rows(_COLUMNS, [_cells(attempt) for attempt in attempts], id_chars=None)
+        print_rows(_COLUMNS, [_cells(attempt) for attempt in attempts], shorten=None)
 
 
 def _cells(attempt: Attempt) -> tuple[Cell, ...]:
@@ -39,14 +39,8 @@ def _cells(attempt: Attempt) -> tuple[Cell, ...]:
         str(attempt.number),
         f"{(started or attempt.ended).astimezone(UTC):%m-%d %H:%M:%S}",
         ran,
-        _short_worker(attempt.worker_id or ""),
+        worker_name(attempt.worker_id or "")[:SHORT_ID_CHARS],
         attempt.outcome,
         attempt.error_code or "",
         ": ".join(part for part in (attempt.error_class, attempt.error) if part),
     )
-
-
-def _short_worker(worker_id: str) -> str:
-    """Return the part of a worker's id that tells workers apart: its beginning is a time."""
-    _, _, unique = worker_id.partition("-")
-    return (unique or worker_id)[:SHORT_ID_CHARS]

@@ -63,6 +63,19 @@ def shortened(ids: Sequence[str], fewest: int = SHORT_ID_CHARS) -> dict[str, str
     return {each: each[: max(fewest, shared + 1)] for each, shared in common.items()}
 
 
+def worker_name(worker_id: str) -> str:
+    """Return the part of a worker's id that tells workers apart: its beginning is a time."""
+    _, _, unique = worker_id.partition("-")
+    return unique or worker_id
+
+
+def shortened_workers(ids: Sequence[str]) -> dict[str, str]:
+    """Return the beginning of each worker's name by which it differs from the others, by id."""
+    names = {each: worker_name(each) for each in ids}
+    short = shortened(list(names.values()))
+    return {each: short[name] for each, name in names.items()}
+
+
 def _shared_chars(left: str, right: str) -> int:
     pairs = enumerate(zip(left, right, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(left), len(right)))

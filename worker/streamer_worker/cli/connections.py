@@ -84,7 +84,7 @@ def list_connections(
         print_json([json_fields(connection) for connection in connections])
     elif connections:
         print_rows(
-            _COLUMNS, [_cells(connection, clock) for connection in connections], id_chars=None
+            _COLUMNS, [_cells(connection, clock) for connection in connections], shorten=None
         )
     else:
         print_line("no matching connections")

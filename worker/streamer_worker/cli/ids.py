@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from streamer_store import AccessDenied, InvalidInput, NotFound, RequestStatus, Stores
+from streamer_worker.cli.columns import worker_name
 from streamer_worker.cli.output import confirm_many, spinner
 from streamer_worker.cli.selecting import Entry, RequestFilter
 from streamer_worker.sanitize import one_line
@@ -93,7 +94,7 @@ async def change_request(
 async def with_worker(
     stores: Stores, text: str, order: Callable[[str], Awaitable[bool]]
 ) -> str | None:
-    """Call `order` with the id of a worker that `text` is or begins. Return the id.
+    """Call `order` with the id of a worker that `text` is, or whose name it begins. Return the id.
 
     `order`: returns whether there is such a worker. The rows are read consistently and all of
     them, so a match is the only one. Returns None if there is none. Raises InvalidInput if
@@ -104,7 +105,9 @@ async def with_worker(
     if len(text) < MIN_CHARS:
         return None
     matches = [
-        row.worker_id for row in await stores.workers.list() if row.worker_id.startswith(text)
+        row.worker_id
+        for row in await stores.workers.list()
+        if row.worker_id.startswith(text) or worker_name(row.worker_id).startswith(text)
     ]
     if len(matches) > 1:
         raise InvalidInput(_ambiguous("workers", sorted(matches)), key=text)

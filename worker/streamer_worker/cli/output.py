@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from rich.table import Column as RichColumn
 from rich.table import Table
 from rich.text import Text
 
-from streamer_worker.cli.columns import SHORT_ID_CHARS, Cell, Column, shortened
+from streamer_worker.cli.columns import Cell, Column, shortened
 from streamer_worker.push.messages import to_json
 from streamer_worker.sanitize import ERROR_CHARS, one_line
 
@@ -106,14 +106,14 @@ def print_rows(
     columns: Sequence[Column],
     rows: Sequence[Sequence[Cell]],
     *,
-    id_chars: int | None = SHORT_ID_CHARS,
+    shorten: Callable[[Sequence[str]], Mapping[str, str]] | None = shortened,
 ) -> None:
     """Print one line for each row, and the names of the columns as the first line.
 
     The first column holds ids.
 
-    - On a terminal each line fits: of ids there are `id_chars` characters, or as many as make
-      them unique, and all for None. Other texts end with an ellipsis.
+    - On a terminal each line fits: ids are as `shorten` returns them, by id, and whole for None.
+      Other texts end with an ellipsis.
     - Elsewhere nothing is cut below 2,000 characters, a tab separates the cells, and `-` is an
       empty one.
     """
@@ -131,7 +131,7 @@ def print_rows(
         _print_separated(names, (_cells(row, ERROR_CHARS) for row in cells))
         return
     ids = [row[0] for row in texts]
-    shown_ids = dict(zip(ids, ids, strict=True)) if id_chars is None else shortened(ids, id_chars)
+    shown_ids = dict(zip(ids, ids, strict=True)) if shorten is None else shorten(ids)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position in shown:
         column = columns[position]

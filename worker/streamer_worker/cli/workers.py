@@ -5,13 +5,12 @@ from typing import Annotated, Final
 import typer
 
 from streamer_store import NotFound, Stores, SystemClock, WorkerRow
-from streamer_worker.cli.columns import WIDE, Cell, Column
+from streamer_worker.cli.columns import WIDE, Cell, Column, shortened_workers
 from streamer_worker.cli.formatting import age, counted, json_fields
 from streamer_worker.cli.ids import with_worker
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
 from streamer_worker.cli.output import print_json, print_line, print_rows
 
-_ID_CHARS: Final = 16  # the time of the start
 _COLUMNS: Final = (
     Column(name="worker"),
     Column(name="host", can_cut=True),
@@ -44,7 +43,7 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
         print_json([json_fields(row) for row in rows])
     elif rows:
         clock = SystemClock()
-        print_rows(_COLUMNS, [_cells(row, clock) for row in rows], id_chars=_ID_CHARS)
+        print_rows(_COLUMNS, [_cells(row, clock) for row in rows], shorten=shortened_workers)
     else:
         print_line("no workers")
 
@@ -53,8 +52,8 @@ def drain(
     worker_id: Annotated[
         str,
         typer.Argument(
-            help="Id of the worker, or the first characters of it; `streamer-worker workers` lists"
-            " them."
+            help="Id of the worker, or the short one that `streamer-worker workers` and the log"
+            " show."
         ),
     ],
     *,

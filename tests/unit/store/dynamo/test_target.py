@@ -11,6 +11,7 @@ from aiobotocore.session import get_session
 
 from streamer_store import InvalidInput, Target, memory_stores, open_stores
 from streamer_store.schema import REQUESTS, WORKERS
+from streamer_store.target import without_password
 from support import client_of
 from unit.store.dynamo.recorder import Recorder
 
@@ -153,6 +154,19 @@ async def test_a_password_is_masked() -> None:
     """The target is logged."""
     async with open_stores(endpoint_url="http://me:s3cret@127.0.0.1:1") as stores:
         assert "s3cret" not in repr(stores.target)
+
+
+@pytest.mark.parametrize("password", ["s3cret/x", "s3cret?x", "s3cret#x", "x:s3cret", "[s3cret"])
+async def test_no_part_of_a_password_is_shown(password: str) -> None:
+    """Also where the URL is not valid because of it."""
+    url = f"http://me:{password}@127.0.0.1:1"
+    assert "s3cret" not in without_password(f"{url} is not valid")
+    try:
+        async with open_stores(endpoint_url=url) as stores:
+            shown = repr(stores.target)
+    except InvalidInput as error:
+        shown = str(error)
+    assert "s3cret" not in shown
 
 
 async def test_stores_in_memory_have_no_target() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -136,7 +137,7 @@ def test_ids_have_more_characters_where_their_beginning_says_little(
     """Those of workers begin with a time. Those of connections are whole."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     row = ("20260131T120000Z-0c2f8d10-4b7a",)
-    print_rows(COLUMNS[:1], [row], id_chars=16)
-    print_rows(COLUMNS[:1], [row], id_chars=None)
+    print_rows(COLUMNS[:1], [row], shorten=partial(shortened, fewest=16))
+    print_rows(COLUMNS[:1], [row], shorten=None)
     lines = ESCAPES.sub("", capsys.readouterr().out).split()
     assert lines == ["request", "20260131T120000Z", "request", *row]

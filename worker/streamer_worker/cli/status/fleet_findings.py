@@ -66,7 +66,7 @@ def _silent(silent: list[Worker], snapshot: Snapshot, *, rescued: bool) -> Itera
         holds = f", with {counted(row.in_flight, 'request')}" if row.in_flight else ""
         todo = "look at its host and its log"
         if rescued:
-            todo += f"; the other workers take its requests after {snapshot.lease:g} s"
+            todo += f"; its requests run again soon after {snapshot.lease:g} s of silence"
         yield Finding(
             level="problem",
             code="worker_silent",
@@ -88,7 +88,7 @@ def _orphans(snapshot: Snapshot) -> Iterator[Finding]:
     count = len(snapshot.orphans)
     number = f"more than {count} requests" if snapshot.orphans_more else counted(count, "request")
     verb = "is" if number.startswith("1 ") else "are"
-    todo = f"the live workers run them again after {snapshot.lease:g} s"
+    todo = f"the live workers run them again soon after {snapshot.lease:g} s"
     yield Finding(
         level="problem",
         code="orphans",
