@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 DEFAULT_PREFIX: Final = "streamer_"
 # Where a request is signed for the wrong region, AWS refuses it.
 _AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-_PASSWORD: Final = re.compile(r"//[^@\s'\"]*@")  # a password may contain a slash
+# All before the last "@", as a password may contain any character, and the scheme be forgotten.
+_PASSWORD: Final = re.compile(r"(\w+:/{1,2})?[^\s'\"]*@")
+_QUERY: Final = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,5 +54,5 @@ def is_aws_endpoint(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Return the URL, or a text with URLs, with user names and passwords masked."""
-    return _PASSWORD.sub("//***@", url)
+    """Return the URL, or a text with URLs, with user names, passwords and queries masked."""
+    return _QUERY.sub(r"\1?***", _PASSWORD.sub(lambda found: f"{found[1] or ''}***@", url))

@@ -169,6 +169,24 @@ async def test_no_part_of_a_password_is_shown(password: str) -> None:
     assert "s3cret" not in shown
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:s3cret@h:1", "http://***@h:1"),
+        ("http://me:s3@cret@h:1", "http://***@h:1"),
+        ("me:s3cret@h", "***@h"),
+        ("HTTP:/me:s3cret@h", "HTTP:/***@h"),
+        ("http://me:s3cret@h x", "http://***@h x"),
+        ("'http://me:s3cret@'", "'http://***@'"),
+        ("http://h/?token=s3cret", "http://h/?***"),
+        ("http://h:8000/", "http://h:8000/"),
+    ],
+)
+def test_what_is_secret_is_masked(url: str, shown: str) -> None:
+    """In URLs that are valid, and in those that are not."""
+    assert without_password(url) == shown
+
+
 async def test_stores_in_memory_have_no_target() -> None:
     """And no account."""
     stores = memory_stores()

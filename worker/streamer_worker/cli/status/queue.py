@@ -99,10 +99,10 @@ class QueueReader:
 
         A request that was read before is not read again.
         """
-        page = await self._requests.entries(
-            status, limit=SAMPLES[status], since=now - _SAMPLE_AGE, newest_first=True
+        entries, more = await self._entries(
+            status, SAMPLES[status], since=now - _SAMPLE_AGE, newest_first=True
         )
-        keys = {_key(entry): entry.request_id for entry in page.candidates}
+        keys = {_key(entry): entry.request_id for entry in entries}
         known = {key: ended for key, ended in self._known.get(status, {}).items() if key in keys}
         missing = [request_id for key, request_id in keys.items() if key not in known]
         for item in await self._engine.get_many(REQUESTS, missing, attributes=_ENDED):
@@ -115,7 +115,7 @@ class QueueReader:
                     at=codec.raw_time(item, "ProcessingEnded"),
                 )
         self._known[status] = known
-        return Sample(requests=list(known.values()), full=page.cursor is not None)
+        return Sample(requests=list(known.values()), full=more)
 
     async def orphans(self, alive: set[str]) -> tuple[list[str], bool]:
         """Return the ids of PROCESSING requests whose worker does not live, and if there are more.
@@ -141,15 +141,31 @@ class QueueReader:
         ]
         return sorted(found), len(suspects) > len(checked)
 
-    async def _entries(self, status: RequestStatus) -> tuple[list[Candidate], bool]:
-        """Return the oldest requests of a status, and whether there are more."""
+    async def _entries(
+        self,
+        status: RequestStatus,
+        limit: int = COUNTED,
+        *,
+        since: datetime | None = None,
+        newest_first: bool = False,
+    ) -> tuple[list[Candidate], bool]:
+        """Return the oldest or newest requests of a status, and whether there are more.
+
+        A page may have few entries, where the items are large.
+        """
         entries: list[Candidate] = []
         cursor = None
         for _ in range(_MAX_PAGES):
-            page = await self._requests.entries(status, limit=COUNTED - len(entries), cursor=cursor)
+            page = await self._requests.entries(
+                status,
+                limit=limit - len(entries),
+                cursor=cursor,
+                since=since,
+                newest_first=newest_first,
+            )
             entries += page.candidates
             cursor = page.cursor
-            if cursor is None or len(entries) >= COUNTED:
+            if cursor is None or len(entries) >= limit:
                 break
         return entries, cursor is not None
 

@@ -40,9 +40,10 @@ class Spy(MemoryEngine):
     items: int = 0
     calls: int = 0
     has_due_index: bool = True
+    page_items: int = 4_000  # about 1 MB of small entries, as DynamoDB
 
     def __post_init__(self) -> None:
-        super().__init__(page_items=4_000)  # about 1 MB of small entries, as DynamoDB
+        super().__init__(page_items=self.page_items)
 
     def count(self, items: int, table: Table, value: str = "") -> None:
         for key in ((table, ""), (table, value)):
@@ -164,6 +165,18 @@ async def test_ended_requests_are_read_once(
     assert (await reader.read()).recent_failures()[0].count == 3
     clock.advance(3601)
     assert (await reader.read()).recent_failures() == []
+
+
+async def test_failures_beyond_a_short_page_are_read(clock: ManualClock) -> None:
+    """A page of StatusIndex may have few entries, as DynamoDB Local counts whole items."""
+    engine = Spy(page_items=4)
+    stores = stores_over(engine, clock=clock, rng=random.Random(7))
+    await enqueue(stores, 10)
+    for claim in await stores.requests.dequeue(10):
+        await stores.requests.fail(claim, "it broke", "BROKEN")
+    reader = SnapshotReader(engine=engine, target=TARGET, settings=Settings(), clock=clock)
+    (failures,) = (await reader.read()).recent_failures()
+    assert failures.count == 10
 
 
 async def test_reads_are_bounded(engine: Spy, reader: SnapshotReader) -> None:
