@@ -120,7 +120,10 @@ async def _search(stores: Stores, prefix: str, error: NotFound) -> _Search:
     Raises it also where the index may not be read.
     """
     found = _Search()
-    if len(prefix) < MIN_CHARS or _UUID.fullmatch(prefix):
+    if len(prefix) < MIN_CHARS:
+        error.message += f"; at least {MIN_CHARS} characters of an id are needed to find it"
+        raise error
+    if _UUID.fullmatch(prefix):
         raise error
     searched = 0
     entries = RequestFilter().newest_first(stores.requests, list(RequestStatus))
