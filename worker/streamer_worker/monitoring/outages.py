@@ -37,9 +37,10 @@ from streamer_worker.events import (
 
 # Seconds between two lines while an outage lasts.
 _EVERY: Final = 60.0
-# Seconds without a failure after which an outage has ended. An outage that begins less than a
-# minute after the last one needs twice as many as that one, up to a minute.
-_QUIET: Final = 5.0
+# Seconds without a failure after which an outage has ended. A call that got no answer fails up to
+# 10 s later, when its time to read ends (`read_timeout` of `open_stores`). An outage that begins
+# less than a minute after the last one needs twice as many seconds as that one, up to a minute.
+_QUIET: Final = 12.0
 _LONGEST_QUIET: Final = 60.0
 
 # The events that may carry an error of the store.

@@ -81,9 +81,19 @@ def test_an_outage_is_a_line_a_minute_and_one_at_its_end(bench: Bench) -> None:
     assert bench.emit(FAILED) == [first]
     minute = replace(first, seconds=60.0, failures=119)
     assert bench.fail_for(150) == [minute, replace(first, seconds=120.0, failures=120)]
-    assert bench.succeed_for(4) == []
+    assert bench.succeed_for(11) == []
     end = TableAvailable(seconds=151.0, failures=301, outcomes=0, longest_wait=0.0)
-    assert bench.succeed_for(10) == [end]
+    assert bench.succeed_for(3) == [end]
+
+
+def test_a_call_that_fails_late_belongs_to_the_outage(bench: Bench) -> None:
+    """A call that got no answer fails 10 s after the table is back."""
+    bench.emit(FAILED)
+    assert bench.succeed_for(10) == []
+    assert bench.emit(MISSED) == []
+    (end,) = bench.succeed_for(13)
+    assert isinstance(end, TableAvailable)
+    assert end.failures == 2
 
 
 def test_the_end_has_the_outcomes_that_waited(bench: Bench) -> None:
@@ -135,7 +145,7 @@ def test_answers_of_the_table_end_an_outage(success: Event, bench: Bench) -> Non
     """The tables answer a call of one of the clients, and no call fails for some seconds."""
     bench.emit(FAILED)
     bench.emit(success)
-    (end,) = bench.emit(TICK, after=5)
+    (end,) = bench.emit(TICK, after=12)
     assert isinstance(end, TableAvailable)
 
 
@@ -199,7 +209,7 @@ def test_outages_that_repeat_are_bounded(healthy: int, bench: Bench) -> None:
 def test_an_outage_soon_after_the_last_one_is_logged_at_once(bench: Bench) -> None:
     """A minute without a line would hide it."""
     bench.emit(FAILED)
-    bench.succeed_for(10)
+    bench.succeed_for(15)
     (line,) = bench.emit(FAILED)
     assert isinstance(line, TableUnavailable)
 
