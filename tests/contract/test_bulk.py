@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from contract.bulk_steps import endless, errors_of, new, statuses
 from contract.request_steps import claimed, put_raw, raw
 from streamer_store import (
-    AlreadyExists,
-    AsyncRequest,
     BulkResult,
     Cancelled,
-    EventType,
-    ItemTooLarge,
     NotFound,
     Priority,
     RequestNotPending,
     RequestStatus,
     SomeRefused,
     Stores,
-    Subscription,
     ValidationError,
     WorkerRow,
 )
@@ -30,82 +25,6 @@ from streamer_store.versions import cancel_version
 from support import START, connection
 
 pytestmark = pytest.mark.anyio
-
-
-def new(request_id: str, **fields: Any) -> AsyncRequest:
-    return AsyncRequest(action="echo", request_id=request_id, **fields)
-
-
-async def statuses(stores: Stores, *request_ids: str) -> list[str]:
-    found = await stores.requests.get_many(request_ids)
-    return [found[request_id].status.value for request_id in request_ids if request_id in found]
-
-
-def errors_of(results: Iterable[BulkResult[Any]]) -> dict[str, type[Exception] | None]:
-    return {result.key: None if result.error is None else type(result.error) for result in results}
-
-
-async def endless(*keys: Any) -> AsyncIterator[Any]:
-    for key in keys:
-        yield key
-
-
-async def test_enqueue_many_stores_more_than_a_batch(stores: Stores) -> None:
-    """The records are the requests as stored, in order."""
-    summary = await stores.requests.enqueue_many(
-        AsyncRequest(action="echo", payload={"number": number}) for number in range(260)
-    )
-    assert (summary.done, summary.refused) == (260, 0)
-    stored = summary.records
-    requests = await stores.requests.get_many(request.request_id for request in stored)
-    assert list(requests.values()) == stored
-    assert [request.payload for request in stored] == [{"number": number} for number in range(260)]
-
-
-async def test_enqueue_many_refuses_each_bad_request_alone(stores: Stores) -> None:
-    """An id that is taken, a payload that cannot be stored and one that is too large."""
-    await stores.requests.enqueue(replace(new("taken"), action="first"))
-    results: list[BulkResult[AsyncRequest]] = []
-    requests = [
-        new("a"),
-        new("taken"),
-        new("nan", payload={"bad": float("nan")}),
-        new("large", payload={"text": "x" * 402_000}),
-        new("running", status=RequestStatus.PROCESSING),
-        new("b"),
-        {"action": "no request"},
-    ]
-    summary = await stores.requests.enqueue_many(requests, on_result=results.append)  # type: ignore[arg-type]
-    assert (summary.done, summary.refused, list(summary.results)) == (2, 5, [])
-    results.sort(key=lambda result: result.position)
-    assert [result.position for result in results] == list(range(7))
-    assert [type(result.error) for result in results] == [
-        type(None),
-        AlreadyExists,
-        ValidationError,
-        ItemTooLarge,
-        ValidationError,
-        type(None),
-        ValidationError,
-    ]
-    assert all(
-        result.error is None or result.error.operation == "enqueue_many" for result in results
-    )
-    stored = await stores.requests.get_many(["a", "taken", "nan", "large", "running", "b"])
-    assert {key: request.action for key, request in stored.items()} == {
-        "a": "echo",
-        "taken": "first",
-        "b": "echo",
-    }
-
-
-async def test_of_two_requests_with_one_id_the_second_is_refused(stores: Stores) -> None:
-    """One is stored, and its record is what is stored."""
-    with pytest.raises(SomeRefused, match="1 of 2 items were refused") as caught:
-        await stores.requests.enqueue_many([new("a", payload={"n": 1}), new("a", payload={"n": 2})])
-    summary = caught.value.summary
-    assert [type(result.error) for result in summary.results].count(AlreadyExists) == 1
-    assert summary.records == [await stores.requests.get("a")]
 
 
 async def test_without_on_result_a_refused_item_raises_in_the_end(stores: Stores) -> None:
@@ -318,46 +237,13 @@ async def test_an_id_that_no_item_can_have_is_refused_alone(stores: Stores, bad:
         assert errors_of(results) == {"": ValidationError, "a": None}
 
 
-CONNECTIONS = [connection(f"c{number}", connected_at=START) for number in range(60)]
-
-
-async def test_connections_are_saved_and_deleted_in_bulk(stores: Stores) -> None:
-    """Later records replace earlier ones, and a bad one is refused alone."""
-    renamed = replace(CONNECTIONS[0], user_id="another")
-    large = replace(CONNECTIONS[0], connection_id="large", metadata={"text": "x" * 500_000})
-    results: list[BulkResult[Any]] = []
-    await stores.connections.save_many([*CONNECTIONS, large, renamed], on_result=results.append)
-    assert {key for key, error in errors_of(results).items() if error} == {"large"}
-    stored = await stores.connections.get_many(each.connection_id for each in CONNECTIONS)
-    assert len(stored) == 60
-    assert stored["c0"].user_id == "another"
-    assert stored["c1"] == await stores.connections.save(CONNECTIONS[1])
-    ids = [each.connection_id for each in CONNECTIONS[1:]]
-    assert (await stores.connections.delete_many(ids)).done == 59
-    assert list(await stores.connections.get_many(["c0", *ids])) == ["c0"]
-
-
-async def test_subscriptions_are_saved_and_deleted_in_bulk(stores: Stores) -> None:
-    """They are as `subscribe` stores them."""
-    wanted = [
-        Subscription(
-            connection_id="c1", request_id=f"r{n}", event_types=frozenset({EventType.ERROR})
-        )
-        for n in range(30)
-    ]
-    stored = (await stores.subscriptions.save_many(wanted)).records
-    assert stored[0] == await stores.subscriptions.subscribe("c1", "r0", [EventType.ERROR])
-    assert len(await stores.subscriptions.get_by_connection("c1")) == 30
-    await stores.subscriptions.delete_many(each.subscription_id for each in wanted[1:])
-    assert await stores.subscriptions.get_by_connection("c1") == stored[:1]
-
-
+IDLE = connection("c1", connected_at=START)
 BULK: dict[str, Callable[..., Awaitable[Any]]] = {
     "enqueue_many": lambda stores, **options: stores.requests.enqueue_many([new("z")], **options),
     "cancel_many": lambda stores, **options: stores.requests.cancel_many(["z"], **options),
     "redrive_many": lambda stores, **options: stores.requests.redrive_many(["z"], **options),
     "delete_many": lambda stores, **options: stores.requests.delete_many(["z"], **options),
-    "save_many": lambda stores, **options: stores.connections.save_many(CONNECTIONS, **options),
+    "save_many": lambda stores, **options: stores.connections.save_many([IDLE], **options),
 }
 
 

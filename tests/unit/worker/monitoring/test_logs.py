@@ -217,7 +217,7 @@ def test_clients_log_a_text_once_a_minute_without_a_traceback(
 
 
 def test_json_begins_with_time_level_and_event() -> None:
-    """In this order, whoever logs, also if fields are bound under these names."""
+    """In this order, for every logger, also if fields are bound under these names."""
     output = Output()
     bound = dict.fromkeys(("logger", "event", "level", "timestamp", "mine"), "bound")
     with structlog.contextvars.bound_contextvars(**bound):

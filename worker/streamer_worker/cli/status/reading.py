@@ -172,7 +172,7 @@ class SnapshotReader:
 
     async def _read(self, started: float) -> Snapshot:
         queue = self._queue
-        # PROCESSING before the workers: whoever claimed one of them had its row by then. This is
+        # PROCESSING before the workers: a worker that has claimed one of them has its row. This is
         # also the first answer, which says what time it is.
         await self._guarded(
             "requests PROCESSING", lambda: queue.read_running(self._now), essential=True

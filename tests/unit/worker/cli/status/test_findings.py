@@ -43,7 +43,7 @@ def test_nothing_is_wrong_with_a_fleet_that_keeps_up() -> None:
 
 
 def test_no_worker_is_alive() -> None:
-    """That is a problem even if nothing waits. The number of waiting requests is told."""
+    """That is a problem even if nothing waits. The text has the number of waiting requests."""
     empty = only(snapshot(workers=()))
     assert (empty.level, empty.code) == ("problem", "no_worker")
     assert "0 requests wait" in empty.text
