@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 HOSTILE: Final = '''
-    import contextvars, ctypes, decimal, logging, multiprocessing, os, signal, subprocess, sys
+    import contextvars, decimal, logging, multiprocessing, os, signal, subprocess, sys
     import threading, time
     import anyio
     import structlog
@@ -18,26 +18,9 @@ HOSTILE: Final = '''
     fork = multiprocessing.get_context("fork")
     own = contextvars.ContextVar("own", default=None)
 
-    one_fork_in_c = threading.Lock()
-
-    def fork_in_c():
-        """Fork without Python's hooks, while no thread asks for the interpreter's lock.
-
-        A child forked so with a copy of such a request waits for a thread that it does not have.
-        Threads ask after the switch interval, and a fork may take longer.
-        """
-        with one_fork_in_c:
-            interval = sys.getswitchinterval()
-            sys.setswitchinterval(60)
-            try:
-                time.sleep(4 * interval)  # Until no thread waits with the shorter interval.
-                return ctypes.PyDLL(None).fork()
-            finally:
-                sys.setswitchinterval(interval)
-
     def forks(how, ctx):
         """Return in the parent; in the child do what `how` says."""
-        pid = fork_in_c() if how == "c_return" else os.fork()
+        pid = os.fork()
         if pid:
             return pid
         if how == "exit":
@@ -120,7 +103,7 @@ HOSTILE: Final = '''
 
     def misbehave(payload, ctx):
         how = payload["how"]
-        if how in {"return", "exit", "raise", "progress", "c_return"}:
+        if how in {"return", "exit", "raise", "progress"}:
             pid = forks(how, ctx)
             return "child" if pid is None else waited(pid)
         if how == "late":
@@ -158,7 +141,7 @@ HOSTILE: Final = '''
     async def in_task(payload, ctx):
         left = swap_state(payload)
         how, code = payload["how"], None
-        if how in {"return", "exit", "raise", "c_return"}:
+        if how in {"return", "exit", "raise"}:
             pid = forks(how, ctx)
             if pid is None:
                 return None
@@ -226,23 +209,20 @@ _FORKS: Final = (
     "terminate",
     "subprocess",
     "pool",
-    "c_return",
 )
 WAYS: Final = {
     "process": ("", "late", *_FORKS),
     "thread": ("", "late", *_FORKS),
     "task": ("", "await", "task", "to_thread", *_FORKS),
 }
-# Not c_return: without Python's hooks a lock of another thread may stay held in the child.
 WEIGHTS: Final = {
-    "process": (10, 6, 1, 1, 1, 1, 1, 1, 0.2, 0),
-    "thread": (10, 6, 1, 1, 1, 1, 1, 1, 0.2, 0),
-    "task": (16, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0),
+    "process": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
+    "thread": (10, 6, 1, 1, 1, 1, 1, 1, 0.2),
+    "task": (16, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.2),
 }
 # How the forked child ends that each way waits for.
 CODES: Final = {
     "return": 0,
-    "c_return": 0,
     "exit": 7,
     "raise": 1,
     "progress": 1,

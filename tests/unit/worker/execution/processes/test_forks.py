@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,15 @@ from typing import Any
 import pytest
 
 from streamer_worker.execution.processes.forks import _detach
+
+FORKS_IN_C = """
+import ctypes, os
+from streamer_worker.execution.processes.forks import ForkBoundary
+
+with ForkBoundary():
+    child = ctypes.PyDLL(None).fork()
+print("after the block:", os.waitpid(child, 0)[1])
+"""
 
 
 @pytest.fixture
@@ -46,3 +57,17 @@ def test_a_closed_or_collected_loop_is_ignored(loop: Any) -> None:
     loop.close()
     _detach(lambda: loop)
     _detach(lambda: None)
+
+
+def test_a_child_that_c_code_has_forked_ends_too() -> None:
+    """Python's hooks do not run in it. Forked in a process with one thread: in another one the
+    child may wait for the interpreter's lock, which a thread that it does not have asked for.
+    """
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", FORKS_IN_C],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "after the block: 0\n"
