@@ -87,7 +87,7 @@ def test_lines_that_are_wrong_are_refused_by_number(desk: Desk, tmp_path: Path) 
     for number, text in {
         2: "not JSON",
         3: "must be a JSON object, not list",
-        4: "unknown field 'acton'; did you mean 'action'?",
+        4: "field: 'acton' is unknown; did you mean 'action'?",
         5: "action: is missing",
         6: "(taken): a request with this id exists, with another payload",
         8: "'urgent' is none of high, low",

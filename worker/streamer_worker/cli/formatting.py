@@ -39,10 +39,17 @@ def summary_fields(request: AsyncRequest) -> dict[str, Any]:
 
 
 def cause_of(request: AsyncRequest) -> str:
-    """Return the code and the text of the request's error, or an empty text."""
-    if request.error is None:
-        return request.error_code or ""
-    return f"{request.error_code}: {request.error}" if request.error_code else request.error
+    """Return the code, the exception's class and the text of the request's error, or ""."""
+    parts = (request.error_code, _error_class(request), request.error)
+    return ": ".join(part for part in parts if part)
+
+
+def _error_class(request: AsyncRequest) -> str | None:
+    """Return the class from the last attempt, if the request's error is of that attempt."""
+    last = request.attempts[-1] if request.attempts else None
+    if last is None or request.error is None or last.error_code != request.error_code:
+        return None
+    return last.error_class
 
 
 def status_message(request: AsyncRequest) -> str:

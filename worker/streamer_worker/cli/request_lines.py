@@ -104,7 +104,7 @@ def _request(text: bytes, number: int, id_prefix: str | None) -> AsyncRequest:
         if name not in _FIELDS:
             close = get_close_matches(name, _FIELDS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(_FIELDS)}"
-            raise ValidationError("line", f"unknown field {name!r}{hint}")
+            raise ValidationError("field", f"{name!r} is unknown{hint}")
     if "action" not in fields:
         raise ValidationError("action", "is missing")
     given = {name: value for name, value in fields.items() if value is not None}

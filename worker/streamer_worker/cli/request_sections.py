@@ -72,7 +72,7 @@ def _times(request: AsyncRequest, now: datetime) -> Iterator[Field]:
         yield "created", f"{_ago(created, now)}, {date_text(created)}"
     if request.status in DELAYED:
         yield "due", _due(request.retry_after, now)
-    elif created is not None and started is not None and not request.retry_count:
+    elif created is not None and started is not None and _is_first_attempt(request):
         yield "waited", _between(created, started)
     if started is not None and request.status is RequestStatus.PROCESSING:
         yield "runs for", f"{_between(started, now)}, since {date_text(started)}"
@@ -82,6 +82,11 @@ def _times(request: AsyncRequest, now: datetime) -> Iterator[Field]:
         yield "ended", f"{_ago(ended, now)}, {date_text(ended)}"
     if request.ttl is not None:
         yield "expires", _expiry(request, now)
+
+
+def _is_first_attempt(request: AsyncRequest) -> bool:
+    """Return whether no attempt ran before the one that `processing_started` is of."""
+    return not (request.retry_count or request.rescues or request.attempts)
 
 
 def _attempt_note(request: AsyncRequest) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store import AsyncRequest, Priority, RequestStatus, WorkerRow
+from streamer_store import AsyncRequest, Attempt, Priority, RequestStatus, WorkerRow
 from streamer_worker.cli.formatting import duration_text, in_one_unit
 from streamer_worker.cli.live_workers import handler_warning
 from streamer_worker.cli.request_sections import document_fields, identity_fields, state_fields
@@ -78,6 +78,30 @@ def test_a_failed_request_begins_with_its_cause() -> None:
     assert (shown["waited"], shown["ran"]) == ("1h", "2.25s")
     assert shown["ended"] == "59m 58s ago, 2066-03-14 14:09:28 UTC"
     assert shown["expires"] == "in 6d 3h, 2066-03-20 18:09:35 UTC"
+
+
+def test_the_cause_has_the_class_of_the_exception() -> None:
+    """That is in the last attempt, unless the error is another one."""
+    late = Attempt(number=1, ended=START, outcome="failed", error_code="LATE", error_class="Slow")
+    failed = {"error": "after 3s", "attempts": (late,)}
+    assert state("FAILED", error_code="LATE", **failed)["error"] == "LATE: Slow: after 3s"
+    assert state("FAILED", error_code="CANCELLED", **failed)["error"] == "CANCELLED: after 3s"
+    assert "error" not in state("PENDING", attempts=(late,))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"retry_count": 1},
+        {"rescues": 1},
+        {"attempts": (Attempt(number=1, ended=START, outcome="failed"),)},
+    ],
+)
+def test_waited_means_the_wait_before_the_first_attempt(before: dict[str, Any]) -> None:
+    """A request that ran before has none: its last start says nothing about the wait."""
+    ran = {"processing_started": START, "processing_ended": START}
+    assert state("COMPLETED", **ran)["waited"] == "2h"
+    assert "waited" not in state("COMPLETED", **ran, **before)
 
 
 def test_a_retrying_request_is_due() -> None:

@@ -198,8 +198,8 @@ def wrong_sync_context(payload: Report, ctx: Context) -> None: ...
         (a_list, r"'payload' is annotated as list\[str\], but a payload is a mapping"),
         (unreadable, "the annotation of 'payload' cannot be read.*TYPE_CHECKING"),
         (no_schema, "'payload' is annotated with what pydantic cannot check.*Service"),
-        (wrong_context, "'ctx' of an async function is a Context, no SyncContext"),
-        (wrong_sync_context, "'ctx' of a plain function is a SyncContext, no Context"),
+        (wrong_context, "an async function takes a Context: annotate 'ctx' as Context"),
+        (wrong_sync_context, "a plain function takes a SyncContext: annotate 'ctx' as SyncContext"),
     ],
 )
 def test_a_wrong_signature_is_refused_when_it_is_loaded(function: Any, text: str) -> None:
