@@ -1,31 +1,69 @@
-"""Makes docs/images/demo.svg, the picture of the demo in the README: `python docs/pictures.py`.
+"""Makes docs/images/*.svg, the pictures of the demo and of the commands: `python docs/pictures.py`.
 
-The picture is what a terminal of 80 columns shows when the request of a killed worker has gone on.
-It needs the extra `demo`, and takes about 20 s.
+The picture of the demo is what a terminal of 80 columns shows when the request of a killed worker
+has gone on. Each command is run in terminals of 80 and of 120 columns. It needs the extra `demo`,
+and takes about 45 s.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import subprocess
 import sys
+import tempfile
+import termios
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import anyio
 from rich.console import Console, RenderableType
+from rich.text import Text
 
+from streamer_store import AsyncRequest, Priority, Stores, open_stores
+from streamer_store.transitions import TERMINAL
+from streamer_worker.demo.environment import use_dummy_credentials
+from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.scenario import run_demo
 from streamer_worker.demo.view import View
+from streamer_worker.demo.workers import demo_workers
 
-_COLUMNS = 80
-_FOLDER = Path(__file__).parent / "images"
+_FOLDER: Final = Path(__file__).parent / "images"
+_WIDTHS: Final = (80, 120)
+_REGION: Final = "us-east-1"
+_HANDLERS: Final = ("streamer_worker.demo.handlers",)
+# As far as possible what an operator has: no command is given an endpoint or a region.
+_SETTINGS: Final = {
+    "STREAMER_CONCURRENCY": "4",
+    "STREAMER_HTTP_HOST": "127.0.0.1",
+    "STREAMER_HTTP_PORT": "0",
+    "STREAMER_PUSH": "off",
+    "STREAMER_REGION": _REGION,
+}
+_LONG: Final = "9d41c2b7-import"
+_FAILS: Final = "5b7e0a96-mail"
+# By the width of the terminal, each unique by its first 8 characters.
+_WATCHED: Final = {80: "c80f43d1-report", 120: "41fa7c02-report"}
+_COMMANDS: Final = {
+    "status": ["status"],
+    "list": ["list"],
+    "workers": ["workers"],
+    "show": ["show", _FAILS[:8]],
+    "check": ["check"],
+    "watch": ["watch"],
+}
 
 
 class _Recorder(View):
     """Keeps the last picture, and shows none."""
 
     def __init__(self) -> None:
-        super().__init__(Console(file=io.StringIO(), width=_COLUMNS))
+        super().__init__(Console(file=io.StringIO(), width=_WIDTHS[0]))
         self.last: RenderableType = ""
 
     @property
@@ -37,22 +75,116 @@ class _Recorder(View):
 
 
 def main() -> None:
-    """Run the demo and write the picture. Exits with 1 if a request did not end as expected."""
+    """Make all pictures. Exits with 1 if a request of the demo did not end as expected."""
+    _FOLDER.mkdir(exist_ok=True)
     recorder = _Recorder()
     if not anyio.run(partial(run_demo, recorder, keep_running=False)):
         sys.exit("the demo has failed")
+    _write("demo", "demo", recorder.last, width=_WIDTHS[0])
+    use_dummy_credentials()
+    anyio.run(_picture_commands)
+
+
+async def _picture_commands() -> None:
+    with embedded_dynamodb() as url:
+        settings = _SETTINGS | {"STREAMER_ENDPOINT_URL": url}
+        async with open_stores(endpoint_url=url, region=_REGION, batch_writes=False) as stores:
+            await stores.create_tables()
+            async with demo_workers(("A", "B"), settings=settings, references=_HANDLERS):
+                await _run_requests(stores)
+                for name, arguments in _COMMANDS.items():
+                    for width in _WIDTHS:
+                        line = [*arguments]
+                        if name == "watch":
+                            line.append(await _enqueue_watched(stores, width))
+                        shown = await anyio.to_thread.run_sync(
+                            partial(_shown, line, settings, width=width)
+                        )
+                        _write(f"{name}-{width}", " ".join(line), shown, width=width)
+
+
+async def _run_requests(stores: Stores) -> None:
+    """Run requests that end in each way, and leave two that run and one that waits."""
+    ended = [
+        await stores.requests.enqueue(request)
+        for request in (
+            *(AsyncRequest(action="echo", payload={"n": n}, user_id="ada") for n in range(8)),
+            *(AsyncRequest(action="generate_report", payload={"pages": n}) for n in (2, 5)),
+            AsyncRequest(action="charge_card", payload={"card": "4000 0002"}, tenant_id="acme"),
+            AsyncRequest(
+                action="send_mail",
+                request_id=_FAILS,
+                payload={"subject": "Your report is ready"},
+                user_id="grace",
+                tenant_id="acme",
+                max_retries=1,
+            ),
+        )
+    ]
+    for request in (
+        AsyncRequest(action="import_rows", request_id=_LONG, payload={"rows": 900}),
+        AsyncRequest(action="bulk_update", payload={"items": 25_000}, priority=Priority.LOW),
+        AsyncRequest(action="send_fax", payload={"to": "+49 30 1234"}),
+    ):
+        await stores.requests.enqueue(request)
+    for request in ended:
+        while (await stores.requests.get(request.request_id)).status not in TERMINAL:
+            await anyio.sleep(0.2)
+
+
+async def _enqueue_watched(stores: Stores, width: int) -> str:
+    """Enqueue a request that ends in a few seconds. Return the beginning of its id."""
+    request = AsyncRequest(
+        action="generate_report", request_id=_WATCHED[width], payload={"pages": 20}
+    )
+    await stores.requests.enqueue(request)
+    return request.request_id[:8]
+
+
+def _shown(arguments: list[str], settings: Mapping[str, str], *, width: int) -> Text:
+    """Run the command in a terminal of this width, and return what the terminal shows at the end."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = os.environ | settings | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "streamer_worker", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        cwd=tempfile.gettempdir(),
+    ):
+        os.close(theirs)
+        written = _read(ours)
+    # A progress bar draws its line again and again. The last state of a line is what stays.
+    lines = written.decode().replace("\r\n", "\n").split("\n")
+    return Text.from_ansi("\n".join(line.rpartition("\r")[2] for line in lines).rstrip())
+
+
+def _read(descriptor: int) -> bytes:
+    """Read until the program at the other side of the terminal has ended."""
+    chunks = []
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+        while True:
+            try:
+                chunk = file.read(65_536)
+            except OSError:  # EIO: no process has the terminal open
+                return b"".join(chunks)
+            chunks.append(chunk)
+
+
+def _write(name: str, command: str, shown: RenderableType, *, width: int) -> None:
     console = Console(
         file=io.StringIO(),
-        width=_COLUMNS,
+        width=width,
         record=True,
         force_terminal=True,
         color_system="truecolor",
     )
-    console.print("[green]$[/] streamer-worker demo\n")
-    console.print(recorder.last)
-    _FOLDER.mkdir(exist_ok=True)
-    picture = console.export_svg(title="streamer-worker demo", unique_id="demo")
-    (_FOLDER / "demo.svg").write_text(f"{picture}\n", encoding="utf-8")
+    console.print(f"[green]$[/] streamer-worker {command}\n", highlight=False)
+    console.print(shown)
+    picture = console.export_svg(title=f"streamer-worker {command}", unique_id=name)
+    (_FOLDER / f"{name}.svg").write_text(f"{picture}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,18 @@ def test_watching_a_failed_request_exits_with_1(desk: Desk) -> None:
     assert desk.run("watch", "2", code=1).stdout.startswith("CANCELLED")
 
 
+def test_watching_warns_if_the_request_waits_for_a_worker(desk: Desk) -> None:
+    """A request that runs or has ended needs no warning."""
+    desk.enqueue("1")
+    waiting = desk.run("watch", "1", "--timeout", "1", code=124)
+    assert waiting.stdout == "PENDING 0%\n"
+    warning, note = waiting.stderr.splitlines()
+    assert warning == "warning: no worker is alive. The request waits until one starts"
+    assert note.endswith("`streamer-worker watch 1` follows it")
+    desk.fail("1")
+    assert not desk.run("watch", "1", code=1).stderr
+
+
 @pytest.mark.parametrize("name", ["show", "watch", "cancel", "redrive", "drain"])
 def test_an_unknown_id_is_an_error(name: str, desk: Desk) -> None:
     """The error is one line with the id, and the exit code is 1."""

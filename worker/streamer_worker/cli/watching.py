@@ -9,10 +9,11 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from streamer_store import AsyncRequest, RequestStatus, Stores
-from streamer_store.transitions import TERMINAL
+from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock
+from streamer_store.transitions import TERMINAL, WAITING
 from streamer_worker.cli.formatting import duration_text, status_message, summary_fields
 from streamer_worker.cli.ids import with_request
+from streamer_worker.cli.live_workers import warn_if_not_handled
 from streamer_worker.cli.options import (
     TIMED_OUT,
     ConfigOption,
@@ -40,15 +41,21 @@ def watch(
 ) -> None:
     """Follow a request until it ends.
 
-    On a terminal it shows a progress bar. Otherwise it prints one line for each change. Exits
-    with 0 if the request is COMPLETED, with 1 if it ended otherwise or does not exist, and with
-    124 if it has not ended within --timeout.
+    On a terminal it shows a progress bar. Otherwise it prints one line for each change. Warns if
+    the request waits and no live worker handles its action. Exits with 0 if the request is
+    COMPLETED, with 1 if it ended otherwise or does not exist, and with 124 if it has not ended
+    within --timeout.
 
     Example: `streamer-worker watch 3f6c1a2b --timeout 5m`
     """
+    from streamer_worker.settings import load_settings
+
+    lease = load_settings(config).presence.lease
 
     async def work(stores: Stores) -> AsyncRequest:
-        whole_id, _ = await with_request(stores, request_id, stores.requests.get)
+        whole_id, request = await with_request(stores, request_id, stores.requests.get)
+        if request.status in WAITING:
+            await warn_if_not_handled(stores, request.action, lease=lease, clock=SystemClock())
         if is_terminal() and not as_json:
             return await draw(stores, whole_id, every=every, timeout=timeout)
         show = _print_json if as_json else _LinePrinter()
@@ -120,7 +127,7 @@ def exit_unless_completed(request: AsyncRequest, timeout: float | None) -> None:
 def _exit_after_timeout(request: AsyncRequest, seconds: float) -> NoReturn:
     print_line(
         f"{request.request_id} is {request.status} after {duration_text(seconds)} and goes on:"
-        " `streamer-worker watch` follows it",
+        f" `streamer-worker watch {request.request_id}` follows it",
         err=True,
     )
     raise typer.Exit(TIMED_OUT)

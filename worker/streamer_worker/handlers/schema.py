@@ -162,7 +162,9 @@ def _check_context(function: Callable[..., Any], parameter: inspect.Parameter) -
         return  # a context may be imported under TYPE_CHECKING
     takes_context = is_async(function)
     if origin is SyncContext and takes_context:
-        raise TypeError(f"an async function takes a Context: annotate {parameter.name!r} as Context")
+        raise TypeError(
+            f"an async function takes a Context: annotate {parameter.name!r} as Context"
+        )
     if origin is Context and not takes_context:
         raise TypeError(
             f"a plain function takes a SyncContext: annotate {parameter.name!r} as SyncContext"
