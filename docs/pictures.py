@@ -26,7 +26,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from streamer_store import AsyncRequest, Priority, Stores, open_stores
-from streamer_store.transitions import TERMINAL
+from streamer_worker.cli.watching import follow
 from streamer_worker.demo.environment import use_dummy_credentials
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.scenario import run_demo
@@ -128,8 +128,7 @@ async def _run_requests(stores: Stores) -> None:
     ):
         await stores.requests.enqueue(request)
     for request in ended:
-        while (await stores.requests.get(request.request_id)).status not in TERMINAL:
-            await anyio.sleep(0.2)
+        await follow(stores, request.request_id, bool)
 
 
 async def _enqueue_watched(stores: Stores, width: int) -> str:
@@ -142,7 +141,7 @@ async def _enqueue_watched(stores: Stores, width: int) -> str:
 
 
 def _shown(arguments: list[str], settings: Mapping[str, str], *, width: int) -> Text:
-    """Run the command in a terminal of this width, and return what the terminal shows at the end."""
+    """Run the command in a terminal of this width, and return what stays on it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     environment = os.environ | settings | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -163,8 +162,8 @@ def _shown(arguments: list[str], settings: Mapping[str, str], *, width: int) -> 
 
 def _read(descriptor: int) -> bytes:
     """Read until the program at the other side of the terminal has ended."""
-    chunks = []
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+    chunks: list[bytes] = []
+    with open(descriptor, "rb", buffering=0) as file:
         while True:
             try:
                 chunk = file.read(65_536)
