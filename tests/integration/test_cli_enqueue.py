@@ -120,6 +120,26 @@ def test_a_pipe_that_stays_open_is_refused(desk: Desk) -> None:
         assert payload_of(desk, done.stdout) == {}
 
 
+def test_a_pipe_that_ends_late_is_waited_for(desk: Desk) -> None:
+    """The command says what it waits for."""
+    with subprocess.Popen(  # noqa: S603
+        [*COMMAND, "enqueue", "a"],
+        env=environment(**desk.settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b'{"n": ')
+        process.stdin.flush()
+        assert process.stderr.readline() == (
+            b"reading the payload from standard input, until it ends\n"
+        )
+        stdout, _ = process.communicate(b"5}", timeout=PATIENCE)
+    assert payload_of(desk, stdout.decode()) == {"n": 5}
+
+
 def test_a_request_that_no_live_worker_runs_is_a_warning(desk: Desk) -> None:
     """It is added all the same. JSON stays whole."""
     ended = desk.run("enqueue", "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import stat
 from os import fstat
+from threading import Timer
 from typing import Any, Final
 
 from streamer_store import (
@@ -25,6 +26,7 @@ from streamer_worker.cli.showing import print_request
 from streamer_worker.cli.watching import draw, exit_unless_completed, follow
 
 _PATIENCE: Final = 2.0
+_READING: Final = "reading the payload from standard input, until it ends"
 
 
 def read_payload(text: str | None) -> dict[str, Any]:
@@ -118,6 +120,10 @@ def _is_piped() -> bool:
 
 
 def _stdin_text() -> str:
+    """Read standard input to its end. Says so on stderr if that takes longer than 2 s."""
+    note = Timer(_PATIENCE, print_line, [_READING], {"err": True})
+    note.daemon = True
+    note.start()
     try:
         data = standard_input().read(MAX_LINE_BYTES + 1)
         if len(data) > MAX_LINE_BYTES:
@@ -125,6 +131,8 @@ def _stdin_text() -> str:
         return data.decode()
     except (OSError, ValueError) as error:  # it is closed, a directory, or not UTF-8
         raise ValidationError("payload", f"cannot be read from standard input: {error}") from error
+    finally:
+        note.cancel()
 
 
 def _show_nothing(request: AsyncRequest) -> None:

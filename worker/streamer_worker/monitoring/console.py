@@ -23,7 +23,16 @@ _LEVEL: Final = len("warning")
 _HEAD: Final = ("timestamp", "level", "event", "logger")
 _STACKS: Final = ("stack", "stacks", "exception")
 # The order of the fields of an event. Those that are not named are between the two.
-_FIRST: Final = ("action", "request_id", "worker_id", "outcome", "seconds", "code", "attempt")
+_FIRST: Final = (
+    "action",
+    "request_id",
+    "worker_id",
+    "outcome",
+    "seconds",
+    "code",
+    "attempt",
+    "metrics_url",
+)
 _LAST: Final = ("reason", "host", "actions", "calls", "text", "error_type", "error")
 _AFTER_OTHERS: Final = 0.5  # before the last ones
 # Their values need no name.
