@@ -1,8 +1,8 @@
 """Makes docs/images/*.svg, the pictures of the demo and of the commands: `python docs/pictures.py`.
 
-The picture of the demo is what a terminal of 80 columns shows when the request of a killed worker
-has gone on. Each command is run in terminals of 80 and of 120 columns. It needs the extra `demo`,
-and takes about 45 s.
+The pictures of the demo are what terminals of 80 and of 120 columns show when the request of a
+killed worker has gone on. Each command is run in such terminals. It needs the extra `demo`, and
+takes about a minute.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+from moto.backends import get_backend
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -36,9 +38,14 @@ from streamer_worker.demo.workers import demo_workers
 _FOLDER: Final = Path(__file__).parent / "images"
 _WIDTHS: Final = (80, 120)
 _REGION: Final = "us-east-1"
-_HANDLERS: Final = ("streamer_worker.demo.handlers",)
-# As far as possible what an operator has: no command is given an endpoint or a region.
+# A package with the handlers of the demo, as an installer leaves it.
+_PACKAGE: Final = "shop-1.4.2.dist-info"
+_ACTIONS: Final = (
+    *("bulk_update", "charge_card", "echo"),
+    *("generate_report", "import_rows", "send_mail"),
+)
 _SETTINGS: Final = {
+    "STREAMER_BATCH_WRITES": "false",  # the embedded DynamoDB has none
     "STREAMER_CONCURRENCY": "4",
     "STREAMER_HTTP_HOST": "127.0.0.1",
     "STREAMER_HTTP_PORT": "0",
@@ -49,6 +56,7 @@ _LONG: Final = "9d41c2b7-import"
 _FAILS: Final = "5b7e0a96-mail"
 # By the width of the terminal, each unique by its first 8 characters.
 _WATCHED: Final = {80: "c80f43d1-report", 120: "41fa7c02-report"}
+_MOVES: Final = re.compile(r"(\n|\r(?!\n)|\x1b\[2K|\x1b\[1A)|\x1b\[\?25[hl]|\r(?=\n)")
 _COMMANDS: Final = {
     "status": ["status"],
     "list": ["list"],
@@ -77,20 +85,23 @@ class _Recorder(View):
 def main() -> None:
     """Make all pictures. Exits with 1 if a request of the demo did not end as expected."""
     _FOLDER.mkdir(exist_ok=True)
+    use_dummy_credentials()
+    anyio.run(_picture_commands)
+    get_backend("dynamodb").reset()
     recorder = _Recorder()
     if not anyio.run(partial(run_demo, recorder, keep_running=False)):
         sys.exit("the demo has failed")
-    _write("demo", "demo", recorder.last, width=_WIDTHS[0])
-    use_dummy_credentials()
-    anyio.run(_picture_commands)
+    for width in _WIDTHS:
+        _write(f"demo-{width}", "demo", recorder.last, width=width)
 
 
 async def _picture_commands() -> None:
-    with embedded_dynamodb() as url:
-        settings = _SETTINGS | {"STREAMER_ENDPOINT_URL": url}
+    with tempfile.TemporaryDirectory() as folder, embedded_dynamodb() as url:
+        _install(Path(folder))
+        settings = _SETTINGS | {"STREAMER_ENDPOINT_URL": url, "PYTHONPATH": folder}
         async with open_stores(endpoint_url=url, region=_REGION, batch_writes=False) as stores:
             await stores.create_tables()
-            async with demo_workers(("A", "B"), settings=settings, references=_HANDLERS):
+            async with demo_workers(("A", "B"), settings=settings, references=()):
                 await _run_requests(stores)
                 for name, arguments in _COMMANDS.items():
                     for width in _WIDTHS:
@@ -101,6 +112,18 @@ async def _picture_commands() -> None:
                             partial(_shown, line, settings, width=width)
                         )
                         _write(f"{name}-{width}", " ".join(line), shown, width=width)
+
+
+def _install(folder: Path) -> None:
+    """Make the package, also for this process, whose search path the workers get."""
+    package = folder / _PACKAGE
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.4.2\n")
+    entries = (f"{action} = streamer_worker.demo.handlers:{action}" for action in _ACTIONS)
+    (package / "entry_points.txt").write_text(
+        "\n".join(["[streamer_worker.handlers]", *entries, ""])
+    )
+    sys.path.append(str(folder))
 
 
 async def _run_requests(stores: Stores) -> None:
@@ -155,9 +178,24 @@ def _shown(arguments: list[str], settings: Mapping[str, str], *, width: int) -> 
     ):
         os.close(theirs)
         written = _read(ours)
-    # A progress bar draws its line again and again. The last state of a line is what stays.
-    lines = written.decode().replace("\r\n", "\n").split("\n")
-    return Text.from_ansi("\n".join(line.rpartition("\r")[2] for line in lines).rstrip())
+    return Text.from_ansi("\n".join(_lines(written.decode())).rstrip())
+
+
+def _lines(written: str) -> list[str]:
+    """Return the lines that are left after spinners and bars have drawn theirs again and again."""
+    lines, row = [""], 0
+    for part in filter(None, _MOVES.split(written)):
+        match part:
+            case "\n":
+                row += 1
+            case "\r" | "\x1b[2K":  # a line that is written again is erased before
+                lines[row] = ""
+            case "\x1b[1A":
+                row -= 1
+            case _:
+                lines[row] += part
+        lines += [""] * (row + 1 - len(lines))
+    return lines
 
 
 def _read(descriptor: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from streamer_worker.cli.output import print_styled
+from streamer_worker.cli.output import print_hanging
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
 _LEVEL_WIDTH: Final = 8
@@ -35,12 +35,12 @@ class FindingPrinter:
             self.finish()
         self._todo = finding.todo
         level = (f"{finding.level:<{_LEVEL_WIDTH}}", _STYLES[finding.level])
-        print_styled(level, (f"{finding.subject:<{_SUBJECT_WIDTH}} {finding.text}", ""))
+        print_hanging((level, (f"{finding.subject:<{_SUBJECT_WIDTH}} ", "")), finding.text)
 
     def finish(self) -> None:
         """Print the `todo` that waits, unless it was printed before."""
         if self._todo and self._todo not in self._printed:
             indent = " " * (_LEVEL_WIDTH + _SUBJECT_WIDTH)
-            print_styled((f"{indent} → {self._todo}", "dim"))
+            print_hanging([(f"{indent} → ", "dim")], self._todo, "dim")
             self._printed.add(self._todo)
         self._todo = ""

@@ -15,6 +15,7 @@ LARGE_FIELDS: Final = frozenset({"payload", "result", "checkpoint", "progress_de
 """The fields of a request that may be as large as an item, and its attempts, up to 3 KB."""
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _FEW_SECONDS: Final = 10
+_REJECT: Final = "Reject"
 
 
 def counted(count: int, noun: str) -> str:
@@ -45,11 +46,14 @@ def cause_of(request: AsyncRequest) -> str:
 
 
 def _error_class(request: AsyncRequest) -> str | None:
-    """Return the class from the last attempt, if the request's error is of that attempt."""
+    """Return the class from the last attempt, if the request's error is of that attempt.
+
+    Reject says no more than its code and text.
+    """
     last = request.attempts[-1] if request.attempts else None
     if last is None or request.error is None or last.error_code != request.error_code:
         return None
-    return last.error_class
+    return None if last.error_class == _REJECT else last.error_class
 
 
 def status_message(request: AsyncRequest) -> str:

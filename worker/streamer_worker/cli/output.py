@@ -48,6 +48,23 @@ def print_styled(*parts: StyledText, err: bool = False) -> None:
     Console(stderr=err, soft_wrap=True).print(styled)
 
 
+def print_hanging(label: Sequence[StyledText], text: str, style: str = "") -> None:
+    """Print a text after its label. A terminal that is too narrow wraps it beside the label."""
+    if is_terminal():
+        print_screen(hanging(Text.assemble(*label), one_line(text), style))
+    else:
+        print_styled(*label, (text, style))
+
+
+def hanging(label: Text, text: str, style: str = "") -> RenderableType:
+    """Return a text that wraps beside its label. The caller passes it through `one_line`."""
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(label, Text(text, style))
+    return grid
+
+
 def print_error(headline: str, details: Iterable[str] = ()) -> None:
     """Print an error on stderr, with one indented line for each detail."""
     print_styled(("error: ", "bold red"), (headline, ""), err=True)

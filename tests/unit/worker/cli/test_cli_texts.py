@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streamer_store import AsyncRequest, Attempt, Priority, RequestStatus, WorkerRow
+from streamer_worker import Reject
 from streamer_worker.cli.formatting import duration_text, in_one_unit
 from streamer_worker.cli.live_workers import handler_warning
 from streamer_worker.cli.request_sections import document_fields, identity_fields, state_fields
@@ -81,10 +82,12 @@ def test_a_failed_request_begins_with_its_cause() -> None:
 
 
 def test_the_cause_has_the_class_of_the_exception() -> None:
-    """That is in the last attempt, unless the error is another one."""
+    """That is in the last attempt, unless the error is another one. Reject adds nothing."""
     late = Attempt(number=1, ended=START, outcome="failed", error_code="LATE", error_class="Slow")
     failed = {"error": "after 3s", "attempts": (late,)}
     assert state("FAILED", error_code="LATE", **failed)["error"] == "LATE: Slow: after 3s"
+    rejected = {"error": "no", "attempts": (replace(late, error_class=Reject.__name__),)}
+    assert state("FAILED", error_code="LATE", **rejected)["error"] == "LATE: no"
     assert state("FAILED", error_code="CANCELLED", **failed)["error"] == "CANCELLED: after 3s"
     assert "error" not in state("PENDING", attempts=(late,))
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from streamer_store import RequestStatus
 from streamer_worker.cli.formatting import counted, in_one_unit
+from streamer_worker.cli.output import hanging
 from streamer_worker.cli.status.finding import Finding, is_healthy
 from streamer_worker.cli.status.snapshot import (
     FAILURE_WINDOW,
@@ -79,22 +80,15 @@ def _findings(findings: Sequence[Finding]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for finding in findings[:_FINDINGS]:
         lines.append(
-            _hanging((f"{finding.level:<9}", _LEVEL_STYLES[finding.level]), one_line(finding.text))
+            hanging(
+                Text(f"{finding.level:<9}", _LEVEL_STYLES[finding.level]), one_line(finding.text)
+            )
         )
         if finding.todo:
-            lines.append(_hanging((f"{'':<7}→ ", "dim"), one_line(finding.todo), "dim"))
+            lines.append(hanging(Text(f"{'':<7}→ ", "dim"), one_line(finding.todo), "dim"))
     if len(findings) > _FINDINGS:
         lines.append(Text(f"... and {len(findings) - _FINDINGS} more (--json)", "dim"))
     return lines
-
-
-def _hanging(label: tuple[str, str], text: str, style: str = "") -> RenderableType:
-    """Return a text that wraps beside its label."""
-    grid = Table.grid()
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(*label), Text(text, style))
-    return grid
 
 
 def _fleet(snapshot: Snapshot) -> list[RenderableType]:
