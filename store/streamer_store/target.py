@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 DEFAULT_PREFIX: Final = "streamer_"
 # Where a request is signed for the wrong region, AWS refuses it.
 _AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-# All before the last "@", as a password may contain any character, and the scheme be forgotten.
-_PASSWORD: Final = re.compile(r"(\w+:/{1,2})?[^\s'\"]*@")
-_QUERY: Final = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
+_WORD: Final = re.compile(r"[^\s'\"]+")
+_SCHEME: Final = re.compile(r"\w+:/{1,2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +54,15 @@ def is_aws_endpoint(url: str) -> bool:
 
 def without_password(url: str) -> str:
     """Return the URL, or a text with URLs, with user names, passwords and queries masked."""
-    return _QUERY.sub(r"\1?***", _PASSWORD.sub(lambda found: f"{found[1] or ''}***@", url))
+    return _WORD.sub(lambda found: _masked(found[0]), url)
+
+
+def _masked(word: str) -> str:
+    # All before the last "@", as a password may contain any character, and the scheme be forgotten.
+    user, at, rest = word.rpartition("@")
+    if at:
+        scheme = _SCHEME.match(user)
+        word = f"{scheme[0] if scheme else ''}***@{rest}"
+    before, separator, rest = word.partition("://")
+    place, query, _ = rest.partition("?")
+    return f"{before}{separator}{place}?***" if query else word

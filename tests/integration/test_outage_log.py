@@ -139,7 +139,8 @@ async def test_an_outage_of_a_minute_is_four_lines_at_most(
     """The endpoint refuses connections, while handlers end, report, save and push."""
     stores, _ = real
     await connect(stores, server, "ok-own")
-    workers = [start(), start()]
+    # Each has half of the requests that run, and so outcomes that wait.
+    workers = [start(STREAMER_CONCURRENCY="6") for _ in range(2)]
     logs = await _live_through(
         stores, workers, begin=proxy.refuse, end=proxy.listen, seconds=MINUTE
     )

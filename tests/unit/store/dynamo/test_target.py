@@ -187,6 +187,15 @@ def test_what_is_secret_is_masked(url: str, shown: str) -> None:
     assert without_password(url) == shown
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["x" * 1_000_000, "a:/" * 300_000, "://" * 300_000, "?" * 1_000_000]
+)
+def test_a_long_text_takes_no_longer_than_its_length(text: str) -> None:
+    """A wrong setting and an error of a server may have any length."""
+    assert without_password(text) == text
+
+
 async def test_stores_in_memory_have_no_target() -> None:
     """And no account."""
     stores = memory_stores()
