@@ -22,20 +22,27 @@ demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS
 FILES := -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/pytest $(FILES)
 
-test: check ## Run make check and the tests
-	STREAMER_TEST_SCHEDULES=$${STREAMER_TEST_SCHEDULES:-200} $(PYTEST) $(or $(TESTS),--ignore=tests/image --ignore=tests/costs)
-
 # What covers the code. The other tests start processes and stop them in ways that coverage does not
 # survive, or compute a lot: coverage triples their time.
-COVERED := unit contract properties guide $(addprefix integration/test_,backup*.py calls.py cli*.py \
-	demo.py dev.py named_handlers.py protection.py reload.py restore.py run*.py systemd.py \
-	transfer_s3.py)
-COMPUTING := $(addprefix unit/worker/intake/test_poller_,fleet.py tenants.py)
-test-all: test ## Then measure coverage, run 1,000 schedules, build the image, measure costs
-	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(FILES) $(COVERED:%=tests/%) $(COMPUTING:%=--ignore=tests/%)
-	@$(BIN)/coverage combine -q
-	@$(BIN)/coverage report
+COVERED := $(addprefix tests/,unit contract properties guide) \
+	$(wildcard $(addprefix tests/integration/test_,backup*.py calls.py cli*.py demo.py dev.py \
+	named_handlers.py protection.py reload.py restore.py run*.py systemd.py transfer_s3.py))
+COMPUTING := $(addprefix tests/unit/worker/intake/test_poller_,fleet.py tenants.py)
+# For `make test-all` only, as they need root, and other tests beside them would be measured too.
+ALONE := tests/image tests/costs
+REST := $(filter-out $(COVERED) $(ALONE) tests/integration %.py %__pycache__,$(wildcard tests/*)) \
+	$(COMPUTING) $(filter-out $(COVERED),$(wildcard tests/integration/test_*.py))
+
+test: check ## Run make check and the tests; with COVERAGE=1 also measure coverage
+	$(if $(COVERAGE),@rm -f .coverage .coverage.*)
+	$(if $(COVERAGE),$(BIN)/coverage run -m pytest $(FILES) $(COVERED) $(COMPUTING:%=--ignore=%))
+	$(if $(COVERAGE),@$(BIN)/coverage combine -q)
+	$(if $(COVERAGE),@$(BIN)/coverage report)
+	STREAMER_TEST_SCHEDULES=$${STREAMER_TEST_SCHEDULES:-200} \
+	$(PYTEST) $(or $(TESTS),$(if $(COVERAGE),$(REST),$(ALONE:%=--ignore=%)))
+
+test-all: ## The same with coverage; then run 1,000 schedules, build the image, and measure costs
+	$(MAKE) test COVERAGE=1
 	$(BIN)/pytest -n 3 --dist worksteal tests/simulation -k "no_request_is_lost or lose_no_request"
 	$(BIN)/pytest tests/image
 	$(BIN)/pytest tests/costs
