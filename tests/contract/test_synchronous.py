@@ -28,7 +28,7 @@ from streamer_store import (
     open_stores_sync,
 )
 from streamer_store.protocols import ConnectionStore, RequestQueue, SubscriptionStore
-from support import connection, unique_prefix
+from support import ManualClock, connection, unique_prefix
 
 # Only workers call them.
 OF_WORKERS = {
@@ -208,6 +208,28 @@ async def test_a_call_in_an_event_loop_is_refused(sync_stores: SyncStores) -> No
         next(sync_stores.requests.get_by_status(RequestStatus.PENDING))
     stored = await anyio.to_thread.run_sync(sync_stores.requests.enqueue, new(1))
     assert stored.request_id == "r1"
+
+
+class ClosingClock(ManualClock):
+    """A clock that closes the stores that ask for the time."""
+
+    stores: SyncStores | None = None
+
+    def now(self) -> datetime:
+        if self.stores is not None:
+            self.stores.close()
+        return super().now()
+
+
+def test_code_that_the_stores_call_cannot_close_them() -> None:
+    """It runs in the thread for whose end `close` waits. They stay open."""
+    clock = ClosingClock()
+    with memory_stores_sync(clock=clock) as stores:
+        clock.stores = stores
+        with pytest.raises(StoreError, match="waits for the thread that called it"):
+            stores.requests.enqueue(AsyncRequest(action="echo"))
+        clock.stores = None
+        stores.requests.enqueue(AsyncRequest(action="echo"))
 
 
 def test_closed_stores_refuse_calls() -> None:

@@ -89,11 +89,14 @@ class StoresThread:
     def close(self) -> None:
         """Close the stores, and end the thread. Calls under way raise StoreUnavailable.
 
-        May be called again. In a forked child it closes only what the child has opened.
+        May be called again. In a forked child it closes only what the child has opened. Raises
+        StoreError in the thread of the event loop, as in an `observe`.
         """
+        process = self._process()
+        if process.opened is not None and process.opened.thread is threading.current_thread():
+            raise StoreError("close() waits for the thread that called it", operation="close")
         self._is_closed = True
         atexit.unregister(self.close)
-        process = self._process()
         with process.lock:
             opened, process.opened = process.opened, None
         if opened is not None:
