@@ -11,6 +11,8 @@ from typer.main import get_command
 
 # Of the help texts of all commands.
 MARKUP: Final = "markdown"
+# What pydantic, by which Typer checks values, writes before the text of a fault.
+_PYDANTICS: Final = "Value error, "
 
 
 class LazyCommand(TyperCommand):
@@ -50,6 +52,13 @@ class Group(TyperGroup):
         if isinstance(command, TyperCommand):
             _without_types(command.get_params(ctx))
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(_PYDANTICS)
+            raise
 
     def load_commands(self) -> dict[str, TyperCommand | TyperGroup]:
         """Import all commands, and return them by name."""

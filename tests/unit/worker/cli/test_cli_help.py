@@ -77,6 +77,17 @@ def test_a_shell_completes(line: str, offered: list[str]) -> None:
     assert completed(line) == offered
 
 
+@pytest.mark.parametrize(
+    "line", ["enqueue a --priority urgent", "list --status urgent", "connections list --limit x"]
+)
+def test_a_wrong_value_is_refused_in_plain_words(line: str) -> None:
+    """Without the words of the library that checks it. The exit code is 2."""
+    refused = CliRunner().invoke(cli, line.split())
+    assert refused.exit_code == 2
+    assert "Invalid value for '--" in refused.output
+    assert "Value error" not in refused.output
+
+
 def test_the_module_is_the_program() -> None:
     """`python -m streamer_worker` has the program's name in its help."""
     ended = subprocess.run(
