@@ -23,12 +23,15 @@ from streamer_store.schema import WORKERS
 from support import START
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from integration.proxy import Forward
     from streamer_store import Stores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 
 CODE = """
+    from pathlib import Path
     import anyio
     from streamer_worker import handler
 
@@ -39,7 +42,8 @@ CODE = """
 
     @handler("wait")
     async def wait(payload, ctx):
-        await anyio.sleep(300)
+        while not Path(payload.get("until", "/nowhere")).exists():
+            await anyio.sleep(0.05)
 """
 
 
@@ -135,6 +139,28 @@ async def test_a_killed_worker(real: tuple[Stores, dict[str, str]], path: str) -
     assert f"pid {process.pid}" in silent["text"]
     assert orphans["text"].startswith("2 requests are PROCESSING")
     assert any(request_id in orphans["text"] for request_id in ids)
+
+
+async def test_a_worker_that_was_lost_is_remembered(
+    real: tuple[Stores, dict[str, str]], path: str, tmp_path: Path
+) -> None:
+    """Its row is gone, and its request has run again. A notice is no problem."""
+    stores, settings = real
+    until = tmp_path / "go-on"
+    with worker(settings, path) as process:
+        lost = process.event("worker_started")["worker_id"]
+        request = AsyncRequest(action="wait", payload={"until": str(until)})
+        request_id = (await stores.requests.enqueue(request)).request_id
+        await running(stores, request_id)
+        process.signal(signal.SIGKILL)
+        process.ended()
+    until.touch()
+    with worker(settings, path):
+        await ended(stores, request_id)
+        (finding,) = status(settings, code=0)["findings"]
+    assert finding["code"] == "workers_lost"
+    assert finding["text"].startswith("1 worker died or lost contact in the last hour")
+    assert finding["text"].endswith(lost)
 
 
 async def test_an_unknown_action(real: tuple[Stores, dict[str, str]], path: str) -> None:

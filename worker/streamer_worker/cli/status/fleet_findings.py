@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from streamer_worker.cli.formatting import counted, in_one_unit
-from streamer_worker.cli.status.finding import LISTED, Finding, waiting_text
+from streamer_worker.cli.status.finding import LISTED, Finding, short_name, waiting_text
 from streamer_worker.cli.status.snapshot import Snapshot, Worker
 
 # Clocks that differ by more seconds are reported.
@@ -17,6 +17,7 @@ _CLOCK_LIMIT: Final = 60.0
 def fleet_findings(snapshot: Snapshot) -> Iterator[Finding]:
     """Yield what is wrong with the workers, and with the requests of those that are gone."""
     yield from _fleet(snapshot)
+    yield from _lost(snapshot)
     yield from _orphans(snapshot)
     yield from _clocks(snapshot)
 
@@ -55,6 +56,21 @@ def _fleet(snapshot: Snapshot) -> Iterator[Finding]:
             level="notice",
             code="many_workers",
             text=f"only the first {len(snapshot.workers)} rows of workers were read",
+        )
+
+
+def _lost(snapshot: Snapshot) -> Iterator[Finding]:
+    """Yield what is left of workers whose rows were removed: attempts of their requests."""
+    lost = snapshot.lost_workers()
+    if lost:
+        last = max(lost, key=lambda worker_id: lost[worker_id])
+        count = counted(len(lost), "worker")
+        yield Finding(
+            level="notice",
+            code="workers_lost",
+            text=f"{count} died or lost contact in the last hour, the last one"
+            f" {in_one_unit((snapshot.now - lost[last]).total_seconds())} ago: {short_name(last)}",
+            todo="look at its host and its log",
         )
 
 

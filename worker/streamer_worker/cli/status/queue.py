@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from streamer_store import Candidate, Lane, RequestQueue, RequestStatus, codec
+from streamer_store.attempts import ATTEMPTS, read_attempts
 from streamer_store.engine import Engine
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import DELAYED
@@ -17,6 +18,7 @@ from streamer_worker.cli.status.snapshot import (
     Sample,
     earliest,
 )
+from streamer_worker.error_codes import WORKER_LOST
 
 COUNTED: Final = 1_000
 """How many requests of a status, or of a lane of DueIndex, are counted."""
@@ -30,7 +32,10 @@ SAMPLES: Final = {
 _MAX_PAGES: Final = 3
 _SAMPLE_AGE: Final = timedelta(days=1)
 _MAX_CONFIRMED: Final = 25
-_ENDED: Final = ("RequestID", "Status", "Version", "Action", "ErrorCode", "ProcessingEnded")
+_ENDED: Final = (
+    *("RequestID", "Status", "Version", "Action", "ErrorCode", "ProcessingEnded"),
+    ATTEMPTS,
+)
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -113,6 +118,11 @@ class QueueReader:
                     action=codec.raw_text(item, "Action"),
                     code=codec.raw_text(item, "ErrorCode"),
                     at=codec.raw_time(item, "ProcessingEnded"),
+                    lost={
+                        attempt.worker_id: attempt.ended
+                        for attempt in read_attempts(item.get(ATTEMPTS, {}))
+                        if attempt.error_code == WORKER_LOST and attempt.worker_id is not None
+                    },
                 )
         self._known[status] = known
         return Sample(requests=list(known.values()), full=more)

@@ -18,7 +18,7 @@ RATE_WINDOW: Final = 300.0
 RATIO_WINDOW: Final = 900.0
 """Seconds over which the ratio of failures is measured, as by the alert StreamerFailureRate."""
 FAILURE_WINDOW: Final = 3600.0
-"""Seconds for which failures are listed."""
+"""Seconds for which failures and lost workers are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,8 @@ class EndedRequest:
     """Its ErrorCode. Empty: none."""
     at: datetime | None
     """When its last attempt ended. None: not known."""
+    lost: Mapping[str, datetime] = field(default_factory=dict)
+    """The workers that were lost while they ran it, and when that was found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +184,16 @@ class Snapshot:
                     count=total.count + found.count, oldest=earliest(total.oldest, found.oldest)
                 )
         return dict(sorted(totals.items()))
+
+    def lost_workers(self) -> dict[str, datetime]:
+        """Return the workers that were lost in the last hour, and when that was found last."""
+        lost: dict[str, datetime] = {}
+        for sample in (self.completed, self.failed, self.retrying):
+            for each in () if sample is None else sample.requests:
+                for worker_id, at in each.lost.items():
+                    if (self.now - at).total_seconds() <= FAILURE_WINDOW:
+                        lost[worker_id] = max(at, lost.get(worker_id, at))
+        return lost
 
     def recent_failures(self) -> list[Failures]:
         """Return the failures of the last hour by action and code, the most frequent first."""

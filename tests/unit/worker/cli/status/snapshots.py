@@ -67,11 +67,22 @@ def depth(count: int = 1, *, age: float = 5.0, action: str = "bill", **fields: A
     return Depth(**(defaults | fields))
 
 
-def ended(*ages: float, action: str = "bill", code: str = "", full: bool = False) -> Sample:
-    """Return a sample of requests that ended so many seconds ago."""
+def ended(
+    *ages: float, action: str = "bill", code: str = "", full: bool = False, **lost: float
+) -> Sample:
+    """Return a sample of requests that ended so many seconds ago.
+
+    `lost`: the workers that each of them has lost, and how many seconds ago.
+    """
     return Sample(
         requests=[
-            EndedRequest(request_id=f"{action}-{age:g}", action=action, code=code, at=ago(age))
+            EndedRequest(
+                request_id=f"{action}-{age:g}",
+                action=action,
+                code=code,
+                at=ago(age),
+                lost={name: ago(seconds) for name, seconds in lost.items()},
+            )
             for age in ages
         ],
         full=full,

@@ -75,6 +75,21 @@ def test_of_many_silent_workers_three_are_named() -> None:
     assert texts[-1].startswith("997 more workers")
 
 
+def test_workers_that_were_lost_are_remembered_for_an_hour() -> None:
+    """Their rows are removed. The attempts of their requests name them."""
+    given = snapshot(
+        completed=ended(5, w7=3000, w8=600),
+        failed=ended(5, w7=500, w9=3700),
+        retrying=ended(5, w8=700),
+    )
+    finding = only(given)
+    assert (finding.code, finding.level) == ("workers_lost", "notice")
+    assert (
+        finding.text == "2 workers died or lost contact in the last hour, the last one 8m ago: w7"
+    )
+    assert found(snapshot(completed=None, failed=None, retrying=None)) == []
+
+
 def test_a_fleet_that_drains_claims_nothing() -> None:
     """Whether the workers drain already, or were only asked to."""
     given = snapshot(worker(draining=True), worker("w2", drain=True))
