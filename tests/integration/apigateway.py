@@ -2,7 +2,8 @@
 
     python apigateway.py CERTIFICATE LOG
 
-prints its port. How it answers a connection is in the connection's id, before the first "-":
+prints its port. If CERTIFICATE is "-" it has no TLS. How it answers a connection is in the
+connection's id, before the first "-":
 `ok`, `gone`, `forbidden`, `throttled`, `error`, `slow`, `cut`, and what a proxy answers in place of
 API Gateway (`_RUBBISH`); `flaky` fails once. Each post is a line of JSON in LOG.
 """
@@ -111,8 +112,10 @@ class Gateway:
 
 
 async def serve(certificate: str, log: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context = None
+    if certificate != "-":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
     gateway = Gateway(log)
     runner = web.ServerRunner(web.Server(gateway.answer))  # type: ignore[arg-type]
     await runner.setup()

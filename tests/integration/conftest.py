@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from conftest import fresh_stores
-from integration.gateway import server
+from integration.gateway import plain_server, server
 from integration.proxy import Proxy, proxy_to
 from plugins import SLOW_ENTRIES, SLOW_PLUGIN, plugin
 from processes import ROOT, install
@@ -18,7 +18,7 @@ from streamer_store.memory import MemoryEngine
 from streamer_store.schema import TABLES
 from support import ManualClock
 
-__all__ = ["server"]
+__all__ = ["plain_server", "server"]
 
 
 @pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.local)])

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,9 @@ LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
 class Server:
     """The server, and the posts that it has received."""
 
-    def __init__(self, port: int, log: Path, authority: str) -> None:
+    def __init__(self, port: int, log: Path, *, scheme: str = "wss", authority: str = "") -> None:
         self.host = f"localhost:{port}"
-        self.endpoint = f"wss://{self.host}/prod"
+        self.endpoint = f"{scheme}://{self.host}/prod"
         self.authority = authority
         self._log = log
 
@@ -64,16 +64,29 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     log = tmp_path / "log"
+    with _running(tmp_path / "server.pem", log) as port:
+        yield Server(port, log, authority=str(tmp_path / "authority.pem"))
+
+
+@pytest.fixture
+def plain_server(tmp_path: Path) -> Iterator[Server]:
+    """Start a server without TLS, as on a developer's machine."""
+    log = tmp_path / "plain-log"
+    with _running("-", log) as port:
+        yield Server(port, log, scheme="ws")
+
+
+@contextmanager
+def _running(certificate: Path | str, log: Path) -> Iterator[int]:
     log.touch()
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, apigateway.__file__, str(tmp_path / "server.pem"), str(log)],
+        [sys.executable, apigateway.__file__, str(certificate), str(log)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        yield Server(port, log, str(tmp_path / "authority.pem"))
+        yield int(process.stdout.readline())
         process.kill()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import pytest
 from aiobotocore.session import AioSession
 
 from integration.fast import FAST, ended
-from integration.gateway import Server, complete, connect, posting, subscribe
+from integration.gateway import LONG_AGO, Server, complete, connect, posting, subscribe
 from processes import PATIENCE, Process, command, page
 from streamer_store import (
     AsyncRequest,
@@ -25,7 +26,7 @@ from streamer_worker.events import PushServiceFailed
 from streamer_worker.push.errors import Gone, PushFailed
 from streamer_worker.push.push_thread import push_on_thread
 from streamer_worker.settings import NotifierSettings
-from support import make_runtime
+from support import connection, make_runtime
 from unit.worker.harness import Recorder
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +186,63 @@ async def test_a_host_off_the_list_is_never_called(
         )
         worker.event("endpoint_refused", connection_id="ok-own")
         await ended(stores, request.request_id)
+    assert server.received() == []
+
+
+async def test_a_gateway_without_tls_is_called_if_its_scheme_is_listed(
+    real: tuple[Stores, dict[str, str]], plugins: str, plain_server: Server
+) -> None:
+    """On a developer's machine. The default hosts stay allowed."""
+    stores, settings = real
+    await connect(stores, plain_server, "ok-own")
+    settings |= {"STREAMER_NOTIFIER_MORE_HOSTS": f"http://{plain_server.host}"}
+    with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
+        worker.event("worker_started")
+        await stores.requests.enqueue(
+            AsyncRequest(action="wait", payload={"seconds": 0}, connection_id="ok-own")
+        )
+        await plain_server.until("ok-own", "complete")
+
+
+async def test_everything_is_posted_to_one_endpoint(
+    real: tuple[Stores, dict[str, str]], plugins: str, plain_server: Server
+) -> None:
+    """A custom domain in the row is not called. `cancel` posts there, too."""
+    stores, settings = real
+    await stores.connections.save(
+        connection("ok-own", endpoint="wss://example.com/ws", connected_at=LONG_AGO)
+    )
+    settings |= {"STREAMER_PUSH_ENDPOINT": plain_server.endpoint}
+    with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
+        worker.event("worker_started")
+        await stores.requests.enqueue(
+            AsyncRequest(action="wait", payload={"seconds": 0}, connection_id="ok-own")
+        )
+        await plain_server.until("ok-own", "complete")
+    request = await stores.requests.enqueue(AsyncRequest(action="any", connection_id="ok-own"))
+    await anyio.to_thread.run_sync(partial(command, "cancel", request.request_id, **settings))
+    await plain_server.until("ok-own", "complete", "error")
+
+
+async def test_messages_are_logged_instead(
+    real: tuple[Stores, dict[str, str]], plugins: str, server: Server
+) -> None:
+    """With push = log. Nothing is posted, by `cancel` neither."""
+    stores, settings = real
+    await connect(stores, server, "ok-own")
+    settings |= {"STREAMER_NOTIFIER_MORE_HOSTS": server.host, "STREAMER_PUSH": "log"}
+    with Process("run", PYTHONPATH=plugins, **(FAST | settings)) as worker:
+        worker.event("worker_started")
+        await stores.requests.enqueue(
+            AsyncRequest(
+                action="wait", payload={"seconds": 0}, connection_id="ok-own", request_id="r1"
+            )
+        )
+        logged = worker.event("push_logged", connection_id="ok-own")
+    assert logged["url"] == server.endpoint.replace("wss", "https")
+    assert json.loads(logged["data"])["request_id"] == "r1"
+    request = await stores.requests.enqueue(AsyncRequest(action="any", connection_id="ok-own"))
+    await anyio.to_thread.run_sync(partial(command, "cancel", request.request_id, **settings))
     assert server.received() == []
 
 

@@ -25,6 +25,7 @@ from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.metrics import Metrics
 from streamer_worker.monitoring.systemd import Systemd
 from streamer_worker.push.apigateway import open_poster
+from streamer_worker.push.log_post import open_log_post
 from streamer_worker.push.push_thread import (
     ENDS_WITHIN,
     FLUSH,
@@ -135,7 +136,7 @@ async def open_app(
         watchdog=watchdog,
     )
     push: PushOpener = push_off
-    if settings.push == "apigateway":
+    if settings.push != "off":
         push = push_on_thread(
             open_stores=partial(
                 opener,
@@ -148,7 +149,9 @@ async def open_app(
                     observe=events.emit,
                 ),
             ),
-            open_post=partial(
+            open_post=partial(open_log_post, events)
+            if settings.push == "log"
+            else partial(
                 open_poster,
                 region=settings.region,
                 seconds=settings.notifier.timeout,
@@ -156,6 +159,7 @@ async def open_app(
             ),
             settings=settings.notifier,
             runtime=runtime,
+            endpoint=settings.push_endpoint,
         )
     async with opener(max_connections=settings.concurrency + _SPARE_CONNECTIONS) as stores:
         app = builder.app(

@@ -163,7 +163,7 @@ async def _notifying(
     from streamer_worker.push.notifier import Notifier
     from streamer_worker.runtime import Runtime
 
-    if settings.push == "off":
+    if settings.push != "apigateway":
         yield None
         return
     rules = settings.notifier
@@ -185,6 +185,7 @@ async def _notifying(
             post=post,
             settings=rules,
             runtime=runtime,
+            endpoint=settings.push_endpoint,
         ) as notifier,
     ):
         announcer = Announcer(push=notifier.offer, clock=runtime.clock)

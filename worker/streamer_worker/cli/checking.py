@@ -313,7 +313,9 @@ async def _try(engine: BatchEngine, call: str, table: Table) -> None:
 def _push(settings: Settings) -> Finding:
     if settings.push == "off":
         return Finding("ok", "push", "off: connections are not notified")
-    hosts = ", ".join(settings.notifier.hosts)
+    if settings.push == "log":
+        return Finding("ok", "push", "log: messages are logged, and connections are not notified")
+    hosts = settings.push_endpoint or ", ".join(settings.notifier.allowed_hosts)
     text = f"posts to {hosts} need execute-api:ManageConnections, which this command cannot check"
     return Finding("ok", "push", text)
 

@@ -18,6 +18,7 @@ from streamer_worker.events.connections import (
     ConnectionsReaped,
     ConnectionSuspended,
     EndpointRefused,
+    PushLogged,
     PushServiceFailed,
     PushTried,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "ProcessEnding",
     "ProgressDropped",
     "ProgressWritten",
+    "PushLogged",
     "PushServiceFailed",
     "PushTried",
     "QueueMeasured",

@@ -30,8 +30,8 @@ class PushTried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRefused:
-    """The endpoint of a connection is not one of `notifier.hosts`, so nothing was posted to it.
-    Emitted by `push.notifier`.
+    """The endpoint of a connection is not allowed by `notifier.hosts` and `notifier.more_hosts`, so
+    nothing was posted to it. Emitted by `push.notifier`.
 
     connection_id: the connection.
     reason: why it is not allowed.
@@ -39,6 +39,21 @@ class EndpointRefused:
 
     connection_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushLogged:
+    """A message that would have been posted, with the setting `push` = `log`. Emitted by
+    `push.log_post`.
+
+    connection_id: the connection.
+    url: the URL of the management API.
+    data: the message, at most 2,000 characters of it.
+    """
+
+    connection_id: str
+    url: str
+    data: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +115,7 @@ class ConnectionsReaped:
 ConnectionEvent = (
     PushTried
     | EndpointRefused
+    | PushLogged
     | ConnectionSuspended
     | ConnectionGone
     | PushServiceFailed

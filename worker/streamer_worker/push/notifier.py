@@ -19,7 +19,7 @@ from streamer_worker.events import (
     PushTried,
     StepFailed,
 )
-from streamer_worker.push.endpoints import url_of
+from streamer_worker.push.endpoints import AllowedEndpoints
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.push.outbox import Delivery, Encoded, FailureStreak, Outbox, WaitingBytes
@@ -73,7 +73,10 @@ class Notifier(AsyncContextManagerMixin):
         post: Post,
         settings: NotifierSettings,
         runtime: Runtime,
+        endpoint: str | None = None,
     ) -> None:
+        """Create a notifier. `endpoint`: posts to this one, whatever endpoint a connection has."""
+        self._endpoints = AllowedEndpoints(settings.allowed_hosts, endpoint)
         self._recipients = Recipients(
             connections=connections,
             subscriptions=subscriptions,
@@ -233,7 +236,7 @@ class Notifier(AsyncContextManagerMixin):
             self._emit_tried(delivery, outcome)
 
     async def _post_in_time(self, connection: Connection, data: bytes) -> None:
-        url = url_of(connection.endpoint, self._settings.hosts)
+        url = self._endpoints.url_of(connection.endpoint)
         with anyio.move_on_after(self._settings.timeout) as scope:
             await self._post(url, connection.connection_id, data)
         if scope.cancelled_caught:

@@ -68,6 +68,7 @@ def push_on_thread(
     open_post: OpenPost,
     settings: NotifierSettings,
     runtime: Runtime,
+    endpoint: str | None = None,
 ) -> PushOpener:
     """Return an opener of the push service on a thread of its own.
 
@@ -75,6 +76,7 @@ def push_on_thread(
     Leaving waits until every message was tried once, for FLUSH + ENDS_WITHIN seconds at most.
 
     open_stores, open_post: called on the push thread, at each start of the service.
+    endpoint: as of Notifier.
     """
 
     async def serve(mailbox: Mailbox) -> None:
@@ -89,6 +91,7 @@ def push_on_thread(
                             post=post,
                             settings=settings,
                             runtime=runtime,
+                            endpoint=endpoint,
                         )
                     )
             except Exception as error:  # noqa: BLE001  the worker runs without it meanwhile

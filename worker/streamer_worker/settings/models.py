@@ -32,8 +32,13 @@ _DAY = 86400.0
 _MIN_HEARTBEATS_PER_LEASE = 3
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 HostPattern = Annotated[
-    str, Field(pattern=r"^(\*|[A-Za-z0-9-]+)(\.(\*|[A-Za-z0-9-]+))*(:[0-9]{1,5})?$")
+    str,
+    Field(
+        pattern=r"^(http://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
+        r"|(\*|[A-Za-z0-9-]+)(\.(\*|[A-Za-z0-9-]+))*)(:[0-9]{1,5})?$"
+    ),
 ]
+HostPatterns = Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)]
 Level = Literal["debug", "info", "warning", "error"]
 # Below the level warning these loggers log requests, with credentials in them.
 SENSITIVE_LOGGERS = ("aiobotocore", "aiohttp", "botocore", "urllib3")
@@ -213,9 +218,14 @@ class RetentionSettings(_Component):
 class NotifierSettings(_Component):
     """How connections are notified through API Gateway."""
 
-    hosts: Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)] = Field(
+    hosts: HostPatterns = Field(
         default=("*.execute-api.*.amazonaws.com", "*.execute-api.*.amazonaws.com.cn"),
         description="Hosts that may be posted to; `*` stands for one label of the name",
+    )
+    more_hosts: HostPatterns = Field(
+        default=(),
+        description="Hosts that may be posted to as well, such as a custom domain; without TLS if"
+        " the name has the scheme, as `http://localhost:8797`",
     )
     timeout: Duration = Field(default=3.0, le=60, description="Longest time that a post may take")
     max_concurrent_posts: int = Field(
@@ -227,6 +237,11 @@ class NotifierSettings(_Component):
         le=100_000,
         description="Maximum number of progress messages per second, over all connections",
     )
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """All hosts that may be posted to."""
+        return self.hosts + self.more_hosts
 
 
 class HttpSettings(_Component):
@@ -299,10 +314,17 @@ class Settings(BaseSettings):
         description="Maximum number of requests of one tenant that run at once; by default there"
         " is no maximum",
     )
-    push: Literal["apigateway", "off"] = Field(
+    push: Literal["apigateway", "log", "off"] = Field(
         default="apigateway",
         description="Whether connections are notified: `apigateway` posts through API Gateway,"
-        " `off` sends nothing",
+        " `log` logs what it would post, `off` sends nothing",
+    )
+    push_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^(https?|wss?)://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+        r"(/[A-Za-z0-9._~$-]+)*/?$",
+        description="URL of the management API that everything is posted to, whatever endpoint a"
+        " connection has; needed if clients connect through a custom domain",
     )
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()

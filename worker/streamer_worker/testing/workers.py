@@ -166,6 +166,7 @@ async def memory_worker(
         post=worker._post,
         settings=worker_settings.notifier,
         runtime=Runtime(clock=clock, rng=rng, events=Events()),
+        endpoint=worker_settings.push_endpoint,
     )
     worker._flush = partial(notifier.flush, _POLL_INTERVAL)
     app = build_app(

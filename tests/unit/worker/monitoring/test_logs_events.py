@@ -95,6 +95,7 @@ def test_every_event_is_logged_under_its_name() -> None:
         "checkpoint_delayed",
         "push_tried",
         "endpoint_refused",
+        "push_logged",
         "connection_suspended",
         "connection_gone",
         "push_service_failed",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from streamer_worker.push.endpoints import region_of, url_of
+from streamer_worker.push.endpoints import AllowedEndpoints, region_of
 from streamer_worker.push.errors import PushRefused
 from streamer_worker.settings import NotifierSettings
 
-HOSTS = NotifierSettings().hosts
+HOSTS = NotifierSettings().allowed_hosts
 API = "abc123.execute-api.eu-west-1.amazonaws.com"
+
+
+def url_of(endpoint: str, hosts: Iterable[str]) -> str:
+    return AllowedEndpoints(hosts).url_of(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +95,68 @@ def test_custom_domains_are_allowed_by_settings() -> None:
     for refused in ("wss://ws.example.com:8443", "wss://a.ws.example.com", "wss://localhost/x"):
         with pytest.raises(PushRefused):
             url_of(refused, hosts)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("http://localhost:8797", "http://localhost:8797"),
+        ("ws://localhost:8797/prod/", "http://localhost:8797/prod"),
+        ("WS://LOCALHOST:8797/Prod", "http://localhost:8797/Prod"),
+        (f"wss://{API}/prod", f"https://{API}/prod"),
+    ],
+)
+def test_a_host_with_its_scheme_is_allowed_without_tls(endpoint: str, url: str) -> None:
+    """For a gateway on one's own machine. The other hosts stay allowed."""
+    settings = NotifierSettings(more_hosts=("http://localhost:8797",))
+    assert url_of(endpoint, settings.allowed_hosts) == url
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        f"http://{API}/prod",
+        "wss://localhost:8797/prod",
+        "localhost:8797/prod",
+        "http://localhost/prod",
+        "http://localhost:8797@evil.example/prod",
+        "http://evil.example#localhost:8797",
+        "http://a.localhost:8797/",
+        "http://127.0.0.1:8797/",
+        "ws://localhost:8797/../x",
+    ],
+)
+def test_a_scheme_is_allowed_for_its_host_only(endpoint: str) -> None:
+    """Neither is the host allowed with TLS, nor are other hosts without."""
+    with pytest.raises(PushRefused):
+        url_of(endpoint, (*HOSTS, "http://localhost:8797"))
+
+
+def test_a_refusal_says_what_is_allowed() -> None:
+    """And where to add the host. A long host is cut."""
+    with pytest.raises(PushRefused) as refused:
+        url_of("ws://localhost:8797/prod", ["ws.example.com"])
+    assert str(refused.value) == (
+        "http://localhost:8797 is not allowed:"
+        " notifier.hosts and notifier.more_hosts have ws.example.com"
+    )
+    with pytest.raises(PushRefused) as refused:
+        url_of("x" * 10_000, [])
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("fixed", "url"),
+    [
+        (f"https://{API}/prod/", f"https://{API}/prod"),
+        (f"wss://{API}/prod", f"https://{API}/prod"),
+        ("ws://localhost:8797", "http://localhost:8797"),
+    ],
+)
+@pytest.mark.parametrize("endpoint", ["wss://example.com/ws", "", "http://evil.example"])
+def test_everything_is_posted_to_a_given_endpoint(endpoint: str, fixed: str, url: str) -> None:
+    """As the Go implementation's WEBSOCKET_ENDPOINT: what a connection has is not used."""
+    assert AllowedEndpoints((), fixed).url_of(endpoint) == url
 
 
 def test_the_region_is_in_the_name() -> None:
