@@ -324,7 +324,7 @@ class Settings(BaseSettings):
         pattern=r"^(https?|wss?)://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
         r"(/[A-Za-z0-9._~$-]+)*/?$",
         description="URL of the management API that everything is posted to, whatever endpoint a"
-        " connection has; needed if clients connect through a custom domain",
+        " connection has, such as `https://abc123.execute-api.eu-west-1.amazonaws.com/prod`",
     )
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()
