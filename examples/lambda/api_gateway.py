@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,6 +12,11 @@ from typing import Any, Final
 
 MAX_BYTES: Final = 128 * 1024
 """The largest message of a client, and the largest answer (Amazon API Gateway quotas)."""
+
+MAX_ID_BYTES: Final = 256
+"""The longest id of a request that clients may choose. With that of a connection it is a key."""
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Event = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -86,11 +92,21 @@ def message_of(event: Event) -> dict[str, Any]:
 
 
 def text_of(message: Mapping[str, Any], field: str) -> str:
-    """Return a field that must be text of at least one character. Raises Refused."""
+    """Return a field that must be text, and not empty. Raises Refused."""
     value = message.get(field)
     if not isinstance(value, str) or not value:
         raise Refused(400, "INVALID_MESSAGE", f"{field} must be text, and not empty")
+    if _SURROGATE.search(value):
+        raise Refused(400, "INVALID_MESSAGE", f"{field} has half a surrogate pair")
     return value
+
+
+def request_id_of(message: Mapping[str, Any]) -> str:
+    """Return the id of a request that the client named. Raises Refused."""
+    request_id = text_of(message, "request_id")
+    if len(request_id.encode()) > MAX_ID_BYTES:
+        raise Refused(400, "INVALID_MESSAGE", f"request_id has more than {MAX_ID_BYTES} bytes")
+    return request_id
 
 
 def success(document: Mapping[str, Any]) -> Answer:

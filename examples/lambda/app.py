@@ -22,6 +22,7 @@ from api_gateway import (
     endpoint_of,
     failure,
     message_of,
+    request_id_of,
     success,
     text_of,
     to_text,
@@ -128,7 +129,7 @@ def subscribe(event: Event) -> dict[str, Any]:
 
 def unsubscribe(event: Event) -> dict[str, Any]:
     """End a subscription of the connection. Succeeds if there is none."""
-    request_id = text_of(message_of(event), "request_id")
+    request_id = request_id_of(message_of(event))
     stores.subscriptions.unsubscribe(connection_id_of(event), request_id)
     return {"type": "unsubscribed", "request_id": request_id}
 
@@ -180,7 +181,7 @@ def _new_request(caller: Caller, message: Mapping[str, Any]) -> AsyncRequest:
     return AsyncRequest(
         action=action,
         payload=payload,
-        request_id=text_of(message, "request_id") if "request_id" in message else "",
+        request_id=request_id_of(message) if "request_id" in message else "",
         connection_id=caller.connection_id,
         user_id=caller.user_id,
         tenant_id=caller.tenant_id,
@@ -203,7 +204,7 @@ def _find(caller: Caller, request_id: str) -> AsyncRequest | None:
 
 def _requested(caller: Caller, message: Mapping[str, Any]) -> AsyncRequest:
     """Return the caller's request that the message names. Raises Refused."""
-    request = _find(caller, text_of(message, "request_id"))
+    request = _find(caller, request_id_of(message))
     if request is None:
         raise Refused(404, "NOT_FOUND", "there is no such request")
     return request
