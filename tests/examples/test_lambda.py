@@ -172,8 +172,11 @@ def test_a_request_is_stored_for_its_sender(function: Function) -> None:
 def test_a_repeated_request_is_accepted_and_stored_once(function: Function) -> None:
     """Also over another connection of the user, and with a payload of many kinds of values."""
     client = function.client()
-    payload = {"a": [0.1, -2.50, 10**20, 1e-7, True, None, "", {}], "b": {"c": [[]]}}
-    message = {
+    payload: dict[str, Any] = {
+        "a": [0.1, -2.50, 10**20, 1e-7, True, None, "", {}],
+        "b": {"c": [[]]},
+    }
+    message: dict[str, Any] = {
         "action": "report",
         "payload": payload,
         "request_id": f"{client.user}/repeated",
