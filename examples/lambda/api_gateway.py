@@ -79,15 +79,15 @@ def message_of(event: Event) -> dict[str, Any]:
     """Return the JSON object that the client sent. Raises Refused."""
     body = event.get("body") or ""
     if event.get("isBase64Encoded"):
-        raise Refused(400, "INVALID_JSON", "the message is binary: send JSON as text")
+        raise Refused(400, "BAD_MESSAGE", "the message is binary: send JSON as text")
     if len(body.encode(errors="surrogatepass")) > MAX_BYTES:
         raise Refused(400, "TOO_LARGE", f"the message has more than {MAX_BYTES} bytes")
     try:
         message = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "INVALID_JSON", "the message is not JSON") from error
+        raise Refused(400, "BAD_MESSAGE", "the message is not JSON") from error
     if not isinstance(message, dict):
-        raise Refused(400, "INVALID_MESSAGE", "the message is not a JSON object")
+        raise Refused(400, "BAD_MESSAGE", "the message is not a JSON object")
     return message
 
 
@@ -95,9 +95,9 @@ def text_of(message: Mapping[str, Any], field: str) -> str:
     """Return a field that must be text, and not empty. Raises Refused."""
     value = message.get(field)
     if not isinstance(value, str) or not value:
-        raise Refused(400, "INVALID_MESSAGE", f"{field} must be text, and not empty")
+        raise Refused(400, "BAD_MESSAGE", f"{field} must be text, and not empty")
     if _SURROGATE.search(value):
-        raise Refused(400, "INVALID_MESSAGE", f"{field} has half a surrogate pair")
+        raise Refused(400, "BAD_MESSAGE", f"{field} has half a surrogate pair")
     return value
 
 
@@ -105,7 +105,7 @@ def request_id_of(message: Mapping[str, Any]) -> str:
     """Return the id of a request that the client named. Raises Refused."""
     request_id = text_of(message, "request_id")
     if len(request_id.encode()) > MAX_ID_BYTES:
-        raise Refused(400, "INVALID_MESSAGE", f"request_id has more than {MAX_ID_BYTES} bytes")
+        raise Refused(400, "BAD_MESSAGE", f"request_id has more than {MAX_ID_BYTES} bytes")
     return request_id
 
 

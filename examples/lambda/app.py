@@ -59,7 +59,7 @@ def handler(event: Event, _context: object = None) -> Answer:
     except Refused as refused:
         return failure(refused)
     except ValidationError as error:
-        return failure(Refused(400, "INVALID_MESSAGE", error.message))
+        return failure(Refused(400, "INVALID", error.message))
     except StoreUnavailable:
         _log.warning("%s: DynamoDB is unavailable", route, exc_info=True)
         text = "try again; a request that has a request_id is stored once"
@@ -97,7 +97,7 @@ def ping(event: Event) -> dict[str, Any]:
     try:
         stores.connections.update_last_ping(connection_id_of(event))
     except NotFound:
-        raise Refused(410, "CONNECT_AGAIN", "the connection was removed: connect again") from None
+        raise Refused(410, "CONNECTION_GONE", "the connection was removed: connect again") from None
     return {"type": "pong"}
 
 
@@ -106,7 +106,7 @@ def enqueue(event: Event) -> dict[str, Any]:
     caller, message = _caller(event), message_of(event)
     if message.get("type", "request") != "request":
         known = ", ".join(["request", *(route for route in ROUTES if not route.startswith("$"))])
-        raise Refused(400, "UNKNOWN_TYPE", f"there is no such type; there are {known}")
+        raise Refused(400, "BAD_MESSAGE", f"there is no such type; there are {known}")
     request = _new_request(caller, message)
     try:
         stored = stores.requests.enqueue(request)
@@ -114,17 +114,18 @@ def enqueue(event: Event) -> dict[str, Any]:
         existing = _find(caller, request.request_id)
         if existing is None or not _is_same(existing, request):
             text = "a request with this id exists: choose another id"
-            raise Refused(409, "CONFLICT", text) from None
+            raise Refused(409, "ID_TAKEN", text) from None
         stored = existing
-    return {"type": "accepted", "request_id": stored.request_id, "status": stored.status}
+    return _state("accepted", stored)
 
 
 def subscribe(event: Event) -> dict[str, Any]:
     """Let the connection receive the messages about a request of the same user."""
-    caller = _caller(event)
-    request = _requested(caller, message_of(event))
-    stores.subscriptions.subscribe(caller.connection_id, request.request_id)
-    return {"type": "subscribed", "request_id": request.request_id}
+    caller, request_id = _caller(event), request_id_of(message_of(event))
+    _requested(caller, request_id)
+    stores.subscriptions.subscribe(caller.connection_id, request_id)
+    # Read after the subscription: a request that ended before it sends no message any more.
+    return _state("subscribed", _requested(caller, request_id))
 
 
 def unsubscribe(event: Event) -> dict[str, Any]:
@@ -135,24 +136,8 @@ def unsubscribe(event: Event) -> dict[str, Any]:
 
 
 def read(event: Event) -> dict[str, Any]:
-    """Return a request of the same user. What makes the answer too long is omitted."""
-    request = _requested(_caller(event), message_of(event))
-    document: dict[str, Any] = {
-        "type": "request",
-        "request_id": request.request_id,
-        "action": request.action,
-        "status": request.status,
-        "percentage": round(100 * request.progress, 2),
-        "message": request.progress_message or "",
-        "metadata": request.progress_details or {},
-        "result": request.result,
-    }
-    if request.status in _FAILED:
-        document["error"] = {"code": request.error_code, "message": request.error}
-    for field in ("metadata", "result"):
-        if len(to_text(document).encode()) > MAX_BYTES:
-            document |= {field: None, f"{field}_omitted": True}
-    return document
+    """Return the state of a request of the same user."""
+    return _state("state", _requested(_caller(event), request_id_of(message_of(event))))
 
 
 ROUTES: Final[Mapping[str, Callable[[Event], dict[str, Any]]]] = {
@@ -177,7 +162,7 @@ def _new_request(caller: Caller, message: Mapping[str, Any]) -> AsyncRequest:
         raise Refused(400, "UNKNOWN_ACTION", "there is no such action")
     payload = message.get("payload")
     if payload is not None and not isinstance(payload, dict):
-        raise Refused(400, "INVALID_MESSAGE", "payload must be an object")
+        raise Refused(400, "BAD_MESSAGE", "payload must be an object")
     return AsyncRequest(
         action=action,
         payload=payload,
@@ -202,9 +187,29 @@ def _find(caller: Caller, request_id: str) -> AsyncRequest | None:
     return request if request.user_id == caller.user_id else None
 
 
-def _requested(caller: Caller, message: Mapping[str, Any]) -> AsyncRequest:
-    """Return the caller's request that the message names. Raises Refused."""
-    request = _find(caller, request_id_of(message))
+def _requested(caller: Caller, request_id: str) -> AsyncRequest:
+    """Return a request of the caller. Raises Refused."""
+    request = _find(caller, request_id)
     if request is None:
         raise Refused(404, "NOT_FOUND", "there is no such request")
     return request
+
+
+def _state(type_name: str, request: AsyncRequest) -> dict[str, Any]:
+    """Return the answer that has the state of a request. What makes it too long is omitted."""
+    document: dict[str, Any] = {
+        "type": type_name,
+        "request_id": request.request_id,
+        "action": request.action,
+        "status": request.status,
+        "percentage": round(100 * request.progress, 2),
+        "message": request.progress_message or "",
+        "metadata": request.progress_details or {},
+        "result": request.result,
+    }
+    if request.status in _FAILED:
+        document["error"] = {"code": request.error_code, "message": request.error}
+    for field in ("metadata", "result"):
+        if len(to_text(document).encode()) > MAX_BYTES:
+            document |= {field: None, f"{field}_omitted": True}
+    return document

@@ -102,7 +102,7 @@ def test_a_connection_costs_as_documented(
         "ping": {"UpdateItem": 3},
         "request": {"PutItem": 3},
         "read": {"GetItem": 1},
-        "subscribe": {"GetItem": 1, "UpdateItem": 3},
+        "subscribe": {"GetItem": 2, "UpdateItem": 3},
         "unsubscribe": {"DeleteItem": 3},
         "disconnect": {"DeleteItem": 3},  # and a Query, which DynamoDB Local does not report
     }

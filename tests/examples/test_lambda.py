@@ -152,7 +152,7 @@ def test_ping_of_a_removed_connection_says_to_connect_again(function: Function) 
     client = function.client()
     client.connect()
     function.stores.connections.delete(client.connection_id)
-    assert code_of(client.send(type="ping")) == (410, "CONNECT_AGAIN")
+    assert code_of(client.send(type="ping")) == (410, "CONNECTION_GONE")
 
 
 def test_a_request_is_stored_for_its_sender(function: Function) -> None:
@@ -189,7 +189,7 @@ def test_a_repeated_request_is_accepted_and_stored_once(function: Function) -> N
     assert function.stores.requests.get(message["request_id"]) == stored
 
 
-def test_a_repeated_request_has_the_status_of_the_first(
+def test_a_repeated_request_is_answered_with_its_state(
     function: Function, place: tuple[str, str]
 ) -> None:
     """A client that missed the end of its request learns of it."""
@@ -197,7 +197,8 @@ def test_a_repeated_request_has_the_status_of_the_first(
     message = {"action": "report", "request_id": f"{client.user}/ended"}
     client.send(**message)
     run(place, message["request_id"], {})
-    assert client.send(**message)[1]["status"] == "COMPLETED"
+    answer = client.send(**message)[1]
+    assert (answer["type"], answer["status"], answer["result"]) == ("accepted", "COMPLETED", {})
 
 
 def test_an_id_that_is_taken_is_a_conflict(function: Function) -> None:
@@ -210,7 +211,7 @@ def test_an_id_that_is_taken_is_a_conflict(function: Function) -> None:
         ada.send(**message | {"payload": {"n": 2}}),
         ada.send(**message | {"action": "bill"}),
     ]
-    assert [code_of(answer) for answer in answers] == 3 * [(409, "CONFLICT")]
+    assert [code_of(answer) for answer in answers] == 3 * [(409, "ID_TAKEN")]
     assert answers[0] == answers[1] == answers[2]
     assert ada.user not in str(answers[0])
 
@@ -240,8 +241,8 @@ def test_a_client_subscribes_to_a_request_of_its_user(function: Function) -> Non
     sender = function.client()
     reader = function.client(sender.user)
     request_id = sender.send(action="report")[1]["request_id"]
-    subscribed = (200, {"type": "subscribed", "request_id": request_id})
-    assert reader.send(type="subscribe", request_id=request_id) == subscribed
+    status, answer = reader.send(type="subscribe", request_id=request_id)
+    assert (status, answer["type"], answer["status"]) == (200, "subscribed", "PENDING")
     (stored,) = function.stores.subscriptions.get_by_request(request_id)
     assert stored.connection_id == reader.connection_id
     unsubscribed = (200, {"type": "unsubscribed", "request_id": request_id})
@@ -256,7 +257,7 @@ def test_a_client_that_comes_back_reads_its_request(
     """Waiting, then completed, over a new connection."""
     client = function.client()
     request_id = client.send(action="report")[1]["request_id"]
-    expected = {"type": "request", "request_id": request_id, "action": "report"}
+    expected = {"type": "state", "request_id": request_id, "action": "report"}
     waiting = {"status": "PENDING", "percentage": 0, "message": "", "metadata": {}, "result": None}
     assert client.send(type="read", request_id=request_id) == (200, expected | waiting)
     result = {"rows": [1, 0.5], "raw": b"\x00\xff", "tags": {"b", "a"}}
