@@ -43,7 +43,7 @@ from streamer_store import (
 MANAGEMENT_ENDPOINT: Final = os.environ.get("MANAGEMENT_ENDPOINT", "")
 """The API's own name, to which workers post. Empty: the name by which clients connect."""
 ALLOW_ANONYMOUS: Final = os.environ.get("ALLOW_ANONYMOUS") == "1"
-ACTIONS: Final = frozenset(filter(None, os.environ.get("ACTIONS", "").replace(",", " ").split()))
+ACTIONS: Final = frozenset(os.environ.get("ACTIONS", "").replace(",", " ").split())
 """The actions that clients may request. Empty: all."""
 _FAILED: Final = frozenset({RequestStatus.FAILED, RequestStatus.CANCELLED})
 
@@ -70,7 +70,7 @@ def handler(event: Event, _context: object = None) -> Answer:
 
 
 def connect(event: Event) -> dict[str, Any]:
-    """Store the connection. The answer of a route `$connect` has no body on its way to a client."""
+    """Store the connection. Clients see the status of the answer, and not its body."""
     caller = _caller(event)
     now = SystemClock().now()
     stores.connections.save(
