@@ -116,8 +116,8 @@ def success(document: Mapping[str, Any]) -> Answer:
 
 def failure(refused: Refused) -> Answer:
     """Return the answer that says why the client was refused."""
-    error = {"code": refused.code, "message": str(refused)}
-    return {"statusCode": refused.status, "body": to_text({"type": "error", "error": error})}
+    document = {"type": "refused", "code": refused.code, "message": str(refused)}
+    return {"statusCode": refused.status, "body": to_text(document)}
 
 
 def to_text(document: Mapping[str, Any]) -> str:

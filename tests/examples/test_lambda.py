@@ -37,10 +37,9 @@ def function(place: tuple[str, str]) -> Iterator[Function]:
 def code_of(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     """Return the status and the code of an answer that is an error."""
     status, document = answer
-    assert set(document) == {"type", "error"}
-    assert document["type"] == "error"
-    assert set(document["error"]) == {"code", "message"}
-    return status, document["error"]["code"]
+    assert set(document) == {"type", "code", "message"}
+    assert document["type"] == "refused"
+    return status, document["code"]
 
 
 def run(place: tuple[str, str], request_id: str, result: dict[str, Any] | None) -> None:

@@ -129,7 +129,7 @@ def test_an_unknown_type_is_no_request(client: Client, type_name: Any) -> None:
     event = client.event("$default", json.dumps({"type": type_name, "action": "report"}))
     status, document = client.call(event)
     assert code_of((status, document)) == BAD
-    assert "request, ping, read, subscribe, unsubscribe" in document["error"]["message"]
+    assert "request, ping, read, subscribe, unsubscribe" in document["message"]
 
 
 def test_only_listed_actions_can_be_requested(place: tuple[str, str]) -> None:
