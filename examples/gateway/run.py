@@ -77,7 +77,7 @@ def main() -> None:
     try:
         anyio.run(run, port)
     except OSError as error:
-        sys.exit(f"cannot listen on port {port}: {error.strerror}. Choose another with --port.")
+        sys.exit(f"{error.strerror}. Choose another port with --port.")
 
 
 if __name__ == "__main__":
