@@ -1,0 +1,279 @@
+"""The example of a gateway, and what clients and other programs send to it that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import anyio
+import pytest
+from aiobotocore.session import AioSession
+from botocore.exceptions import ClientError
+
+from integration.gateway_clients import (
+    Client,
+    Clients,
+    Real,
+    connections,
+    gateway_of,
+    until_connections,
+)
+from local_gateway import open_gateway
+from streamer_store import NotFound, RequestStatus, open_stores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local]
+LARGEST = 128 * 1024
+DEEP = "[" * 40_000
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "says"),
+    [
+        ("", "BAD_MESSAGE", "Invalid JSON"),
+        ("hello", "BAD_MESSAGE", "Invalid JSON"),
+        ("[1]", "BAD_MESSAGE", "object"),
+        (DEEP, "BAD_MESSAGE", "recursion"),
+        ('{"type":"ping","\\ud800":1}', "BAD_MESSAGE", "surrogate"),
+        ("{}", "BAD_MESSAGE", "type"),
+        ('{"type":"dance"}', "BAD_MESSAGE", "'ping', 'request'"),
+        ('{"type":"' + "x" * 100_000 + '"}', "BAD_MESSAGE", "xxx"),
+        ('{"type":"read"}', "BAD_MESSAGE", "request_id: Field required"),
+        ('{"type":"read","request_id":""}', "BAD_MESSAGE", "request_id"),
+        ('{"type":"read","request_id":7}', "BAD_MESSAGE", "request_id"),
+        ('{"type":"ping","payload":{}}', "BAD_MESSAGE", "payload: Extra"),
+        ('{"type":"request","action":"echo","payload":[]}', "BAD_MESSAGE", "payload"),
+        ('{"type":"request","action":"format_disk"}', "UNKNOWN_ACTION", "echo"),
+        ('{"type":"request","action":"echo","payload":{"n":NaN}}', "INVALID", "payload"),
+        ('{"type":"request","action":"echo","payload":{"n":1e999}}', "INVALID", "payload"),
+        (
+            '{"type":"request","action":"echo","payload":{"n":' + "[" * 60 + "]" * 60 + "}}",
+            "INVALID",
+            "deep",
+        ),
+        ('{"type":"subscribe","request_id":"a#b"}', "NOT_FOUND", "no such request"),
+    ],
+)
+async def test_a_wrong_message_is_refused(real: Real, frame: str, code: str, says: str) -> None:
+    """The answer is short and says why. The connection stays open, and nothing is enqueued."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        ada = await clients.connect("ada")
+        await ada.socket.send_str(frame)
+        answer = await ada.until("refused")
+        assert answer["code"] == code
+        assert says in answer["message"]
+        assert len(answer["message"]) <= 300
+        assert (await ada.ask("ping"))["type"] == "pong"
+        assert (await stores.requests.depth(RequestStatus.PENDING, limit=1)).count == 0
+
+
+async def test_frames_that_are_no_text(real: Real) -> None:
+    """A binary frame is refused, and one of a megabyte closes the connection with 1009."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        ada = await clients.connect("ada")
+        await ada.socket.send_bytes(b'{"type":"ping"}')
+        assert (await ada.until("refused"))["code"] == "BAD_MESSAGE"
+        await ada.socket.send_str("x" * 1_000_000)
+        assert await ada.closed() == 1009
+        await until_connections(stores, 0)
+
+
+async def test_a_connection_whose_row_is_gone_is_told_to_connect_again(real: Real) -> None:
+    """A ping and a request notice it. The socket is closed after the answer."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        for kind, fields in (("ping", {}), ("request", {"action": "echo", "request_id": "r1"})):
+            ada = await clients.connect("ada")
+            (row,) = await until_connections(stores, 1)
+            await stores.connections.delete(row.connection_id)
+            answer = await ada.ask(kind, **fields)
+            assert answer["code"] == "CONNECTION_GONE"
+            assert "connect again" in answer["message"]
+            assert await ada.closed() == 4410
+        with pytest.raises(NotFound):
+            await stores.requests.get("r1")
+
+
+async def test_a_message_may_be_sent_again(real: Real) -> None:
+    """The same request under the same id is one request. The id of any other is refused."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        ada, grace = await clients.connect("ada"), await clients.connect("grace")
+        message: dict[str, Any] = {"action": "echo", "payload": {"n": 1.5}, "request_id": "r1"}
+        first = await ada.ask("request", **message)
+        assert await ada.ask("request", **message) == first
+        assert first["type"] == "accepted"
+        other = await ada.ask("request", **message | {"payload": {"n": 2}})
+        assert other["code"] == "ID_TAKEN"
+        assert await grace.ask("request", **message) == other
+        assert (await stores.requests.get("r1")).user_id == "ada"
+
+
+@pytest.mark.parametrize("query", ["", "?user=", "?user=" + "x" * 65, "?user=%00"])
+async def test_a_connection_needs_a_user(real: Real, query: str) -> None:
+    """It is refused with 401, and no row is stored."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await clients.session.ws_connect(f"{clients.gateway.url}/ws{query}")
+        assert caught.value.status == 401
+        assert await connections(stores) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}],
+)
+async def test_pages_of_other_sites_are_refused(real: Real, headers: dict[str, str]) -> None:
+    """A browser lets any page connect to this machine, also under another name."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        for path in ("/", "/ws?user=ada", "/@connections/x"):
+            url = clients.gateway.url + path
+            async with clients.session.get(url, headers=headers) as answer:
+                assert answer.status == 403
+        async with clients.session.get(clients.gateway.url + "/ws?user=ada") as answer:
+            assert answer.status == 426
+
+
+async def test_no_connection_without_the_tables(local_url: str) -> None:
+    """The handshake is refused with 503, and the client may try again."""
+    async with (
+        open_stores(endpoint_url=local_url, prefix="absent_") as stores,
+        open_gateway(stores, actions=["echo"]) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(f"{gateway.url}/ws?user=ada")
+        assert caught.value.status == 503
+        assert len(gateway.sessions) == 0
+
+
+@asynccontextmanager
+async def management_of(clients: Clients, stage: str) -> AsyncIterator[Any]:
+    """Open AWS's client of the management API."""
+    async with AioSession().create_client(
+        "apigatewaymanagementapi", endpoint_url=clients.gateway.url + stage
+    ) as api:
+        yield api
+
+
+@pytest.mark.parametrize("stage", ["", "/prod"])
+async def test_the_management_api_answers_as_awss(real: Real, stage: str) -> None:
+    """AWS's client posts to a connection, reads it and closes it. Then it is gone."""
+    stores, _ = real
+    async with gateway_of(stores) as clients, management_of(clients, stage) as api:
+        ada = await clients.connect("ada")
+        (row,) = await until_connections(stores, 1)
+        posted = await api.post_to_connection(ConnectionId=row.connection_id, Data=b'{"type":"x"}')
+        assert posted["ResponseMetadata"]["RequestId"]
+        assert await ada.until("x") == {"type": "x"}
+        got = await api.get_connection(ConnectionId=row.connection_id)
+        assert got["Identity"]["SourceIp"] == "127.0.0.1"
+        assert got["ConnectedAt"] <= got["LastActiveAt"]
+        await api.delete_connection(ConnectionId=row.connection_id)
+        assert await ada.closed() == 1000
+        await until_connections(stores, 0)
+        for connection_id in (row.connection_id, "a/b+c=", "ü#?%2F", ".."):
+            with pytest.raises(ClientError) as caught:
+                await api.post_to_connection(ConnectionId=connection_id, Data=b"{}")
+            assert caught.value.response["Error"]["Code"] == "GoneException"
+            for call in (api.get_connection, api.delete_connection):
+                with pytest.raises(ClientError, match="GoneException"):
+                    await call(ConnectionId=connection_id)
+
+
+async def test_ids_with_slashes_are_found(real: Real) -> None:
+    """Ids are base64, so a caller that does not escape them is noticed on this machine."""
+    stores, _ = real
+    async with gateway_of(stores) as clients, management_of(clients, "/prod") as api:
+        ids: list[str] = []
+        while not any("/" in each for each in ids):
+            await clients.connect("ada")
+            ids = [session.caller.connection_id for session in clients.gateway.sessions]
+        for connection_id in ids:
+            await api.post_to_connection(ConnectionId=connection_id, Data=b"{}")
+
+
+async def test_posts_that_cannot_be_delivered(real: Real) -> None:
+    """A message of more than 128 KB is too large (413), and one that is no text is bad (400)."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        ada = await clients.connect("ada")
+        (row,) = await until_connections(stores, 1)
+        url = f"{clients.gateway.url}/@connections/{quote(row.connection_id, safe='')}"
+        for data, status, kind in (
+            (b"x" * (LARGEST + 1), 413, "PayloadTooLargeException"),
+            (b"\xff", 400, "BadRequestException"),
+        ):
+            async with clients.session.post(url, data=data) as answer:
+                assert answer.status == status
+                assert answer.headers["x-amzn-ErrorType"] == kind
+                assert answer.headers["x-amzn-RequestId"]
+        largest = json.dumps({"type": "x", "text": "x" * (LARGEST - 100)})
+        async with clients.session.post(url, data=largest) as answer:
+            assert answer.status == 200
+        await ada.until("x")
+
+
+async def test_a_slow_client_blocks_nobody_and_is_cut_off(real: Real) -> None:
+    """A megabyte waits for it at most. Other clients get their messages meanwhile."""
+    stores, _ = real
+    async with gateway_of(stores) as clients, management_of(clients, "") as api:
+        slow = await _open_and_never_read(clients.gateway.url)
+        (row,) = await until_connections(stores, 1)
+        fast = await clients.connect("grace")
+        (other,) = [each for each in await connections(stores) if each.user_id == "grace"]
+        data = json.dumps({"type": "x", "text": "x" * 100_000}).encode()
+        delivered = 0
+        with pytest.raises(ClientError, match="GoneException"):
+            for _ in range(1000):  # the buffers of the sockets take some megabytes
+                await api.post_to_connection(ConnectionId=row.connection_id, Data=data)
+                await api.post_to_connection(ConnectionId=other.connection_id, Data=data)
+                await fast.until("x")
+                delivered += 1
+        assert 10 <= delivered == len(fast.received)
+        (left,) = await until_connections(stores, 1)
+        assert left.user_id == "grace"
+        slow.close()
+
+
+async def test_a_client_that_asks_and_never_reads_is_cut_off(real: Real) -> None:
+    """Its own answers wait in the same queue."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        ada = await clients.connect("ada")
+        await ada.send("request", action="echo", payload={"n": "x" * 100_000}, request_id="r1")
+        await ada.until("accepted")
+        await _flood(ada)
+        await until_connections(stores, 0)
+
+
+async def _flood(client: Client) -> None:
+    """Send what is refused with a long answer, until the server has closed the connection."""
+    transport = client.socket._conn.transport
+    transport.pause_reading()
+    frame = json.dumps({"type": "x" * 10_000})
+    with pytest.raises(ConnectionError), anyio.fail_after(60):
+        while True:
+            await client.socket.send_str(frame)
+
+
+async def _open_and_never_read(url: str) -> asyncio.StreamWriter:
+    """Shake hands as a WebSocket client, and leave all that follows in the socket."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
+    writer.write(
+        f"GET /ws?user=ada HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    assert b"101" in await reader.readline()
+    writer.transport.pause_reading()
+    return writer
