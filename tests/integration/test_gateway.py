@@ -9,6 +9,7 @@ import aiohttp
 import anyio
 import pytest
 
+from integration.gateway import LONG_AGO
 from integration.gateway_clients import (
     Client,
     Real,
@@ -18,7 +19,8 @@ from integration.gateway_clients import (
     working_gateway_of,
 )
 from processes import PATIENCE, ROOT, Process, page
-from support import open_sockets, until_open_sockets
+from streamer_store import AsyncRequest
+from support import connection, open_sockets, until_open_sockets
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 MANY = 500
@@ -92,6 +94,16 @@ async def test_nobody_sees_the_request_of_another_user(real: Real) -> None:
         own = await grace.request("echo", number=2)
         await grace.until("complete", request_id=own)
         assert {message["request_id"] for message in grace.received} == {own}
+
+
+async def test_rows_of_a_gateway_that_was_killed_are_deleted(real: Real) -> None:
+    """The worker does it, when the next gateway answers its post with 410."""
+    stores, _ = real
+    async with working_gateway_of(real) as clients:
+        endpoint = clients.gateway.url.replace("http", "ws")
+        await stores.connections.save(connection("a/b=", connected_at=LONG_AGO, endpoint=endpoint))
+        await stores.requests.enqueue(AsyncRequest(action="echo", connection_id="a/b="))
+        await until_connections(stores, 0)
 
 
 async def test_hundreds_of_clients_are_all_informed(real: Real) -> None:

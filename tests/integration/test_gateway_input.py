@@ -10,9 +10,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+import anyio
 import pytest
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
+from structlog.testing import capture_logs
 
 from integration.gateway_clients import (
     Clients,
@@ -21,6 +23,7 @@ from integration.gateway_clients import (
     gateway_of,
     until_connections,
 )
+from integration.proxy import Proxy
 from local_gateway import open_gateway
 from streamer_store import AsyncRequest, NotFound, RequestStatus, open_stores
 
@@ -136,6 +139,9 @@ async def test_pages_of_other_sites_are_refused(real: Real, headers: dict[str, s
             url = clients.gateway.url + path
             async with clients.session.get(url, headers=headers) as answer:
                 assert answer.status == 403
+        own = {"Host": urlsplit(clients.gateway.url).netloc.replace("127.0.0.1", "localhost")}
+        async with clients.session.get(clients.gateway.url, headers=own) as answer:
+            assert answer.status == 200
         async with clients.session.get(clients.gateway.url + "/ws?user=ada") as answer:
             assert answer.status == 426
 
@@ -151,6 +157,33 @@ async def test_no_connection_without_the_tables(local_url: str) -> None:
             await session.ws_connect(f"{gateway.url}/ws?user=ada")
         assert caught.value.status == 503
         assert len(gateway.sessions) == 0
+
+
+async def test_an_outage_of_the_tables_is_answered(real: Real, proxy: Proxy) -> None:
+    """The connection survives it. The row of a client that leaves meanwhile is left."""
+    stores, settings = real
+    prefix = settings["STREAMER_TABLE_PREFIX"]
+    async with (
+        open_stores(endpoint_url=proxy.url, prefix=prefix, call_timeout=1) as unreliable,
+        open_gateway(unreliable, actions=["echo"]) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        clients = Clients(gateway, session)
+        ada, grace = await clients.connect("ada"), await clients.connect("grace")
+        await anyio.to_thread.run_sync(proxy.refuse)
+        answer = await ada.ask("request", action="echo", request_id="r1")
+        assert (answer["code"], answer["request_id"]) == ("UNAVAILABLE", "r1")
+        await grace.socket.close()
+        with capture_logs() as logs:
+            while not logs:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        assert logs[0]["event"] == "connection_not_removed"
+        await anyio.to_thread.run_sync(proxy.listen)
+        assert (await ada.ask("request", action="echo", request_id="r1"))["type"] == "accepted"
+        assert len(await connections(stores)) == 2
+        await ada.socket.close()
+        (left,) = await until_connections(stores, 1)
+        assert left.user_id == "grace"
 
 
 @asynccontextmanager

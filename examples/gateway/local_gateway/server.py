@@ -33,7 +33,7 @@ _CONNECTION_GONE: Final = 4410
 _HEARTBEAT: Final = 30.0
 _CLOSING: Final = 2.0
 _STOPPING: Final = 5.0
-_REMOVING: Final = 30.0
+_REMOVING: Final = 10.0
 _BACKLOG: Final = 1024
 # As many as API Gateway's ids have. They become 16 characters, which may be "/" and "+".
 _ID_BYTES: Final = 11
