@@ -138,6 +138,10 @@ async def _use(browser: Tab, url: str) -> None:
     await grace.run(f"by('other').value = '{rows}'")
     await grace.run("document.querySelector('#follow button').click()")
     await grace.until("by('note').textContent.startsWith('NOT_FOUND')")
+    for text in ("[]", "{", json.dumps({"text": "x" * 200_000})):
+        await grace.run(f"by('payload').value = {json.dumps(text)}")
+        await grace.run("document.querySelector('#new button').click()")
+        await grace.until("by('note').textContent.startsWith('the payload')")
     assert await grace.run("requests.size") == 0  # noqa: S101
 
     mail = await ada.send("send_mail", {"to": "ada@example.com"})
