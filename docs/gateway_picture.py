@@ -36,9 +36,12 @@ _MAX_LINE: Final = 10_000
 class Tab:
     """A page in the browser, driven by the DevTools protocol."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, session: str = "") -> None:
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, session: str = "", context: str = ""
+    ) -> None:
         self._socket = socket
         self._session = session
+        self._context = context
         self._ids = count(1)
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -55,20 +58,25 @@ class Tab:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return dict(answer["result"])
 
-    async def open(self, url: str, *, user: str) -> Tab:
-        """Return a new tab with a storage of its own."""
-        context = (await self.call("Target.createBrowserContext"))["browserContextId"]
+    async def open(self, url: str, *, beside: Tab | None = None) -> Tab:
+        """Return a new tab, with a storage of its own or with that of the tab `beside` it."""
+        context = (
+            beside._context  # noqa: SLF001
+            if beside
+            else str((await self.call("Target.createBrowserContext"))["browserContextId"])
+        )
         target = await self.call(
             "Target.createTarget",
-            url=f"{url}/#{user}",
+            url=url,
             browserContextId=context,
+            newWindow=True,
             width=_WIDTH,
             height=_HEIGHT,
         )
         attached = await self.call(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
-        return Tab(self._socket, attached["sessionId"])
+        return Tab(self._socket, attached["sessionId"], context)
 
     async def run(self, script: str) -> Any:
         """Return the value of an expression in the page. Raises RuntimeError for an exception."""
@@ -123,8 +131,9 @@ async def main() -> None:
 
 async def _use(browser: Tab, url: str) -> None:
     """Use the page as two users, and take the picture of the first."""
-    ada, grace = await browser.open(url, user="ada"), await browser.open(url, user="grace")
-    for tab in (ada, grace):
+    ada, grace = await browser.open(f"{url}/#ada"), await browser.open(f"{url}/#grace")
+    beside = await browser.open(f"{url}/#ada", beside=ada)
+    for tab in (ada, grace, beside):
         await tab.until("by('state').textContent === 'connected'")
 
     rows = await ada.send("import_rows", {"rows": 60})
@@ -155,6 +164,7 @@ async def _use(browser: Tab, url: str) -> None:
     await anyio.Path(_PICTURE).write_bytes(base64.b64decode(shot["data"]))
     for request_id in (rows, report):
         await ada.until_status(request_id, "COMPLETED")
+        await beside.until_status(request_id, "COMPLETED")
 
 
 def _browser() -> str:

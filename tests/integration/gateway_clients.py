@@ -18,6 +18,8 @@ from support import open_sockets, until_open_sockets
 
 HANDLERS = "streamer_worker.demo.handlers"
 ACTIONS = ("charge_card", "echo", "generate_report", "import_rows")
+# Sockets to their database that stores keep open (`max_connections` of `open_stores`).
+POOL = 50
 Real = tuple[Stores, dict[str, str]]
 
 
@@ -83,8 +85,7 @@ async def gateway_of(stores: Stores) -> AsyncIterator[Clients]:
         yield Clients(gateway, session)
     assert await connections(stores) == []
     assert not await stores.subscriptions.any_exist()
-    # The stores keep some sockets to their database open.
-    await until_open_sockets(before + 100)
+    await until_open_sockets(before + POOL)
     assert len(gateway.sessions) == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from integration.gateway import LONG_AGO
 from integration.gateway_clients import (
+    POOL,
     Client,
     Real,
     connections,
@@ -129,7 +130,7 @@ async def test_hundreds_of_clients_are_all_informed(real: Real) -> None:
         for client in opened:
             await client.socket.close()
         await until_connections(stores, 0)
-        await until_open_sockets(before + 100)
+        await until_open_sockets(before + POOL)
 
 
 async def test_a_thousand_clients_connect_at_once(real: Real) -> None:
