@@ -21,10 +21,13 @@ from integration.gateway_clients import (
 )
 from processes import PATIENCE, ROOT, Process, page
 from streamer_store import AsyncRequest
+from streamer_worker.settings import NotifierSettings
 from support import connection, open_sockets, until_open_sockets
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 MANY = 500
+# Connections of the worker to the gateway, at the most.
+POSTS = NotifierSettings().max_concurrent_posts
 
 
 async def test_a_request_is_followed_to_its_end(real: Real) -> None:
@@ -130,7 +133,7 @@ async def test_hundreds_of_clients_are_all_informed(real: Real) -> None:
         for client in opened:
             await client.socket.close()
         await until_connections(stores, 0)
-        await until_open_sockets(before + POOL)
+        await until_open_sockets(before + POOL + POSTS)
 
 
 async def test_a_thousand_clients_connect_at_once(real: Real) -> None:
