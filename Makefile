@@ -9,13 +9,16 @@ SEED ?= 0
 # Runs a command, and prints its output only if it fails.
 quietly = echo '$(1)'; $(1) > $(VENV)/said.log 2>&1 || { cat $(VENV)/said.log; exit 1; }
 
-.PHONY: help demo test test-all quick bench bench-quick check docs site format simulate dynamodb-local constraints clean
+.PHONY: help demo gateway test test-all quick bench bench-quick check docs site format simulate dynamodb-local constraints clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS, a minute at first)
 	@$(BIN)/streamer-worker demo
+
+gateway: $(FILLED) ## Serve a page that makes requests and shows their progress (no AWS, until Ctrl-C)
+	@$(BIN)/python examples/gateway/run.py
 
 # Three processes of pytest on two cores, because many tests wait. Each file runs in one of them, so
 # that its fixtures are made once. The files run in the order of tests/conftest.py.

@@ -52,6 +52,7 @@ LONGEST = (
     "integration/test_bulk_kills.py",
     "integration/test_outages.py",
     "integration/test_demo.py",
+    "integration/test_gateway.py",
     "integration/test_fleet.py",
     "integration/test_forks.py",
     "integration/test_exits.py",
