@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -37,10 +38,14 @@ async def detailed_loop(_payload: dict[str, Any], ctx: Context) -> None:
 @pytest.mark.parametrize(
     "definition", [loop, thread_loop, detailed_loop], ids=lambda definition: definition.action
 )
-async def test_a_hundred_thousand_reports_cost_less_than_a_second(definition: Any) -> None:
-    """They cost CPU time only: there is at most one write per second, and the last report is
-    stored.
+async def test_a_report_costs_as_much_as_a_few_lines_of_json(definition: Any) -> None:
+    """It costs CPU time only: there is at most one write per second, and the last report is
+    stored. The measure is taken in the same moment, since CPUs differ, and share their cores.
     """
+    measure = -time.process_time()
+    for number in range(CALLS):
+        json.dumps({"fraction": number / CALLS, "message": "Counting"})
+    measure += time.process_time()
     world = make_world()
     claim = await world.claim(definition.action)
     world.engine.calls.clear()
@@ -48,10 +53,11 @@ async def test_a_hundred_thousand_reports_cost_less_than_a_second(definition: An
     assert await DispatchBench(world, definition).run(claim) == "completed"
     cpu, took = time.process_time() - cpu, time.monotonic() - began
     writes = world.engine.calls.count("update")
-    print(f"{definition.action}: {cpu:.2f} s of CPU, {took:.2f} s, {writes} writes")  # noqa: T201
+    text = (
+        f"{cpu:.2f} s of CPU, {cpu / measure:.1f} times json.dumps, {took:.2f} s, {writes} writes"
+    )
+    print(f"{definition.action}: {text}")  # noqa: T201
     assert (await world.get(claim)).progress == 1
     assert writes <= took + 2  # the first report is written at once, and the outcome too
-    limit = (
-        1.0 if definition is not detailed_loop else 3.0
-    )  # details are validated and copied each time
-    assert cpu < limit
+    # Details are validated and copied each time.
+    assert cpu / measure < (5 if definition is not detailed_loop else 8)
