@@ -19,6 +19,7 @@ from streamer_worker.sanitize import pydantic_message
 from streamer_worker.settings.environment import names_of, settings_variables, variable_of
 from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import value_text
+from streamer_worker.settings.patterns import PATTERN_TEXTS
 
 _VALUE_CHARS = 100
 
@@ -123,7 +124,8 @@ def _fault_text(fault: Any) -> str:
     if fault["type"] == "value_error":  # raised by a validator in models.py
         return str(fault["ctx"]["error"])
     value = _value_excerpt(fault["input"])
-    return f"{name} ({variable_of(name)}): {pydantic_message(fault)}, not {value}"
+    wanted = PATTERN_TEXTS.get(fault.get("ctx", {}).get("pattern", ""), pydantic_message(fault))
+    return f"{name} ({variable_of(name)}): {wanted}, not {value}"
 
 
 def _value_excerpt(value: object) -> str:

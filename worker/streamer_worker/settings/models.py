@@ -27,17 +27,12 @@ from streamer_store.rescues import MAX_RESCUES
 from streamer_worker.settings.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.parsing import as_levels, as_list, seconds
+from streamer_worker.settings.patterns import HOST, PUSH_ENDPOINT, TABLE_PREFIX, URL
 
 _DAY = 86400.0
 _MIN_HEARTBEATS_PER_LEASE = 3
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
-HostPattern = Annotated[
-    str,
-    Field(
-        pattern=r"^(http://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
-        r"|(\*|[A-Za-z0-9-]+)(\.(\*|[A-Za-z0-9-]+))*)(:[0-9]{1,5})?$"
-    ),
-]
+HostPattern = Annotated[str, Field(pattern=HOST)]
 HostPatterns = Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)]
 Level = Literal["debug", "info", "warning", "error"]
 # Below the level warning these loggers log requests, with credentials in them.
@@ -288,11 +283,11 @@ class Settings(BaseSettings):
     table_prefix: str = Field(
         default="streamer_",
         max_length=200,
-        pattern=r"^[A-Za-z0-9_.-]*$",
+        pattern=TABLE_PREFIX,
         description="Prefix of the names of the tables",
     )
     endpoint_url: str | None = Field(
-        default=None, pattern=r"^https?://", description="URL of DynamoDB, if it is not AWS's own"
+        default=None, pattern=URL, description="URL of DynamoDB, if it is not AWS's own"
     )
     region: str | None = Field(
         default=None, min_length=1, description="AWS region; by default the AWS SDK's"
@@ -321,8 +316,7 @@ class Settings(BaseSettings):
     )
     push_endpoint: str | None = Field(
         default=None,
-        pattern=r"^(https?|wss?)://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
-        r"(/[A-Za-z0-9._~$-]+)*/?$",
+        pattern=PUSH_ENDPOINT,
         description="URL of the management API that everything is posted to, whatever endpoint a"
         " connection has, such as `https://abc123.execute-api.eu-west-1.amazonaws.com/prod`",
     )

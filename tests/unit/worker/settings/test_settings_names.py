@@ -113,6 +113,31 @@ def test_the_value_of_an_unknown_name_in_the_file_is_not_printed(tmp_path: Path)
     assert "s3cret" not in " ".join(faults(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        (
+            "STREAMER_PUSH_ENDPOINT",
+            "https://a.example/prod?x=1",
+            "must be a host and a stage, such",
+        ),
+        ("STREAMER_PUSH_ENDPOINT", "ftp://a.example", "must be a host and a stage, such"),
+        ("STREAMER_NOTIFIER_HOSTS", "https://a.example", "must be a host such as ws.example.com"),
+        ("STREAMER_NOTIFIER_MORE_HOSTS", "http://*.a.example", "must be a host such as"),
+        ("STREAMER_TABLE_PREFIX", "a/b", "must have only A-Z, a-z"),
+        ("STREAMER_ENDPOINT_URL", "localhost:8000", "must begin with http:// or https://"),
+    ],
+)
+def test_a_value_that_a_pattern_refuses(
+    name: str, value: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault says in words what the value must be."""
+    monkeypatch.setenv(name, value)
+    (fault,) = faults()
+    assert f"({name}): {wanted}" in fault
+    assert "pattern" not in fault
+
+
 def test_credentials_in_a_wrong_url_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """User and password are masked. The rest of the URL is printed."""
     monkeypatch.setenv("STREAMER_ENDPOINT_URL", "ftp://user:s3cret@db.example:21")
