@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from processes import ROOT, environment
 
@@ -99,6 +101,17 @@ def test_constraints_pin_what_the_project_names() -> None:
     assert names - pinned == set()
     lines = [line for line in CONSTRAINTS.splitlines() if line and not line.startswith("#")]
     assert len(lines) == len(pins)
+
+
+def test_each_pin_works_with_the_oldest_python() -> None:
+    """That of pyproject.toml. Some distributions need a later patch release of it."""
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=") + ".0"
+    pins = {_plain(name) for name in re.findall(r"^([\w.-]+)==", CONSTRAINTS, re.MULTILINE)}
+    needs = {
+        _plain(each.name): SpecifierSet(each.metadata["Requires-Python"] or "")
+        for each in distributions()
+    }
+    assert [name for name in pins & set(needs) if not needs[name].contains(oldest)] == []
 
 
 def _plain(name: str) -> str:

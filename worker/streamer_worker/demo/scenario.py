@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -216,6 +218,8 @@ def _suggest(view: View) -> None:
     view.print("  streamer-worker demo --keep-running          requests of your own, metrics")
     view.print("  streamer-worker dev --handlers hello:greet   your handler in hello.py, no AWS")
     view.print("  docs/handlers.md                             how handlers are written")
+    if shutil.which("streamer-worker") is None:  # as after `make demo`
+        view.print(f"Your shell finds streamer-worker as {os.path.relpath(sys.argv[0])}")
 
 
 async def _wait_for_signal(view: View, url: str, workers: Sequence[DemoWorker]) -> None:
