@@ -105,7 +105,7 @@ clean: ## Delete everything that make creates
 $(FILLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
-	@echo 'Creating $(VENV) (once, about half a minute)'
+	@echo 'Creating $(VENV) (once, a minute or two)'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]' --group dev

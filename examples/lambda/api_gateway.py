@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -114,9 +115,11 @@ def success(document: Mapping[str, Any]) -> Answer:
     return {"statusCode": 200, "body": to_text(document)}
 
 
-def failure(refused: Refused) -> Answer:
-    """Return the answer that says why the client was refused."""
+def failure(refused: Refused, event: Event) -> Answer:
+    """Return the answer that says why the event was refused, with the request that it names."""
     document = {"type": "refused", "code": refused.code, "message": str(refused)}
+    with suppress(Refused):  # it names none
+        document["request_id"] = request_id_of(message_of(event))
     return {"statusCode": refused.status, "body": to_text(document)}
 
 

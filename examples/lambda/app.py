@@ -33,7 +33,6 @@ from streamer_store import (
     AsyncRequest,
     Connection,
     NotFound,
-    RequestStatus,
     StoreUnavailable,
     SystemClock,
     ValidationError,
@@ -45,7 +44,6 @@ MANAGEMENT_ENDPOINT: Final = os.environ.get("MANAGEMENT_ENDPOINT", "")
 ALLOW_ANONYMOUS: Final = os.environ.get("ALLOW_ANONYMOUS") == "1"
 ACTIONS: Final = frozenset(os.environ.get("ACTIONS", "").replace(",", " ").split())
 """The actions that clients may request. Empty: all."""
-_FAILED: Final = frozenset({RequestStatus.FAILED, RequestStatus.CANCELLED})
 
 stores = open_stores_sync()  # once for each environment of the function, while it starts
 _log: Final = logging.getLogger(__name__)
@@ -57,16 +55,17 @@ def handler(event: Event, _context: object = None) -> Answer:
     try:
         return success(ROUTES[route](event))
     except Refused as refused:
-        return failure(refused)
+        return failure(refused, event)
     except ValidationError as error:
-        return failure(Refused(400, "INVALID", error.message))
+        return failure(Refused(400, "INVALID", error.message), event)
     except StoreUnavailable:
         _log.warning("%s: DynamoDB is unavailable", route, exc_info=True)
         text = "try again; a request that has a request_id is stored once"
-        return failure(Refused(503, "UNAVAILABLE", text))
+        return failure(Refused(503, "UNAVAILABLE", text), event)
     except Exception:  # noqa: BLE001  the log has it, and the client a code
         _log.exception("%s failed", route)
-        return failure(Refused(500, "INTERNAL_ERROR", "the message could not be processed"))
+        text = "the message could not be processed"
+        return failure(Refused(500, "INTERNAL_ERROR", text), event)
 
 
 def connect(event: Event) -> dict[str, Any]:
@@ -196,7 +195,7 @@ def _requested(caller: Caller, request_id: str) -> AsyncRequest:
 
 
 def _state(type_name: str, request: AsyncRequest) -> dict[str, Any]:
-    """Return the answer that has the state of a request. What makes it too long is omitted."""
+    """Return the answer with the state of a request. A result that makes it too long is omitted."""
     document: dict[str, Any] = {
         "type": type_name,
         "request_id": request.request_id,
@@ -204,12 +203,12 @@ def _state(type_name: str, request: AsyncRequest) -> dict[str, Any]:
         "status": request.status,
         "percentage": round(100 * request.progress, 2),
         "message": request.progress_message or "",
-        "metadata": request.progress_details or {},
-        "result": request.result,
     }
-    if request.status in _FAILED:
-        document["error"] = {"code": request.error_code, "message": request.error}
-    for field in ("metadata", "result"):
-        if len(to_text(document).encode()) > MAX_BYTES:
-            document |= {field: None, f"{field}_omitted": True}
-    return document
+    if request.error is not None:
+        document["error"] = {"code": request.error_code or "", "message": request.error}
+    if request.result is None:
+        return document
+    whole = document | {"result": request.result}
+    if len(to_text(whole).encode()) <= MAX_BYTES:
+        return whole
+    return document | {"result": None, "result_omitted": True}

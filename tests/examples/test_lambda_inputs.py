@@ -123,6 +123,13 @@ def test_a_wrong_request_id_is_refused(client: Client, request_id: Any) -> None:
         assert code_of(client.send(**message)) == BAD, type_name
 
 
+def test_a_refusal_names_the_request_that_the_message_names(client: Client) -> None:
+    """So that a client with several requests knows which one is refused."""
+    _, document = client.send(type="read", request_id="r-unknown")
+    assert (document["code"], document["request_id"]) == ("NOT_FOUND", "r-unknown")
+    assert "request_id" not in client.send(type="read", request_id=7)[1]
+
+
 @pytest.mark.parametrize("type_name", ["subscibe", "", 7, None, {}, "$connect"], ids=repr)
 def test_an_unknown_type_is_no_request(client: Client, type_name: Any) -> None:
     """API Gateway sends what no route is named for to the default route."""

@@ -34,7 +34,7 @@ DEEP = "[" * 40_000
         ("[1]", "BAD_MESSAGE", "object"),
         (DEEP, "BAD_MESSAGE", "recursion"),
         ('{"type":"read","request_id":"\\ud800"}', "BAD_MESSAGE", "Invalid JSON"),
-        ("{}", "BAD_MESSAGE", "type"),
+        ("{}", "BAD_MESSAGE", "action: Field required"),
         ('{"type":"dance"}', "BAD_MESSAGE", "'ping', 'request'"),
         ('{"type":"' + "x" * 100_000 + '"}', "BAD_MESSAGE", "xxx"),
         ('{"type":"read"}', "BAD_MESSAGE", "request_id: Field required"),
@@ -65,6 +65,15 @@ async def test_a_wrong_message_is_refused(real: Real, frame: str, code: str, say
         assert len(answer["message"]) <= 300
         assert (await ada.ask("ping"))["type"] == "pong"
         assert (await stores.requests.depth(RequestStatus.PENDING, limit=1)).count == 0
+
+
+async def test_a_message_without_a_type_is_a_request(real: Real) -> None:
+    """As with the Lambda functions of examples/lambda."""
+    stores, _ = real
+    async with gateway_of(stores) as clients:
+        ada = await clients.connect("ada")
+        await ada.socket.send_str('{"action":"echo"}')
+        assert (await ada.until("accepted"))["action"] == "echo"
 
 
 async def test_frames_that_are_no_text(real: Real) -> None:

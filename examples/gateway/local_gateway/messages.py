@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from streamer_store import AsyncRequest
 from streamer_worker.push.messages import MAX_BYTES, to_json
@@ -54,8 +62,15 @@ class Read(_Message):
     request_id: RequestId
 
 
+def _with_type(message: object) -> object:
+    """Take a message without a type as a request."""
+    return {"type": "request"} | message if isinstance(message, dict) else message
+
+
 ClientMessage = Annotated[
-    Ping | Request | Subscribe | Unsubscribe | Read, Field(discriminator="type")
+    Ping | Request | Subscribe | Unsubscribe | Read,
+    Field(discriminator="type"),
+    BeforeValidator(_with_type),
 ]
 _ADAPTER: Final[TypeAdapter[ClientMessage]] = TypeAdapter(ClientMessage)
 

@@ -114,7 +114,10 @@ _ABOUT_BACKUPS: dict[str, type[StoreError]] = {
     "TableAlreadyExistsException": AlreadyExists,
 }
 _SERVER_ERROR = 500
-NO_REGION = "no AWS region: set STREAMER_REGION or AWS_REGION, or name a region in the AWS profile"
+NO_REGION = (
+    "no AWS region: set STREAMER_REGION or AWS_REGION, or name a region in the AWS profile;"
+    " a DynamoDB that is not AWS's needs STREAMER_ENDPOINT_URL only"
+)
 TRANSACTION = "TransactWriteItems"
 """The operation that sends a transaction."""
 # Calls to STS and IAM Identity Center, with which botocore fetches credentials within a call to

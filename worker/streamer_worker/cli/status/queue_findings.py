@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Final
 
 from streamer_store.transitions import WAITING, RequestStatus
@@ -46,14 +47,16 @@ def queue_findings(snapshot: Snapshot, *, max_age: float) -> Iterator[Finding]:
 
 def _unhandled(snapshot: Snapshot, actions: Mapping[str, ActionCount]) -> Iterator[Finding]:
     unhandled = sorted(actions.items(), key=lambda each: -each[1].count)
+    handled = snapshot.handled_actions
     for name, found in unhandled[:LISTED]:
         yield Finding(
             level="problem",
             code="unhandled_action",
             text=f"no live worker handles action {short_name(name)}: {wait_text(found.count)}"
             f"{_since(found.oldest, snapshot.now)}",
-            todo="start a worker that has a handler for it; without one these requests fail"
-            f" after {in_one_unit(snapshot.unknown_action_timeout)}",
+            todo=f"start a worker that has a handler for it{_did_you_mean(name, handled)};"
+            f" without one these requests fail after"
+            f" {in_one_unit(snapshot.unknown_action_timeout)}",
         )
     if len(unhandled) > LISTED:
         names = ", ".join(short_name(name) for name, _ in unhandled[LISTED : 2 * LISTED])
@@ -62,6 +65,11 @@ def _unhandled(snapshot: Snapshot, actions: Mapping[str, ActionCount]) -> Iterat
             code="unhandled_action",
             text=f"no live worker handles {len(unhandled) - LISTED} more actions: {names}",
         )
+
+
+def _did_you_mean(name: str, handled: Iterable[str]) -> str:
+    close = get_close_matches(name, sorted(handled), n=1)
+    return f" (or did you mean {short_name(close[0])!r}?)" if close else ""
 
 
 def _since(oldest: datetime | None, now: datetime) -> str:
@@ -77,7 +85,7 @@ def _unhandled_actions(snapshot: Snapshot) -> dict[str, ActionCount]:
     """
     if not snapshot.live or snapshot.workers_more:
         return {}
-    handled = frozenset[str]().union(*(worker.row.actions for worker in snapshot.live))
+    handled = snapshot.handled_actions
     return {
         name: found
         for name, found in snapshot.waiting_actions().items()

@@ -162,6 +162,11 @@ class Snapshot:
         return [worker for worker in self.workers or () if worker.beating]
 
     @property
+    def handled_actions(self) -> frozenset[str]:
+        """The actions that a live worker handles."""
+        return frozenset[str]().union(*(worker.row.actions for worker in self.live))
+
+    @property
     def silent(self) -> list[Worker]:
         return [worker for worker in self.workers or () if not worker.beating]
 

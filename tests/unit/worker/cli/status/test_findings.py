@@ -107,6 +107,9 @@ def test_an_action_that_no_live_worker_handles() -> None:
     assert finding.level == "problem"
     assert "mail: 12 requests wait, the oldest for 100s" in finding.text
     assert "30m" in finding.todo
+    assert "did you mean" not in finding.todo
+    mistyped = only(snapshot(worker(), depths={PENDING: depth(1, action="bil", age=1)}))
+    assert "(or did you mean 'bill'?)" in mistyped.todo
 
 
 def test_retrying_requests_count_as_waiting_for_their_action() -> None:
