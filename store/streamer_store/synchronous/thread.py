@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+
+# asyncio's first call of an executor imports it, and a child that is forked at that moment would
+# wait for ever for the lock of the import.
+import concurrent.futures.thread  # noqa: F401
 import os
 import threading
 from collections.abc import Awaitable, Callable
