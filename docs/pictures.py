@@ -34,16 +34,14 @@ from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.scenario import run_demo
 from streamer_worker.demo.view import View
 from streamer_worker.demo.workers import demo_workers
+from streamer_worker.handlers.references import load_reference
 
 _FOLDER: Final = Path(__file__).parent / "images"
 _WIDTHS: Final = (80, 120)
 _REGION: Final = "us-east-1"
 # A package with the handlers of the demo, as an installer leaves it.
 _PACKAGE: Final = "shop-1.4.2.dist-info"
-_ACTIONS: Final = (
-    *("bulk_update", "charge_card", "echo"),
-    *("generate_report", "import_rows", "send_mail"),
-)
+_HANDLERS: Final = "streamer_worker.demo.handlers"
 _SETTINGS: Final = {
     "STREAMER_BATCH_WRITES": "false",  # the embedded DynamoDB has none
     "STREAMER_CONCURRENCY": "4",
@@ -119,7 +117,8 @@ def _install(folder: Path) -> None:
     package = folder / _PACKAGE
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.4.2\n")
-    entries = (f"{action} = streamer_worker.demo.handlers:{action}" for action in _ACTIONS)
+    actions = [handler.action for handler in load_reference(_HANDLERS)]
+    entries = (f"{action} = {_HANDLERS}:{action}" for action in actions)
     (package / "entry_points.txt").write_text(
         "\n".join(["[streamer_worker.handlers]", *entries, ""])
     )

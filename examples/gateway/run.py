@@ -21,14 +21,11 @@ from streamer_store import open_stores
 from streamer_worker.demo.environment import export_line, use_dummy_credentials
 from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.workers import demo_workers
+from streamer_worker.handlers.references import load_reference
 
 _PORT: Final = 8797
 _REGION: Final = "us-east-1"
 _HANDLERS: Final = "streamer_worker.demo.handlers"
-_ACTIONS: Final = (
-    *("bulk_update", "charge_card", "echo"),
-    *("generate_report", "import_rows", "send_mail"),
-)
 _SETTINGS: Final = {
     "STREAMER_BATCH_WRITES": "false",  # the embedded DynamoDB has none
     "STREAMER_DRAIN_TIMEOUT": "1s",
@@ -42,6 +39,7 @@ _SETTINGS: Final = {
 
 async def run(port: int) -> None:
     """Run until a signal. What was started last ends first. Raises OSError if the port is used."""
+    actions = [handler.action for handler in load_reference(_HANDLERS)]
     async with AsyncExitStack() as opened:
         signals = opened.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
         database = opened.enter_context(embedded_dynamodb())
@@ -49,9 +47,7 @@ async def run(port: int) -> None:
             open_stores(endpoint_url=database, region=_REGION, batch_writes=False)
         )
         await stores.create_tables()
-        gateway = await opened.enter_async_context(
-            open_gateway(stores, actions=_ACTIONS, port=port)
-        )
+        gateway = await opened.enter_async_context(open_gateway(stores, actions=actions, port=port))
         settings = _SETTINGS | {
             "STREAMER_ENDPOINT_URL": database,
             # The worker posts without TLS to this host only.

@@ -142,6 +142,18 @@ for thread in threads:
     assert {f"child-{number}" for number in range(5)} <= names(stores)
 
 
+def test_the_first_calls_import_nothing(stores: SyncStores, local_url: str, prefix: str) -> None:
+    """A child that is forked during an import waits for ever for the lock of the import."""
+    program = """
+before = set(sys.modules)
+enqueue("first")
+print(sorted(set(sys.modules) - before))
+"""
+    ended = ran(program, local_url.replace("127.0.0.1", "localhost"), prefix)
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")
+    assert names(stores) == {"first"}
+
+
 def test_stores_need_not_be_closed(stores: SyncStores, local_url: str, prefix: str) -> None:
     """As in a module of a Lambda function. The process ends, and prints nothing."""
     ended = ran("enqueue('one')", local_url, prefix)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 
-# asyncio's first call of an executor imports it, and a child that is forked at that moment would
-# wait for ever for the lock of the import.
+# The first call would import these two: asyncio for its executor, and Python for a host's name. A
+# child that is forked at that moment would wait for ever for the lock of the import.
 import concurrent.futures.thread  # noqa: F401
+import encodings.idna  # noqa: F401
 import os
 import threading
 from collections.abc import Awaitable, Callable
