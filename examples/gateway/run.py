@@ -8,6 +8,7 @@ It runs until SIGINT or SIGTERM. The data is lost then. Needs the extra `demo`.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -73,6 +74,8 @@ def main() -> None:
     try:
         anyio.run(run, port)
     except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EADDRINUSE}:
+            raise
         sys.exit(f"{error.strerror}. Choose another port with --port.")
 
 
