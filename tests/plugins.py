@@ -20,6 +20,13 @@ SLOW_PLUGIN = """
         await anyio.sleep(payload["seconds"])
         return {"waited": payload["seconds"]}
 
+    @handler("talk")
+    async def talk(payload, ctx):
+        for number in range(payload["messages"]):
+            await ctx.send({"own": number})
+        await ctx.broadcast("to the user", user=payload["user"])
+        await ctx.broadcast("to the tenant", tenant=payload["tenant"])
+
     @handler("leave")
     async def leave(payload, ctx):
         sys.exit(3)

@@ -119,13 +119,13 @@ class ConnectionTable:
         require_text("connection_id", connection_id)
         await self._engine.delete(Delete(table=CONNECTIONS, key=connection_id))
 
-    async def list_by_user(self, user_id: str) -> list[Connection]:
+    async def list_by_user(self, user_id: str, *, limit: int | None = None) -> list[Connection]:
         require_text("user_id", user_id)
-        return await self._list(_BY_USER, user_id)
+        return await self._list(_BY_USER, user_id, limit)
 
-    async def list_by_tenant(self, tenant_id: str) -> list[Connection]:
+    async def list_by_tenant(self, tenant_id: str, *, limit: int | None = None) -> list[Connection]:
         require_text("tenant_id", tenant_id)
-        return await self._list(_BY_TENANT, tenant_id)
+        return await self._list(_BY_TENANT, tenant_id, limit)
 
     async def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:
         left = None if limit is None else require_limit(limit)
@@ -238,13 +238,17 @@ class ConnectionTable:
         record = replace(connection, ttl=ttl)
         return record, codec.connection_item(record)
 
-    async def _list(self, index: Index, value: str) -> list[Connection]:
-        """Return all connections of an index partition."""
-        query = Query(table=CONNECTIONS, index=index, value=value)
+    async def _list(self, index: Index, value: str, limit: int | None) -> list[Connection]:
+        """Return the connections of an index partition, at most `limit`."""
+        most = None if limit is None else require_limit(limit)
+        query = Query(table=CONNECTIONS, index=index, value=value, limit=most)
         connections: list[Connection] = []
-        async for page in paginate(self._engine.query, query):
-            connections += self._decoder.decode_all(page.items)
-        return connections
+        async with aclosing(paginate(self._engine.query, query)) as pages:
+            async for page in pages:
+                connections += self._decoder.decode_all(page.items)
+                if most is not None and len(connections) >= most:
+                    break
+        return connections[:most]
 
     def _not_found(self, operation: str, connection_id: str) -> NotFound:
         return NotFound("no such connection", **self._decoder.location(operation, connection_id))

@@ -104,6 +104,17 @@ async def test_connections_are_listed_by_user_and_tenant(
     assert await stores.connections.list_by_user("nobody") == []
 
 
+async def test_a_list_of_connections_may_have_a_limit(stores: Stores) -> None:
+    """It has no more connections than that. A limit must be a whole number, 1 or more."""
+    for number in range(5):
+        await stores.connections.save(connection(f"c{number}"))
+    for limit, count in ((1, 1), (3, 3), (5, 5), (9, 5), (None, 5)):
+        assert len(await stores.connections.list_by_user("u1", limit=limit)) == count
+        assert len(await stores.connections.list_by_tenant("t1", limit=limit)) == count
+    with pytest.raises(ValidationError, match="limit"):
+        await stores.connections.list_by_user("u1", limit=0)
+
+
 async def test_stale_connections_are_deleted_with_their_subscriptions(stores: Stores) -> None:
     """Connections last heard from before the given time are deleted. The others are kept."""
     await stores.connections.save(connection("old", last_ping=START - HOUR))

@@ -13,7 +13,7 @@ import pytest
 from policy import PREFIX, TABLE, allowed
 from processes import ROOT
 from streamer_store.schema import TABLES
-from streamer_worker.cli.checking import CALLS
+from streamer_worker.cli.permissions import CALLS
 
 
 def test_it_allows_what_is_called_and_nothing_else() -> None:

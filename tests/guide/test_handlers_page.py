@@ -21,6 +21,7 @@ from processes import ROOT, Process
 from streamer_worker.push.messages import (
     CompleteMessage,
     ErrorMessage,
+    HandlerMessage,
     ProgressMessage,
     encode,
 )
@@ -143,7 +144,8 @@ def test_the_commands_of_the_page_work(installed: Project) -> None:
         entry["action"]: entry for entry in listed if entry["distribution"] == "invoices 1.0"
     }
     assert set(invoices) == {
-        *("total_invoice", "import_invoices", "fetch_invoice", "render_invoice", "charge")
+        *("total_invoice", "import_invoices", "explain_invoice"),
+        *("fetch_invoice", "render_invoice", "charge"),
     }
     assert invoices["render_invoice"]["runs_in"] == "process"
     schema = project.run("streamer-worker", "handlers", "total_invoice", "--schema")
@@ -171,6 +173,7 @@ def test_the_worker_runs_the_wheel(installed: Project, moto_url: str) -> None:
         for action, payload, result in (
             ("total_invoice", ada, '{"cents": 250}'),
             ("import_invoices", {"invoices": [ada]}, '{"imported": 1}'),
+            ("explain_invoice", ada, '{"text": "tea: 2.50'),
             ("fetch_invoice", ada, '{"bytes": 8}'),
             ("render_invoice", ada, "checksum"),
             ("charge", {"name": "Ada", "cents": 5}, '{"charged": 5}'),
@@ -201,6 +204,7 @@ def test_the_messages_have_the_shown_fields() -> None:
         encode(ProgressMessage(fraction=0.455, message="...", details=None, **fields)),
         encode(CompleteMessage(result={}, **fields)),
         encode(ErrorMessage(code="...", text="...", **fields)),
+        encode(HandlerMessage(attempt=1, data="{}", user=None, tenant=None, **fields)),
     ]
     assert [message | {"timestamp": 0} for message in shown] == [
         json.loads(message) | {"timestamp": 0} for message in pushed

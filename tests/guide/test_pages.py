@@ -65,7 +65,7 @@ def test_every_label_is_explained() -> None:
     labels = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"\| \w+ \| (.*?) \|", table))))
     first_columns = re.findall(r"^\| (.*?) \|", rest, re.MULTILINE)
     explained = set(re.findall(r"`(\w+)`", " ".join(first_columns)))
-    assert labels - explained == {"loop", "type", "version", "python", "distribution"}
+    assert labels - explained == {"loop", "version", "python", "distribution"}
 
 
 def test_commands_on_the_page_exist() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -51,6 +52,12 @@ class Server:
         """Wait until these messages have been received."""
         with anyio.fail_after(PATIENCE):
             while self.types(connection_id)[-len(types) :] != list(types):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+
+    async def until_all(self, connection_id: str, counts: Mapping[str, int]) -> None:
+        """Wait until as many messages of these types have been received, in any order."""
+        with anyio.fail_after(PATIENCE):
+            while Counter(self.types(connection_id)) != counts:  # noqa: ASYNC110
                 await anyio.sleep(0.05)
 
 

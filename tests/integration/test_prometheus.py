@@ -22,7 +22,7 @@ from integration.fast import FAST
 from plugins import plugin
 from processes import PATIENCE, Process, page
 from streamer_store import AsyncRequest
-from streamer_worker.cli.checking import CALLS
+from streamer_worker.cli.permissions import CALLS
 from tools import tool
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from pydantic import (
 )
 
 from streamer_store import AsyncRequest
-from streamer_worker.push.messages import MAX_BYTES, to_json
+from streamer_worker.json_values import to_json
+from streamer_worker.push.messages import MAX_BYTES
 
 _MAX_REASON_CHARS: Final = 300
 RequestId = Annotated[str, StringConstraints(min_length=1, max_length=128)]

@@ -77,12 +77,12 @@ class ConnectionStore(Protocol):
         """Delete the connection. Succeeds if there is none. Its subscriptions are kept."""
         ...
 
-    async def list_by_user(self, user_id: str) -> list[Connection]:
-        """Return all connections of the user, from an index."""
+    async def list_by_user(self, user_id: str, *, limit: int | None = None) -> list[Connection]:
+        """Return the connections of the user, at most `limit`, from an index."""
         ...
 
-    async def list_by_tenant(self, tenant_id: str) -> list[Connection]:
-        """Return all connections of the tenant, from an index."""
+    async def list_by_tenant(self, tenant_id: str, *, limit: int | None = None) -> list[Connection]:
+        """Return the connections of the tenant, at most `limit`, from an index."""
         ...
 
     def list_all(self, *, limit: int | None = None) -> AsyncIterator[Connection]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -10,28 +9,15 @@ import anyio
 import typer
 
 from streamer_store import (
-    AccessDenied,
     InvalidInput,
     StoreError,
     Stores,
-    StoreUnavailable,
-    TableMissing,
     open_stores,
 )
-from streamer_store.clock import new_id
-from streamer_store.conditions import Present
 from streamer_store.engine import (
     BatchEngine,
-    ConditionFailed,
-    Delete,
-    Put,
-    Query,
-    Refusal,
-    Scan,
-    Update,
 )
 from streamer_store.release import package_version
-from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS, WORKERS, Table
 from streamer_worker.cli.addresses import (
     Sources,
     configured_address,
@@ -39,8 +25,7 @@ from streamer_worker.cli.addresses import (
     region_finding,
     target_finding,
 )
-from streamer_worker.cli.faults import text_of
-from streamer_worker.cli.findings import Finding, FindingPrinter
+from streamer_worker.cli.findings import NETWORK_TODO, Finding, FindingPrinter, store_failure
 from streamer_worker.cli.options import (
     APP_DIR,
     AppDirOption,
@@ -49,6 +34,7 @@ from streamer_worker.cli.options import (
     JsonOption,
 )
 from streamer_worker.cli.output import print_json
+from streamer_worker.cli.permissions import permission_findings
 from streamer_worker.errors import StartError
 
 if TYPE_CHECKING:
@@ -59,30 +45,11 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 2
 _CALL_TIMEOUT: Final = 3.0
 _SETTINGS_TODO: Final = "see docs/settings.md"
-_NETWORK_TODO: Final = "check the region, the endpoint and the network, then try again"
 _AWS_TODO: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role"
 )
 # botocore's names for the sources of credentials that say little.
 _METHODS: Final = {"env": "environment variables", "iam-role": "the role of this instance"}
-# The DynamoDB operations that a worker calls on each table. A Query names its index. check_tables
-# calls DescribeTable and DescribeTimeToLive. The policies in deploy/iam/ allow the same
-# operations, and tests/integration/test_policy.py observes workers calling each of them.
-CALLS: Final[dict[Table, tuple[str, ...]]] = {
-    REQUESTS: (
-        *("GetItem", "BatchGetItem", "UpdateItem", "PartiQLUpdate"),
-        *("Query StatusIndex", "Query DueIndex"),
-    ),
-    CONNECTIONS: ("GetItem", "BatchGetItem", "DeleteItem", "Scan"),
-    SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem", "Scan"),
-    WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
-}
-# Without these, a worker does not send writes together. It then needs more CPU.
-_FOR_BATCHES: Final = {(REQUESTS, "BatchGetItem"), (REQUESTS, "PartiQLUpdate")}
-# Operations that a worker works without, and what `check` adds to its advice about each.
-_OPTIONAL: Final = dict.fromkeys(
-    _FOR_BATCHES, ", or set batch_writes to false: the worker needs it to use less CPU"
-) | {(SUBSCRIPTIONS, "Scan"): ": without it, every message needs a Query of the subscriptions"}
 
 
 def check(
@@ -169,10 +136,10 @@ async def _database(
             yield credentials
             async for finding in _tables(stores):
                 yield finding
-                if finding.todo == _NETWORK_TODO:
+                if finding.todo == NETWORK_TODO:
                     return  # each other call would fail for the same reason
             engine = cast("BatchEngine", stores.engine)
-            async for finding in _permissions(engine, batches=settings.batch_writes):
+            async for finding in permission_findings(engine, batches=settings.batch_writes):
                 yield finding
     except InvalidInput as error:
         yield Finding("error", "settings", error.message, _SETTINGS_TODO)
@@ -215,7 +182,7 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
     try:
         differences = await stores.check_tables()
     except StoreError as error:
-        yield _failed("tables", error)
+        yield store_failure("tables", error)
         return
     for difference in differences:
         level: Literal["error", "warning"] = "error" if difference.blocking else "warning"
@@ -228,88 +195,6 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
         yield Finding("ok", "tables", text)
 
 
-async def _permissions(engine: BatchEngine, *, batches: bool) -> AsyncIterator[Finding]:
-    refused = False
-    tried = 0
-    for table, calls in CALLS.items():
-        name = engine.table_name(table)
-        for call in calls:
-            if (table, call) in _FOR_BATCHES and not batches:
-                continue
-            tried += 1
-            try:
-                await _try(engine, call, table)
-            except ConditionFailed:
-                pass  # the call is allowed
-            except TableMissing:
-                # _tables has reported it.
-                refused = refused or not _is_optional(call, table)
-            except AccessDenied as error:
-                refused = True
-                yield _denied(table, name, call, error)
-            except StoreError as error:
-                if _is_optional(call, table) and isinstance(error, InvalidInput):
-                    continue  # The index is being built, as _tables has reported.
-                yield _failed("permissions", error)
-                return
-    if not refused:
-        yield Finding("ok", "permissions", f"all {tried} operations on the tables are allowed")
-
-
-def _denied(table: Table, name: str, call: str, error: AccessDenied) -> Finding:
-    """Return the finding for a call that is not allowed on the table of this name."""
-    operation, _, index = call.partition(" ")
-    where = f"table/{name}/index/{index}" if index else f"table/{name}"
-    todo = f"allow dynamodb:{operation} on {where}"
-    text = f"{name}: {call}: {error.message}"
-    todo += _OPTIONAL.get((table, call), "")
-    optional = (table, call) in _OPTIONAL or _is_optional(call, table)
-    return Finding("warning" if optional else "error", "permissions", text, todo)
-
-
-def _is_optional(call: str, table: Table) -> bool:
-    """Return whether the call reads an index that a worker can do without."""
-    name = call.partition(" ")[2]
-    return any(index.name == name and index.optional for index in table.indexes)
-
-
-async def _try(engine: BatchEngine, call: str, table: Table) -> None:
-    """Make a call that changes nothing. Raises ConditionFailed, and all that the engine raises."""
-    absent_key = new_id(random.SystemRandom())
-    impossible = (Present("NeverThere"),)
-    match call:
-        case "GetItem":
-            await engine.get(table, absent_key)
-        case "BatchGetItem":
-            await engine.get_many(table, [absent_key])
-        case "PutItem":
-            item = {table.hash_key: {"S": absent_key}}
-            await engine.put(Put(table=table, item=item, conditions=impossible))
-        case "UpdateItem":
-            sets = {"NeverThere": {"BOOL": True}}
-            await engine.update(
-                Update(table=table, key=absent_key, sets=sets, conditions=impossible)
-            )
-        case "PartiQLUpdate":
-            write = Update(
-                table=table,
-                key=absent_key,
-                sets={"Version": {"S": absent_key}},
-                conditions=impossible,
-            )
-            if await engine.write_many([write]) == [Refusal.DENIED]:
-                raise AccessDenied("a statement was denied", operation="BatchExecuteStatement")
-        case "DeleteItem":
-            await engine.delete(Delete(table=table, key=absent_key, conditions=impossible))
-        case "BatchWriteItem":
-            await engine.delete_many(table, [absent_key])
-        case "Scan":
-            await engine.scan(Scan(table=table, limit=1))
-        case _:
-            index = table.index(call.partition(" ")[2])
-            await engine.query(Query(table=table, index=index, value=absent_key, limit=1))
-
-
 def _push(settings: Settings) -> Finding:
     if settings.push == "off":
         return Finding("ok", "push", "off: connections are not notified")
@@ -318,14 +203,3 @@ def _push(settings: Settings) -> Finding:
     hosts = settings.push_endpoint or ", ".join(settings.notifier.allowed_hosts)
     text = f"posts to {hosts} need execute-api:ManageConnections, which this command cannot check"
     return Finding("ok", "push", text)
-
-
-def _failed(subject: str, error: StoreError) -> Finding:
-    match error:
-        case AccessDenied():
-            todo = "check the credentials and the IAM policy of this worker"
-        case StoreUnavailable():
-            todo = _NETWORK_TODO
-        case _:
-            todo = ""
-    return Finding("error", subject, text_of(error), todo)

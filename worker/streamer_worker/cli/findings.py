@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from streamer_store import AccessDenied, StoreError, StoreUnavailable
+from streamer_worker.cli.faults import text_of
 from streamer_worker.cli.output import print_hanging
 
+NETWORK_TODO: Final = "check the region, the endpoint and the network, then try again"
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
 _LEVEL_WIDTH: Final = 8
 _SUBJECT_WIDTH: Final = 12
@@ -20,6 +23,18 @@ class Finding:
     subject: str
     text: str
     todo: str = ""
+
+
+def store_failure(subject: str, error: StoreError) -> Finding:
+    """Return the finding for a call of the store that has failed."""
+    match error:
+        case AccessDenied():
+            todo = "check the credentials and the IAM policy of this worker"
+        case StoreUnavailable():
+            todo = NETWORK_TODO
+        case _:
+            todo = ""
+    return Finding("error", subject, text_of(error), todo)
 
 
 class FindingPrinter:

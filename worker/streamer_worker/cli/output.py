@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer_worker.cli.columns import Cell, Column, shortened
-from streamer_worker.push.messages import to_json
+from streamer_worker.json_values import to_json
 from streamer_worker.sanitize import ERROR_CHARS, one_line
 
 # The longest text of a cell, except in the first column.

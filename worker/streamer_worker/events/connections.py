@@ -13,12 +13,13 @@ class PushTried:
     """A message was posted to a connection, or given up. Emitted by `push.notifier` and
     `push.push_thread`.
 
-    type: `progress`, `complete` or `error`.
+    type: `progress`, `complete`, `error`, or `message`: a handler's own.
     outcome: `sent`; `gone`: the connection is closed; `failed`; `refused`: its endpoint is not
-        allowed; `dropped`: newer progress replaced it, or too many messages or bytes wait;
-        `unresolved`:
-        its recipients could not be read from the table.
+        allowed; `dropped`: newer progress replaced it, too many messages or bytes wait, or a
+        handler's message became too old; `unresolved`: its recipients could not be read from the
+        table.
     code: why it failed: an HTTP status, or the name of an exception. None if it did not.
+        `too_many_connections`: a broadcast had more recipients than its limit.
     count: number of messages.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -14,18 +14,25 @@ from anyio.lowlevel import EventLoopToken
 from streamer_worker.execution.attempt import Attempt
 from streamer_worker.execution.processes.forks import ForkedHere
 from streamer_worker.execution.progress import ProgressWriter
+from streamer_worker.handlers.client_message import ClientMessage
 from streamer_worker.handlers.context import Context, HandlerCancelled
 from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
+from streamer_worker.loop_calls import LoopCalls
 
 
 class LoopChannel:
-    """A WorkerChannel for the worker's own event loop. `progress`, `report` and `checkpoint`
-    raise ForkedHere in a forked child of the worker.
+    """A WorkerChannel for the worker's own event loop. `progress`, `report`, `checkpoint` and
+    `send` raise ForkedHere in a forked child of the worker.
+
+    push: passes a message to the push service, from any thread.
     """
 
-    def __init__(self, attempt: Attempt, writer: ProgressWriter) -> None:
+    def __init__(
+        self, attempt: Attempt, writer: ProgressWriter, push: Callable[[ClientMessage], None]
+    ) -> None:
         self._attempt = attempt
         self._writer = writer
+        self._push = push
         self._pid = os.getpid()
         self.notify = writer.notify
 
@@ -41,6 +48,11 @@ class LoopChannel:
         self._check("progress")
         return self._writer.report(update)
 
+    def send(self, message: ClientMessage) -> None:
+        self._check(message.method)
+        if not self._attempt.cancelled:
+            self._push(message)
+
     def _check(self, operation: str) -> None:
         if os.getpid() != self._pid:
             raise ForkedHere(f"ctx.{operation}()")
@@ -55,9 +67,14 @@ class LoopChannel:
 
 
 def context_of(
-    attempt: Attempt, writer: ProgressWriter, *, deadline: datetime, state: Any
+    attempt: Attempt,
+    writer: ProgressWriter,
+    *,
+    push: Callable[[ClientMessage], None],
+    deadline: datetime,
+    state: Any,
 ) -> Context[Any]:
-    """Return the context that the handler of an attempt gets."""
+    """Return the context that the handler of an attempt gets. `push`: as of LoopChannel."""
     request = attempt.claim.request
     return Context(
         request_id=request.request_id,
@@ -72,7 +89,7 @@ def context_of(
         metadata=request.metadata,
         last_checkpoint=request.checkpoint,
         state=state,
-        channel=LoopChannel(attempt, writer),
+        channel=LoopChannel(attempt, writer, push),
     )
 
 
@@ -83,17 +100,16 @@ class ThreadChannel:
 
     1. the handler's thread;
     2. threads that the handler has started;
-    3. code that the handler runs on the event loop by anyio.from_thread: `progress` only, since
-       `checkpoint` would block the loop and raises RuntimeError there.
+    3. code that the handler runs on the event loop by anyio.from_thread, except `checkpoint`, which
+       would block the loop and raises RuntimeError there.
 
-    In a forked child of the worker `progress` and `checkpoint` raise ForkedHere.
+    In a forked child of the worker `progress`, `checkpoint` and `send` raise ForkedHere.
     """
 
     def __init__(self, channel: WorkerChannel, token: EventLoopToken) -> None:
         self._channel = channel
         self._pid = os.getpid()
-        self._token = token
-        self._loop_thread = threading.get_ident()
+        self._loop_calls = LoopCalls(token)
 
     @property
     def draining(self) -> bool:
@@ -105,32 +121,28 @@ class ThreadChannel:
 
     def progress(self, update: ProgressUpdate) -> None:
         self._check("progress")
-        if not self._channel.report(update):
-            return
-        if self._is_on_loop:
-            self._channel.notify()
-        else:
-            from_thread.run_sync(self._channel.notify, token=self._token)
+        if self._channel.report(update):
+            self._loop_calls(self._channel.notify)
+
+    def send(self, message: ClientMessage) -> None:
+        self._check(message.method)
+        self._channel.send(message)
 
     def checkpoint(self, value: Any) -> None:
         self._check("checkpoint")
-        if self._is_on_loop:
+        if self._loop_calls.is_here:
             raise RuntimeError(
                 "the checkpoint of a SyncContext would block the event loop for ever:"
                 " call it from the handler's own thread"
             )
         try:
-            from_thread.run(self._channel.checkpoint, value, token=self._token)
+            from_thread.run(self._channel.checkpoint, value, token=self._loop_calls.token)
         except BaseException as error:
             # Either the event loop's own exception for a cancelled task, or a lost claim.
             if self._channel.cancelled:
                 raise HandlerCancelled from error
             raise
         self._check("checkpoint")
-
-    @property
-    def _is_on_loop(self) -> bool:
-        return threading.get_ident() == self._loop_thread
 
     def _check(self, operation: str) -> None:
         if os.getpid() != self._pid:

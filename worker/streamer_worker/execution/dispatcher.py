@@ -176,6 +176,7 @@ class Dispatcher:
         ctx = context_of(
             attempt,
             writer,
+            push=partial(self._announcer.sent, attempt.claim.request),
             deadline=self._runtime.clock.now() + timedelta(seconds=timeout),
             state=self._invoker.state_of(attempt.handler),
         )

@@ -23,10 +23,10 @@ from streamer_worker.error_codes import (
     WORKER_LOST,
 )
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
-from streamer_worker.execution.serialization import serializable
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.handlers.schema import PayloadInvalid
+from streamer_worker.handlers.serialization import serializable
 from streamer_worker.retry import RetryPolicy
 from streamer_worker.sanitize import message_of, sanitized, text_of
 

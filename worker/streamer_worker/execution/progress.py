@@ -29,9 +29,9 @@ from streamer_worker.events import (
     StepFailed,
     WriteFenced,
 )
-from streamer_worker.execution.serialization import serializable
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.latest_progress import LatestProgress
+from streamer_worker.handlers.serialization import serializable
 from streamer_worker.handlers.worker_channel import ProgressUpdate
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import length_hint
 from typing import Any, Generic, TypeVar
 
 import structlog
+from anyio.lowlevel import checkpoint as yield_to_loop
 from typing_extensions import TypeVar as DefaultedTypeVar
 
 from streamer_store import ValidationError
-from streamer_store.values import short_repr
+from streamer_worker.handlers.client_message import to_connection, to_connections_of
+from streamer_worker.handlers.progress_arguments import (
+    fraction_of,
+    total_of,
+    track_arguments,
+)
 from streamer_worker.handlers.worker_channel import (
     ProgressUpdate,
     SyncWorkerChannel,
@@ -23,15 +28,13 @@ from streamer_worker.own_logger import get_logger
 State = DefaultedTypeVar("State", default=Any)
 Item = TypeVar("Item")
 
-_ROUNDING = 1e-9
-
 
 class CheckpointInvalid(ValidationError):
     """DynamoDB cannot hold the value of a checkpoint."""
 
 
 class HandlerCancelled(BaseException):
-    """Raised by `progress` and `checkpoint` of a SyncContext when the handler must end.
+    """Raised by the methods of a SyncContext when the handler must end.
 
     Do not catch it, except to clean up, and raise it again. It is no Exception, so
     `except Exception` lets it pass.
@@ -168,6 +171,42 @@ class Context(AttemptInfo, Generic[State]):
         """
         await self.channel.checkpoint(value)
 
+    async def send(self, message: Any) -> None:
+        """Push a message of your own to the request's connection.
+
+        * `message`: a value that JSON has, a model or a dataclass. 115,000 bytes of JSON at most.
+
+        The client gets `{"type": "message", "request_id": ..., "attempt": ..., "data": message}`.
+        Messages of a request arrive in their order, before its outcome if they do so within two
+        seconds. They are not stored, so they may be lost, and another attempt sends them again.
+        Does not wait for the delivery. Does nothing if the request has no connection, or pushing is
+        off. Raises ValidationError for a message that JSON cannot hold or that is too long.
+
+        >>> import anyio
+        >>> from streamer_worker import handler
+        >>> from streamer_worker.testing import run_handler
+        >>> @handler("answer")
+        ... async def answer(payload: dict[str, str], ctx: Context) -> None:
+        ...     for word in payload["question"].split():
+        ...         await ctx.send({"word": word})
+        >>> run = anyio.run(run_handler, answer, {"question": "Why me?"})
+        >>> [message.data for message in run.sent]
+        [{'word': 'Why'}, {'word': 'me?'}]
+        """
+        self.channel.send(to_connection(message))
+        await yield_to_loop()
+
+    async def broadcast(
+        self, message: Any, *, user: str | None = None, tenant: str | None = None
+    ) -> None:
+        """Push a message of your own to all connections of a user, or of a tenant.
+
+        As `send`, to 5,000 connections at most. Who has connected in the last five seconds may not
+        get it. Raises ValidationError, too, unless there is either a user or a tenant.
+        """
+        self.channel.send(to_connections_of(message, user=user, tenant=tenant))
+        await yield_to_loop()
+
     async def track(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
@@ -191,18 +230,18 @@ class Context(AttemptInfo, Generic[State]):
         >>> run.result, [progress.fraction for progress in run.progress]
         ({'data': 10}, [0.5, 1.0])
         """
-        total = _total(items, total)
+        total = total_of(items, total)
         done = 0
         if isinstance(items, AsyncIterable):
             async for item in items:
                 yield item
                 done += 1
-                await self.progress(**_track_arguments(done, total, message))
+                await self.progress(**track_arguments(done, total, message))
         else:
             for item in items:
                 yield item
                 done += 1
-                await self.progress(**_track_arguments(done, total, message))
+                await self.progress(**track_arguments(done, total, message))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +251,9 @@ class SyncContext(AttemptInfo, Generic[State]):
     * `state`: as Context.state. None in a process.
     * `channel`: used by the worker, not by handlers.
 
-    The handler runs in a thread or in a process. `progress`, `checkpoint` and `track` raise
-    HandlerCancelled when the handler must end. Threads that the handler starts may use the
-    context, too. Forked children may not: there `progress` and `checkpoint` raise RuntimeError.
+    The handler runs in a thread or in a process. The methods raise HandlerCancelled when the
+    handler must end. Threads that the handler starts may use the context, too. Forked children may
+    not: there the methods raise RuntimeError.
     """
 
     state: State = field(default=None, repr=False)  # type: ignore[assignment]
@@ -250,44 +289,21 @@ class SyncContext(AttemptInfo, Generic[State]):
         """
         self.channel.checkpoint(value)
 
+    def send(self, message: Any) -> None:
+        """As Context.send. Raises HandlerCancelled, too."""
+        self.channel.send(to_connection(message))
+
+    def broadcast(
+        self, message: Any, *, user: str | None = None, tenant: str | None = None
+    ) -> None:
+        """As Context.broadcast. Raises HandlerCancelled, too."""
+        self.channel.send(to_connections_of(message, user=user, tenant=tenant))
+
     def track(
         self, items: Iterable[Item], message: str | None = None, *, total: float | None = None
     ) -> Iterator[Item]:
         """As Context.track. Raises HandlerCancelled, too."""
-        total = _total(items, total)
+        total = total_of(items, total)
         for done, item in enumerate(items, start=1):
             yield item
-            self.progress(**_track_arguments(done, total, message))
-
-
-def fraction_of(done: float | None, total: float | None) -> float | None:
-    """Return `done` as a fraction of `total`. Without a total `done` is the fraction itself.
-
-    More than the total is 1.0, since totals are often estimates. Raises ValidationError.
-    """
-    if done is None:
-        return None
-    limit = 1.0 if total is None else total
-    arguments: tuple[tuple[str, object], ...] = (("progress", done), ("total", limit))
-    for name, value in arguments:
-        # `not >=` refuses NaN. A bool is a mistake.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise ValidationError(name, f"must be a number, 0 or more, not {short_repr(value)}")
-    if total is None:
-        if done > 1 + _ROUNDING:
-            raise ValidationError(
-                "progress",
-                f"must be a fraction from 0 to 1, or have a total, not {short_repr(done)}",
-            )
-        return min(1.0, float(done))
-    return 1.0 if done >= total else done / total
-
-
-def _total(items: object, total: float | None) -> float | None:
-    return total if total is not None else length_hint(items) or None
-
-
-def _track_arguments(done: int, total: float | None, message: str | None) -> dict[str, Any]:
-    if total is None:
-        return {"message": message, "details": {"done": done}}
-    return {"fraction_or_done": done, "message": message, "total": total}
+            self.progress(**track_arguments(done, total, message))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from streamer_worker.handlers.client_message import ClientMessage
+
 
 class ProgressUpdate(NamedTuple):
     """One progress report. None leaves a field as it was. `reset` allows a fraction that is
@@ -18,7 +20,7 @@ class ProgressUpdate(NamedTuple):
 
 
 class WorkerChannel(Protocol):
-    """Connects a Context to its worker. Event loop's thread only, except `report` and the
+    """Connects a Context to its worker. Event loop's thread only, except `report`, `send` and the
     properties, which any thread may use.
     """
 
@@ -44,6 +46,10 @@ class WorkerChannel(Protocol):
         """Report progress from any thread. Return whether `notify` must be called on the event
         loop, so that the progress is written.
         """
+        ...
+
+    def send(self, message: ClientMessage) -> None:
+        """Push a message. Does nothing after the end of the attempt."""
         ...
 
     def notify(self) -> None:
@@ -72,4 +78,8 @@ class SyncWorkerChannel(Protocol):
 
     def checkpoint(self, value: Any) -> None:
         """As Context.checkpoint, but blocking. Raises HandlerCancelled."""
+        ...
+
+    def send(self, message: ClientMessage) -> None:
+        """Push a message. Raises HandlerCancelled."""
         ...

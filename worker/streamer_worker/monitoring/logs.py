@@ -171,6 +171,6 @@ def _level_by_content(event: Event, level: int | None) -> int | None:
             return logging.DEBUG
         case ConnectionsReaped(found=0, undecodable=0):
             return logging.DEBUG
-        case PushTried(outcome="unresolved", type=kind) if kind != "progress":
+        case PushTried(outcome="unresolved", type="complete" | "error"):
             return logging.WARNING
     return level

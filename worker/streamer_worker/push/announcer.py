@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from streamer_store import AsyncRequest, Clock, Progress, RequestQueue, StoreError
 from streamer_worker.error_codes import CANCELLED
-from streamer_worker.push.messages import CompleteMessage, ErrorMessage, ProgressMessage
+from streamer_worker.handlers.client_message import ClientMessage
+from streamer_worker.push.messages import (
+    CompleteMessage,
+    ErrorMessage,
+    HandlerMessage,
+    ProgressMessage,
+)
 from streamer_worker.push.push_thread import Push
 
 _CANCELLED_TEXT: Final = "the request was cancelled"
@@ -34,6 +40,20 @@ class Announcer:
                 fraction=request.progress if newest.fraction is None else newest.fraction,
                 message=newest.message,
                 details=newest.details,
+            )
+        )
+
+    def sent(self, request: AsyncRequest, message: ClientMessage) -> None:
+        """Pass on a message of the request's handler. Any thread may call it."""
+        self._push(
+            HandlerMessage(
+                request_id=request.request_id,
+                connection_id=request.connection_id,
+                at=self._clock.now(),
+                attempt=request.retry_count + 1,
+                data=message.data,
+                user=message.user,
+                tenant=message.tenant,
             )
         )
 

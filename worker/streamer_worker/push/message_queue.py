@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
+
+
+class Lane(Enum):
+    """What may happen to a message that waits.
+
+    FINAL: the end of a request. It is the last to be dropped.
+    MESSAGE: a handler's own. It is kept in its order.
+    PROGRESS: newer progress of its request replaces it, and so does a final message.
+    """
+
+    FINAL = auto()
+    MESSAGE = auto()
+    PROGRESS = auto()
 
 
 class _Queued(Protocol):
@@ -13,7 +28,7 @@ class _Queued(Protocol):
     def request_id(self) -> str: ...
 
     @property
-    def is_final(self) -> bool: ...
+    def lane(self) -> Lane: ...
 
     @property
     def size(self) -> int:
@@ -25,78 +40,113 @@ Item = TypeVar("Item", bound=_Queued)
 
 
 class MessageQueue(Generic[Item]):
-    """Holds the final messages in their order, and only the newest progress of each request.
+    """Holds final messages and handlers' own in their order, and the newest progress of each
+    request.
 
-    It has no bounds of its own: the owner calls `pop_progress` and `pop_final`. It has no lock.
+    It has no bounds of its own: the owner calls `pop`. It has no lock.
 
     size: the bytes of memory of all items.
+    message_size: those of the handlers' own messages.
     """
 
     def __init__(self) -> None:
         self._finals: deque[Item] = deque()
+        self._messages: deque[Item] = deque()
         self._progress: dict[str, Item] = {}
+        self._last: Lane | None = None
         self.size = 0
-
-    @property
-    def finals(self) -> int:
-        """How many final messages wait."""
-        return len(self._finals)
-
-    @property
-    def progress(self) -> int:
-        """How many progress messages wait."""
-        return len(self._progress)
+        self.message_size = 0
 
     def __len__(self) -> int:
-        return self.finals + self.progress
+        return len(self._finals) + len(self._messages) + len(self._progress)
+
+    def count(self, lane: Lane) -> int:
+        """Return how many items of a lane wait."""
+        match lane:
+            case Lane.FINAL:
+                return len(self._finals)
+            case Lane.MESSAGE:
+                return len(self._messages)
+            case Lane.PROGRESS:
+                return len(self._progress)
 
     def put(self, item: Item) -> Item | None:
         """Add an item at the end. Return the progress of its request that it replaces, if any."""
-        replaced = self._progress.pop(item.request_id, None)
-        if item.is_final:
-            self._finals.append(item)
-        else:
-            self._progress[item.request_id] = item
+        replaced = None
+        match item.lane:
+            case Lane.FINAL:
+                replaced = self._progress.pop(item.request_id, None)
+                self._finals.append(item)
+            case Lane.MESSAGE:
+                self._messages.append(item)
+                self.message_size += item.size
+            case Lane.PROGRESS:
+                replaced = self._progress.pop(item.request_id, None)
+                self._progress[item.request_id] = item
         self.size += item.size - (replaced.size if replaced is not None else 0)
         return replaced
 
-    def first(self) -> Item | None:
-        """Return the item to deliver next: the oldest final one, else the oldest progress."""
+    def first(self, overtakes: Callable[[Item], bool]) -> Item | None:
+        """Return the item to deliver next, None if there is none.
+
+        1. The oldest final item. The messages of its request go before it, one after another,
+           unless it `overtakes` them.
+        2. Without a final item: the oldest message and the oldest progress, in turns.
+        """
         if self._finals:
-            return self._finals[0]
-        return next(iter(self._progress.values()), None)
+            final = self._finals[0]
+            if self._messages and not overtakes(final):
+                same = (item for item in self._messages if item.request_id == final.request_id)
+                return next(same, final)
+            return final
+        progress = next(iter(self._progress.values()), None)
+        if self._messages and (progress is None or self._last is not Lane.MESSAGE):
+            return self._messages[0]
+        return progress
 
-    def pop_final(self) -> Item:
-        """Remove and return the oldest final item. Raises IndexError if there is none."""
-        item = self._finals.popleft()
-        self.size -= item.size
-        return item
+    def oldest_message(self) -> Item | None:
+        """Return the oldest message of a handler, None if there is none."""
+        return self._messages[0] if self._messages else None
 
-    def pop_progress(self) -> Item:
-        """Remove and return the oldest progress. Raises StopIteration if there is none."""
-        item = self._progress.pop(next(iter(self._progress)))
-        self.size -= item.size
+    def pop(self, lane: Lane) -> Item:
+        """Remove and return the oldest item of a lane. There must be one."""
+        match lane:
+            case Lane.FINAL:
+                item = self._finals.popleft()
+            case Lane.MESSAGE:
+                item = self._messages.popleft()
+            case Lane.PROGRESS:
+                item = self._progress.pop(next(iter(self._progress)))
+        self._count_removed(item)
         return item
 
     def discard(self, item: Item) -> bool:
         """Remove this very item. Return whether it was still in the queue."""
-        if item.is_final:
-            if item not in self._finals:
-                return False
-            self._finals.remove(item)
-        else:
+        self._last = item.lane
+        if item.lane is Lane.PROGRESS:
             if self._progress.get(item.request_id) is not item:
                 return False
             del self._progress[item.request_id]
-        self.size -= item.size
+        else:
+            items = self._finals if item.lane is Lane.FINAL else self._messages
+            if item not in items:
+                return False
+            items.remove(item)
+        self._count_removed(item)
         return True
 
     def pop_all(self) -> list[Item]:
-        """Remove and return all items, progress first: it may be older than a final message of
-        its request, and must not come after it.
+        """Remove and return all items, final ones last: what is older than the final message of
+        its request must not come after it.
         """
-        items = [*self._progress.values(), *self._finals]
+        items = [*self._progress.values(), *self._messages, *self._finals]
         self._progress.clear()
+        self._messages.clear()
         self._finals.clear()
-        self.size = 0
+        self.size = self.message_size = 0
         return items
+
+    def _count_removed(self, item: Item) -> None:
+        self.size -= item.size
+        if item.lane is Lane.MESSAGE:
+            self.message_size -= item.size

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from streamer_store import EventType
+from streamer_worker.json_values import to_json
+from streamer_worker.push.message_queue import Lane
 
 # Amazon API Gateway quotas: the largest payload of a WebSocket message.
 MAX_BYTES: Final = 128 * 1024
@@ -35,7 +35,8 @@ class _Message:
     at: time of the message.
     """
 
-    type: ClassVar[EventType]
+    type: ClassVar[str]
+    lane: ClassVar[Lane] = Lane.FINAL
     # The fields whose size varies.
     _sized: ClassVar[tuple[str, ...]]
 
@@ -55,7 +56,7 @@ class _Message:
     @property
     def is_final(self) -> bool:
         """Whether the request has ended."""
-        return self.type is not EventType.PROGRESS
+        return self.lane is Lane.FINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,8 @@ class ProgressMessage(_Message):
     details: further values of the handler.
     """
 
-    type: ClassVar[EventType] = EventType.PROGRESS
+    type: ClassVar[str] = EventType.PROGRESS
+    lane: ClassVar[Lane] = Lane.PROGRESS
     _sized: ClassVar[tuple[str, ...]] = ("message", "details")
 
     fraction: float
@@ -79,7 +81,7 @@ class ProgressMessage(_Message):
 class CompleteMessage(_Message):
     """A request has completed, with this result."""
 
-    type: ClassVar[EventType] = EventType.COMPLETE
+    type: ClassVar[str] = EventType.COMPLETE
     _sized: ClassVar[tuple[str, ...]] = ("result",)
 
     result: Mapping[str, Any]
@@ -93,14 +95,33 @@ class ErrorMessage(_Message):
     text: error text, for people.
     """
 
-    type: ClassVar[EventType] = EventType.ERROR
+    type: ClassVar[str] = EventType.ERROR
     _sized: ClassVar[tuple[str, ...]] = ("code", "text")
 
     code: str
     text: str
 
 
-Message = ProgressMessage | CompleteMessage | ErrorMessage
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerMessage(_Message):
+    """A message of a request's handler.
+
+    attempt: number of the attempt, from 1.
+    data: the handler's value, as JSON.
+    user, tenant: whose connections get it. None: the request's own connection.
+    """
+
+    type: ClassVar[str] = "message"
+    lane: ClassVar[Lane] = Lane.MESSAGE
+    _sized: ClassVar[tuple[str, ...]] = ("data",)
+
+    attempt: int
+    data: str
+    user: str | None
+    tenant: str | None
+
+
+Message = ProgressMessage | CompleteMessage | ErrorMessage | HandlerMessage
 
 
 def encode(message: Message) -> bytes:
@@ -111,6 +132,8 @@ def encode(message: Message) -> bytes:
     1. Progress loses its details, and its text is cut. `metadata_omitted` is true.
     2. A completion loses its result. `result_omitted` is true.
     3. The code and the text of an error are cut.
+
+    A handler's own message is never longer (`client_message.MAX_BYTES`).
     """
     match message:
         case ProgressMessage():
@@ -119,6 +142,9 @@ def encode(message: Message) -> bytes:
             return _encode_complete(message)
         case ErrorMessage():
             return _encode_error(message)
+        case HandlerMessage():
+            fields = _json(message, attempt=message.attempt).decode().removesuffix("}")
+            return f'{fields},"data":{message.data}}}'.encode()
 
 
 def _encode_progress(message: ProgressMessage) -> bytes:
@@ -149,7 +175,7 @@ def _encode_error(message: ErrorMessage) -> bytes:
 
 def _json(message: Message, /, **fields: Any) -> bytes:
     document = {
-        "type": message.type.value,
+        "type": str(message.type),
         "request_id": message.request_id,
         **fields,
         "timestamp": int(message.at.timestamp()),
@@ -177,17 +203,3 @@ def memory_size(*values: object) -> int:
             pending += value.keys()
             pending += value.values()
     return size
-
-
-def to_json(value: object) -> Any:
-    """Convert a value of the table that JSON does not have. Raises TypeError for any other."""
-    match value:
-        case Decimal():
-            return float(value)
-        case bytes():
-            return base64.b64encode(value).decode()
-        case set() | frozenset():
-            return sorted(value)
-        case Mapping():
-            return dict(value)
-    raise TypeError(f"{type(value).__name__} is not a type that a table can hold")

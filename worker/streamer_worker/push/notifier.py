@@ -21,9 +21,12 @@ from streamer_worker.events import (
 )
 from streamer_worker.push.endpoints import AllowedEndpoints
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
+from streamer_worker.push.handler_messages import HandlerMessages
+from streamer_worker.push.message_queue import Lane
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.push.outbox import Delivery, Encoded, FailureStreak, Outbox, WaitingBytes
-from streamer_worker.push.recipients import Recipients
+from streamer_worker.push.pace import Pace
+from streamer_worker.push.recipients import MOST_OF_A_BROADCAST, Recipients
 from streamer_worker.push.subscription_check import SubscriptionCheck
 from streamer_worker.push.topics import Topics
 from streamer_worker.retry import backoff
@@ -33,6 +36,10 @@ from streamer_worker.settings import NotifierSettings
 # Seconds.
 SUSPENDED_FOR: Final = 30.0
 GIVE_UP_AFTER: Final = 60.0
+# A handler's own message is dropped after this time, and its request's outcome waits no longer
+# for it than this.
+MESSAGE_GIVE_UP_AFTER: Final = 30.0
+OUTCOME_WAITS_FOR: Final = 2.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 # Requests, and connections, that may have messages waiting.
@@ -56,10 +63,10 @@ class Post(Protocol):
 class Notifier(AsyncContextManagerMixin):
     """Pushes the messages that are offered to it, while its context is open.
 
-    A message passes two stages. The Topics determine its recipients and put it into their outboxes.
-    A task for each connection posts what is in its outbox, one message after another. So a slow
-    connection delays no other connection. A final message is tried again for GIVE_UP_AFTER seconds,
-    progress is not.
+    A message passes two stages. The Topics, or the HandlerMessages, determine its recipients and
+    put it into their outboxes. A task for each connection posts what is in its outbox, one message
+    after another. So a slow connection delays no other connection. A final message is tried again
+    for GIVE_UP_AFTER seconds, a message of a handler for MESSAGE_GIVE_UP_AFTER, progress is not.
 
     Not thread-safe: all methods are called on the event loop that entered the context. Leaving
     the context cancels the deliveries under way: call `flush` before.
@@ -95,6 +102,11 @@ class Notifier(AsyncContextManagerMixin):
             progress_rate=settings.progress_rate,
             changes=self._changes,
         )
+        self._handler_messages = HandlerMessages(
+            distribute=self._put_into_outboxes,
+            offer_final=self._offer_to_topics,
+            changes=self._changes,
+        )
         self._outboxes: dict[str, Outbox] = {}
         self._waiting = WaitingBytes()
         # Connections whose last post has failed.
@@ -102,7 +114,10 @@ class Notifier(AsyncContextManagerMixin):
         self._posts = anyio.CapacityLimiter(settings.max_concurrent_posts)
         # Posts to those connections have their own limit, so that they do not delay others.
         self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
-        self._next_progress = self._clock.steady()
+        self._paces = {
+            Lane.PROGRESS: Pace(settings.progress_rate, self._clock.steady),
+            Lane.MESSAGE: Pace(settings.message_rate, self._clock.steady),
+        }
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -117,6 +132,18 @@ class Notifier(AsyncContextManagerMixin):
         Newer progress of a request replaces older progress, a final message replaces both. A
         message is dropped if too many requests, or too many bytes, wait.
         """
+        own = self._handler_messages
+        if message.lane is Lane.MESSAGE:
+            if len(own) >= _capacity_for(message) or own.size >= _max_size_for(message):
+                self._emit_tried(message, "dropped")
+            else:
+                own.offer(message, self._tasks)
+        elif message.is_final and message.request_id in own:
+            own.offer(message, self._tasks)
+        else:
+            self._offer_to_topics(message)
+
+    def _offer_to_topics(self, message: Message) -> None:
         if self._topics.size >= _max_size_for(message) or (
             message.request_id not in self._topics and len(self._topics) >= _capacity_for(message)
         ):
@@ -129,6 +156,7 @@ class Notifier(AsyncContextManagerMixin):
         with anyio.move_on_after(seconds):
             while not (
                 self._topics.all_suspended
+                and not self._handler_messages
                 and all(outbox.tried for outbox in self._outboxes.values())
             ):
                 await self._changes.wait()
@@ -147,6 +175,8 @@ class Notifier(AsyncContextManagerMixin):
         except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
             self._events.emit(StepFailed(loop="push", error=error))
         else:
+            if message.lane is Lane.MESSAGE and len(connections) == MOST_OF_A_BROADCAST:
+                self._emit_tried(message, "dropped", "too_many_connections")
             return len(connections)
         return 0
 
@@ -161,8 +191,15 @@ class Notifier(AsyncContextManagerMixin):
                 return
             outbox = self._outboxes[connection.connection_id] = Outbox(connection, self._waiting)
             self._tasks.start_soon(self._deliver, outbox)
+        now = self._clock.steady()
+        tries = MESSAGE_GIVE_UP_AFTER if message.lane is Lane.MESSAGE else GIVE_UP_AFTER
         delivery = Delivery(
-            message.type, message.request_id, encoded, self._clock.steady() + GIVE_UP_AFTER
+            type=message.type,
+            lane=message.lane,
+            request_id=message.request_id,
+            encoded=encoded,
+            overtakes_at=now + OUTCOME_WAITS_FOR,
+            give_up_at=now + tries,
         )
         for dropped in outbox.put(delivery):
             self._emit_tried(dropped, "dropped")
@@ -172,9 +209,9 @@ class Notifier(AsyncContextManagerMixin):
         connection_id = outbox.connection.connection_id
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         try:
-            while (delivery := outbox.first()) is not None:
-                if not delivery.is_final:
-                    await self._await_progress_rate(outbox)
+            while (delivery := self._first(outbox)) is not None:
+                if delivery.lane in self._paces:
+                    await self._paces[delivery.lane].wait(outbox.urgent)
                 code = await self._post_first(outbox)
                 if code is None:
                     pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
@@ -190,6 +227,13 @@ class Notifier(AsyncContextManagerMixin):
             del self._outboxes[connection_id]
             self._changes.notify()
 
+    def _first(self, outbox: Outbox) -> Delivery | None:
+        """Return the delivery to post next. Messages of handlers that are too old are dropped."""
+        now = self._clock.steady()
+        for expired in outbox.pop_expired(now):
+            self._emit_tried(expired, "dropped")
+        return outbox.first(now)
+
     async def _post_first(self, outbox: Outbox) -> str | None:
         """Post the first message. Return the code of a failure after which the connection needs a
         pause, otherwise None.
@@ -198,7 +242,7 @@ class Notifier(AsyncContextManagerMixin):
         degraded = connection_id in self._streaks
         try:
             async with self._degraded if degraded else self._posts:
-                delivery = outbox.first()  # a newer one may have come meanwhile
+                delivery = self._first(outbox)  # a newer one may have come meanwhile
                 return None if delivery is None else await self._try_post(outbox, delivery)
         except Gone:
             # After the limiter: the removal waits for the table, and posts must not wait for it.
@@ -242,17 +286,9 @@ class Notifier(AsyncContextManagerMixin):
         if scope.cancelled_caught:
             raise PushFailed("timeout")
 
-    async def _await_progress_rate(self, outbox: Outbox) -> None:
-        """Wait until the progress rate allows another post, or a final message was added."""
-        now = self._clock.steady()
-        allowed_at = max(now, self._next_progress)
-        self._next_progress = allowed_at + 1 / self._settings.progress_rate
-        with anyio.move_on_after(allowed_at - now):
-            await outbox.urgent.wait()
-
     def _post_failed(self, outbox: Outbox, delivery: Delivery, code: str) -> str:
-        """Drop the message, unless it is final and may be tried again. Return `code`."""
-        if not delivery.is_final or self._clock.steady() >= delivery.give_up_at:
+        """Drop the message, unless it may be tried again. Return `code`."""
+        if delivery.lane is Lane.PROGRESS or self._clock.steady() >= delivery.give_up_at:
             outbox.discard(delivery)
         self._emit_tried(delivery, "failed", code)
         return code
@@ -269,7 +305,7 @@ class Notifier(AsyncContextManagerMixin):
     def _emit_tried(
         self, message: Message | Delivery, outcome: str, code: str | None = None
     ) -> None:
-        self._events.emit(PushTried(type=message.type.value, outcome=outcome, code=code))
+        self._events.emit(PushTried(type=str(message.type), outcome=outcome, code=code))
 
 
 def _capacity_for(message: Message) -> int:

@@ -8,11 +8,12 @@ from typing import Final
 
 import anyio
 
-from streamer_store import Connection, EventType
-from streamer_worker.push.message_queue import MessageQueue
+from streamer_store import Connection
+from streamer_worker.push.message_queue import Lane, MessageQueue
 
-MAX_FINALS: Final = 100
-MAX_PROGRESS: Final = 100
+MAX_WAITING: Final = {Lane.FINAL: 100, Lane.MESSAGE: 1000, Lane.PROGRESS: 100}
+# Bytes of the messages of handlers that wait for one connection.
+_MAX_MESSAGE_SIZE: Final = 1_000_000
 # Failures in a row that suspend a connection.
 _FAILURES: Final = 3
 
@@ -49,17 +50,19 @@ class WaitingBytes:
 class Delivery:
     """A message for one connection.
 
-    give_up_at: no try follows one that fails after this time, by the steady clock.
+    Both times are by the steady clock.
+
+    overtakes_at: when a final message no longer waits for the messages of its request (PUSH-4).
+    give_up_at: no try follows one that fails after this time. A message of a handler is dropped
+        then, also untried.
     """
 
-    type: EventType
+    type: str
+    lane: Lane
     request_id: str
     encoded: Encoded
+    overtakes_at: float
     give_up_at: float
-
-    @property
-    def is_final(self) -> bool:
-        return self.type is not EventType.PROGRESS
 
     @property
     def size(self) -> int:
@@ -95,24 +98,30 @@ class Outbox:
 
     def put(self, delivery: Delivery) -> list[Delivery]:
         """Add a delivery. Return those that are dropped for it: the older progress of the same
-        request, and the oldest of its kind if there are too many.
+        request, and the oldest of its lane if there are too many.
         """
         replaced = self._queue.put(delivery)
         dropped = [] if replaced is None else [replaced]
-        if delivery.is_final:
+        if delivery.lane is Lane.FINAL:
             self.urgent.set()
-        if self._queue.finals > MAX_FINALS:
-            dropped.append(self._queue.pop_final())
-        if self._queue.progress > MAX_PROGRESS:
-            dropped.append(self._queue.pop_progress())
+        while self._has_too_many(delivery.lane):
+            dropped.append(self._queue.pop(delivery.lane))
         self.tried = False
         self.waiting.add(delivery.encoded)
         self._count_removed(dropped)
         return dropped
 
-    def first(self) -> Delivery | None:
+    def first(self, now: float) -> Delivery | None:
         """Return the delivery to post next, None if there is none."""
-        return self._queue.first()
+        return self._queue.first(lambda final: final.overtakes_at <= now)
+
+    def pop_expired(self, now: float) -> list[Delivery]:
+        """Remove and return the messages of handlers that are given up."""
+        expired = []
+        while (oldest := self._queue.oldest_message()) is not None and oldest.give_up_at <= now:
+            expired.append(self._queue.pop(Lane.MESSAGE))
+        self._count_removed(expired)
+        return expired
 
     def discard(self, delivery: Delivery) -> None:
         """Remove a delivery, if it has not been dropped meanwhile."""
@@ -127,10 +136,15 @@ class Outbox:
         self._reset_urgent()
         return deliveries
 
+    def _has_too_many(self, lane: Lane) -> bool:
+        if lane is Lane.MESSAGE and self._queue.message_size > _MAX_MESSAGE_SIZE:
+            return True
+        return self._queue.count(lane) > MAX_WAITING[lane]
+
     def _count_removed(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             self.waiting.remove(delivery.encoded)
 
     def _reset_urgent(self) -> None:
-        if not self._queue.finals and self.urgent.is_set():
+        if not self._queue.count(Lane.FINAL) and self.urgent.is_set():
             self.urgent = anyio.Event()

@@ -14,17 +14,19 @@ from functools import partial
 from typing import Final
 
 import anyio
+from anyio.lowlevel import current_token
 
 from streamer_store import Stores
 from streamer_worker.events import Events, PushServiceFailed, PushTried
-from streamer_worker.push.message_queue import MessageQueue
+from streamer_worker.loop_calls import LoopCalls
+from streamer_worker.push.message_queue import Lane, MessageQueue
 from streamer_worker.push.messages import Message
 from streamer_worker.push.notifier import Notifier, Post
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import NotifierSettings
 
-# Passes a message to the push service. Neither waits nor raises.
+# Passes a message to the push service, from any thread. Neither waits nor raises.
 Push = Callable[[Message], None]
 PushOpener = Callable[[], AbstractAsyncContextManager[Push]]
 OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
@@ -36,9 +38,13 @@ ENDS_WITHIN: Final = 1.0
 # Messages that wait for the thread, and their bytes of memory.
 _MOST: Final = 10_000
 _MAX_SIZE: Final = 32_000_000
+# Those of handlers: the other half remains for outcomes and progress.
+_MOST_OF_HANDLERS: Final = _MOST // 2
+_MAX_SIZE_OF_HANDLERS: Final = _MAX_SIZE // 2
 # Seconds in which messages are collected after some were offered. So in a burst, the thread wakes
 # 50 times a second and not for each message.
 _COLLECT_FOR: Final = 0.02
+_DROPPED_FIRST: Final = (Lane.PROGRESS, Lane.MESSAGE, Lane.FINAL)
 # Seconds until the service starts again after a failure.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -55,8 +61,9 @@ def push_here(notifier: Notifier) -> PushOpener:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Push]:
+        loop_calls = LoopCalls(current_token())
         async with notifier:
-            yield notifier.offer
+            yield lambda message: loop_calls(partial(notifier.offer, message))
             await notifier.flush(FLUSH)
 
     return opened
@@ -120,7 +127,7 @@ class Mailbox:
     """Passes messages from the worker's threads to the push thread.
 
     `put` and `close` may be called from any thread, the other methods on the push thread only. A
-    full mailbox drops the oldest progress. Without progress it drops the oldest final message.
+    full mailbox drops the oldest progress, then messages of handlers, then final messages.
     """
 
     def __init__(self, events: Events) -> None:
@@ -140,11 +147,11 @@ class Mailbox:
         dropped: list[Message] = []
         with self._lock:
             self._queue.put(message)
-            while len(self._queue) > _MOST or self._queue.size > _MAX_SIZE:
-                dropped.append(self._drop_oldest())
+            while (lane := self._lane_to_drop_from()) is not None:
+                dropped.append(self._queue.pop(lane))
             waiter = self._take_waiter() if self._waits_for_messages else None
         for lost in dropped:
-            self._events.emit(PushTried(type=lost.type.value, outcome="dropped"))
+            self._events.emit(PushTried(type=str(lost.type), outcome="dropped"))
         _wake(waiter)
 
     def close(self) -> None:
@@ -193,8 +200,16 @@ class Mailbox:
             notifier.offer(message)
         return len(messages)
 
-    def _drop_oldest(self) -> Message:
-        return self._queue.pop_progress() if self._queue.progress else self._queue.pop_final()
+    def _lane_to_drop_from(self) -> Lane | None:
+        queue = self._queue
+        if (
+            queue.count(Lane.MESSAGE) > _MOST_OF_HANDLERS
+            or queue.message_size > _MAX_SIZE_OF_HANDLERS
+        ):
+            return Lane.MESSAGE
+        if len(queue) > _MOST or queue.size > _MAX_SIZE:
+            return next(lane for lane in _DROPPED_FIRST if queue.count(lane))
+        return None
 
     def _take_waiter(self) -> tuple[asyncio.AbstractEventLoop, anyio.Event] | None:
         """Return the waiter, which the caller wakes without the lock."""

@@ -19,7 +19,7 @@ from streamer_store import (
     SubscriptionStore,
 )
 from streamer_worker.events import ConnectionGone, StepFailed
-from streamer_worker.push.messages import Message
+from streamer_worker.push.messages import HandlerMessage, Message
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime
 
@@ -29,6 +29,8 @@ _FRESH: Final = 10.0
 _CACHED_FOR: Final = 5.0
 _CACHED: Final = 10_000
 _CONCURRENT_READS: Final = 20
+# Connections that get a message of a handler to a user or a tenant.
+MOST_OF_A_BROADCAST: Final = 5_000
 # Reads for a final message, and the pauses between them in seconds.
 _TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.5
@@ -36,7 +38,7 @@ _LONGEST_PAUSE: Final = 5.0
 
 
 class Recipients:
-    """Reads the connections that are subscribed to a request. Deletes those that are closed.
+    """Reads the connections that get a message. Deletes those that are closed.
 
     Not thread-safe: used only on the event loop of the notifier.
     """
@@ -54,6 +56,10 @@ class Recipients:
         self._clock = runtime.clock
         self._rng = runtime.rng
         self._cached: TTLCache[str, list[Connection]] = TTLCache(
+            _CACHED, _CACHED_FOR, timer=self._clock.steady
+        )
+        # The connections of a request's own, of a user or of a tenant, by kind and id.
+        self._addressed: TTLCache[tuple[str, str], list[Connection]] = TTLCache(
             _CACHED, _CACHED_FOR, timer=self._clock.steady
         )
         # Closed connections that may still be in the cache.
@@ -82,20 +88,20 @@ class Recipients:
            `may_be_subscribed`: the table of subscriptions was empty.
         2. The request's own connection, unless it has a subscription without that type.
 
-        For progress the answer may be five seconds old. For a final message the table is read,
-        and read again if that fails. Raises the last error of the store. Subscriptions without a
-        connection are deleted by a task in `tasks`.
+        A message of a handler goes to those that it names, of which MOST_OF_A_BROADCAST are read.
+
+        For progress, and for messages of handlers, the answer may be five seconds old. For a final
+        message the table is read, and read again if that fails. Raises the last error of the
+        store. Subscriptions without a connection are deleted by a task in `tasks`.
         """
         if message.type is EventType.PROGRESS:
             connections = self._cached.get(message.request_id)
             if connections is None:
                 connections = await self._read(message, tasks, may_be_subscribed=may_be_subscribed)
                 self._cached[message.request_id] = connections
-            return [
-                connection
-                for connection in connections
-                if connection.connection_id not in self._gone
-            ]
+            return self._without_gone(connections)
+        if isinstance(message, HandlerMessage):
+            return self._without_gone(await self._addressed_by(message))
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         for _ in range(_TRIES - 1):
             try:
@@ -119,6 +125,36 @@ class Recipients:
         else:
             event = ConnectionGone(connection_id=connection_id, subscriptions=removed)
             self._events.emit(event)
+
+    async def _addressed_by(self, message: HandlerMessage) -> list[Connection]:
+        """Return the connections that a message of a handler names."""
+        kind, name = "connection", message.connection_id
+        if message.user is not None:
+            kind, name = "user", message.user
+        elif message.tenant is not None:
+            kind, name = "tenant", message.tenant
+        if not name:
+            return []
+        connections = self._addressed.get((kind, name))
+        if connections is None:
+            async with self._reads:
+                match kind:
+                    case "user":
+                        read = self._connections.list_by_user(name, limit=MOST_OF_A_BROADCAST)
+                        connections = await read
+                    case "tenant":
+                        read = self._connections.list_by_tenant(name, limit=MOST_OF_A_BROADCAST)
+                        connections = await read
+                    case _:
+                        found = await self._connections.get_many([name])
+                        connections = list(found.values())
+            self._addressed[kind, name] = connections
+        return connections
+
+    def _without_gone(self, connections: list[Connection]) -> list[Connection]:
+        return [
+            connection for connection in connections if connection.connection_id not in self._gone
+        ]
 
     async def _read(
         self, message: Message, tasks: TaskGroup, *, may_be_subscribed: bool

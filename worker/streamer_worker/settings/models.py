@@ -232,6 +232,12 @@ class NotifierSettings(_Component):
         le=100_000,
         description="Maximum number of progress messages per second, over all connections",
     )
+    message_rate: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Maximum number of handlers' own messages per second, over all connections",
+    )
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ The lifespan itself is entered only if the test asks for it.
 
 from streamer_worker.errors import HandlerLoadError, LifespanError
 from streamer_worker.testing.arguments import Payload
+from streamer_worker.testing.recording import SentMessage
 from streamer_worker.testing.runs import HandlerRun, run_handler, start_handler
 from streamer_worker.testing.workers import Delivered, MemoryWorker, memory_worker
 
@@ -22,6 +23,7 @@ __all__ = [
     "LifespanError",
     "MemoryWorker",
     "Payload",
+    "SentMessage",
     "memory_worker",
     "run_handler",
     "start_handler",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel
 
-from streamer_worker.execution.serialization import serializable
 from streamer_worker.handlers.definition import Handler, HandlerGroup
 from streamer_worker.handlers.registry import Registry
+from streamer_worker.handlers.serialization import serializable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -34,7 +34,6 @@ from streamer_worker.execution.tracebacks import related_exceptions
 from streamer_worker.handlers.context import Context
 from streamer_worker.handlers.definition import CallNext, Handler, Middleware
 from streamer_worker.handlers.registry import registry
-from streamer_worker.handlers.worker_channel import ProgressUpdate, WorkerChannel
 from streamer_worker.intake.slots import Assignment, Slots
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import Message, encode
@@ -43,12 +42,13 @@ from streamer_worker.sanitize import named_message, one_line
 from streamer_worker.settings import Settings
 from streamer_worker.testing.arguments import Payload, check_lifespan
 from streamer_worker.testing.claims import claimed_request
+from streamer_worker.testing.recording import Recorded, RecordingChannel
 
 _NO_STATE: Final[Any] = object()
 _REPR_CHARS: Final = 500
 
 
-class HandlerRun:
+class HandlerRun(Recorded):
     """One attempt: what the handler did, and what the worker wrote.
 
     * `status`: completed, failed, retried, snoozed, timeout, released, cancelled, claim_lost or
@@ -59,6 +59,7 @@ class HandlerRun:
     * `error`: the exception that the handler raised, with its traceback; None if it raised none.
     * `progress`: every progress report.
     * `checkpoints`: every checkpoint that was written.
+    * `sent`: every message of `ctx.send` and `ctx.broadcast`, as a SentMessage.
     * `pushed`: every message to a connection, as a dict.
 
     Its repr has the status, the result or the error, and the number of progress reports. Use it on
@@ -66,12 +67,11 @@ class HandlerRun:
     """
 
     def __init__(self, claim: Claim, stores: Stores) -> None:
+        super().__init__()
         self.request = claim.request
         self.status: str | None = None
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
-        self.progress: list[Progress] = []
-        self.checkpoints: list[Any] = []
         self.pushed: list[dict[str, Any]] = []
         self._claim = claim
         self._stores = stores
@@ -100,8 +100,8 @@ class HandlerRun:
     async def until(self, condition: Callable[[HandlerRun], bool]) -> None:
         """Wait until `condition(run)` is true, for example `lambda run: len(run.progress) == 2`.
 
-        The condition is checked at once, after each progress report and checkpoint, and at the
-        end. Raises AssertionError when the handler has ended and the condition is false.
+        The condition is checked at once, after each progress report, checkpoint and message, and at
+        the end. Raises AssertionError when the handler has ended and the condition is false.
         """
         while not condition(self):
             if self.status is not None:
@@ -149,7 +149,16 @@ class HandlerRun:
         self.pushed.append(json.loads(encode(message)))
 
     async def _record(self, call_next: CallNext, request: AsyncRequest, ctx: Context[Any]) -> Any:
-        return await call_next(request, replace(ctx, channel=_RecordingChannel(ctx.channel, self)))
+        channel = RecordingChannel(
+            ctx.channel,
+            self,
+            read_checkpoint=self._stored_checkpoint,
+            on_change=self._changes.notify,
+        )
+        return await call_next(request, replace(ctx, channel=channel))
+
+    async def _stored_checkpoint(self) -> Any:
+        return (await self._stores.requests.get(self.request.request_id)).checkpoint
 
 
 async def run_handler(
@@ -274,43 +283,3 @@ class _RecordingSettler(Settler):
         settled = await super().settle(claim, outcome, progress)
         self._run.outcome = settled.outcome
         return settled
-
-
-class _RecordingChannel:
-    """A WorkerChannel that records progress and checkpoints in the HandlerRun."""
-
-    def __init__(self, channel: WorkerChannel, run: HandlerRun) -> None:
-        self._channel = channel
-        self._run = run
-
-    @property
-    def draining(self) -> bool:
-        return self._channel.draining
-
-    @property
-    def cancelled(self) -> bool:
-        return self._channel.cancelled
-
-    async def progress(self, update: ProgressUpdate) -> None:
-        await self._channel.progress(update)
-        self._append(update)
-        self._run._changes.notify()
-
-    async def checkpoint(self, value: Any) -> None:
-        await self._channel.checkpoint(value)
-        stored = await self._run._stores.requests.get(self._run.request.request_id)
-        self._run.checkpoints.append(stored.checkpoint)
-        self._run._changes.notify()
-
-    def report(self, update: ProgressUpdate) -> bool:
-        self._channel.report(update)
-        self._append(update)
-        return True
-
-    def notify(self) -> None:
-        self._channel.notify()
-        self._run._changes.notify()
-
-    def _append(self, update: ProgressUpdate) -> None:
-        details = None if update.details is None else dict(update.details)
-        self._run.progress.append(Progress(update.fraction, update.message, details))

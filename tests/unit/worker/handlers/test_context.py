@@ -9,7 +9,7 @@ import pytest
 
 from streamer_store import Progress, ValidationError
 from streamer_worker import Context, SyncContext, handler
-from streamer_worker.handlers.context import fraction_of
+from streamer_worker.handlers.progress_arguments import fraction_of
 from streamer_worker.testing import run_handler
 from unit.worker.harness import on_asyncio
 

@@ -13,7 +13,12 @@ import anyio
 
 from streamer_store import EventType
 from streamer_worker.events import PushTried
-from streamer_worker.push.messages import CompleteMessage, ErrorMessage, ProgressMessage
+from streamer_worker.push.messages import (
+    CompleteMessage,
+    ErrorMessage,
+    HandlerMessage,
+    ProgressMessage,
+)
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.settings import NotifierSettings
 from support import connection
@@ -57,6 +62,13 @@ class Gateway:
     def types(self, connection_id: str) -> list[str]:
         return [message["type"] for message in self.received.get(connection_id, [])]
 
+    def sent(self, connection_id: str) -> list[object]:
+        """Return the data of the handlers' own messages, and the types of all others."""
+        return [
+            message["data"] if message["type"] == "message" else message["type"]
+            for message in self.received.get(connection_id, [])
+        ]
+
     def messages(self, connection_id: str) -> list[str]:
         return [message["message"] for message in self.received.get(connection_id, [])]
 
@@ -67,13 +79,16 @@ class Bench:
         self.gateway = gateway
         self.notifier = notifier
 
-    async def connect(self, *ids: str, age: timedelta = OLD, endpoint: str = ENDPOINT) -> None:
+    async def connect(
+        self, *ids: str, age: timedelta = OLD, endpoint: str = ENDPOINT, **fields: Any
+    ) -> None:
         for connection_id in ids:
             await self.world.stores.connections.save(
                 connection(
                     connection_id,
                     endpoint=endpoint,
                     connected_at=self.world.clock.now() - age,
+                    **fields,
                 )
             )
 
@@ -110,6 +125,27 @@ class Bench:
                 at=self.world.clock.now(),
                 code="NO",
                 text="no",
+            )
+        )
+
+    def send(
+        self,
+        data: object,
+        *,
+        request_id: str = "r1",
+        own: str | None = None,
+        user: str | None = None,
+        tenant: str | None = None,
+    ) -> None:
+        self.notifier.offer(
+            HandlerMessage(
+                request_id=request_id,
+                connection_id=own,
+                at=self.world.clock.now(),
+                attempt=1,
+                data=json.dumps(data),
+                user=user,
+                tenant=tenant,
             )
         )
 

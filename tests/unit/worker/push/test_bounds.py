@@ -137,7 +137,14 @@ async def test_a_message_of_a_burst_waits_a_moment_at_most(
 
 
 def delivery(message: Message) -> Delivery:
-    return Delivery(message.type, message.request_id, Encoded(b""), 0.0)
+    return Delivery(
+        type=message.type,
+        lane=message.lane,
+        request_id=message.request_id,
+        encoded=Encoded(b""),
+        overtakes_at=2.0,
+        give_up_at=30.0,
+    )
 
 
 def outbox() -> Outbox:

@@ -9,6 +9,7 @@ import pytest
 
 from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
+from streamer_worker.push.message_queue import Lane
 from streamer_worker.push.messages import CompleteMessage, ProgressMessage, memory_size
 from streamer_worker.push.outbox import Delivery, Encoded, Outbox, WaitingBytes
 from streamer_worker.push.push_thread import Mailbox
@@ -32,8 +33,15 @@ def complete(request_id: str, own: str | None = None) -> CompleteMessage:
     return CompleteMessage(request_id=request_id, connection_id=own, at=START, result=result)
 
 
-def encoded_delivery(name: str, encoded: Encoded, kind: EventType = EventType.COMPLETE) -> Delivery:
-    return Delivery(kind, name, encoded, 0.0)
+def encoded_delivery(name: str, encoded: Encoded, lane: Lane = Lane.FINAL) -> Delivery:
+    return Delivery(
+        type=lane.name,
+        lane=lane,
+        request_id=name,
+        encoded=encoded,
+        overtakes_at=2.0,
+        give_up_at=30.0,
+    )
 
 
 async def test_a_mailbox_drops_the_oldest_progress_and_then_final_messages(
@@ -133,9 +141,9 @@ def test_outboxes_count_what_waits_in_them() -> None:
     posted = encoded_delivery("r1", shared)
     one.put(posted)
     two.put(encoded_delivery("r1", shared))
-    one.put(encoded_delivery("r2", other, EventType.PROGRESS))
+    one.put(encoded_delivery("r2", other, Lane.PROGRESS))
     assert waiting.size == 8
-    one.put(encoded_delivery("r2", Encoded(b"1"), EventType.PROGRESS))
+    one.put(encoded_delivery("r2", Encoded(b"1"), Lane.PROGRESS))
     assert waiting.size == 6
     one.discard(posted)
     one.discard(posted)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from streamer_worker.push.message_queue import MessageQueue
+from streamer_worker.push.message_queue import Lane, MessageQueue
 from streamer_worker.push.messages import Message
 from unit.worker.push.test_bounds import complete, progress
+
+
+def never(_final: Message) -> bool:
+    return False
 
 
 def queue_of(*messages: Message) -> MessageQueue[Message]:
@@ -30,8 +34,8 @@ def test_a_final_message_replaces_progress_and_no_final_message() -> None:
     queue = queue_of(report)
     assert queue.put(first) is report
     assert queue.put(second) is None
-    assert (queue.finals, queue.progress, len(queue)) == (2, 0, 2)
-    assert queue.pop_final() is first
+    assert (queue.count(Lane.FINAL), queue.count(Lane.PROGRESS), len(queue)) == (2, 0, 2)
+    assert queue.pop(Lane.FINAL) is first
 
 
 def test_final_messages_are_delivered_first() -> None:
@@ -39,9 +43,9 @@ def test_final_messages_are_delivered_first() -> None:
     early, late, end = progress("r1"), progress("r2"), complete("r3")
     queue = queue_of(early, late, end)
     for message in (end, early, late):
-        assert queue.first() is message
+        assert queue.first(never) is message
         queue.discard(message)
-    assert queue.first() is None
+    assert queue.first(never) is None
 
 
 def test_all_messages_are_popped_with_progress_first() -> None:

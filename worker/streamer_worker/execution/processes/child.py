@@ -35,6 +35,7 @@ from streamer_worker.execution.processes.protocol import (
     ResultInvalid,
     Save,
     Saved,
+    Send,
     Setup,
     Signal,
     pickled_error,
@@ -45,6 +46,7 @@ from streamer_worker.execution.processes.protocol import (
 )
 from streamer_worker.execution.processes.state import ProcessState
 from streamer_worker.execution.tracebacks import drop_tracebacks
+from streamer_worker.handlers.client_message import ClientMessage
 from streamer_worker.handlers.context import (
     CheckpointInvalid,
     HandlerCancelled,
@@ -63,8 +65,8 @@ class PipeChannel:
     """A SyncWorkerChannel over the pipe, for one call. Any thread of this process may use it.
 
     After the end of the call it sends nothing. A thread that the handler has left behind then
-    sees `cancelled`, and its progress and checkpoints raise HandlerCancelled. In a forked child
-    of this process they raise ForkedHere.
+    sees `cancelled`, and its progress, checkpoints and messages raise HandlerCancelled. In a forked
+    child of this process they raise ForkedHere.
 
     `receive` is called by the receiving thread, `report_regularly` runs in the thread that sends
     progress, and `end` is called by the main thread. Only `receive` writes `draining` and
@@ -114,6 +116,13 @@ class PipeChannel:
         if answer.error is not None:
             raise pickle.loads(answer.error)  # noqa: S301  our own worker
         self._check("checkpoint")
+
+    def send(self, message: ClientMessage) -> None:
+        self._check(message.method)
+        with self._send_lock:
+            if self._ended:
+                raise HandlerCancelled
+            self._post(Send(self.call, message))
 
     def _send_checkpoint(self, value: bytes) -> None:
         self._checkpoints += 1

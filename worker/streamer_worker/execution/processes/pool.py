@@ -31,6 +31,7 @@ from streamer_worker.execution.processes.protocol import (
     Report,
     Save,
     Saved,
+    Send,
     Setup,
     Signal,
     WorkerCrashed,
@@ -191,6 +192,8 @@ class Processes(AsyncContextManagerMixin):
                     return message
                 case Report(call=own, update=update) if own == call:
                     await channel.progress(update)
+                case Send(call=own, message=sent) if own == call:
+                    channel.send(sent)
                 case Save(call=own) if own == call:
                     await child.send(await _save(message, channel))
         self._events.emit(ChildEnded(pid=child.process.pid, reason=child.ended))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from streamer_worker.handlers.client_message import ClientMessage
 from streamer_worker.handlers.context import AttemptInfo
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.handlers.worker_channel import ProgressUpdate
@@ -68,6 +69,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Send:
+    """From the child: a message of the handler to clients."""
+
+    call: int
+    message: ClientMessage
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """From the child, which waits for the Saved: a checkpoint. `number` counts the checkpoints of
     the call, and `value` is pickled.
@@ -118,7 +127,7 @@ class Done:
         return exception
 
 
-Message = Setup | Job | Signal | Report | Save | Saved | Done
+Message = Setup | Job | Signal | Report | Send | Save | Saved | Done
 
 
 def send(connection: Connection, message: Message) -> None:

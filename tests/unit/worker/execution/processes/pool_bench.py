@@ -13,6 +13,7 @@ import pytest
 from streamer_worker.changes import Changes
 from streamer_worker.events import ChildStarted, Events
 from streamer_worker.execution.processes.pool import Processes
+from streamer_worker.handlers.client_message import ClientMessage
 from streamer_worker.handlers.context import AttemptInfo
 from streamer_worker.handlers.worker_channel import ProgressUpdate
 from support import START
@@ -45,6 +46,7 @@ class RecordingChannel:
         self.cancelled = False
         self.reported: list[tuple[float | None, str | None, bool]] = []
         self.saved: list[Any] = []
+        self.sent: list[ClientMessage] = []
         self.refuse: Exception | None = None
         self._changes = Changes()
 
@@ -59,6 +61,9 @@ class RecordingChannel:
 
     def report(self, *_: Any, **__: Any) -> bool:
         raise AssertionError("a process reports by `progress` only")
+
+    def send(self, message: ClientMessage) -> None:
+        self.sent.append(message)
 
     def notify(self) -> None:
         raise AssertionError("a process wakes nobody")

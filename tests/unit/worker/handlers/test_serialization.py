@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from streamer_worker.execution.serialization import serializable
+from streamer_worker.handlers.serialization import serializable
 
 
 class Color(Enum):
