@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,12 +33,14 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def start(local_url: str, prefix: str, plugins: str) -> Start:
+def start(local_url: str, prefix: str, plugins: str, tmp_path: Path) -> Start:
     """Give a function that starts a service, as Compose does, on DynamoDB Local and free ports.
 
     The gateway has another port, and the names of this machine instead of those of a container.
+    moto cannot be imported, as in the image.
     """
     port = str(free_port())
+    (tmp_path / "moto.py").write_text("raise ImportError('the image has no moto')")
 
     def local(text: str) -> str:
         text = text.replace("gateway:8797", f"localhost:{port}").replace("8797", port)
@@ -56,7 +59,7 @@ def start(local_url: str, prefix: str, plugins: str) -> Start:
             "STREAMER_ENDPOINT_URL": local_url,
             "STREAMER_TABLE_PREFIX": prefix,
             "STREAMER_HTTP_PORT": "0",
-            "PYTHONPATH": f"{plugins}:{ROOT / 'store'}:{ROOT / 'worker'}",
+            "PYTHONPATH": f"{tmp_path}:{plugins}:{ROOT / 'store'}:{ROOT / 'worker'}",
         }
         given = {key: local(value) for key, value in service["environment"].items()} | own
         return Process(*arguments, executable=PROGRAMS[program], **given)
