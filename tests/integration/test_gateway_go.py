@@ -49,6 +49,56 @@ async def test_rows_by_go_get_progress_and_the_result(
             assert end["result"] == {"pages": 5}
 
 
+async def test_go_messages_begin_with_0_and_end_with_100_percent(real: Real) -> None:
+    """Also for a handler that reports nothing and ends at once. `success` is inside the result.
+
+    The table has the handler's result. The message of a failure is as without the setting.
+    """
+    stores, _ = real
+    on = {"STREAMER_NOTIFIER_GO_MESSAGES": "true"}
+    async with working_gateway_of(real, **on) as clients:
+        ada = await clients.connect("ada")
+        for action, payload in (("echo", {"number": 1}), ("generate_report", {"pages": 3})):
+            ada.received.clear()
+            request_id = await ada.request(action, **payload)
+            end = await ada.until("complete", request_id=request_id)
+            moved = [each for each in ada.received if each["type"] == "progress"]
+            first, last = moved[0], moved[-1]
+            assert (first["percentage"], first["message"]) == (0, "Processing started")
+            assert (last["percentage"], last["message"]) == (100, "Processing complete")
+            assert ada.received[-2:] == [last, end]
+            percentages = [each["percentage"] for each in moved]
+            assert percentages == sorted(percentages)
+            stored = await stores.requests.get(request_id)
+            assert (end["success"], end["result"]) == (True, {"success": True, **payload})
+            assert stored.result == payload
+            assert stored.progress_message != "Processing complete"
+        ada.received.clear()
+        declined = await ada.request("charge_card", card="1")
+        end = await ada.until("error", request_id=declined)
+        assert end["error"]["code"] == "CARD_DECLINED"
+        assert "Processing complete" not in [each.get("message") for each in ada.received]
+
+
+async def test_quick_requests_at_once_lose_no_message(real: Real) -> None:
+    """Each has its start, its 100 % and its end, in this order."""
+    on = {"STREAMER_NOTIFIER_GO_MESSAGES": "true"}
+    async with working_gateway_of(real, **on) as clients:
+        ada = await clients.connect("ada")
+        ids = [f"r{number}" for number in range(30)]
+        for request_id in ids:
+            await ada.send("request", action="echo", payload={}, request_id=request_id)
+        while sum(each["type"] == "complete" for each in ada.received) < len(ids):
+            await ada.until("complete")
+        for request_id in ids:
+            kinds = [
+                each.get("percentage", each["type"])
+                for each in ada.received
+                if each["request_id"] == request_id and each["type"] != "accepted"
+            ]
+            assert kinds == [0, 100, "complete"]
+
+
 async def _connect(
     stores: Stores, clients: Clients, user: str, endpoint: str
 ) -> tuple[Client, str]:

@@ -57,6 +57,11 @@ class _Message:
         """Whether the request has ended."""
         return self.type is not EventType.PROGRESS
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether no newer message of the request replaces this one while it waits."""
+        return self.is_final
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressMessage(_Message):
@@ -65,6 +70,7 @@ class ProgressMessage(_Message):
     fraction: 0 to 1.
     message: text of the handler.
     details: further values of the handler.
+    kept: see `is_kept`.
     """
 
     type: ClassVar[EventType] = EventType.PROGRESS
@@ -73,16 +79,25 @@ class ProgressMessage(_Message):
     fraction: float
     message: str | None
     details: Mapping[str, Any] | None
+    kept: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        return self.kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteMessage(_Message):
-    """A request has completed, with this result."""
+    """A request has completed, with this result.
+
+    success_in_result: the JSON has `success` inside `result` too. A handler's own one is kept.
+    """
 
     type: ClassVar[EventType] = EventType.COMPLETE
     _sized: ClassVar[tuple[str, ...]] = ("result",)
 
     result: Mapping[str, Any]
+    success_in_result: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +124,7 @@ def encode(message: Message) -> bytes:
     If it would be longer, fields are removed or cut:
 
     1. Progress loses its details, and its text is cut. `metadata_omitted` is true.
-    2. A completion loses its result. `result_omitted` is true.
+    2. A completion loses its result, except `success` inside it. `result_omitted` is true.
     3. The code and the text of an error are cut.
     """
     match message:
@@ -132,10 +147,14 @@ def _encode_progress(message: ProgressMessage) -> bytes:
 
 
 def _encode_complete(message: CompleteMessage) -> bytes:
-    data = _json(message, success=True, result=message.result)
+    result, omitted = message.result, None
+    if message.success_in_result:
+        result = {"success": True, **result}
+        omitted = {"success": result["success"] is not False}
+    data = _json(message, success=True, result=result)
     if len(data) <= MAX_BYTES:
         return data
-    return _json(message, success=True, result=None, result_omitted=True)
+    return _json(message, success=True, result=omitted, result_omitted=True)
 
 
 def _encode_error(message: ErrorMessage) -> bytes:

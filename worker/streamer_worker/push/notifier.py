@@ -114,8 +114,8 @@ class Notifier(AsyncContextManagerMixin):
     def offer(self, message: Message) -> None:
         """Accept a message. Neither waits nor raises.
 
-        Newer progress of a request replaces older progress, a final message replaces both. A
-        message is dropped if too many requests, or too many bytes, wait.
+        Newer progress of a request replaces older progress, a final message replaces both, unless
+        it is kept. A message is dropped if too many requests, or too many bytes, wait.
         """
         if self._topics.size >= _max_size_for(message) or (
             message.request_id not in self._topics and len(self._topics) >= _capacity_for(message)
@@ -162,7 +162,11 @@ class Notifier(AsyncContextManagerMixin):
             outbox = self._outboxes[connection.connection_id] = Outbox(connection, self._waiting)
             self._tasks.start_soon(self._deliver, outbox)
         delivery = Delivery(
-            message.type, message.request_id, encoded, self._clock.steady() + GIVE_UP_AFTER
+            message.type,
+            message.request_id,
+            encoded,
+            self._clock.steady() + GIVE_UP_AFTER,
+            kept=message.is_kept,
         )
         for dropped in outbox.put(delivery):
             self._emit_tried(dropped, "dropped")

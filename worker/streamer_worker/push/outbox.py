@@ -50,16 +50,22 @@ class Delivery:
     """A message for one connection.
 
     give_up_at: no try follows one that fails after this time, by the steady clock.
+    kept: whether it is kept although it is not final.
     """
 
     type: EventType
     request_id: str
     encoded: Encoded
     give_up_at: float
+    kept: bool = False
 
     @property
     def is_final(self) -> bool:
         return self.type is not EventType.PROGRESS
+
+    @property
+    def is_kept(self) -> bool:
+        return self.kept or self.is_final
 
     @property
     def size(self) -> int:

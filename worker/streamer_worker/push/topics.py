@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
@@ -32,34 +32,48 @@ class Distribute(Protocol):
 class _Topic:
     """The messages of one request whose recipients are not determined yet.
 
-    next: the newest progress, or the final message.
+    kept: the messages that no newer one replaces, in their order.
+    progress: the newest progress that was offered after them.
     suspended: the topic waits until it may take newer progress.
-    final_offered: set by a final message. None while the topic is not suspended.
+    kept_offered: set by a kept message. None while the topic is not suspended.
     """
 
     request_id: str
-    next: Message | None = None
+    kept: list[Message] = field(default_factory=list)
+    progress: Message | None = None
     suspended: bool = False
-    final_offered: anyio.Event | None = None
+    kept_offered: anyio.Event | None = None
+
+    @property
+    def next(self) -> Message | None:
+        return self.kept[0] if self.kept else self.progress
 
     @property
     def size(self) -> int:
-        return 0 if self.next is None else self.next.size
+        size = sum(message.size for message in self.kept)
+        return size if self.progress is None else size + self.progress.size
 
     def offer(self, message: Message) -> None:
-        """Replace the waiting message. Progress does not replace a final message."""
-        if message.is_final:
-            self.next = message
+        """Add a message. It replaces waiting progress. Progress after a final message is dropped.
+        A final message replaces another one.
+        """
+        if message.is_kept:
+            self.progress = None
+            if self.kept and self.kept[-1].is_final:
+                self.kept.pop()
+            self.kept.append(message)
             self.suspended = False
-            if self.final_offered is not None:
-                self.final_offered.set()
-        elif self.next is None or not self.next.is_final:
-            self.next = message
+            if self.kept_offered is not None:
+                self.kept_offered.set()
+        elif not self.kept or not self.kept[-1].is_final:
+            self.progress = message
 
     def take(self) -> Message:
-        """Remove and return the waiting message. There must be one."""
-        assert self.next is not None  # noqa: S101
-        message, self.next = self.next, None
+        """Remove and return the next message. There must be one."""
+        if self.kept:
+            return self.kept.pop(0)
+        assert self.progress is not None  # noqa: S101
+        message, self.progress = self.progress, None
         return message
 
 
@@ -116,7 +130,8 @@ class Topics:
             topic.offer(message)
             self.size += topic.size - before
         elif not self._recipients.known_to_be_none(message):
-            topic = self._topics[message.request_id] = _Topic(message.request_id, message)
+            topic = self._topics[message.request_id] = _Topic(message.request_id)
+            topic.offer(message)
             self.size += message.size
             self._continue(topic, tasks)
 
@@ -162,16 +177,16 @@ class Topics:
         """Distribute one message of a topic, and continue."""
         recipients = await self._distribute(message, may_be_subscribed=may_be_subscribed)
         self.size -= message.size
-        if not message.is_final and (topic.next is None or not topic.next.is_final):
+        if not message.is_kept and not topic.kept:
             await self._pause_progress(topic, recipients)
         self._continue(topic, tasks)
 
     async def _pause_progress(self, topic: _Topic, recipients: int) -> None:
-        """Wait until the progress rate allows newer progress, or a final message was offered."""
+        """Wait until the progress rate allows newer progress, or a kept message was offered."""
         topic.suspended = True
-        topic.final_offered = final_offered = anyio.Event()
+        topic.kept_offered = kept_offered = anyio.Event()
         self._changes.notify()
         with anyio.move_on_after(max(_PROGRESS_EVERY, recipients / self._progress_rate)):
-            await final_offered.wait()
+            await kept_offered.wait()
         topic.suspended = False
-        topic.final_offered = None
+        topic.kept_offered = None

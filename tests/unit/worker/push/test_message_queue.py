@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamer_worker.push.message_queue import MessageQueue
 from streamer_worker.push.messages import Message
 from unit.worker.push.test_bounds import complete, progress
+
+
+def kept(request_id: str) -> Message:
+    return replace(progress(request_id), kept=True)
 
 
 def queue_of(*messages: Message) -> MessageQueue[Message]:
@@ -50,7 +56,32 @@ def test_all_messages_are_popped_with_progress_first() -> None:
     assert queue_of(end, report).pop_all() == [report, end]
 
 
-@pytest.mark.parametrize("message", [progress("r1"), complete("r1")])
+def test_kept_progress_is_replaced_by_nothing_and_keeps_its_place() -> None:
+    """It replaces older progress, as each message does. Newer progress comes after it."""
+    older, start, newer = progress("r1"), kept("r1"), progress("r1")
+    queue = queue_of(older)
+    assert queue.put(start) is older
+    assert queue.put(newer) is None
+    assert queue.first() is start
+    assert queue.pop_all() == [start, newer]
+    last, end = kept("r1"), complete("r1")
+    assert queue_of(start, newer, last, end).pop_all() == [start, last, end]
+    assert queue_of(start, end, newer).pop_all() == [newer, start, end]
+
+
+def test_kept_progress_is_dropped_before_final_messages() -> None:
+    """It counts as progress, and goes after other progress and before any final message."""
+    start, end, report = kept("r1"), complete("r1"), progress("r2")
+    queue = queue_of(start, end, report)
+    assert (queue.finals, queue.progress, len(queue)) == (1, 2, 3)
+    assert [queue.pop_progress(), queue.pop_progress()] == [report, start]
+    assert (queue.progress, queue.size) == (0, end.size)
+    queue = queue_of(start, end)
+    assert queue.pop_final() is end
+    assert queue.pop_all() == [start]
+
+
+@pytest.mark.parametrize("message", [progress("r1"), kept("r1"), complete("r1")])
 def test_a_message_that_is_not_in_the_queue_is_not_discarded(message: Message) -> None:
     """A message that was dropped meanwhile may be discarded again."""
     queue = queue_of(message)
