@@ -29,7 +29,7 @@ async def produce(stores: Stores) -> None:
         try:
             await stores.requests.enqueue_many(
                 [
-                    AsyncRequest(action="generate_report", payload={"rows": 20_000}),
+                    AsyncRequest(action="write_report", payload={"rows": 20_000}),
                     AsyncRequest(action="count_words", payload={"text": "one two three"}),
                     AsyncRequest(action="count_words", payload={"text": ""}),  # is rejected
                 ]

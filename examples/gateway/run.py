@@ -3,6 +3,10 @@
     python examples/gateway/run.py --port 8797
 
 It runs until SIGINT or SIGTERM. The data is lost then. Needs the extra `demo`.
+
+With `--post-url` it runs the gateway alone, over the tables of STREAMER_ENDPOINT_URL,
+STREAMER_TABLE_PREFIX and STREAMER_REGION, for workers that run elsewhere. That needs no extra:
+deploy/compose.yaml does it in the image of the worker.
 """
 
 from __future__ import annotations
@@ -20,11 +24,11 @@ import anyio
 from local_gateway import open_gateway
 from streamer_store import open_stores
 from streamer_worker.demo.environment import export_line, use_dummy_credentials
-from streamer_worker.demo.moto import embedded_dynamodb
 from streamer_worker.demo.workers import demo_workers
 from streamer_worker.handlers.references import load_reference
 
 _PORT: Final = 8797
+_HOSTS: Final = ("127.0.0.1", "0.0.0.0")  # noqa: S104  for a container, whose ports are published
 _REGION: Final = "us-east-1"
 _HANDLERS: Final = "streamer_worker.demo.handlers"
 _SETTINGS: Final = {
@@ -38,9 +42,15 @@ _SETTINGS: Final = {
 }
 
 
-async def run(port: int) -> None:
+def actions() -> list[str]:
+    """Return the actions of the demo's handlers."""
+    return [handler.action for handler in load_reference(_HANDLERS)]
+
+
+async def run(host: str, port: int) -> None:
     """Run until a signal. What was started last ends first. Raises OSError if the port is used."""
-    actions = [handler.action for handler in load_reference(_HANDLERS)]
+    from streamer_worker.demo.moto import embedded_dynamodb  # noqa: PLC0415  needs the extra
+
     async with AsyncExitStack() as opened:
         signals = opened.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
         database = opened.enter_context(embedded_dynamodb())
@@ -48,7 +58,9 @@ async def run(port: int) -> None:
             open_stores(endpoint_url=database, region=_REGION, batch_writes=False)
         )
         await stores.create_tables()
-        gateway = await opened.enter_async_context(open_gateway(stores, actions=actions, port=port))
+        gateway = await opened.enter_async_context(
+            open_gateway(stores, actions=actions(), host=host, port=port)
+        )
         settings = _SETTINGS | {
             "STREAMER_ENDPOINT_URL": database,
             # The worker posts without TLS to this host only.
@@ -63,16 +75,43 @@ async def run(port: int) -> None:
         await anext(aiter(signals))
 
 
+async def run_alone(host: str, port: int, post_url: str) -> None:
+    """Run a gateway over existing tables until a signal. Raises OSError if the port is used."""
+    async with AsyncExitStack() as opened:
+        signals = opened.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
+        stores = await opened.enter_async_context(open_stores())
+        gateway = await opened.enter_async_context(
+            open_gateway(stores, actions=actions(), host=host, port=port, post_url=post_url)
+        )
+        print(f"Open {gateway.url} in a browser. Workers post to {gateway.post_url}.", flush=True)
+        await anext(aiter(signals))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run a gateway with a worker, without AWS.")
     parser.add_argument("--port", type=int, default=_PORT, help=f"default {_PORT}; 0: a free one")
-    port = parser.parse_args().port
-    for name in list(os.environ):
-        if name.startswith("STREAMER_"):
-            del os.environ[name]
-    use_dummy_credentials()
+    parser.add_argument(
+        "--host",
+        choices=_HOSTS,
+        default=_HOSTS[0],
+        help=f"address to listen on; default {_HOSTS[0]}",
+    )
+    parser.add_argument(
+        "--post-url",
+        metavar="URL",
+        help="run the gateway alone, over the tables of STREAMER_ENDPOINT_URL, for workers that"
+        " post to this URL, such as http://gateway:8797",
+    )
+    options = parser.parse_args()
     try:
-        anyio.run(run, port)
+        if options.post_url:
+            anyio.run(run_alone, options.host, options.port, options.post_url)
+            return
+        for name in list(os.environ):
+            if name.startswith("STREAMER_"):
+                del os.environ[name]
+        use_dummy_credentials()
+        anyio.run(run, options.host, options.port)
     except OSError as error:
         if error.errno not in {errno.EACCES, errno.EADDRINUSE}:
             raise

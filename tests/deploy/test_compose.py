@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+import run
 from processes import ROOT
+from streamer_worker.handlers.references import load_reference
 from streamer_worker.settings import Settings, seconds, setting_names, variable_of
 from streamer_worker.wiring import longest_shutdown
 
@@ -23,7 +26,7 @@ KEYS = {
     *("stop_grace_period", "expose", "ports", "volumes"),
 }
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
-OURS = ("tables", "worker", "producer")
+OURS = ("tables", "worker", "producer", "gateway")
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -103,6 +106,28 @@ def test_ports_of_the_host_are_on_loopback() -> None:
     for service in SERVICES.values():
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
+
+
+def test_the_worker_pushes_to_the_gateway() -> None:
+    """It may post to where the gateway says, and runs the actions that the page requests.
+
+    The page accepts the port only that is published.
+    """
+    options = dict(zip(*[iter(SERVICES["gateway"]["command"])] * 2, strict=True))
+    assert urlsplit(options["--post-url"]).netloc == f"gateway:{options['--port']}"
+    environment = SERVICES["worker"]["environment"]
+    assert environment["STREAMER_NOTIFIER_MORE_HOSTS"] == options["--post-url"]
+    assert "STREAMER_PUSH" not in environment
+    assert SERVICES["gateway"]["ports"] == [f"127.0.0.1:{options['--port']}:{options['--port']}"]
+    _, _, handlers = SERVICES["worker"]["command"]
+    assert {handler.action for handler in load_reference(handlers)} == set(run.actions())
+
+
+def test_the_page_has_a_payload_for_each_action() -> None:
+    """Nobody has to know what the handlers expect."""
+    page = (ROOT / "examples" / "gateway" / "local_gateway" / "page.html").read_text()
+    (examples,) = re.findall(r"^const EXAMPLES = \{$(.*?)^\};$", page, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"(\w+): \{", examples)) == set(run.actions())
 
 
 def test_grafana_opens_on_the_dashboard() -> None:

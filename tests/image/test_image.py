@@ -192,13 +192,13 @@ async def test_its_worker_runs_the_example_plugin(image: Image, local_url: str) 
         assert made.ended() == 0, made.lines
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         with image.started(**settings) as container:
-            container.event("worker_started", actions=["count_words", "generate_report"])
+            container.event("worker_started", actions=["count_words", "write_report"])
             init = child_of(container.pid)
             assert image.healthcheck(init, **settings) == 0
             assert image.healthcheck(init, STREAMER_HTTP_PORT=free_port()) == 1
             for action, payload in (
                 ("count_words", {"text": "one two three"}),
-                ("generate_report", {"rows": 500}),
+                ("write_report", {"rows": 500}),
             ):
                 request = AsyncRequest(action=action, payload=payload, request_id=action)
                 await stores.requests.enqueue(request)

@@ -90,11 +90,17 @@ async def gateway_of(stores: Stores) -> AsyncIterator[Clients]:
 
 
 @asynccontextmanager
-async def working_gateway_of(real: Real) -> AsyncIterator[Clients]:
-    """Run a gateway, and a worker that posts to it."""
+async def working_gateway_of(
+    real: Real, *, names_gateway: str = "STREAMER_NOTIFIER_MORE_HOSTS", **more: str
+) -> AsyncIterator[Clients]:
+    """Run a gateway, and a worker that posts to it.
+
+    names_gateway: the setting of the worker that has the URL of the gateway.
+    more: further settings of the worker.
+    """
     stores, settings = real
     async with gateway_of(stores) as clients:
-        settings = settings | {"STREAMER_NOTIFIER_MORE_HOSTS": clients.gateway.url}
+        settings = settings | {names_gateway: clients.gateway.url} | more
         with Process("run", "--handlers", HANDLERS, **settings) as worker:
             worker.event("worker_started")
             yield clients

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import anyio
@@ -147,6 +147,29 @@ async def test_pages_of_other_sites_are_refused(real: Real, headers: dict[str, s
             assert answer.status == 200
         async with clients.session.get(clients.gateway.url + "/ws?user=ada") as answer:
             assert answer.status == 426
+
+
+async def test_only_workers_may_use_the_name_for_workers(real: Real) -> None:
+    """The page and its WebSockets are reached as this machine only. Rows have the name."""
+    stores, _ = real
+    async with (
+        open_gateway(stores, actions=["echo"], post_url="http://gateway:8797") as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        ada = await Clients(gateway, session).connect("ada")
+        (row,) = await until_connections(stores, 1)
+        assert row.endpoint == "ws://gateway:8797"
+        post = f"{gateway.url}/@connections/{quote(row.connection_id, safe='')}"
+        headers = {"Host": "gateway:8797"}
+        async with session.post(post, data='{"type":"x"}', headers=headers) as answer:
+            assert answer.status == 200
+        await ada.until("x")
+        for refused in (headers | {"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            async with session.post(post, data="{}", headers=refused) as answer:
+                assert answer.status == 403
+        for path in ("/", "/ws?user=ada"):
+            async with session.get(gateway.url + path, headers=headers) as answer:
+                assert answer.status == 403
 
 
 async def test_no_connection_without_the_tables(local_url: str) -> None:

@@ -57,12 +57,12 @@ async def test_the_example_plugin_answers_requests(
     settings["STREAMER_POLL_UNKNOWN_ACTION_TIMEOUT"] = "1s"
     with Process("run", PYTHONPATH=plugins, **settings) as worker:
         started = worker.event("worker_started")
-        assert {"count_words", "generate_report"} <= set(started["actions"])
+        assert {"count_words", "write_report"} <= set(started["actions"])
         assert started["endpoint"] == settings["STREAMER_ENDPOINT_URL"]
         assert started["table_prefix"] == settings["STREAMER_TABLE_PREFIX"]
         assert (started["region"], started.get("account")) == ("us-east-1", None)
         assert "reports-plugin 0.1.0" in started["distributions"]
-        report = await _ended(stores, await _enqueued(stores, "generate_report", rows=1000))
+        report = await _ended(stores, await _enqueued(stores, "write_report", rows=1000))
         assert report.status is RequestStatus.COMPLETED
         assert report.result is not None
         assert report.result["rows"] == 1000
@@ -76,7 +76,7 @@ async def test_the_example_plugin_answers_requests(
         worker.event("request_finished", request_id=unknown.request_id)
         metrics = await anyio.to_thread.run_sync(page, started["metrics_url"])
         name = "streamer_worker_requests_finished_total"
-        assert f'{name}{{action="generate_report",outcome="completed"}} 1.0' in metrics
+        assert f'{name}{{action="write_report",outcome="completed"}} 1.0' in metrics
         assert f'{name}{{action="other",outcome="failed"}} 1.0' in metrics
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0

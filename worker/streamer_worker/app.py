@@ -124,7 +124,11 @@ class App:
             if states is None:
                 return
             invoker = Invoker(threads=self._threads, processes=processes, states=states)
-            announcer = Announcer(push=push, clock=dependencies.runtime.clock)
+            announcer = Announcer(
+                push=push,
+                clock=dependencies.runtime.clock,
+                go_messages=settings.notifier.go_messages,
+            )
             while await self._run_one(invoker, announcer, tasks, on_started):
                 pass
             self._events.emit(WorkerStopped(worker_id=self._incarnations[-1].worker_id))

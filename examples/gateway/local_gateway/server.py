@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import anyio
 import structlog
@@ -22,7 +23,7 @@ from streamer_store import Clock, StoreError, Stores, SystemClock
 from streamer_store.errors import ungrouped
 from streamer_worker.push.messages import MAX_BYTES
 
-_HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 _PAGE: Final = Path(__file__).with_name("page.html")
 _MAX_USER_CHARS: Final = 64
 # Codes of RFC 6455, of which 4000 and above are our own.
@@ -43,7 +44,9 @@ _log = structlog.get_logger("local_gateway")
 class Gateway:
     """A running gateway.
 
-    url: the address of the page, and of the management API: `http://127.0.0.1:PORT`.
+    url: the address of the page: `http://127.0.0.1:PORT`.
+    post_url: the address of the management API, to which workers post. It is `url`, unless they
+        reach the gateway under another name.
     sessions: the open WebSockets.
     """
 
@@ -54,13 +57,19 @@ class Gateway:
         tasks: TaskGroup,
         clock: Clock,
         rng: random.Random,
+        post_url: str | None,
     ) -> None:
         self.url = ""
+        self._post_url = post_url
         self.sessions = Sessions()
         self._routes = routes
         self._tasks = tasks
         self._clock = clock
         self._rng = rng
+
+    @property
+    def post_url(self) -> str:
+        return self._post_url or self.url
 
     def app(self) -> web.Application:
         """Return the application of the server."""
@@ -78,8 +87,10 @@ class Gateway:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         """Refuse what pages of other sites send: a browser lets them connect to this machine."""
-        own = self.url.removeprefix("http://")
-        names = (own, own.replace(_HOST, "localhost"))
+        own = urlsplit(self.url).netloc
+        names = {own, own.replace(LOOPBACK, "localhost")}
+        if "/@connections/" in request.path:
+            names.add(urlsplit(self.post_url).netloc)
         origin = request.headers.get("Origin", f"http://{request.host}")
         if request.host not in names or origin != f"http://{request.host}":
             raise web.HTTPForbidden(text="this gateway is for its own page only")
@@ -108,7 +119,7 @@ class Gateway:
         session = Session(caller=caller, request=request, socket=socket, now=self._clock.now())
         self.sessions.add(session)
         try:
-            await self._routes.connect(caller, self.url.replace("http", "ws", 1))
+            await self._routes.connect(caller, self.post_url.replace("http", "ws", 1))
             await socket.prepare(request)
             await self._serve(session)
         except StoreError as error:
@@ -164,14 +175,18 @@ async def open_gateway(
     stores: Stores,
     *,
     actions: Collection[str],
+    host: str = LOOPBACK,
     port: int = 0,
+    post_url: str | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway on 127.0.0.1 for as long as the context. Runs on asyncio only.
+    """Run a gateway for as long as the context. Runs on asyncio only.
 
     - `actions`: what clients may request.
+    - `host`: the address to listen on. Clients must use 127.0.0.1 or localhost, whatever it is.
     - `port`: 0 is a free one.
+    - `post_url`: `http://HOST:PORT` to which workers post. Default 127.0.0.1 with the port.
     - `clock`, `rng`: the sources of times and of ids. Default the system's.
 
     At the end, all WebSockets are closed and their rows are removed. Raises OSError if the port is
@@ -185,18 +200,19 @@ async def open_gateway(
                 tasks=tasks,
                 clock=clock,
                 rng=rng or random.SystemRandom(),
+                post_url=post_url,
             )
-            async with _listening(gateway, port):
+            async with _listening(gateway, host, port):
                 yield gateway
 
 
 @asynccontextmanager
-async def _listening(gateway: Gateway, port: int) -> AsyncIterator[None]:
+async def _listening(gateway: Gateway, host: str, port: int) -> AsyncIterator[None]:
     runner = web.AppRunner(gateway.app(), access_log=None, shutdown_timeout=_STOPPING)
     await runner.setup()
     try:
-        await web.TCPSite(runner, _HOST, port, backlog=_BACKLOG).start()
-        gateway.url = f"http://{_HOST}:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+        gateway.url = f"http://{LOOPBACK}:{runner.addresses[0][1]}"
         yield
     finally:
         with anyio.CancelScope(shield=True):

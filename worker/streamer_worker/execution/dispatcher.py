@@ -181,6 +181,7 @@ class Dispatcher:
             state=self._invoker.state_of(attempt.handler),
         )
         call = partial(self._invoker.call, attempt.handler, attempt.claim.request, ctx)
+        self._announcer.started(attempt.claim.request)
         attempt.start(call, tasks)
         await attempt.wait(timeout)
         return writer

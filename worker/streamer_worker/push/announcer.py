@@ -18,17 +18,30 @@ from streamer_worker.push.messages import (
 from streamer_worker.push.push_thread import Push
 
 _CANCELLED_TEXT: Final = "the request was cancelled"
+# The words of the Go implementation.
+_STARTED_TEXT: Final = "Processing started"
+_COMPLETED_TEXT: Final = "Processing complete"
 
 
 class Announcer:
     """Pushes messages about requests to their connections. No method raises.
 
     PUSH-1: callers announce an outcome only after it was written to the table.
+
+    go_messages: add what clients of the Go implementation expect (NotifierSettings.go_messages).
     """
 
-    def __init__(self, *, push: Push, clock: Clock) -> None:
+    def __init__(self, *, push: Push, clock: Clock, go_messages: bool = False) -> None:
         self._push = push
         self._clock = clock
+        self._go_messages = go_messages
+
+    def started(self, request: AsyncRequest) -> None:
+        """With `go_messages`, announce that an attempt begins: with the progress of earlier ones,
+        which is 0 for the first.
+        """
+        if self._go_messages:
+            self._push_kept(request, request.progress, _STARTED_TEXT)
 
     def progressed(self, request: AsyncRequest, newest: Progress) -> None:
         """Announce progress. Without a fraction, the fraction at the claim is used."""
@@ -58,12 +71,31 @@ class Announcer:
         )
 
     def completed(self, request: AsyncRequest, result: Mapping[str, Any]) -> None:
+        if self._go_messages:
+            self._push_kept(request, 1.0, _COMPLETED_TEXT)
         self._push(
             CompleteMessage(
                 request_id=request.request_id,
                 connection_id=request.connection_id,
                 at=self._clock.now(),
                 result=result,
+                success_in_result=self._go_messages,
+            )
+        )
+
+    def _push_kept(self, request: AsyncRequest, fraction: float, text: str) -> None:
+        """Push progress that is not in the table, and that neither newer progress nor the end
+        replaces.
+        """
+        self._push(
+            ProgressMessage(
+                request_id=request.request_id,
+                connection_id=request.connection_id,
+                at=self._clock.now(),
+                fraction=fraction,
+                message=text,
+                details=None,
+                kept=True,
             )
         )
 

@@ -12,12 +12,12 @@ class Lane(Enum):
     """What may happen to a message that waits.
 
     FINAL: the end of a request. It is the last to be dropped.
-    MESSAGE: a handler's own. It is kept in its order.
+    ORDERED: a handler's own, or progress that nothing replaces. It is kept in its order.
     PROGRESS: newer progress of its request replaces it, and so does a final message.
     """
 
     FINAL = auto()
-    MESSAGE = auto()
+    ORDERED = auto()
     PROGRESS = auto()
 
 
@@ -40,33 +40,33 @@ Item = TypeVar("Item", bound=_Queued)
 
 
 class MessageQueue(Generic[Item]):
-    """Holds final messages and handlers' own in their order, and the newest progress of each
+    """Holds final and ordered messages in their order, and the newest other progress of each
     request.
 
     It has no bounds of its own: the owner calls `pop`. It has no lock.
 
     size: the bytes of memory of all items.
-    message_size: those of the handlers' own messages.
+    ordered_size: those of the ordered ones.
     """
 
     def __init__(self) -> None:
         self._finals: deque[Item] = deque()
-        self._messages: deque[Item] = deque()
+        self._ordered: deque[Item] = deque()
         self._progress: dict[str, Item] = {}
         self._last: Lane | None = None
         self.size = 0
-        self.message_size = 0
+        self.ordered_size = 0
 
     def __len__(self) -> int:
-        return len(self._finals) + len(self._messages) + len(self._progress)
+        return len(self._finals) + len(self._ordered) + len(self._progress)
 
     def count(self, lane: Lane) -> int:
         """Return how many items of a lane wait."""
         match lane:
             case Lane.FINAL:
                 return len(self._finals)
-            case Lane.MESSAGE:
-                return len(self._messages)
+            case Lane.ORDERED:
+                return len(self._ordered)
             case Lane.PROGRESS:
                 return len(self._progress)
 
@@ -77,9 +77,9 @@ class MessageQueue(Generic[Item]):
             case Lane.FINAL:
                 replaced = self._progress.pop(item.request_id, None)
                 self._finals.append(item)
-            case Lane.MESSAGE:
-                self._messages.append(item)
-                self.message_size += item.size
+            case Lane.ORDERED:
+                self._ordered.append(item)
+                self.ordered_size += item.size
             case Lane.PROGRESS:
                 replaced = self._progress.pop(item.request_id, None)
                 self._progress[item.request_id] = item
@@ -89,32 +89,32 @@ class MessageQueue(Generic[Item]):
     def first(self, overtakes: Callable[[Item], bool]) -> Item | None:
         """Return the item to deliver next, None if there is none.
 
-        1. The oldest final item. The messages of its request go before it, one after another,
+        1. The oldest final item. The ordered items of its request go before it, one after another,
            unless it `overtakes` them.
-        2. Without a final item: the oldest message and the oldest progress, in turns.
+        2. Without a final item: the oldest ordered item and the oldest progress, in turns.
         """
         if self._finals:
             final = self._finals[0]
-            if self._messages and not overtakes(final):
-                same = (item for item in self._messages if item.request_id == final.request_id)
+            if self._ordered and not overtakes(final):
+                same = (item for item in self._ordered if item.request_id == final.request_id)
                 return next(same, final)
             return final
         progress = next(iter(self._progress.values()), None)
-        if self._messages and (progress is None or self._last is not Lane.MESSAGE):
-            return self._messages[0]
+        if self._ordered and (progress is None or self._last is not Lane.ORDERED):
+            return self._ordered[0]
         return progress
 
-    def oldest_message(self) -> Item | None:
-        """Return the oldest message of a handler, None if there is none."""
-        return self._messages[0] if self._messages else None
+    def oldest_ordered(self) -> Item | None:
+        """Return the oldest ordered item, None if there is none."""
+        return self._ordered[0] if self._ordered else None
 
     def pop(self, lane: Lane) -> Item:
         """Remove and return the oldest item of a lane. There must be one."""
         match lane:
             case Lane.FINAL:
                 item = self._finals.popleft()
-            case Lane.MESSAGE:
-                item = self._messages.popleft()
+            case Lane.ORDERED:
+                item = self._ordered.popleft()
             case Lane.PROGRESS:
                 item = self._progress.pop(next(iter(self._progress)))
         self._count_removed(item)
@@ -128,7 +128,7 @@ class MessageQueue(Generic[Item]):
                 return False
             del self._progress[item.request_id]
         else:
-            items = self._finals if item.lane is Lane.FINAL else self._messages
+            items = self._finals if item.lane is Lane.FINAL else self._ordered
             if item not in items:
                 return False
             items.remove(item)
@@ -139,14 +139,14 @@ class MessageQueue(Generic[Item]):
         """Remove and return all items, final ones last: what is older than the final message of
         its request must not come after it.
         """
-        items = [*self._progress.values(), *self._messages, *self._finals]
+        items = [*self._progress.values(), *self._ordered, *self._finals]
         self._progress.clear()
-        self._messages.clear()
+        self._ordered.clear()
         self._finals.clear()
-        self.size = self.message_size = 0
+        self.size = self.ordered_size = 0
         return items
 
     def _count_removed(self, item: Item) -> None:
         self.size -= item.size
-        if item.lane is Lane.MESSAGE:
-            self.message_size -= item.size
+        if item.lane is Lane.ORDERED:
+            self.ordered_size -= item.size

@@ -36,7 +36,6 @@ class _Message:
     """
 
     type: ClassVar[str]
-    lane: ClassVar[Lane] = Lane.FINAL
     # The fields whose size varies.
     _sized: ClassVar[tuple[str, ...]]
 
@@ -54,6 +53,10 @@ class _Message:
         return self._size
 
     @property
+    def lane(self) -> Lane:
+        return Lane.FINAL
+
+    @property
     def is_final(self) -> bool:
         """Whether the request has ended."""
         return self.lane is Lane.FINAL
@@ -66,25 +69,34 @@ class ProgressMessage(_Message):
     fraction: 0 to 1.
     message: text of the handler.
     details: further values of the handler.
+    kept: whether newer messages of the request do not replace this one while it waits.
     """
 
     type: ClassVar[str] = EventType.PROGRESS
-    lane: ClassVar[Lane] = Lane.PROGRESS
     _sized: ClassVar[tuple[str, ...]] = ("message", "details")
 
     fraction: float
     message: str | None
     details: Mapping[str, Any] | None
+    kept: bool = False
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.ORDERED if self.kept else Lane.PROGRESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteMessage(_Message):
-    """A request has completed, with this result."""
+    """A request has completed, with this result.
+
+    success_in_result: the JSON has `success` inside `result` too. A handler's own one is kept.
+    """
 
     type: ClassVar[str] = EventType.COMPLETE
     _sized: ClassVar[tuple[str, ...]] = ("result",)
 
     result: Mapping[str, Any]
+    success_in_result: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +124,16 @@ class HandlerMessage(_Message):
     """
 
     type: ClassVar[str] = "message"
-    lane: ClassVar[Lane] = Lane.MESSAGE
     _sized: ClassVar[tuple[str, ...]] = ("data",)
 
     attempt: int
     data: str
     user: str | None
     tenant: str | None
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.ORDERED
 
 
 Message = ProgressMessage | CompleteMessage | ErrorMessage | HandlerMessage
@@ -130,7 +145,7 @@ def encode(message: Message) -> bytes:
     If it would be longer, fields are removed or cut:
 
     1. Progress loses its details, and its text is cut. `metadata_omitted` is true.
-    2. A completion loses its result. `result_omitted` is true.
+    2. A completion loses its result, except `success` inside it. `result_omitted` is true.
     3. The code and the text of an error are cut.
 
     A handler's own message is never longer (`client_message.MAX_BYTES`).
@@ -158,10 +173,14 @@ def _encode_progress(message: ProgressMessage) -> bytes:
 
 
 def _encode_complete(message: CompleteMessage) -> bytes:
-    data = _json(message, success=True, result=message.result)
+    result, omitted = message.result, None
+    if message.success_in_result:
+        result = {"success": True, **result}
+        omitted = {"success": result["success"] is not False}
+    data = _json(message, success=True, result=result)
     if len(data) <= MAX_BYTES:
         return data
-    return _json(message, success=True, result=None, result_omitted=True)
+    return _json(message, success=True, result=omitted, result_omitted=True)
 
 
 def _encode_error(message: ErrorMessage) -> bytes:

@@ -21,9 +21,9 @@ from streamer_worker.events import (
 )
 from streamer_worker.push.endpoints import AllowedEndpoints
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
-from streamer_worker.push.handler_messages import HandlerMessages
 from streamer_worker.push.message_queue import Lane
 from streamer_worker.push.messages import Message, encode
+from streamer_worker.push.ordered_messages import OrderedMessages
 from streamer_worker.push.outbox import Delivery, Encoded, FailureStreak, Outbox, WaitingBytes
 from streamer_worker.push.pace import Pace
 from streamer_worker.push.recipients import MOST_OF_A_BROADCAST, Recipients
@@ -63,7 +63,7 @@ class Post(Protocol):
 class Notifier(AsyncContextManagerMixin):
     """Pushes the messages that are offered to it, while its context is open.
 
-    A message passes two stages. The Topics, or the HandlerMessages, determine its recipients and
+    A message passes two stages. The Topics, or the OrderedMessages, determine its recipients and
     put it into their outboxes. A task for each connection posts what is in its outbox, one message
     after another. So a slow connection delays no other connection. A final message is tried again
     for GIVE_UP_AFTER seconds, a message of a handler for MESSAGE_GIVE_UP_AFTER, progress is not.
@@ -102,7 +102,7 @@ class Notifier(AsyncContextManagerMixin):
             progress_rate=settings.progress_rate,
             changes=self._changes,
         )
-        self._handler_messages = HandlerMessages(
+        self._ordered = OrderedMessages(
             distribute=self._put_into_outboxes,
             offer_final=self._offer_to_topics,
             changes=self._changes,
@@ -116,7 +116,7 @@ class Notifier(AsyncContextManagerMixin):
         self._degraded = anyio.CapacityLimiter(max(1, settings.max_concurrent_posts // 10))
         self._paces = {
             Lane.PROGRESS: Pace(settings.progress_rate, self._clock.steady),
-            Lane.MESSAGE: Pace(settings.message_rate, self._clock.steady),
+            Lane.ORDERED: Pace(settings.message_rate, self._clock.steady),
         }
         self._tasks: TaskGroup
 
@@ -132,8 +132,8 @@ class Notifier(AsyncContextManagerMixin):
         Newer progress of a request replaces older progress, a final message replaces both. A
         message is dropped if too many requests, or too many bytes, wait.
         """
-        own = self._handler_messages
-        if message.lane is Lane.MESSAGE:
+        own = self._ordered
+        if message.lane is Lane.ORDERED:
             if len(own) >= _capacity_for(message) or own.size >= _max_size_for(message):
                 self._emit_tried(message, "dropped")
             else:
@@ -156,7 +156,7 @@ class Notifier(AsyncContextManagerMixin):
         with anyio.move_on_after(seconds):
             while not (
                 self._topics.all_suspended
-                and not self._handler_messages
+                and not self._ordered
                 and all(outbox.tried for outbox in self._outboxes.values())
             ):
                 await self._changes.wait()
@@ -175,7 +175,7 @@ class Notifier(AsyncContextManagerMixin):
         except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
             self._events.emit(StepFailed(loop="push", error=error))
         else:
-            if message.lane is Lane.MESSAGE and len(connections) == MOST_OF_A_BROADCAST:
+            if message.lane is Lane.ORDERED and len(connections) == MOST_OF_A_BROADCAST:
                 self._emit_tried(message, "dropped", "too_many_connections")
             return len(connections)
         return 0
@@ -192,7 +192,7 @@ class Notifier(AsyncContextManagerMixin):
             outbox = self._outboxes[connection.connection_id] = Outbox(connection, self._waiting)
             self._tasks.start_soon(self._deliver, outbox)
         now = self._clock.steady()
-        tries = MESSAGE_GIVE_UP_AFTER if message.lane is Lane.MESSAGE else GIVE_UP_AFTER
+        tries = MESSAGE_GIVE_UP_AFTER if message.lane is Lane.ORDERED else GIVE_UP_AFTER
         delivery = Delivery(
             type=message.type,
             lane=message.lane,

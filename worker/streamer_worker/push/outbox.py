@@ -11,7 +11,7 @@ import anyio
 from streamer_store import Connection
 from streamer_worker.push.message_queue import Lane, MessageQueue
 
-MAX_WAITING: Final = {Lane.FINAL: 100, Lane.MESSAGE: 1000, Lane.PROGRESS: 100}
+MAX_WAITING: Final = {Lane.FINAL: 100, Lane.ORDERED: 1000, Lane.PROGRESS: 100}
 # Bytes of the messages of handlers that wait for one connection.
 _MAX_MESSAGE_SIZE: Final = 1_000_000
 # Failures in a row that suspend a connection.
@@ -118,8 +118,8 @@ class Outbox:
     def pop_expired(self, now: float) -> list[Delivery]:
         """Remove and return the messages of handlers that are given up."""
         expired = []
-        while (oldest := self._queue.oldest_message()) is not None and oldest.give_up_at <= now:
-            expired.append(self._queue.pop(Lane.MESSAGE))
+        while (oldest := self._queue.oldest_ordered()) is not None and oldest.give_up_at <= now:
+            expired.append(self._queue.pop(Lane.ORDERED))
         self._count_removed(expired)
         return expired
 
@@ -137,7 +137,7 @@ class Outbox:
         return deliveries
 
     def _has_too_many(self, lane: Lane) -> bool:
-        if lane is Lane.MESSAGE and self._queue.message_size > _MAX_MESSAGE_SIZE:
+        if lane is Lane.ORDERED and self._queue.ordered_size > _MAX_MESSAGE_SIZE:
             return True
         return self._queue.count(lane) > MAX_WAITING[lane]
 

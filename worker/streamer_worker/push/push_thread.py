@@ -44,7 +44,7 @@ _MAX_SIZE_OF_HANDLERS: Final = _MAX_SIZE // 2
 # Seconds in which messages are collected after some were offered. So in a burst, the thread wakes
 # 50 times a second and not for each message.
 _COLLECT_FOR: Final = 0.02
-_DROPPED_FIRST: Final = (Lane.PROGRESS, Lane.MESSAGE, Lane.FINAL)
+_DROPPED_FIRST: Final = (Lane.PROGRESS, Lane.ORDERED, Lane.FINAL)
 # Seconds until the service starts again after a failure.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -203,10 +203,10 @@ class Mailbox:
     def _lane_to_drop_from(self) -> Lane | None:
         queue = self._queue
         if (
-            queue.count(Lane.MESSAGE) > _MOST_OF_HANDLERS
-            or queue.message_size > _MAX_SIZE_OF_HANDLERS
+            queue.count(Lane.ORDERED) > _MOST_OF_HANDLERS
+            or queue.ordered_size > _MAX_SIZE_OF_HANDLERS
         ):
-            return Lane.MESSAGE
+            return Lane.ORDERED
         if len(queue) > _MOST or queue.size > _MAX_SIZE:
             return next(lane for lane in _DROPPED_FIRST if queue.count(lane))
         return None

@@ -238,6 +238,11 @@ class NotifierSettings(_Component):
         le=100_000,
         description="Maximum number of handlers' own messages per second, over all connections",
     )
+    go_messages: bool = Field(
+        default=False,
+        description="Whether messages are also fit for clients of the Go implementation: progress"
+        " at the start (0 %) and before `complete` (100 %), and `success` inside `result`",
+    )
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ _BATCH = 250
 
 
 class Report(BaseModel):
-    """The payload of `generate_report`."""
+    """The payload of `write_report`."""
 
     rows: int = Field(default=1000, ge=1, le=1_000_000)
 
@@ -28,7 +28,7 @@ class Text(BaseModel):
 
 @dataclass
 class Finished:
-    """The result of `generate_report`."""
+    """The result of `write_report`."""
 
     rows: int
     url: str
@@ -52,8 +52,8 @@ async def open_database() -> AsyncIterator[Database]:
 reports = HandlerGroup(lifespan=open_database)
 
 
-@reports.handler("generate_report", timeout=600)
-async def generate_report(payload: Report, ctx: Context[Database]) -> Finished:
+@reports.handler("write_report", timeout=600)
+async def write_report(payload: Report, ctx: Context[Database]) -> Finished:
     """Read the rows in batches. A later attempt continues after the last checkpoint."""
     first_row = ctx.last_checkpoint or 0
     for done in range(first_row, payload.rows, _BATCH):

@@ -98,7 +98,9 @@ class Bench:
         for connection_id in ids:
             await self.world.stores.subscriptions.subscribe(connection_id, request_id, types)
 
-    def progress(self, message: str, *, request_id: str = "r1", own: str | None = None) -> None:
+    def progress(
+        self, message: str, *, request_id: str = "r1", own: str | None = None, kept: bool = False
+    ) -> None:
         self.notifier.offer(
             ProgressMessage(
                 request_id=request_id,
@@ -107,6 +109,7 @@ class Bench:
                 fraction=0.5,
                 message=message,
                 details=None,
+                kept=kept,
             )
         )
 

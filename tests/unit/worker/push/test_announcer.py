@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from streamer_store import RequestStatus
 from streamer_worker import Context, Reject, RetryLater, handler
 from streamer_worker.events import PayloadRefused
+from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import ProgressMessage
 from unit.worker.benches import DispatchBench, PollBench, Raising
 from unit.worker.faulty_engine import moves_to
@@ -33,6 +35,27 @@ async def test_a_completed_request_is_announced_with_its_result(world: World) ->
     await DispatchBench(world, echo).run(claim)
     assert announced(world) == [("complete", claim.request_id, "c1")]
     assert last(world).result == {"n": 1}
+
+
+async def test_go_messages_begin_with_0_and_end_with_100_percent(world: World) -> None:
+    """A later attempt begins with what earlier ones have reached. Without the setting, the start
+    of an attempt is not announced.
+    """
+    claim = await world.claim(payload={"n": 1}, connection_id="c1")
+    announcer = Announcer(push=world.pushed.append, clock=world.clock, go_messages=True)
+    announcer.started(claim.request)
+    announcer.started(replace(claim.request, progress=0.5))
+    announcer.completed(claim.request, {"n": 1})
+    end = last(world)
+    progress = [message for message in world.pushed if isinstance(message, ProgressMessage)]
+    assert [(each.fraction, each.message, each.kept) for each in progress] == [
+        (0.0, "Processing started", True),
+        (0.5, "Processing started", True),
+        (1.0, "Processing complete", True),
+    ]
+    assert (end.result, end.success_in_result) == ({"n": 1}, True)
+    Announcer(push=world.pushed.append, clock=world.clock).started(claim.request)
+    assert world.pushed == [*progress, end]
 
 
 async def test_a_failed_request_is_announced_with_its_code(world: World) -> None:

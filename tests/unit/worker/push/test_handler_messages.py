@@ -296,11 +296,11 @@ def test_a_queue_counts_the_bytes_of_messages() -> None:
     first, second = message("r1"), message("r1", '"longer"')
     for one in (first, second, progress("r1"), complete("r2")):
         queue.put(one)
-    assert queue.message_size == first.size + second.size
+    assert queue.ordered_size == first.size + second.size
     assert queue.discard(first)
     assert not queue.discard(first)
-    assert queue.pop(Lane.MESSAGE) is second
-    assert queue.message_size == 0
+    assert queue.pop(Lane.ORDERED) is second
+    assert queue.ordered_size == 0
     queue.put(first)
     assert queue.pop_all()[1] is first
-    assert (queue.message_size, queue.size, len(queue)) == (0, 0, 0)
+    assert (queue.ordered_size, queue.size, len(queue)) == (0, 0, 0)

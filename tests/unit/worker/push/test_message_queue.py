@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamer_worker.push.message_queue import Lane, MessageQueue
 from streamer_worker.push.messages import Message
 from unit.worker.push.test_bounds import complete, progress
+
+
+def kept(request_id: str) -> Message:
+    return replace(progress(request_id), kept=True)
 
 
 def never(_final: Message) -> bool:
@@ -54,7 +60,17 @@ def test_all_messages_are_popped_with_progress_first() -> None:
     assert queue_of(end, report).pop_all() == [report, end]
 
 
-@pytest.mark.parametrize("message", [progress("r1"), complete("r1")])
+def test_kept_progress_is_replaced_by_nothing() -> None:
+    """Neither by newer progress nor by the end of its request, before which it is delivered."""
+    start, newer, end = kept("r1"), progress("r1"), complete("r1")
+    queue = queue_of(start)
+    assert queue.put(newer) is None
+    assert queue.put(end) is newer
+    assert queue.first(never) is start
+    assert queue.pop_all() == [start, end]
+
+
+@pytest.mark.parametrize("message", [progress("r1"), kept("r1"), complete("r1")])
 def test_a_message_that_is_not_in_the_queue_is_not_discarded(message: Message) -> None:
     """A message that was dropped meanwhile may be discarded again."""
     queue = queue_of(message)

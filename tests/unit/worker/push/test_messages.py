@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -72,6 +73,36 @@ def complete(result: Any) -> CompleteMessage:
 def test_messages_have_the_documented_json(message: Any, text: str) -> None:
     """The names, types and units of all fields are as documented."""
     assert encode(message).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("result", "nested"),
+    [
+        ({"n": 1}, {"success": True, "n": 1}),
+        ({"data": 5}, {"success": True, "data": 5}),
+        ({}, {"success": True}),
+        ({"success": False, "why": "x"}, {"success": False, "why": "x"}),
+    ],
+)
+def test_success_may_be_inside_the_result_too(
+    result: dict[str, Any], nested: dict[str, Any]
+) -> None:
+    """What the handler says there is kept. Nothing else changes, and the result is not touched."""
+    before = dict(result)
+    document = json.loads(encode(complete(result)))
+    assert json.loads(encode(replace(complete(result), success_in_result=True))) == document | {
+        "result": nested
+    }
+    assert result == before
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_success_is_there_when_the_result_is_omitted(*, success: bool) -> None:
+    """A client that reads `result.success` does not fail."""
+    message = complete({"text": "x" * MAX_BYTES, "success": success})
+    document = json.loads(encode(replace(message, success_in_result=True)))
+    assert document["result"] == {"success": success}
+    assert document["result_omitted"] is True
 
 
 def test_a_result_that_is_too_long_is_omitted() -> None:

@@ -54,6 +54,54 @@ async def test_progress_does_not_replace_a_waiting_final_message(world: World) -
     assert bench.gateway.types("c1") == ["complete"]
 
 
+@pytest.mark.parametrize("delay", [0.01, 0.5])
+async def test_kept_progress_is_posted_in_its_place(world: World, delay: float) -> None:
+    """Neither newer progress nor the end replaces it, also for a slow connection."""
+    async with opened(world) as bench:
+        await bench.connect("c1", "c2")
+        await bench.subscribe("c2")
+        bench.gateway.always["c1"] = delay
+        bench.progress("start", own="c1", kept=True)
+        bench.progress("replaced", own="c1")
+        bench.progress("half", own="c1")
+        await anyio.sleep(4 * delay)
+        bench.progress("replaced", own="c1")
+        bench.progress("done", own="c1", kept=True)
+        bench.complete(own="c1")
+        bench.progress("late", own="c1")
+        await bench.settle()
+    for name in ("c1", "c2"):
+        *messages, end = bench.gateway.received[name]
+        assert [each["message"] for each in messages] == ["start", "half", "done"]
+        assert end["type"] == "complete"
+
+
+async def test_kept_progress_costs_no_final_message(world: World) -> None:
+    """Of a hundred requests that end while a connection is slow, each end is posted."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        bench.gateway.answers["c1"] = [2.5]
+        for number in range(100):
+            for text in ("start", "done"):
+                bench.progress(text, request_id=f"r{number}", own="c1", kept=True)
+            bench.complete(request_id=f"r{number}", own="c1")
+        await bench.settle()
+    assert bench.gateway.types("c1").count("complete") == 100
+    assert bench.outcomes()["complete", "dropped"] == 0
+
+
+async def test_kept_progress_is_tried_again(world: World) -> None:
+    """As the end is, which comes after it."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        bench.gateway.answers["c1"] = [PushFailed("503"), PushFailed("503")]
+        bench.progress("done", own="c1", kept=True)
+        bench.complete(own="c1")
+        await bench.settle()
+        await anyio.sleep(10)
+    assert bench.gateway.types("c1") == ["progress", "complete"]
+
+
 async def test_progress_keeps_to_its_rate(world: World) -> None:
     """`progress_rate` limits the posts per second of all connections together."""
     async with opened(world, progress_rate=50) as bench:

@@ -98,6 +98,7 @@ VALUES = {
     "notifier.max_concurrent_posts": ("7", 7),
     "notifier.progress_rate": ("50", 50),
     "notifier.message_rate": ("70", 70),
+    "notifier.go_messages": ("true", True),
     "http.enabled": ("0", False),
     "http.host": ("127.0.0.1", "127.0.0.1"),
     "http.port": ("0", 0),

@@ -1,4 +1,4 @@
-"""Handlers' own messages whose recipients are not determined yet, by request."""
+"""The ordered messages whose recipients are not determined yet, by request."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from anyio.abc import TaskGroup
 
 from streamer_worker.changes import Changes
-from streamer_worker.push.messages import HandlerMessage, Message
+from streamer_worker.push.messages import Message
 from streamer_worker.push.topics import Distribute
 
 
-class HandlerMessages:
-    """Distributes the messages of each request one after another, in their order.
+class OrderedMessages:
+    """Distributes the ordered messages of each request one after another: handlers' own, and
+    progress that nothing replaces.
 
     The final message of a request waits until they are distributed. Not thread-safe.
 
@@ -39,7 +40,7 @@ class HandlerMessages:
         return request_id in self._waiting
 
     def offer(self, message: Message, tasks: TaskGroup) -> None:
-        """Add a message of a handler, or the final message of a request that has some here."""
+        """Add an ordered message, or the final message of a request that has some here."""
         self.size += message.size
         self._count += 1
         waiting = self._waiting.get(message.request_id)
@@ -54,10 +55,10 @@ class HandlerMessages:
         waiting = self._waiting[request_id]
         while waiting:
             message = waiting[0]
-            if isinstance(message, HandlerMessage):
-                await self._distribute(message, may_be_subscribed=False)
-            else:
+            if message.is_final:
                 self._offer_final(message)
+            else:
+                await self._distribute(message, may_be_subscribed=True)
             waiting.popleft()
             self.size -= message.size
             self._count -= 1
