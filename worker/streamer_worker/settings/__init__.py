@@ -25,6 +25,7 @@ from streamer_worker.settings.models import (
     RescueSettings,
     RetentionSettings,
     Settings,
+    TableNameSettings,
 )
 from streamer_worker.settings.parsing import seconds, value_text
 
@@ -43,6 +44,7 @@ __all__ = [
     "RescueSettings",
     "RetentionSettings",
     "Settings",
+    "TableNameSettings",
     "effective_settings",
     "load_settings",
     "seconds",

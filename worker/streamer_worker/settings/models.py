@@ -14,6 +14,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -23,15 +25,23 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from streamer_store import TableNames, ValidationError
 from streamer_store.rescues import MAX_RESCUES
 from streamer_worker.settings.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.parsing import as_levels, as_list, seconds
-from streamer_worker.settings.patterns import HOST, PUSH_ENDPOINT, TABLE_PREFIX, URL
+from streamer_worker.settings.patterns import (
+    HOST,
+    PUSH_ENDPOINT,
+    TABLE_NAME,
+    TABLE_PREFIX,
+    URL,
+)
 
 _DAY = 86400.0
 _MIN_HEARTBEATS_PER_LEASE = 3
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+OwnTableName = Annotated[str | None, Field(pattern=TABLE_NAME)]
 HostPattern = Annotated[str, Field(pattern=HOST)]
 HostPatterns = Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)]
 Level = Literal["debug", "info", "warning", "error"]
@@ -51,6 +61,24 @@ def _without_sensitive_levels(levels: Mapping[str, str]) -> Mapping[str, str]:
 
 class _Component(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableNameSettings(_Component):
+    """Names of tables that do not have the prefix. By default each is `table_prefix` and its own
+    name, such as `streamer_requests`.
+    """
+
+    connections: OwnTableName = Field(default=None, description="Name of the table of connections")
+    requests: OwnTableName = Field(default=None, description="Name of the table of requests")
+    subscriptions: OwnTableName = Field(
+        default=None, description="Name of the table of subscriptions"
+    )
+    workers: OwnTableName = Field(default=None, description="Name of the table of workers")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The names that are set, by the table that they are of."""
+        return self.model_dump(exclude_none=True)
 
 
 class PollSettings(_Component):
@@ -320,6 +348,7 @@ class Settings(BaseSettings):
         description="URL of the management API that everything is posted to, whatever endpoint a"
         " connection has, such as `https://abc123.execute-api.eu-west-1.amazonaws.com/prod`",
     )
+    table_names: TableNameSettings = TableNameSettings()
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()
     presence: PresenceSettings = PresenceSettings()
@@ -330,6 +359,22 @@ class Settings(BaseSettings):
     notifier: NotifierSettings = NotifierSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("table_names")
+    @classmethod
+    def _different(cls, names: TableNameSettings, info: ValidationInfo) -> TableNameSettings:
+        """Refuse one name for two tables, beside the faults of other settings."""
+        if "table_prefix" in info.data:
+            try:
+                TableNames.from_prefix(info.data["table_prefix"], names.given)
+            except ValidationError as error:
+                raise ValueError(error.message) from error
+        return names
+
+    @property
+    def tables(self) -> TableNames:
+        """The full names of the tables."""
+        return TableNames.from_prefix(self.table_prefix, self.table_names.given)
 
     @classmethod
     def settings_customise_sources(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiobotocore.session import get_session
 
-from streamer_store import InvalidInput, Target, memory_stores, open_stores
-from streamer_store.schema import REQUESTS, WORKERS
+from streamer_store import InvalidInput, TableNames, Target, memory_stores, open_stores
+from streamer_store.schema import REQUESTS, TABLES, WORKERS
 from streamer_store.target import without_password
 from support import client_of
 from unit.store.dynamo.recorder import Recorder
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 NOWHERE = "http://127.0.0.1:1"
 ELSEWHERE = "http://127.0.0.1:2"
+BY_PREFIX = dict.fromkeys((table.name for table in TABLES), "STREAMER_TABLE_PREFIX")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ async def target(**arguments: Any) -> Target:
         assert found is not None
         meta = client_of(stores.engine).meta
         assert (found.endpoint, found.region) == (meta.endpoint_url, meta.region_name)
-        assert stores.engine.table_name(WORKERS) == f"{found.prefix}workers"
+        assert stores.engine.table_name(WORKERS) == found.tables.workers
         return found
 
 
@@ -57,6 +58,8 @@ async def test_a_producer_uses_the_tables_of_the_worker(monkeypatch: pytest.Monk
         region_source="STREAMER_REGION",
         prefix="prod_",
         prefix_source="STREAMER_TABLE_PREFIX",
+        tables=TableNames.from_prefix("prod_"),
+        table_sources=BY_PREFIX,
     )
 
 
@@ -249,6 +252,8 @@ async def test_an_own_client_is_used_and_not_closed(
                     region_source="client",
                     prefix="prod_",
                     prefix_source="STREAMER_TABLE_PREFIX",
+                    tables=TableNames.from_prefix("prod_"),
+                    table_sources=BY_PREFIX,
                 )
     assert len(recorder.headers) == calls + 2
 

@@ -61,7 +61,7 @@ def error_screen(error: str) -> RenderableType:
 
 def _headline(snapshot: Snapshot, findings: Sequence[Finding]) -> RenderableType:
     target = snapshot.target
-    where = f"{target.prefix}… at {target.endpoint} ({target.region})"
+    where = f"{target.tables} at {target.endpoint} ({target.region})"
     problems = sum(1 for finding in findings if finding.level == "problem")
     if is_healthy(findings):
         verdict = Text("ok", style="bold green")
