@@ -1,4 +1,4 @@
-"""The prefix, the endpoint and the region in force, and where they come from."""
+"""The tables, the endpoint and the region in force, and where they come from."""
 
 from __future__ import annotations
 
@@ -274,3 +274,43 @@ async def test_a_client_and_what_it_has_decided_are_refused(argument: dict[str, 
         with pytest.raises(InvalidInput, match=next(iter(argument))):
             async with open_stores(client=client, **argument):
                 pass
+
+
+async def test_tables_may_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables are those of the worker, in any case. An argument overrides its variable."""
+    monkeypatch.setenv("STREAMER_TABLE_PREFIX", "prod_")
+    monkeypatch.setenv("STREAMER_ENDPOINT_URL", NOWHERE)
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_REQUESTS", "jobs")
+    monkeypatch.setenv("streamer_table_names_workers", "fleet")
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_CONNECTIONS", "")
+    found = await target(table_names={"workers": "crew"})
+    assert list(found.tables) == ["prod_connections", "jobs", "prod_subscriptions", "crew"]
+    assert found.prefix == "prod_"
+    assert found.table_sources == {
+        "connections": "STREAMER_TABLE_PREFIX",
+        "requests": "STREAMER_TABLE_NAMES_REQUESTS",
+        "subscriptions": "STREAMER_TABLE_PREFIX",
+        "workers": "argument",
+    }
+    assert (await target()).tables.workers == "fleet"
+
+
+async def test_a_prefix_as_argument_reaches_no_other_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The variables with names do not count beside it, and the argument with names does."""
+    monkeypatch.setenv("STREAMER_ENDPOINT_URL", NOWHERE)
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_REQUESTS", "jobs")
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_WRONG", "x")
+    assert (await target(prefix="test_")).tables == TableNames.from_prefix("test_")
+    found = await target(prefix="test_", table_names={"workers": "crew"})
+    assert found.tables == TableNames.from_prefix("test_", {"workers": "crew"})
+
+
+async def test_wrong_names_of_tables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown variable too: requests would go to a table that no worker reads."""
+    with pytest.raises(InvalidInput, match="'request' is no table; the nearest is requests"):
+        await target(table_names={"request": "jobs"})
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_REQUEST", "jobs")
+    with pytest.raises(InvalidInput, match="'request' is no table; the nearest is requests"):
+        await target()
