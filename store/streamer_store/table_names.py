@@ -34,9 +34,9 @@ class TableNames:
 
     @classmethod
     def from_prefix(cls, prefix: str, own_names: Mapping[str, str] | None = None) -> TableNames:
-        """Return the prefix before the name of each table, except for those with an own name.
+        """Return the names of tables with this prefix, such as `prod_requests` for `prod_`.
 
-        `own_names`: full names by table, such as `{"requests": "jobs"}`.
+        `own_names`: full names for tables without the prefix, such as `{"requests": "jobs"}`.
 
         Raises ValidationError with every fault: a prefix or a name that DynamoDB refuses, a table
         that does not exist, one name for two tables.

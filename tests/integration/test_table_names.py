@@ -132,7 +132,7 @@ async def test_a_restore_refuses_a_prefix_that_names_a_table_of_the_backup(moto_
         await make(here)
         assert await names_of(here) == [NAME]
         assert await protection.enable(here.calls, here.tables) == list(some.values())
-        with pytest.raises(InvalidInput, match=f"backed up, {prefix}workers: give another"):
+        with pytest.raises(InvalidInput, match=f"{prefix}workers is a table .* give another"):
             await restoring.restore(here.calls, here.tables, NAME, to=prefix)
         to = unique_prefix()
         await restoring.restore(here.calls, here.tables, NAME, to=to)

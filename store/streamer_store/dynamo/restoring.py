@@ -56,7 +56,7 @@ async def restore(
     check_prefix(to)
     targets = TableNames.from_prefix(to)
     if own := sorted(set(targets) & set(names)):
-        text = f"prefix {to} gives the name of a table that was backed up, {own[0]}: give another"
+        text = f"with prefix {to}, {own[0]} is a table that was backed up: give another one"
         raise InvalidInput(text, operation="RestoreTableFromBackup")
     backup = await backups.get(calls, names, name)
     _require_available(backup)

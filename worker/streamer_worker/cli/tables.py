@@ -34,8 +34,8 @@ FullProjectionOption = Annotated[
     typer.Option(
         "--full-projection",
         help="Give new tables of requests a ConnectionIndex and a StatusIndex with all attributes,"
-        " which the Go implementation's readers need. A request then costs several times as many"
-        " write units.",
+        " which the Go implementation's readers need. Each write of a request then also writes to"
+        " both: one of 10 KB costs three times the write units (docs/operations.md).",
     ),
 ]
 

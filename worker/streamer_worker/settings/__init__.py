@@ -12,12 +12,11 @@ from streamer_worker.settings.loading import (
     setting_names,
     store_arguments,
 )
+from streamer_worker.settings.log import SENSITIVE_LOGGERS, LogSettings
 from streamer_worker.settings.models import (
-    SENSITIVE_LOGGERS,
     DepthSettings,
     HandlerSettings,
     HttpSettings,
-    LogSettings,
     NotifierSettings,
     PollSettings,
     PresenceSettings,
@@ -25,9 +24,9 @@ from streamer_worker.settings.models import (
     RescueSettings,
     RetentionSettings,
     Settings,
-    TableNameSettings,
 )
 from streamer_worker.settings.parsing import seconds, value_text
+from streamer_worker.settings.table_names import TableNameSettings
 
 __all__ = [
     "CONFIG_VARIABLE",

@@ -332,28 +332,3 @@ def test_a_contradiction_is_reported_beside_other_faults(env: Any) -> None:
     """An unknown name does not hide that two settings contradict each other."""
     env(STREAMER_POLL_MIN_INTERVAL="2s", STREAMER_CONCURENCY="5")
     assert len(faults()) == 2
-
-
-def test_tables_have_the_prefix_or_a_name_of_their_own(env: Any, toml: Any) -> None:
-    """The names come from the file and the environment. A name overrides the prefix."""
-    path = toml("table_prefix = 'p_'\n[table_names]\nrequests = 'jobs'\nworkers = 'fleet'\n")
-    env(STREAMER_TABLE_NAMES_WORKERS="crew", STREAMER_TABLE_PREFIX="q_")
-    settings = load_settings(path)
-    assert list(settings.tables) == ["q_connections", "jobs", "q_subscriptions", "crew"]
-    assert settings.table_names.given == {"requests": "jobs", "workers": "crew"}
-
-
-def test_one_name_for_two_tables_is_refused_beside_other_faults(env: Any) -> None:
-    """The name may be made from the prefix."""
-    env(STREAMER_TABLE_NAMES_REQUESTS="streamer_workers", STREAMER_CONCURRENCY="0")
-    (_, same) = sorted(faults())
-    assert "requests and workers have one name, streamer_workers: give each a name" in same
-
-
-def test_a_name_for_an_unknown_table_is_refused(env: Any, toml: Any) -> None:
-    """The nearest table is suggested, for the file and for a variable."""
-    (fault,) = faults(toml("[table_names]\nrequest = 'jobs'\n"))
-    assert fault.endswith("no such setting; the nearest is table_names.requests")
-    env(STREAMER_TABLE_NAMES_REQUEST="jobs")
-    (fault,) = faults()
-    assert fault.endswith("no such setting; the nearest is STREAMER_TABLE_NAMES_REQUESTS")
