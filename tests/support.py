@@ -37,6 +37,17 @@ def unique_prefix() -> str:
     return f"t{random.SystemRandom().getrandbits(48):012x}_"
 
 
+def unrelated_names() -> dict[str, str]:
+    """Return names for four tables of one's own that have no prefix in common."""
+    own = unique_prefix()[:-1]
+    return {
+        "connections": f"sockets.{own}",
+        "requests": f"jobs-{own}",
+        "subscriptions": f"{own}_Interest_list",
+        "workers": f"Fleet{own}",
+    }
+
+
 def client_of(engine: Engine) -> Any:
     """Return the client of an engine on DynamoDB, whether or not it sends writes together."""
     single: Any = engine

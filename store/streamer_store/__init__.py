@@ -65,6 +65,7 @@ from streamer_store.synchronous import (
     memory_stores_sync,
     open_stores_sync,
 )
+from streamer_store.table_names import TableNames
 from streamer_store.target import Target
 from streamer_store.transfer import (
     Existing,
@@ -132,6 +133,7 @@ __all__ = [
     "SyncSubscriptions",
     "SystemClock",
     "TableMissing",
+    "TableNames",
     "Target",
     "TargetFailed",
     "TransferProgress",

@@ -208,7 +208,7 @@ class Engine(Protocol):
     """
 
     def table_name(self, table: Table) -> str:
-        """Return the full name of a table: the prefix and its own name."""
+        """Return the full name of a table."""
         ...
 
     async def get(self, table: Table, key: str) -> Item | None:

@@ -47,7 +47,7 @@ class Table:
     """A table. Its key is text."""
 
     name: str
-    """The name without the prefix of the deployment."""
+    """The name without the prefix of the deployment. A deployment may give a table another."""
     hash_key: str
     indexes: tuple[Index, ...] = ()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-DEFAULT_PREFIX: Final = "streamer_"
+from streamer_store.table_names import TableNames
+
 # Where a request is signed for the wrong region, AWS refuses it.
 _AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _WORD: Final = re.compile(r"[^\s'\"]+")
@@ -34,8 +36,13 @@ class Target:
     """The AWS region. Emulators ignore it."""
     region_source: str
     prefix: str
-    """The prefix of the names of the four tables."""
+    """The prefix of the names of the tables that have no name of their own."""
     prefix_source: str
+    tables: TableNames
+    """The full names of the four tables."""
+    table_sources: Mapping[str, str] = field(hash=False)
+    """The source of the name of each table, such as `{"requests": "argument", ...}`. Without a name
+    of its own, it is that of the prefix."""
 
     @property
     def is_aws(self) -> bool:

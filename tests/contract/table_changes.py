@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -12,9 +12,11 @@ from support import client_of
 
 
 @asynccontextmanager
-async def opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
+async def opened(
+    url: str, prefix: str, *, table_names: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Stores, Any]]:
     """Open stores without tables, and their client. Tables are deleted afterwards."""
-    async with open_stores(endpoint_url=url, prefix=prefix) as stores:
+    async with open_stores(endpoint_url=url, prefix=prefix, table_names=table_names) as stores:
         client = client_of(stores.engine)
         try:
             yield stores, client
@@ -22,7 +24,7 @@ async def opened(url: str, prefix: str) -> AsyncIterator[tuple[Stores, Any]]:
             # ListTables would tell of a hundred tables at a time: other tests have theirs here too.
             for table in TABLES:
                 with suppress(client.exceptions.ResourceNotFoundException):
-                    await client.delete_table(TableName=prefix + table.name)
+                    await client.delete_table(TableName=stores.engine.table_name(table))
 
 
 async def remake(client: Any, name: str, **changes: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from processes import ROOT
 from streamer_store import open_stores_sync
+from streamer_store.schema import TABLES
 from support import unique_prefix
 
 PAGE = (ROOT / "docs" / "producers.md").read_text()
@@ -36,4 +37,6 @@ def test_the_variables_are_those_that_the_store_reads() -> None:
     """The table of the page has the names in the code."""
     code = (ROOT / "store/streamer_store/dynamo/addressing.py").read_text()
     read = set(re.findall(r'"((?:STREAMER|AWS)_\w+)"', code))
+    read.remove("STREAMER_TABLE_NAMES_")
+    read |= {f"STREAMER_TABLE_NAMES_{table.name.upper()}" for table in TABLES}
     assert read <= set(re.findall(r"`(\w+)`", PAGE))

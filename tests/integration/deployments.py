@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from streamer_store import (
     StoreError,
     Stores,
     SystemClock,
+    TableNames,
     WorkerRow,
     open_stores,
 )
@@ -29,7 +30,6 @@ from streamer_store.dynamo.backup_records import Backup
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.connecting import open_checked_client
 from streamer_store.errors import leaf_exceptions
-from streamer_store.schema import TABLES
 from support import client_of, connection, unique_prefix
 
 CLOCK = SystemClock()
@@ -42,12 +42,13 @@ class Deployment:
 
     url: str
     prefix: str
+    tables: TableNames
     stores: Stores
     client: Any
     calls: CheckedClient
 
     def names(self, prefix: str | None = None) -> list[str]:
-        return [(self.prefix if prefix is None else prefix) + table.name for table in TABLES]
+        return list(self.tables if prefix is None else TableNames.from_prefix(prefix))
 
     async def items(self, prefix: str | None = None) -> list[Any]:
         """Return the items of each table, in the order of their keys."""
@@ -67,16 +68,21 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployment(url: str) -> AsyncIterator[Deployment]:
-    """Create four tables, with an item or more in each."""
+async def deployment(
+    url: str, *, table_names: Mapping[str, str] | None = None
+) -> AsyncIterator[Deployment]:
+    """Create four tables, with an item or more in each. `table_names`: of tables without prefix."""
     prefix = unique_prefix()
+    tables = TableNames.from_prefix(prefix, table_names)
     async with (
-        open_stores(endpoint_url=url, prefix=prefix, batch_writes=False) as stores,
+        open_stores(
+            endpoint_url=url, prefix=prefix, table_names=table_names, batch_writes=False
+        ) as stores,
         open_checked_client(endpoint_url=url, region=None) as calls,
     ):
         await stores.create_tables()
         await fill(stores)
-        yield Deployment(url, prefix, stores, client_of(stores.engine), calls)
+        yield Deployment(url, prefix, tables, stores, client_of(stores.engine), calls)
 
 
 async def fill(stores: Stores) -> None:
@@ -152,7 +158,7 @@ async def behind(here: Deployment) -> AsyncIterator[tuple[Proxy, CheckedClient]]
 
 
 async def make(here: Deployment, name: str = NAME, **options: Any) -> Backup:
-    return await backups.create(here.calls, here.prefix, name, clock=CLOCK, **options)
+    return await backups.create(here.calls, here.tables, name, clock=CLOCK, **options)
 
 
 async def until_whole(work: Any, calls: CheckedClient) -> int:
@@ -231,4 +237,4 @@ class SlowTables(Slow):
 
 
 async def names_of(here: Deployment) -> list[str]:
-    return [backup.name for backup in await backups.list_backups(here.calls, here.prefix)]
+    return [backup.name for backup in await backups.list_backups(here.calls, here.tables)]

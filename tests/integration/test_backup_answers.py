@@ -36,6 +36,7 @@ from streamer_store import (
     InvalidInput,
     NotFound,
     StoreUnavailable,
+    TableNames,
 )
 from streamer_store.dynamo import backups, restoring
 from streamer_store.dynamo.client import CheckedClient
@@ -76,12 +77,12 @@ async def test_all_pages_are_read(here: Deployment, behind: tuple[Proxy, Checked
     for name in names:
         await make(here, name)
     proxy.fault = paging = Paging()
-    listed = await backups.list_backups(calls, here.prefix)
+    listed = await backups.list_backups(calls, here.tables)
     assert sorted(backup.name for backup in listed) == names
     assert all(len(backup.tables) == 4 for backup in listed)
     assert paging.pages == dict.fromkeys(here.names(), 3)
     for name in names:
-        assert (await backups.get(calls, here.prefix, name)).name == name
+        assert (await backups.get(calls, here.tables, name)).name == name
 
 
 async def test_a_create_waits_until_all_are_available(
@@ -90,11 +91,11 @@ async def test_a_create_waits_until_all_are_available(
     """The statuses are reported. After the timeout the same call goes on waiting."""
     proxy, calls = behind
     proxy.fault = Slow(float("inf"))
-    create = partial(backups.create, calls, here.prefix, NAME, clock=CLOCK)
+    create = partial(backups.create, calls, here.tables, NAME, clock=CLOCK)
     with pytest.raises(StoreUnavailable, match=r"not AVAILABLE after 0.1 s. DynamoDB continues"):
         await create(timeout=0.1)
     with pytest.raises(StoreUnavailable, match="is still CREATING: try again"):
-        await restoring.restore(calls, here.prefix, NAME, to="other_", timeout=1)
+        await restoring.restore(calls, here.tables, NAME, to="other_", timeout=1)
     seen: list[tuple[str, str]] = []
     proxy.fault = Slow(3)
     backup = await create(on_status=lambda name, status: seen.append((name, status)))
@@ -115,7 +116,7 @@ async def test_a_backup_that_is_deleted_meanwhile_is_an_error(
 
     async def create() -> None:
         with pytest.raises(NotFound):
-            await backups.create(calls, here.prefix, NAME, clock=CLOCK)
+            await backups.create(calls, here.tables, NAME, clock=CLOCK)
         ended.append(True)
 
     with anyio.fail_after(30):
@@ -123,7 +124,7 @@ async def test_a_backup_that_is_deleted_meanwhile_is_an_error(
             tasks.start_soon(create)
             while proxy.calls["DescribeBackup"] < 4:  # noqa: ASYNC110  the proxy counts only
                 await anyio.sleep(0.01)
-            await backups.delete(here.calls, await backups.get(here.calls, here.prefix, NAME))
+            await backups.delete(here.calls, await backups.get(here.calls, here.tables, NAME))
     assert ended == [True]
 
 
@@ -144,7 +145,7 @@ async def test_a_backup_whose_status_is_deleted_is_an_error(
 
     proxy.fault = fault
     with pytest.raises(NotFound, match="the backup was deleted meanwhile"):
-        await backups.create(calls, here.prefix, NAME, clock=CLOCK)
+        await backups.create(calls, here.tables, NAME, clock=CLOCK)
 
 
 async def test_a_new_table_is_backed_up_once_dynamodb_allows_it(
@@ -157,13 +158,13 @@ async def test_a_new_table_is_backed_up_once_dynamodb_allows_it(
     proxy, calls = behind
     refusing = answering(400, "ContinuousBackupsUnavailableException")
     proxy.fault = denying = Denying(refusing, "CreateBackup", times=6)
-    backup = await backups.create(calls, here.prefix, NAME, clock=CLOCK)
+    backup = await backups.create(calls, here.tables, NAME, clock=CLOCK)
     assert (denying.left, proxy.calls["CreateBackup"]) == (0, 10)
     assert (backup.status, len(backup.tables)) == ("AVAILABLE", 4)
     monkeypatch.setattr(managing, "_ENABLE_TIMEOUT", 0.05)
     proxy.fault = Denying(refusing, "CreateBackup")
     with pytest.raises(StoreUnavailable, match="ContinuousBackupsUnavailableException"):
-        await backups.create(calls, here.prefix, "other", clock=CLOCK)
+        await backups.create(calls, here.tables, "other", clock=CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +180,9 @@ async def test_a_denied_call_is_an_error(
     proxy.fault = Denying(answering(400, "AccessDeniedException"), operation)
 
     async def work() -> None:
-        await backups.create(calls, here.prefix, "other", clock=CLOCK)
-        await restoring.restore(calls, here.prefix, "other", to=unique_prefix())
-        await backups.delete(calls, await backups.get(calls, here.prefix, NAME))
+        await backups.create(calls, here.tables, "other", clock=CLOCK)
+        await restoring.restore(calls, here.tables, "other", to=unique_prefix())
+        await backups.delete(calls, await backups.get(calls, here.tables, NAME))
 
     with pytest.raises(AccessDenied) as denied:
         await work()
@@ -203,7 +204,7 @@ async def test_a_table_that_is_being_deleted_is_not_backed_up(
 
     proxy.fault = deleting
     with pytest.raises(StoreUnavailable, match="the table is DELETING"):
-        await backups.create(calls, here.prefix, NAME, clock=CLOCK)
+        await backups.create(calls, here.tables, NAME, clock=CLOCK)
     assert await names_of(here) == []
 
 
@@ -222,7 +223,7 @@ async def test_a_deleted_backup_is_not_listed(
         return with_body(answer, body)
 
     proxy.fault = deleted
-    assert await backups.list_backups(calls, here.prefix) == []
+    assert await backups.list_backups(calls, here.tables) == []
 
 
 @pytest.mark.local
@@ -230,4 +231,4 @@ async def test_dynamodb_local_has_no_backups(local_url: str) -> None:
     """The error says so, and names the operation."""
     async with open_checked_client(endpoint_url=local_url, region=None) as calls:
         with pytest.raises(InvalidInput, match=r"no operation ListBackups. DynamoDB Local has no"):
-            await backups.list_backups(calls, unique_prefix())
+            await backups.list_backups(calls, TableNames.from_prefix(unique_prefix()))

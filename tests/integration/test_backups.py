@@ -46,10 +46,10 @@ async def test_a_backup_is_created_listed_and_deleted(here: Deployment) -> None:
     assert created.status == "AVAILABLE"
     assert before <= created.first <= created.last <= datetime.now(UTC)
     assert created.size == sum(part.size or 0 for part in created.tables) > 0
-    assert await backups.list_backups(here.calls, here.prefix) == [created]
-    assert await backups.get(here.calls, here.prefix, NAME) == created
+    assert await backups.list_backups(here.calls, here.tables) == [created]
+    assert await backups.get(here.calls, here.tables, NAME) == created
     assert await backups.delete(here.calls, created) == 4
-    assert await backups.list_backups(here.calls, here.prefix) == []
+    assert await backups.list_backups(here.calls, here.tables) == []
 
 
 async def test_backups_of_other_prefixes_are_not_seen(here: Deployment, moto_url: str) -> None:
@@ -58,7 +58,7 @@ async def test_backups_of_other_prefixes_are_not_seen(here: Deployment, moto_url
         await make(other)
         assert await names_of(here) == []
         await make(here)
-        await backups.delete(here.calls, await backups.get(here.calls, here.prefix, NAME))
+        await backups.delete(here.calls, await backups.get(here.calls, here.tables, NAME))
         assert await names_of(other) == [NAME]
 
 
@@ -78,8 +78,8 @@ async def test_a_name_is_used_once(here: Deployment) -> None:
     later = ManualClock()
     later.advance((created.first + backups.RESUME_WITHIN - later.now()).total_seconds() + 1)
     with pytest.raises(AlreadyExists, match=r"backup nightly of .* exists: choose another name"):
-        await backups.create(here.calls, here.prefix, NAME, clock=later)
-    assert await backups.get(here.calls, here.prefix, NAME) == created
+        await backups.create(here.calls, here.tables, NAME, clock=later)
+    assert await backups.get(here.calls, here.tables, NAME) == created
     assert not created.older
 
 
@@ -88,8 +88,8 @@ async def test_a_wrong_name_is_refused(name: str, here: Deployment) -> None:
     """The error says which names are right."""
     for work in (
         make(here, name),
-        backups.get(here.calls, here.prefix, name),
-        restoring.restore(here.calls, here.prefix, name, to="x_"),
+        backups.get(here.calls, here.tables, name),
+        restoring.restore(here.calls, here.tables, name, to="x_"),
     ):
         with pytest.raises(ValidationError, match="is not 3 to 255 characters of a-z"):
             await work
@@ -116,9 +116,9 @@ async def test_an_absent_backup_is_not_found(here: Deployment) -> None:
     """Nothing is created by a restore of it."""
     to = unique_prefix()
     with pytest.raises(NotFound, match=f"there is no backup nightly of tables {here.prefix}"):
-        await backups.get(here.calls, here.prefix, NAME)
+        await backups.get(here.calls, here.tables, NAME)
     with pytest.raises(NotFound):
-        await restoring.restore(here.calls, here.prefix, NAME, to=to)
+        await restoring.restore(here.calls, here.tables, NAME, to=to)
     assert await here.existing(to) == []
 
 
@@ -128,13 +128,13 @@ async def test_a_create_can_crash_at_each_call(here: Deployment) -> None:
     async def work(calls: CheckedClient, number: int) -> None:
         name = f"backup{number}"
         try:
-            await backups.create(calls, here.prefix, name, clock=CLOCK)
+            await backups.create(calls, here.tables, name, clock=CLOCK)
         finally:
             if cast("Crashing", calls).crashed:
-                begun = await backups.list_backups(here.calls, here.prefix)
+                begun = await backups.list_backups(here.calls, here.tables)
                 if not any(each.name == name and not each.missing for each in begun):
                     await make(here, name)
-                backup = await backups.get(here.calls, here.prefix, name)
+                backup = await backups.get(here.calls, here.tables, name)
                 assert (backup.status, len(backup.tables), backup.older) == ("AVAILABLE", 4, ())
 
     # Four DescribeTable, four ListBackups, four CreateBackup.
@@ -149,7 +149,7 @@ async def test_a_delete_can_crash_at_each_call(here: Deployment) -> None:
         try:
             await backups.delete(calls, backup)
         finally:
-            for left in await backups.list_backups(here.calls, here.prefix):
+            for left in await backups.list_backups(here.calls, here.tables):
                 await backups.delete(here.calls, left)
             assert await names_of(here) == []
 
@@ -160,13 +160,13 @@ async def test_two_creates_at_once_leave_one_usable_backup(here: Deployment) -> 
     """DynamoDB knows no unique names: the newest of each table is used, and all are deleted."""
     results = await both(partial(make, here))
     assert any(isinstance(result, Backup) for result in results)
-    backup = await backups.get(here.calls, here.prefix, NAME)
+    backup = await backups.get(here.calls, here.tables, NAME)
     assert (backup.status, backup.missing) == ("AVAILABLE", ())
     for part in backup.older:
         (newer,) = [used for used in backup.tables if used.table == part.table]
         assert (part.created, part.arn) < (newer.created, newer.arn)
     to = unique_prefix()
-    await restoring.restore(here.calls, here.prefix, NAME, to=to)
+    await restoring.restore(here.calls, here.tables, NAME, to=to)
     assert await here.items(to) == await here.items()
     assert await backups.delete(here.calls, backup) == 4 + len(backup.older)
     assert await names_of(here) == []
@@ -178,10 +178,10 @@ async def test_several_backups_of_one_name_are_defined(here: Deployment) -> None
     await here.client.create_backup(TableName=name, BackupName=NAME)
     await here.stores.connections.delete("c1")
     await make_with_client(here)
-    backup = await backups.get(here.calls, here.prefix, NAME)
+    backup = await backups.get(here.calls, here.tables, NAME)
     assert [part.table for part in backup.older] == [name]
     to = unique_prefix()
-    await restoring.restore(here.calls, here.prefix, NAME, to=to)
+    await restoring.restore(here.calls, here.tables, NAME, to=to)
     assert (await here.items(to))[0] == []
     assert await backups.delete(here.calls, backup) == 5
 
@@ -204,11 +204,11 @@ async def test_an_incomplete_backup_is_completed_for_an_hour(
     """Later it is refused, since its parts would be of different times. It can be deleted."""
     first, *rest = here.names()
     await here.client.create_backup(TableName=first, BackupName=NAME)
-    late = partial(backups.create, here.calls, here.prefix, NAME, clock=clock)
+    late = partial(backups.create, here.calls, here.tables, NAME, clock=clock)
     with pytest.raises(AlreadyExists, match="too old to be completed: delete it"):
         await late()
-    (incomplete,) = await backups.list_backups(here.calls, here.prefix)
+    (incomplete,) = await backups.list_backups(here.calls, here.tables)
     assert (incomplete.status, list(incomplete.missing)) == ("INCOMPLETE", rest)
     with pytest.raises(InvalidInput, match=f"is incomplete: it lacks {', '.join(rest)}"):
-        await restoring.restore(here.calls, here.prefix, NAME, to="other_")
+        await restoring.restore(here.calls, here.tables, NAME, to="other_")
     assert (await make(here)).tables[0] == incomplete.tables[0]

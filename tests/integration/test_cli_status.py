@@ -18,7 +18,7 @@ from integration.fast import FAST, ended
 from integration.proxy import answering, operation_of, passing, proxy_to, resetting
 from plugins import plugin
 from processes import PATIENCE, PROGRAM, Process, command, environment
-from streamer_store import AsyncRequest, RequestStatus, WorkerRow
+from streamer_store import AsyncRequest, RequestStatus, TableNames, WorkerRow
 from streamer_store.schema import WORKERS
 from support import START
 
@@ -100,6 +100,7 @@ async def test_a_fleet_that_is_well(real: tuple[Stores, dict[str, str]], path: s
             "endpoint": settings["STREAMER_ENDPOINT_URL"],
             "region": "us-east-1",
             "prefix": settings["STREAMER_TABLE_PREFIX"],
+            "tables": TableNames.from_prefix(settings["STREAMER_TABLE_PREFIX"]).as_dict(),
         }
         (only,) = value["workers"]
         assert (only["beating"], only["concurrency"]) == (True, 32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processes import Process, command
-from support import unique_prefix
+from support import unique_prefix, unrelated_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,13 +145,18 @@ def test_wrong_settings_stop_it() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_a_running_dynamodb_local_is_used(local_url: str) -> None:
-    """It gets the dummy credentials, and the line names its region and the prefix."""
-    settings = {"AWS_ENDPOINT_URL_DYNAMODB": local_url, "STREAMER_TABLE_PREFIX": unique_prefix()}
+    """It gets the dummy credentials, and the line names its region and the tables."""
+    settings = {
+        "AWS_ENDPOINT_URL_DYNAMODB": local_url,
+        "STREAMER_TABLE_PREFIX": unique_prefix(),
+        "STREAMER_TABLE_NAMES_REQUESTS": unrelated_names()["requests"],
+    }
     with Process("dev", "--handlers", "hello", **ELSEWHERE, **settings) as process:
         process.event("worker_started")
         variables = _exported(process.found(r"^  export (.*)"))
         assert variables["STREAMER_ENDPOINT_URL"] == local_url
-        assert variables["STREAMER_TABLE_PREFIX"] == settings["STREAMER_TABLE_PREFIX"]
+        for name in ("STREAMER_TABLE_PREFIX", "STREAMER_TABLE_NAMES_REQUESTS"):
+            assert variables[name] == settings[name]
         assert _greeted(variables | {"AWS_DEFAULT_REGION": "eu-west-1"}) == {"hello": "Ada"}
         process.signal(signal.SIGINT)
         assert process.ended() == 0

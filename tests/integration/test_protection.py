@@ -31,15 +31,15 @@ NOT_READY = pytest.mark.parametrize(
 
 
 async def texts(here: Deployment, calls: CheckedClient | None = None) -> list[str]:
-    return [str(each) for each in await protection.read(calls or here.calls, here.prefix)]
+    return [str(each) for each in await protection.read(calls or here.calls, here.tables)]
 
 
 async def test_both_are_enabled_on_all_tables(here: Deployment) -> None:
     """They are off at first. Then no table can be deleted."""
     assert await texts(here) == [OFF] * 4
-    assert await protection.enable(here.calls, here.prefix) == here.names()
+    assert await protection.enable(here.calls, here.tables) == here.names()
     assert await texts(here) == [ON] * 4
-    assert [each.table for each in await protection.read(here.calls, here.prefix)] == here.names()
+    assert [each.table for each in await protection.read(here.calls, here.tables)] == here.names()
     for name in here.names():
         with pytest.raises(here.client.exceptions.ClientError, match="delet"):
             await here.client.delete_table(TableName=name)
@@ -56,7 +56,7 @@ async def test_enabling_again_changes_nothing(
         TableName=name, PointInTimeRecoverySpecification=days
     )
     for _ in range(2):
-        await protection.enable(calls, here.prefix)
+        await protection.enable(calls, here.tables)
         assert await texts(here) == [ON.replace("35", "7"), *[ON] * 3]
         assert (proxy.calls["UpdateContinuousBackups"], proxy.calls["UpdateTable"]) == (3, 4)
 
@@ -65,7 +65,7 @@ async def test_two_can_enable_at_once(here: Deployment) -> None:
     """Both succeed."""
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
-            tasks.start_soon(protection.enable, here.calls, here.prefix)
+            tasks.start_soon(protection.enable, here.calls, here.tables)
     assert await texts(here) == [ON] * 4
 
 
@@ -73,7 +73,7 @@ async def test_nothing_is_protected_when_a_table_is_missing(here: Deployment) ->
     """The others are not changed. Those that exist are read."""
     await here.client.delete_table(TableName=here.prefix + WORKERS.name)
     with pytest.raises(TableMissing, match=f"nothing was protected.*: {here.prefix}workers"):
-        await protection.enable(here.calls, here.prefix)
+        await protection.enable(here.calls, here.tables)
     assert await texts(here) == [OFF] * 3
 
 
@@ -85,7 +85,7 @@ async def test_a_table_of_others_is_left_alone(here: Deployment) -> None:
         "AttributeDefinitions": [{"AttributeName": "Host", "AttributeType": "S"}],
     }
     await remake(here.client, name, **key)
-    assert await protection.enable(here.calls, here.prefix) == here.names()[:3]
+    assert await protection.enable(here.calls, here.tables) == here.names()[:3]
     assert await texts(here) == [ON, ON, ON, OFF]
 
 
@@ -96,7 +96,7 @@ async def test_a_table_that_is_not_ready_is_tried_again(
     """DynamoDB makes one change at a time, and enables backups after a table was created."""
     proxy, calls = behind
     proxy.fault = denying = Denying(answering(400, code), operation, times=6)
-    await protection.enable(calls, here.prefix)
+    await protection.enable(calls, here.tables)
     assert (denying.left, proxy.calls[operation]) == (0, 10)
     assert await texts(here) == [ON] * 4
 
@@ -115,7 +115,7 @@ async def test_a_table_that_does_not_get_ready_is_an_error(
     proxy, calls = behind
     proxy.fault = Denying(answering(400, code), operation)
     with pytest.raises(StoreUnavailable, match=code):
-        await protection.enable(calls, here.prefix)
+        await protection.enable(calls, here.tables)
 
 
 async def test_recovery_that_may_not_be_read_is_not_known(
@@ -128,11 +128,11 @@ async def test_recovery_that_may_not_be_read_is_not_known(
     expected = "point-in-time recovery: not known: AccessDeniedException: injected; deletion"
     assert all(text.startswith(expected) for text in await texts(here, calls))
     with pytest.raises(AccessDenied):
-        await protection.enable(calls, here.prefix)
+        await protection.enable(calls, here.tables)
     for operation in ("UpdateContinuousBackups", "UpdateTable"):
         proxy.fault = Denying(denied, operation)
         with pytest.raises(AccessDenied):
-            await protection.enable(calls, here.prefix)
+            await protection.enable(calls, here.tables)
 
 
 @pytest.mark.local

@@ -36,6 +36,7 @@ from streamer_store import (
     RequestStatus,
     StoreUnavailable,
     TableMissing,
+    TableNames,
     ValidationError,
     open_stores,
 )
@@ -54,10 +55,10 @@ async def test_a_restored_deployment_is_complete(here: Deployment) -> None:
     saved = await here.items()
     await here.stores.requests.delete("r0")
     to = unique_prefix()
-    restored, _ = await restoring.restore(here.calls, here.prefix, NAME, to=to)
+    restored, _ = await restoring.restore(here.calls, here.tables, NAME, to=to)
     assert restored.name == NAME
     assert await here.items(to) == saved
-    assert await tables.check(here.calls, to) == []
+    assert await tables.check(here.calls, TableNames.from_prefix(to)) == []
     for name in here.names(to):
         ttl = await here.client.describe_time_to_live(TableName=name)
         assert ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED"
@@ -74,8 +75,8 @@ async def test_a_restore_adds_the_optional_index(here: Deployment) -> None:
     await without_due_index(here.client, here.prefix + REQUESTS.name)
     await make(here)
     to = unique_prefix()
-    await restoring.restore(here.calls, here.prefix, NAME, to=to)
-    assert await tables.check(here.calls, to) == []
+    await restoring.restore(here.calls, here.tables, NAME, to=to)
+    assert await tables.check(here.calls, TableNames.from_prefix(to)) == []
 
 
 async def test_a_restore_can_crash_at_each_call(here: Deployment) -> None:
@@ -86,12 +87,12 @@ async def test_a_restore_can_crash_at_each_call(here: Deployment) -> None:
     async def work(calls: CheckedClient, _number: int) -> None:
         to = unique_prefix()
         try:
-            await restoring.restore(calls, here.prefix, NAME, to=to)
+            await restoring.restore(calls, here.tables, NAME, to=to)
         finally:
             if cast("Crashing", calls).crashed:
-                await restoring.restore(here.calls, here.prefix, NAME, to=to)
+                await restoring.restore(here.calls, here.tables, NAME, to=to)
             assert await here.items(to) == saved
-            assert await tables.check(here.calls, to) == []
+            assert await tables.check(here.calls, TableNames.from_prefix(to)) == []
 
     # Four ListBackups, and for each table DescribeTable, RestoreTableFromBackup, twice
     # DescribeTable, and DescribeTimeToLive and UpdateTimeToLive.
@@ -102,18 +103,20 @@ async def test_two_restores_at_once_both_succeed(here: Deployment) -> None:
     """One of them finds tables that the other has begun."""
     await make(here)
     to = unique_prefix()
-    results = await both(partial(restoring.restore, here.calls, here.prefix, NAME, to=to))
+    results = await both(partial(restoring.restore, here.calls, here.tables, NAME, to=to))
     assert [result.backup.name for result in results] == [NAME, NAME]
     assert await here.items(to) == await here.items()
-    assert await tables.check(here.calls, to) == []
+    assert await tables.check(here.calls, TableNames.from_prefix(to)) == []
 
 
 async def test_a_restore_refuses_tables_of_others(here: Deployment) -> None:
     """Nothing is begun where one table exists that is not from this backup."""
     await make(here)
     await make(here, "other")
-    refused = partial(restoring.restore, here.calls, here.prefix)
-    with pytest.raises(InvalidInput, match="give another one"):
+    refused = partial(restoring.restore, here.calls, here.tables)
+    with pytest.raises(
+        InvalidInput, match=f"{here.prefix}connections is a table .* give another one"
+    ):
         await refused(NAME, to=here.prefix)
     with pytest.raises(ValidationError, match="is not 1 to 200 characters"):
         await refused(NAME, to="a b")
@@ -145,7 +148,7 @@ async def test_a_restore_waits_until_the_tables_are_active(
     await make(here)
     proxy, calls = behind
     to = unique_prefix()
-    restore = partial(restoring.restore, calls, here.prefix, NAME, to=to)
+    restore = partial(restoring.restore, calls, here.tables, NAME, to=to)
     proxy.fault = SlowTables(float("inf"))
     with pytest.raises(StoreUnavailable, match=r"are not restored after 0.1 s. DynamoDB continues"):
         await restore(timeout=0.1)
@@ -155,7 +158,7 @@ async def test_a_restore_waits_until_the_tables_are_active(
     await restore(on_status=lambda name, status: seen.add((name, status)))
     assert seen == {(name, status) for name in here.names(to) for status in ("CREATING", "ACTIVE")}
     assert proxy.calls["RestoreTableFromBackup"] == 4
-    assert await tables.check(here.calls, to) == []
+    assert await tables.check(here.calls, TableNames.from_prefix(to)) == []
 
 
 async def test_a_table_that_vanishes_ends_a_restore(
@@ -168,7 +171,7 @@ async def test_a_table_that_vanishes_ends_a_restore(
     to = unique_prefix()
     proxy.fault = Denying(answering(400, "ResourceNotFoundException"), "DescribeTable")
     with pytest.raises(TableMissing, match="does not exist, or was deleted meanwhile"):
-        await restoring.restore(calls, here.prefix, NAME, to=to)
+        await restoring.restore(calls, here.tables, NAME, to=to)
 
 
 async def test_a_failed_wait_ends_the_waits_for_other_tables(
@@ -188,4 +191,4 @@ async def test_a_failed_wait_ends_the_waits_for_other_tables(
 
     proxy.fault = fault
     with anyio.fail_after(10), pytest.raises(AccessDenied):
-        await restoring.restore(calls, here.prefix, NAME, to=to)
+        await restoring.restore(calls, here.tables, NAME, to=to)

@@ -204,6 +204,7 @@ class App:
     def _emit_started(self, worker_id: str, metrics_url: str | None, account: str | None) -> None:
         settings, registry = self._dependencies.settings, self._dependencies.registry
         target = self.stores.target
+        tables = target.tables if target else settings.tables
         self._events.emit(
             WorkerStarted(
                 worker_id=worker_id,
@@ -213,7 +214,8 @@ class App:
                 endpoint=target.endpoint if target else None,
                 region=target.region if target else None,
                 account=account,
-                table_prefix=target.prefix if target else settings.table_prefix,
+                table_prefix=tables.prefix,
+                table_names=tuple(tables) if tables.prefix is None else None,
                 release=package_version("streamer-worker"),
                 distributions=distributions_of(registry),
             )

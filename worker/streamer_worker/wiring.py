@@ -56,7 +56,9 @@ class _Builder:
         self._registry = registry
         self._clock = clock
         self._rng = rng
-        self._metrics = Metrics(registry, clock=clock, reaps=settings.reaper.enabled)
+        self._metrics = Metrics(
+            registry, clock=clock, reaps=settings.reaper.enabled, tables=settings.tables
+        )
         self.health = Health(settings=settings, clock=clock)
 
     def runtime(self, *listeners: Listener) -> Runtime:

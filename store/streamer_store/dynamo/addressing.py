@@ -1,4 +1,4 @@
-"""The prefix, the endpoint and the region that are in force, and where they come from.
+"""The tables, the endpoint and the region that are in force, and where they come from.
 
 An argument comes first, then a STREAMER_ variable, then the AWS settings: environment and profile.
 """
@@ -6,11 +6,14 @@ An argument comes first, then a STREAMER_ variable, then the AWS settings: envir
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamer_store.errors import InvalidInput
-from streamer_store.target import DEFAULT_PREFIX, is_aws_endpoint
+from streamer_store.schema import TABLES
+from streamer_store.table_names import DEFAULT_PREFIX, TableNames
+from streamer_store.target import is_aws_endpoint
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -19,6 +22,7 @@ ARGUMENT: Final = "argument"
 DEFAULT: Final = "default"
 CLIENT: Final = "client"
 _PREFIX: Final = "STREAMER_TABLE_PREFIX"
+_NAMES: Final = "STREAMER_TABLE_NAMES_"
 _ENDPOINT: Final = "STREAMER_ENDPOINT_URL"
 _REGION: Final = "STREAMER_REGION"
 _EMULATOR_REGION: Final = "us-east-1"
@@ -41,6 +45,16 @@ class Address:
     region: Sourced
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablesInForce:
+    """The names of the tables, and where they come from (see Target)."""
+
+    names: TableNames
+    sources: Mapping[str, str]
+    prefix: str
+    prefix_source: str
+
+
 def configured_address(*, endpoint_url: str | None, region: str | None) -> Address:
     """Return what `open_stores` would use, without credentials or a call.
 
@@ -58,12 +72,39 @@ def configured_address(*, endpoint_url: str | None, region: str | None) -> Addre
         raise InvalidInput(f"AWS settings: {error}", operation="open") from error
 
 
-def prefix_in_force(prefix: str | None) -> tuple[str, str]:
-    """Return the prefix of the tables, and its source.
+def tables_in_force(prefix: str | None, table_names: Mapping[str, str] | None) -> TablesInForce:
+    """Return the names of the tables, and their sources.
 
-    It is the argument, STREAMER_TABLE_PREFIX, or `streamer_`.
+    There are three cases for each table:
+
+    1. `table_names` has its name.
+    2. STREAMER_TABLE_NAMES_REQUESTS, or the like, is its name. Beside the argument `prefix` these
+       variables do not count: a program that names a prefix must not reach other tables.
+    3. It has the prefix: the argument, STREAMER_TABLE_PREFIX, or `streamer_`.
+
+    Raises ValidationError with every fault.
     """
-    return _own(prefix, _PREFIX) or (DEFAULT_PREFIX, DEFAULT)
+    own_names = _names_of_environment() if prefix is None else {}
+    own_names |= {table: (name, ARGUMENT) for table, name in (table_names or {}).items()}
+    prefix, prefix_source = _own(prefix, _PREFIX) or (DEFAULT_PREFIX, DEFAULT)
+    by_table = {table: name for table, (name, _) in own_names.items()}
+    sources = {table: source for table, (_, source) in own_names.items()}
+    return TablesInForce(
+        names=TableNames.from_prefix(prefix, by_table),
+        sources={table.name: sources.get(table.name, prefix_source) for table in TABLES},
+        prefix=prefix,
+        prefix_source=prefix_source,
+    )
+
+
+def _names_of_environment() -> dict[str, tuple[str, str]]:
+    """Return the tables that have a variable, with its value and its name."""
+    return {
+        variable[len(_NAMES) :].lower(): (value, variable)
+        for variable, value in os.environ.items()
+        # The worker accepts its variables in any case.
+        if value and variable.upper().startswith(_NAMES)
+    }
 
 
 def endpoint_in_force(session: Session, endpoint_url: str | None) -> Sourced:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from streamer_store.schema import Index
 
-_OTHER_PREFIX: Final = (
+_OTHER_TABLE: Final = (
     "a table's key cannot be changed in place: choose another table prefix"
-    " (STREAMER_TABLE_PREFIX), or delete this table with all its items, and then run"
-    " `streamer-worker tables create`"
+    " (STREAMER_TABLE_PREFIX) or another name for it (STREAMER_TABLE_NAMES_…), or delete this table"
+    " with all its items, and then run `streamer-worker tables create`"
 )
 WITHOUT_DUE_INDEX: Final = (
     "every poll reads all requests that wait for later, which costs read units and CPU"
@@ -27,7 +27,7 @@ def about_key(key: Iterable[Any], expected: str) -> str:
     `key` is its KeySchema, `expected` the name of the hash key that it must have.
     """
     names = [part["AttributeName"] for part in key]
-    return f"{_GO_LAYOUT}; {_OTHER_PREFIX}" if _is_go_key(names, expected) else _OTHER_PREFIX
+    return f"{_GO_LAYOUT}; {_OTHER_TABLE}" if _is_go_key(names, expected) else _OTHER_TABLE
 
 
 def about_missing_index(index: Index) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from streamer_store.errors import ValidationError
-from streamer_store.schema import TABLES
+from streamer_store.table_names import TableNames
 from streamer_store.values import short_repr
 
 # DynamoDB API Reference: CreateBackup, BackupName.
@@ -79,15 +79,14 @@ def is_available(part: TableBackup) -> bool:
     return part.status == "AVAILABLE"
 
 
-def group(prefix: str, name: str, parts: Iterable[TableBackup]) -> Backup:
-    """Return the backup that has these parts, of the tables with the prefix. There may be none."""
+def group(names: TableNames, name: str, parts: Iterable[TableBackup]) -> Backup:
+    """Return the backup that has these parts, of these tables. There may be none."""
     newest: dict[str, TableBackup] = {}
     older = []
     for part in sorted(parts, key=lambda part: (part.created, part.arn)):
         if part.table in newest:
             older.append(newest[part.table])
         newest[part.table] = part
-    names = [prefix + table.name for table in TABLES]
     return Backup(
         name=name,
         tables=tuple(newest[table] for table in names if table in newest),

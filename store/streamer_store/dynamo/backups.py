@@ -30,6 +30,7 @@ from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.tables import OnStatus, describe, ignore_status
 from streamer_store.errors import AlreadyExists, NotFound, StoreUnavailable, TableMissing
 from streamer_store.schema import TABLES
+from streamer_store.table_names import TableNames
 
 # Seconds. DescribeBackup may be called ten times a second.
 _POLL_INTERVAL: Final = 1.0
@@ -39,7 +40,7 @@ RESUME_WITHIN: Final = timedelta(hours=1)
 
 async def create(
     calls: CheckedClient,
-    prefix: str,
+    names: TableNames,
     name: str,
     *,
     clock: Clock,
@@ -63,11 +64,10 @@ async def create(
     than `timeout` seconds. DynamoDB then continues, and the same call waits for it again.
     """
     check_name(name)
-    await _require_tables(calls, prefix)
-    found = await _find(calls, prefix, name)
+    await _require_tables(calls, names)
+    found = await _find(calls, names, name)
     _require_unfinished(found, clock.now())
     parts = {part.table: part for part in found.tables}
-    names = [prefix + table.name for table in TABLES]
 
     async def start(table: str) -> None:
         parts[table] = await _create_one(calls, table, name)
@@ -88,25 +88,25 @@ async def create(
     return replace(found, tables=tuple(parts[table] for table in names), missing=())
 
 
-async def list_backups(calls: CheckedClient, prefix: str) -> list[Backup]:
+async def list_backups(calls: CheckedClient, names: TableNames) -> list[Backup]:
     """Return the on-demand backups of the tables by name, the newest first.
 
     DynamoDB's own backups (SYSTEM) and those of AWS Backup are not listed.
     """
     by_name: dict[str, list[TableBackup]] = {}
     for table in TABLES:
-        async for name, part in _backups_of(calls, prefix + table.name):
+        async for name, part in _backups_of(calls, names.of(table)):
             by_name.setdefault(name, []).append(part)
-    backups = [group(prefix, name, parts) for name, parts in by_name.items()]
+    backups = [group(names, name, parts) for name, parts in by_name.items()]
     return sorted(backups, key=lambda backup: (backup.first, backup.name), reverse=True)
 
 
-async def get(calls: CheckedClient, prefix: str, name: str) -> Backup:
+async def get(calls: CheckedClient, names: TableNames, name: str) -> Backup:
     """Return the backup of this name. Raises NotFound; ValidationError for the name."""
     check_name(name)
-    backup = await _find(calls, prefix, name)
+    backup = await _find(calls, names, name)
     if not backup.tables:
-        raise NotFound(f"there is no backup {name} of tables {prefix}…", operation="ListBackups")
+        raise NotFound(f"there is no backup {name} of tables {names}", operation="ListBackups")
     return backup
 
 
@@ -128,10 +128,10 @@ async def delete(calls: CheckedClient, backup: Backup) -> int:
     return len(deleted)
 
 
-async def _require_tables(calls: CheckedClient, prefix: str) -> None:
+async def _require_tables(calls: CheckedClient, names: TableNames) -> None:
     missing = []
     for table in TABLES:
-        name = prefix + table.name
+        name = names.of(table)
         description = await describe(calls, name)
         if description is None:
             missing.append(name)
@@ -178,15 +178,15 @@ async def _wait_until_available(
             raise NotFound("the backup was deleted meanwhile", table=part.table)
 
 
-async def _find(calls: CheckedClient, prefix: str, name: str) -> Backup:
+async def _find(calls: CheckedClient, names: TableNames, name: str) -> Backup:
     """Return the backup of this name, which has no tables if there is none."""
     parts = [
         part
         for table in TABLES
-        async for other, part in _backups_of(calls, prefix + table.name)
+        async for other, part in _backups_of(calls, names.of(table))
         if other == name
     ]
-    return group(prefix, name, parts)
+    return group(names, name, parts)
 
 
 async def _backups_of(calls: CheckedClient, table: str) -> AsyncIterator[tuple[str, TableBackup]]:

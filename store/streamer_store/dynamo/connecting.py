@@ -15,7 +15,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import Loader, create_loader
 
-from streamer_store.dynamo.addressing import endpoint_in_force, region_in_force
+from streamer_store.dynamo.addressing import TablesInForce, endpoint_in_force, region_in_force
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.credentials import PROGRAM_SECONDS, CredentialPrograms
@@ -44,15 +44,17 @@ class OpenClient:
     endpoint_source: str
     region_source: str
 
-    def target(self, prefix: str, prefix_source: str) -> Target:
-        """Return what is in force for tables with this prefix."""
+    def target(self, tables: TablesInForce) -> Target:
+        """Return what is in force for these tables."""
         return Target(
             endpoint=without_password(self.client.meta.endpoint_url),
             endpoint_source=self.endpoint_source,
             region=self.client.meta.region_name,
             region_source=self.region_source,
-            prefix=prefix,
-            prefix_source=prefix_source,
+            prefix=tables.prefix,
+            prefix_source=tables.prefix_source,
+            tables=tables.names,
+            table_sources=tables.sources,
         )
 
 

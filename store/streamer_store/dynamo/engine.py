@@ -26,6 +26,7 @@ from streamer_store.engine import (
 )
 from streamer_store.errors import StoreUnavailable
 from streamer_store.schema import Index, Table
+from streamer_store.table_names import TableNames
 from streamer_store.values import Item
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class DynamoEngine:
         self,
         *,
         client: DynamoDBClient,
-        prefix: str,
+        names: TableNames,
         rng: random.Random,
         timeout: float = math.inf,
         require_open: Callable[[], object] = int,
@@ -64,11 +65,9 @@ class DynamoEngine:
         self._calls = CheckedClient(
             client, timeout=timeout, require_open=require_open, observe=observe
         )
-        self._prefix = prefix
+        self._names = names
+        self.table_name = names.of
         self._rng = rng
-
-    def table_name(self, table: Table) -> str:
-        return self._prefix + table.name
 
     async def get(self, table: Table, key: str) -> Item | None:
         answer = await self._call(
@@ -148,16 +147,16 @@ class DynamoEngine:
         return _page(await self._call("Scan", scan.table, "", render.scan(scan)))
 
     async def has_index(self, table: Table, index: Index) -> bool:
-        return await tables.has_index(self._calls, self._prefix, table, index)
+        return await tables.has_index(self._calls, self._names, table, index)
 
     async def create_tables(self) -> None:
-        await tables.create(self._calls, self._prefix)
+        await tables.create(self._calls, self._names)
 
     async def check_tables(self) -> list[Difference]:
-        return await tables.check(self._calls, self._prefix)
+        return await tables.check(self._calls, self._names)
 
     async def account(self) -> str | None:
-        return await tables.account(self._calls, self._prefix)
+        return await tables.account(self._calls, self._names)
 
     async def _call(
         self, operation: str, table: Table, key: str, arguments: dict[str, Any]

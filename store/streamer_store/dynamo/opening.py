@@ -6,14 +6,14 @@ import asyncio
 import inspect
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamer_store.cache import Cache
 from streamer_store.clock import Clock, SystemClock
 from streamer_store.decoding import Report
-from streamer_store.dynamo.addressing import CLIENT, prefix_in_force
+from streamer_store.dynamo.addressing import CLIENT, tables_in_force
 from streamer_store.dynamo.calls import Observe, observe_calls
 from streamer_store.engine import Engine
 from streamer_store.errors import InvalidInput, StoreError
@@ -33,6 +33,7 @@ async def open_stores(
     endpoint_url: str | None = None,
     region: str | None = None,
     prefix: str | None = None,
+    table_names: Mapping[str, str] | None = None,
     max_connections: int = 50,
     connect_timeout: float = 3.0,
     read_timeout: float = 10.0,
@@ -66,8 +67,9 @@ async def open_stores(
     PENDING
 
     The same variables as those of the worker say where the tables are: STREAMER_TABLE_PREFIX,
-    STREAMER_ENDPOINT_URL and STREAMER_REGION. An argument overrides its variable. An empty
-    variable counts as unset. `Stores.target` says what is in force.
+    STREAMER_TABLE_NAMES_REQUESTS and so on, STREAMER_ENDPOINT_URL and STREAMER_REGION. An
+    argument overrides its variable. An empty variable counts as unset. `Stores.target` says what
+    is in force.
 
     Parameters:
     - `endpoint_url`: the address to call, for example that of DynamoDB Local. By default
@@ -77,7 +79,10 @@ async def open_stores(
       (AWS_DEFAULT_REGION, profile, AWS_REGION). Without any, it is us-east-1 for an endpoint
       that is not AWS's.
     - `prefix`: the prefix of the four table names. By default STREAMER_TABLE_PREFIX, then
-      `streamer_`.
+      `streamer_`. Beside this argument, STREAMER_TABLE_NAMES_REQUESTS and the like do not count.
+    - `table_names`: full names for tables that do not have the prefix, such as
+      `{"requests": "jobs", "workers": "job-workers"}`. The others are `connections` and
+      `subscriptions`. By default STREAMER_TABLE_NAMES_REQUESTS and so on.
     - `max_connections`: the most HTTP connections at a time. More calls wait. Default 50.
     - `connect_timeout`: seconds to connect, for each attempt. Default 3.
     - `read_timeout`: seconds to wait for data, for each attempt. Default 10.
@@ -109,9 +114,10 @@ async def open_stores(
       `observe` are refused beside it, and STREAMER_ENDPOINT_URL and STREAMER_REGION have no
       effect. `call_timeout` holds.
 
-    Raises InvalidInput where no region is known or an AWS setting is wrong, AccessDenied where
-    the credentials are incomplete, StoreUnavailable where they do not come within 35 seconds.
-    Without any credentials, the first call raises AccessDenied.
+    Raises InvalidInput where no region is known or an AWS setting is wrong, ValidationError for
+    wrong names of tables, AccessDenied where the credentials are incomplete, StoreUnavailable
+    where they do not come within 35 seconds. Without any credentials, the first call raises
+    AccessDenied.
     """
     # These import botocore and aiohttp: 0.3 s, which programs on other stores need not spend.
     from streamer_store.dynamo.connecting import open_client
@@ -120,7 +126,7 @@ async def open_stores(
 
     rng = rng or random.SystemRandom()
     closing = AsyncExitStack()
-    prefix, prefix_source = prefix_in_force(prefix)
+    tables = tables_in_force(prefix, table_names)
     connection: dict[str, Any] = {
         "session": session,
         "endpoint_url": endpoint_url,
@@ -143,7 +149,7 @@ async def open_stores(
                 observe_calls(client, observe)
             single = DynamoEngine(
                 client=client,
-                prefix=prefix,
+                names=tables.names,
                 rng=rng,
                 timeout=call_timeout,
                 require_open=owner.require,
@@ -172,7 +178,7 @@ async def open_stores(
                 rng=rng,
                 report=report,
                 retention=retention,
-                target=opened.target(prefix, prefix_source),
+                target=opened.target(tables),
             )
         finally:
             owner.closed = True

@@ -12,6 +12,7 @@ from streamer_store.dynamo.client import CheckedClient
 from streamer_store.dynamo.faults import error_code
 from streamer_store.errors import StoreError, TableMissing
 from streamer_store.schema import TABLES
+from streamer_store.table_names import TableNames
 
 # Seconds. DynamoDB makes one change of a table at a time.
 _UPDATE_TIMEOUT: Final = 300.0
@@ -46,7 +47,7 @@ class Protection:
         return "on" if self.recovery_days is None else f"on, {self.recovery_days} days"
 
 
-async def read(calls: CheckedClient, prefix: str) -> list[Protection]:
+async def read(calls: CheckedClient, names: TableNames) -> list[Protection]:
     """Return how each of the tables that exist is protected.
 
     Whether point-in-time recovery is on is not known where DescribeContinuousBackups fails. It is
@@ -54,14 +55,14 @@ async def read(calls: CheckedClient, prefix: str) -> list[Protection]:
     """
     found = []
     for table in TABLES:
-        name = prefix + table.name
+        name = names.of(table)
         description = await tables.describe(calls, name)
         if description is not None:
             found.append(await _read_one(calls, name, description))
     return found
 
 
-async def enable(calls: CheckedClient, prefix: str) -> list[str]:
+async def enable(calls: CheckedClient, names: TableNames) -> list[str]:
     """Enable point-in-time recovery and deletion protection on the tables. Return their names.
 
     A recovery period that is set already is kept. DynamoDB's default is 35 days. A table whose
@@ -69,15 +70,15 @@ async def enable(calls: CheckedClient, prefix: str) -> list[str]:
     StoreUnavailable for a table that is not ACTIVE within 300 seconds, or for which DynamoDB
     does not allow backups within ten minutes.
     """
-    names = []
+    ours = []
     missing = []
     for table in TABLES:
-        name = prefix + table.name
+        name = names.of(table)
         description = await tables.describe(calls, name)
         if description is None:
             missing.append(name)
         elif comparison.wrong_key(table, description) is None:
-            names.append(name)
+            ours.append(name)
     if missing:
         text = f"nothing was protected, because tables are missing: {', '.join(missing)}"
         raise TableMissing(text, operation="UpdateTable")
@@ -86,8 +87,8 @@ async def enable(calls: CheckedClient, prefix: str) -> list[str]:
         await _enable_recovery(calls, name)
         await _enable_deletion_protection(calls, name)
 
-    await managing.for_all(names, enable_one)
-    return names
+    await managing.for_all(ours, enable_one)
+    return ours
 
 
 async def _read_one(calls: CheckedClient, name: str, description: dict[str, Any]) -> Protection:

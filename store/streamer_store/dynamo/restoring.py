@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Final, NamedTuple
 
 import anyio
@@ -18,12 +17,9 @@ from streamer_store.errors import (
     InvalidInput,
     StoreError,
     StoreUnavailable,
-    ValidationError,
 )
-from streamer_store.schema import TABLES
-from streamer_store.values import short_repr
+from streamer_store.table_names import TableNames, check_prefix
 
-_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 # Answers to the restore of a table that exists already, or is being created.
 _TAKEN: Final = frozenset({"TableAlreadyExistsException", "TableInUseException"})
 
@@ -35,16 +31,9 @@ class Restored(NamedTuple):
     begun: tuple[str, ...]
 
 
-def check_prefix(prefix: str) -> None:
-    """Raise ValidationError for an empty prefix, and one that `table_prefix` would refuse."""
-    if _PREFIX.fullmatch(prefix) is None:
-        text = f"{short_repr(prefix)} is not 1 to 200 characters of A-Z, a-z, 0-9, _ . and -"
-        raise ValidationError("prefix", text)
-
-
 async def restore(
     calls: CheckedClient,
-    prefix: str,
+    names: TableNames,
     name: str,
     *,
     to: str,
@@ -60,17 +49,18 @@ async def restore(
     restored from this very backup. So the same call continues after an error or a crash.
 
     Raises NotFound if there is no such backup, ValidationError for the name or the prefix,
-    InvalidInput if tables are missing in the backup or `to` is `prefix`, AlreadyExists for other
-    tables. Raises StoreUnavailable if it takes longer than `timeout` seconds. DynamoDB then
-    continues, and the same call waits for it again.
+    InvalidInput if tables are missing in the backup or a table would be one of those that were
+    backed up, AlreadyExists for other tables. Raises StoreUnavailable if it takes longer than
+    `timeout` seconds. DynamoDB then continues, and the same call waits for it again.
     """
     check_prefix(to)
-    if to == prefix:
-        text = f"the prefix is {prefix}, of the tables that were backed up: give another one"
+    targets = TableNames.from_prefix(to)
+    if own := sorted(set(targets) & set(names)):
+        text = f"with prefix {to}, {own[0]} is a table that was backed up: give another one"
         raise InvalidInput(text, operation="RestoreTableFromBackup")
-    backup = await backups.get(calls, prefix, name)
+    backup = await backups.get(calls, names, name)
     _require_available(backup)
-    sources = {to + table.name: part.arn for table, part in zip(TABLES, backup.tables, strict=True)}
+    sources = {target: part.arn for target, part in zip(targets, backup.tables, strict=True)}
     absent = [target for target, arn in sources.items() if not await _exists(calls, target, arn)]
 
     async def start(target: str) -> None:
@@ -82,7 +72,7 @@ async def restore(
     await managing.for_all(absent, start)
     with anyio.move_on_after(timeout) as limit:
         await managing.wait_for_all(sources, wait)
-        await tables.complete(calls, to, timeout=math.inf, on_status=on_status)
+        await tables.complete(calls, targets, timeout=math.inf, on_status=on_status)
     if limit.cancelled_caught:
         text = (
             f"tables {to}… are not restored after {timeout:g} s. DynamoDB continues:"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
@@ -15,6 +15,7 @@ from streamer_store.dynamo.faults import error_code
 from streamer_store.engine import Difference
 from streamer_store.errors import InvalidInput, StoreError, StoreUnavailable, TableMissing
 from streamer_store.schema import REQUESTS, TABLES, TTL_ATTRIBUTE, Index, Table
+from streamer_store.table_names import TableNames
 
 # Seconds.
 _POLL_INTERVAL: Final = 0.5
@@ -41,29 +42,41 @@ class Changes:
     indexed: list[str] = field(default_factory=list)
     """The tables that existed, and got an optional index."""
     ttl_enabled: list[str] = field(default_factory=list)
+    slim_indexes: list[str] = field(default_factory=list)
+    """The indexes that existed without projection ALL, where it was asked for. Each is an index and
+    its table: `StatusIndex of streamer_requests`."""
 
 
-async def create(calls: CheckedClient, prefix: str) -> Changes:
+async def create(
+    calls: CheckedClient, names: TableNames, *, full_projection: bool = False
+) -> Changes:
     """Create the missing tables and optional indexes, wait until all are ACTIVE, and enable TTL.
 
     Existing tables keep their keys and their other indexes: `check` reports how they differ. A
     table whose key is not ours is left alone: TTL would delete items that belong to someone else.
+
+    `full_projection`: create tables whose ConnectionIndex and StatusIndex have all attributes, for
+    programs that read the index alone, as the Go store does. Each write of a request then also
+    writes to both. The indexes of existing tables are not changed.
+
     Raises StoreUnavailable for a table that is not ACTIVE within 300 seconds, and TableMissing
     for one that was deleted meanwhile.
     """
     created = [
-        prefix + table.name
+        names.of(table)
         for table in TABLES
-        if await describe(calls, prefix + table.name) is None
-        and await _create(calls, prefix, table)
+        if await describe(calls, names.of(table)) is None
+        and await _create(calls, names.of(table), table, full_projection=full_projection)
     ]
-    completed = await complete(calls, prefix)
-    return Changes(created, completed.indexed, completed.ttl_enabled)
+    changes = replace(await complete(calls, names), created=created)
+    if full_projection:
+        changes.slim_indexes.extend(await _slim_indexes(calls, names))
+    return changes
 
 
 async def complete(
     calls: CheckedClient,
-    prefix: str,
+    names: TableNames,
     *,
     timeout: float = _ACTIVE_TIMEOUT,  # noqa: ASYNC109  for each table, not for the call
     on_status: OnStatus = ignore_status,
@@ -75,7 +88,7 @@ async def complete(
     """
     changes = Changes()
     for table in TABLES:
-        name = prefix + table.name
+        name = names.of(table)
         description = await wait_until_active(calls, name, timeout=timeout, on_status=on_status)
         if comparison.wrong_key(table, description) is None:
             if await _add_optional_indexes(calls, name, table, description):
@@ -86,17 +99,17 @@ async def complete(
     return changes
 
 
-async def has_index(calls: CheckedClient, prefix: str, table: Table, index: Index) -> bool:
+async def has_index(calls: CheckedClient, names: TableNames, table: Table, index: Index) -> bool:
     """Return whether the table has this index, ACTIVE and as in the schema."""
-    description = await describe(calls, prefix + table.name)
+    description = await describe(calls, names.of(table))
     return description is not None and not comparison.index_faults(index, description)
 
 
-async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
+async def check(calls: CheckedClient, names: TableNames) -> list[Difference]:
     """Return every difference between the tables and the schema."""
     differences: list[Difference] = []
     for table in TABLES:
-        name = prefix + table.name
+        name = names.of(table)
         description = await describe(calls, name)
         if description is None:
             text = "missing; `streamer-worker tables create` creates it"
@@ -126,9 +139,8 @@ async def check(calls: CheckedClient, prefix: str) -> list[Difference]:
     return differences
 
 
-async def _create(calls: CheckedClient, prefix: str, table: Table) -> bool:
+async def _create(calls: CheckedClient, name: str, table: Table, *, full_projection: bool) -> bool:
     """Return whether the table was created here, and not by another process."""
-    name = prefix + table.name
     key_names = {table.hash_key}
     for index in table.indexes:
         key_names |= set(index.key_names)
@@ -141,7 +153,8 @@ async def _create(calls: CheckedClient, prefix: str, table: Table) -> bool:
         ],
     }
     if table.indexes:
-        arguments["GlobalSecondaryIndexes"] = [_index_definition(index) for index in table.indexes]
+        indexes = map(_full, table.indexes) if full_projection else table.indexes
+        arguments["GlobalSecondaryIndexes"] = list(map(_index_definition, indexes))
     try:
         await calls.call("CreateTable", table=name, **arguments)
     except StoreError as error:
@@ -149,6 +162,23 @@ async def _create(calls: CheckedClient, prefix: str, table: Table) -> bool:
             raise
         return False
     return True
+
+
+def _full(index: Index) -> Index:
+    """Return the index with projection ALL, unless it is one that only workers of ours read."""
+    return index if index.optional else replace(index, non_key_attributes=None)
+
+
+async def _slim_indexes(calls: CheckedClient, names: TableNames) -> list[str]:
+    """Return the indexes that `full_projection` could not change (see Changes)."""
+    indexes = comparison.indexes_by_name(await describe(calls, names.requests) or {})
+    return [
+        f"{index.name} of {names.requests}"
+        for index in REQUESTS.indexes
+        if not index.optional
+        and index.name in indexes
+        and indexes[index.name]["Projection"]["ProjectionType"] != "ALL"
+    ]
 
 
 async def _add_optional_indexes(
@@ -247,9 +277,9 @@ async def _enable_ttl(calls: CheckedClient, name: str) -> bool:
     return True
 
 
-async def account(calls: CheckedClient, prefix: str) -> str | None:
+async def account(calls: CheckedClient, names: TableNames) -> str | None:
     """Return the id of the AWS account that has the table of requests. None: there is none."""
-    description = await describe(calls, prefix + REQUESTS.name) or {}
+    description = await describe(calls, names.requests) or {}
     arn = _ARN.match(str(description.get("TableArn", "")))
     return arn[1] if arn is not None and arn[1] != _LOCAL_ACCOUNT else None
 

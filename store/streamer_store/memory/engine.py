@@ -24,6 +24,7 @@ from streamer_store.engine import (
 )
 from streamer_store.errors import ItemTooLarge, TableMissing
 from streamer_store.schema import TABLES, Index, Table
+from streamer_store.table_names import DEFAULT_NAMES, TableNames
 from streamer_store.values import MAX_ITEM_BYTES, AttributeValue, Item, item_size
 
 _Value = TypeVar("_Value")
@@ -37,18 +38,15 @@ class MemoryEngine:
     Indexes do not lag behind their tables, and TTL deletes nothing.
     """
 
-    def __init__(self, *, prefix: str = "streamer_", page_items: int = _PAGE_ITEMS) -> None:
+    def __init__(self, *, names: TableNames = DEFAULT_NAMES, page_items: int = _PAGE_ITEMS) -> None:
         """Build an engine with empty tables. `page_items`: the most items of one page.
 
         The names in `missing_indexes` are those of optional indexes that its tables lack.
         """
         self.missing_indexes: set[str] = set()
-        self._prefix = prefix
+        self.table_name = names.of
         self._page_items = page_items
         self._tables: dict[str, dict[str, Item]] = {table.name: {} for table in TABLES}
-
-    def table_name(self, table: Table) -> str:
-        return self._prefix + table.name
 
     async def get(self, table: Table, key: str) -> Item | None:
         await anyio.lowlevel.checkpoint()

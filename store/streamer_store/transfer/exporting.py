@@ -31,6 +31,7 @@ from streamer_store.errors import (
 from streamer_store.release import package_version
 from streamer_store.repeating import repeat
 from streamer_store.schema import TABLES, Table
+from streamer_store.table_names import TableNames
 from streamer_store.times import format_time
 from streamer_store.transfer.checks import require_tables
 from streamer_store.transfer.manifest import (
@@ -94,7 +95,7 @@ class Exporter:
         self._limiter = UnitLimiter("max_read_units", max_read_units)
         self._page_units = min(_PAGE_UNITS, max_read_units or _PAGE_UNITS)
         self._on_progress = on_progress
-        self._prefix = engine.table_name(Table("", ""))
+        self._names = TableNames(**{table.name: engine.table_name(table) for table in TABLES})
         self._saving = anyio.Lock()
         self._compressing = anyio.Lock()
         self._items = 0
@@ -172,17 +173,17 @@ class Exporter:
             return Progress(
                 id=new_id(self._rng),
                 run=run,
-                prefix=self._prefix,
+                names=self._names,
                 started_at=format_time(self._clock.now()),
                 segments={
                     table.name: [Segment() for _ in range(self._segments or DEFAULT_SEGMENTS)]
                     for table in TABLES
                 },
             )
-        if progress.prefix != self._prefix:
+        if progress.names != self._names:
             raise InvalidInput(
-                f"{self._target} has an unfinished export of the tables {progress.prefix}…, and"
-                f" these are {self._prefix}…: choose another target"
+                f"{self._target} has an unfinished export of the tables {progress.names}, and"
+                f" these are {self._names}: choose another target"
             )
         counts = {len(segments) for segments in progress.segments.values()}
         if self._segments is not None and counts != {self._segments}:
@@ -272,7 +273,7 @@ class Exporter:
         return Manifest(
             id=progress.id,
             release=package_version("streamer-worker"),
-            prefix=progress.prefix,
+            names=progress.names,
             started_at=progress.started_at,
             ended_at=format_time(self._clock.now()),
             segments=max(map(len, progress.segments.values())),

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeVar
 
 from streamer_store.schema import TABLES, Table
+from streamer_store.table_names import TableNames
 from streamer_store.values import Item, short_repr
 
 MANIFEST: Final = "manifest.json"
@@ -45,11 +46,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A whole export. `parts`: for each table, by its name without the prefix."""
+    """A whole export. `parts`: for each table, by its name in the schema."""
 
     id: str
     release: str
-    prefix: str
+    names: TableNames
     started_at: str
     ended_at: str
     segments: int
@@ -74,7 +75,7 @@ class Manifest:
             {
                 "id": self.id,
                 "release": self.release,
-                "prefix": self.prefix,
+                **_names_json(self.names),
                 "started_at": self.started_at,
                 "ended_at": self.ended_at,
                 "segments": self.segments,
@@ -102,7 +103,7 @@ class Progress:
     id: str
     run: str
     """The run that writes it: eight hexadecimal digits. The names of the parts have it."""
-    prefix: str
+    names: TableNames
     started_at: str
     segments: dict[str, list[Segment]]
 
@@ -121,7 +122,7 @@ class Progress:
             {
                 "id": self.id,
                 "run": self.run,
-                "prefix": self.prefix,
+                **_names_json(self.names),
                 "started_at": self.started_at,
                 "tables": {
                     table: [asdict(segment) for segment in segments]
@@ -148,7 +149,7 @@ def read_manifest(data: bytes) -> Manifest:
     return Manifest(
         id=_get(document, "id", str),
         release=_get(document, "release", str),
-        prefix=_get(document, "prefix", str),
+        names=_read_names(document),
         started_at=_get(document, "started_at", str),
         ended_at=_get(document, "ended_at", str),
         segments=_count(document, "segments"),
@@ -165,7 +166,7 @@ def read_progress(data: bytes) -> Progress:
     return Progress(
         id=_get(document, "id", str),
         run=_get(document, "run", str),
-        prefix=_get(document, "prefix", str),
+        names=_read_names(document),
         started_at=_get(document, "started_at", str),
         segments={
             table.name: [_read_segment(entry, table) for entry in _get(tables, table.name, list)]
@@ -210,6 +211,19 @@ def _read_document(data: bytes) -> Mapping[str, Any]:
     if document.get("sha256") != _checksum(document):
         raise ValueError("its checksum does not match: the file was changed")
     return document
+
+
+def _names_json(names: TableNames) -> dict[str, Any]:
+    """Return the fields with the names. Earlier releases read `prefix` alone, and need it."""
+    return {"prefix": names.prefix or "", "names": names.as_dict()}
+
+
+def _read_names(document: Mapping[str, Any]) -> TableNames:
+    prefix = _get(document, "prefix", str)
+    if "names" not in document:  # an earlier release has written it
+        return TableNames(**{table.name: prefix + table.name for table in TABLES})
+    names = _get(document, "names", dict)
+    return TableNames(**{table.name: _get(names, table.name, str) for table in TABLES})
 
 
 def _read_parts(entry: Mapping[str, Any], table: Table) -> list[Part]:

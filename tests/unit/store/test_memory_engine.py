@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from streamer_store import ItemTooLarge
+from streamer_store import ItemTooLarge, TableNames
 from streamer_store.conditions import Absent, Below, Condition, OneOf, Present, equals
 from streamer_store.engine import ConditionFailed, Delete, Put, Update
 from streamer_store.memory import MemoryEngine
@@ -198,7 +198,7 @@ async def test_an_item_of_400_kb_is_stored_and_one_byte_more_is_not(engine: Memo
 
 async def test_tables_are_named_with_the_prefix() -> None:
     """Errors have the full name of the table, as with DynamoDB."""
-    assert MemoryEngine(prefix="x_").table_name(WORKERS) == "x_workers"
+    assert MemoryEngine(names=TableNames.from_prefix("x_")).table_name(WORKERS) == "x_workers"
 
 
 async def test_tables_always_exist(engine: MemoryEngine) -> None:

@@ -42,6 +42,7 @@ from streamer_worker.settings import (
     ReaperSettings,
     RetentionSettings,
     Settings,
+    TableNameSettings,
     store_arguments,
 )
 from streamer_worker.wiring import open_app
@@ -284,6 +285,7 @@ def test_store_arguments_come_from_the_settings() -> None:
     """They are the endpoint, region, prefix, retention, and whether writes share calls."""
     settings = Settings(
         table_prefix="p_",
+        table_names=TableNameSettings(requests="jobs"),
         endpoint_url="http://x",
         region="r",
         batch_writes=False,
@@ -293,6 +295,7 @@ def test_store_arguments_come_from_the_settings() -> None:
         "endpoint_url": "http://x",
         "region": "r",
         "prefix": "p_",
+        "table_names": {"requests": "jobs"},
         "batch_writes": False,
         "retention": Retention(
             completed=timedelta(minutes=1),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streamer_store import Difference, SystemClock, ValidationError
+from streamer_store import Difference, SystemClock, TableNames, ValidationError
 from streamer_store.times import format_time
 from streamer_worker.cli.bulk import explained
 from streamer_worker.cli.formatting import counted, json_fields
@@ -51,7 +51,7 @@ def _parse_name(text: str) -> str:
 
 
 def _parse_prefix(text: str) -> str:
-    from streamer_store.dynamo.restoring import check_prefix
+    from streamer_store.table_names import check_prefix
 
     return _checked(text, check_prefix)
 
@@ -110,11 +110,11 @@ def create(
     """
     from streamer_store.dynamo import backups
 
-    async def work(client: CheckedClient, prefix: str) -> Backup:
-        with status_spinner(f"Backing up {prefix}…") as on_status:
+    async def work(client: CheckedClient, names: TableNames) -> Backup:
+        with status_spinner(f"Backing up {names}") as on_status:
             return await backups.create(
                 client,
-                prefix,
+                names,
                 name,
                 clock=SystemClock(),
                 timeout=_or_endless(timeout),
@@ -134,23 +134,23 @@ def create(
 def list_backups(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List the on-demand backups of the tables, newest first.
 
-    These are the tables of the setting `table_prefix`. They need not exist any more. Backups that
+    These are the tables of the settings. They need not exist any more. Backups that
     AWS Backup has made are not listed.
 
     Example: `streamer-worker backup list`
     """
     from streamer_store.dynamo import backups
 
-    async def work(client: CheckedClient, prefix: str) -> tuple[list[Backup], str]:
-        return await backups.list_backups(client, prefix), prefix
+    async def work(client: CheckedClient, names: TableNames) -> tuple[list[Backup], TableNames]:
+        return await backups.list_backups(client, names), names
 
-    found, prefix = with_client(config, work)
+    found, names = with_client(config, work)
     if as_json:
         print_json([_json(backup) for backup in found])
     elif found:
         print_table(_COLUMNS, map(_cells, found))
     else:
-        print_line(f"no backups of tables {prefix}…")
+        print_line(f"no backups of tables {names}")
 
 
 @cli.command()
@@ -163,7 +163,7 @@ def delete(
 ) -> None:
     """Delete the backups of this name of all four tables. They cannot be brought back.
 
-    These are the tables of the setting `table_prefix`, also if they were restored elsewhere.
+    These are the tables of the settings, also if they were restored elsewhere.
     The command asks for confirmation. Exits with 1 if there is no such backup or the answer is
     no, and with 2 if there is no terminal to ask on.
 
@@ -171,8 +171,8 @@ def delete(
     """
     from streamer_store.dynamo import backups
 
-    async def work(client: CheckedClient, prefix: str) -> int:
-        backup = await backups.get(client, prefix, name)
+    async def work(client: CheckedClient, names: TableNames) -> int:
+        backup = await backups.get(client, names, name)
         count = len(backup.tables) + len(backup.older)
         question = f"Delete {counted(count, 'backup')} {name} of {_span(backup)} UTC?"
         confirm_many(question, yes=yes, without_terminal=_WITHOUT_TERMINAL)
@@ -205,25 +205,27 @@ def restore(
 ) -> None:
     """Restore a backup into new tables, and wait until a worker can use them.
 
-    The backup is of the tables with the setting `table_prefix`, and the new tables have PREFIX.
+    The backup is of the tables of the settings, and the new tables have PREFIX.
     This may take hours. The command may be interrupted: DynamoDB continues, and the same command
     waits again. It enables TTL, adds DueIndex if the backup lacks it, and prints the differences
     from what the worker expects, as by `tables check`. Exits with 1 if a worker cannot work
-    with the tables. Workers use the new tables when the setting `table_prefix` is PREFIX.
+    with the tables. Workers use the new tables when the setting `table_prefix` is PREFIX, and no
+    table has a name of its own in `table_names`.
 
     Example: `streamer-worker backup restore before-upgrade --to restored_`
     """
     from streamer_store.dynamo import protection, restoring, tables
 
     async def work(
-        client: CheckedClient, prefix: str
+        client: CheckedClient, names: TableNames
     ) -> tuple[Restored, list[str], list[Difference]]:
         with status_spinner(f"Restoring {to}…") as on_status:
             restored = await restoring.restore(
-                client, prefix, name, to=to, timeout=_or_endless(timeout), on_status=on_status
+                client, names, name, to=to, timeout=_or_endless(timeout), on_status=on_status
             )
-            protected = await protection.enable(client, to) if protect else []
-            return restored, protected, await tables.check(client, to)
+            targets = TableNames.from_prefix(to)
+            protected = await protection.enable(client, targets) if protect else []
+            return restored, protected, await tables.check(client, targets)
 
     with explained(lambda: "DynamoDB continues"):
         (backup, begun), protected, differences = with_client(config, work)

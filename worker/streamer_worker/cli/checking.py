@@ -97,7 +97,9 @@ async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> Async
             yield Finding("error", "settings", fault, _SETTINGS_TODO)
         return
     release = package_version("streamer-worker")
-    in_force = f"concurrency {settings.concurrency}, table prefix {settings.table_prefix!r}"
+    prefix = settings.tables.prefix
+    tables = f"tables {settings.tables}" if prefix is None else f"table prefix {prefix!r}"
+    in_force = f"concurrency {settings.concurrency}, {tables}"
     yield Finding("ok", "settings", f"release {release}, {in_force}")
     for finding in _handlers(load):
         yield finding

@@ -12,7 +12,6 @@ from streamer_worker.cli.options import ConfigOption, JsonOption
 from streamer_worker.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from streamer_store.dynamo.addressing import Sourced
     from streamer_worker.settings import EffectiveSetting, Settings
 
 _INSTALLED: Final = "installed"
@@ -24,7 +23,8 @@ def config(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Print the value of each setting, and its source: default, file or environment.
 
     Where the settings do not name the endpoint or the region, the AWS settings do, and the source
-    is their variable or profile. `check` names the account, too. At the end are the versions of
+    is their variable or profile. Tables without a name of their own get it from `table_prefix`.
+    `check` names the account, too. At the end are the versions of
     this program and of the packages with handlers.
 
     Passwords in URLs are masked. JSON has durations in seconds. The environment variable of
@@ -44,16 +44,22 @@ def config(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 
 def _in_force(settings: Settings, config: Path | None) -> Iterator[EffectiveSetting]:
-    """Yield the settings. The AWS settings decide the endpoint and the region that are not set."""
+    """Yield the settings. Those that are not set have the value that holds, and its source.
+
+    It is an AWS setting for the endpoint and the region, and the prefix for the name of a table.
+    """
     from streamer_store.target import without_password
     from streamer_worker.settings import EffectiveSetting, effective_settings
 
-    by_aws: dict[str, Sourced] = {}
+    elsewhere: dict[str, tuple[str | None, str]] = {
+        f"table_names.{table}": (name, "table_prefix")
+        for table, name in settings.tables.as_dict().items()
+    }
     with suppress(InvalidInput):  # `check` says what is wrong with the AWS settings
         address = configured_address(settings)
-        by_aws = {"endpoint_url": address.endpoint, "region": address.region}
+        elsewhere |= {"endpoint_url": address.endpoint, "region": address.region}
     for setting in effective_settings(config):
-        value, source = by_aws.get(setting.name, (None, ""))
+        value, source = elsewhere.get(setting.name, (None, ""))
         if setting.value is None and value is not None:
             yield EffectiveSetting(setting.name, without_password(value), source)
         else:

@@ -13,6 +13,7 @@ import anyio
 import typer
 
 from streamer_store import open_stores
+from streamer_store.schema import TABLES
 from streamer_store.target import is_aws_endpoint
 from streamer_worker.cli.options import APP_DIR, AppDirOption, HandlersOption
 from streamer_worker.cli.output import print_error, print_line, print_styled
@@ -28,7 +29,10 @@ _DEFAULTS: Final = {
     "STREAMER_HTTP_HOST": _HOST,
     "STREAMER_HTTP_PORT": "0",
 }
-_PREFIX_VARIABLE: Final = "STREAMER_TABLE_PREFIX"
+_TABLE_VARIABLES: Final = (
+    "STREAMER_TABLE_PREFIX",
+    *(f"STREAMER_TABLE_NAMES_{table.name.upper()}" for table in TABLES),
+)
 
 
 def dev(
@@ -64,8 +68,7 @@ def dev(
     use_dummy_credentials()
     other = _other_endpoint(port)
     shown = {} if other is None else {"STREAMER_REGION": _REGION}
-    if prefix := os.environ.get(_PREFIX_VARIABLE):
-        shown[_PREFIX_VARIABLE] = prefix
+    shown |= {name: text for name in _TABLE_VARIABLES if (text := os.environ.get(name))}
     with _embedded(port) if other is None else _running(other) as url:
         os.environ.update(STREAMER_ENDPOINT_URL=url, STREAMER_REGION=_REGION)
         for name, value in _DEFAULTS.items():

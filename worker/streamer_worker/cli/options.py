@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import anyio
 import typer
 
-from streamer_store import RequestStatus, Stores, SystemClock, Undecodable, open_stores
+from streamer_store import (
+    RequestStatus,
+    Stores,
+    SystemClock,
+    TableNames,
+    Undecodable,
+    open_stores,
+)
 from streamer_worker.cli.output import print_line
 from streamer_worker.cli.waiting import CALL_TIMEOUT, Waiting, advising, place_of
 
@@ -177,11 +184,11 @@ def with_stores(config: Path | None, work: Callable[[Stores], Awaitable[Result]]
 
 
 def with_client(
-    config: Path | None, work: Callable[[CheckedClient, str], Awaitable[Result]]
+    config: Path | None, work: Callable[[CheckedClient, TableNames], Awaitable[Result]]
 ) -> Result:
     """Open a client for the tables that the settings name, and return the result of `work`.
 
-    `work` gets the client and the prefix of the tables. Waiting is reported as by `with_stores`.
+    `work` gets the client and the names of the tables. Waiting is reported as by `with_stores`.
     """
     from streamer_store.dynamo.connecting import open_checked_client
     from streamer_worker.settings import load_settings
@@ -199,7 +206,7 @@ def with_client(
                 observe=waiting.observe,
             ) as client:
                 waiting.restart()
-                return await work(client, settings.table_prefix)
+                return await work(client, settings.tables)
 
     with advising(place):
         return anyio.run(main)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer_store import Difference
+from streamer_store import Difference, TableNames
 from streamer_worker.cli.group import MARKUP, Group
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_client
 from streamer_worker.cli.output import print_json, print_line, spinner
@@ -29,10 +29,24 @@ ProtectOption = Annotated[
         "--protect", help="Enable point-in-time recovery and deletion protection on all tables."
     ),
 ]
+FullProjectionOption = Annotated[
+    bool,
+    typer.Option(
+        "--full-projection",
+        help="Give new tables of requests a ConnectionIndex and a StatusIndex with all attributes,"
+        " which the Go implementation's readers need. Each write of a request then also writes to"
+        " both: one of 10 KB costs three times the write units (docs/operations.md).",
+    ),
+]
 
 
 @cli.command()
-def create(*, protect: ProtectOption = False, config: ConfigOption = None) -> None:
+def create(
+    *,
+    protect: ProtectOption = False,
+    full_projection: FullProjectionOption = False,
+    config: ConfigOption = None,
+) -> None:
     """Create the missing tables, and wait until they are active.
 
     Existing tables get DueIndex if they lack it. They serve meanwhile, and nothing else of them
@@ -43,16 +57,16 @@ def create(*, protect: ProtectOption = False, config: ConfigOption = None) -> No
     """
     from streamer_store.dynamo import protection, tables
 
-    async def work(client: CheckedClient, prefix: str) -> list[Difference]:
+    async def work(client: CheckedClient, names: TableNames) -> list[Difference]:
         with spinner("Creating tables"):
-            changes = await tables.create(client, prefix)
+            changes = await tables.create(client, names, full_projection=full_projection)
         for line in _change_lines(changes):
             print_line(line)
         if protect:
             with spinner("Protecting tables"):
-                protected = await protection.enable(client, prefix)
+                protected = await protection.enable(client, names)
             print_protected(protected)
-        return await tables.check(client, prefix)
+        return await tables.check(client, names)
 
     print_differences(with_client(config, work), success="tables are ready")
 
@@ -68,8 +82,10 @@ def check(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """
     from streamer_store.dynamo import protection, tables
 
-    async def work(client: CheckedClient, prefix: str) -> tuple[list[Difference], list[Protection]]:
-        return await tables.check(client, prefix), await protection.read(client, prefix)
+    async def work(
+        client: CheckedClient, names: TableNames
+    ) -> tuple[list[Difference], list[Protection]]:
+        return await tables.check(client, names), await protection.read(client, names)
 
     differences, protections = with_client(config, work)
     if as_json:
@@ -110,6 +126,12 @@ def _change_lines(changes: Changes) -> Iterator[str]:
         yield f"created {', '.join(changes.created)}"
     if changes.indexed:
         yield f"added DueIndex to {', '.join(changes.indexed)}"
+    if changes.slim_indexes:
+        indexes = ", ".join(changes.slim_indexes)
+        yield (
+            f"not changed: {indexes}. A projection cannot be changed, so a reader of the index"
+            " alone gets requests without payload"
+        )
     # That of a new table goes without saying.
     if enabled := [name for name in changes.ttl_enabled if name not in changes.created]:
         yield f"enabled TTL on {', '.join(enabled)}"

@@ -121,7 +121,7 @@ def import_(
 ) -> None:
     """Write the items of an export to the four tables, which must exist.
 
-    The tables have the prefix of the setting `table_prefix`, whatever it was at the export.
+    The tables are those of the settings, whatever their names were at the export.
     The whole export is verified before anything is written. Items that exist and are equal count
     as done: run the command again after an interruption, and it finishes the import. It asks for
     confirmation if a table has items. Exits with 1 if items were refused or the answer is no, and

@@ -15,7 +15,8 @@ class WorkerStarted:
     endpoint: the URL that the client calls. None: the tables are in memory.
     region: the region of the tables. None: they are in memory.
     account: id of the AWS account of the tables. None: there is none, or it could not be read.
-    table_prefix: prefix of the names of the tables.
+    table_prefix: prefix of the names of the tables. None: they have none in common.
+    table_names: the names of the tables. None: `table_prefix` says them.
     release: version of streamer-worker.
     distributions: name and version of each package that has handlers, sorted.
     """
@@ -24,7 +25,8 @@ class WorkerStarted:
     endpoint: str | None = None
     region: str | None = None
     account: str | None = None
-    table_prefix: str
+    table_prefix: str | None
+    table_names: tuple[str, ...] | None = None
     concurrency: int
     metrics_url: str | None
     release: str

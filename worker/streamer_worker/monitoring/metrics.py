@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from streamer_store import CacheUsed, CallEnded, Clock, RequestStatus, TryFailed
+from streamer_store import CacheUsed, CallEnded, Clock, RequestStatus, TableNames, TryFailed
+from streamer_store.schema import TABLES
+from streamer_store.table_names import DEFAULT_NAMES
 from streamer_worker.error_codes import WORKER_LOST
 from streamer_worker.errors import StartError
 from streamer_worker.events import (
@@ -41,7 +43,7 @@ from streamer_worker.events import (
     WriteFenced,
 )
 from streamer_worker.handlers.definition import Handler
-from streamer_worker.monitoring.metric_families import OTHER, TABLE_NAMES, Families, labelled
+from streamer_worker.monitoring.metric_families import OTHER, Families, labelled
 from streamer_worker.sanitize import one_line
 
 # Outcomes after which a request has ended, unless another attempt follows.
@@ -59,16 +61,25 @@ class Metrics:
 
     handlers: the registered handlers, by action. Other actions count as `other`.
     reaps: whether this worker may reap connections.
+    tables: the full names of the tables.
     """
 
     def __init__(
-        self, handlers: Mapping[str, Handler], *, clock: Clock, reaps: bool = True
+        self,
+        handlers: Mapping[str, Handler],
+        *,
+        clock: Clock,
+        reaps: bool = True,
+        tables: TableNames = DEFAULT_NAMES,
     ) -> None:
         _check_directory(os.environ.get(_DIRECTORY))
         self.registry = CollectorRegistry()
         self._clock = clock
         self._has_started = False
         self._actions = frozenset(handlers)
+        # Events have the full name of a table or its name in the schema.
+        self._table_labels = {table.name: table.name for table in TABLES}
+        self._table_labels |= {tables.of(table): table.name for table in TABLES}
         self._families = Families(self.registry, handlers, reaps=reaps)
         # Looked up by their labels only once. Not for families that are cleared.
         self._series = lru_cache(_MAX_SERIES)(labelled)
@@ -143,8 +154,7 @@ class Metrics:
             case ConnectionsReaped():
                 self._count_reaped(event)
             case ItemUndecodable(table=table):
-                names = (name for name in TABLE_NAMES if table.endswith(name))
-                self._families.undecodable.labels(next(names, OTHER)).inc()
+                self._families.undecodable.labels(self._table_labels.get(table, OTHER)).inc()
             case QueueMeasured():
                 self._show_queue(event)
             case UnhandledMeasured(counts=counts):

@@ -12,12 +12,11 @@ from streamer_worker.settings.loading import (
     setting_names,
     store_arguments,
 )
+from streamer_worker.settings.log import SENSITIVE_LOGGERS, LogSettings
 from streamer_worker.settings.models import (
-    SENSITIVE_LOGGERS,
     DepthSettings,
     HandlerSettings,
     HttpSettings,
-    LogSettings,
     NotifierSettings,
     PollSettings,
     PresenceSettings,
@@ -27,6 +26,7 @@ from streamer_worker.settings.models import (
     Settings,
 )
 from streamer_worker.settings.parsing import seconds, value_text
+from streamer_worker.settings.table_names import TableNameSettings
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -43,6 +43,7 @@ __all__ = [
     "RescueSettings",
     "RetentionSettings",
     "Settings",
+    "TableNameSettings",
     "effective_settings",
     "load_settings",
     "seconds",

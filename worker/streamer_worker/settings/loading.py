@@ -48,6 +48,7 @@ def store_arguments(settings: Settings) -> dict[str, Any]:
         "endpoint_url": settings.endpoint_url,
         "region": settings.region,
         "prefix": settings.table_prefix,
+        "table_names": settings.table_names.given,
         "batch_writes": settings.batch_writes,
         "retention": Retention(
             completed=timedelta(seconds=settings.retention.completed),

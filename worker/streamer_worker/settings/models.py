@@ -5,15 +5,13 @@ docs/settings.md is generated from the descriptions. Durations are in seconds he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -23,37 +21,24 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from streamer_store import TableNames, ValidationError
 from streamer_store.rescues import MAX_RESCUES
+from streamer_worker.settings.component import Component
 from streamer_worker.settings.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
-from streamer_worker.settings.parsing import as_levels, as_list, seconds
+from streamer_worker.settings.log import LogSettings
+from streamer_worker.settings.parsing import as_list, seconds
 from streamer_worker.settings.patterns import HOST, PUSH_ENDPOINT, TABLE_PREFIX, URL
+from streamer_worker.settings.table_names import TableNameSettings
 
 _DAY = 86400.0
 _MIN_HEARTBEATS_PER_LEASE = 3
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 HostPattern = Annotated[str, Field(pattern=HOST)]
 HostPatterns = Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)]
-Level = Literal["debug", "info", "warning", "error"]
-# Below the level warning these loggers log requests, with credentials in them.
-SENSITIVE_LOGGERS = ("aiobotocore", "aiohttp", "botocore", "urllib3")
 
 
-def _without_sensitive_levels(levels: Mapping[str, str]) -> Mapping[str, str]:
-    for name, level in levels.items():
-        if name.partition(".")[0] in SENSITIVE_LOGGERS and level in {"debug", "info"}:
-            raise ValueError(
-                f"log.levels (STREAMER_LOG_LEVELS): {name} logs credentials at level {level};"
-                " set it to warning or error"
-            )
-    return levels
-
-
-class _Component(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PollSettings(_Component):
+class PollSettings(Component):
     """How often the worker reads StatusIndex, and how long a request is left to other workers."""
 
     min_interval: Duration = Field(
@@ -85,7 +70,7 @@ class PollSettings(_Component):
         return self
 
 
-class HandlerSettings(_Component):
+class HandlerSettings(Component):
     """Limits of handlers. `@handler(timeout=...)` overrides `timeout`."""
 
     timeout: Duration = Field(
@@ -109,7 +94,7 @@ class HandlerSettings(_Component):
     )
 
 
-class PresenceSettings(_Component):
+class PresenceSettings(Component):
     """The worker's heartbeat, and when a worker is declared dead."""
 
     heartbeat: Duration = Field(
@@ -149,7 +134,7 @@ class PresenceSettings(_Component):
         return self.heartbeat / 2
 
 
-class RescueSettings(_Component):
+class RescueSettings(Component):
     """How requests are treated whose workers died."""
 
     max_rescues: int = Field(
@@ -166,7 +151,7 @@ class RescueSettings(_Component):
     )
 
 
-class ReaperSettings(_Component):
+class ReaperSettings(Component):
     """How the leader deletes stale connections."""
 
     enabled: bool = Field(default=True, description="Whether stale connections are deleted")
@@ -181,7 +166,7 @@ class ReaperSettings(_Component):
     dry_run: bool = Field(default=False, description="Count stale connections, and delete none")
 
 
-class DepthSettings(_Component):
+class DepthSettings(Component):
     """How the leader counts waiting requests, for the metrics."""
 
     interval: Duration = Field(default=15.0, ge=1, le=_DAY, description="Pause between two counts")
@@ -193,7 +178,7 @@ class DepthSettings(_Component):
     )
 
 
-class RetentionSettings(_Component):
+class RetentionSettings(Component):
     """How long requests are kept after their end, until TTL deletes them."""
 
     completed: Duration = Field(
@@ -210,7 +195,7 @@ class RetentionSettings(_Component):
     )
 
 
-class NotifierSettings(_Component):
+class NotifierSettings(Component):
     """How connections are notified through API Gateway."""
 
     hosts: HostPatterns = Field(
@@ -250,29 +235,13 @@ class NotifierSettings(_Component):
         return self.hosts + self.more_hosts
 
 
-class HttpSettings(_Component):
+class HttpSettings(Component):
     """The HTTP server for metrics and health probes."""
 
     enabled: bool = Field(default=True, description="Whether the HTTP server runs")
     host: str = Field(default="0.0.0.0", description="Address to listen on")  # noqa: S104
     port: int = Field(
         default=9464, ge=0, le=65535, description="Port to listen on; 0 takes a free one"
-    )
-
-
-class LogSettings(_Component):
-    """What the worker logs, and in which format."""
-
-    level: Level = Field(default="info", description="Lowest level that is logged")
-    levels: Annotated[
-        Mapping[str, Level],
-        NoDecode,
-        BeforeValidator(as_levels),
-        AfterValidator(_without_sensitive_levels),
-    ] = Field(default={}, description="Lowest level of single loggers, by name: `my.plugin=debug`")
-    format: Literal["auto", "json", "console"] = Field(
-        default="auto",
-        description="Format of log lines; `auto` is `console` on a terminal and `json` elsewhere",
     )
 
 
@@ -331,6 +300,7 @@ class Settings(BaseSettings):
         description="URL of the management API that everything is posted to, whatever endpoint a"
         " connection has, such as `https://abc123.execute-api.eu-west-1.amazonaws.com/prod`",
     )
+    table_names: TableNameSettings = TableNameSettings()
     poll: PollSettings = PollSettings()
     handler: HandlerSettings = HandlerSettings()
     presence: PresenceSettings = PresenceSettings()
@@ -341,6 +311,22 @@ class Settings(BaseSettings):
     notifier: NotifierSettings = NotifierSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("table_names")
+    @classmethod
+    def _different(cls, names: TableNameSettings, info: ValidationInfo) -> TableNameSettings:
+        """Refuse one name for two tables, beside the faults of other settings."""
+        if "table_prefix" in info.data:
+            try:
+                TableNames.from_prefix(info.data["table_prefix"], names.given)
+            except ValidationError as error:
+                raise ValueError(error.message) from error
+        return names
+
+    @property
+    def tables(self) -> TableNames:
+        """The full names of the tables."""
+        return TableNames.from_prefix(self.table_prefix, self.table_names.given)
 
     @classmethod
     def settings_customise_sources(

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from streamer_store import StoreUnavailable
+from streamer_store import StoreUnavailable, TableNames
 from streamer_store.dynamo.engine import DynamoEngine
 from streamer_store.schema import REQUESTS
 
@@ -84,7 +84,9 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 def engine_on(client: Client, seed: int = 7) -> DynamoEngine:
-    return DynamoEngine(client=cast("Any", client), prefix="t_", rng=random.Random(seed))
+    return DynamoEngine(
+        client=cast("Any", client), names=TableNames.from_prefix("t_"), rng=random.Random(seed)
+    )
 
 
 async def delete_many(engine: DynamoEngine, keys: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from streamer_store import StoreUnavailable
+from streamer_store import StoreUnavailable, TableNames
 from streamer_store.conditions import Absent, OneOf
 from streamer_store.dynamo import statements
 from streamer_store.dynamo.calls import TryFailed
@@ -75,7 +75,7 @@ class _Client:
 async def _write(responses: object, observed: list[object]) -> list[Any]:
     engine = DynamoEngine(
         client=_Client(responses),  # type: ignore[arg-type]
-        prefix="t_",
+        names=TableNames.from_prefix("t_"),
         rng=None,  # type: ignore[arg-type]
         observe=observed.append,
     )

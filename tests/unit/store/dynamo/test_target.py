@@ -1,4 +1,4 @@
-"""The prefix, the endpoint and the region in force, and where they come from."""
+"""The tables, the endpoint and the region in force, and where they come from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiobotocore.session import get_session
 
-from streamer_store import InvalidInput, Target, memory_stores, open_stores
-from streamer_store.schema import REQUESTS, WORKERS
+from streamer_store import InvalidInput, TableNames, Target, memory_stores, open_stores
+from streamer_store.schema import REQUESTS, TABLES, WORKERS
 from streamer_store.target import without_password
 from support import client_of
 from unit.store.dynamo.recorder import Recorder
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 NOWHERE = "http://127.0.0.1:1"
 ELSEWHERE = "http://127.0.0.1:2"
+BY_PREFIX = dict.fromkeys((table.name for table in TABLES), "STREAMER_TABLE_PREFIX")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ async def target(**arguments: Any) -> Target:
         assert found is not None
         meta = client_of(stores.engine).meta
         assert (found.endpoint, found.region) == (meta.endpoint_url, meta.region_name)
-        assert stores.engine.table_name(WORKERS) == f"{found.prefix}workers"
+        assert stores.engine.table_name(WORKERS) == found.tables.workers
         return found
 
 
@@ -57,6 +58,8 @@ async def test_a_producer_uses_the_tables_of_the_worker(monkeypatch: pytest.Monk
         region_source="STREAMER_REGION",
         prefix="prod_",
         prefix_source="STREAMER_TABLE_PREFIX",
+        tables=TableNames.from_prefix("prod_"),
+        table_sources=BY_PREFIX,
     )
 
 
@@ -249,6 +252,8 @@ async def test_an_own_client_is_used_and_not_closed(
                     region_source="client",
                     prefix="prod_",
                     prefix_source="STREAMER_TABLE_PREFIX",
+                    tables=TableNames.from_prefix("prod_"),
+                    table_sources=BY_PREFIX,
                 )
     assert len(recorder.headers) == calls + 2
 
@@ -269,3 +274,43 @@ async def test_a_client_and_what_it_has_decided_are_refused(argument: dict[str, 
         with pytest.raises(InvalidInput, match=next(iter(argument))):
             async with open_stores(client=client, **argument):
                 pass
+
+
+async def test_tables_may_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables are those of the worker, in any case. An argument overrides its variable."""
+    monkeypatch.setenv("STREAMER_TABLE_PREFIX", "prod_")
+    monkeypatch.setenv("STREAMER_ENDPOINT_URL", NOWHERE)
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_REQUESTS", "jobs")
+    monkeypatch.setenv("streamer_table_names_workers", "fleet")
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_CONNECTIONS", "")
+    found = await target(table_names={"workers": "crew"})
+    assert list(found.tables) == ["prod_connections", "jobs", "prod_subscriptions", "crew"]
+    assert found.prefix == "prod_"
+    assert found.table_sources == {
+        "connections": "STREAMER_TABLE_PREFIX",
+        "requests": "STREAMER_TABLE_NAMES_REQUESTS",
+        "subscriptions": "STREAMER_TABLE_PREFIX",
+        "workers": "argument",
+    }
+    assert (await target()).tables.workers == "fleet"
+
+
+async def test_a_prefix_as_argument_reaches_no_other_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The variables with names do not count beside it, and the argument with names does."""
+    monkeypatch.setenv("STREAMER_ENDPOINT_URL", NOWHERE)
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_REQUESTS", "jobs")
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_WRONG", "x")
+    assert (await target(prefix="test_")).tables == TableNames.from_prefix("test_")
+    found = await target(prefix="test_", table_names={"workers": "crew"})
+    assert found.tables == TableNames.from_prefix("test_", {"workers": "crew"})
+
+
+async def test_wrong_names_of_tables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown variable too: requests would go to a table that no worker reads."""
+    with pytest.raises(InvalidInput, match="'request' is no table; the nearest is requests"):
+        await target(table_names={"request": "jobs"})
+    monkeypatch.setenv("STREAMER_TABLE_NAMES_REQUEST", "jobs")
+    with pytest.raises(InvalidInput, match="'request' is no table; the nearest is requests"):
+        await target()

@@ -21,6 +21,7 @@ from streamer_store import (
     ItemTooLarge,
     StoreError,
     StoreUnavailable,
+    TableNames,
     TryFailed,
 )
 from streamer_store.conditions import Absent
@@ -69,7 +70,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 async def transact(client: Client, observed: list[Any] | None = None) -> None:
     engine = DynamoEngine(
         client=cast("Any", client),
-        prefix="t_",
+        names=TableNames.from_prefix("t_"),
         rng=random.Random(7),
         observe=None if observed is None else observed.append,
     )

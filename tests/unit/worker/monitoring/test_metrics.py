@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from streamer_store import CacheUsed, CallEnded, Capacity, TryFailed
+from streamer_store import CacheUsed, CallEnded, Capacity, TableNames, TryFailed
 from streamer_worker.events import (
     Event,
     FleetObserved,
@@ -119,6 +119,17 @@ def test_undecodable_items_are_counted_by_table(metrics: Metrics) -> None:
     metrics(ItemUndecodable(table="streamer_requests", key="r", reason="x"))
     assert value(metrics, "undecodable_items_total", table="requests") == 2
     assert value(metrics, "undecodable_items_total", table="connections") == 0
+
+
+def test_undecodable_items_of_a_table_with_its_own_name_are_counted() -> None:
+    """The label is the name in the schema, as alerts and dashboards have it."""
+    tables = TableNames.from_prefix("p_", {"requests": "jobs", "workers": "old_requests"})
+    metrics = Metrics({}, clock=ManualClock(), tables=tables)
+    for name in ("jobs", "old_requests", "p_connections", "elsewhere"):
+        metrics(ItemUndecodable(table=name, key="r", reason="x"))
+    labels = ("requests", "workers", "connections", "other", "subscriptions")
+    counts = [value(metrics, "undecodable_items_total", table=label) for label in labels]
+    assert counts == [1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("outcome", ["ok", "failed", "gone"])

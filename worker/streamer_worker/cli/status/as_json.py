@@ -19,7 +19,8 @@ def json_value(snapshot: Snapshot, findings: Sequence[Finding]) -> dict[str, Any
         "target": {
             "endpoint": snapshot.target.endpoint,
             "region": snapshot.target.region,
-            "prefix": snapshot.target.prefix,
+            "prefix": snapshot.target.tables.prefix,
+            "tables": snapshot.target.tables.as_dict(),
         },
         "findings": [
             {

@@ -35,7 +35,7 @@ def _tables(snapshot: Snapshot) -> Iterator[Finding]:
         yield _missing(f"{noun}: {', '.join(missing)}")
     elif not blocking and any(each.missing for each in snapshot.unreadable):
         # The descriptions are denied, or older than the deletion of a table.
-        yield _missing(f"tables {snapshot.target.prefix}… are missing, or lack an index")
+        yield _missing(f"tables {snapshot.target.tables} are missing, or lack an index")
     for difference in [each for each in blocking if not each.creatable][:LISTED]:
         yield Finding(level="problem", code="table_mismatch", text=str(difference))
     others = [each for each in differences if not each.blocking]
@@ -54,7 +54,7 @@ def _missing(text: str) -> Finding:
         level="problem",
         code="tables_missing",
         text=text,
-        todo="run `streamer-worker tables create`, or correct the prefix and the region",
+        todo="run `streamer-worker tables create`, or correct the names and the region",
     )
 
 

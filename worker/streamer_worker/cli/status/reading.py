@@ -71,11 +71,13 @@ async def open_reader(
     `observe` is called with each event of a call, as by `open_stores`, whose
     errors these are.
     """
+    from streamer_store.dynamo.addressing import tables_in_force
     from streamer_store.dynamo.calls import observe_calls
     from streamer_store.dynamo.connecting import open_client
     from streamer_store.dynamo.engine import DynamoEngine
 
     rng = random.SystemRandom()
+    tables = tables_in_force(settings.table_prefix, settings.table_names.given)
     async with open_client(
         endpoint_url=settings.endpoint_url,
         region=settings.region,
@@ -88,10 +90,8 @@ async def open_reader(
     ) as opened:
         client = opened.client
         reader = SnapshotReader(
-            engine=DynamoEngine(
-                client=client, prefix=settings.table_prefix, rng=rng, timeout=CALL_TIMEOUT
-            ),
-            target=opened.target(settings.table_prefix, "argument"),
+            engine=DynamoEngine(client=client, names=tables.names, rng=rng, timeout=CALL_TIMEOUT),
+            target=opened.target(tables),
             settings=settings,
             clock=SystemClock(),
         )

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from streamer_store import RequestStatus
+from streamer_store import RequestStatus, TableNames
 from streamer_worker.cli.formatting import counted, in_one_unit
 from streamer_worker.cli.output import hanging
 from streamer_worker.cli.status.finding import Finding, is_healthy
@@ -45,6 +45,7 @@ def screen(snapshot: Snapshot, findings: Sequence[Finding]) -> RenderableType:
     """Return the screen. It has one line for each row, and fits the width of its console."""
     return Group(
         _headline(snapshot, findings),
+        *_table_names(snapshot.target.tables),
         *_findings(findings),
         Text(),
         *_fleet(snapshot),
@@ -61,7 +62,9 @@ def error_screen(error: str) -> RenderableType:
 
 def _headline(snapshot: Snapshot, findings: Sequence[Finding]) -> RenderableType:
     target = snapshot.target
-    where = f"{target.prefix}… at {target.endpoint} ({target.region})"
+    where = f"{target.endpoint} ({target.region})"
+    if target.tables.prefix is not None:
+        where = f"{target.tables} at {where}"
     problems = sum(1 for finding in findings if finding.level == "problem")
     if is_healthy(findings):
         verdict = Text("ok", style="bold green")
@@ -74,6 +77,11 @@ def _headline(snapshot: Snapshot, findings: Sequence[Finding]) -> RenderableType
         Text.assemble(verdict, "  ", one_line(where)), Text(f"{snapshot.now:%H:%M:%S} UTC", "dim")
     )
     return line
+
+
+def _table_names(names: TableNames) -> list[RenderableType]:
+    """Return a line with the names, unless the headline has their prefix."""
+    return [hanging(Text("tables   "), str(names), "dim")] if names.prefix is None else []
 
 
 def _findings(findings: Sequence[Finding]) -> list[RenderableType]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from streamer_store import Target, WorkerRow
+from streamer_store.table_names import DEFAULT_NAMES
 from streamer_worker.cli.status.snapshot import (
     ActionCount,
     Depth,
@@ -24,6 +25,8 @@ TARGET = Target(
     region_source="argument",
     prefix="streamer_",
     prefix_source="argument",
+    tables=DEFAULT_NAMES,
+    table_sources=dict.fromkeys(DEFAULT_NAMES.as_dict(), "argument"),
 )
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from streamer_store import RequestStatus
+from streamer_store import RequestStatus, TableNames
 from streamer_worker.cli.status.as_json import json_value
 from streamer_worker.cli.status.finding import Finding
 from streamer_worker.cli.status.findings import findings_of
 from streamer_worker.cli.status.snapshot import EndedRequest, Sample, Snapshot
 from streamer_worker.cli.status.view import error_screen, screen
-from unit.worker.cli.status.snapshots import NOW, depth, ended, snapshot, worker
+from unit.worker.cli.status.snapshots import NOW, TARGET, depth, ended, snapshot, worker
 
 HOSTILE = "a\nforged\r\x1b[31mred\x9b1A\u2028\u202e[bold]" + "x" * 5000
 DEPTHS = {
@@ -37,6 +37,16 @@ def drawn(given: Snapshot, width: int = 80, findings: list[Finding] | None = Non
 
 def line(lines: list[str], start: str) -> str:
     return next(each for each in lines if each.strip().startswith(start))
+
+
+def test_names_without_a_common_prefix_have_a_line_of_their_own() -> None:
+    """The headline has the address, which is not cut. The names wrap."""
+    names = TableNames.from_prefix("x_", {"requests": "jobs-" + "j" * 60})
+    lines = drawn(snapshot(target=replace(TARGET, tables=names)))
+    assert lines[0].startswith("ok  http://127.0.0.1:8000 (eu-west-1)")
+    shown = "".join(each[len("tables   ") :] for each in lines[1 : lines.index("")])
+    assert shown.replace(" ", "") == str(names).replace(" ", "")
+    assert lines[1] == "tables   x_connections,"
 
 
 def test_a_screen_says_what_is() -> None:
