@@ -59,13 +59,14 @@ class BulkRequestActions:
         *,
         on_result: OnResult[AsyncRequest] | None = None,
         max_write_units: float | None = None,
+        beyond_a_year: bool = False,
     ) -> BulkSummary[AsyncRequest]:
         bulk = Bulk("enqueue_many", on_result, max_write_units, rng=self._rng)
 
         async def prepared() -> AsyncGenerator[NewRequest | StoreError]:
             async with aclosing(numbered(requests)) as entries:
                 async for _, request in entries:
-                    yield self._prepare(request)
+                    yield self._prepare(request, beyond_a_year=beyond_a_year)
 
         async def enqueue(position: int, new: NewRequest | StoreError) -> None:
             if isinstance(new, StoreError):
@@ -194,12 +195,12 @@ class BulkRequestActions:
         async with aclosing(self._ids_by_connection(connection_id)) as ids:
             return await self._changes.delete(bulk, ids, allowed, is_selected)
 
-    def _prepare(self, request: AsyncRequest) -> NewRequest | StoreError:
+    def _prepare(self, request: AsyncRequest, *, beyond_a_year: bool) -> NewRequest | StoreError:
         if not isinstance(request, AsyncRequest):
             name = type(request).__name__
             return ValidationError("requests", f"must be of AsyncRequest, not {name}")
         try:
-            return self._producer.prepare(request)
+            return self._producer.prepare(request, beyond_a_year=beyond_a_year)
         except ValidationError as error:
             return error
 

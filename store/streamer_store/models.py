@@ -94,7 +94,7 @@ class AsyncRequest:
     tenant_id: str | None = None
     """The tenant of the user. Limits per tenant use it. None: unknown."""
     status: RequestStatus = RequestStatus.PENDING
-    """The state of the request. A new request must be PENDING."""
+    """The state of the request. A new request must be PENDING: `enqueue` may make it SCHEDULED."""
     created_at: datetime | None = None
     """When the request was enqueued. The indexes sort by it. None: `enqueue` sets it to now."""
     processing_started: datetime | None = None
@@ -118,7 +118,7 @@ class AsyncRequest:
     max_retries: int = DEFAULT_MAX_RETRIES
     """How many attempts may follow the first. 0: none, not even after a worker was lost."""
     retry_after: datetime | None = None
-    """When a RETRYING or SCHEDULED request becomes due. None: at once."""
+    """When a RETRYING or SCHEDULED request becomes due, and a new one may run. None: at once."""
     ttl: int | None = None
     """Epoch seconds after which DynamoDB deletes the item. None: `enqueue` sets 7 days."""
     version: str | None = None

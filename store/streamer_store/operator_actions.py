@@ -1,4 +1,4 @@
-"""What an operator can do to a request: `cancel`, `redrive` and `update_status`.
+"""What an operator can do to a request: `cancel`, `redrive`, `reschedule` and `update_status`.
 
 Each action reads the request and writes on the condition that its Version has not changed. If
 the Version has changed, the action starts again with the new item.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import codec, operator_writes
 from streamer_store.clock import Clock, new_id
 from streamer_store.engine import ConditionFailed, Update
-from streamer_store.errors import ConcurrentModification
+from streamer_store.errors import ConcurrentModification, ValidationError
 from streamer_store.models import AsyncRequest
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_table import RequestTable
+from streamer_store.run_times import require_run_time, run_time
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import TERMINAL, WAITING, RequestStatus, sources
 from streamer_store.unit_limiter import UnitLimiter
@@ -75,6 +77,21 @@ class OperatorActions:
 
     async def redrive(self, request_id: str) -> AsyncRequest:
         return await self._act(self.redriving("redrive", request_id))
+
+    async def reschedule(
+        self,
+        request_id: str,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        beyond_a_year: bool = False,
+    ) -> AsyncRequest:
+        now = self._clock.now()
+        moment = run_time(run_at, delay, now=now)
+        if moment is None:
+            raise ValidationError("run_at", "is missing: give `run_at` or `delay`")
+        require_run_time(moment, now=now, beyond_a_year=beyond_a_year)
+        return await self._act(self._rescheduling(request_id, moment))
 
     async def update_status(
         self, request_id: str, status: RequestStatus, message: str | None = None
@@ -160,6 +177,23 @@ class OperatorActions:
             request_id=request_id,
             update=update,
             allowed=allowed,
+            version=version,
+        )
+
+    def _rescheduling(self, request_id: str, run_at: datetime) -> Change:
+        """Return the change that lets a waiting request run at another time."""
+        version = new_id(self._rng)
+
+        def update(seen: Item) -> Update:
+            return operator_writes.reschedule(
+                seen, version=version, run_at=run_at, now=self._clock.now()
+            )
+
+        return Change(
+            operation="reschedule",
+            request_id=request_id,
+            update=update,
+            allowed=WAITING,
             version=version,
         )
 

@@ -15,6 +15,7 @@ from streamer_store.request_attributes import (
     ttl_value,
     unchanged,
     wait_at_once,
+    wait_until,
 )
 from streamer_store.schema import REQUEST_TTL
 from streamer_store.transitions import RequestStatus
@@ -82,4 +83,23 @@ def redrive(
         removes=tuple(removes),
         conditions=unchanged(seen),
         returning=returning,
+    )
+
+
+def reschedule(seen: Item, *, version: str, run_at: datetime, now: datetime) -> Update:
+    """Let a waiting request run at `run_at`, if it has not changed since `seen`.
+
+    RETRYING stays RETRYING. Any other status becomes SCHEDULED. A time that has passed is `now`.
+    """
+    retrying = seen["Status"]["S"] == RequestStatus.RETRYING
+    status = RequestStatus.RETRYING if retrying else RequestStatus.SCHEDULED
+    due_at = max(run_at, now)
+    return change_status(
+        seen["RequestID"]["S"],
+        status,
+        version,
+        sets=wait_until(status, codec.raw_priority(seen), due_at) | {"TTL": ttl_value(due_at)},
+        removes=("WorkerID",),
+        conditions=unchanged(seen),
+        returning=True,
     )

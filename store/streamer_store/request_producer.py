@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from streamer_store import codec, writes
@@ -26,6 +27,7 @@ from streamer_store.errors import (
 from streamer_store.lanes import Priority, place_of
 from streamer_store.models import AsyncRequest, EventType
 from streamer_store.request_table import RequestTable
+from streamer_store.run_times import require_run_time, run_time
 from streamer_store.schema import CONNECTIONS, REQUEST_TTL, REQUESTS, SUBSCRIPTIONS
 from streamer_store.subscriptions import new_subscription
 from streamer_store.times import epoch
@@ -64,11 +66,23 @@ class RequestProducer:
         self._clock = clock
         self._rng = rng
 
-    async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
-        return await self.store("enqueue", self.prepare(request))
+    async def enqueue(
+        self,
+        request: AsyncRequest,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        beyond_a_year: bool = False,
+    ) -> AsyncRequest:
+        later = self._later(request, run_at, delay)
+        return await self.store("enqueue", self.prepare(later, beyond_a_year=beyond_a_year))
 
-    async def enqueue_all(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
-        records = [self._with_defaults(request) for request in requests]
+    async def enqueue_all(
+        self, requests: Iterable[AsyncRequest], *, beyond_a_year: bool = False
+    ) -> list[AsyncRequest]:
+        records = [
+            self._with_defaults(request, beyond_a_year=beyond_a_year) for request in requests
+        ]
         _require_parts("requests", len(records))
         items = [self._encode(record) for record in records]
         size = sum(map(item_size, items))
@@ -92,8 +106,12 @@ class RequestProducer:
         subscriptions: Mapping[str, Iterable[EventType]],
         *,
         require_connection: bool = True,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        beyond_a_year: bool = False,
     ) -> AsyncRequest:
-        record = self._with_defaults(request)
+        later = self._later(request, run_at, delay)
+        record = self._with_defaults(later, beyond_a_year=beyond_a_year)
         now = self._clock.now()
         parts: list[TransactionPart] = [writes.enqueue(self._encode(record))]
         for connection_id, event_types in subscriptions.items():
@@ -133,9 +151,9 @@ class RequestProducer:
                 "no such connection", operation=operation, table=name, key=part.key
             ) from None
 
-    def prepare(self, request: AsyncRequest) -> NewRequest:
+    def prepare(self, request: AsyncRequest, *, beyond_a_year: bool = False) -> NewRequest:
         """Return the request as it will be stored. Raises ItemTooLarge; ValidationError."""
-        record = self._with_defaults(request)
+        record = self._with_defaults(request, beyond_a_year=beyond_a_year)
         is_drawn = not request.request_id
         return NewRequest(record=record, item=self._encode(record), is_drawn=is_drawn)
 
@@ -156,21 +174,44 @@ class RequestProducer:
         require_text("request_id", request_id)
         await self._engine.delete_many(REQUESTS, [request_id])
 
-    def _with_defaults(self, request: AsyncRequest) -> AsyncRequest:
-        """Return the request with a Version and with the fields that the producer left out."""
+    def _later(
+        self, request: AsyncRequest, run_at: datetime | None, delay: timedelta | None
+    ) -> AsyncRequest:
+        """Return the request with the time at which it may run."""
+        moment = run_time(run_at, delay, now=self._clock.now())
+        if moment is None:
+            return request
+        if request.retry_after is not None:
+            raise ValidationError("retry_after", "is set already: give no `run_at` and no `delay`")
+        return replace(request, retry_after=moment)
+
+    def _with_defaults(self, request: AsyncRequest, *, beyond_a_year: bool) -> AsyncRequest:
+        """Return the request with a Version and with the fields that the producer left out.
+
+        A time that has passed means at once. Such a request, and one without a time, is as if
+        released (see `wait_at_once`).
+        """
         if request.status is not RequestStatus.PENDING:
             raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
         now = self._clock.now()
         created_at = request.created_at or now
-        low = request.priority is Priority.LOW
+        retry_after = request.retry_after
+        if retry_after is not None and retry_after <= now:
+            retry_after = None
+        ttl = epoch(now, REQUEST_TTL) if request.ttl is None else request.ttl
+        if retry_after is not None:
+            require_run_time(retry_after, now=now, beyond_a_year=beyond_a_year)
+            # TTL never takes what still waits.
+            ttl = max(ttl, epoch(retry_after, REQUEST_TTL))
+        elif request.priority is Priority.LOW:
+            retry_after = created_at
         return replace(
             request,
             request_id=request.request_id or new_id(self._rng),
-            # As it would be released (see `wait_at_once`).
-            status=RequestStatus.SCHEDULED if low else RequestStatus.PENDING,
-            retry_after=created_at if low else request.retry_after,
+            status=RequestStatus.PENDING if retry_after is None else RequestStatus.SCHEDULED,
+            retry_after=retry_after,
             created_at=created_at,
-            ttl=request.ttl if request.ttl is not None else epoch(now, REQUEST_TTL),
+            ttl=ttl,
             version=new_id(self._rng),
         )
 

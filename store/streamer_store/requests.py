@@ -91,6 +91,7 @@ class RequestStore:
         actions = OperatorActions(table=table, workers=workers, clock=clock, rng=rng)
         self.cancel = actions.cancel
         self.redrive = actions.redrive
+        self.reschedule = actions.reschedule
         self.update_status = actions.update_status
 
         changes = BulkChanges(table=table, actions=actions, workers=workers)

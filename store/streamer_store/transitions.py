@@ -29,7 +29,8 @@ _P = RequestStatus
 
 FOLLOWS: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
     # A waiting request fails if it cannot be decoded or has no room for the write of a claim.
-    _P.PENDING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
+    # PENDING becomes SCHEDULED when an operator puts it off.
+    _P.PENDING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED, _P.SCHEDULED}),
     _P.RETRYING: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
     _P.SCHEDULED: frozenset({_P.PROCESSING, _P.CANCELLED, _P.FAILED}),
     # A request of low priority is released and redriven as SCHEDULED, never as PENDING.

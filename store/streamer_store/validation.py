@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from streamer_store.errors import ValidationError
@@ -91,6 +91,12 @@ def require_time(name: str, value: object) -> None:
         value.astimezone(UTC)
     except OverflowError as error:
         raise ValidationError(name, "must lie in the years 1 to 9999, in UTC") from error
+
+
+def require_delay(name: str, value: object) -> None:
+    """Check that the value is a timedelta of 0 or more."""
+    if not isinstance(value, timedelta) or value < timedelta():
+        raise ValidationError(name, f"must be a timedelta of 0 or more, not {short_repr(value)}")
 
 
 def require_optional_time(name: str, value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from streamer_store import (
     Priority,
     RequestStatus,
     Stores,
+    SystemClock,
     TryFailed,
     open_stores,
 )
@@ -47,6 +49,7 @@ STEPS: dict[str, Step] = {
     "one of a connection": enqueue("connected", connection_id="c1", tenant_id="t1"),
     "a large one": enqueue("large", connection_id="c1", payload=LARGE),
     "a low one": enqueue("low", priority=Priority.LOW),
+    "one that runs later": enqueue("later", retry_after=SystemClock().now() + timedelta(hours=1)),
     "cancel the small one": requests("small", "cancel_many"),
     "cancel the large one": requests("large", "cancel_many"),
     "cancel the low one": requests("low", "cancel_many"),
@@ -88,4 +91,5 @@ async def test_the_units_of_a_write_are_reckoned_as_they_are_charged(local_url: 
             reckoned[name] = write_units(table, before, await stores.engine.get(table, key))
     assert reckoned == measured
     assert measured["a small request"] == 2
+    assert measured["one that runs later"] == 3
     assert measured["one of a connection"] == 3

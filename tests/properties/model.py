@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 PENDING, PROCESSING, RETRYING = "PENDING", "PROCESSING", "RETRYING"
+SCHEDULED = "SCHEDULED"
 COMPLETED, FAILED, CANCELLED = "COMPLETED", "FAILED", "CANCELLED"
 OK = "ok"
 DELAY = 10
-WAITING = {PENDING, RETRYING}
+WAITING = {PENDING, RETRYING, SCHEDULED}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Model:
             return "AlreadyExists"
         self.row = Row(PENDING, next(self._fresh))
         return OK
+
+    def enqueue_later(self, holder: Holder) -> str:
+        answer = self.enqueue(holder)
+        if answer == OK and self.row is not None:
+            self.row = replace(self.row, status=SCHEDULED, due=self.now + DELAY)
+        return answer
 
     def delete(self, _: Holder) -> str:
         self.row = None
@@ -132,6 +139,14 @@ class Model:
         if self.row.status not in {FAILED, CANCELLED}:
             return "RequestNotPending"
         self._move(PENDING, retries=0)
+        return OK
+
+    def reschedule(self, _: Holder) -> str:
+        if self.row is None:
+            return "NotFound"
+        if self.row.status not in WAITING:
+            return "RequestNotPending"
+        self._move(RETRYING if self.row.status == RETRYING else SCHEDULED, due=self.now + DELAY)
         return OK
 
     def redrive_by_update_status(self, holder: Holder) -> str:

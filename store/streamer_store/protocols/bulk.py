@@ -31,9 +31,11 @@ class BulkRequests(Protocol):
         *,
         on_result: OnResult[AsyncRequest] | None = None,
         max_write_units: float | None = None,
+        beyond_a_year: bool = False,
     ) -> BulkSummary[AsyncRequest]:
         """Store new requests. The record of a result is the request as stored.
 
+        One with `retry_after` runs then (`beyond_a_year`: see `enqueue`).
         A request is refused with the errors of `enqueue`: AlreadyExists, ValidationError,
         ItemTooLarge. Give ids: a call that is repeated then stores no request twice.
         """

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from streamer_store.bulk import Items
 from streamer_store.lanes import Lane
 from streamer_store.models import AsyncRequest, Candidate, Claim, EventType, Progress
+from streamer_store.protocols.actions import RequestActions
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.transitions import RequestStatus
@@ -38,7 +39,7 @@ class Depth:
     """The CreatedAt of the oldest request. None: no request, or none with a valid CreatedAt."""
 
 
-class RequestQueue(BulkRequests, Protocol):
+class RequestQueue(BulkRequests, RequestActions, Protocol):
     """Stores requests and their state. Workers claim requests, run them and settle them.
 
     - Delivery is at least once. A handler can run again after a crash, so it must be idempotent,
@@ -55,18 +56,35 @@ class RequestQueue(BulkRequests, Protocol):
     - An item that cannot be decoded is reported and left out of lists. A claim fails it.
     """
 
-    async def enqueue(self, request: AsyncRequest) -> AsyncRequest:
+    async def enqueue(
+        self,
+        request: AsyncRequest,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        beyond_a_year: bool = False,
+    ) -> AsyncRequest:
         """Store a new request. It must be PENDING. At low priority it is stored as SCHEDULED.
 
+        - `run_at`, `delay`: when it may run, at most one of both. It is stored as SCHEDULED until
+          then, costs nothing while it waits, and starts at most a second late if a worker has a
+          free slot. Never early by the worker's clock. A time that has passed means at once.
+          `request.retry_after` says the same, where these parameters are missing.
+        - `beyond_a_year`: whether that may be more than 366 days ahead.
+
+        Its TTL is at least 7 days after the time at which it may run.
         Returns the request as stored, with its id, CreatedAt, TTL and Version.
         Raises AlreadyExists if `request_id` is set and taken (nothing is overwritten);
         ValidationError; ItemTooLarge over 392 KB (8 KB are kept free for the outcome).
         """
         ...
 
-    async def enqueue_all(self, requests: Iterable[AsyncRequest]) -> list[AsyncRequest]:
+    async def enqueue_all(
+        self, requests: Iterable[AsyncRequest], *, beyond_a_year: bool = False
+    ) -> list[AsyncRequest]:
         """Store new requests, all or none: 100 at most, 4 MB together (TransactWriteItems).
 
+        One with `retry_after` runs then (`beyond_a_year`: see `enqueue`).
         A transaction costs twice the write units. Returns the requests as stored, in the same
         order. Raises AlreadyExists if ids are taken: `key` has these ids, joined by commas.
         Raises ValidationError, also for more than 100 and for an id that is there twice;
@@ -80,11 +98,15 @@ class RequestQueue(BulkRequests, Protocol):
         subscriptions: Mapping[str, Iterable[EventType]],
         *,
         require_connection: bool = True,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        beyond_a_year: bool = False,
     ) -> AsyncRequest:
         """Store a new request and subscriptions to it, all or none (TransactWriteItems).
 
         - `subscriptions`: for each connection id, the events that it receives.
         - `require_connection`: whether these connections, and that of the request, must be there.
+        - `run_at`, `delay`, `beyond_a_year`: see `enqueue`.
 
         The request, each subscription and each connection is one of 100 parts at most. What is
         written costs twice the write units, and each connection that must be there 2 more.
@@ -304,36 +326,6 @@ class RequestQueue(BulkRequests, Protocol):
            there are no retries left.
 
         Raises ConcurrentModification if it is not PROCESSING under the Version seen; NotFound.
-        """
-        ...
-
-    async def cancel(self, request_id: str) -> AsyncRequest:
-        """Make a waiting or running request CANCELLED, and notify its worker.
-
-        If it is CANCELLED already, the worker is notified again. Returns the request.
-        Raises NotFound; RequestNotPending if it is COMPLETED or FAILED; Undecodable;
-        ConcurrentModification if it changed between read and write ten times.
-        """
-        ...
-
-    async def redrive(self, request_id: str) -> AsyncRequest:
-        """Make a FAILED or CANCELLED request PENDING, with RetryCount 0. Its checkpoint is kept.
-
-        At low priority it becomes SCHEDULED and is due. Returns the request. It is CANCELLED if
-        it was cancelled again at the same time.
-        Raises NotFound; RequestNotPending in any other status; Undecodable;
-        ConcurrentModification as `cancel` does.
-        """
-        ...
-
-    async def update_status(
-        self, request_id: str, status: RequestStatus, message: str | None = None
-    ) -> AsyncRequest:
-        """Change the status by hand: waiting to CANCELLED, or FAILED or CANCELLED to PENDING.
-
-        `message` becomes ProgressMessage. Returns the request. Raises the errors of `cancel`.
-        RequestNotPending means that the request is in another status, or that `status` needs a
-        claim. In the second case the error's `status` is None if there is no request.
         """
         ...
 

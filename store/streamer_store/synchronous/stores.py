@@ -33,6 +33,7 @@ class SyncRequests(SyncMethods):
     cancel_many = blocking_bulk(RequestQueue.cancel_many)
     cancel_by_connection = blocking_bulk(RequestQueue.cancel_by_connection)
     redrive = blocking(RequestQueue.redrive)
+    reschedule = blocking(RequestQueue.reschedule)
     redrive_many = blocking_bulk(RequestQueue.redrive_many)
     update_status = blocking(RequestQueue.update_status)
     update_status_many = blocking_bulk(RequestQueue.update_status_many)

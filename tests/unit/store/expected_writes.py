@@ -21,6 +21,7 @@ from streamer_store.engine import Update
 from streamer_store.times import epoch, format_time
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 STAMP = {"S": format_time(NOW)}
 WEEK = {"N": str(epoch(NOW) + 7 * 86_400)}
 FRESH = "fresh"
@@ -298,6 +299,18 @@ MOVES: dict[str, tuple[Update, str, dict[str, Any], set[str], tuple[Any, ...]]] 
         }
         | LANES,
         (OneOf("Status", ({"S": "FAILED"},)), OneOf("Version", ({"S": "seen"},))),
+    ),
+    "reschedule": (
+        operator_writes.reschedule(item("PENDING"), version=FRESH, run_at=NOW + HOUR, now=NOW),
+        "SCHEDULED",
+        {
+            "RetryAfter": {"S": format_time(NOW + HOUR)},
+            "DueLane": {"S": "due"},
+            "DueAt": {"S": format_time(NOW + HOUR)},
+            "TTL": {"N": str(epoch(NOW + HOUR) + 7 * 86_400)},
+        },
+        {"WorkerID"},
+        (OneOf("Status", ({"S": "PENDING"},)), OneOf("Version", ({"S": "seen"},))),
     ),
     "redrive in silence": (
         operator_writes.redrive(item("FAILED"), version=FRESH, message=None, now=NOW),

@@ -18,6 +18,7 @@ LISTED = {
     ("PROCESSING", "PENDING"),
     ("PENDING", "CANCELLED"),
     ("PENDING", "FAILED"),
+    ("PENDING", "SCHEDULED"),  # put off by an operator
     ("RETRYING", "FAILED"),
     ("RETRYING", "CANCELLED"),
     ("PROCESSING", "CANCELLED"),

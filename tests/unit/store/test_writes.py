@@ -54,8 +54,8 @@ def test_every_write_has_the_key_of_its_request(update: Update) -> None:
 
 @pytest.mark.parametrize("name", UPDATES)
 def test_only_some_writes_return_the_item(name: str) -> None:
-    """Claims, cancellations and redrives return it. For the others it would only cost."""
-    assert UPDATES[name].returning == name.startswith(("claim", "cancel", "redrive"))
+    """Claims and what operators change return it. For the others it would only cost."""
+    assert UPDATES[name].returning == name.startswith(("claim", "cancel", "redrive", "reschedule"))
 
 
 @pytest.mark.parametrize("name", MOVES)

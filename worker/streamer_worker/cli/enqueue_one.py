@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import stat
+from datetime import datetime, timedelta
 from os import fstat
 from threading import Timer
 from typing import Any, Final
@@ -22,6 +23,7 @@ from streamer_worker.cli.live_workers import warn_if_not_handled
 from streamer_worker.cli.options import ConfigOption, with_stores
 from streamer_worker.cli.output import is_terminal, print_json, print_line
 from streamer_worker.cli.request_lines import MAX_LINE_BYTES, parse_object
+from streamer_worker.cli.run_times import due_note
 from streamer_worker.cli.showing import print_request
 from streamer_worker.cli.watching import draw, exit_unless_completed, follow
 
@@ -48,6 +50,9 @@ def enqueue_one(
     request: AsyncRequest,
     config: ConfigOption,
     *,
+    run_at: datetime | None,
+    delay: timedelta | None,
+    beyond_a_year: bool,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -63,11 +68,16 @@ def enqueue_one(
     enqueued: list[str] = []
 
     async def work(stores: Stores) -> AsyncRequest:
-        stored = await stores.requests.enqueue(request)
+        stored = await stores.requests.enqueue(
+            request, run_at=run_at, delay=delay, beyond_a_year=beyond_a_year
+        )
         enqueued.append(stored.request_id)
+        clock = SystemClock()
         if not as_json:
             print_line(stored.request_id)
-        await warn_if_not_handled(stores, stored.action, lease=lease, clock=SystemClock())
+            if run_at is not None or delay is not None:
+                print_line(f"it {due_note(stored.retry_after, clock)}", err=True)
+        await warn_if_not_handled(stores, stored.action, lease=lease, clock=clock)
         return await _followed(stores, stored, timeout, as_json=as_json) if wait else stored
 
     try:

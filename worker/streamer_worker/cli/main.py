@@ -35,6 +35,11 @@ _COMMANDS: Final = (
         "redriving:redrive",
         "Set FAILED or CANCELLED requests back to PENDING, so that a worker runs them again.",
     ),
+    (
+        "reschedule",
+        "rescheduling:reschedule",
+        "Change when a waiting request may run.",
+    ),
     ("delete", "deleting:delete", "Delete requests that have ended, before their TTL does."),
     ("workers", "workers:workers", "List the workers that have a row in the workers table."),
     (

@@ -16,8 +16,10 @@ MAX_LINE_BYTES: Final = 4 * MAX_ITEM_BYTES
 """A longer line is refused. JSON may escape each character."""
 _FIELDS: Final = (
     *("request_id", "action", "payload", "connection_id", "user_id", "tenant_id"),
-    *("max_retries", "priority", "created_at", "ttl"),
+    *("max_retries", "priority", "run_at", "created_at", "ttl"),
 )
+_CHANGING: Final = frozenset({"run_at", "ttl"})
+"""Fields that change with the status of a request."""
 _OPTIONAL: Final = frozenset(_FIELDS) - {"payload", "max_retries"}
 """A line that leaves these out accepts any."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -87,12 +89,12 @@ class LineReader:
 def differing_fields(request: AsyncRequest, stored: AsyncRequest) -> list[str]:
     """Return the producer's fields in which a stored request is another one.
 
-    The TTL is not compared: it changes with the status.
+    Those that change with the status are not compared.
     """
     return [
         name
         for name in _FIELDS
-        if name != "ttl"
+        if name not in _CHANGING
         and (getattr(request, name) not in {None, ""} if name in _OPTIONAL else True)
         and getattr(request, name) != getattr(stored, name)
     ]
@@ -112,8 +114,11 @@ def _request(text: bytes, number: int, id_prefix: str | None) -> AsyncRequest:
         given.setdefault("request_id", f"{id_prefix}{number}")
     if "priority" in given:
         given["priority"] = _priority(given["priority"])
-    if "created_at" in given:
-        given["created_at"] = _time(given["created_at"])
+    for name in ("created_at", "run_at"):
+        if name in given:
+            given[name] = _time(name, given[name])
+    if "run_at" in given:
+        given["retry_after"] = given.pop("run_at")
     return AsyncRequest(**given)
 
 
@@ -138,8 +143,11 @@ def _priority(value: Any) -> Priority:
         raise ValidationError("priority", f"{value!r} is none of {names}") from error
 
 
-def _time(value: Any) -> datetime:
+def _time(name: str, value: Any) -> datetime:
     try:
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:
-        raise ValidationError("created_at", f"{value!r} is no time in ISO 8601") from error
+        raise ValidationError(name, f"{value!r} is no time in ISO 8601") from error
+    if moment.tzinfo is None:
+        raise ValidationError(name, f"{value!r} has no time zone: add Z for UTC, or an offset")
+    return moment

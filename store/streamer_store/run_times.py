@@ -1,0 +1,42 @@
+"""When a request may run first, as a producer or an operator says it (pure)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from streamer_store.errors import ValidationError
+from streamer_store.validation import require_delay, require_time
+
+YEAR: Final = timedelta(days=366)
+"""A time further ahead is more often a mistake than a plan."""
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""So that TTL, which is later, is a time, too."""
+
+
+def run_time(run_at: datetime | None, delay: timedelta | None, *, now: datetime) -> datetime | None:
+    """Return the time that one of the two names, or None if both are None.
+
+    Raises ValidationError if both are given, for a time without a time zone and for a delay below
+    zero.
+    """
+    if delay is None:
+        if run_at is not None:
+            require_time("run_at", run_at)
+        return run_at
+    if run_at is not None:
+        raise ValidationError("delay", "cannot be combined with `run_at`: give one of them")
+    require_delay("delay", delay)
+    try:
+        return now + delay
+    except OverflowError as error:
+        raise ValidationError("delay", "ends after the year 9999") from error
+
+
+def require_run_time(moment: datetime, *, now: datetime, beyond_a_year: bool) -> None:
+    """Raise ValidationError for a time more than a year ahead, unless `beyond_a_year` allows it."""
+    if moment - now > YEAR and not beyond_a_year:
+        text = f"is more than a year ahead ({moment.isoformat()}): allow that with `beyond_a_year`"
+        raise ValidationError("run_at", text)
+    if moment > _LATEST:
+        raise ValidationError("run_at", f"must be before the year {_LATEST.year}")
