@@ -18,7 +18,7 @@ demo: $(FILLED) ## Run requests through a worker on an embedded DynamoDB (no AWS
 	@$(BIN)/streamer-worker demo
 
 gateway: $(FILLED) ## Serve a page that makes requests and shows their progress (no AWS, until Ctrl-C)
-	@$(BIN)/python examples/gateway/run.py
+	@$(BIN)/python examples/gateway/run.py $(ARGS)
 
 # Three processes of pytest on two cores, because many tests wait. Each file runs in one of them, so
 # that its fixtures are made once. The files run in the order of tests/conftest.py.

@@ -2,7 +2,8 @@
 
     python examples/gateway/run.py --port 8797
 
-It runs until SIGINT or SIGTERM. The data is lost then. Needs the extra `demo`.
+It runs until SIGINT or SIGTERM. The data is lost then. Needs the extra `demo`. Instead of the
+demo's handlers, `--handlers hello:greet` runs your own from a module in the current directory.
 
 With `--post-url` it runs the gateway alone, over the tables of STREAMER_ENDPOINT_URL,
 STREAMER_TABLE_PREFIX and STREAMER_REGION, for workers that run elsewhere. That needs no extra:
@@ -16,7 +17,9 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -42,12 +45,13 @@ _SETTINGS: Final = {
 }
 
 
-def actions() -> list[str]:
-    """Return the actions of the demo's handlers."""
-    return [handler.action for handler in load_reference(_HANDLERS)]
+def actions(references: Sequence[str]) -> list[str]:
+    """Return the actions of handlers, which are given as `MODULE` or `MODULE:NAME`."""
+    sys.path.insert(0, str(Path.cwd()))
+    return [handler.action for reference in references for handler in load_reference(reference)]
 
 
-async def run(host: str, port: int) -> None:
+async def run(host: str, port: int, references: Sequence[str]) -> None:
     """Run until a signal. What was started last ends first. Raises OSError if the port is used."""
     from streamer_worker.demo.moto import embedded_dynamodb  # noqa: PLC0415  needs the extra
 
@@ -59,7 +63,7 @@ async def run(host: str, port: int) -> None:
         )
         await stores.create_tables()
         gateway = await opened.enter_async_context(
-            open_gateway(stores, actions=actions(), host=host, port=port)
+            open_gateway(stores, actions=actions(references), host=host, port=port)
         )
         settings = _SETTINGS | {
             "STREAMER_ENDPOINT_URL": database,
@@ -67,7 +71,7 @@ async def run(host: str, port: int) -> None:
             "STREAMER_NOTIFIER_MORE_HOSTS": gateway.url,
         }
         await opened.enter_async_context(
-            demo_workers(("A",), settings=settings, references=(_HANDLERS,))
+            demo_workers(("A",), settings=settings, references=tuple(references))
         )
         print(f"Open {gateway.url} in a browser, as two users if you like. Ctrl-C ends it.")
         print("For the commands, such as `streamer-worker status`, in another terminal:")
@@ -75,13 +79,15 @@ async def run(host: str, port: int) -> None:
         await anext(aiter(signals))
 
 
-async def run_alone(host: str, port: int, post_url: str) -> None:
+async def run_alone(host: str, port: int, references: Sequence[str], post_url: str) -> None:
     """Run a gateway over existing tables until a signal. Raises OSError if the port is used."""
     async with AsyncExitStack() as opened:
         signals = opened.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
         stores = await opened.enter_async_context(open_stores())
         gateway = await opened.enter_async_context(
-            open_gateway(stores, actions=actions(), host=host, port=port, post_url=post_url)
+            open_gateway(
+                stores, actions=actions(references), host=host, port=port, post_url=post_url
+            )
         )
         print(f"Open {gateway.url} in a browser. Workers post to {gateway.post_url}.", flush=True)
         await anext(aiter(signals))
@@ -97,25 +103,35 @@ def main() -> None:
         help=f"address to listen on; default {_HOSTS[0]}",
     )
     parser.add_argument(
+        "--handlers",
+        metavar="MODULE:NAME",
+        action="append",
+        help=f"handlers whose actions clients may request; repeat it for several. Default:"
+        f" {_HANDLERS}",
+    )
+    parser.add_argument(
         "--post-url",
         metavar="URL",
         help="run the gateway alone, over the tables of STREAMER_ENDPOINT_URL, for workers that"
         " post to this URL, such as http://gateway:8797",
     )
     options = parser.parse_args()
+    references = options.handlers or [_HANDLERS]
     try:
         if options.post_url:
-            anyio.run(run_alone, options.host, options.port, options.post_url)
+            anyio.run(run_alone, options.host, options.port, references, options.post_url)
             return
         for name in list(os.environ):
             if name.startswith("STREAMER_"):
                 del os.environ[name]
         use_dummy_credentials()
-        anyio.run(run, options.host, options.port)
+        anyio.run(run, options.host, options.port, references)
     except OSError as error:
         if error.errno not in {errno.EACCES, errno.EADDRINUSE}:
             raise
-        sys.exit(f"{error.strerror}. Choose another port with --port.")
+        sys.exit(
+            f"{error.strerror}. Choose another port with --port (make gateway ARGS='--port 0')."
+        )
 
 
 if __name__ == "__main__":

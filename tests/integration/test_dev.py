@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processes import Process, command
-from support import unique_prefix, unrelated_names
+from streamer_store import AsyncRequest, open_stores_sync
+from support import START, connection, unique_prefix, unrelated_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,19 @@ def test_another_terminal_needs_one_line(dev: Process, folder: Path) -> None:
     (folder / "hello.py").write_text(HELLO.format(word="goodbye"))
     dev.seen('"worker_started"', 2)
     assert _greeted(variables | {"AWS_DEFAULT_REGION": "ap-south-1"}) == {"goodbye": "Ada"}
+
+
+def test_messages_are_logged(dev: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no gateway to post them to."""
+    variables = _exported(dev.found(r"^  export (.*)"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with open_stores_sync(region="us-east-1", batch_writes=False) as stores:
+        endpoint = "wss://abc.execute-api.us-east-1.amazonaws.com/test"
+        stores.connections.save(connection("c1", endpoint=endpoint, connected_at=START))
+        request = AsyncRequest(action="greet", payload={"name": "Ada"}, connection_id="c1")
+        stores.requests.enqueue(request)
+    assert "hello" in dev.event("push_logged", connection_id="c1")["data"]
 
 
 def test_the_duplicate_of_a_request_is_refused(dev: Process, folder: Path) -> None:

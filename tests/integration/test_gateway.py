@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import aiohttp
 import anyio
@@ -25,6 +26,13 @@ from streamer_worker.settings import NotifierSettings
 from support import connection, open_sockets, until_open_sockets
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
+_GREETER = """
+from streamer_worker import handler
+
+@handler("greet")
+async def greet(payload, ctx):
+    await ctx.send({"hello": payload["name"]})
+"""
 MANY = 500
 # Connections of the worker to the gateway, at the most.
 POSTS = NotifierSettings().max_concurrent_posts
@@ -169,6 +177,26 @@ async def test_the_program_runs_until_ctrl_c() -> None:
             assert await client.closed() == 1001
         assert await anyio.to_thread.run_sync(process.ended) == 0
     assert not any("Traceback" in line for line in process.lines)
+
+
+async def test_the_program_runs_handlers_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the current directory. Their own messages reach the page's client."""
+    (tmp_path / "greeter.py").write_text(_GREETER)
+    monkeypatch.chdir(tmp_path)
+    program = str(ROOT / "examples" / "gateway" / "run.py")
+    arguments = ("--port", "0", "--handlers", "greeter:greet")
+    with Process(program, *arguments, executable=sys.executable) as process:
+        url = await anyio.to_thread.run_sync(process.found, r"^Open (http://\S+) ")
+        async with aiohttp.ClientSession() as session:
+            client = Client(await session.ws_connect(f"{url}/ws?user=ada"))
+            request_id = await client.request("greet", name="Ada")
+            sent = await client.until("message", request_id=request_id)
+            assert sent["data"] == {"hello": "Ada"}
+            await client.until("complete", request_id=request_id)
+            refused = await client.ask("request", action="echo", payload={})
+            assert refused["code"] == "UNKNOWN_ACTION"
 
 
 def test_the_program_says_that_its_port_is_in_use() -> None:

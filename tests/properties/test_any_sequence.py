@@ -98,10 +98,9 @@ class World:
         elif step in WITH_CLAIM:
             assert party.claim is not None
             await self._with_claim(step, party.claim)
-        elif step == "enqueue":
-            await requests.enqueue(self._request)
-        elif step == "enqueue_later":
-            await requests.enqueue(self._request, delay=timedelta(seconds=DELAY))
+        elif step.startswith("enqueue"):
+            delay = timedelta(seconds=DELAY) if step == "enqueue_later" else None
+            await requests.enqueue(self._request, delay=delay)
         elif step == "reschedule":
             await requests.reschedule(key, delay=timedelta(seconds=DELAY))
         elif step == "cancel_by_update_status":

@@ -108,7 +108,7 @@ class Gateway:
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         """Serve a client until its WebSocket is closed. The row is there before it is open."""
         socket = web.WebSocketResponse(
-            heartbeat=_HEARTBEAT, timeout=_CLOSING, max_msg_size=MAX_BYTES, compress=False
+            heartbeat=_HEARTBEAT, timeout=_CLOSING, max_msg_size=MAX_BYTES + 1, compress=False
         )
         user = request.query.get("user", "")
         if not 0 < len(user) <= _MAX_USER_CHARS or not user.isprintable():

@@ -25,10 +25,15 @@ _HOST: Final = "127.0.0.1"
 _REGION: Final = "us-east-1"
 # Defaults that differ from those of `run`, since nothing outside of this host is used.
 _DEFAULTS: Final = {
-    "STREAMER_PUSH": "off",
     "STREAMER_HTTP_HOST": _HOST,
     "STREAMER_HTTP_PORT": "0",
 }
+# Whoever sets one of these has a gateway to push to. Otherwise messages are logged.
+_PUSH_TARGETS: Final = (
+    "STREAMER_NOTIFIER_HOSTS",
+    "STREAMER_NOTIFIER_MORE_HOSTS",
+    "STREAMER_PUSH_ENDPOINT",
+)
 _TABLE_VARIABLES: Final = (
     "STREAMER_TABLE_PREFIX",
     *(f"STREAMER_TABLE_NAMES_{table.name.upper()}" for table in TABLES),
@@ -49,6 +54,9 @@ def dev(
     Creates the tables, prints the line that another terminal needs, and restarts the worker when
     a .py file below --app-dir changes. Ctrl-C ends both, and the data is lost. Needs the extra
     `demo`, unless AWS_ENDPOINT_URL_DYNAMODB is the URL of a DynamoDB Local that runs.
+
+    Messages to connections are logged (`push_logged`), unless a STREAMER_ variable names a gateway
+    to push to, or sets STREAMER_PUSH.
 
     Settings come from STREAMER_… variables. The AWS credentials are always dummies, so this never
     reaches an AWS account.
@@ -73,6 +81,8 @@ def dev(
         os.environ.update(STREAMER_ENDPOINT_URL=url, STREAMER_REGION=_REGION)
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
+        if not any(map(os.environ.get, _PUSH_TARGETS)):
+            os.environ.setdefault("STREAMER_PUSH", "log")
         load_settings()  # their faults would otherwise come after each change
         print_styled(
             ("In another terminal, run this line, and then any command:", "bold"), err=True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTried:
-    """A message was posted to a connection, or given up. Emitted by `push.notifier` and
+    """A message was posted to a connection, or given up. Emitted by `push.deliveries` and
     `push.push_thread`.
 
     type: `progress`, `complete`, `error`, or `message`: a handler's own.
@@ -32,7 +32,7 @@ class PushTried:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRefused:
     """The endpoint of a connection is not allowed by `notifier.hosts` and `notifier.more_hosts`, so
-    nothing was posted to it. Emitted by `push.notifier`.
+    nothing was posted to it. Emitted by `push.deliveries`.
 
     connection_id: the connection.
     reason: why it is not allowed.
@@ -60,7 +60,7 @@ class PushLogged:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSuspended:
     """Three posts to a connection have failed in a row, so the next one waits for 30 seconds.
-    Emitted by `push.notifier`, once until a post succeeds.
+    Emitted by `push.deliveries`, once until a post succeeds.
 
     connection_id: the connection.
     code: why the last post failed.

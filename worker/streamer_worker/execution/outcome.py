@@ -14,6 +14,7 @@ from streamer_store.values import MAX_ITEM_BYTES, decode, encode_document, value
 from streamer_worker.error_codes import (
     INVALID_ACTION,
     INVALID_CHECKPOINT,
+    INVALID_MESSAGE,
     INVALID_RESULT,
     ITEM_TOO_LARGE,
     PROCESSING_FAILED,
@@ -23,6 +24,7 @@ from streamer_worker.error_codes import (
     WORKER_LOST,
 )
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
+from streamer_worker.handlers.client_message import MessageInvalid
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
 from streamer_worker.handlers.schema import PayloadInvalid
@@ -39,6 +41,7 @@ _DECIDING: Final = (
     Reject,
     PayloadInvalid,
     CheckpointInvalid,
+    MessageInvalid,
     ResultInvalid,
     ItemTooLarge,
     WorkerCrashed,
@@ -223,6 +226,8 @@ def _failed(error: BaseException, request: AsyncRequest, wait: float) -> Fail | 
             return Fail(error=text, code=VALIDATION_ERROR)
         case CheckpointInvalid():
             return Fail(error=text, code=INVALID_CHECKPOINT)
+        case MessageInvalid():
+            return Fail(error=text, code=INVALID_MESSAGE)
         case ResultInvalid():
             return Fail(error=text, code=INVALID_RESULT)
         case ItemTooLarge():

@@ -180,7 +180,8 @@ class Context(AttemptInfo, Generic[State]):
         Messages of a request arrive in their order, before its outcome if they do so within two
         seconds. They are not stored, so they may be lost, and another attempt sends them again.
         Does not wait for the delivery. Does nothing if the request has no connection, or pushing is
-        off. Raises ValidationError for a message that JSON cannot hold or that is too long.
+        off. Raises ValidationError for a message that JSON cannot hold or that is too long. If the
+        handler does not catch it, its request fails without a retry.
 
         >>> import anyio
         >>> from streamer_worker import handler

@@ -50,7 +50,7 @@ class LatestProgress:
             elif message is None and encoded is None:
                 return False
             if message is not None:
-                self._message = message
+                self._message = str.__str__(message)  # of a subclass that may not be unpickled
             if encoded is not None:
                 self._details = encoded
             self.updates += 1

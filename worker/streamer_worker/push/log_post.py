@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from streamer_worker.events import Events, PushLogged
-from streamer_worker.push.notifier import Post
+from streamer_worker.push.deliveries import Post
 
 _DATA_CHARS: Final = 2_000
 

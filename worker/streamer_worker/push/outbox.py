@@ -30,17 +30,22 @@ class Encoded:
 
 
 @dataclass(slots=True)
-class WaitingBytes:
-    """Counts the bytes that wait in all outboxes. What several outboxes share counts once."""
+class Waiting:
+    """Counts what waits in all outboxes: the bytes, and the deliveries. Bytes that several
+    deliveries share count once.
+    """
 
     size: int = 0
+    deliveries: int = 0
 
     def add(self, encoded: Encoded) -> None:
         if not encoded.deliveries:
             self.size += len(encoded.data)
         encoded.deliveries += 1
+        self.deliveries += 1
 
     def remove(self, encoded: Encoded) -> None:
+        self.deliveries -= 1
         encoded.deliveries -= 1
         if not encoded.deliveries:
             self.size -= len(encoded.data)
@@ -85,13 +90,13 @@ class FailureStreak:
 class Outbox:
     """The deliveries that wait for one connection, in a MessageQueue with bounds.
 
-    waiting: the bytes of all outboxes, which the outbox keeps up to date.
+    waiting: the counts of all outboxes, which the outbox keeps up to date.
     tried: whether a post has failed since the last `put`, so that a flush need not wait.
     urgent: set while final messages wait.
     """
 
     connection: Connection
-    waiting: WaitingBytes
+    waiting: Waiting
     tried: bool = False
     urgent: anyio.Event = field(default_factory=anyio.Event)
     _queue: MessageQueue[Delivery] = field(default_factory=MessageQueue)
@@ -123,11 +128,13 @@ class Outbox:
         self._count_removed(expired)
         return expired
 
-    def discard(self, delivery: Delivery) -> None:
-        """Remove a delivery, if it has not been dropped meanwhile."""
-        if self._queue.discard(delivery):
+    def discard(self, delivery: Delivery) -> bool:
+        """Remove a delivery. Return whether it had not been dropped meanwhile."""
+        was_there = self._queue.discard(delivery)
+        if was_there:
             self._count_removed([delivery])
         self._reset_urgent()
+        return was_there
 
     def pop_all(self) -> list[Delivery]:
         """Remove and return all deliveries."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -19,9 +20,10 @@ from anyio.lowlevel import current_token
 from streamer_store import Stores
 from streamer_worker.events import Events, PushServiceFailed, PushTried
 from streamer_worker.loop_calls import LoopCalls
+from streamer_worker.push.deliveries import Post
 from streamer_worker.push.message_queue import Lane, MessageQueue
 from streamer_worker.push.messages import Message
-from streamer_worker.push.notifier import Notifier, Post
+from streamer_worker.push.notifier import Notifier
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import NotifierSettings
@@ -103,6 +105,7 @@ def push_on_thread(
                     )
             except Exception as error:  # noqa: BLE001  the worker runs without it meanwhile
                 runtime.events.emit(PushServiceFailed(error=error))
+                mailbox.report_dropped()
                 await mailbox.wait_closed(next(pauses))
 
     @asynccontextmanager
@@ -135,8 +138,10 @@ class Mailbox:
         self.closed = False
         self._events = events
         self._lock = threading.Lock()
-        # These two are written and read by both threads, only under the lock.
+        # These are written and read by both threads, only under the lock.
         self._queue: MessageQueue[Message] = MessageQueue()
+        # Messages that were dropped, by type. Reported by the push thread.
+        self._dropped: Counter[str] = Counter()
         # The push thread's loop, and the event that it waits for. None while it is not waiting.
         self._waiter: tuple[asyncio.AbstractEventLoop, anyio.Event] | None = None
         # Whether it waits for messages. Otherwise it waits for `close` only.
@@ -144,14 +149,11 @@ class Mailbox:
 
     def put(self, message: Message) -> None:
         """Add a message. It replaces older progress of its request."""
-        dropped: list[Message] = []
         with self._lock:
             self._queue.put(message)
             while (lane := self._lane_to_drop_from()) is not None:
-                dropped.append(self._queue.pop(lane))
+                self._dropped[str(self._queue.pop(lane).type)] += 1
             waiter = self._take_waiter() if self._waits_for_messages else None
-        for lost in dropped:
-            self._events.emit(PushTried(type=str(lost.type), outcome="dropped"))
         _wake(waiter)
 
     def close(self) -> None:
@@ -192,8 +194,16 @@ class Mailbox:
             self._waits_for_messages = for_messages
         await event.wait()
 
+    def report_dropped(self) -> None:
+        """Report the messages that were dropped since the last call."""
+        with self._lock:
+            dropped, self._dropped = self._dropped, Counter()
+        for kind, count in dropped.items():
+            self._events.emit(PushTried(type=kind, outcome="dropped", count=count))
+
     def _offer_all(self, notifier: Notifier) -> int:
         """Offer all messages to the notifier. Return their number."""
+        self.report_dropped()
         with self._lock:
             messages = self._queue.pop_all()
         for message in messages:

@@ -60,7 +60,8 @@ class HandlerRun(Recorded):
     * `progress`: every progress report.
     * `checkpoints`: every checkpoint that was written.
     * `sent`: every message of `ctx.send` and `ctx.broadcast`, as a SentMessage.
-    * `pushed`: every message to a connection, as a dict.
+    * `pushed`: every message about the request, as a dict. Whether a connection would get it is not
+      asked: the request may have none.
 
     Its repr has the status, the result or the error, and the number of progress reports. Use it on
     the event loop of the test only.

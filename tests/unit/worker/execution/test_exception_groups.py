@@ -15,6 +15,7 @@ from streamer_store import AsyncRequest, ItemTooLarge
 from streamer_worker import CallNext, Context, Reject, RetryLater, handler
 from streamer_worker.execution.outcome import Fail, Outcome, Raised, Retry, decide, deciding_error
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
+from streamer_worker.handlers.client_message import MessageInvalid
 from streamer_worker.handlers.context import CheckpointInvalid
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.retry import RetryPolicy
@@ -173,6 +174,7 @@ DECIDING = [
     (NO_ACCOUNT, "NO_ACCOUNT"),
     (PayloadInvalid((("rows", "missing"),)), "VALIDATION_ERROR"),
     (CheckpointInvalid("checkpoint", "cannot be stored"), "INVALID_CHECKPOINT"),
+    (MessageInvalid("message", "has no JSON"), "INVALID_MESSAGE"),
     (ResultInvalid("cannot be pickled"), "INVALID_RESULT"),
     (ItemTooLarge("checkpoint", "has no room"), "ITEM_TOO_LARGE"),
     (WorkerCrashed("killed"), "WORKER_CRASHED"),

@@ -113,6 +113,7 @@ def test_a_message_has_its_request_and_attempt_beside_the_data() -> None:
         ({"user": "u", "tenant": "t"}, "needs `user` or `tenant`, and has both"),
         ({"user": ""}, "user: must be a text that is not empty, not ''"),
         ({"tenant": 7}, "tenant: must be a text that is not empty, not 7"),
+        ({"user": "x" * 2049}, "user: is longer than 2048 bytes"),
     ],
 )
 def test_a_broadcast_names_a_user_or_a_tenant(names: dict[str, Any], text: str) -> None:
@@ -135,6 +136,24 @@ async def _send_all_async(_payload: Any, ctx: Context) -> None:
     await ctx.broadcast({"n": 3}, tenant="t3")
 
 
+class UserId(str):  # noqa: SLOT000
+    """A text that cannot be unpickled, as its class takes two arguments."""
+
+    def __new__(cls, kind: str, number: int) -> UserId:  # noqa: PYI034
+        return super().__new__(cls, f"{kind}-{number}")
+
+
+def _send_to_class(_payload: Any, ctx: SyncContext) -> None:
+    ctx.progress(0.5, UserId("step", 1))
+    ctx.broadcast("hello", user=UserId("user", 1))
+
+
+def _report_class(_payload: Any, ctx: SyncContext) -> None:
+    ctx.progress(0.5, details={"user": UserId("user", 1)})
+
+
+to_class = handler("to-class", process=True)(_send_to_class)
+report_class = handler("report-class", process=True)(_report_class)
 in_thread = handler("in-thread")(_send_all)
 in_process = handler("in-process", process=True)(_send_all)
 in_loop = handler("in-loop")(_send_all_async)
@@ -166,9 +185,10 @@ async def test_an_invalid_message_fails_the_attempt_in_words() -> None:
     async def bad(_payload: dict[str, Any], ctx: Context) -> None:
         await ctx.send(object())
 
-    run = await run_handler(bad, max_retries=0)
+    run = await run_handler(bad)
     assert run.status == "failed"
-    assert "message: cannot be written as JSON: object is not a type" in str(run.request.error)
+    assert run.request.error_code == "INVALID_MESSAGE"
+    assert "message: cannot be written as JSON: object has no form" in str(run.request.error)
 
 
 @pytest.mark.anyio
@@ -206,3 +226,23 @@ async def test_a_cancelled_handler_sends_nothing() -> None:
         await run.until(lambda run: len(run.sent) == 1)
         await run.cancel()
     assert [message["data"] for message in run.pushed if message["type"] == "message"] == ["before"]
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_a_text_of_a_class_of_its_own_is_a_text() -> None:
+    """The worker need not be able to unpickle its class."""
+    run = await run_handler(to_class)
+    assert run.status == "completed", run.error
+    assert run.sent == [SentMessage("hello", user="user-1")]
+    assert [progress.message for progress in run.progress] == ["step-1"]
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_what_cannot_be_unpickled_ends_the_attempt() -> None:
+    """The worker does not wait for a process that it no longer understands."""
+    with anyio.fail_after(30):
+        run = await run_handler(report_class, max_retries=0)
+    assert (run.status, run.request.error_code) == ("failed", "WORKER_CRASHED")
+    assert "what the handler reported cannot be read here" in str(run.request.error)

@@ -12,7 +12,7 @@ from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import PushFailed
 from streamer_worker.push.messages import CompleteMessage, Message, ProgressMessage
-from streamer_worker.push.outbox import Delivery, Encoded, Outbox, WaitingBytes
+from streamer_worker.push.outbox import Delivery, Encoded, Outbox, Waiting
 from streamer_worker.push.push_thread import Mailbox
 from support import START, connection
 from unit.worker.harness import Recorder, World, virtual_time
@@ -63,7 +63,7 @@ async def drained(mailbox: Mailbox) -> FakeNotifier:
 async def test_a_full_mailbox_drops_progress_before_final_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The oldest progress is dropped first, and each drop is emitted."""
+    """The oldest progress is dropped first, and the drops are reported."""
     monkeypatch.setattr("streamer_worker.push.push_thread._MOST", 10)
     recorder = Recorder()
     mailbox = Mailbox(Events(recorder))
@@ -75,7 +75,7 @@ async def test_a_full_mailbox_drops_progress_before_final_messages(
     notifier = await drained(mailbox)
     assert notifier.ids(EventType.PROGRESS) == ["p6", "p7"]
     assert notifier.ids(EventType.COMPLETE) == [f"e{number}" for number in range(8)]
-    assert recorder.of(PushTried) == [PushTried(type="progress", outcome="dropped")] * 6
+    assert recorder.of(PushTried) == [PushTried(type="progress", outcome="dropped", count=6)]
 
 
 async def test_a_mailbox_full_of_final_messages_drops_the_oldest(
@@ -91,7 +91,10 @@ async def test_a_mailbox_full_of_final_messages_drops_the_oldest(
     notifier = await drained(mailbox)
     assert notifier.ids(EventType.PROGRESS) == []
     assert notifier.ids(EventType.COMPLETE) == [f"e{number}" for number in range(2, 12)]
-    assert [event.type for event in recorder.of(PushTried)] == ["complete", "complete", "progress"]
+    assert {event.type: event.count for event in recorder.of(PushTried)} == {
+        "complete": 2,
+        "progress": 1,
+    }
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -148,7 +151,7 @@ def delivery(message: Message) -> Delivery:
 
 
 def outbox() -> Outbox:
-    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START), WaitingBytes())
+    return Outbox(connection("c1", endpoint=ENDPOINT, connected_at=START), Waiting())
 
 
 def test_an_outbox_is_bounded() -> None:
@@ -177,7 +180,7 @@ async def test_half_of_the_topics_are_reserved_for_final_messages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While recipients cannot be read, progress is dropped before final messages are."""
-    monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
+    monkeypatch.setattr("streamer_worker.push.limits.MOST", 20)
     async with opened(world) as bench:
         fault = world.engine.hold("scan", times=10**6)
         for number in range(15):
@@ -196,7 +199,7 @@ async def test_half_of_the_outboxes_are_reserved_for_final_messages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While connections are slow, progress is dropped before final messages are."""
-    monkeypatch.setattr("streamer_worker.push.notifier._MOST", 20)
+    monkeypatch.setattr("streamer_worker.push.limits.MOST", 20)
     async with opened(world, timeout=5) as bench:
         ids = [f"c{number}" for number in range(30)]
         await bench.connect(*ids)

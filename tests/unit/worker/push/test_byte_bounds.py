@@ -11,7 +11,7 @@ from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.message_queue import Lane
 from streamer_worker.push.messages import CompleteMessage, ProgressMessage, memory_size
-from streamer_worker.push.outbox import Delivery, Encoded, Outbox, WaitingBytes
+from streamer_worker.push.outbox import Delivery, Encoded, Outbox, Waiting
 from streamer_worker.push.push_thread import Mailbox
 from support import START, connection
 from unit.worker.harness import Recorder, World, virtual_time
@@ -47,7 +47,7 @@ def encoded_delivery(name: str, encoded: Encoded, lane: Lane = Lane.FINAL) -> De
 async def test_a_mailbox_drops_the_oldest_progress_and_then_final_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It drops until the bytes are few enough, and each drop is emitted."""
+    """It drops until the bytes are few enough, and the drops are reported."""
     size = complete("e").size
     monkeypatch.setattr("streamer_worker.push.push_thread._MAX_SIZE", 6 * size)
     recorder = Recorder()
@@ -61,8 +61,8 @@ async def test_a_mailbox_drops_the_oldest_progress_and_then_final_messages(
     notifier = await drained(mailbox)
     assert notifier.ids(EventType.PROGRESS) == []
     assert notifier.ids(EventType.COMPLETE) == [f"e{number}" for number in range(2, 8)]
-    dropped = [event.type for event in recorder.of(PushTried) if event.outcome == "dropped"]
-    assert dropped == ["progress"] * 5 + ["complete"] * 2 + ["progress"]
+    dropped = {event.type: event.count for event in recorder.of(PushTried)}
+    assert dropped == {"progress": 6, "complete": 2}
 
 
 def test_a_mailbox_that_was_emptied_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ async def test_half_of_the_bytes_are_reserved_for_final_messages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest messages are dropped while recipients cannot be read, and none after that."""
-    monkeypatch.setattr("streamer_worker.push.notifier._MAX_SIZE", 10 * progress("p").size)
+    monkeypatch.setattr("streamer_worker.push.limits.MAX_SIZE", 10 * progress("p").size)
     dropped: dict[tuple[str, str], int] = {}
     async with opened(world) as bench:
         for turn in range(1, 4):
@@ -114,7 +114,7 @@ async def test_a_message_is_dropped_if_the_outboxes_have_too_many_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message counts once for all of its recipients. After the posts there is room again."""
-    monkeypatch.setattr("streamer_worker.push.notifier._MAX_SIZE", 2000)
+    monkeypatch.setattr("streamer_worker.push.limits.MAX_SIZE", 2000)
     async with opened(world, timeout=5) as bench:
         ids = [f"c{number}" for number in range(10)]
         await bench.connect(*ids)
@@ -132,7 +132,7 @@ async def test_a_message_is_dropped_if_the_outboxes_have_too_many_bytes(
 
 def test_outboxes_count_what_waits_in_them() -> None:
     """Deliveries that were replaced, dropped, posted or given up do not count."""
-    waiting = WaitingBytes()
+    waiting = Waiting()
     one, two = (
         Outbox(connection(name, endpoint=ENDPOINT, connected_at=START), waiting)
         for name in ("c1", "c2")

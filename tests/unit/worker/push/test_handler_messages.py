@@ -6,10 +6,12 @@ import anyio
 import pytest
 
 from streamer_store import StoreUnavailable
+from streamer_worker.changes import Changes
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import Gone, PushFailed
 from streamer_worker.push.message_queue import Lane, MessageQueue
 from streamer_worker.push.messages import HandlerMessage, Message
+from streamer_worker.push.ordered_messages import OrderedMessages
 from streamer_worker.push.push_thread import Mailbox
 from support import START
 from unit.worker.harness import Recorder, World, virtual_time
@@ -62,6 +64,79 @@ async def test_an_outcome_waits_for_messages_whose_recipients_are_being_read(wor
 
 
 @virtual_time
+async def test_an_outcome_waits_two_seconds_at_most_for_recipients(world: World) -> None:
+    """However long the table takes, and however many messages come before it. Proves PUSH-4."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        for number in range(100):
+            world.engine.hold("query")
+            bench.send(number, own="c1", user=f"u{number}")
+        began = anyio.current_time()
+        bench.complete(own="c1")
+        while not bench.gateway.received:  # noqa: ASYNC110  virtual time
+            await anyio.sleep(0.01)
+        assert 1.9 < anyio.current_time() - began < 2.2
+
+
+async def test_requests_take_turns() -> None:
+    """While one request has many messages whose recipients are known, others go on."""
+    order: list[str] = []
+
+    async def distribute(message: Message, *, may_be_subscribed: bool) -> int:
+        del may_be_subscribed
+        order.append(message.request_id)
+        return 0
+
+    ordered = OrderedMessages(
+        distribute=distribute,
+        offer_final=lambda _: None,
+        is_too_old=lambda _: False,
+        changes=Changes(),
+    )
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            for request_id in ("r1", "r2"):
+                ordered.offer(message(request_id), tasks)
+    assert sorted(order[:2]) == sorted(order[2:4]) == ["r1", "r2"]
+    assert (len(ordered), ordered.size) == (0, 0)
+
+
+@virtual_time
+async def test_an_outcome_goes_before_the_messages_of_other_connections(world: World) -> None:
+    """Thousands of them wait for a post, and it waits for the end of one."""
+    async with opened(world, max_concurrent_posts=2, timeout=5) as bench:
+        ids = [f"c{number}" for number in range(100)]
+        await bench.connect(*ids)
+        bench.gateway.always = dict.fromkeys(ids, 1.0)
+        bench.send("hello", tenant="t")
+        await anyio.sleep(0.5)
+        began = anyio.current_time()
+        bench.complete(request_id="quick", own="c99")
+        while "complete" not in bench.gateway.sent("c99"):  # noqa: ASYNC110  virtual time
+            await anyio.sleep(0.01)
+        assert anyio.current_time() - began < 4
+
+
+@virtual_time
+async def test_deliveries_of_messages_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where many connections share their bytes. Outcomes are delivered."""
+    monkeypatch.setattr("streamer_worker.push.deliveries._MAX_ORDERED", 100)
+    async with opened(world, timeout=60) as bench:
+        ids = [f"c{number}" for number in range(30)]
+        await bench.connect(*ids)
+        bench.gateway.always = dict.fromkeys(ids, 20.0)
+        for _ in range(5):
+            bench.send("hello", tenant="t")
+        await anyio.sleep(1)
+        assert bench.outcomes() == {("message", "dropped"): 50}
+        bench.complete(own="c0")
+        await bench.settle()
+    assert bench.outcomes()["complete", "sent"] == 1
+
+
+@virtual_time
 async def test_an_outcome_does_not_wait_for_messages_of_other_requests(world: World) -> None:
     """It overtakes them on the same connection."""
     async with opened(world) as bench:
@@ -102,6 +177,25 @@ async def test_an_outcome_does_not_wait_for_messages_that_fail(world: World) -> 
         await anyio.sleep(20)
     assert bench.gateway.sent("c1") == [0, 1, 2, "complete"]
     assert bench.outcomes()["message", "failed"] == 2
+
+
+@virtual_time
+async def test_an_outcome_is_tried_although_messages_have_suspended_its_connection(
+    world: World,
+) -> None:
+    """Once, and then with the pauses of a suspended connection. Proves PUSH-4."""
+    async with opened(world) as bench:
+        await bench.connect("c1")
+        bench.gateway.answers["c1"] = [PushFailed("500")] * 3
+        for number in range(3):
+            bench.send(number, own="c1")
+        await anyio.sleep(10)
+        assert len(bench.gateway.tried) == 3
+        began = anyio.current_time()
+        bench.complete(request_id="r2", own="c1")
+        await bench.settle()
+        assert anyio.current_time() - began < 1
+    assert bench.gateway.sent("c1")[0] == "complete"
 
 
 @virtual_time
@@ -265,7 +359,7 @@ async def test_a_mailbox_full_of_messages_drops_the_oldest_of_them(
         "progress",
         "complete",
     ]
-    assert recorder.of(PushTried) == [PushTried(type="message", outcome="dropped")] * 5
+    assert recorder.of(PushTried) == [PushTried(type="message", outcome="dropped", count=5)]
 
 
 async def test_a_mailbox_bounds_the_bytes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +372,7 @@ async def test_a_mailbox_bounds_the_bytes_of_messages(monkeypatch: pytest.Monkey
     assert len((await drained(mailbox)).messages) == 3
 
 
-def test_messages_are_dropped_before_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_are_dropped_before_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:
     """If outcomes alone fill the mailbox."""
     monkeypatch.setattr("streamer_worker.push.push_thread._MOST", 5)
     recorder = Recorder()
@@ -287,7 +381,12 @@ def test_messages_are_dropped_before_outcomes(monkeypatch: pytest.MonkeyPatch) -
     mailbox.put(progress("p1"))
     for number in range(6):
         mailbox.put(complete(f"e{number}"))
-    assert [event.type for event in recorder.of(PushTried)] == ["progress", "message", "complete"]
+    assert {message.type for message in (await drained(mailbox)).messages} == {"complete"}
+    assert {event.type: event.count for event in recorder.of(PushTried)} == {
+        "progress": 1,
+        "message": 1,
+        "complete": 1,
+    }
 
 
 def test_a_queue_counts_the_bytes_of_messages() -> None:

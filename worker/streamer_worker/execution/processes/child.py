@@ -59,6 +59,8 @@ from streamer_worker.monitoring.worker_log import WorkerLog, configure_logging
 from streamer_worker.sanitize import message_of
 
 _REPORT_INTERVAL: Final = 0.1
+# Messages to clients that travel together. Until then they wait for the next report.
+_MESSAGES_AT_ONCE: Final = 100
 
 
 class PipeChannel:
@@ -79,6 +81,8 @@ class PipeChannel:
         self._post = post
         self._pid = os.getpid()
         self._latest_progress = LatestProgress(0.0)
+        self._messages: list[ClientMessage] = []
+        # Held while the newest progress and the messages are read or changed.
         self._progress_lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._checkpoint_lock = threading.Lock()
@@ -119,10 +123,13 @@ class PipeChannel:
 
     def send(self, message: ClientMessage) -> None:
         self._check(message.method)
-        with self._send_lock:
-            if self._ended:
-                raise HandlerCancelled
-            self._post(Send(self.call, message))
+        with self._progress_lock:
+            self._messages.append(message)
+            many = len(self._messages) >= _MESSAGES_AT_ONCE
+        if many:
+            self.flush()
+        elif not self._changed.is_set():
+            self._changed.set()
 
     def _send_checkpoint(self, value: bytes) -> None:
         self._checkpoints += 1
@@ -141,15 +148,22 @@ class PipeChannel:
                 return answer
 
     def flush(self) -> None:
-        """Send the newest progress, unless it was sent before or the call has ended."""
+        """Send the newest progress, unless it was sent before, and the messages. Sends nothing if
+        the call has ended.
+        """
         with self._send_lock:
             with self._progress_lock:
                 updates, newest = self._latest_progress.newest()
                 reset, self._reset = self._reset, False
-            if updates > self._sent_updates and not self._ended:
+                messages, self._messages = tuple(self._messages), []
+            if self._ended:
+                return
+            if updates > self._sent_updates:
                 self._sent_updates = updates
                 latest = ProgressUpdate(newest.fraction, newest.message, newest.details, reset)
                 self._post(Report(self.call, latest))
+            if messages:
+                self._post(Send(self.call, messages))
 
     def report_regularly(self) -> None:
         """Send new progress at most every _REPORT_INTERVAL seconds, until the call has ended."""

@@ -17,6 +17,7 @@ from anyio.abc import Process
 from anyio.lowlevel import EventLoopToken
 
 from streamer_worker.execution.processes.protocol import Message, WorkerCrashed, receive, send
+from streamer_worker.sanitize import message_of
 
 _KILL_TIMEOUT: Final = 5.0
 _MAX_SENDING_THREADS: Final = 100
@@ -45,16 +46,26 @@ class ChildProcess:
         self._send, self.inbox = anyio.create_memory_object_stream[Message](_MAX_INBOX)
         self._senders = anyio.CapacityLimiter(_MAX_SENDING_THREADS)
         self._send_lock = threading.Lock()
+        # Why a message of the process could not be read. Written by the thread that listens.
+        self._unreadable: str | None = None
 
     def listen(self, token: EventLoopToken) -> None:
         """Receive messages into `inbox` until the process or the event loop has ended. Runs in a
         thread of its own, since a process may stop in the middle of a message.
 
-        While `inbox` is full nothing is received, and the process waits before it sends more.
+        While `inbox` is full nothing is received, and the process waits before it sends more. A
+        message that cannot be unpickled here ends `inbox`, too.
         """
         with suppress(*_ENDS):
             while True:
-                message = receive(self._connection)
+                try:
+                    message = receive(self._connection)
+                except _ENDS:
+                    break
+                except BaseException as error:  # noqa: BLE001  a class of the handler may do anything
+                    self._unreadable = message_of(error)
+                    from_thread.run_sync(self._send.close, token=token)
+                    break
                 from_thread.run(self._send.send, message, token=token)
         self._connection.close()
 
@@ -82,6 +93,8 @@ class ChildProcess:
     @property
     def ended(self) -> str:
         """How the process ended, as text for an error."""
+        if self._unreadable is not None:
+            return f"what the handler reported cannot be read here: {self._unreadable}"
         code = self.process.returncode
         if code is None:
             return "the process of the handler is gone"

@@ -192,8 +192,9 @@ class Processes(AsyncContextManagerMixin):
                     return message
                 case Report(call=own, update=update) if own == call:
                     await channel.progress(update)
-                case Send(call=own, message=sent) if own == call:
-                    channel.send(sent)
+                case Send(call=own, messages=messages) if own == call:
+                    for sent in messages:
+                        channel.send(sent)
                 case Save(call=own) if own == call:
                     await child.send(await _save(message, channel))
         self._events.emit(ChildEnded(pid=child.process.pid, reason=child.ended))

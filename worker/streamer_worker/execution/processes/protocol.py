@@ -70,10 +70,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """From the child: a message of the handler to clients."""
+    """From the child: messages of the handler to clients, in their order."""
 
     call: int
-    message: ClientMessage
+    messages: tuple[ClientMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)
