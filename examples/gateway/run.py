@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -93,6 +94,14 @@ async def run_alone(host: str, port: int, references: Sequence[str], post_url: s
         await anext(aiter(signals))
 
 
+def _post_url(text: str) -> str:
+    """Return the URL that workers can post to. Raises ArgumentTypeError."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like http://gateway:8797")
+    return text.rstrip("/")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run a gateway with a worker, without AWS.")
     parser.add_argument("--port", type=int, default=_PORT, help=f"default {_PORT}; 0: a free one")
@@ -112,6 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--post-url",
         metavar="URL",
+        type=_post_url,
         help="run the gateway alone, over the tables of STREAMER_ENDPOINT_URL, for workers that"
         " post to this URL, such as http://gateway:8797",
     )

@@ -79,7 +79,7 @@ def endpoint_of(event: Event) -> str:
 def message_of(event: Event) -> dict[str, Any]:
     """Return the JSON object that the client sent. Raises Refused."""
     body = event.get("body") or ""
-    if event.get("isBase64Encoded"):
+    if event.get("isBase64Encoded") or not isinstance(body, str):
         raise Refused(400, "BAD_MESSAGE", "the message is binary: send JSON as text")
     if len(body.encode(errors="surrogatepass")) > MAX_BYTES:
         raise Refused(400, "TOO_LARGE", f"the message has more than {MAX_BYTES} bytes")

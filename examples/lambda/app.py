@@ -32,10 +32,10 @@ from streamer_store import (
     AlreadyExists,
     AsyncRequest,
     Connection,
+    InvalidInput,
     NotFound,
     StoreUnavailable,
     SystemClock,
-    ValidationError,
     open_stores_sync,
 )
 
@@ -51,12 +51,13 @@ _log: Final = logging.getLogger(__name__)
 
 def handler(event: Event, _context: object = None) -> Answer:
     """Answer an event of any route. Raises nothing: a client sees a code, and the log has more."""
-    route = event["requestContext"]["routeKey"]
+    route = "an event without a route"
     try:
+        route = event["requestContext"]["routeKey"]
         return success(ROUTES[route](event))
     except Refused as refused:
         return failure(refused, event)
-    except ValidationError as error:
+    except InvalidInput as error:
         return failure(Refused(400, "INVALID", error.message), event)
     except StoreUnavailable:
         _log.warning("%s: DynamoDB is unavailable", route, exc_info=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from typing import Any
@@ -121,6 +122,14 @@ def test_the_worker_pushes_to_the_gateway() -> None:
     assert SERVICES["gateway"]["ports"] == [f"127.0.0.1:{options['--port']}:{options['--port']}"]
     _, _, handlers = SERVICES["worker"]["command"]
     assert {handler.action for handler in load_reference(handlers)} == set(run.actions([handlers]))
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "localhost:1", "http://", "http://a:8797/stage"])
+def test_the_gateway_refuses_a_url_that_workers_cannot_post_to(url: str) -> None:
+    """Otherwise it would start, and no message would arrive."""
+    with pytest.raises(argparse.ArgumentTypeError, match="is not like http://gateway:8797"):
+        run._post_url(url)
+    assert run._post_url("http://gateway:8797/") == "http://gateway:8797"
 
 
 def test_the_page_has_a_payload_for_each_action() -> None:

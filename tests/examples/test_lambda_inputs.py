@@ -72,6 +72,18 @@ def test_a_message_that_cannot_be_read_is_refused(
     assert code_of(client.send_text(text, route)) == expected
 
 
+@pytest.mark.parametrize("body", [7, ["report"], {"action": "report"}], ids=repr)
+def test_a_body_that_is_no_text_is_refused(client: Client, body: Any) -> None:
+    """API Gateway sends none, but a test event may have one."""
+    assert code_of(client.call(client.event("$default") | {"body": body})) == BAD
+
+
+@pytest.mark.parametrize("event", [{}, {"requestContext": {}}], ids=repr)
+def test_an_event_without_a_route_is_answered(client: Client, event: dict[str, Any]) -> None:
+    """It is not raised: the log has it, and the caller a code."""
+    assert client.call(event)[0] == 500
+
+
 def test_a_binary_message_is_refused(client: Client) -> None:
     """API Gateway hands it over as base64."""
     body = base64.b64encode(b'{"action": "report"}').decode()

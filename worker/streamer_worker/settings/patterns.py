@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-HOST: Final = (
-    r"^(http://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
-    r"|(\*|[A-Za-z0-9-]+)(\.(\*|[A-Za-z0-9-]+))*)(:[0-9]{1,5})?$"
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+# 1 to 65535.
+_PORT: Final = (
+    r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 )
+HOST: Final = rf"^(http://{_LABEL}(\.{_LABEL})*|(\*|{_LABEL})(\.(\*|{_LABEL}))*)(:{_PORT})?$"
 PUSH_ENDPOINT: Final = (
-    r"^(https?|wss?)://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
-    r"(/[A-Za-z0-9._~$-]+)*/?$"
+    rf"^(https?|wss?)://{_LABEL}(\.{_LABEL})*(:{_PORT})?(/[A-Za-z0-9_~$-][A-Za-z0-9._~$-]*)*/?$"
 )
 TABLE_PREFIX: Final = r"^[A-Za-z0-9_.-]*$"
 TABLE_NAME: Final = r"^[A-Za-z0-9_.-]{3,255}$"
