@@ -121,15 +121,16 @@ class Deliveries:
                 return
             outbox = self._outboxes[connection.connection_id] = Outbox(connection, self._waiting)
             self._tasks.start_soon(self._deliver, outbox)
-        created = self._clock.steady() - self._age(message)
-        tries = ORDERED_GIVE_UP_AFTER if message.lane is Lane.ORDERED else GIVE_UP_AFTER
+        now = self._clock.steady()
+        created = now - self._age(message)
+        ordered = message.lane is Lane.ORDERED
         delivery = Delivery(
             type=message.type,
             lane=message.lane,
             request_id=message.request_id,
             encoded=encoded,
             overtakes_at=created + FINAL_WAITS_FOR,
-            give_up_at=created + tries,
+            give_up_at=created + ORDERED_GIVE_UP_AFTER if ordered else now + GIVE_UP_AFTER,
         )
         if message.is_final:
             self._posts.make_urgent(outbox)
