@@ -101,8 +101,10 @@ class Deliveries:
 
     @property
     def all_tried(self) -> bool:
-        """Whether every message that waits was tried once."""
-        return all(outbox.tried for outbox in self._outboxes.values())
+        """Whether every outbox has failed since its last message, and every outcome was tried."""
+        return all(
+            outbox.tried and not outbox.untried.is_set() for outbox in self._outboxes.values()
+        )
 
     def start(self, tasks: TaskGroup) -> None:
         """Post in tasks of this group. Call it before anything is put."""
@@ -179,21 +181,18 @@ class Deliveries:
             self._changes.notify()
 
     async def _pause(self, outbox: Outbox, seconds: float) -> None:
-        """Wait before the next try. The first outcome that is put meanwhile ends the wait (PUSH-4):
-        its tries do not depend on the messages before it.
+        """Wait before the next try. An outcome that was not tried ends the wait (PUSH-4): it is
+        not late because the messages before it have failed.
         """
         with anyio.move_on_after(seconds):
-            if not outbox.urgent.is_set():
-                await outbox.urgent.wait()
-            else:
-                await anyio.sleep(seconds)
+            await outbox.untried.wait()
 
     def _first(self, outbox: Outbox) -> Delivery | None:
         """Return the delivery to post next. Messages of handlers that are too old are dropped."""
         now = self._clock.steady()
         for expired in outbox.pop_expired(now):
             self.emit_tried(expired, "dropped")
-        return outbox.first(now)
+        return outbox.first(now, failing=outbox.connection.connection_id in self._streaks)
 
     async def _post_first(self, outbox: Outbox) -> str | None:
         """Post the first message. Return the code of a failure after which the connection needs a
@@ -233,8 +232,12 @@ class Deliveries:
             return self._post_failed(outbox, delivery, type(error).__name__)
         else:
             self._streaks.pop(connection_id, None)
+            outbox.mark_tried(delivery)
             if outbox.discard(delivery):  # else it was reported as dropped
                 self.emit_tried(delivery, "sent")
+            if delivery.lane is Lane.FINAL:
+                for late in outbox.pop_late_progress(delivery):
+                    self.emit_tried(late, "dropped")
         return None
 
     def _give_up_all(self, outbox: Outbox, outcome: str) -> None:
@@ -250,6 +253,7 @@ class Deliveries:
 
     def _post_failed(self, outbox: Outbox, delivery: Delivery, code: str) -> str:
         """Drop the message, unless it may be tried again. Return `code`."""
+        outbox.mark_tried(delivery)
         if delivery.lane is Lane.PROGRESS or self._clock.steady() >= delivery.give_up_at:
             outbox.discard(delivery)
         self.emit_tried(delivery, "failed", code)

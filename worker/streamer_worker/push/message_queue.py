@@ -135,6 +135,10 @@ class MessageQueue(Generic[Item]):
         self._count_removed(item)
         return True
 
+    def ordered_of(self, request_id: str) -> list[Item]:
+        """Return the ordered items of a request, which stay in the queue."""
+        return [item for item in self._ordered if item.request_id == request_id]
+
     def pop_all(self) -> list[Item]:
         """Remove and return all items, final ones last: what is older than the final message of
         its request must not come after it.

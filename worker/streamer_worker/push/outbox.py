@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from streamer_store import Connection
+from streamer_store import Connection, EventType
 from streamer_worker.push.message_queue import Lane, MessageQueue
 
 MAX_WAITING: Final = {Lane.FINAL: 100, Lane.ORDERED: 1000, Lane.PROGRESS: 100}
@@ -93,12 +93,14 @@ class Outbox:
     waiting: the counts of all outboxes, which the outbox keeps up to date.
     tried: whether a post has failed since the last `put`, so that a flush need not wait.
     urgent: set while final messages wait.
+    untried: set from the `put` of a final message until one was tried.
     """
 
     connection: Connection
     waiting: Waiting
     tried: bool = False
     urgent: anyio.Event = field(default_factory=anyio.Event)
+    untried: anyio.Event = field(default_factory=anyio.Event)
     _queue: MessageQueue[Delivery] = field(default_factory=MessageQueue)
 
     def put(self, delivery: Delivery) -> list[Delivery]:
@@ -109,6 +111,7 @@ class Outbox:
         dropped = [] if replaced is None else [replaced]
         if delivery.lane is Lane.FINAL:
             self.urgent.set()
+            self.untried.set()
         while self._has_too_many(delivery.lane):
             dropped.append(self._queue.pop(delivery.lane))
         self.tried = False
@@ -116,9 +119,17 @@ class Outbox:
         self._count_removed(dropped)
         return dropped
 
-    def first(self, now: float) -> Delivery | None:
-        """Return the delivery to post next, None if there is none."""
-        return self._queue.first(lambda final: final.overtakes_at <= now)
+    def first(self, now: float, *, failing: bool) -> Delivery | None:
+        """Return the delivery to post next, None if there is none.
+
+        failing: whether the last post has failed. Then a final message waits for no other.
+        """
+        return self._queue.first(lambda final: failing or final.overtakes_at <= now)
+
+    def mark_tried(self, delivery: Delivery) -> None:
+        """Note that a delivery was posted, or that its post has failed."""
+        if delivery.lane is Lane.FINAL and self.untried.is_set():
+            self.untried = anyio.Event()
 
     def pop_expired(self, now: float) -> list[Delivery]:
         """Remove and return the messages of handlers that are given up."""
@@ -141,7 +152,19 @@ class Outbox:
         deliveries = self._queue.pop_all()
         self._count_removed(deliveries)
         self._reset_urgent()
+        self.untried = anyio.Event()
         return deliveries
+
+    def pop_late_progress(self, final: Delivery) -> list[Delivery]:
+        """Remove and return the progress of a request that a final message has overtaken."""
+        late = [
+            delivery
+            for delivery in self._queue.ordered_of(final.request_id)
+            if delivery.type == EventType.PROGRESS
+        ]
+        for delivery in late:
+            self.discard(delivery)
+        return late
 
     def _has_too_many(self, lane: Lane) -> bool:
         if lane is Lane.ORDERED and self._queue.ordered_size > _MAX_MESSAGE_SIZE:

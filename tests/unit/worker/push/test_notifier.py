@@ -90,8 +90,8 @@ async def test_kept_progress_costs_no_final_message(world: World) -> None:
     assert bench.outcomes()["complete", "dropped"] == 0
 
 
-async def test_kept_progress_is_tried_again(world: World) -> None:
-    """As the end is, which comes after it."""
+async def test_kept_progress_never_comes_after_the_end(world: World) -> None:
+    """If its post fails, the end goes first, and it is dropped."""
     async with opened(world) as bench:
         await bench.connect("c1")
         bench.gateway.answers["c1"] = [PushFailed("503"), PushFailed("503")]
@@ -99,7 +99,8 @@ async def test_kept_progress_is_tried_again(world: World) -> None:
         bench.complete(own="c1")
         await bench.settle()
         await anyio.sleep(10)
-    assert bench.gateway.types("c1") == ["progress", "complete"]
+    assert bench.gateway.types("c1") == ["complete"]
+    assert bench.outcomes()["progress", "dropped"] == 1
 
 
 async def test_progress_keeps_to_its_rate(world: World) -> None:
