@@ -19,7 +19,7 @@ from streamer_worker.events import (
 from streamer_worker.push.endpoints import AllowedEndpoints
 from streamer_worker.push.errors import Gone, PushFailed, PushRefused
 from streamer_worker.push.limits import MOST, capacity_for, max_size_for
-from streamer_worker.push.message_queue import Lane
+from streamer_worker.push.message_queue import MessageKind
 from streamer_worker.push.messages import Message
 from streamer_worker.push.ordered_messages import FINAL_WAITS_FOR
 from streamer_worker.push.outbox import Delivery, Encoded, FailureStreak, Outbox, Waiting
@@ -90,8 +90,8 @@ class Deliveries:
         # Posts to those connections have their own limit, so that they do not delay others.
         self._degraded = PostSlots(max(1, settings.max_concurrent_posts // 10))
         self._paces = {
-            Lane.PROGRESS: Pace(settings.progress_rate, self._clock.steady),
-            Lane.ORDERED: Pace(settings.message_rate, self._clock.steady),
+            MessageKind.PROGRESS: Pace(settings.progress_rate, self._clock.steady),
+            MessageKind.ORDERED: Pace(settings.message_rate, self._clock.steady),
         }
         self._tasks: TaskGroup
 
@@ -112,7 +112,7 @@ class Deliveries:
 
     def put(self, connection: Connection, message: Message, encoded: Encoded) -> None:
         """Put a message into the outbox of a connection, or drop and report it."""
-        too_many = message.lane is Lane.ORDERED and self._waiting.deliveries >= _MAX_ORDERED
+        too_many = message.kind is MessageKind.ORDERED and self._waiting.deliveries >= _MAX_ORDERED
         if too_many or (not encoded.deliveries and self._waiting.size >= max_size_for(message)):
             self.emit_tried(message, "dropped")
             return
@@ -125,10 +125,10 @@ class Deliveries:
             self._tasks.start_soon(self._deliver, outbox)
         now = self._clock.steady()
         created = now - self._age(message)
-        ordered = message.lane is Lane.ORDERED
+        ordered = message.kind is MessageKind.ORDERED
         delivery = Delivery(
             type=message.type,
-            lane=message.lane,
+            kind=message.kind,
             request_id=message.request_id,
             encoded=encoded,
             overtakes_at=created + FINAL_WAITS_FOR,
@@ -163,8 +163,8 @@ class Deliveries:
         pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
         try:
             while (delivery := self._first(outbox)) is not None:
-                if delivery.lane in self._paces:
-                    await self._paces[delivery.lane].wait(outbox.urgent)
+                if delivery.kind in self._paces:
+                    await self._paces[delivery.kind].wait(outbox.urgent)
                 code = await self._post_first(outbox)
                 if code is None:
                     pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE, self._rng)
@@ -235,7 +235,7 @@ class Deliveries:
             outbox.mark_tried(delivery)
             if outbox.discard(delivery):  # else it was reported as dropped
                 self.emit_tried(delivery, "sent")
-            if delivery.lane is Lane.FINAL:
+            if delivery.kind is MessageKind.FINAL:
                 for late in outbox.pop_late_progress(delivery):
                     self.emit_tried(late, "dropped")
         return None
@@ -254,7 +254,7 @@ class Deliveries:
     def _post_failed(self, outbox: Outbox, delivery: Delivery, code: str) -> str:
         """Drop the message, unless it may be tried again. Return `code`."""
         outbox.mark_tried(delivery)
-        if delivery.lane is Lane.PROGRESS or self._clock.steady() >= delivery.give_up_at:
+        if delivery.kind is MessageKind.PROGRESS or self._clock.steady() >= delivery.give_up_at:
             outbox.discard(delivery)
         self.emit_tried(delivery, "failed", code)
         return code

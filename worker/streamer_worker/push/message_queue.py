@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
 
-class Lane(Enum):
+class MessageKind(Enum):
     """What may happen to a message that waits.
 
     FINAL: the end of a request. It is the last to be dropped.
@@ -28,7 +28,7 @@ class _Queued(Protocol):
     def request_id(self) -> str: ...
 
     @property
-    def lane(self) -> Lane: ...
+    def kind(self) -> MessageKind: ...
 
     @property
     def size(self) -> int:
@@ -53,34 +53,34 @@ class MessageQueue(Generic[Item]):
         self._finals: deque[Item] = deque()
         self._ordered: deque[Item] = deque()
         self._progress: dict[str, Item] = {}
-        self._last: Lane | None = None
+        self._last: MessageKind | None = None
         self.size = 0
         self.ordered_size = 0
 
     def __len__(self) -> int:
         return len(self._finals) + len(self._ordered) + len(self._progress)
 
-    def count(self, lane: Lane) -> int:
-        """Return how many items of a lane wait."""
-        match lane:
-            case Lane.FINAL:
+    def count(self, kind: MessageKind) -> int:
+        """Return how many items of a kind wait."""
+        match kind:
+            case MessageKind.FINAL:
                 return len(self._finals)
-            case Lane.ORDERED:
+            case MessageKind.ORDERED:
                 return len(self._ordered)
-            case Lane.PROGRESS:
+            case MessageKind.PROGRESS:
                 return len(self._progress)
 
     def put(self, item: Item) -> Item | None:
         """Add an item at the end. Return the progress of its request that it replaces, if any."""
         replaced = None
-        match item.lane:
-            case Lane.FINAL:
+        match item.kind:
+            case MessageKind.FINAL:
                 replaced = self._progress.pop(item.request_id, None)
                 self._finals.append(item)
-            case Lane.ORDERED:
+            case MessageKind.ORDERED:
                 self._ordered.append(item)
                 self.ordered_size += item.size
-            case Lane.PROGRESS:
+            case MessageKind.PROGRESS:
                 replaced = self._progress.pop(item.request_id, None)
                 self._progress[item.request_id] = item
         self.size += item.size - (replaced.size if replaced is not None else 0)
@@ -100,7 +100,7 @@ class MessageQueue(Generic[Item]):
                 return next(same, final)
             return final
         progress = next(iter(self._progress.values()), None)
-        if self._ordered and (progress is None or self._last is not Lane.ORDERED):
+        if self._ordered and (progress is None or self._last is not MessageKind.ORDERED):
             return self._ordered[0]
         return progress
 
@@ -108,27 +108,27 @@ class MessageQueue(Generic[Item]):
         """Return the oldest ordered item, None if there is none."""
         return self._ordered[0] if self._ordered else None
 
-    def pop(self, lane: Lane) -> Item:
-        """Remove and return the oldest item of a lane. There must be one."""
-        match lane:
-            case Lane.FINAL:
+    def pop(self, kind: MessageKind) -> Item:
+        """Remove and return the oldest item of a kind. There must be one."""
+        match kind:
+            case MessageKind.FINAL:
                 item = self._finals.popleft()
-            case Lane.ORDERED:
+            case MessageKind.ORDERED:
                 item = self._ordered.popleft()
-            case Lane.PROGRESS:
+            case MessageKind.PROGRESS:
                 item = self._progress.pop(next(iter(self._progress)))
         self._count_removed(item)
         return item
 
     def discard(self, item: Item) -> bool:
         """Remove this very item. Return whether it was still in the queue."""
-        self._last = item.lane
-        if item.lane is Lane.PROGRESS:
+        self._last = item.kind
+        if item.kind is MessageKind.PROGRESS:
             if self._progress.get(item.request_id) is not item:
                 return False
             del self._progress[item.request_id]
         else:
-            items = self._finals if item.lane is Lane.FINAL else self._ordered
+            items = self._finals if item.kind is MessageKind.FINAL else self._ordered
             if item not in items:
                 return False
             items.remove(item)
@@ -152,5 +152,5 @@ class MessageQueue(Generic[Item]):
 
     def _count_removed(self, item: Item) -> None:
         self.size -= item.size
-        if item.lane is Lane.ORDERED:
+        if item.kind is MessageKind.ORDERED:
             self.ordered_size -= item.size

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from streamer_store import EventType
 from streamer_worker.json_values import to_json
-from streamer_worker.push.message_queue import Lane
+from streamer_worker.push.message_queue import MessageKind
 
 # Amazon API Gateway quotas: the largest payload of a WebSocket message.
 MAX_BYTES: Final = 128 * 1024
@@ -53,13 +53,13 @@ class _Message:
         return self._size
 
     @property
-    def lane(self) -> Lane:
-        return Lane.FINAL
+    def kind(self) -> MessageKind:
+        return MessageKind.FINAL
 
     @property
     def is_final(self) -> bool:
         """Whether the request has ended."""
-        return self.lane is Lane.FINAL
+        return self.kind is MessageKind.FINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,8 @@ class ProgressMessage(_Message):
     kept: bool = False
 
     @property
-    def lane(self) -> Lane:
-        return Lane.ORDERED if self.kept else Lane.PROGRESS
+    def kind(self) -> MessageKind:
+        return MessageKind.ORDERED if self.kept else MessageKind.PROGRESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +132,8 @@ class HandlerMessage(_Message):
     tenant: str | None
 
     @property
-    def lane(self) -> Lane:
-        return Lane.ORDERED
+    def kind(self) -> MessageKind:
+        return MessageKind.ORDERED
 
 
 Message = ProgressMessage | CompleteMessage | ErrorMessage | HandlerMessage

@@ -17,7 +17,7 @@ from streamer_worker.events import StepFailed
 from streamer_worker.push.deliveries import Deliveries, Post
 from streamer_worker.push.endpoints import AllowedEndpoints
 from streamer_worker.push.limits import capacity_for, max_size_for
-from streamer_worker.push.message_queue import Lane
+from streamer_worker.push.message_queue import MessageKind
 from streamer_worker.push.messages import Message, encode
 from streamer_worker.push.ordered_messages import OrderedMessages
 from streamer_worker.push.outbox import Encoded
@@ -96,7 +96,7 @@ class Notifier(AsyncContextManagerMixin):
         message is dropped if too many requests, or too many bytes, wait.
         """
         ordered = self._ordered
-        if message.lane is Lane.ORDERED:
+        if message.kind is MessageKind.ORDERED:
             if len(ordered) >= capacity_for(message) or ordered.size >= max_size_for(message):
                 self._deliveries.emit_tried(message, "dropped")
             else:
@@ -138,7 +138,7 @@ class Notifier(AsyncContextManagerMixin):
         except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
             self._events.emit(StepFailed(loop="push", error=error))
         else:
-            if message.lane is Lane.ORDERED and len(connections) == MOST_OF_A_BROADCAST:
+            if message.kind is MessageKind.ORDERED and len(connections) == MOST_OF_A_BROADCAST:
                 self._deliveries.emit_tried(message, "dropped", "too_many_connections")
             return len(connections)
         return 0

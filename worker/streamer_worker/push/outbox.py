@@ -9,9 +9,9 @@ from typing import Final
 import anyio
 
 from streamer_store import Connection, EventType
-from streamer_worker.push.message_queue import Lane, MessageQueue
+from streamer_worker.push.message_queue import MessageKind, MessageQueue
 
-MAX_WAITING: Final = {Lane.FINAL: 100, Lane.ORDERED: 1000, Lane.PROGRESS: 100}
+MAX_WAITING: Final = {MessageKind.FINAL: 100, MessageKind.ORDERED: 1000, MessageKind.PROGRESS: 100}
 # Bytes of the messages of handlers that wait for one connection.
 _MAX_MESSAGE_SIZE: Final = 1_000_000
 # Failures in a row that suspend a connection.
@@ -63,7 +63,7 @@ class Delivery:
     """
 
     type: str
-    lane: Lane
+    kind: MessageKind
     request_id: str
     encoded: Encoded
     overtakes_at: float
@@ -105,15 +105,15 @@ class Outbox:
 
     def put(self, delivery: Delivery) -> list[Delivery]:
         """Add a delivery. Return those that are dropped for it: the older progress of the same
-        request, and the oldest of its lane if there are too many.
+        request, and the oldest of its kind if there are too many.
         """
         replaced = self._queue.put(delivery)
         dropped = [] if replaced is None else [replaced]
-        if delivery.lane is Lane.FINAL:
+        if delivery.kind is MessageKind.FINAL:
             self.urgent.set()
             self.untried.set()
-        while self._has_too_many(delivery.lane):
-            dropped.append(self._queue.pop(delivery.lane))
+        while self._has_too_many(delivery.kind):
+            dropped.append(self._queue.pop(delivery.kind))
         self.tried = False
         self.waiting.add(delivery.encoded)
         self._count_removed(dropped)
@@ -128,14 +128,14 @@ class Outbox:
 
     def mark_tried(self, delivery: Delivery) -> None:
         """Note that a delivery was posted, or that its post has failed."""
-        if delivery.lane is Lane.FINAL and self.untried.is_set():
+        if delivery.kind is MessageKind.FINAL and self.untried.is_set():
             self.untried = anyio.Event()
 
     def pop_expired(self, now: float) -> list[Delivery]:
         """Remove and return the messages of handlers that are given up."""
         expired = []
         while (oldest := self._queue.oldest_ordered()) is not None and oldest.give_up_at <= now:
-            expired.append(self._queue.pop(Lane.ORDERED))
+            expired.append(self._queue.pop(MessageKind.ORDERED))
         self._count_removed(expired)
         return expired
 
@@ -166,15 +166,15 @@ class Outbox:
             self.discard(delivery)
         return late
 
-    def _has_too_many(self, lane: Lane) -> bool:
-        if lane is Lane.ORDERED and self._queue.ordered_size > _MAX_MESSAGE_SIZE:
+    def _has_too_many(self, kind: MessageKind) -> bool:
+        if kind is MessageKind.ORDERED and self._queue.ordered_size > _MAX_MESSAGE_SIZE:
             return True
-        return self._queue.count(lane) > MAX_WAITING[lane]
+        return self._queue.count(kind) > MAX_WAITING[kind]
 
     def _count_removed(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             self.waiting.remove(delivery.encoded)
 
     def _reset_urgent(self) -> None:
-        if not self._queue.count(Lane.FINAL) and self.urgent.is_set():
+        if not self._queue.count(MessageKind.FINAL) and self.urgent.is_set():
             self.urgent = anyio.Event()

@@ -21,7 +21,7 @@ from streamer_store import Stores
 from streamer_worker.events import Events, PushServiceFailed, PushTried
 from streamer_worker.loop_calls import LoopCalls
 from streamer_worker.push.deliveries import Post
-from streamer_worker.push.message_queue import Lane, MessageQueue
+from streamer_worker.push.message_queue import MessageKind, MessageQueue
 from streamer_worker.push.messages import Message
 from streamer_worker.push.notifier import Notifier
 from streamer_worker.retry import backoff
@@ -46,7 +46,7 @@ _MAX_SIZE_OF_HANDLERS: Final = _MAX_SIZE // 2
 # Seconds in which messages are collected after some were offered. So in a burst, the thread wakes
 # 50 times a second and not for each message.
 _COLLECT_FOR: Final = 0.02
-_DROPPED_FIRST: Final = (Lane.PROGRESS, Lane.ORDERED, Lane.FINAL)
+_DROPPED_FIRST: Final = (MessageKind.PROGRESS, MessageKind.ORDERED, MessageKind.FINAL)
 # Seconds until the service starts again after a failure.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -151,8 +151,8 @@ class Mailbox:
         """Add a message. It replaces older progress of its request."""
         with self._lock:
             self._queue.put(message)
-            while (lane := self._lane_to_drop_from()) is not None:
-                self._dropped[str(self._queue.pop(lane).type)] += 1
+            while (kind := self._kind_to_drop()) is not None:
+                self._dropped[str(self._queue.pop(kind).type)] += 1
             waiter = self._take_waiter() if self._waits_for_messages else None
         _wake(waiter)
 
@@ -210,15 +210,15 @@ class Mailbox:
             notifier.offer(message)
         return len(messages)
 
-    def _lane_to_drop_from(self) -> Lane | None:
+    def _kind_to_drop(self) -> MessageKind | None:
         queue = self._queue
         if (
-            queue.count(Lane.ORDERED) > _MOST_OF_HANDLERS
+            queue.count(MessageKind.ORDERED) > _MOST_OF_HANDLERS
             or queue.ordered_size > _MAX_SIZE_OF_HANDLERS
         ):
-            return Lane.ORDERED
+            return MessageKind.ORDERED
         if len(queue) > _MOST or queue.size > _MAX_SIZE:
-            return next(lane for lane in _DROPPED_FIRST if queue.count(lane))
+            return next(kind for kind in _DROPPED_FIRST if queue.count(kind))
         return None
 
     def _take_waiter(self) -> tuple[asyncio.AbstractEventLoop, anyio.Event] | None:

@@ -142,7 +142,7 @@ async def test_a_message_of_a_burst_waits_a_moment_at_most(
 def delivery(message: Message) -> Delivery:
     return Delivery(
         type=message.type,
-        lane=message.lane,
+        kind=message.kind,
         request_id=message.request_id,
         encoded=Encoded(b""),
         overtakes_at=2.0,

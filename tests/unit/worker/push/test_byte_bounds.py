@@ -9,7 +9,7 @@ import pytest
 
 from streamer_store import EventType
 from streamer_worker.events import Events, PushTried
-from streamer_worker.push.message_queue import Lane
+from streamer_worker.push.message_queue import MessageKind
 from streamer_worker.push.messages import CompleteMessage, ProgressMessage, memory_size
 from streamer_worker.push.outbox import Delivery, Encoded, Outbox, Waiting
 from streamer_worker.push.push_thread import Mailbox
@@ -33,10 +33,12 @@ def complete(request_id: str, own: str | None = None) -> CompleteMessage:
     return CompleteMessage(request_id=request_id, connection_id=own, at=START, result=result)
 
 
-def encoded_delivery(name: str, encoded: Encoded, lane: Lane = Lane.FINAL) -> Delivery:
+def encoded_delivery(
+    name: str, encoded: Encoded, kind: MessageKind = MessageKind.FINAL
+) -> Delivery:
     return Delivery(
-        type=lane.name,
-        lane=lane,
+        type=kind.name,
+        kind=kind,
         request_id=name,
         encoded=encoded,
         overtakes_at=2.0,
@@ -141,9 +143,9 @@ def test_outboxes_count_what_waits_in_them() -> None:
     posted = encoded_delivery("r1", shared)
     one.put(posted)
     two.put(encoded_delivery("r1", shared))
-    one.put(encoded_delivery("r2", other, Lane.PROGRESS))
+    one.put(encoded_delivery("r2", other, MessageKind.PROGRESS))
     assert waiting.size == 8
-    one.put(encoded_delivery("r2", Encoded(b"1"), Lane.PROGRESS))
+    one.put(encoded_delivery("r2", Encoded(b"1"), MessageKind.PROGRESS))
     assert waiting.size == 6
     one.discard(posted)
     one.discard(posted)

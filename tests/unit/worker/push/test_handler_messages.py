@@ -9,7 +9,7 @@ from streamer_store import StoreUnavailable
 from streamer_worker.changes import Changes
 from streamer_worker.events import Events, PushTried
 from streamer_worker.push.errors import Gone, PushFailed
-from streamer_worker.push.message_queue import Lane, MessageQueue
+from streamer_worker.push.message_queue import MessageKind, MessageQueue
 from streamer_worker.push.messages import HandlerMessage, Message
 from streamer_worker.push.ordered_messages import OrderedMessages
 from streamer_worker.push.push_thread import Mailbox
@@ -402,7 +402,7 @@ def test_a_queue_counts_the_bytes_of_messages() -> None:
     assert queue.ordered_size == first.size + second.size
     assert queue.discard(first)
     assert not queue.discard(first)
-    assert queue.pop(Lane.ORDERED) is second
+    assert queue.pop(MessageKind.ORDERED) is second
     assert queue.ordered_size == 0
     queue.put(first)
     assert queue.pop_all()[1] is first

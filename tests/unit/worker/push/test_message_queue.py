@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from streamer_worker.push.message_queue import Lane, MessageQueue
+from streamer_worker.push.message_queue import MessageKind, MessageQueue
 from streamer_worker.push.messages import Message
 from unit.worker.push.test_bounds import complete, progress
 
@@ -40,8 +40,12 @@ def test_a_final_message_replaces_progress_and_no_final_message() -> None:
     queue = queue_of(report)
     assert queue.put(first) is report
     assert queue.put(second) is None
-    assert (queue.count(Lane.FINAL), queue.count(Lane.PROGRESS), len(queue)) == (2, 0, 2)
-    assert queue.pop(Lane.FINAL) is first
+    assert (queue.count(MessageKind.FINAL), queue.count(MessageKind.PROGRESS), len(queue)) == (
+        2,
+        0,
+        2,
+    )
+    assert queue.pop(MessageKind.FINAL) is first
 
 
 def test_final_messages_are_delivered_first() -> None:
