@@ -120,9 +120,9 @@ async def test_workers_make_exactly_the_allowed_calls(
     """They run requests, push, rescue and reap, and remove dead connections and subscriptions."""
     stores, _ = real
     first, second = workers
-    await connect(stores, server, "ok-own", "ok-other", "gone-1")
+    await connect(stores, server, "ok-own", "gone-1", "gone-2")
     # Two that no other message has read, so that they are read together.
-    await subscribe(stores, "told", "gone-1", "ok-other")
+    await subscribe(stores, "told", "gone-1", "gone-2")
     await _orphan(stores, "told")
     await _stale(stores, server)
     payload = {"seconds": 0.5}
