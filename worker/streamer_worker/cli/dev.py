@@ -28,7 +28,7 @@ _DEFAULTS: Final = {
     "STREAMER_HTTP_HOST": _HOST,
     "STREAMER_HTTP_PORT": "0",
 }
-# Whoever sets one of these has a gateway to push to. Otherwise messages are logged.
+# If one of these is set, there is a gateway to push to. Otherwise messages are logged.
 _PUSH_TARGETS: Final = (
     "STREAMER_NOTIFIER_HOSTS",
     "STREAMER_NOTIFIER_MORE_HOSTS",

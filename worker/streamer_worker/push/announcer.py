@@ -41,20 +41,11 @@ class Announcer:
         which is 0 for the first.
         """
         if self._go_messages:
-            self._push_kept(request, request.progress, _STARTED_TEXT)
+            self._push_progress(request, Progress(request.progress, _STARTED_TEXT), kept=True)
 
     def progressed(self, request: AsyncRequest, newest: Progress) -> None:
         """Announce progress. Without a fraction, the fraction at the claim is used."""
-        self._push(
-            ProgressMessage(
-                request_id=request.request_id,
-                connection_id=request.connection_id,
-                at=self._clock.now(),
-                fraction=request.progress if newest.fraction is None else newest.fraction,
-                message=newest.message,
-                details=newest.details,
-            )
-        )
+        self._push_progress(request, newest)
 
     def sent(self, request: AsyncRequest, message: ClientMessage) -> None:
         """Pass on a message of the request's handler. Any thread may call it."""
@@ -72,7 +63,7 @@ class Announcer:
 
     def completed(self, request: AsyncRequest, result: Mapping[str, Any]) -> None:
         if self._go_messages:
-            self._push_kept(request, 1.0, _COMPLETED_TEXT)
+            self._push_progress(request, Progress(1.0, _COMPLETED_TEXT), kept=True)
         self._push(
             CompleteMessage(
                 request_id=request.request_id,
@@ -83,19 +74,19 @@ class Announcer:
             )
         )
 
-    def _push_kept(self, request: AsyncRequest, fraction: float, text: str) -> None:
-        """Push progress that is not in the table, and that neither newer progress nor the end
-        replaces.
-        """
+    def _push_progress(
+        self, request: AsyncRequest, progress: Progress, *, kept: bool = False
+    ) -> None:
+        """Push progress. `kept`: neither newer progress nor the end replaces it."""
         self._push(
             ProgressMessage(
                 request_id=request.request_id,
                 connection_id=request.connection_id,
                 at=self._clock.now(),
-                fraction=fraction,
-                message=text,
-                details=None,
-                kept=True,
+                fraction=request.progress if progress.fraction is None else progress.fraction,
+                message=progress.message,
+                details=progress.details,
+                kept=kept,
             )
         )
 

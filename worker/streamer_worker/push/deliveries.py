@@ -140,8 +140,8 @@ class Deliveries:
         for dropped in outbox.put(delivery):
             self.emit_tried(dropped, "dropped")
 
-    def is_too_old(self, message: Message) -> bool:
-        """Return whether an ordered message is given up. It is reported."""
+    def drop_if_old(self, message: Message) -> bool:
+        """Return whether an ordered message is given up, and report that."""
         too_old = self._age(message) >= ORDERED_GIVE_UP_AFTER
         if too_old:
             self.emit_tried(message, "dropped")

@@ -18,7 +18,7 @@ from streamer_worker.push.deliveries import Deliveries, Post
 from streamer_worker.push.endpoints import AllowedEndpoints
 from streamer_worker.push.limits import capacity_for, max_size_for
 from streamer_worker.push.message_queue import MessageKind
-from streamer_worker.push.messages import Message, encode
+from streamer_worker.push.messages import HandlerMessage, Message, encode
 from streamer_worker.push.ordered_messages import OrderedMessages
 from streamer_worker.push.outbox import Encoded
 from streamer_worker.push.recipients import MOST_OF_A_BROADCAST, Recipients
@@ -77,7 +77,7 @@ class Notifier(AsyncContextManagerMixin):
         self._ordered = OrderedMessages(
             distribute=self._put_into_outboxes,
             offer_final=self._offer_to_topics,
-            is_too_old=self._deliveries.is_too_old,
+            drop_if_old=self._deliveries.drop_if_old,
             changes=self._changes,
         )
         self._tasks: TaskGroup
@@ -128,6 +128,9 @@ class Notifier(AsyncContextManagerMixin):
             connections = await self._recipients.of(
                 message, self._tasks, may_be_subscribed=may_be_subscribed
             )
+            if isinstance(message, HandlerMessage) and len(connections) > MOST_OF_A_BROADCAST:
+                self._deliveries.emit_tried(message, "dropped", "too_many_connections")
+                connections = connections[:MOST_OF_A_BROADCAST]
             encoded = Encoded(encode(message) if connections else b"")
             for number, connection in enumerate(connections, start=1):
                 self._deliveries.put(connection, message, encoded)
@@ -138,7 +141,5 @@ class Notifier(AsyncContextManagerMixin):
         except Exception as error:  # noqa: BLE001  the messages of other requests are delivered
             self._events.emit(StepFailed(loop="push", error=error))
         else:
-            if message.kind is MessageKind.ORDERED and len(connections) == MOST_OF_A_BROADCAST:
-                self._deliveries.emit_tried(message, "dropped", "too_many_connections")
             return len(connections)
         return 0

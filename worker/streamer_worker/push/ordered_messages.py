@@ -35,7 +35,7 @@ class OrderedMessages:
     at most. Not thread-safe.
 
     offer_final: gets final messages that have waited.
-    is_too_old: whether a message is given up instead, which this function reports.
+    drop_if_old: returns whether a message is given up instead, and reports that.
     size: the bytes of memory of the messages that wait.
     """
 
@@ -44,12 +44,12 @@ class OrderedMessages:
         *,
         distribute: Distribute,
         offer_final: Callable[[Message], None],
-        is_too_old: Callable[[Message], bool],
+        drop_if_old: Callable[[Message], bool],
         changes: Changes,
     ) -> None:
         self._distribute = distribute
         self._offer_final = offer_final
-        self._is_too_old = is_too_old
+        self._drop_if_old = drop_if_old
         self._changes = changes
         self._requests: dict[str, _Waiting] = {}
         self._count = 0
@@ -80,7 +80,7 @@ class OrderedMessages:
         """Distribute the messages of a request, until there are none."""
         while waiting.messages:
             message = waiting.messages[0]
-            if not self._is_too_old(message):
+            if not self._drop_if_old(message):
                 await self._distribute(message, may_be_subscribed=True)
             await checkpoint()  # the recipients may be known, so that nothing has waited
             waiting.messages.popleft()

@@ -31,6 +31,8 @@ _CACHED: Final = 10_000
 _CONCURRENT_READS: Final = 20
 # Connections that get a message of a handler to a user or a tenant.
 MOST_OF_A_BROADCAST: Final = 5_000
+# One more shows that there are more.
+_READ_FOR_A_BROADCAST: Final = MOST_OF_A_BROADCAST + 1
 # Reads for a final message, and the pauses between them in seconds.
 _TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.5
@@ -88,7 +90,8 @@ class Recipients:
            `may_be_subscribed`: the table of subscriptions was empty.
         2. The request's own connection, unless it has a subscription without that type.
 
-        A message of a handler goes to those that it names, of which MOST_OF_A_BROADCAST are read.
+        A message of a handler goes to those that it names. Of these, one more than
+        MOST_OF_A_BROADCAST are read.
 
         For progress, and for messages of handlers, the answer may be five seconds old. For a final
         message the table is read, and read again if that fails. Raises the last error of the
@@ -140,10 +143,10 @@ class Recipients:
             async with self._reads:
                 match kind:
                     case "user":
-                        read = self._connections.list_by_user(name, limit=MOST_OF_A_BROADCAST)
+                        read = self._connections.list_by_user(name, limit=_READ_FOR_A_BROADCAST)
                         connections = await read
                     case "tenant":
-                        read = self._connections.list_by_tenant(name, limit=MOST_OF_A_BROADCAST)
+                        read = self._connections.list_by_tenant(name, limit=_READ_FOR_A_BROADCAST)
                         connections = await read
                     case _:
                         found = await self._connections.get_many([name])

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Bench:
-    """Slots, and tasks that hold one until they are told to go on."""
+    """Slots, and tasks that hold one until `end`."""
 
     def __init__(self, total: int) -> None:
         self.slots = PostSlots(total)

@@ -83,7 +83,7 @@ class PipeChannel:
         self._latest_progress = LatestProgress(0.0)
         self._messages: list[ClientMessage] = []
         # Held while the newest progress and the messages are read or changed.
-        self._progress_lock = threading.Lock()
+        self._unsent_lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._checkpoint_lock = threading.Lock()
         self._answers: queue.SimpleQueue[Saved | None] = queue.SimpleQueue()
@@ -100,7 +100,7 @@ class PipeChannel:
 
     def progress(self, update: ProgressUpdate) -> None:
         self._check("progress")
-        with self._progress_lock:
+        with self._unsent_lock:
             if not self._latest_progress.report(update):
                 return
             self._reset = self._reset or update.reset
@@ -123,7 +123,7 @@ class PipeChannel:
 
     def send(self, message: ClientMessage) -> None:
         self._check(message.method)
-        with self._progress_lock:
+        with self._unsent_lock:
             self._messages.append(message)
             many = len(self._messages) >= _MESSAGES_AT_ONCE
         if many:
@@ -152,7 +152,7 @@ class PipeChannel:
         the call has ended.
         """
         with self._send_lock:
-            with self._progress_lock:
+            with self._unsent_lock:
                 updates, newest = self._latest_progress.newest()
                 reset, self._reset = self._reset, False
                 messages, self._messages = tuple(self._messages), []
