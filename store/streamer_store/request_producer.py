@@ -27,6 +27,7 @@ from streamer_store.errors import (
 from streamer_store.lanes import Priority, place_of
 from streamer_store.models import AsyncRequest, EventType
 from streamer_store.request_table import RequestTable
+from streamer_store.reserved_ids import require_own_id
 from streamer_store.run_times import require_run_time, run_time
 from streamer_store.schema import CONNECTIONS, REQUEST_TTL, REQUESTS, SUBSCRIPTIONS
 from streamer_store.subscriptions import new_subscription
@@ -191,6 +192,7 @@ class RequestProducer:
         A time that has passed means at once. Such a request, and one without a time, is as if
         released (see `wait_at_once`).
         """
+        require_own_id("request_id", request.request_id)
         if request.status is not RequestStatus.PENDING:
             raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
         now = self._clock.now()

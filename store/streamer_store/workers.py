@@ -8,14 +8,17 @@ from typing import Final
 
 from streamer_store import codec
 from streamer_store.clock import Clock
+from streamer_store.codec import raw_text
 from streamer_store.conditions import Absent, Present, equals
 from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import ConditionFailed, Delete, Engine, Put, Scan, Update, paginate
 from streamer_store.errors import AlreadyExists, NotFound, Undecodable
+from streamer_store.protocols.workers import FleetRows
+from streamer_store.reserved_ids import CONTROL_PREFIX, require_own_id
 from streamer_store.schema import OTHER_TTL, WORKERS
 from streamer_store.times import epoch, format_time
 from streamer_store.validation import require_text
-from streamer_store.values import AttributeValue
+from streamer_store.values import AttributeValue, Item
 from streamer_store.worker_row import WorkerRow
 
 # Attributes that only `register` writes. Together they differ between any two workers.
@@ -36,6 +39,7 @@ class WorkerTable:
         )
 
     async def register(self, row: WorkerRow) -> None:
+        require_own_id("worker_id", row.worker_id)
         now = self._clock.now()
         item = codec.worker_item(replace(row, seen_at=now, ttl=epoch(now, OTHER_TTL)))
         try:
@@ -82,13 +86,22 @@ class WorkerTable:
         return self._decoder.decode_one("beat", item)
 
     async def list(self) -> list[WorkerRow]:
+        return (await self.read_all()).workers
+
+    async def read_all(self) -> FleetRows:
         rows: list[WorkerRow] = []
+        controls: dict[str, Item] = {}
         async for page in paginate(self._engine.scan, Scan(table=WORKERS)):
-            rows += self._decoder.decode_all(page.items)
+            found = {raw_text(item, "WorkerID"): item for item in page.items}
+            page_controls = {key: found[key] for key in found if key.startswith(CONTROL_PREFIX)}
+            rows += self._decoder.decode_all(
+                item for key, item in found.items() if key not in page_controls
+            )
+            controls |= page_controls
         for row in rows:
             if row.broken is not None:
                 self._decoder.report(Undecodable(row.broken, key=row.worker_id))
-        return rows
+        return FleetRows(workers=rows, controls=controls)
 
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
         require_text("worker_id", worker_id)

@@ -13,6 +13,7 @@ from streamer_store import (
     ItemTooLarge,
     NotFound,
     RequestStatus,
+    SomeRefused,
     Stores,
     Undecodable,
     ValidationError,
@@ -118,3 +119,15 @@ async def test_deleting_a_missing_request_succeeds(stores: Stores) -> None:
     await stores.requests.delete("r1")
     await stores.requests.delete("r1")
     assert await stores.requests.get_many(["r1"]) == {}
+
+
+@pytest.mark.parametrize("request_id", ["unique#1", "cron#nightly#1", "control#limit#echo"])
+async def test_reserved_ids_are_refused(stores: Stores, request_id: str) -> None:
+    """A producer cannot take the id of a unique request, a tick or a control item."""
+    request = AsyncRequest(action="echo", request_id=request_id)
+    with pytest.raises(ValidationError, match="reserved"):
+        await stores.requests.enqueue(request)
+    with pytest.raises(ValidationError, match="reserved"):
+        await stores.requests.enqueue_all([request])
+    with pytest.raises(SomeRefused, match="reserved"):
+        await stores.requests.enqueue_many([request])

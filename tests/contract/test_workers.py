@@ -150,3 +150,21 @@ async def test_a_row_that_is_partly_undecodable_is_listed(
     (listed,) = await stores.workers.list()
     assert (listed.worker_id, listed.beat) == ("w1", 4)
     assert [error.key for error in undecodable] == ["w1"]
+
+
+async def test_control_rows_are_no_workers(stores: Stores, undecodable: list[Undecodable]) -> None:
+    """They are read beside the workers' rows, and never reported as broken ones."""
+    await stores.workers.register(ROW)
+    item: Item = {"WorkerID": {"S": "control#pause"}, "Entries": {"M": {}}}
+    await stores.engine.put(Put(table=WORKERS, item=item))
+    assert [row.worker_id for row in await stores.workers.list()] == ["w1"]
+    rows = await stores.workers.read_all()
+    assert [row.worker_id for row in rows.workers] == ["w1"]
+    assert rows.controls == {"control#pause": item}
+    assert undecodable == []
+
+
+async def test_no_worker_has_the_id_of_a_control_row(stores: Stores) -> None:
+    """Such an id is refused."""
+    with pytest.raises(ValidationError, match="control#"):
+        await stores.workers.register(replace(ROW, worker_id="control#pause"))

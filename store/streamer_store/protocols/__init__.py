@@ -19,13 +19,14 @@ from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
 from streamer_store.protocols.subscriptions import SubscriptionStore
-from streamer_store.protocols.workers import WorkerRegistry
+from streamer_store.protocols.workers import FleetRows, WorkerRegistry
 
 __all__ = [
     "BulkRequests",
     "CandidatePage",
     "ConnectionStore",
     "Depth",
+    "FleetRows",
     "RequestQueue",
     "StaleSweep",
     "SubscriptionStore",

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from streamer_store.values import Item
 from streamer_store.worker_row import WorkerRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetRows:
+    """All rows of the table of workers, as one read showed them."""
+
+    workers: list[WorkerRow]
+    """The rows of workers."""
+    controls: Mapping[str, Item] = field(default_factory=dict)
+    """The items of the rows that control the fleet, by id (reserved_ids.CONTROL_PREFIX)."""
 
 
 class WorkerRegistry(Protocol):
@@ -47,10 +59,14 @@ class WorkerRegistry(Protocol):
         ...
 
     async def list(self) -> list[WorkerRow]:
-        """Return all rows. What cannot be decoded is reported.
+        """Return the rows of all workers. What cannot be decoded is reported.
 
         A row is left out only if it has no StartedAt or cannot be decoded at all.
         """
+        ...
+
+    async def read_all(self) -> FleetRows:
+        """Return the rows of `list`, and those that control the fleet, in one read."""
         ...
 
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:

@@ -224,7 +224,7 @@ class Heartbeat:
 
     async def _read_fleet(self) -> None:
         began = self._clock.steady()
-        rows = await self._workers.list()
+        rows = await self._workers.read_all()
         view = self._fleet.observe(
             rows,
             began=began,
@@ -233,7 +233,9 @@ class Heartbeat:
         )
         # All reads together cost the square of the number of workers, so large fleets read less
         # often. The leader is only one worker, and rescues wait for its reads.
-        self._heartbeats_per_read = 1 if view.leads else 1 + len(rows) // _ROWS_PER_EXTRA_HEARTBEAT
+        self._heartbeats_per_read = (
+            1 if view.leads else 1 + len(rows.workers) // _ROWS_PER_EXTRA_HEARTBEAT
+        )
         self._events.emit(FleetObserved(live=len(view.live), dead=len(view.dead), leads=view.leads))
         self._listener.on_fleet_view(view)
 

@@ -6,7 +6,7 @@ within a lease, measured on our own steady clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
@@ -14,7 +14,8 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from streamer_store import WorkerRow
+from streamer_store import FleetRows, WorkerRow
+from streamer_store.values import Item
 
 _BY_AGE = attrgetter("started_at", "worker_id")
 _MAX_ACTIONS: Final = 10_000
@@ -28,6 +29,7 @@ class FleetView:
     order of their start. `silent`: for how many seconds it has seen no new heartbeat of each dead
     worker, by its id. `leads`: whether `worker_id` is the leader. `listed`: for each action,
     the time on that worker's steady clock when it last saw a live worker list the action.
+    `controls`: the items of the rows that control the fleet, by id.
     """
 
     worker_id: str
@@ -36,6 +38,7 @@ class FleetView:
     silent: Mapping[str, float] = field(default_factory=dict)
     leads: bool = False
     listed: Mapping[str, float] = field(default_factory=dict)
+    controls: Mapping[str, Item] = field(default_factory=dict)
 
     def knows(self, action: str) -> bool:
         """Return whether a live worker lists the action."""
@@ -88,16 +91,14 @@ class Fleet:
         """Restart the timers of all workers at the next read, so that none of them is dead."""
         self._last_read = None
 
-    def observe(
-        self, rows: Iterable[WorkerRow], *, began: float, ended: float, max_gap: float
-    ) -> FleetView:
+    def observe(self, read: FleetRows, *, began: float, ended: float, max_gap: float) -> FleetView:
         """Return the view that follows from a read of all rows.
 
         `began`, `ended`: when the read began and ended, on the steady clock. `max_gap`: if the
         last read ended more than this many seconds before, all timers restart (LEASE-4). In such a
         gap a worker may have been alive although this one did not see it.
         """
-        rows = list(rows)
+        rows = read.workers
         if self._last_read is None or began - self._last_read > max_gap:
             self._watched.clear()
             self._leader_since = ended
@@ -113,6 +114,7 @@ class Fleet:
             silent={row.worker_id: self._silence(row, began) for row in dead},
             leads=self._choose_leader(live, began, ended) == self._worker_id,
             listed=dict(self._listed),
+            controls=read.controls,
         )
 
     def _watch(self, row: WorkerRow, now: float) -> _Watched:

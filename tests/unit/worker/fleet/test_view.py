@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store import WorkerRow
+from streamer_store import FleetRows, WorkerRow
 from streamer_store.codec import worker
 from streamer_worker.fleet.view import Fleet, FleetView
 from support import START
@@ -43,7 +43,8 @@ class Observer:
     def read(self, *rows: WorkerRow, lasted: float = 0.0) -> FleetView:
         began = self.now
         self.now += lasted
-        return self.fleet.observe(rows, began=began, ended=self.now, max_gap=MAX_GAP)
+        read = FleetRows(workers=list(rows))
+        return self.fleet.observe(read, began=began, ended=self.now, max_gap=MAX_GAP)
 
 
 def names(rows: tuple[WorkerRow, ...]) -> list[str]:
