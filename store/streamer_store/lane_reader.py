@@ -48,11 +48,21 @@ class LaneReader:
         self._index = _IndexState(table=table, clock=clock)
 
     async def due_entries(
-        self, lane: Lane, *, until: datetime, limit: int, cursor: Item | None = None
+        self,
+        lane: Lane,
+        *,
+        until: datetime,
+        limit: int,
+        cursor: Item | None = None,
+        newest_first: bool = False,
     ) -> CandidatePage | None:
         require_time("until", until)
         page = await self._query(
-            lane, at_most=_text(until), limit=require_limit(limit), cursor=cursor
+            lane,
+            at_most=_text(until),
+            limit=require_limit(limit),
+            cursor=cursor,
+            ascending=not newest_first,
         )
         if page is None:
             return None
@@ -130,6 +140,7 @@ class LaneReader:
         attributes: tuple[str, ...] = (),
         limit: int,
         cursor: Item | None,
+        ascending: bool = True,
     ) -> Page | None:
         """Return a page of a lane, or None if the table has no DueIndex that can be read."""
         if not await self._index.is_usable():
@@ -141,6 +152,7 @@ class LaneReader:
             at_least=at_least,
             at_most=at_most,
             attributes=attributes,
+            ascending=ascending,
             limit=limit,
             exclusive_start_key=cursor,
         )

@@ -151,11 +151,18 @@ class RequestQueue(BulkRequests, RequestActions, Protocol):
         ...
 
     async def due_entries(
-        self, lane: Lane, *, until: datetime, limit: int, cursor: Item | None = None
+        self,
+        lane: Lane,
+        *,
+        until: datetime,
+        limit: int,
+        cursor: Item | None = None,
+        newest_first: bool = False,
     ) -> CandidatePage | None:
         """Return a page of up to `limit` requests of a lane that are due at `until`, by DueAt.
 
         - `cursor`: the cursor of the page before. None: the first page.
+        - `newest_first`: whether the one that became due last comes first.
 
         Returns None if the table has no DueIndex: use `entries`. DynamoDB is asked for it every
         5 minutes. A candidate may have another status by now, may not be due, and is

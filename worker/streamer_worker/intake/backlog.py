@@ -9,11 +9,11 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from streamer_store import Candidate
+from streamer_store import Candidate, Priority
 
 _MAX_GROUPS: Final = 1000
 _MAX_PER_GROUP: Final = 64
-Group = tuple[str | None, str | None]
+Group = tuple[str | None, str | None, Priority | None]
 
 
 class Backlog:
@@ -23,8 +23,8 @@ class Backlog:
     them. The page at the poller's cursor shows those of other tenants. They are kept here until
     they are claimed.
 
-    A group holds one tenant's requests of one action. There are at most 1,000 groups of 64
-    requests each. Beyond that, the group that was added to longest ago is forgotten.
+    A group holds one tenant's requests of one action and priority. There are at most 1,000 groups
+    of 64 requests each. Beyond that, the group that was added to longest ago is forgotten.
     """
 
     def __init__(self) -> None:
@@ -59,4 +59,4 @@ class Backlog:
 
 
 def _group(candidate: Candidate) -> Group:
-    return candidate.tenant_id, candidate.action
+    return candidate.tenant_id, candidate.action, candidate.priority

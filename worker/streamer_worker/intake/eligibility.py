@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from streamer_store import Candidate
@@ -14,9 +15,11 @@ from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
 from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.rotation import RankedCandidate
 from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.selection import RankedCandidate, Selection, Turns
+from streamer_worker.intake.selection import Selection, new_turns
 from streamer_worker.intake.slots import Slots
+from streamer_worker.intake.urgency import Urgency, urgency_of
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PollSettings
 
@@ -49,7 +52,7 @@ class Eligibility:
         self._clock = runtime.clock
         self._rng = runtime.rng
         self._backlog = Backlog()
-        self._turns = Turns()
+        self._turns = new_turns()
 
     def is_home(self, candidate: Candidate) -> bool:
         """Return whether this worker is the request's home."""
@@ -79,8 +82,12 @@ class Eligibility:
         Own requests that are no suspects are kept in the backlog. A suspect waits for the
         probation to be free, whatever its tenant.
         """
-        fleet = self._membership.view
-        own, suspects, others = [], [], []
+        fleet, now = self._membership.view, self._clock.now()
+        patience = timedelta(seconds=self._settings.low_priority_patience)
+        own: list[RankedCandidate] = []
+        suspects: list[RankedCandidate] = []
+        high: list[RankedCandidate] = []
+        others: list[RankedCandidate] = []
         for candidate in self._with_backlog(due, backlog):
             if self._seen_requests.is_lost(candidate) or self._slots.holds(candidate.request_id):
                 self._backlog.discard(candidate)
@@ -89,6 +96,7 @@ class Eligibility:
                 continue
             ranked = RankedCandidate(
                 candidate=candidate,
+                urgency=urgency_of(candidate, now=now, patience=patience),
                 previously_failed=self._seen_requests.has_failed(candidate),
             )
             if is_suspect(self._seen_requests.rescues_of(candidate)):
@@ -98,9 +106,10 @@ class Eligibility:
                 self._backlog.add(candidate)
             else:
                 self._seen_requests.seen_for(candidate)  # its time begins
-                others.append(ranked)
+                (high if ranked.urgency is Urgency.HIGH else others).append(ranked)
         return Selection(
             own=own,
+            high=list(self._with_ranks(high, max_delays=_MAX_DELAYS)),
             suspects=list(self._with_ranks(suspects, max_delays=1)),
             others=partial(self._with_ranks, others, max_delays=_MAX_DELAYS),
             capacity=self._limits,
@@ -112,7 +121,7 @@ class Eligibility:
         self._backlog.discard(candidate)
 
     def _with_backlog(self, due: list[Candidate], at_most: int) -> list[Candidate]:
-        heads = self._backlog.heads(at_most, self._turns.last_served)
+        heads = self._backlog.heads(at_most, self._turns[Urgency.NORMAL].last_served)
         ids = {candidate.request_id for candidate in due}
         return due + [candidate for candidate in heads if candidate.request_id not in ids]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.selection import Limit
+from streamer_worker.intake.rotation import Limit
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import Settings
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
 
-from streamer_store import Candidate, RequestQueue
+from streamer_store import Candidate, Priority, RequestQueue
 from streamer_worker.events import Polled
 from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.index_reader import MAX_PAGE_SIZE, IndexReader
+from streamer_worker.intake.poll_claims import PollClaims
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, ClaimCall, Slot, Slots
+from streamer_worker.intake.urgency import Urgency
 from streamer_worker.retry import backoff
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PollSettings
@@ -32,6 +34,8 @@ _MIN_PAGE_SIZE = 100
 #    The age doubles with each read after which no claim was lost.
 _PAGE_AGE = 1.0
 _MIN_PAGE_AGE = 0.1
+# How often the poller looks for what goes before the requests that it has read, in seconds.
+_LOOK_INTERVAL = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +55,10 @@ class PollCounts:
 class Poller:
     """Fills free slots with waiting requests.
 
-    StatusIndex is read (see `IndexReader`) if none of the requests that were read before fits, or
-    if they were read more than a second ago (see `_PAGE_AGE`). Earlier requests of the backlog and
-    deferred retries that are due are added. Of those that this worker may claim (see
+    The indexes are read (see `IndexReader`) if none of the requests that were read before fits, or
+    if they were read more than a second ago (see `_PAGE_AGE`). Between these reads the poller
+    looks for high requests, and for normal ones if only low ones are left. Earlier requests of the
+    backlog and deferred retries that are due are added. Of those that this worker may claim (see
     `Eligibility`), as many are claimed as slots are free. While their claims are on their way,
     each slot that is freed is filled again.
 
@@ -88,7 +93,9 @@ class Poller:
         self._clock = runtime.clock
         self._rng = runtime.rng
         self._selection = self._eligibility.nothing()
-        self._read_at = -math.inf
+        # The due requests that were read last, by id.
+        self._page: dict[str, Candidate] = {}
+        self._read_at = self._looked_at = -math.inf
         self._page_age = _PAGE_AGE
         self._view: FleetView | None = None
         # Set when a slot is freed after the last choice.
@@ -173,18 +180,50 @@ class Poller:
         return is_young and self._view is self._membership.view
 
     async def _read(self) -> None:
-        """Read the index once, and replace the selection."""
-        due = await self._read_due()
-        backlog = max(_MIN_PAGE_SIZE, _PER_SLOT * self._slots.free)
-        self._selection = self._eligibility.select(due, backlog=backlog)
-        self._read_at, self._view = self._clock.steady(), self._membership.view
+        """Read the indexes once, and replace the selection."""
+        page_size = self._page_size()
+        entries = await self._index.read(page_size)
+        self._page = {}
+        self._add_to_page(entries)
+        self._add_deferred(entries)
+        self._select()
+        if not self._selection.fits(Urgency.NORMAL):
+            low = await self._index.read_low(page_size)
+            if self._add_to_page(low):
+                self._select()
+        self._read_at = self._looked_at = self._clock.steady()
+        self._view = self._membership.view
         self._page_age = min(_PAGE_AGE, 2 * self._page_age)
 
-    async def _claim_all(self) -> _Claims:
+    async def _look(self) -> None:
+        """Add the requests that have come since the last look, and go before those that are left.
+
+        A high one of another worker is added when its time has come (see `Eligibility`).
+        """
+        now = self._clock.steady()
+        if now - self._looked_at < _LOOK_INTERVAL:
+            return
+        self._looked_at = now
+        entries = await self._index.look(self._page_size(), normal=self._selection.has_low_only)
+        has_new = self._add_to_page(entries)
+        if has_new or any(map(self._is_high, entries)):
+            self._select()
+
+    def _is_high(self, candidate: Candidate) -> bool:
+        """Return whether it is a high request that this worker has not claimed."""
+        is_taken = self._seen_requests.is_lost(candidate) or self._slots.holds(candidate.request_id)
+        return candidate.priority is Priority.HIGH and not is_taken
+
+    def _select(self) -> None:
+        backlog = max(_MIN_PAGE_SIZE, _PER_SLOT * self._slots.free)
+        self._selection = self._eligibility.select(list(self._page.values()), backlog=backlog)
+
+    async def _claim_all(self) -> PollClaims:
         """Claim what fits, again whenever a slot is freed, until the claims have ended."""
-        claims = _Claims()
+        claims = PollClaims()
         try:
             while self._is_current() and self._membership.lease_is_safe:
+                await self._look()
                 self._freed = self._slots.freed.next
                 for candidate, slot in self._taken():
                     claims.begin()
@@ -213,7 +252,9 @@ class Poller:
             self._eligibility.on_taken(candidate)
             yield candidate, self._claimer.reserve(candidate)
 
-    async def _claim(self, candidate: Candidate, slot: Slot, claims: _Claims) -> Assignment | None:
+    async def _claim(
+        self, candidate: Candidate, slot: Slot, claims: PollClaims
+    ) -> Assignment | None:
         """Claim the candidate. An error that was not expected is raised by the poll."""
         assignment = None
         try:
@@ -229,63 +270,31 @@ class Poller:
             claims.end()
         return assignment
 
-    async def _read_due(self) -> list[Candidate]:
-        """Return the due requests on the pages of this poll, and the deferred retries that are due.
-
-        Each request is returned once. Retries that are not due yet are deferred.
-        """
+    def _page_size(self) -> int:
         workers = max(1, len(self._membership.view.live))
-        page_size = min(MAX_PAGE_SIZE, max(_MIN_PAGE_SIZE, _PER_SLOT * workers * self._slots.free))
-        entries: dict[str, Candidate] = {}
-        for candidate in await self._index.read(page_size):
-            entries.setdefault(candidate.request_id, candidate)
+        return min(MAX_PAGE_SIZE, max(_MIN_PAGE_SIZE, _PER_SLOT * workers * self._slots.free))
+
+    def _add_to_page(self, entries: Iterable[Candidate]) -> bool:
+        """Add the entries that are due to the page, and return whether any of them is new.
+
+        Those that are not due yet are deferred if they are homed here. An entry of DueIndex goes
+        before one of StatusIndex, which does not show the priority.
+        """
         now = self._clock.now()
-        due = []
-        for candidate in entries.values():
+        has_new = False
+        for candidate in entries:
             if candidate.due(now):
-                due.append(candidate)
+                known = self._page.get(candidate.request_id)
+                if known is None or (candidate.priority is not None and candidate != known):
+                    self._page[candidate.request_id] = candidate
+                    has_new = True
             elif self._eligibility.is_home(candidate):
                 self._seen_requests.defer(candidate)
-        deferred = self._seen_requests.due(self._eligibility.is_home)
-        return due + [candidate for candidate in deferred if candidate.request_id not in entries]
+        return has_new
 
-
-class _Claims:
-    """The claims of one poll.
-
-    `candidates`: how many requests could be claimed. `won`: how many claims were won. `pending`:
-    how many have not ended. `left_others`: requests homed elsewhere were left. `errors`: what was
-    raised and not expected.
-    """
-
-    def __init__(self) -> None:
-        self.candidates = 0
-        self.won = 0
-        self.pending = 0
-        self.left_others = False
-        self.errors: list[Exception] = []
-        self._waiting = anyio.CancelScope()
-
-    def begin(self) -> None:
-        self.pending += 1
-
-    def end(self) -> None:
-        self.pending -= 1
-        if not self.pending:
-            self._waiting.cancel()
-
-    async def wait_ended_or(self, event: anyio.Event) -> None:
-        """Wait until all claims have ended, or the event is set."""
-        self._waiting = anyio.CancelScope()
-        with self._waiting:
-            await event.wait()
-
-    async def wait_ended(self) -> None:
-        """Wait until all claims have ended."""
-        if self.pending:
-            await self.wait_ended_or(anyio.Event())
-
-    def raise_errors(self) -> None:
-        """Raise an exception group of the errors, if there are any."""
-        if self.errors:
-            raise ExceptionGroup("claims failed", self.errors)
+    def _add_deferred(self, entries: Iterable[Candidate]) -> None:
+        """Add the deferred requests that are due, except those of which an entry was read."""
+        known = {candidate.request_id for candidate in entries}
+        for candidate in self._seen_requests.due(self._eligibility.is_home):
+            if candidate.request_id not in known:
+                self._page.setdefault(candidate.request_id, candidate)

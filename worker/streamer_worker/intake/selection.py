@@ -2,73 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
-from typing import Final, Protocol
-
-from cachetools import LRUCache
 
 from streamer_store import Candidate
-
-_UNKNOWN = datetime.min.replace(tzinfo=UTC)
-_MAX_TENANTS: Final = 10_000
-
-# The kind and the name of a limit, for example ("tenant", "a").
-Limit = tuple[str, str]
-SortKey = tuple[bool, datetime]
+from streamer_worker.intake.rotation import Capacity, RankedCandidate, Rotation, Turns
+from streamer_worker.intake.urgency import Urgency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankedCandidate:
-    """A waiting request that this worker may claim.
+def new_turns() -> Mapping[Urgency, Turns]:
+    """Return the turns of tenants, of which each urgency has its own.
 
-    `rank`: the worker's place in the order of the workers that may run the request, 0 for its
-    home. `previously_failed`: a claim of the request met an error.
+    So the normal requests of a tenant do not wait longer because it sends high ones, too.
     """
-
-    candidate: Candidate
-    rank: int = 0
-    previously_failed: bool = False
-
-    @property
-    def sort_key(self) -> SortKey:
-        """A sort key: claims that failed last, otherwise the oldest first."""
-        return self.previously_failed, self.candidate.created_at or _UNKNOWN
-
-
-class Capacity(Protocol):
-    """How many more requests may run. Each call returns what is true at that moment."""
-
-    def limits_of(self, candidate: Candidate) -> tuple[Limit, ...]:
-        """Return the limits under which the request counts, beside the number of slots."""
-
-    def left(self, limit: Limit) -> float:
-        """Return how many more requests may run under the limit. It may be negative."""
-
-    def suspect_fits(self) -> bool:
-        """Return whether one more suspect may run."""
-
-
-class Turns:
-    """Remembers the order in which the tenants were served, for 10,000 tenants."""
-
-    def __init__(self) -> None:
-        self._served: LRUCache[str | None, int] = LRUCache(_MAX_TENANTS)
-        self._count = 0
-
-    def serve(self, tenant: str | None) -> None:
-        """Record that a request of the tenant is claimed."""
-        self._count += 1
-        self._served[tenant] = self._count
-
-    def last_served(self, tenant: str | None) -> int:
-        """Return a number that is higher the later the tenant was served. 0: never."""
-        return self._served.get(tenant, 0)
+    return {urgency: Turns() for urgency in Urgency}
 
 
 class Selection:
@@ -78,84 +26,139 @@ class Selection:
 
     1. Suspects come first, while one fits, whatever their rank. A suspect may be the reason why
        its earlier workers died.
-    2. Requests of rank 0 come next: this worker is their home.
-    3. Requests of higher ranks are taken only if none of rank 0 was taken, in order of rank, so
-       that workers that steal do not collide.
+    2. High requests come next, in order of rank: home only means who goes first.
+    3. Normal requests of rank 0 come next: this worker is their home.
+    4. Normal requests of higher ranks are taken only if none of rank 0 was taken, in order of
+       rank, so that workers that steal do not collide.
+    5. Low requests are taken only if no normal one was taken, as in 3 and 4.
 
-    In groups 2 and 3 tenants alternate, and the tenant that was served longest ago goes first.
+    In groups 2 to 5 tenants alternate, and the tenant that was served longest ago goes first.
     The oldest request of a tenant that fits goes first. A retry counts from its creation, so that
     new requests do not delay it. Requests of which a claim failed go last.
 
-    own, suspects: the requests of rank 0, and the suspects of any rank.
-    others: returns the requests of higher ranks. Called at most once, when they are needed.
+    own: the requests of rank 0. high: high requests of higher ranks. suspects: of any rank.
+    others: returns the other requests of higher ranks. Called at most once, when they are needed.
     """
 
     def __init__(
         self,
         *,
-        own: Sequence[RankedCandidate] = (),
+        own: Iterable[RankedCandidate] = (),
+        high: Iterable[RankedCandidate] = (),
         suspects: Iterable[RankedCandidate] = (),
         others: Callable[[], Iterable[RankedCandidate]] = tuple,
         capacity: Capacity,
-        turns: Turns,
+        turns: Mapping[Urgency, Turns],
     ) -> None:
         self._capacity = capacity
         self._turns = turns
-        self._suspects = sorted(suspects, key=attrgetter("rank", "sort_key"))
-        self._own = _Rotation(own, capacity, turns)
+        self._suspects = sorted(suspects, key=attrgetter("urgency", "rank", "sort_key"))
+        by_urgency: dict[Urgency, list[RankedCandidate]] = {urgency: [] for urgency in Urgency}
+        for ranked in own:
+            by_urgency[ranked.urgency].append(ranked)
+        self._high = self._rotations([*by_urgency[Urgency.HIGH], *high])
+        self._own = {
+            urgency: Rotation(by_urgency[urgency], capacity, turns[urgency])
+            for urgency in (Urgency.NORMAL, Urgency.LOW)
+        }
         self._read_others: Callable[[], Iterable[RankedCandidate]] | None = others
-        self._others: list[_Rotation] = []
+        self._others: dict[Urgency, list[Rotation]] = {}
+        self._dropped_low = False
 
     def take(self) -> Candidate | None:
         """Remove the next request that fits and return it, or None if none fits.
 
         The caller checks that a slot is free, and takes it before the next call.
         """
-        candidate = self._take_suspect()
-        if candidate is not None:
-            return candidate
-        candidate = self._own.take()
-        if candidate is not None:
-            self.drop_others()
-            return candidate
-        if self._read_others is not None:
-            by_rank: dict[int, list[RankedCandidate]] = defaultdict(list)
-            for ranked in self._read_others():
-                by_rank[ranked.rank].append(ranked)
-            self._others = [
-                _Rotation(by_rank[rank], self._capacity, self._turns) for rank in sorted(by_rank)
-            ]
-            self._read_others = None
-        taken = (rotation.take() for rotation in self._others)
-        return next((candidate for candidate in taken if candidate is not None), None)
+        return (
+            self._take_suspect()
+            or _take_first(self._high)
+            or self._take_at(Urgency.NORMAL)
+            or self._take_at(Urgency.LOW)
+        )
 
     def drop_others(self) -> bool:
-        """Remove the requests of higher ranks, because other workers may claim them soon.
+        """Remove what is not high and of higher ranks, because other workers may claim it soon.
 
-        Returns whether there were any that were needed.
+        Returns whether there was any that was needed, or low ones were removed for normal ones.
         """
-        any_left = any(map(len, self._others))
-        self._read_others = None
-        self._others = []
+        any_left = self._dropped_low or any(map(len, self._all_others()))
+        self._dropped_low = False
+        self._forget_others()
         return any_left
 
     def __len__(self) -> int:
-        return len(self._suspects) + sum(map(len, [self._own, *self._others]))
+        rotations = (*self._high, *self._own.values(), *self._all_others())
+        return len(self._suspects) + sum(map(len, rotations))
 
     @property
     def is_used_up(self) -> bool:
-        """Whether no suspect and no request of rank 0 is left."""
-        return not self._suspects and not self._own
+        """Whether no suspect, no high request and no request of rank 0 is left."""
+        return not (self._suspects or any(map(len, (*self._high, *self._own.values()))))
 
-    def fits(self) -> bool:
-        """Return whether a suspect or a request of rank 0 that is left may run now."""
-        return self._own.fits() or any(map(self._suspect_fits, self._suspects))
+    @property
+    def has_low_only(self) -> bool:
+        """Whether no request that is left goes before the low ones."""
+        return not (self._suspects or any(map(len, self._high)) or self._own[Urgency.NORMAL])
+
+    def fits(self, least: Urgency = Urgency.LOW) -> bool:
+        """Return whether a suspect, or another request that `is_used_up` counts, may run now.
+
+        least: the urgency that it has at least, if it is no suspect.
+        """
+        own = (rotation for urgency, rotation in self._own.items() if urgency <= least)
+        rotations = (*self._high, *own)
+        return any(rotation.fits() for rotation in rotations) or any(
+            map(self._suspect_fits, self._suspects)
+        )
+
+    def _take_at(self, urgency: Urgency) -> Candidate | None:
+        """Take a request of this urgency. Then forget those that are only for a free worker."""
+        candidate = self._own[urgency].take()
+        if candidate is not None:
+            self._forget_others()
+        elif self._read_others is not None:
+            self._others = self._rank_others(self._read_others())
+            self._read_others = None
+        candidate = candidate or _take_first(self._others.get(urgency, ()))
+        if candidate is not None and urgency is Urgency.NORMAL:
+            self._drop_low()
+        return candidate
+
+    def _rank_others(self, others: Iterable[RankedCandidate]) -> dict[Urgency, list[Rotation]]:
+        by_urgency: dict[Urgency, list[RankedCandidate]] = defaultdict(list)
+        for ranked in others:
+            by_urgency[ranked.urgency].append(ranked)
+        return {urgency: self._rotations(group) for urgency, group in by_urgency.items()}
+
+    def _rotations(self, candidates: Iterable[RankedCandidate]) -> list[Rotation]:
+        """Return the rotations of candidates of one urgency, by rank."""
+        by_rank: dict[int, list[RankedCandidate]] = defaultdict(list)
+        for ranked in candidates:
+            by_rank[ranked.rank].append(ranked)
+        return [
+            Rotation(by_rank[rank], self._capacity, self._turns[by_rank[rank][0].urgency])
+            for rank in sorted(by_rank)
+        ]
+
+    def _all_others(self) -> Iterable[Rotation]:
+        return (rotation for rotations in self._others.values() for rotation in rotations)
+
+    def _forget_others(self) -> None:
+        self._read_others = None
+        self._others = {}
+
+    def _drop_low(self) -> None:
+        """Forget low requests: after the normal one that is taken, more may have come."""
+        if self._own[Urgency.LOW] or self._others.pop(Urgency.LOW, []):
+            self._dropped_low = True
+            self._own[Urgency.LOW] = Rotation((), self._capacity, self._turns[Urgency.LOW])
 
     def _take_suspect(self) -> Candidate | None:
         for place, suspect in enumerate(self._suspects):
             if self._suspect_fits(suspect):
                 del self._suspects[place]
-                self._turns.serve(suspect.candidate.tenant_id)
+                self._turns[suspect.urgency].serve(suspect.candidate.tenant_id)
                 return suspect.candidate
         return None
 
@@ -165,95 +168,7 @@ class Selection:
         )
 
 
-class _Rotation:
-    """Requests of one rank, of which the tenants take turns.
-
-    A group has one tenant's requests under the same limits, the next one last. A tenant of which
-    no group fits waits until one of the limits that it met has capacity again, so that a slot that
-    is freed costs the same however many requests wait.
-    """
-
-    def __init__(
-        self, candidates: Iterable[RankedCandidate], capacity: Capacity, turns: Turns
-    ) -> None:
-        self._capacity = capacity
-        self._turns = turns
-        self._tenants: dict[str | None, dict[tuple[Limit, ...], list[RankedCandidate]]] = {}
-        limits: dict[tuple[str | None, str | None], tuple[Limit, ...]] = {}
-        for ranked in sorted(candidates, key=attrgetter("sort_key"), reverse=True):
-            candidate = ranked.candidate
-            kind = candidate.tenant_id, candidate.action
-            if kind not in limits:
-                limits[kind] = capacity.limits_of(candidate)
-            groups = self._tenants.setdefault(candidate.tenant_id, {})
-            groups.setdefault(limits[kind], []).append(ranked)
-        # The tenants that may have a group that fits, with the number of their last turn.
-        self._ready: list[tuple[int, SortKey, int, str | None]] = []
-        self._pushed = count()
-        # The tenants that wait, by each limit that they met.
-        self._waiting: dict[Limit, set[str | None]] = {}
-        for tenant in self._tenants:
-            self._push(tenant)
-        self._size = sum(
-            len(group) for groups in self._tenants.values() for group in groups.values()
-        )
-
-    def __len__(self) -> int:
-        return self._size
-
-    def fits(self) -> bool:
-        return bool(self._ready) or any(self._capacity.left(limit) > 0 for limit in self._waiting)
-
-    def take(self) -> Candidate | None:
-        self._wake_waiting()
-        while self._ready:
-            _, _, _, tenant = heapq.heappop(self._ready)
-            limits = self._best_group(tenant)
-            if limits is not None:
-                return self._take_from(tenant, limits)
-        return None
-
-    def _best_group(self, tenant: str | None) -> tuple[Limit, ...] | None:
-        """Return the tenant's group with the next request that fits, or let the tenant wait."""
-        groups = self._tenants[tenant]
-        best: tuple[Limit, ...] | None = None
-        met = []
-        for limits, group in groups.items():
-            reached = next((limit for limit in limits if self._capacity.left(limit) <= 0), None)
-            if reached is not None:
-                met.append(reached)
-            elif best is None or group[-1].sort_key < groups[best][-1].sort_key:
-                best = limits
-        if best is None:
-            for limit in met:
-                self._waiting.setdefault(limit, set()).add(tenant)
-        return best
-
-    def _take_from(self, tenant: str | None, limits: tuple[Limit, ...]) -> Candidate:
-        groups = self._tenants[tenant]
-        candidate = groups[limits].pop().candidate
-        self._size -= 1
-        self._turns.serve(tenant)
-        if not groups[limits]:
-            del groups[limits]
-        if groups:
-            self._push(tenant)
-        else:
-            del self._tenants[tenant]
-        return candidate
-
-    def _push(self, tenant: str | None) -> None:
-        head = min(group[-1].sort_key for group in self._tenants[tenant].values())
-        turn = self._turns.last_served(tenant)
-        heapq.heappush(self._ready, (turn, head, next(self._pushed), tenant))
-
-    def _wake_waiting(self) -> None:
-        woken: set[str | None] = set()
-        for limit in [limit for limit in self._waiting if self._capacity.left(limit) > 0]:
-            woken |= self._waiting.pop(limit)
-        for limit in list(self._waiting) if woken else ():
-            self._waiting[limit] -= woken
-            if not self._waiting[limit]:
-                del self._waiting[limit]
-        for tenant in sorted(woken, key=str):
-            self._push(tenant)
+def _take_first(rotations: Iterable[Rotation]) -> Candidate | None:
+    """Take from the first rotation that has a request that fits."""
+    taken = (rotation.take() for rotation in rotations)
+    return next((candidate for candidate in taken if candidate is not None), None)

@@ -59,6 +59,11 @@ class PollSettings(Component):
         le=30 * _DAY,
         description="Time after which a request fails if no live worker handles its action",
     )
+    low_priority_patience: Duration = Field(
+        default=3600.0,
+        le=30 * _DAY,
+        description="Time after which a request of low priority that could run counts as normal",
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

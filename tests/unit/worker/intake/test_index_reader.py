@@ -24,10 +24,17 @@ class Bench:
         self.reader = IndexReader(requests=world.stores.requests, clock=self.clock)
 
     async def read(self, page_size: int = 10, *, seconds: float = 1.0) -> list[int]:
-        """Read once; return the age ranks of the requests, 0 for the oldest."""
+        """Read once; return the age ranks of the requests, 0 for the oldest.
+
+        Those at the end, which are read once a second, are kept in `newest`.
+        """
         self.clock.advance(seconds)
         ranks = {request_id: rank for rank, request_id in enumerate(self.requests)}
-        return [ranks[entry.request_id] for entry in await self.reader.read(page_size)]
+        read = [ranks[entry.request_id] for entry in await self.reader.read(page_size)]
+        end = read.index(COUNT - 1) if COUNT - 1 in read else len(read)
+        is_newest = read[end:] == list(range(COUNT - 1, COUNT - 1 - page_size, -1))
+        self.newest = read[end:] if is_newest else []
+        return read[:end] if is_newest else read
 
 
 @pytest.fixture
@@ -42,6 +49,17 @@ async def test_each_read_returns_the_front_and_the_page_at_the_cursor(bench: Ben
     assert await bench.read() == [*front, *range(10 + MAX_PAGE_SIZE, 10 + 2 * MAX_PAGE_SIZE)]
     assert await bench.read() == [*front, *range(10 + 2 * MAX_PAGE_SIZE, COUNT)]
     assert (await bench.read())[10] == 10
+
+
+async def test_the_page_at_the_end_is_read_once_a_second(bench: Bench) -> None:
+    """So what is new is found, however many requests that cannot run are before it."""
+    await bench.read()
+    assert bench.newest == list(range(COUNT - 1, COUNT - 11, -1))
+    await bench.read(seconds=0.5)
+    assert bench.newest == []
+    await bench.read(seconds=0.5)
+    await bench.read(seconds=1)
+    assert len(bench.newest) == 10
 
 
 async def test_the_first_pass_ends_at_the_end_of_the_index(bench: Bench) -> None:

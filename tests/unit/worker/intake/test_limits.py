@@ -11,7 +11,8 @@ from streamer_worker.events import Events
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.selection import RankedCandidate, Selection, Turns
+from streamer_worker.intake.rotation import RankedCandidate
+from streamer_worker.intake.selection import Selection, new_turns
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import HandlerSettings, Settings
 from support import START, ManualClock
@@ -64,7 +65,7 @@ class Bench:
             )
             for number, action in enumerate(actions)
         ]
-        selection = Selection(own=candidates, capacity=self.limits, turns=Turns())
+        selection = Selection(own=candidates, capacity=self.limits, turns=new_turns())
         taken = []
         while self.slots.free and (candidate := selection.take()) is not None:
             slot = self.slots.take("chosen", action=candidate.action, tenant_id=tenant)

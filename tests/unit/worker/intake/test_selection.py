@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer_store import Candidate, RequestStatus
-from streamer_worker.intake.selection import Limit, RankedCandidate, Selection, Turns
+from streamer_worker.intake.rotation import Limit, RankedCandidate
+from streamer_worker.intake.selection import Selection, new_turns
+from streamer_worker.intake.urgency import Urgency
 from support import START
 
 ECHO: Limit = ("action", "echo")
@@ -80,9 +82,9 @@ def chosen(
     served: tuple[str, ...] = (),
 ) -> list[str]:
     capacity = capacity or Limited()
-    turns = Turns()
+    turns = new_turns()
     for tenant in served:
-        turns.serve(tenant)
+        turns[Urgency.NORMAL].serve(tenant)
     selection = Selection(
         own=[each for each in ranked if each.rank == 0],
         suspects=suspects or (),
@@ -203,7 +205,7 @@ def test_the_capacity_is_used_fully_and_not_exceeded(
         own=[each for each in candidates if each.rank == 0],
         others=lambda: [each for each in candidates if each.rank],
         capacity=capacity,
-        turns=Turns(),
+        turns=new_turns(),
     )
     chosen_candidates = take_all(selection, capacity, total)
     counts = Counter(candidate.action for candidate in chosen_candidates)
@@ -275,7 +277,7 @@ def test_a_limit_of_one_action_does_not_hold_back_the_tenants_others() -> None:
 
 
 def selection_of(capacity: Limited, *candidates: Candidate) -> Selection:
-    return Selection(own=own(*candidates), capacity=capacity, turns=Turns())
+    return Selection(own=own(*candidates), capacity=capacity, turns=new_turns())
 
 
 def test_a_request_that_met_a_limit_fits_once_the_limit_has_capacity_again() -> None:
@@ -312,7 +314,7 @@ def test_requests_homed_elsewhere_are_read_once_and_only_if_they_are_needed() ->
         reads.append(1)
         return [RankedCandidate(candidate=waiting(name), rank=1) for name in "abc"]
 
-    capacity, turns = Limited(), Turns()
+    capacity, turns = Limited(), new_turns()
     selection = Selection(own=own(waiting("x")), others=others, capacity=capacity, turns=turns)
     assert len(take_all(selection, capacity, 9)) == 1
     assert not selection.drop_others()
