@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
+import anyio
+
 from streamer_store import codec, writes
 from streamer_store.clock import Clock
 from streamer_store.engine import ConditionFailed, Page, Query
@@ -172,8 +174,18 @@ class _IndexState:
         self._clock = clock
         self._usable = False
         self._ask_at = -math.inf
+        self._first_question = anyio.Lock()
+        self._is_answered = False
 
     async def is_usable(self) -> bool:
+        if self._is_answered:
+            await self._ask()
+        else:  # no task goes by an answer that was never given
+            async with self._first_question:
+                await self._ask()
+        return self._usable
+
+    async def _ask(self) -> None:
         now = self._clock.steady()
         if now >= self._ask_at:
             self._ask_at = now + _BELIEVED_FOR  # before the call: other tasks do not ask too
@@ -182,7 +194,7 @@ class _IndexState:
             except StoreError:
                 # The last answer is kept: DescribeTable may fail although queries do not.
                 self._ask_at = now + _ASK_AGAIN
-        return self._usable
+            self._is_answered = True
 
     def mark_unusable(self) -> None:
         self._usable = False

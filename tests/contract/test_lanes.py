@@ -103,6 +103,9 @@ async def test_a_lane_is_read_page_by_page(stores: Stores, clock: ManualClock) -
         found += [entry.request_id for entry in page.candidates]
         cursor, pages = page.cursor, pages + 1
     assert found == ["r0", "r1", "r2", "r3"]
+    page = await stores.requests.due_entries(Lane.DUE, until=until, limit=2, newest_first=True)
+    assert page is not None
+    assert [entry.request_id for entry in page.candidates] == ["r3", "r2"]
 
 
 async def test_a_high_request_stands_in_its_lane_from_the_start(

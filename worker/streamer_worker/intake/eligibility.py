@@ -25,6 +25,8 @@ from streamer_worker.settings import PollSettings
 
 # For how many workers at most a worker waits before it steals a request.
 _MAX_DELAYS = 3
+# The share of `steal_delay` that it waits for each of them if the request is a high one.
+_HIGH_SHARE = 0.25
 
 
 class Eligibility:
@@ -132,7 +134,8 @@ class Eligibility:
 
         A worker waits `steal_delay` seconds for each worker that comes before it, at most
         `max_delays` times, from when it first saw the request. So workers that steal do not
-        collide. For a suspect it waits once at most, because any free probation will do.
+        collide. A high request is left to them for a quarter of it. For a suspect it waits once
+        at most, because any free probation will do.
         The order of candidates of the same age is random.
         """
         fleet = self._membership.view
@@ -141,8 +144,9 @@ class Eligibility:
             candidate = ranked.candidate
             rank = fleet.rank(candidate.request_id, candidate.action)
             delays = min(rank, max_delays)
+            share = _HIGH_SHARE if ranked.urgency is Urgency.HIGH else 1
             seen_for = self._seen_requests.seen_for(candidate)
-            if seen_for >= delays * self._settings.steal_delay:
+            if seen_for >= share * delays * self._settings.steal_delay:
                 yield replace(ranked, rank=rank)
 
     def _may_take(self, candidate: Candidate, fleet: FleetView) -> bool:

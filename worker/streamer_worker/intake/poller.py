@@ -35,7 +35,7 @@ _MIN_PAGE_SIZE = 100
 _PAGE_AGE = 1.0
 _MIN_PAGE_AGE = 0.1
 # How often the poller looks for what goes before the requests that it has read, in seconds.
-_LOOK_INTERVAL = 0.25
+_LOOK_INTERVAL = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,12 @@ class Rotation:
 
     def fits(self) -> bool:
         """Return whether a request that is left may run now."""
-        return bool(self._ready) or any(self._capacity.left(limit) > 0 for limit in self._waiting)
+        while self._ready:
+            _, _, _, tenant = self._ready[0]
+            if self._best_group(tenant) is not None:
+                return True
+            heapq.heappop(self._ready)
+        return any(self._capacity.left(limit) > 0 for limit in self._waiting)
 
     def take(self) -> Candidate | None:
         """Remove the next request that fits and return it, or None if none fits."""

@@ -12,6 +12,8 @@ from cachetools import LRUCache
 from streamer_store import Candidate, Clock
 
 _MAX_REMEMBERED = 10_000
+# Each of these is offered in each poll until it is tried. The others are found in the index.
+_MAX_DUE = 1000
 Key = tuple[str, str]
 
 
@@ -113,7 +115,7 @@ class SeenRequests:
         count = bisect.bisect_right(self._times, self._clock.now(), key=itemgetter(0))
         for _, key in self._times[:count]:
             candidate = self._deferred.pop(key)
-            if len(self._due) < _MAX_REMEMBERED:  # the others are found in the index
+            if len(self._due) < _MAX_DUE:
                 self._due[key] = candidate
         del self._times[:count]
         self._due = {key: retry for key, retry in self._due.items() if is_ours(retry)}

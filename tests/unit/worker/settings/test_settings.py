@@ -71,6 +71,7 @@ VALUES = {
     "poll.max_interval": ("2s", 2),
     "poll.steal_delay": ("1s", 1),
     "poll.unknown_action_timeout": ("5m", 300),
+    "poll.low_priority_patience": ("2h", 7200),
     "tenant_concurrency": ("3", 3),
     "handler.timeout": ("1h", 3600),
     "handler.cancel_grace": ("10s", 10),
