@@ -125,16 +125,16 @@ async def test_a_high_request_starts_beside_any_backlog(local_url: str, tmp_path
         f" (median), {max(waits):.2f} s at most"
     )
     assert statistics.median(waits) <= 1.0
-    assert max(waits) <= 1.0 * slowness()
+    assert max(waits) <= 1.5 * slowness()
 
 
 async def _running(stores: Stores, ids: Sequence[str]) -> None:
     """Wait until all are PROCESSING."""
     with anyio.fail_after(PATIENCE):
-        while any(
-            request.status is not RequestStatus.PROCESSING
-            for request in (await stores.requests.get_many(list(ids))).values()
-        ):
+        while True:
+            requests = (await stores.requests.get_many(list(ids))).values()
+            if all(request.status is RequestStatus.PROCESSING for request in requests):
+                return
             await anyio.sleep(0.1)
 
 
