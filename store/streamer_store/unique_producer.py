@@ -31,6 +31,8 @@ from streamer_store.values import Item
 _MAX_TRIES: Final = 100
 """Each try fails only if another producer's write has taken effect."""
 _TOGETHER: Final = MAX_TRANSACTION_PARTS - 1
+RUN: Final = "UniqueRun"
+"""The attribute that keeps the Version of the put, whatever becomes of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class UniqueProducer:
                 return current.record
             if seen is None:  # it was deleted, by TTL for example
                 current = first
-            elif seen.get("UniqueRun") == {"S": record.version}:
+            elif seen.get(RUN) == {"S": record.version}:
                 # VERSION-2: a first copy took effect. The run may have begun or ended since.
                 return current.record
             else:
