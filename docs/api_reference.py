@@ -77,7 +77,7 @@ def _value_text(value: ast.expr) -> str:
     match value:
         case ast.Constant(value=str(text)):
             return text
-    return ast.unparse(value)
+    return ast.unparse(value).replace("'", '"')  # as `ruff format` writes it
 
 
 def _definition(

@@ -78,6 +78,7 @@ from streamer_store.transfer import (
     import_tables,
 )
 from streamer_store.transitions import RequestStatus
+from streamer_store.unique_keys import Enqueued, OnConflict, unique_id
 from streamer_store.worker_row import WorkerRow
 
 __all__ = [
@@ -104,6 +105,7 @@ __all__ = [
     "Depth",
     "Difference",
     "Disconnected",
+    "Enqueued",
     "EventType",
     "Existing",
     "Exported",
@@ -115,6 +117,7 @@ __all__ = [
     "ItemTooLarge",
     "Lane",
     "NotFound",
+    "OnConflict",
     "Priority",
     "Progress",
     "RequestNotPending",
@@ -160,4 +163,5 @@ __all__ = [
     "memory_stores_sync",
     "open_stores",
     "open_stores_sync",
+    "unique_id",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -80,6 +81,19 @@ def _decode_count(value: Any) -> int:
     return number
 
 
+def _decode_duration(value: Any) -> timedelta:
+    """Decode seconds, which may have six decimals."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError(f"expected a number of seconds, found {type(value).__name__}")
+    return timedelta(microseconds=int(value * 1_000_000))
+
+
+def _encode_duration(value: Any, _field: str) -> AttributeValue:
+    microseconds = value // timedelta(microseconds=1)
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return {"N": f"{seconds}.{rest:06}".rstrip("0") if rest else str(seconds)}
+
+
 def _decode_document(value: Any) -> Mapping[str, Any]:
     if type(value) is not dict and not isinstance(value, Mapping):
         raise ValueError(f"expected a map, found {type(value).__name__}")
@@ -142,6 +156,9 @@ REQUEST: Final = (
     Attribute("Solo", "solo", _decode_count, omit_zero=True),
     Attribute("Alone", "alone", _decode_text),
     Attribute("Priority", "priority", priority_of, lambda priority, _: {"S": priority.value}),
+    Attribute("UniqueKey", "unique_key", _decode_text),
+    Attribute("UniqueFor", "unique_for", _decode_duration, _encode_duration),
+    Attribute("UniqueRun", "unique_run", _decode_text),
 )
 """All attributes but Attempts, which is never a reason not to read an item (`attempts.py`)."""
 

@@ -22,6 +22,7 @@ from streamer_store.request_producer import NewRequest, RequestProducer
 from streamer_store.request_table import RequestTable
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import TERMINAL, WAITING, RequestStatus, sources
+from streamer_store.unique_keys import OnConflict, require_on_conflict
 from streamer_store.validation import require_status, require_text
 from streamer_store.values import Item, item_size
 from streamer_store.write_units import write_units
@@ -60,7 +61,9 @@ class BulkRequestActions:
         on_result: OnResult[AsyncRequest] | None = None,
         max_write_units: float | None = None,
         beyond_a_year: bool = False,
+        on_conflict: OnConflict = "keep",
     ) -> BulkSummary[AsyncRequest]:
+        require_on_conflict(on_conflict)
         bulk = Bulk("enqueue_many", on_result, max_write_units, rng=self._rng)
 
         async def prepared() -> AsyncGenerator[NewRequest | StoreError]:
@@ -75,9 +78,10 @@ class BulkRequestActions:
             if bulk.limiter.is_limited:
                 await bulk.limiter.spend(write_units(REQUESTS, None, new.item))
             key = new.record.request_id
-            store = partial(self._producer.store, bulk.operation, new)
-            if await bulk.try_item(position, key, store):
-                bulk.finish(position, key, new.record)
+            store = partial(self._producer.store, bulk.operation, new, on_conflict)
+            stored = await bulk.try_item(position, key, store)
+            if stored:
+                bulk.finish(position, key, stored)
 
         # Not BatchWriteItem: it has no conditions. A copy of it that arrives late would make
         # requests PENDING again that have been claimed or completed since.

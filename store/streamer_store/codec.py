@@ -173,6 +173,21 @@ def raw_time(item: Item, name: str) -> datetime | None:
     return None
 
 
+def window_end(item: Item) -> datetime | None:
+    """Return when a COMPLETED request frees its unique key. None: it has done so at its end.
+
+    Raises Undecodable where that cannot be read.
+    """
+    names = ("UniqueFor", "ProcessingEnded")
+    fields = _fields(item, {name: _READ_REQUEST[name] for name in names}, "RequestID")
+    if "unique_for" not in fields:
+        return None
+    ended = fields.get("processing_ended")
+    if ended is None:
+        raise Undecodable("ProcessingEnded is missing", key=raw_text(item, "RequestID"))
+    return cast("datetime", ended + fields["unique_for"])
+
+
 def raw_priority(item: Item) -> Priority | None:
     """Return the Priority of an item. None: normal."""
     return priority_of(raw_text(item, "Priority"))

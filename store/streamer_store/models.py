@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,10 +15,12 @@ from streamer_store.attempts import Attempt, require_attempts
 from streamer_store.errors import ValidationError
 from streamer_store.lanes import Priority
 from streamer_store.transitions import DELAYED, RequestStatus
+from streamer_store.unique_keys import Enqueued
 from streamer_store.validation import (
     require_count,
     require_fraction,
     require_optional_count,
+    require_optional_duration,
     require_optional_time,
     require_string,
     require_text,
@@ -139,11 +141,23 @@ class AsyncRequest:
     """How urgent the request is. None: normal."""
     attempts: tuple[Attempt, ...] = ()
     """The last attempts that failed, the oldest first: 10 at most, and 3 KB. Redrives keep them."""
+    unique_key: str | None = None
+    """The tenant has at most one request of the action with this key at a time. None: any number.
+    `enqueue` derives the id from it, so leave `request_id` out (docs/scheduling.md)."""
+    unique_for: timedelta | None = None
+    """How long after it is COMPLETED the key stays taken: 30 days at most. None: not at all."""
+    unique_run: str | None = None
+    """The Version with which a request with a unique key was enqueued. A redrive keeps it."""
+    enqueued: Enqueued | None = field(default=None, compare=False)
+    """What `enqueue` did. It is not stored. None: the request was read."""
 
     def __post_init__(self) -> None:
         require_text("action", self.action)
         require_string("request_id", self.request_id)
-        for name in ("connection_id", "user_id", "tenant_id", "worker_id", "version", "alone"):
+        for name in (
+            *("connection_id", "user_id", "tenant_id", "worker_id", "version", "alone"),
+            *("unique_key", "unique_run"),
+        ):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
         for name in ("error", "error_code", "progress_message"):
@@ -163,6 +177,7 @@ class AsyncRequest:
             if document is not None and not isinstance(document, Mapping):
                 raise ValidationError(name, "must be a mapping")
         require_attempts("attempts", self.attempts)
+        require_optional_duration("unique_for", self.unique_for)
 
     @property
     def metadata(self) -> Mapping[str, Any]:

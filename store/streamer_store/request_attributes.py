@@ -170,6 +170,15 @@ def number_value(value: int) -> AttributeValue:
     return {"N": str(value)}
 
 
+def unique_window(request: AsyncRequest) -> timedelta:
+    """Return how long a COMPLETED request keeps its unique key. Zero: not at all.
+
+    UNIQUE-1: TTL must not be in the window. It is in whole seconds, so one is added.
+    """
+    window = request.unique_for
+    return timedelta() if window is None else window + timedelta(seconds=1)
+
+
 def ttl_value(moment: datetime, kept_for: timedelta = REQUEST_TTL) -> AttributeValue:
     """Return the TTL of a request that is kept so long after `moment`, in epoch seconds."""
     return number_value(epoch(moment, kept_for))

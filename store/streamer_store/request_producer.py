@@ -24,15 +24,17 @@ from streamer_store.errors import (
     NotFound,
     ValidationError,
 )
-from streamer_store.lanes import Priority, place_of
+from streamer_store.lanes import place_of
 from streamer_store.models import AsyncRequest, EventType
 from streamer_store.request_table import RequestTable
 from streamer_store.reserved_ids import require_own_id
-from streamer_store.run_times import require_run_time, run_time
-from streamer_store.schema import CONNECTIONS, REQUEST_TTL, REQUESTS, SUBSCRIPTIONS
+from streamer_store.run_times import as_waiting, run_time
+from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS
 from streamer_store.subscriptions import new_subscription
-from streamer_store.times import epoch
 from streamer_store.transitions import RequestStatus
+from streamer_store.unique_keys import Enqueued, OnConflict, require_on_conflict
+from streamer_store.unique_producer import UniqueProducer
+from streamer_store.unique_requests import id_of_key, require_no_key, with_key
 from streamer_store.validation import require_text
 from streamer_store.values import MAX_ITEM_BYTES, Item, item_size
 from streamer_store.versions import has_version
@@ -66,6 +68,7 @@ class RequestProducer:
         self._engine = table.engine
         self._clock = clock
         self._rng = rng
+        self._unique = UniqueProducer(table=table, clock=clock, encode=self._encode)
 
     async def enqueue(
         self,
@@ -74,16 +77,24 @@ class RequestProducer:
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         beyond_a_year: bool = False,
+        unique_key: str | None = None,
+        unique_for: timedelta | None = None,
+        on_conflict: OnConflict = "keep",
     ) -> AsyncRequest:
-        later = self._later(request, run_at, delay)
-        return await self.store("enqueue", self.prepare(later, beyond_a_year=beyond_a_year))
+        require_on_conflict(on_conflict)
+        later = with_key(self._later(request, run_at, delay), unique_key, unique_for)
+        if later.unique_key is None and on_conflict != "keep":
+            raise ValidationError("on_conflict", "needs a `unique_key`")
+        new = self.prepare(later, beyond_a_year=beyond_a_year)
+        return await self.store("enqueue", new, on_conflict)
 
     async def enqueue_all(
         self, requests: Iterable[AsyncRequest], *, beyond_a_year: bool = False
     ) -> list[AsyncRequest]:
-        records = [
-            self._with_defaults(request, beyond_a_year=beyond_a_year) for request in requests
-        ]
+        given = list(requests)
+        for request in given:
+            require_no_key(request, "enqueue_all")
+        records = [self._with_defaults(request, beyond_a_year=beyond_a_year) for request in given]
         _require_parts("requests", len(records))
         items = [self._encode(record) for record in records]
         size = sum(map(item_size, items))
@@ -111,6 +122,7 @@ class RequestProducer:
         delay: timedelta | None = None,
         beyond_a_year: bool = False,
     ) -> AsyncRequest:
+        require_no_key(request, "enqueue_with_subscriptions")
         later = self._later(request, run_at, delay)
         record = self._with_defaults(later, beyond_a_year=beyond_a_year)
         now = self._clock.now()
@@ -158,8 +170,15 @@ class RequestProducer:
         is_drawn = not request.request_id
         return NewRequest(record=record, item=self._encode(record), is_drawn=is_drawn)
 
-    async def store(self, operation: str, new: NewRequest) -> AsyncRequest:
-        """Store a request that was prepared, and return it. Raises AlreadyExists."""
+    async def store(
+        self, operation: str, new: NewRequest, on_conflict: OnConflict = "keep"
+    ) -> AsyncRequest:
+        """Store a request that was prepared, and return it. Raises AlreadyExists.
+
+        `on_conflict`: what to do if its unique key has a request.
+        """
+        if new.record.unique_key is not None:
+            return await self._unique.store(operation, new.record, new.item, on_conflict)
         try:
             await self._engine.put(writes.enqueue(new.item))
         except ConditionFailed as failed:
@@ -187,35 +206,22 @@ class RequestProducer:
         return replace(request, retry_after=moment)
 
     def _with_defaults(self, request: AsyncRequest, *, beyond_a_year: bool) -> AsyncRequest:
-        """Return the request with a Version and with the fields that the producer left out.
-
-        A time that has passed means at once. Such a request, and one without a time, is as if
-        released (see `wait_at_once`).
-        """
+        """Return the request with an id, a Version and the fields that the producer left out."""
         require_own_id("request_id", request.request_id)
         if request.status is not RequestStatus.PENDING:
             raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
         now = self._clock.now()
-        created_at = request.created_at or now
-        retry_after = request.retry_after
-        if retry_after is not None and retry_after <= now:
-            retry_after = None
-        ttl = epoch(now, REQUEST_TTL) if request.ttl is None else request.ttl
-        if retry_after is not None:
-            require_run_time(retry_after, now=now, beyond_a_year=beyond_a_year)
-            # TTL never takes what still waits.
-            ttl = max(ttl, epoch(retry_after, REQUEST_TTL))
-        elif request.priority is Priority.LOW:
-            retry_after = created_at
-        return replace(
+        request_id = id_of_key(request) or request.request_id or new_id(self._rng)
+        version = new_id(self._rng)
+        new = replace(
             request,
-            request_id=request.request_id or new_id(self._rng),
-            status=RequestStatus.PENDING if retry_after is None else RequestStatus.SCHEDULED,
-            retry_after=retry_after,
-            created_at=created_at,
-            ttl=ttl,
-            version=new_id(self._rng),
+            request_id=request_id,
+            created_at=request.created_at or now,
+            version=version,
+            unique_run=None if request.unique_key is None else version,
+            enqueued=Enqueued.CREATED,
         )
+        return as_waiting(new, now=now, beyond_a_year=beyond_a_year)
 
     def _encode(self, record: AsyncRequest) -> Item:
         """Return the item. Raises ItemTooLarge; ValidationError."""

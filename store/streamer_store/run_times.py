@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from streamer_store.errors import ValidationError
+from streamer_store.lanes import Priority
+from streamer_store.models import AsyncRequest
+from streamer_store.schema import REQUEST_TTL
+from streamer_store.times import epoch
+from streamer_store.transitions import RequestStatus
 from streamer_store.validation import require_delay, require_time
 
 YEAR: Final = timedelta(days=366)
@@ -40,3 +46,27 @@ def require_run_time(moment: datetime, *, now: datetime, beyond_a_year: bool) ->
         raise ValidationError("run_at", text)
     if moment > _LATEST:
         raise ValidationError("run_at", f"must be before the year {_LATEST.year}")
+
+
+def as_waiting(request: AsyncRequest, *, now: datetime, beyond_a_year: bool = True) -> AsyncRequest:
+    """Return a new request with its status, RetryAfter and TTL. CreatedAt must be set.
+
+    A time that has passed means at once. Such a request, and one without a time, is as if
+    released (see `wait_at_once`). Raises ValidationError.
+    """
+    retry_after = request.retry_after
+    if retry_after is not None and retry_after <= now:
+        retry_after = None
+    ttl = epoch(now, REQUEST_TTL) if request.ttl is None else request.ttl
+    if retry_after is not None:
+        require_run_time(retry_after, now=now, beyond_a_year=beyond_a_year)
+        # TTL never takes what still waits.
+        ttl = max(ttl, epoch(retry_after, REQUEST_TTL))
+    elif request.priority is Priority.LOW:
+        retry_after = request.created_at
+    return replace(
+        request,
+        status=RequestStatus.PENDING if retry_after is None else RequestStatus.SCHEDULED,
+        retry_after=retry_after,
+        ttl=ttl,
+    )

@@ -127,6 +127,12 @@ async def keys_by_connection(engine: Engine, connection_id: str) -> list[str]:
     return [codec.raw_text(item, "SubscriptionID") for item in items]
 
 
+async def keys_by_request(engine: Engine, request_id: str) -> list[str]:
+    """Return the keys of a request's subscriptions, from an index, which lags."""
+    items = await _items(engine, _BY_REQUEST, request_id)
+    return [codec.raw_text(item, "SubscriptionID") for item in items]
+
+
 async def _items(engine: Engine, index: Index, value: str) -> list[Item]:
     query = Query(table=SUBSCRIPTIONS, index=index, value=value)
     return [item async for page in paginate(engine.query, query) for item in page.items]

@@ -99,6 +99,12 @@ def require_delay(name: str, value: object) -> None:
         raise ValidationError(name, f"must be a timedelta of 0 or more, not {short_repr(value)}")
 
 
+def require_optional_duration(name: str, value: object) -> None:
+    """Check that the value is None or a timedelta."""
+    if value is not None and not isinstance(value, timedelta):
+        raise ValidationError(name, f"must be a timedelta, not {short_repr(value)}")
+
+
 def require_optional_time(name: str, value: object) -> None:
     """Check that the value is None or passes `require_time`."""
     if value is not None:

@@ -35,6 +35,7 @@ from streamer_store.request_attributes import (
     time_value,
     ttl_value,
     unchanged,
+    unique_window,
     version_is,
     wait_at_once,
     wait_until,
@@ -61,6 +62,14 @@ DROPPED_FOR_RESULT: Final = (ATTEMPTS, "ProgressDetails", "ProgressMessage")
 def enqueue(item: Item) -> Put:
     """Store a new request, if its id is not taken."""
     return Put(table=REQUESTS, item=item, conditions=(Absent("RequestID"),))
+
+
+def enqueue_over(seen: Item, item: Item) -> Put:
+    """Store a request in the place of one that waits or has ended, if that has not changed.
+
+    UNIQUE-1: the condition is the Version seen, so no copy that arrives late takes effect.
+    """
+    return Put(table=REQUESTS, item=item, conditions=unchanged(seen))
 
 
 def claim(
@@ -121,7 +130,7 @@ def complete(
     sets = progress_values(None if drop else progress) | {
         "Progress": number_value(1),
         "ProcessingEnded": time_value(now),
-        "TTL": ttl_value(now, kept_for),
+        "TTL": ttl_value(now, max(kept_for, unique_window(held.request))),
     }
     if result is not None:
         sets["Result"] = encode_document(result, "result")

@@ -13,6 +13,7 @@ from policy import PRODUCER_POLICY
 from streamer_store import (
     AsyncRequest,
     Connection,
+    Enqueued,
     EventType,
     RequestStatus,
     Stores,
@@ -74,6 +75,15 @@ async def test_producers_need_exactly_the_allowed_calls(producer: Watched) -> No
     await stores.subscriptions.save_many(many)
     assert len(await stores.subscriptions.get_by_connection("c3")) == 2
     await stores.subscriptions.delete_many([many[0].subscription_id])
+
+    # The next run of a unique key deletes the subscriptions of the one before.
+    for number in range(2):
+        keyed = AsyncRequest(action="a", unique_key="k", connection_id="c5", payload={"n": number})
+        stored = await stores.requests.enqueue(keyed)
+        assert stored.enqueued is Enqueued.CREATED
+        await stores.subscriptions.subscribe("c4", stored.request_id, [EventType.COMPLETE])
+        await stores.requests.cancel_by_connection("c5")
+    assert await stores.subscriptions.get_by_connection("c4") != []
 
     # $disconnect.
     await stores.disconnect("c2", cancel_requests=True)

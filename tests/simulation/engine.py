@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from other_writers import old_put, old_update
 from simulation.journal import Journal
+from simulation.key_journal import KeyJournal
 from simulation.pausing import WORKER
 from simulation.schedule import Faults
 from streamer_store import RequestStatus, StoreUnavailable
@@ -32,6 +33,7 @@ from streamer_store.engine import (
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import WORKERS, Index, Table
 from streamer_store.values import Item
+from unit.worker.harness import LoopClock
 
 Result = TypeVar("Result")
 _TIME_LIMIT = 5.0
@@ -55,11 +57,13 @@ class SharedTable:
         self.engine = _WatchedEngine()
         self.engine.missing_indexes = set() if due_index else {"DueIndex"}
         self.journal = Journal()
+        self.keys = KeyJournal(now=LoopClock().now)
         self._snapshots: list[tuple[float, dict[str, dict[str, Item]]]] = []
 
     async def put(self, writer: str, put: Put) -> None:
         with anyio.CancelScope(shield=True):  # A write that was sent takes effect.
             await self.engine.put(put)
+        self.keys.note_put(put, self.engine.old_item)
         self.journal.note_put(writer, put, anyio.current_time())
 
     async def update(self, writer: str, update: Update) -> Item:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from simulation.engine import WorkerEngine
 from simulation.journal import Journal
+from simulation.key_journal import KeyJournal
 from simulation.schedule import Faults, Job, Schedule
 from streamer_store import AsyncRequest, RequestStatus
 from streamer_store.transitions import TERMINAL
@@ -56,6 +57,18 @@ class Judge:
             if request.status is RequestStatus.COMPLETED:
                 self._check_result(request)
             self._check_attempts(request)
+
+    def check_keys(
+        self, requests: Iterable[AsyncRequest], keys: KeyJournal, started: Iterable[str]
+    ) -> None:
+        """Check the requests with unique keys. `started`: the runs that a producer has begun."""
+        self.violations += keys.violations
+        for request in requests:
+            if request.status not in TERMINAL:
+                self.violations.append(f"{request.request_id} remains {request.status}")
+        for run in started:
+            if not keys.stored[run]:
+                self.violations.append(f"the answer says that {run} was stored, and it was not")
 
     def _check_attempts(self, request: AsyncRequest) -> None:
         """Check that attempts are listed once, and the failure of the request among them."""

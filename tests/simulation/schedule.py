@@ -93,7 +93,7 @@ class Schedule:
     Troubles and faults happen for `trouble_for` seconds. After that, the requests must end within
     `patience` seconds. `batch_writes`: the workers send writes together. The first `old_workers`
     that start have a release without lanes, at most all but one. `due_index`: whether the table
-    has a DueIndex.
+    has a DueIndex. During the troubles a producer enqueues under so many unique `keys`.
     """
 
     seed: int
@@ -108,6 +108,7 @@ class Schedule:
     batch_writes: bool = True
     old_workers: int = 0
     due_index: bool = True
+    keys: int = 0
     trouble_for: float = 90.0
     patience: float = 2 * 3600.0
 

@@ -16,6 +16,7 @@ from simulation import pausing
 from simulation.engine import SharedTable, WorkerEngine
 from simulation.handlers import end_handler, never
 from simulation.judge import Judge, Run
+from simulation.keyed_producer import KeyedProducer, ProducerEngine
 from simulation.pausing import WORKER
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
 from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
@@ -76,20 +77,24 @@ class World:
             )
             self.operator = self._stores(reliable, self.rng, tasks)
             ids = await self._enqueue()
+            producer = self._producer(tasks)
             for _ in range(self.schedule.workers):
                 self._start_worker()
             with anyio.move_on_after(self.schedule.trouble_for):
                 async with anyio.create_task_group() as troubles:
                     troubles.start_soon(self._make_trouble)
+                    troubles.start_soon(producer.run)
                     troubles.start_soon(self._cancel_some, ids)
             self._stop_faults()
-            await self._wait_for_requests(ids)
+            await self._wait_for_requests([*ids, *producer.ids])
             with anyio.move_on_after(self.schedule.patience):
                 await self._wait_until(lambda: all(run.ended is not None for run in self.runs))
             tasks.cancel_scope.cancel()
         judge = Judge(journal=self.table.journal, runs=self.runs, engines=self.engines)
         self.requests = await self.operator.requests.get_many(ids)
         judge.check(self.requests, self.schedule)
+        keyed = await self.operator.requests.get_many(producer.ids)
+        judge.check_keys(keyed.values(), self.table.keys, producer.started)
         return self.violations + judge.violations + self.table.journal.violations
 
     async def _enqueue(self) -> list[str]:
@@ -106,6 +111,12 @@ class World:
             )
         ).records
         return [request.request_id for request in stored]
+
+    def _producer(self, tasks: TaskGroup) -> KeyedProducer:
+        rng = random.Random(f"keys {self.schedule.seed}")
+        faults = self.schedule.faults
+        engine = ProducerEngine("producer", self.table, faults=faults, rng=rng, background=tasks)
+        return KeyedProducer(engine, schedule=self.schedule, clock=SkewedClock(), rng=rng)
 
     def _stores(self, engine: WorkerEngine, rng: random.Random, tasks: TaskGroup) -> Stores:
         clock = self.clocks.setdefault(engine.name, SkewedClock())

@@ -9,6 +9,7 @@ from streamer_store.bulk import Items
 from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.models import AsyncRequest
 from streamer_store.transitions import TERMINAL, RequestStatus, sources
+from streamer_store.unique_keys import OnConflict
 
 
 class BulkRequests(Protocol):
@@ -32,10 +33,13 @@ class BulkRequests(Protocol):
         on_result: OnResult[AsyncRequest] | None = None,
         max_write_units: float | None = None,
         beyond_a_year: bool = False,
+        on_conflict: OnConflict = "keep",
     ) -> BulkSummary[AsyncRequest]:
         """Store new requests. The record of a result is the request as stored.
 
-        One with `retry_after` runs then (`beyond_a_year`: see `enqueue`).
+        One with `retry_after` runs then (`beyond_a_year`: see `enqueue`). One with a `unique_key`
+        is done, too, if its key has a request: the record is that one, and its `enqueued` is
+        `exists` (`on_conflict`: see `enqueue`).
         A request is refused with the errors of `enqueue`: AlreadyExists, ValidationError,
         ItemTooLarge. Give ids: a call that is repeated then stores no request twice.
         """

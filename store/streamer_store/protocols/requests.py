@@ -14,6 +14,7 @@ from streamer_store.protocols.actions import RequestActions
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.transitions import RequestStatus
+from streamer_store.unique_keys import OnConflict
 from streamer_store.values import Item
 
 
@@ -63,6 +64,9 @@ class RequestQueue(BulkRequests, RequestActions, Protocol):
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         beyond_a_year: bool = False,
+        unique_key: str | None = None,
+        unique_for: timedelta | None = None,
+        on_conflict: OnConflict = "keep",
     ) -> AsyncRequest:
         """Store a new request. It must be PENDING. At low priority it is stored as SCHEDULED.
 
@@ -71,11 +75,22 @@ class RequestQueue(BulkRequests, RequestActions, Protocol):
           free slot. Never early by the worker's clock. A time that has passed means at once.
           `request.retry_after` says the same, where these parameters are missing.
         - `beyond_a_year`: whether that may be more than 366 days ahead.
+        - `unique_key`: text of 1,024 bytes at most. If the action has a request with this key for
+          the same tenant that waits or runs, that one is returned. FAILED and CANCELLED ones free
+          the key at once. The key gives the id (`unique_id`), so `request_id` must be empty.
+        - `unique_for`: how long a COMPLETED request is returned, too: 30 days at most. None: it
+          frees the key at once.
+        - `on_conflict`: `keep` returns a request that waits as it is. `replace_waiting` stores
+          the new one in its place. It keeps CreatedAt, and no checkpoint and no counts of retries.
+          With a delay it runs at the latest 10 delays after CreatedAt. One that runs is returned.
 
+        `enqueued` of the request returned says whether it was created, exists, or was replaced.
         Its TTL is at least 7 days after the time at which it may run.
         Returns the request as stored, with its id, CreatedAt, TTL and Version.
         Raises AlreadyExists if `request_id` is set and taken (nothing is overwritten);
-        ValidationError; ItemTooLarge over 392 KB (8 KB are kept free for the outcome).
+        ValidationError; ItemTooLarge over 392 KB (8 KB are kept free for the outcome). With a
+        `unique_key` also Undecodable, if the request that has the key cannot be read, and
+        ConcurrentModification, if that one keeps changing.
         """
         ...
 
@@ -83,6 +98,8 @@ class RequestQueue(BulkRequests, RequestActions, Protocol):
         self, requests: Iterable[AsyncRequest], *, beyond_a_year: bool = False
     ) -> list[AsyncRequest]:
         """Store new requests, all or none: 100 at most, 4 MB together (TransactWriteItems).
+
+        None may have a `unique_key`.
 
         One with `retry_after` runs then (`beyond_a_year`: see `enqueue`).
         A transaction costs twice the write units. Returns the requests as stored, in the same
@@ -103,6 +120,8 @@ class RequestQueue(BulkRequests, RequestActions, Protocol):
         beyond_a_year: bool = False,
     ) -> AsyncRequest:
         """Store a new request and subscriptions to it, all or none (TransactWriteItems).
+
+        It must have no `unique_key`: enqueue that with `enqueue`, and subscribe to its id.
 
         - `subscriptions`: for each connection id, the events that it receives.
         - `require_connection`: whether these connections, and that of the request, must be there.

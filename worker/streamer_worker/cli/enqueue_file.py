@@ -14,6 +14,8 @@ from streamer_store import (
     AlreadyExists,
     AsyncRequest,
     BulkResult,
+    Enqueued,
+    OnConflict,
     StoreError,
     Stores,
     memory_stores,
@@ -35,6 +37,7 @@ def enqueue_file(
     id_prefix: str | None,
     max_write_units: float | None,
     beyond_a_year: bool,
+    on_conflict: OnConflict,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -42,14 +45,23 @@ def enqueue_file(
     """Enqueue the requests of a file of JSON Lines, and print how many. Exits with 1 if a line is
     refused. The parameters are the options of `enqueue`.
     """
+    how = _How(beyond_a_year, on_conflict)
     with ExitStack() as closing:
         source = LineSource(closing, file, id_prefix)
         if dry_run:
-            enqueued = _check(source, beyond_a_year=beyond_a_year)
+            enqueued = _check(source, how)
         else:
             _ask(source, yes=yes)
-            enqueued = _enqueue_lines(source, config, max_write_units, beyond_a_year=beyond_a_year)
+            enqueued = _enqueue_lines(source, config, max_write_units, how)
     _report(enqueued, dry_run=dry_run, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The arguments of `enqueue_many`."""
+
+    beyond_a_year: bool
+    on_conflict: OnConflict
 
 
 @dataclass(slots=True)
@@ -59,7 +71,7 @@ class _Enqueued:
     done: int = 0
     """Requests that were added. In a dry run, those that would be, or are there already."""
     present: int = 0
-    """Requests that were in the table already."""
+    """Requests that were in the table already, or whose unique keys had a request."""
     refused: list[tuple[int, Refused]] = field(default_factory=list)
     """Each with the number of its line."""
 
@@ -88,16 +100,14 @@ def _ask(source: LineSource, *, yes: bool) -> None:
         confirm_many(question, yes=False, without_terminal=_WITHOUT_TERMINAL)
 
 
-def _check(source: LineSource, *, beyond_a_year: bool) -> _Enqueued:
+def _check(source: LineSource, how: _How) -> _Enqueued:
     """Enqueue the lines into stores in memory, and return what became of them."""
     enqueued = _Enqueued()
 
     async def main() -> None:
         async with aclosing(source.slices()) as slices:
             async for lines in slices:
-                await _enqueue_slice(
-                    memory_stores(), lines, enqueued, None, beyond_a_year=beyond_a_year
-                )
+                await _enqueue_slice(memory_stores(), lines, enqueued, None, how)
 
     anyio.run(main)
     return enqueued
@@ -107,8 +117,7 @@ def _enqueue_lines(
     source: LineSource,
     config: ConfigOption,
     max_write_units: float | None,
-    *,
-    beyond_a_year: bool,
+    how: _How,
 ) -> _Enqueued:
     enqueued = _Enqueued()
 
@@ -119,9 +128,7 @@ def _enqueue_lines(
             task = bar.add_task("enqueue", total=total)
             async with aclosing(source.slices()) as slices:
                 async for lines in slices:
-                    await _enqueue_slice(
-                        stores, lines, enqueued, max_write_units, beyond_a_year=beyond_a_year
-                    )
+                    await _enqueue_slice(stores, lines, enqueued, max_write_units, how)
                     bar.advance(task, len(lines))
 
     with explained(lambda: f"{counted(enqueued.done, 'request')} enqueued"):
@@ -134,8 +141,7 @@ async def _enqueue_slice(
     lines: list[Line],
     enqueued: _Enqueued,
     max_write_units: float | None,
-    *,
-    beyond_a_year: bool,
+    how: _How,
 ) -> None:
     valid = [line for line in lines if line.request is not None]
     refused = [
@@ -145,7 +151,9 @@ async def _enqueue_slice(
 
     def note(result: BulkResult[AsyncRequest]) -> None:
         line = valid[result.position]
-        if result.error is None:
+        if result.record is not None and result.record.enqueued is Enqueued.EXISTS:
+            enqueued.present += 1
+        elif result.error is None:
             enqueued.done += 1
         elif isinstance(result.error, AlreadyExists):
             taken.append((line, result.error))
@@ -157,7 +165,8 @@ async def _enqueue_slice(
         requests,
         on_result=note,
         max_write_units=max_write_units,
-        beyond_a_year=beyond_a_year,
+        beyond_a_year=how.beyond_a_year,
+        on_conflict=how.on_conflict,
     )
     stored = await stores.requests.get_many(error.key for _, error in taken)
     for line, error in taken:

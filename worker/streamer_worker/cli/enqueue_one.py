@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from streamer_store import (
     AsyncRequest,
+    Enqueued,
     InvalidInput,
+    OnConflict,
     StoreError,
     Stores,
     SystemClock,
@@ -25,6 +27,7 @@ from streamer_worker.cli.output import is_terminal, print_json, print_line
 from streamer_worker.cli.request_lines import MAX_LINE_BYTES, parse_object
 from streamer_worker.cli.run_times import due_note
 from streamer_worker.cli.showing import print_request
+from streamer_worker.cli.unique_options import conflict_note
 from streamer_worker.cli.watching import draw, exit_unless_completed, follow
 
 _PATIENCE: Final = 2.0
@@ -53,6 +56,7 @@ def enqueue_one(
     run_at: datetime | None,
     delay: timedelta | None,
     beyond_a_year: bool,
+    on_conflict: OnConflict,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -69,13 +73,19 @@ def enqueue_one(
 
     async def work(stores: Stores) -> AsyncRequest:
         stored = await stores.requests.enqueue(
-            request, run_at=run_at, delay=delay, beyond_a_year=beyond_a_year
+            request,
+            run_at=run_at,
+            delay=delay,
+            beyond_a_year=beyond_a_year,
+            on_conflict=on_conflict,
         )
         enqueued.append(stored.request_id)
         clock = SystemClock()
         if not as_json:
             print_line(stored.request_id)
-            if run_at is not None or delay is not None:
+            if note := conflict_note(stored):
+                print_line(note, err=True)
+            if (run_at or delay) is not None and stored.enqueued is not Enqueued.EXISTS:
                 print_line(f"it {due_note(stored.retry_after, clock)}", err=True)
         await warn_if_not_handled(stores, stored.action, lease=lease, clock=clock)
         return await _followed(stores, stored, timeout, as_json=as_json) if wait else stored

@@ -20,6 +20,13 @@ from streamer_worker.cli.options import (
     YesOption,
 )
 from streamer_worker.cli.run_times import AtOption, BeyondAYearOption, InOption, delay_of
+from streamer_worker.cli.unique_options import (
+    ConflictChoice,
+    OnConflictOption,
+    UniqueForOption,
+    UniqueKeyOption,
+    window_of,
+)
 
 
 def enqueue(
@@ -67,6 +74,9 @@ def enqueue(
     in_: InOption = None,
     at: AtOption = None,
     beyond_a_year: BeyondAYearOption = False,
+    unique_key: UniqueKeyOption = None,
+    unique_for: UniqueForOption = None,
+    on_conflict: OnConflictOption = ConflictChoice.KEEP,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end. Exit with 1 unless COMPLETED.")
     ] = False,
@@ -103,16 +113,18 @@ def enqueue(
     Prints the id of the request, and a warning if no live worker handles the action. Without
     --payload, the payload is what is piped in. An empty or closed standard input and /dev/null
     mean an empty payload, and a pipe that stays open without data for 2 s is refused. --wait exits
-    with 1 unless the request is COMPLETED, and with 124 if it has not ended within --timeout.
+    with 1 unless the request is COMPLETED, and with 124 if it has not ended within --timeout. If
+    --unique-key has a request already, its id is printed, and a line on standard error says so.
 
     Each line of the file is a JSON object with `action` and, if you want, `request_id`,
     `payload`, `connection_id`, `user_id`, `tenant_id`, `max_retries`, `priority`, `run_at`,
-    `created_at` and `ttl`. A request that is in the table already, with the same fields, is left
-    alone. So a file whose requests have ids, or --id-prefix, can be added again after an
-    interruption. Exits with 1 if a line is refused.
+    `unique_key`, `unique_for`, `created_at` and `ttl`. A request that is in the table already, with
+    the same fields, is left alone. So a file whose requests have ids, or --id-prefix, can be added
+    again after an interruption. Exits with 1 if a line is refused.
 
     Examples: `streamer-worker enqueue echo --payload '{"n": 1}' --wait`,
     `streamer-worker enqueue send_reminder --at 2027-01-31T08:00+01:00`,
+    `streamer-worker enqueue reindex --unique-key d7 --in 5s --on-conflict replace-waiting`,
     `streamer-worker enqueue --file requests.jsonl --id-prefix import-7-`
     """
     if file is None:
@@ -131,6 +143,8 @@ def enqueue(
             tenant_id=tenant,
             max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
             priority=priority,
+            unique_key=unique_key,
+            unique_for=window_of(unique_for),
         )
         enqueue_one(
             request,
@@ -138,6 +152,7 @@ def enqueue(
             run_at=at,
             delay=delay_of(in_, at),
             beyond_a_year=beyond_a_year,
+            on_conflict=on_conflict.argument,
             wait=wait,
             timeout=timeout,
             as_json=as_json,
@@ -145,13 +160,13 @@ def enqueue(
         return
     of_one = (
         *(action, payload, connection, user, tenant, request_id),
-        *(max_retries, priority, in_, at, timeout),
+        *(max_retries, priority, in_, at, unique_key, unique_for, timeout),
     )
     if wait or any(value is not None for value in of_one):
         raise typer.BadParameter(
             "--file cannot be combined with an action, --payload, --connection, --user, --tenant,"
-            " --id, --max-retries, --priority, --in, --at, --wait or --timeout: each line has its"
-            " own fields"
+            " --id, --max-retries, --priority, --in, --at, --unique-key, --unique-for, --wait or"
+            " --timeout: each line has its own fields"
         )
     enqueue_file(
         file,
@@ -159,6 +174,7 @@ def enqueue(
         id_prefix=id_prefix,
         max_write_units=max_write_units,
         beyond_a_year=beyond_a_year,
+        on_conflict=on_conflict.argument,
         dry_run=dry_run,
         yes=yes,
         as_json=as_json,

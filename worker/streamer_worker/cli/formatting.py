@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from streamer_store import AsyncRequest, Clock
@@ -109,6 +109,8 @@ def _json_object(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_time(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, tuple):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final
 
+import typer
+
 from streamer_store import AsyncRequest, Priority, StoreError, ValidationError
 from streamer_store.values import MAX_ITEM_BYTES
+from streamer_worker.cli.options import parse_duration
 
 MAX_LINE_BYTES: Final = 4 * MAX_ITEM_BYTES
 """A longer line is refused. JSON may escape each character."""
 _FIELDS: Final = (
     *("request_id", "action", "payload", "connection_id", "user_id", "tenant_id"),
-    *("max_retries", "priority", "run_at", "created_at", "ttl"),
+    *("max_retries", "priority", "run_at", "unique_key", "unique_for", "created_at", "ttl"),
 )
 _CHANGING: Final = frozenset({"run_at", "ttl"})
 """Fields that change with the status of a request."""
@@ -110,13 +113,15 @@ def _request(text: bytes, number: int, id_prefix: str | None) -> AsyncRequest:
     if "action" not in fields:
         raise ValidationError("action", "is missing")
     given = {name: value for name, value in fields.items() if value is not None}
-    if id_prefix is not None:
+    if id_prefix is not None and "unique_key" not in given:
         given.setdefault("request_id", f"{id_prefix}{number}")
     if "priority" in given:
         given["priority"] = _priority(given["priority"])
     for name in ("created_at", "run_at"):
         if name in given:
             given[name] = _time(name, given[name])
+    if "unique_for" in given:
+        given["unique_for"] = _duration("unique_for", given["unique_for"])
     if "run_at" in given:
         given["retry_after"] = given.pop("run_at")
     return AsyncRequest(**given)
@@ -141,6 +146,14 @@ def _priority(value: Any) -> Priority:
     except ValueError as error:
         names = ", ".join(Priority)
         raise ValidationError("priority", f"{value!r} is none of {names}") from error
+
+
+def _duration(name: str, value: Any) -> timedelta:
+    """Return the duration that a text such as `2h`, or a number of seconds, names."""
+    try:
+        return timedelta(seconds=parse_duration(str(value)))
+    except typer.BadParameter as error:
+        raise ValidationError(name, error.message) from error
 
 
 def _time(name: str, value: Any) -> datetime:

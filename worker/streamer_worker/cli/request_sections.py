@@ -28,12 +28,20 @@ def identity_fields(request: AsyncRequest) -> list[Field]:
         "request": request.request_id,
         "action": request.action,
         "priority": request.priority,
+        "unique key": _unique_key(request),
         "tenant": request.tenant_id,
         "user": request.user_id,
         "connection": request.connection_id,
         "worker": request.worker_id,
     }
     return [(name, str(text)) for name, text in fields.items() if text is not None]
+
+
+def _unique_key(request: AsyncRequest) -> str | None:
+    if request.unique_key is None or request.unique_for is None:
+        return request.unique_key
+    window = duration_text(request.unique_for.total_seconds())
+    return f"{request.unique_key} (taken for {window} after it is COMPLETED)"
 
 
 def document_fields(request: AsyncRequest, *, full: bool) -> list[Field]:

@@ -115,9 +115,7 @@ class Settler:
             case Complete(result=result):
                 self._announcer.completed(request, result)
             case Fail(error=text, code=code):
-                self._announcer.failed(
-                    request.request_id, request.connection_id, code=code, text=text
-                )
+                self._announcer.failed(request, code=code, text=text)
 
     def _report_fenced(self, claim: Claim, outcome: Outcome, *, cancelled: bool) -> None:
         operation = type(outcome).__name__.lower()

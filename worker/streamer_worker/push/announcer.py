@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 from streamer_store import AsyncRequest, Clock, Progress, RequestQueue, StoreError
@@ -54,6 +55,7 @@ class Announcer:
                 request_id=request.request_id,
                 connection_id=request.connection_id,
                 at=self._clock.now(),
+                run=_run_of(request),
                 attempt=request.retry_count + 1,
                 data=message.data,
                 user=message.user,
@@ -69,6 +71,7 @@ class Announcer:
                 request_id=request.request_id,
                 connection_id=request.connection_id,
                 at=self._clock.now(),
+                run=_run_of(request),
                 result=result,
                 success_in_result=self._go_messages,
             )
@@ -83,6 +86,7 @@ class Announcer:
                 request_id=request.request_id,
                 connection_id=request.connection_id,
                 at=self._clock.now(),
+                run=_run_of(request),
                 fraction=request.progress if progress.fraction is None else progress.fraction,
                 message=progress.message,
                 details=progress.details,
@@ -98,23 +102,41 @@ class Announcer:
         Reads the request for its connection, code and text. If that fails, `code` and `text` are
         used, and only subscribed connections get the message.
         """
-        connection_id = None
+        connection_id = run = None
         with suppress(StoreError):
             request = await requests.get(request_id)
-            connection_id = request.connection_id
+            connection_id, run = request.connection_id, _run_of(request)
             code, text = request.error_code or code, request.error or text
-        self.failed(request_id, connection_id, code=code, text=text)
+        self._push_error(request_id, connection_id, run, code=code, text=text)
 
     def cancelled(self, request: AsyncRequest) -> None:
-        self.failed(request.request_id, request.connection_id, code=CANCELLED, text=_CANCELLED_TEXT)
+        self.failed(request, code=CANCELLED, text=_CANCELLED_TEXT)
 
-    def failed(self, request_id: str, connection_id: str | None, *, code: str, text: str) -> None:
+    def failed(self, request: AsyncRequest, *, code: str, text: str) -> None:
+        run = _run_of(request)
+        self._push_error(request.request_id, request.connection_id, run, code=code, text=text)
+
+    def _push_error(
+        self,
+        request_id: str,
+        connection_id: str | None,
+        run: datetime | None,
+        *,
+        code: str,
+        text: str,
+    ) -> None:
         self._push(
             ErrorMessage(
                 request_id=request_id,
                 connection_id=connection_id,
                 at=self._clock.now(),
+                run=run,
                 code=code,
                 text=text,
             )
         )
+
+
+def _run_of(request: AsyncRequest) -> datetime | None:
+    """Return what tells the runs of a unique key apart."""
+    return None if request.unique_key is None else request.created_at

@@ -10,6 +10,7 @@ from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from streamer_store import EventType
+from streamer_store.times import format_time
 from streamer_worker.json_values import to_json
 from streamer_worker.push.message_queue import MessageKind
 
@@ -33,6 +34,8 @@ class _Message:
     request_id: the request that the message is about.
     connection_id: the request's own connection. None: it has none, or it is unknown.
     at: time of the message.
+    run: CreatedAt of a request with a unique key, whose id later runs have, too. None: another
+        request.
     """
 
     type: ClassVar[str]
@@ -42,6 +45,7 @@ class _Message:
     request_id: str
     connection_id: str | None
     at: datetime
+    run: datetime | None = None
     _size: int = field(default=0, init=False, compare=False, repr=False)
 
     @property
@@ -196,6 +200,7 @@ def _json(message: Message, /, **fields: Any) -> bytes:
     document = {
         "type": str(message.type),
         "request_id": message.request_id,
+        **({} if message.run is None else {"created_at": format_time(message.run)}),
         **fields,
         "timestamp": int(message.at.timestamp()),
     }
