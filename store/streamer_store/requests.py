@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -23,15 +24,17 @@ from streamer_store.errors import (
     Undecodable,
 )
 from streamer_store.lane_reader import LaneReader
+from streamer_store.lanes import Lane
 from streamer_store.models import Candidate, Claim
 from streamer_store.operator_actions import OperatorActions
-from streamer_store.protocols import WorkerRegistry
+from streamer_store.protocols import CandidatePage, WorkerRegistry
 from streamer_store.request_producer import RequestProducer
 from streamer_store.request_reader import RequestReader
 from streamer_store.request_table import RequestTable
 from streamer_store.retention import Retention
 from streamer_store.transitions import WAITING
 from streamer_store.validation import require_limit
+from streamer_store.values import Item
 
 if TYPE_CHECKING:
     import random
@@ -57,6 +60,7 @@ class RequestStore:
         retention: Retention,
     ) -> None:
         table = RequestTable(engine=engine, report=report, retention=retention)
+        self._clock = clock
         self._decoder = table.decoder
 
         producer = RequestProducer(table=table, clock=clock, rng=rng)
@@ -109,10 +113,12 @@ class RequestStore:
     async def dequeue(self, limit: int) -> list[Claim]:
         require_limit(limit)
         claims: list[Claim] = []
-        for status in WAITING:
+        pages: list[Callable[..., Awaitable[CandidatePage]]] = [self._high]
+        pages += [partial(self.entries, status) for status in WAITING]
+        for read in pages:
             cursor = None
             while len(claims) < limit:
-                page = await self.entries(status, limit=_PAGE, cursor=cursor)
+                page = await read(limit=_PAGE, cursor=cursor)
                 waiting = deque(page.candidates)
                 while waiting and len(claims) < limit:
                     count = min(len(waiting), limit - len(claims), _CONCURRENT_CLAIMS)
@@ -123,6 +129,12 @@ class RequestStore:
                 if cursor is None:
                     break
         return claims
+
+    async def _high(self, *, limit: int, cursor: Item | None) -> CandidatePage:
+        """Return a page of the high requests that are due. Without DueIndex there are none."""
+        now = self._clock.now()
+        page = await self.due_entries(Lane.HIGH, until=now, limit=limit, cursor=cursor)
+        return page or CandidatePage(candidates=())
 
     async def _claim_each(self, candidates: Sequence[Candidate], claims: list[Claim]) -> bool:
         """Claim requests at once, add the claims to `claims` in order, and return True.

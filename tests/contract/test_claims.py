@@ -15,6 +15,7 @@ from streamer_store import (
     ConcurrentModification,
     ItemTooLarge,
     NotFound,
+    Priority,
     RequestNotPending,
     RequestStatus,
     Stores,
@@ -78,6 +79,19 @@ async def test_a_retrying_request_waits_for_retry_after(stores: Stores, clock: M
     clock.advance(10)
     (again,) = await stores.requests.dequeue(1)
     assert again.request.retry_count == 1
+
+
+async def test_dequeue_takes_high_requests_first(stores: Stores, clock: ManualClock) -> None:
+    """Those that are due, and low ones last."""
+    for name, priority in (("low", Priority.LOW), ("normal", None), ("high", Priority.HIGH)):
+        await stores.requests.enqueue(
+            AsyncRequest(action="echo", request_id=name, priority=priority)
+        )
+    later = AsyncRequest(action="echo", request_id="later", priority=Priority.HIGH)
+    await stores.requests.enqueue(later, delay=timedelta(hours=1))
+    clock.advance(1)
+    claims = [await stores.requests.dequeue(1) for _ in range(4)]
+    assert [claim.request_id for group in claims for claim in group] == ["high", "normal", "low"]
 
 
 async def test_dequeue_takes_the_oldest_pending_first(stores: Stores, clock: ManualClock) -> None:

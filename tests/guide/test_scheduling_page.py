@@ -10,12 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from processes import ROOT
-from streamer_store import RequestStatus, memory_stores, unique_id
+from streamer_store import Priority, RequestStatus, memory_stores, unique_id
 from streamer_worker.cli.main import cli
 
 PAGE = (ROOT / "docs" / "scheduling.md").read_text()
 (EXAMPLE,) = re.findall(r"<!-- example -->\n```python\n(.*?)```", PAGE, re.DOTALL)
 (UNIQUE,) = re.findall(r"<!-- example: unique -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+(PRIORITY,) = re.findall(r"<!-- example: priority -->\n```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"^streamer-worker (\w+) .*?(--\w+)", PAGE, re.MULTILINE)
 
 
@@ -33,6 +34,18 @@ async def test_the_example_stores_requests_that_run_later() -> None:
     report = await stores.requests.get("report-of-A-1")
     assert report.retry_after is not None
     assert report.retry_after - datetime.now(UTC) < timedelta(hours=2)
+
+
+@pytest.mark.anyio
+async def test_the_priority_example_stores_urgent_requests() -> None:
+    """High for a user who waits, low otherwise."""
+    names: dict[str, Any] = {}
+    exec(PRIORITY, names)  # noqa: S102  the page is ours
+    stores = memory_stores()
+    for waiting_user in (False, True):
+        await names["report"](stores, "acme", waiting_user=waiting_user)
+    claims = await stores.requests.dequeue(9)
+    assert [claim.request.priority for claim in claims] == [Priority.HIGH, Priority.LOW]
 
 
 @pytest.mark.anyio
