@@ -51,12 +51,14 @@ from streamer_store.protocols import (
     Depth,
     FleetRows,
     RequestQueue,
+    ScheduleStore,
     StaleSweep,
     SubscriptionStore,
     WorkerRegistry,
 )
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.retention import Retention
+from streamer_store.schedule_row import ScheduleRow
 from streamer_store.stores import Stores, memory_stores
 from streamer_store.synchronous import (
     SyncConnections,
@@ -122,6 +124,8 @@ __all__ = [
     "RequestStatus",
     "Rescued",
     "Retention",
+    "ScheduleRow",
+    "ScheduleStore",
     "SomeRefused",
     "StaleSweep",
     "StoreError",

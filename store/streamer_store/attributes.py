@@ -162,6 +162,7 @@ WORKER: Final = (
     Attribute("PID", "pid", _decode_number),
     Attribute("Release", "release", _decode_text),
     Attribute("Actions", "actions", _decode_text_set, _encode_text_set),
+    Attribute("Schedules", "schedules", _decode_text_set, _encode_text_set),
     Attribute("Concurrency", "concurrency", _decode_number),
     Attribute("InFlight", "in_flight", _decode_number),
     Attribute("Draining", "draining", _decode_flag),

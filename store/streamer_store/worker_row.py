@@ -35,6 +35,8 @@ class WorkerRow:
     """The version of the package that the worker runs."""
     actions: frozenset[str] = frozenset()
     """The actions that the worker has handlers for."""
+    schedules: frozenset[str] = frozenset()
+    """The schedules that the worker has, each as `name#definition` (schedule_row.listing)."""
     concurrency: int = 0
     """How many requests the worker runs at once, at most."""
     in_flight: int = 0

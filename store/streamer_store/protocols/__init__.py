@@ -1,4 +1,4 @@
-"""The contracts of the four stores. `tests/contract` checks every implementation.
+"""The contracts of the stores. `tests/contract` checks every implementation.
 
 Errors that every method can raise, beside those in its docstring:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
+from streamer_store.protocols.schedules import ScheduleStore
 from streamer_store.protocols.subscriptions import SubscriptionStore
 from streamer_store.protocols.workers import FleetRows, WorkerRegistry
 
@@ -28,6 +29,7 @@ __all__ = [
     "Depth",
     "FleetRows",
     "RequestQueue",
+    "ScheduleStore",
     "StaleSweep",
     "SubscriptionStore",
     "WorkerRegistry",
