@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,7 +11,12 @@ from streamer_store.codec import raw_text
 from streamer_store.errors import Undecodable, ValidationError
 from streamer_store.reserved_ids import CONTROL_PREFIX, CRON_PREFIX
 from streamer_store.times import format_time, parse_time
-from streamer_store.validation import require_string, require_text, require_time
+from streamer_store.validation import (
+    require_optional_time,
+    require_string,
+    require_text,
+    require_time,
+)
 from streamer_store.values import Item, short_repr
 
 _ROW_PREFIX: Final = f"{CONTROL_PREFIX}{CRON_PREFIX}"
@@ -39,6 +44,8 @@ class ScheduleRow:
     """The time of the last tick that is done: made, or skipped. Later ones are to come."""
     listed_at: datetime
     """When a worker that has the schedule wrote the row last, by its own clock."""
+    made_tick: datetime | None = None
+    """The time of the last tick that made a request. None: none has."""
     run: str | None = None
     """The id of a request that an operator asked for. None: none is asked for."""
 
@@ -48,6 +55,7 @@ class ScheduleRow:
             require_text(field, getattr(self, field))
         for field in ("defined_by", "last_tick", "listed_at"):
             require_time(field, getattr(self, field))
+        require_optional_time("made_tick", self.made_tick)
         if self.run is not None:
             require_string("run", self.run)
 
@@ -62,8 +70,8 @@ def require_schedule_name(name: str) -> None:
     require_text("name", name)
     if "#" in name:
         raise ValidationError("name", f"must not contain '#': {short_repr(name)}")
-    if not name.isprintable():
-        raise ValidationError("name", f"must not contain control characters: {short_repr(name)}")
+    if not name.isprintable():  # a lone surrogate is not printable either
+        raise ValidationError("name", f"must be printable text, not {short_repr(name)}")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise ValidationError("name", f"is longer than {MAX_NAME_BYTES} bytes: {short_repr(name)}")
 
@@ -89,7 +97,8 @@ def schedule_item(row: ScheduleRow) -> Item:
 
 def definition_attributes(row: ScheduleRow) -> Item:
     """Return the attributes of a row that workers write."""
-    return {
+    made = {} if row.made_tick is None else {"MadeTick": {"S": format_time(row.made_tick)}}
+    return made | {
         "Action": {"S": row.action},
         "Expression": {"S": row.expression},
         "Timezone": {"S": row.timezone},
@@ -113,6 +122,7 @@ def decode_schedule(item: Item) -> ScheduleRow:
             defined_by=_time(item, "DefinedBy"),
             last_tick=_time(item, "LastTick"),
             listed_at=_time(item, "ListedAt"),
+            made_tick=_time(item, "MadeTick") if "MadeTick" in item else None,
             run=_text(item, "Run") if "Run" in item else None,
         )
     except (ValidationError, ValueError) as error:
@@ -140,11 +150,6 @@ def listed_names(schedules: Iterable[str]) -> dict[str, str]:
     """Return the definition of each schedule that a worker lists, by name."""
     pairs = (entry.rpartition("#") for entry in schedules)
     return {name: definition for name, _, definition in pairs}
-
-
-def moved(row: ScheduleRow, *, last_tick: datetime, now: datetime) -> ScheduleRow:
-    """Return the row with another LastTick, listed now."""
-    return replace(row, last_tick=last_tick, listed_at=now)
 
 
 def _text(item: Item, name: str) -> str:

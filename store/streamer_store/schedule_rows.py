@@ -17,7 +17,6 @@ from streamer_store.schedule_row import (
     ScheduleRow,
     decode_schedule,
     definition_attributes,
-    moved,
     require_schedule_name,
     row_key,
     schedule_item,
@@ -68,7 +67,7 @@ class ScheduleTable:
 
     async def make_tick(self, seen: ScheduleRow, tick: datetime, request: AsyncRequest) -> bool:
         new = self._producer.prepare_own(replace(request, request_id=tick_id(seen.name, tick)))
-        row = moved(seen, last_tick=tick, now=self._clock.now())
+        row = replace(seen, last_tick=tick, made_tick=tick, listed_at=self._clock.now())
         # CRON-1: with two writes, a crash between them would leave it open whether the tick was
         # made. Its request could be gone before another worker looks for it.
         return await self._store(new, _change(seen, row))

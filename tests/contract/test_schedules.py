@@ -12,7 +12,7 @@ import pytest
 from streamer_store import AsyncRequest, NotFound, ScheduleRow, Stores, Undecodable, ValidationError
 from streamer_store.engine import Put
 from streamer_store.reserved_ids import CONTROL_PREFIX
-from streamer_store.schedule_row import decode_schedules, moved, row_key, tick_id
+from streamer_store.schedule_row import decode_schedules, row_key, tick_id
 from streamer_store.schema import WORKERS
 from support import START
 
@@ -62,7 +62,7 @@ async def test_a_tick_is_made_with_its_request(stores: Stores, clock: ManualCloc
         clock.now(),
     )
     assert request.request_id == f"cron#nightly#{TICK:%Y-%m-%dT%H:%M:%S}Z"
-    expected = moved(ROW, last_tick=TICK, now=clock.now())
+    expected = replace(ROW, last_tick=TICK, made_tick=TICK, listed_at=clock.now())
     assert await stores.schedules.get("nightly") == expected
     (claim,) = await stores.requests.dequeue(10)
     assert claim.request_id == request.request_id
@@ -145,7 +145,7 @@ async def test_a_row_is_removed_unless_it_was_written_since(
     """A worker that lists the schedule again has written ListedAt."""
     await stores.schedules.create(ROW)
     clock.advance(1)
-    listed = moved(ROW, last_tick=START, now=clock.now())
+    listed = replace(ROW, listed_at=clock.now())
     assert await stores.schedules.change(ROW, listed)
     assert not await stores.schedules.remove(ROW)
     assert await stores.schedules.remove(listed)
