@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from unit.worker.schedules.steps import definition
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
 
-def plan(cron: str, ago: timedelta, *, paused: bool = False, **options: object) -> Plan:
+def plan(cron: str, ago: timedelta, *, paused: bool = False, **options: Any) -> Plan:
     return plan_ticks(definition(cron, **options), last_tick=NOON - ago, now=NOON, paused=paused)
 
 
@@ -83,7 +84,8 @@ def test_a_paused_schedule_skips_its_ticks() -> None:
 @pytest.mark.parametrize("missed", ["last", "all"])
 def test_a_long_time_is_gone_through_in_parts(missed: str) -> None:
     """No plan reads more than 1,000 ticks or makes more than 100. Together they miss none."""
-    last_tick, made, lost = NOON - timedelta(hours=1), [], 0
+    last_tick, lost = NOON - timedelta(hours=1), 0
+    made: list[datetime] = []
     every = definition("*/2 * * * * *", missed=missed, catch_up=timedelta(hours=2))
     while True:
         planned = plan_ticks(every, last_tick=last_tick, now=NOON, paused=False)
