@@ -12,8 +12,10 @@ from streamer_store.disconnecting import Disconnected, disconnect
 from streamer_store.engine import Difference, Engine
 from streamer_store.errors import Undecodable
 from streamer_store.memory import MemoryEngine
+from streamer_store.pauses import PauseTable
 from streamer_store.protocols import (
     ConnectionStore,
+    Pauses,
     RequestQueue,
     SubscriptionStore,
     WorkerRegistry,
@@ -37,6 +39,8 @@ class Stores:
     """Which connections receive messages about which requests."""
     workers: WorkerRegistry
     """Live workers, their leases and mailboxes."""
+    pauses: Pauses
+    """What is paused."""
     engine: Engine
     """The database under the four stores."""
     target: Target | None = None
@@ -121,6 +125,7 @@ def stores_over(
         ),
         subscriptions=subscriptions,
         workers=workers,
+        pauses=PauseTable(engine=engine, clock=clock, report=report),
         engine=engine,
         target=target,
     )
