@@ -44,12 +44,14 @@ from streamer_store.models import (
     Progress,
     Subscription,
 )
+from streamer_store.pause import Pause, PauseKind
 from streamer_store.protocols import (
     BulkRequests,
     CandidatePage,
     ConnectionStore,
     Depth,
     FleetRows,
+    Pauses,
     RequestQueue,
     ScheduleStore,
     StaleSweep,
@@ -117,6 +119,9 @@ __all__ = [
     "ItemTooLarge",
     "Lane",
     "NotFound",
+    "Pause",
+    "PauseKind",
+    "Pauses",
     "Priority",
     "Progress",
     "RequestNotPending",

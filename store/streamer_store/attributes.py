@@ -168,6 +168,7 @@ WORKER: Final = (
     Attribute("Draining", "draining", _decode_flag),
     Attribute("Sweeps", "sweeps", _decode_number),
     Attribute("Lanes", "lanes", _decode_flag),
+    Attribute("Pauses", "pauses", _decode_flag),
     Attribute("Cancel", "cancel", _decode_text_set, _encode_text_set),
     Attribute("Drain", "drain", _decode_flag),
     Attribute("TTL", "ttl", _decode_number),

@@ -12,8 +12,10 @@ from streamer_store.disconnecting import Disconnected, disconnect
 from streamer_store.engine import Difference, Engine
 from streamer_store.errors import Undecodable
 from streamer_store.memory import MemoryEngine
+from streamer_store.pauses import PauseTable
 from streamer_store.protocols import (
     ConnectionStore,
+    Pauses,
     RequestQueue,
     ScheduleStore,
     SubscriptionStore,
@@ -43,6 +45,8 @@ class Stores:
     """Live workers, their leases and mailboxes."""
     schedules: ScheduleStore
     """The rows of schedules, which make requests at fixed times."""
+    pauses: Pauses
+    """What is paused."""
     engine: Engine
     """The database under the stores."""
     target: Target | None = None
@@ -130,6 +134,7 @@ def stores_over(
         subscriptions=subscriptions,
         workers=workers,
         schedules=ScheduleTable(engine=engine, producer=producer, clock=clock, report=report),
+        pauses=PauseTable(engine=engine, clock=clock, report=report),
         engine=engine,
         target=target,
     )

@@ -47,6 +47,8 @@ class WorkerRow:
     """How many rounds of maintenance the worker has done as leader."""
     lanes: bool = False
     """Whether the worker's release writes the lanes of DueIndex."""
+    pauses: bool = False
+    """Whether the worker's release knows pauses."""
     cancel: frozenset[str] = frozenset()
     """Mailbox: the Versions of cancelled requests whose handlers the worker must stop."""
     drain: bool = False

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
+from streamer_store.protocols.pauses import Pauses
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
 from streamer_store.protocols.schedules import ScheduleStore
 from streamer_store.protocols.subscriptions import SubscriptionStore
@@ -28,6 +29,7 @@ __all__ = [
     "ConnectionStore",
     "Depth",
     "FleetRows",
+    "Pauses",
     "RequestQueue",
     "ScheduleStore",
     "StaleSweep",

@@ -22,6 +22,7 @@ from streamer_store import (
     WorkerRow,
 )
 from streamer_store.clock import new_id
+from streamer_store.pause import Pause, PauseKind
 from streamer_store.schedule_row import decode_schedules, listed_names, tick_id
 from streamer_store.times import format_time
 from streamer_worker.cli.columns import STATUS_STYLES, Cell, Column
@@ -30,7 +31,6 @@ from streamer_worker.cli.group import MARKUP, Group
 from streamer_worker.cli.live_workers import live_rows
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
 from streamer_worker.cli.output import print_json, print_line, print_rows
-from streamer_worker.cli.schedule_pauses import pause_schedule, resume_schedule
 
 cli = typer.Typer(
     cls=Group,
@@ -153,7 +153,8 @@ def pause(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOpti
     who = f"{getpass.getuser()}@{socket.gethostname()}"
 
     async def work(stores: Stores) -> None:
-        await pause_schedule(stores, name, by=who, now=SystemClock().now())
+        now = SystemClock().now()
+        await stores.pauses.start(Pause(kind=PauseKind.SCHEDULE, name=name, by=who, at=now))
 
     _change(name, work, paused=True, as_json=as_json, config=config)
 
@@ -166,7 +167,10 @@ def resume(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOpt
     """
 
     async def work(stores: Stores) -> None:
-        await resume_schedule(stores, name)
+        from streamer_worker.schedules.pausing import pause_of
+
+        while (pause := pause_of(await stores.pauses.read_all(), name)) is not None:
+            await stores.pauses.end(pause)  # somebody may have replaced it, then again
 
     _change(name, work, paused=False, as_json=as_json, config=config)
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from streamer_store import Undecodable, ValidationError
-from streamer_store.engine import Put, Update
+from streamer_store.engine import Put
+from streamer_store.pause import Pause, PauseKind
 from streamer_store.reserved_ids import CONTROL_PREFIX
 from streamer_store.schedule_row import row_key, tick_id
 from streamer_store.schema import WORKERS
@@ -20,7 +21,6 @@ from streamer_worker.events import (
     ScheduleTicked,
     ScheduleTicksMissed,
 )
-from streamer_worker.schedules.pausing import PAUSES, pause_attribute
 from unit.worker.schedules.steps import BEGAN, CronBench, definition
 
 pytestmark = pytest.mark.anyio
@@ -181,9 +181,10 @@ async def test_a_paused_schedule_makes_no_ticks_and_catches_none_up(bench: CronB
     """They are counted, and an operator can still run it."""
     await bench.start("w1", definition())
     await bench.step()
-    attribute = pause_attribute("nightly")
-    pause = {"M": {"By": {"S": "ops"}, "Until": {"S": "2066-03-14T15:12:30Z"}}}
-    await bench.stores.engine.update(Update(table=WORKERS, key=PAUSES, sets={attribute: pause}))
+    until = BEGAN + timedelta(seconds=150)
+    await bench.stores.pauses.start(
+        Pause(kind=PauseKind.SCHEDULE, name="nightly", by="ops", at=BEGAN, until=until)
+    )
     await bench.run(120)
     assert await bench.ids() == []
     assert [event.paused for event in bench.recorder.of(ScheduleTicksMissed)] == [True, True]
