@@ -47,9 +47,7 @@ from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.push_thread import PushOpener
 from streamer_worker.runtime import Runtime
-from streamer_worker.schedules.clock_skew import ClockSkew
-from streamer_worker.schedules.definition import Definitions
-from streamer_worker.schedules.loops import schedule_loops
+from streamer_worker.schedules.loops import Schedules
 from streamer_worker.settings import Settings
 
 # Limits on the steps of the end, in seconds.
@@ -62,18 +60,14 @@ MAX_END_SECONDS: Final = _CLAIM_TIMEOUT + _WRITE_TIMEOUT + _SETTLE_MARGIN + REMO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The objects that all incarnations of a worker share. `push` opens the push service.
-
-    `schedules`: those of the handlers and the settings, by name.
-    """
+    """The objects that all incarnations of a worker share. `push` opens the push service."""
 
     settings: Settings
     stores: Stores
     registry: Registry
     heartbeat_runner: HeartbeatRunner
     push: PushOpener
-    schedules: Definitions
-    clock_skew: ClockSkew
+    schedules: Schedules
     runtime: Runtime
 
 
@@ -271,15 +265,7 @@ class Incarnation:
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
-        for name, loop in schedule_loops(
-            definitions=dependencies.schedules,
-            row=self._row,
-            schedules=dependencies.stores.schedules,
-            membership=self._membership,
-            clock_skew=dependencies.clock_skew,
-            lease=self._settings.presence.lease,
-            runtime=runtime,
-        ):
+        for name, loop in dependencies.schedules.loops(self._row, self._membership):
             tasks.start_soon(partial(every, loop.pause, loop.step, name=name))
 
     async def _rescue(self) -> RescueCounts:
@@ -346,7 +332,7 @@ class Incarnation:
             pid=os.getpid(),
             release=package_version("streamer-worker"),
             actions=frozenset(self._dependencies.registry),
-            schedules=frozenset(one.listing for one in self._dependencies.schedules.values()),
+            schedules=self._dependencies.schedules.listings,
             concurrency=self._settings.concurrency,
             lanes=True,
         )

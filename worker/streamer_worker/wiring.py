@@ -35,6 +35,7 @@ from streamer_worker.push.push_thread import (
 )
 from streamer_worker.runtime import Runtime
 from streamer_worker.schedules.clock_skew import no_skew
+from streamer_worker.schedules.loops import Schedules
 from streamer_worker.schedules.resolving import resolve_schedules
 from streamer_worker.settings import Settings, store_arguments
 
@@ -58,13 +59,13 @@ class _Builder:
         self._registry = registry
         self._clock = clock
         self._rng = rng
-        self._schedules = resolve_schedules(settings.schedules, registry)
+        self._definitions = resolve_schedules(settings.schedules, registry)
         self._metrics = Metrics(
             registry,
             clock=clock,
             reaps=settings.reaper.enabled,
             tables=settings.tables,
-            schedules=self._schedules,
+            schedules=self._definitions,
         )
         self.health = Health(settings=settings, clock=clock)
 
@@ -88,8 +89,13 @@ class _Builder:
             registry=self._registry,
             heartbeat_runner=heartbeat_runner,
             push=push,
-            schedules=self._schedules,
-            clock_skew=no_skew,
+            schedules=Schedules(
+                definitions=self._definitions,
+                store=stores.schedules,
+                clock_skew=no_skew,
+                lease=self._settings.presence.lease,
+                runtime=runtime,
+            ),
             runtime=runtime,
         )
         return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)
