@@ -44,19 +44,23 @@ from streamer_store.models import (
     Progress,
     Subscription,
 )
+from streamer_store.pause import Pause, PauseKind
 from streamer_store.protocols import (
     BulkRequests,
     CandidatePage,
     ConnectionStore,
     Depth,
     FleetRows,
+    Pauses,
     RequestQueue,
+    ScheduleStore,
     StaleSweep,
     SubscriptionStore,
     WorkerRegistry,
 )
 from streamer_store.rescues import Rescued, WorkerLoss
 from streamer_store.retention import Retention
+from streamer_store.schedule_row import ScheduleRow
 from streamer_store.stores import Stores, memory_stores
 from streamer_store.synchronous import (
     SyncConnections,
@@ -118,6 +122,9 @@ __all__ = [
     "Lane",
     "NotFound",
     "OnConflict",
+    "Pause",
+    "PauseKind",
+    "Pauses",
     "Priority",
     "Progress",
     "RequestNotPending",
@@ -125,6 +132,8 @@ __all__ = [
     "RequestStatus",
     "Rescued",
     "Retention",
+    "ScheduleRow",
+    "ScheduleStore",
     "SomeRefused",
     "StaleSweep",
     "StoreError",

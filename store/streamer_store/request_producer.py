@@ -170,6 +170,14 @@ class RequestProducer:
         is_drawn = not request.request_id
         return NewRequest(record=record, item=self._encode(record), is_drawn=is_drawn)
 
+    def prepare_own(self, request: AsyncRequest) -> NewRequest:
+        """Return a request that this package makes, whose id may be a reserved one.
+
+        Raises ItemTooLarge; ValidationError.
+        """
+        record = self._with_defaults(request, beyond_a_year=False, is_own=True)
+        return NewRequest(record=record, item=self._encode(record), is_drawn=False)
+
     async def store(
         self, operation: str, new: NewRequest, on_conflict: OnConflict = "keep"
     ) -> AsyncRequest:
@@ -205,9 +213,15 @@ class RequestProducer:
             raise ValidationError("retry_after", "is set already: give no `run_at` and no `delay`")
         return replace(request, retry_after=moment)
 
-    def _with_defaults(self, request: AsyncRequest, *, beyond_a_year: bool) -> AsyncRequest:
-        """Return the request with an id, a Version and the fields that the producer left out."""
-        require_own_id("request_id", request.request_id)
+    def _with_defaults(
+        self, request: AsyncRequest, *, beyond_a_year: bool, is_own: bool = False
+    ) -> AsyncRequest:
+        """Return the request with an id, a Version and the fields that the producer left out.
+
+        `is_own`: whether this package made the request, so that its id may be a reserved one.
+        """
+        if not is_own:
+            require_own_id("request_id", request.request_id)
         if request.status is not RequestStatus.PENDING:
             raise ValidationError("status", f"a new request must be PENDING, not {request.status}")
         now = self._clock.now()

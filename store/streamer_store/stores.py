@@ -1,4 +1,4 @@
-"""The four stores over one engine."""
+"""The stores over one engine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from streamer_store.disconnecting import Disconnected, disconnect
 from streamer_store.engine import Difference, Engine
 from streamer_store.errors import Undecodable
 from streamer_store.memory import MemoryEngine
+from streamer_store.pauses import PauseTable
 from streamer_store.protocols import (
     ConnectionStore,
+    Pauses,
     RequestQueue,
+    ScheduleStore,
     SubscriptionStore,
     WorkerRegistry,
 )
+from streamer_store.request_producer import RequestProducer
+from streamer_store.request_table import RequestTable
 from streamer_store.requests import RequestStore
 from streamer_store.retention import Retention
+from streamer_store.schedule_rows import ScheduleTable
 from streamer_store.subscriptions import SubscriptionTable
 from streamer_store.target import Target
 from streamer_store.workers import WorkerTable
@@ -37,8 +43,12 @@ class Stores:
     """Which connections receive messages about which requests."""
     workers: WorkerRegistry
     """Live workers, their leases and mailboxes."""
+    schedules: ScheduleStore
+    """The rows of schedules, which make requests at fixed times."""
+    pauses: Pauses
+    """What is paused."""
     engine: Engine
-    """The database under the four stores."""
+    """The database under the stores."""
     target: Target | None = None
     """The address of the database. None: the stores are in memory."""
 
@@ -107,6 +117,8 @@ def stores_over(
     """
     subscriptions = SubscriptionTable(engine=engine, clock=clock, rng=rng, report=report)
     workers = WorkerTable(engine=engine, clock=clock, report=report)
+    table = RequestTable(engine=engine, report=report, retention=retention or Retention())
+    producer = RequestProducer(table=table, clock=clock, rng=rng)
     return Stores(
         connections=ConnectionTable(
             engine=engine, subscriptions=subscriptions, clock=clock, rng=rng, report=report
@@ -121,6 +133,8 @@ def stores_over(
         ),
         subscriptions=subscriptions,
         workers=workers,
+        schedules=ScheduleTable(engine=engine, producer=producer, clock=clock, report=report),
+        pauses=PauseTable(engine=engine, clock=clock, report=report),
         engine=engine,
         target=target,
     )

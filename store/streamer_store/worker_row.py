@@ -35,6 +35,8 @@ class WorkerRow:
     """The version of the package that the worker runs."""
     actions: frozenset[str] = frozenset()
     """The actions that the worker has handlers for."""
+    schedules: frozenset[str] = frozenset()
+    """The schedules that the worker has, each as `name#definition` (schedule_row.listing)."""
     concurrency: int = 0
     """How many requests the worker runs at once, at most."""
     in_flight: int = 0
@@ -45,6 +47,8 @@ class WorkerRow:
     """How many rounds of maintenance the worker has done as leader."""
     lanes: bool = False
     """Whether the worker's release writes the lanes of DueIndex."""
+    pauses: bool = False
+    """Whether the worker's release knows pauses."""
     cancel: frozenset[str] = frozenset()
     """Mailbox: the Versions of cancelled requests whose handlers the worker must stop."""
     drain: bool = False

@@ -103,6 +103,9 @@ class WorkerTable:
                 self._decoder.report(Undecodable(row.broken, key=row.worker_id))
         return FleetRows(workers=rows, controls=controls)
 
+    async def read_control(self, control_id: str) -> Item | None:
+        return await self._engine.get(WORKERS, control_id)
+
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
         require_text("worker_id", worker_id)
         # RESCUE-1: a heartbeat that comes before the removal keeps the row.

@@ -83,6 +83,9 @@ def test_operators_need_exactly_the_allowed_calls(
     assert len(commands.json("workers")) == 1
     commands.run("drain", "w1")
 
+    assert commands.json("schedules") == []
+    commands.run("schedules", "pause", "nobody-has-it", code=1)
+
     for options in ((), ("--user", "u"), ("--tenant", "t")):
         assert len(commands.json("connections", "list", *options)) == 3
     commands.run("connections", "reap", "--dry-run")

@@ -50,6 +50,7 @@ def workers(
         "STREAMER_DEPTH_INTERVAL": "1s",
         "STREAMER_REAPER_INTERVAL": "1s",
         "STREAMER_DRAIN_TIMEOUT": "500ms",
+        "STREAMER_SCHEDULES": '{"wait": {"cron": "* * * * * *", "payload": {"seconds": 0}}}',
     }
     with ExitStack() as stack:
         first = stack.enter_context(Process("run", **(FAST | more)))

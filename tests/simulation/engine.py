@@ -26,6 +26,7 @@ from streamer_store.engine import (
     Query,
     Refusal,
     Scan,
+    TransactionFailed,
     TransactionPart,
     Update,
     Write,
@@ -40,7 +41,7 @@ _TIME_LIMIT = 5.0
 _SNAPSHOT_EVERY = 0.5
 
 
-class _WatchedEngine(MemoryEngine):
+class WatchedEngine(MemoryEngine):
     """Remembers the item that the last write replaced."""
 
     old_item: Item | None = None
@@ -54,7 +55,7 @@ class SharedTable:
     """The shared tables, their journal, and earlier snapshots of them for stale reads."""
 
     def __init__(self, *, due_index: bool) -> None:
-        self.engine = _WatchedEngine()
+        self.engine = WatchedEngine()
         self.engine.missing_indexes = set() if due_index else {"DueIndex"}
         self.journal = Journal()
         self.keys = KeyJournal(now=LoopClock().now)
@@ -163,7 +164,7 @@ class WorkerEngine:
 
     async def _call_later(self, call: Callable[[], Awaitable[object]], delay: float) -> None:
         await anyio.sleep(delay)
-        with suppress(ConditionFailed):
+        with suppress(ConditionFailed, TransactionFailed):
             await call()
 
     def table_name(self, table: Table) -> str:

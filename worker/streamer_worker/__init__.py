@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamer_worker.handlers.context import Context, HandlerCancelled, SyncContext
     from streamer_worker.handlers.definition import CallNext, Handler, HandlerGroup, handler
     from streamer_worker.handlers.exceptions import Reject, RetryLater
+    from streamer_worker.handlers.schedules import Schedule
     from streamer_worker.handlers.schema import PayloadInvalid
     from streamer_worker.retry import RetryPolicy
 
@@ -22,6 +23,7 @@ __all__ = [
     "Reject",
     "RetryLater",
     "RetryPolicy",
+    "Schedule",
     "SyncContext",
     "handler",
 ]
@@ -38,6 +40,7 @@ _MODULES: Final = {
     "Reject": "handlers.exceptions",
     "RetryLater": "handlers.exceptions",
     "RetryPolicy": "retry",
+    "Schedule": "handlers.schedules",
     "SyncContext": "handlers.context",
     "handler": "handlers.definition",
 }

@@ -22,6 +22,10 @@ class HandlerLoadError(StartError):
     """Plugins cannot be imported, are no handlers, or claim the same action."""
 
 
+class ScheduleError(StartError):
+    """Schedules of handlers or of the settings are invalid."""
+
+
 class LifespanError(StartError):
     """The lifespan of a handler group cannot be entered, or has failed since."""
 

@@ -47,6 +47,7 @@ from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.push_thread import PushOpener
 from streamer_worker.runtime import Runtime
+from streamer_worker.schedules.loops import Schedules
 from streamer_worker.settings import Settings
 
 # Limits on the steps of the end, in seconds.
@@ -66,6 +67,7 @@ class Dependencies:
     registry: Registry
     heartbeat_runner: HeartbeatRunner
     push: PushOpener
+    schedules: Schedules
     runtime: Runtime
 
 
@@ -263,6 +265,8 @@ class Incarnation:
             runtime=dependencies.runtime,
         )
         tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
+        for name, loop in dependencies.schedules.loops(self._row, self._membership):
+            tasks.start_soon(partial(every, loop.pause, loop.step, name=name))
 
     async def _rescue(self) -> RescueCounts:
         """Wait for the next view of the fleet. Then sweep, if our own lease is safe (LEASE-5)."""
@@ -328,6 +332,7 @@ class Incarnation:
             pid=os.getpid(),
             release=package_version("streamer-worker"),
             actions=frozenset(self._dependencies.registry),
+            schedules=self._dependencies.schedules.listings,
             concurrency=self._settings.concurrency,
             lanes=True,
         )

@@ -34,6 +34,9 @@ from streamer_worker.push.push_thread import (
     push_on_thread,
 )
 from streamer_worker.runtime import Runtime
+from streamer_worker.schedules.clock_skew import no_skew
+from streamer_worker.schedules.loops import Schedules
+from streamer_worker.schedules.resolving import resolve_schedules
 from streamer_worker.settings import Settings, store_arguments
 
 # Connections to DynamoDB for calls that hold no slot.
@@ -56,8 +59,13 @@ class _Builder:
         self._registry = registry
         self._clock = clock
         self._rng = rng
+        self._definitions = resolve_schedules(settings.schedules, registry)
         self._metrics = Metrics(
-            registry, clock=clock, reaps=settings.reaper.enabled, tables=settings.tables
+            registry,
+            clock=clock,
+            reaps=settings.reaper.enabled,
+            tables=settings.tables,
+            schedules=self._definitions,
         )
         self.health = Health(settings=settings, clock=clock)
 
@@ -81,6 +89,13 @@ class _Builder:
             registry=self._registry,
             heartbeat_runner=heartbeat_runner,
             push=push,
+            schedules=Schedules(
+                definitions=self._definitions,
+                store=stores.schedules,
+                clock_skew=no_skew,
+                lease=self._settings.presence.lease,
+                runtime=runtime,
+            ),
             runtime=runtime,
         )
         return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)
@@ -97,6 +112,8 @@ async def open_app(
     watchdog: InterpreterWatchdog | None = None,
 ) -> AsyncIterator[App]:
     """Build a worker on DynamoDB. Its clients are open until the context ends.
+
+    Raises ScheduleError.
 
     end: ends the process at once, and gets the reason.
     leave: ends the process after the work is done, if handlers still run.

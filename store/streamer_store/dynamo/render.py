@@ -18,11 +18,17 @@ class _Expression:
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
+        self._placeholders: dict[str, str] = {}
         self.values: dict[str, AttributeValue] = {}
 
     def name(self, attribute: str) -> str:
-        placeholder = f"#{attribute}"
-        self.names[placeholder] = attribute
+        placeholder = self._placeholders.get(attribute)
+        if placeholder is None:
+            # A placeholder has letters, digits and underscores only, and a name may have others.
+            is_plain = attribute.isascii() and attribute.isidentifier()
+            placeholder = f"#{attribute}" if is_plain else f"#_{len(self.names)}"
+            self._placeholders[attribute] = placeholder
+            self.names[placeholder] = attribute
         return placeholder
 
     def value(self, value: AttributeValue) -> str:

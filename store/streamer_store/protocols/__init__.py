@@ -1,4 +1,4 @@
-"""The contracts of the four stores. `tests/contract` checks every implementation.
+"""The contracts of the stores. `tests/contract` checks every implementation.
 
 Errors that every method can raise, beside those in its docstring:
 
@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
+from streamer_store.protocols.pauses import Pauses
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
+from streamer_store.protocols.schedules import ScheduleStore
 from streamer_store.protocols.subscriptions import SubscriptionStore
 from streamer_store.protocols.workers import FleetRows, WorkerRegistry
 
@@ -27,7 +29,9 @@ __all__ = [
     "ConnectionStore",
     "Depth",
     "FleetRows",
+    "Pauses",
     "RequestQueue",
+    "ScheduleStore",
     "StaleSweep",
     "SubscriptionStore",
     "WorkerRegistry",

@@ -69,6 +69,10 @@ class WorkerRegistry(Protocol):
         """Return the rows of `list`, and those that control the fleet, in one read."""
         ...
 
+    async def read_control(self, control_id: str) -> Item | None:
+        """Return the item of one row that controls the fleet, or None if there is none."""
+        ...
+
     async def remove(self, worker_id: str, *, beat: int | None = None) -> bool:
         """Delete the row.
 

@@ -93,6 +93,7 @@ WORKER = WorkerRow(
     draining=True,
     sweeps=4,
     lanes=True,
+    pauses=True,
     cancel=frozenset({"v1"}),
     drain=True,
     ttl=5,
@@ -114,7 +115,7 @@ NAMES = {
     "subscription": "SubscriptionID ConnectionID RequestID EventTypes CreatedAt TTL",
     "worker": (
         "WorkerID Beat StartedAt SeenAt Host PID Release Actions Concurrency InFlight Draining "
-        "Sweeps Lanes TTL Cancel Drain"
+        "Sweeps Lanes Pauses TTL Cancel Drain"
     ),
 }
 

@@ -61,9 +61,10 @@ def check(
 ) -> None:
     """Check the settings, handlers, credentials, tables and permissions of a worker.
 
-    Prints one line for each check, and how to fix what is wrong. It makes every DynamoDB call
-    that a worker makes. Writes go to keys that do not exist, under conditions that fail, so
-    nothing is changed. Exits with 1 if a worker could not run.
+    The schedules are checked with the handlers. Prints one line for each check, and how to fix
+    what is wrong. It makes every DynamoDB call that a worker makes. Writes go to keys that do not
+    exist, under conditions that fail, so nothing is changed. Exits with 1 if a worker could not
+    run.
 
     Example: `streamer-worker check --config /etc/streamer-worker/config.toml`
     """
@@ -101,7 +102,7 @@ async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> Async
     tables = f"tables {settings.tables}" if prefix is None else f"table prefix {prefix!r}"
     in_force = f"concurrency {settings.concurrency}, {tables}"
     yield Finding("ok", "settings", f"release {release}, {in_force}")
-    for finding in _handlers(load):
+    for finding in _handlers(load, settings):
         yield finding
     sources = Sources(config)
     try:
@@ -159,7 +160,7 @@ async def _credentials(address: Address) -> Finding:
     return Finding("ok", "credentials", f"found by {_METHODS.get(method, method)}")
 
 
-def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
+def _handlers(load: Callable[[], Registry], settings: Settings) -> Iterator[Finding]:
     from streamer_worker.handlers.registry import (
         INSTALL_HANDLERS,
         NO_HANDLERS,
@@ -178,6 +179,21 @@ def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
         yield Finding("ok", "handlers", f"{len(registry)}: {actions}, from {packages}")
     else:
         yield Finding("error", "handlers", NO_HANDLERS, INSTALL_HANDLERS)
+    yield from _schedules(settings, registry)
+
+
+def _schedules(settings: Settings, registry: Registry) -> Iterator[Finding]:
+    """Yield a finding for each fault, or one that names the schedules if there are any."""
+    from streamer_worker.schedules.resolving import resolve_schedules
+
+    try:
+        schedules = resolve_schedules(settings.schedules, registry)
+    except StartError as error:
+        for fault in error.faults:
+            yield Finding("error", "schedules", fault, "see docs/scheduling.md")
+        return
+    if schedules:
+        yield Finding("ok", "schedules", f"{len(schedules)}: {', '.join(sorted(schedules))}")
 
 
 async def _tables(stores: Stores) -> AsyncIterator[Finding]:

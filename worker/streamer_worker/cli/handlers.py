@@ -17,6 +17,7 @@ from streamer_worker.errors import StartError
 if TYPE_CHECKING:
     from streamer_worker.handlers.definition import Handler
     from streamer_worker.handlers.registry import Registry
+    from streamer_worker.schedules.definition import Definitions
     from streamer_worker.settings import Settings
 
 _COLUMNS = (
@@ -26,6 +27,7 @@ _COLUMNS = (
     "timeout",
     "retry delay",
     "concurrency",
+    "schedules",
     "installed by",
 )
 
@@ -43,21 +45,28 @@ def handlers(
 ) -> None:
     """List the installed handlers, after the checks that `run` makes when it loads them.
 
+    Also checks the schedules of handlers and settings.
+
     Example: `streamer-worker handlers generate_report --schema`, or `streamer-worker handlers
     --handlers hello` for a file hello.py
     """
     from streamer_worker.cli.loading import find_handlers
     from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
+    from streamer_worker.schedules.resolving import resolve_schedules
     from streamer_worker.settings import load_settings
 
     settings = load_settings(config)
-    selected = _select(action, find_handlers(named, app_dir))
+    registry = find_handlers(named, app_dir)
+    schedules = resolve_schedules(settings.schedules, registry)
+    selected = _select(action, registry)
     if schema:
         print_json({handler.action: _json_schema(handler) for handler in selected})
     elif as_json:
-        print_json([_fields(handler, settings) for handler in selected])
+        print_json([_fields(handler, settings, schedules) for handler in selected])
     elif selected:
-        print_table(_COLUMNS, (_cells(_fields(handler, settings)) for handler in selected))
+        print_table(
+            _COLUMNS, (_cells(_fields(handler, settings, schedules)) for handler in selected)
+        )
     else:
         print_line(f"{NO_HANDLERS}: {INSTALL_HANDLERS}")
 
@@ -83,7 +92,7 @@ def _json_schema(handler: Handler) -> dict[str, Any]:
         return {"type": "object", "description": f"no JSON Schema: {error.message}"}
 
 
-def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
+def _fields(handler: Handler, settings: Settings, schedules: Definitions) -> dict[str, Any]:
     function = handler.function
     return {
         "action": handler.action,
@@ -97,6 +106,11 @@ def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
         "retry_longest": handler.retry.longest,
         "max_concurrency": handler.max_concurrency,
         "effective_concurrency": _effective_concurrency(handler, settings),
+        "schedules": {
+            name: f"{one.expression.text} {one.expression.timezone}"
+            for name, one in sorted(schedules.items())
+            if one.action == handler.action
+        },
         "schema": _json_schema(handler),
     }
 
@@ -121,5 +135,6 @@ def _cells(fields: dict[str, Any]) -> tuple[str, ...]:
         f"{fields['timeout']:g} s",
         f"{fields['retry_first']:g}-{fields['retry_longest']:g} s",
         str(fields["effective_concurrency"]),
+        ", ".join(fields["schedules"]),
         f"{fields['distribution'] or 'unknown'} ({fields['module']}:{fields['function']})",
     )

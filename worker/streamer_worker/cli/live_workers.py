@@ -36,17 +36,8 @@ async def warn_if_not_handled(stores: Stores, action: str, *, lease: float, cloc
 def handler_warning(
     rows: Sequence[WorkerRow], action: str, now: datetime, *, lease: float
 ) -> str | None:
-    """Return a warning if no live worker has a handler for the action, or None (pure).
-
-    A worker is alive if it does not drain, and its last heartbeat is younger than two leases by
-    this machine's clock.
-    """
-    oldest = now - timedelta(seconds=_LEASES * lease)
-    live = [
-        row
-        for row in rows
-        if not (row.draining or row.drain) and row.seen_at is not None and row.seen_at > oldest
-    ]
+    """Return a warning if no live worker has a handler for the action, or None (pure)."""
+    live = live_rows(rows, now, lease=lease)
     if not live:
         return "no worker is alive. The request waits until one starts"
     handled = sorted(frozenset().union(*(row.actions for row in live)))
@@ -60,3 +51,17 @@ def handler_warning(
     else:
         hint = "they handle no action"
     return f"no live worker handles the action {action!r} ({hint}). The request waits for one"
+
+
+def live_rows(rows: Sequence[WorkerRow], now: datetime, *, lease: float) -> list[WorkerRow]:
+    """Return the rows of live workers (pure).
+
+    A worker is alive if it does not drain, and its last heartbeat is younger than two leases by
+    this machine's clock.
+    """
+    oldest = now - timedelta(seconds=_LEASES * lease)
+    return [
+        row
+        for row in rows
+        if not (row.draining or row.drain) and row.seen_at is not None and row.seen_at > oldest
+    ]

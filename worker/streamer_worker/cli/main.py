@@ -47,6 +47,11 @@ _COMMANDS: Final = (
         "workers:drain",
         "Ask a worker to drain: it finishes its running requests and exits, as on SIGTERM.",
     ),
+    (
+        "schedules",
+        "schedules:cli",
+        "List the schedules of the fleet, run one now, pause and resume them.",
+    ),
     ("connections", "connections:cli", "List connections, and delete stale ones."),
     (
         "handlers",

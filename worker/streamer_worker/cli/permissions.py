@@ -27,7 +27,7 @@ from streamer_worker.cli.findings import Finding, store_failure
 # operations, and tests/integration/test_policy.py observes workers calling each of them.
 CALLS: Final[dict[Table, tuple[str, ...]]] = {
     REQUESTS: (
-        *("GetItem", "BatchGetItem", "UpdateItem", "PartiQLUpdate"),
+        *("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "PartiQLUpdate"),
         *("Query StatusIndex", "Query DueIndex"),
     ),
     CONNECTIONS: (
@@ -35,10 +35,11 @@ CALLS: Final[dict[Table, tuple[str, ...]]] = {
         *("Query UserIndex", "Query TenantIndex"),
     ),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem", "Scan"),
-    WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
+    WORKERS: ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
 # Without these, a worker does not send writes together. It then needs more CPU.
 _FOR_BATCHES: Final = {(REQUESTS, "BatchGetItem"), (REQUESTS, "PartiQLUpdate")}
+_FOR_SCHEDULES: Final = ": schedules need it"
 # Operations that a worker works without, and what `check` adds to its advice about each.
 _OPTIONAL: Final = (
     dict.fromkeys(
@@ -49,6 +50,7 @@ _OPTIONAL: Final = (
         (CONNECTIONS, "Query UserIndex"): ": handlers need it for ctx.broadcast(..., user=...)",
         (CONNECTIONS, "Query TenantIndex"): ": handlers need it for ctx.broadcast(..., tenant=...)",
     }
+    | {(REQUESTS, "PutItem"): _FOR_SCHEDULES, (WORKERS, "GetItem"): _FOR_SCHEDULES}
 )
 
 

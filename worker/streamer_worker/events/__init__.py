@@ -46,6 +46,14 @@ from streamer_worker.events.requests import (
     UnhandledMeasured,
     WriteFenced,
 )
+from streamer_worker.events.schedules import (
+    ScheduleDefined,
+    ScheduleEnded,
+    ScheduleEvent,
+    ScheduleSuspended,
+    ScheduleTicked,
+    ScheduleTicksMissed,
+)
 from streamer_worker.events.worker import (
     CallsRefused,
     ChildEnded,
@@ -112,6 +120,11 @@ __all__ = [
     "RequestFinished",
     "RequestRescued",
     "RequestStarted",
+    "ScheduleDefined",
+    "ScheduleEnded",
+    "ScheduleSuspended",
+    "ScheduleTicked",
+    "ScheduleTicksMissed",
     "SettleDelayed",
     "SettlesResumed",
     "SignalHandlersRestored",
@@ -132,7 +145,9 @@ __all__ = [
 ]
 
 # CallEnded, TryFailed and CacheUsed are emitted by the stores, on the thread of the call.
-Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed | CacheUsed
+Event = (
+    WorkerEvent | RequestEvent | ConnectionEvent | ScheduleEvent | CallEnded | TryFailed | CacheUsed
+)
 Listener = Callable[[Event], None]
 
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")

@@ -6,7 +6,7 @@ within a lease, measured on our own steady clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
@@ -55,6 +55,12 @@ class FleetView:
     def is_home(self, request_id: str, action: str | None) -> bool:
         """Return whether `rank` is 0. Faster than `rank`."""
         return next(self._preceding(request_id, action), None) is None
+
+    def rank_among(self, workers: Iterable[WorkerRow], key: str) -> int:
+        """Return how many of these workers, come before `worker_id` for the key."""
+        own_weight = _weight(self.worker_id, key)
+        others = (row.worker_id for row in workers if row.worker_id != self.worker_id)
+        return sum(_weight(other, key) > own_weight for other in others)
 
     def _preceding(self, request_id: str, action: str | None) -> Iterator[WorkerRow]:
         own_weight = None

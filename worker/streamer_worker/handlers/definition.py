@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 from streamer_store import AsyncRequest
 from streamer_worker.handlers.context import Context, State
+from streamer_worker.handlers.schedules import Schedule, schedules_of
 from streamer_worker.handlers.schema import PayloadSchema, is_async, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
 from streamer_worker.sanitize import without_surrogates
@@ -47,6 +48,7 @@ class Handler:
     * `max_concurrency`: how many of the action's requests one worker runs at once; None: as
       many as the worker has slots.
     * `process`: whether a plain function runs in a process instead of a thread.
+    * `schedules`: when workers make requests of the action by themselves.
     * `group`: the group that it belongs to; None for a handler of its own.
     * `middleware`: called around the function, outermost first. Set when it is loaded.
     * `distribution`: the name and version of its package. Set when it is loaded.
@@ -58,6 +60,7 @@ class Handler:
     retry: RetryPolicy = DEFAULT_RETRY
     max_concurrency: int | None = None
     process: bool = False
+    schedules: tuple[Schedule, ...] = ()
     group: HandlerGroup[Any] | None = field(default=None, repr=False)
     middleware: tuple[Middleware, ...] = field(default=(), repr=False)
     distribution: str | None = None
@@ -117,11 +120,18 @@ class HandlerGroup(Generic[State]):
         retry: RetryPolicy | None = None,
         max_concurrency: int | None = None,
         process: bool = False,
+        cron: str | None = None,
+        timezone: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        schedules: Iterable[Schedule] = (),
     ) -> Callable[[HandlerFunction], Handler]:
         """Make a function a handler of this group. The parameters and errors are those of the
         function `handler`.
         """
         options = _options(action, timeout, retry, max_concurrency, process=process)
+        options["schedules"] = schedules_of(
+            action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
+        )
 
         def define(function: HandlerFunction) -> Handler:
             defined = _define(function, group=self, **options)
@@ -138,6 +148,10 @@ def handler(
     retry: RetryPolicy | None = None,
     max_concurrency: int | None = None,
     process: bool = False,
+    cron: str | None = None,
+    timezone: str | None = None,
+    payload: Mapping[str, Any] | None = None,
+    schedules: Iterable[Schedule] = (),
 ) -> Callable[[HandlerFunction], Handler]:
     """Make a function `f(payload, ctx)` the handler of an action. Use it as a decorator.
 
@@ -152,7 +166,12 @@ def handler(
 
     `timeout` is in seconds, for one attempt. Without it the setting `handler.timeout` is used.
     `retry` gives the delays of retries. `max_concurrency` is how many of the action's requests
-    one worker runs at once. To install the handler, name it in the entry points of your
+    one worker runs at once.
+
+    With `cron`, the workers make a request of the action at these times, read in `timezone` (UTC
+    by default), with this `payload`. `schedules` are further ones, with more options (Schedule).
+
+    To install the handler, name it in the entry points of your
     package, in the group `streamer_worker.handlers`.
 
     Raises TypeError for a function of another shape or a wrong type of an option, ValueError
@@ -168,6 +187,9 @@ def handler(
     ('completed', {'data': 4})
     """
     options = _options(action, timeout, retry, max_concurrency, process=process)
+    options["schedules"] = schedules_of(
+        action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
+    )
     return partial(_define, **options)
 
 

@@ -39,6 +39,8 @@ from streamer_worker.events import (
     RequestFinished,
     RequestRescued,
     RequestStarted,
+    ScheduleSuspended,
+    ScheduleTicksMissed,
     SettleDelayed,
     SignalHandlersRestored,
     SlotsChanged,
@@ -89,6 +91,8 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     ProgressDropped: logging.WARNING,
     RequestFinished: logging.WARNING,
     RequestRescued: logging.WARNING,
+    ScheduleSuspended: logging.WARNING,
+    ScheduleTicksMissed: logging.WARNING,
     SettleDelayed: logging.WARNING,
     SignalHandlersRestored: logging.WARNING,
     TableMismatch: logging.WARNING,
@@ -110,6 +114,7 @@ _BY_CONTENT: Final = frozenset(
         HeartbeatTried,
         PushTried,
         RequestFinished,
+        ScheduleTicksMissed,
         WriteFenced,
     }
 )
@@ -169,6 +174,8 @@ def _level_by_content(event: Event, level: int | None) -> int | None:
         # WorkerFenced says that the row is gone.
         case HeartbeatTried(outcome="ok" | "gone") | WriteFenced(cancelled=True):
             return logging.DEBUG
+        case ScheduleTicksMissed(paused=True):
+            return logging.INFO
         case ConnectionsReaped(found=0, undecodable=0):
             return logging.DEBUG
         case PushTried(outcome="unresolved", type="complete" | "error"):

@@ -47,10 +47,16 @@ class Families:
 
     Series whose label values are known exist from the start, at 0: otherwise rates and alerts
     miss their first increment. `reaps`: whether this worker may reap connections.
+    `schedules`: the names of its schedules.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, handlers: Mapping[str, Handler], *, reaps: bool
+        self,
+        registry: CollectorRegistry,
+        handlers: Mapping[str, Handler],
+        *,
+        reaps: bool,
+        schedules: tuple[str, ...] = (),
     ) -> None:
         # No `*_created` series: they would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -59,6 +65,7 @@ class Families:
         self._add_requests(actions)
         self._add_queue()
         self._add_fleet(actions)
+        self._add_schedules(schedules)
         self._add_writes(reaps=reaps)
         self._add_tables()
         self._set_info(handlers)
@@ -162,6 +169,27 @@ class Families:
         self.failures = self._counter("loop_failures", "Steps of a loop that failed", loop=())
         self.stuck = self._gauge(
             "stuck_handlers", "Handlers still running after cancellation", "kind"
+        )
+
+    def _add_schedules(self, schedules: tuple[str, ...]) -> None:
+        self.ticks = self._counter(
+            "schedule_ticks", "Requests that schedules made", schedule=schedules
+        )
+        self.missed_ticks = self._counter(
+            "schedule_missed_ticks",
+            "Ticks that were not made, by reason; paused: the schedule was paused",
+            schedule=schedules,
+            reason=("late", "paused"),
+        )
+        self.tick_lateness = self._histogram(
+            "schedule_tick_lateness_seconds",
+            "Seconds from when a tick was due until its request was made",
+            _DURATIONS,
+        )
+        self.last_tick = self._gauge(
+            "schedule_last_tick_timestamp_seconds",
+            "Unix time at which this worker last made a request of a schedule",
+            "schedule",
         )
 
     def _add_writes(self, *, reaps: bool) -> None:

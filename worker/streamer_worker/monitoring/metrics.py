@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,8 @@ from streamer_worker.events import (
     RequestFinished,
     RequestRescued,
     RequestStarted,
+    ScheduleTicked,
+    ScheduleTicksMissed,
     SlotsChanged,
     StepFailed,
     StuckHandlerEnded,
@@ -62,6 +64,7 @@ class Metrics:
     handlers: the registered handlers, by action. Other actions count as `other`.
     reaps: whether this worker may reap connections.
     tables: the full names of the tables.
+    schedules: the names of this worker's schedules.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Metrics:
         clock: Clock,
         reaps: bool = True,
         tables: TableNames = DEFAULT_NAMES,
+        schedules: Iterable[str] = (),
     ) -> None:
         _check_directory(os.environ.get(_DIRECTORY))
         self.registry = CollectorRegistry()
@@ -80,7 +84,7 @@ class Metrics:
         # Events have the full name of a table or its name in the schema.
         self._table_labels = {table.name: table.name for table in TABLES}
         self._table_labels |= {tables.of(table): table.name for table in TABLES}
-        self._families = Families(self.registry, handlers, reaps=reaps)
+        self._families = Families(self.registry, handlers, reaps=reaps, schedules=tuple(schedules))
         # Looked up by their labels only once. Not for families that are cleared.
         self._series = lru_cache(_MAX_SERIES)(labelled)
         # The events of each request, poll or call. The others are rare.
@@ -105,6 +109,7 @@ class Metrics:
         self._count_writes(event)
         self._show_fleet(event)
         self._show_process(event)
+        self._count_ticks(event)
 
     def _count_finished(self, event: RequestFinished) -> None:
         families = self._families
@@ -212,6 +217,19 @@ class Metrics:
                 self._families.stuck.labels("thread" if thread else "task").inc()
             case StuckHandlerEnded(thread=thread):
                 self._families.stuck.labels("thread" if thread else "task").dec()
+            case _:
+                pass
+
+    def _count_ticks(self, event: Event) -> None:
+        match event:
+            case ScheduleTicked(schedule=schedule, late=late):
+                self._families.ticks.labels(schedule).inc()
+                self._families.last_tick.labels(schedule).set(self._now())
+                if late is not None:
+                    self._families.tick_lateness.observe(late)
+            case ScheduleTicksMissed(schedule=schedule, count=count, paused=paused):
+                reason = "paused" if paused else "late"
+                self._families.missed_ticks.labels(schedule, reason).inc(count)
             case _:
                 pass
 

@@ -26,6 +26,7 @@ from streamer_worker.settings.models import (
     Settings,
 )
 from streamer_worker.settings.parsing import seconds, value_text
+from streamer_worker.settings.schedules import ScheduleSettings
 from streamer_worker.settings.table_names import TableNameSettings
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ReaperSettings",
     "RescueSettings",
     "RetentionSettings",
+    "ScheduleSettings",
     "Settings",
     "TableNameSettings",
     "effective_settings",

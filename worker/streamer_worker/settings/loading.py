@@ -20,6 +20,7 @@ from streamer_worker.settings.environment import names_of, settings_variables, v
 from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import value_text
 from streamer_worker.settings.patterns import PATTERN_TEXTS
+from streamer_worker.settings.schedules import SCHEDULES, as_plain, fault_of_schedule
 
 _VALUE_CHARS = 100
 
@@ -89,6 +90,8 @@ def effective_settings(path: Path | None = None) -> list[EffectiveSetting]:
         for part in name.split("."):
             value = getattr(value, part)
             in_file = in_file.get(part) if isinstance(in_file, dict) else None
+        if name == SCHEDULES:
+            value = as_plain(value)
         source = "default" if in_file is None else "file"
         if variable_of(name) in variables:
             source = "environment"
@@ -118,6 +121,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _fault_text(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
+    if (text := fault_of_schedule(fault)) is not None:
+        return text
     if fault["type"] == "extra_forbidden":
         return _unknown_fault(name, setting_names())
     # The location of a fault in a list or a mapping continues after the name of the setting.

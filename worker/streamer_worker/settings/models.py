@@ -29,6 +29,7 @@ from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
 from streamer_worker.settings.log import LogSettings
 from streamer_worker.settings.parsing import as_list, seconds
 from streamer_worker.settings.patterns import HOST, PUSH_ENDPOINT, TABLE_PREFIX, URL
+from streamer_worker.settings.schedules import Schedules
 from streamer_worker.settings.table_names import TableNameSettings
 
 _DAY = 86400.0
@@ -304,6 +305,11 @@ class Settings(BaseSettings):
         pattern=PUSH_ENDPOINT,
         description="URL of the management API that everything is posted to, whatever endpoint a"
         " connection has, such as `https://abc123.execute-api.eu-west-1.amazonaws.com/prod`",
+    )
+    schedules: Schedules = Field(
+        default={},
+        description="Schedules, by name, as tables `[schedules.NAME]` (scheduling.md lists their"
+        " options); as JSON in the variable",
     )
     table_names: TableNameSettings = TableNameSettings()
     poll: PollSettings = PollSettings()

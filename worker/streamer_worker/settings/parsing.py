@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -47,6 +48,8 @@ def value_text(value: object) -> str:
             return str(value).lower()
         case float():
             return _duration_text(value)  # every float setting is a duration
+        case Mapping() if any(isinstance(item, Mapping) for item in value.values()):
+            return json.dumps(value, default=str)
         case Mapping():
             return ", ".join(f"{key}={item}" for key, item in value.items())
         case tuple():

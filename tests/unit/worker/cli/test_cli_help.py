@@ -121,8 +121,8 @@ def test_no_command_is_missing_in_the_list() -> None:
 
     listed = set()
     for command in GROUP.load_commands().values():
-        commands = command.commands.values() if isinstance(command, Group) else [command]
-        listed |= {place(each.callback) for each in commands}
+        commands = [*command.commands.values()] if isinstance(command, Group) else []
+        listed |= {place(each.callback) for each in (command, *commands) if each.callback}
     folder = Path(inspect.getfile(output)).parent
     for path in folder.rglob("*.py"):
         name = ".".join(path.relative_to(folder).with_suffix("").parts)

@@ -18,6 +18,8 @@ from streamer_worker.events import (
     LoopBlocked,
     LoopLagMeasured,
     Polled,
+    ScheduleTicked,
+    ScheduleTicksMissed,
     SlotsChanged,
     StepFailed,
     WorkerFenced,
@@ -50,6 +52,10 @@ LABELS: dict[str, set[str]] = {
     "draining": set(),
     "rescued_total": {"action"},
     "fences_total": set(),
+    "schedule_ticks_total": {"schedule"},
+    "schedule_missed_ticks_total": {"schedule", "reason"},
+    "schedule_tick_lateness_seconds": set(),
+    "schedule_last_tick_timestamp_seconds": {"schedule"},
     "fenced_writes_total": {"operation"},
     "superseded_writes_total": {"operation"},
     "progress_writes_total": {"result"},
@@ -191,6 +197,25 @@ def test_times_of_success_begin_with_the_worker() -> None:
     metrics(reaped())
     metrics(EVERY_EVENT[0])  # another incarnation
     assert [value(metrics, name) for name in names] == [NOW + 10, NOW + 20]
+
+
+def test_ticks_of_schedules_are_counted() -> None:
+    """The series of the worker's own schedules are there from the start."""
+    metrics = Metrics({}, clock=ManualClock(), schedules=["nightly"])
+    assert value(metrics, "schedule_ticks_total", schedule="nightly") == 0
+    late = {"schedule": "nightly", "reason": "late"}
+    assert value(metrics, "schedule_missed_ticks_total", **late) == 0
+    ticked = {"schedule": "nightly", "action": "report", "request_id": "r-1"}
+    metrics(ScheduleTicked(**ticked, late=0.4))
+    metrics(ScheduleTicked(**ticked, late=None))
+    metrics(ScheduleTicksMissed(schedule="nightly", count=3, paused=False))
+    metrics(ScheduleTicksMissed(schedule="nightly", count=5, paused=True))
+    assert value(metrics, "schedule_ticks_total", schedule="nightly") == 2
+    assert value(metrics, "schedule_tick_lateness_seconds_sum") == 0.4
+    assert value(metrics, "schedule_last_tick_timestamp_seconds", schedule="nightly") == NOW
+    assert value(metrics, "schedule_missed_ticks_total", **late) == 3
+    paused = {"schedule": "nightly", "reason": "paused"}
+    assert value(metrics, "schedule_missed_ticks_total", **paused) == 5
 
 
 def test_calls_to_the_table_are_measured(metrics: Metrics) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from streamer_worker.errors import SettingsError
-from streamer_worker.settings import Settings, load_settings, setting_names
+from streamer_worker.settings import ScheduleSettings, Settings, load_settings, setting_names
 
 
 @pytest.fixture
@@ -63,6 +63,10 @@ VALUES = {
     "batch_writes": ("false", False),
     "drain_timeout": ("2m", 120),
     "exit_timeout": ("30s", 30),
+    "schedules": (
+        '{"nightly": {"action": "report", "cron": "0 3 * * *", "catch_up": "2h"}}',
+        {"nightly": ScheduleSettings(action="report", cron="0 3 * * *", catch_up=7200)},
+    ),
     "table_names.connections": ("go-connections", "go-connections"),
     "table_names.requests": ("jobs", "jobs"),
     "table_names.subscriptions": ("Subs.1", "Subs.1"),
@@ -140,8 +144,9 @@ def test_the_file_sets_it(name: str, toml: Any) -> None:
     """`reaper.interval` is `interval` under `[reaper]`."""
     text, value = VALUES[name]
     table, _, key = name.rpartition(".")
+    quoted = f"'{text}'" if '"' in text else f'"{text}"'
     assert (
-        value_of(load_settings(toml(f"[{table}]\n" * bool(table) + f'{key} = "{text}"')), name)
+        value_of(load_settings(toml(f"[{table}]\n" * bool(table) + f"{key} = {quoted}")), name)
         == value
     )
 

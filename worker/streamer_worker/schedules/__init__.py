@@ -1,0 +1,1 @@
+"""From cron expressions to requests: what the schedules are, and who makes which tick when."""
