@@ -22,6 +22,13 @@ from streamer_worker.events.connections import (
     PushServiceFailed,
     PushTried,
 )
+from streamer_worker.events.pauses import (
+    FuseBlown,
+    FuseProbed,
+    PauseEnded,
+    PauseEvent,
+    PauseStarted,
+)
 from streamer_worker.events.requests import (
     ActionUnknown,
     CheckpointDelayed,
@@ -91,6 +98,8 @@ __all__ = [
     "Event",
     "Events",
     "FleetObserved",
+    "FuseBlown",
+    "FuseProbed",
     "HandlerRaised",
     "HandlerStuck",
     "HeartbeatTried",
@@ -100,6 +109,8 @@ __all__ = [
     "LogLinesSuppressed",
     "LoopBlocked",
     "LoopLagMeasured",
+    "PauseEnded",
+    "PauseStarted",
     "PayloadRefused",
     "Polled",
     "ProcessEnding",
@@ -132,7 +143,9 @@ __all__ = [
 ]
 
 # CallEnded, TryFailed and CacheUsed are emitted by the stores, on the thread of the call.
-Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed | CacheUsed
+Event = (
+    WorkerEvent | RequestEvent | ConnectionEvent | PauseEvent | CallEnded | TryFailed | CacheUsed
+)
 Listener = Callable[[Event], None]
 
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")

@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 from streamer_store import AsyncRequest
 from streamer_worker.handlers.context import Context, State
+from streamer_worker.handlers.fuse import Fuse, fuse_of
 from streamer_worker.handlers.schema import PayloadSchema, is_async, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
 from streamer_worker.sanitize import without_surrogates
@@ -47,6 +48,7 @@ class Handler:
     * `max_concurrency`: how many of the action's requests one worker runs at once; None: as
       many as the worker has slots.
     * `process`: whether a plain function runs in a process instead of a thread.
+    * `fuse`: when failures pause the action; None: never.
     * `group`: the group that it belongs to; None for a handler of its own.
     * `middleware`: called around the function, outermost first. Set when it is loaded.
     * `distribution`: the name and version of its package. Set when it is loaded.
@@ -58,6 +60,7 @@ class Handler:
     retry: RetryPolicy = DEFAULT_RETRY
     max_concurrency: int | None = None
     process: bool = False
+    fuse: Fuse | None = None
     group: HandlerGroup[Any] | None = field(default=None, repr=False)
     middleware: tuple[Middleware, ...] = field(default=(), repr=False)
     distribution: str | None = None
@@ -117,11 +120,13 @@ class HandlerGroup(Generic[State]):
         retry: RetryPolicy | None = None,
         max_concurrency: int | None = None,
         process: bool = False,
+        pause_after_failures: int | Fuse | None = None,
     ) -> Callable[[HandlerFunction], Handler]:
         """Make a function a handler of this group. The parameters and errors are those of the
         function `handler`.
         """
         options = _options(action, timeout, retry, max_concurrency, process=process)
+        options["fuse"] = fuse_of(pause_after_failures, action)
 
         def define(function: HandlerFunction) -> Handler:
             defined = _define(function, group=self, **options)
@@ -138,6 +143,7 @@ def handler(
     retry: RetryPolicy | None = None,
     max_concurrency: int | None = None,
     process: bool = False,
+    pause_after_failures: int | Fuse | None = None,
 ) -> Callable[[HandlerFunction], Handler]:
     """Make a function `f(payload, ctx)` the handler of an action. Use it as a decorator.
 
@@ -152,8 +158,9 @@ def handler(
 
     `timeout` is in seconds, for one attempt. Without it the setting `handler.timeout` is used.
     `retry` gives the delays of retries. `max_concurrency` is how many of the action's requests
-    one worker runs at once. To install the handler, name it in the entry points of your
-    package, in the group `streamer_worker.handlers`.
+    one worker runs at once. `pause_after_failures` pauses the action on all workers after so many
+    failures within ten minutes on one of them, or as its Fuse says. To install the handler, name
+    it in the entry points of your package, in the group `streamer_worker.handlers`.
 
     Raises TypeError for a function of another shape or a wrong type of an option, ValueError
     for a value that is out of range.
@@ -168,6 +175,7 @@ def handler(
     ('completed', {'data': 4})
     """
     options = _options(action, timeout, retry, max_concurrency, process=process)
+    options["fuse"] = fuse_of(pause_after_failures, action)
     return partial(_define, **options)
 
 
