@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Final
@@ -36,19 +36,30 @@ async def warn_if_not_handled(stores: Stores, action: str, *, lease: float, cloc
 def handler_warning(
     rows: Sequence[WorkerRow], action: str, now: datetime, *, lease: float
 ) -> str | None:
-    """Return a warning if no live worker has a handler for the action, or None (pure).
+    """Return a warning if no live worker has a handler for the action, or None (pure)."""
+    live = live_rows(rows, now, lease=lease)
+    if not live:
+        return "no worker is alive. The request waits until one starts"
+    unknown = unknown_action(live, action)
+    return None if unknown is None else f"{unknown}. The request waits for one"
+
+
+def live_rows(rows: Iterable[WorkerRow], now: datetime, *, lease: float) -> list[WorkerRow]:
+    """Return the rows of the workers that are alive (pure).
 
     A worker is alive if it does not drain, and its last heartbeat is younger than two leases by
     this machine's clock.
     """
     oldest = now - timedelta(seconds=_LEASES * lease)
-    live = [
+    return [
         row
         for row in rows
         if not (row.draining or row.drain) and row.seen_at is not None and row.seen_at > oldest
     ]
-    if not live:
-        return "no worker is alive. The request waits until one starts"
+
+
+def unknown_action(live: Sequence[WorkerRow], action: str) -> str | None:
+    """Return that no live worker handles the action, with a hint, or None if one does (pure)."""
     handled = sorted(frozenset().union(*(row.actions for row in live)))
     if action in handled:
         return None
@@ -59,4 +70,4 @@ def handler_warning(
         hint = f"they handle {', '.join(handled[:_LISTED])}{more}"
     else:
         hint = "they handle no action"
-    return f"no live worker handles the action {action!r} ({hint}). The request waits for one"
+    return f"no live worker handles the action {action!r} ({hint})"

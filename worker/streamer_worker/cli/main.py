@@ -47,6 +47,13 @@ _COMMANDS: Final = (
         "workers:drain",
         "Ask a worker to drain: it finishes its running requests and exits, as on SIGTERM.",
     ),
+    (
+        "pause",
+        "pausing:pause",
+        "Pause actions, tenants or everything: workers start none of their requests.",
+    ),
+    ("resume", "pausing:resume", "End pauses: the requests start at once."),
+    ("pauses", "pausing:pauses", "List what is paused, since when, until when, by whom and why."),
     ("connections", "connections:cli", "List connections, and delete stale ones."),
     (
         "handlers",

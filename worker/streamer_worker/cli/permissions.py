@@ -35,7 +35,7 @@ CALLS: Final[dict[Table, tuple[str, ...]]] = {
         *("Query UserIndex", "Query TenantIndex"),
     ),
     SUBSCRIPTIONS: ("Query ConnectionIndex", "Query RequestIndex", "BatchWriteItem", "Scan"),
-    WORKERS: ("PutItem", "UpdateItem", "DeleteItem", "Scan"),
+    WORKERS: ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Scan"),
 }
 # Without these, a worker does not send writes together. It then needs more CPU.
 _FOR_BATCHES: Final = {(REQUESTS, "BatchGetItem"), (REQUESTS, "PartiQLUpdate")}
