@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamer_worker.handlers.context import Context, HandlerCancelled, SyncContext
     from streamer_worker.handlers.definition import CallNext, Handler, HandlerGroup, handler
     from streamer_worker.handlers.exceptions import Reject, RetryLater
+    from streamer_worker.handlers.fuse import Fuse
     from streamer_worker.handlers.schedules import Schedule
     from streamer_worker.handlers.schema import PayloadInvalid
     from streamer_worker.retry import RetryPolicy
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CallNext",
     "Context",
+    "Fuse",
     "Handler",
     "HandlerCancelled",
     "HandlerGroup",
@@ -33,6 +35,7 @@ __all__ = [
 _MODULES: Final = {
     "CallNext": "handlers.definition",
     "Context": "handlers.context",
+    "Fuse": "handlers.fuse",
     "Handler": "handlers.definition",
     "HandlerCancelled": "handlers.context",
     "HandlerGroup": "handlers.definition",

@@ -17,7 +17,9 @@ from anyio.abc import TaskGroup
 from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
+from streamer_store.pause import CONTROL_PAUSE
 from streamer_store.release import package_version
+from streamer_store.values import Item
 from streamer_worker.concurrency.deadlines import ended_within, sleep_running
 from streamer_worker.concurrency.periodic import run_every
 from streamer_worker.concurrency.request_tasks import RequestTasks
@@ -26,20 +28,23 @@ from streamer_worker.events import WorkerDraining, WorkerFenced
 from streamer_worker.execution.attempt import Interruption
 from streamer_worker.execution.dispatcher import Dispatcher
 from streamer_worker.execution.invoker import Invoker
-from streamer_worker.execution.settler import Settler
+from streamer_worker.execution.pausing import Pausing, PausingSettler
 from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
 from streamer_worker.fleet.membership import Membership
+from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import ClaimCall, Slots
 from streamer_worker.maintenance.lane_sweep import LaneSweep
+from streamer_worker.maintenance.pause_sweep import PauseSweep
 from streamer_worker.maintenance.queue_depth import DepthGauge
 from streamer_worker.maintenance.reaper import Reaper
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
@@ -68,6 +73,7 @@ class Dependencies:
     heartbeat_runner: HeartbeatRunner
     push: PushOpener
     schedules: Schedules
+    known_pauses: KnownPauses
     runtime: Runtime
 
 
@@ -105,14 +111,34 @@ class Incarnation:
         probation = Probation(
             free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
         )
+        self._known_pauses = dependencies.known_pauses
+        self._gate = PauseGate(
+            worker_id=self.worker_id,
+            known=self._known_pauses,
+            pauses=stores.pauses,
+            registry=dependencies.registry,
+            runtime=runtime,
+        )
         self._limits = Limits(
             registry=dependencies.registry,
             slots=self._slots,
             probation=probation,
+            gate=self._gate,
             settings=settings,
             lost_threads=lost_threads,
         )
-        self._settler = Settler(requests=stores.requests, announcer=announcer, runtime=runtime)
+        pausing = Pausing(
+            worker_id=self.worker_id,
+            registry=dependencies.registry,
+            known=self._known_pauses,
+            pauses=stores.pauses,
+            gate=self._gate,
+            settings=settings.pause,
+            runtime=runtime,
+        )
+        self._settler = PausingSettler(
+            pausing, requests=stores.requests, announcer=announcer, runtime=runtime
+        )
         self._dispatcher = Dispatcher(
             registry=dependencies.registry,
             requests=stores.requests,
@@ -130,6 +156,7 @@ class Incarnation:
             slots=self._slots,
             seen_requests=self._seen_requests,
             probation=probation,
+            gate=self._gate,
             announcer=announcer,
             runtime=runtime,
         )
@@ -148,8 +175,13 @@ class Incarnation:
         self._membership.on_heartbeat(began)
 
     def on_fleet_view(self, view: FleetView) -> None:
-        """Replace the view of the fleet, and start a rescue sweep."""
+        """Replace the view of the fleet and the pauses, and start a rescue sweep."""
+        self._known_pauses.on_row(view.controls.get(CONTROL_PAUSE))
         self._membership.on_fleet_view(view)
+
+    def on_pauses(self, item: Item | None) -> None:
+        """Replace the pauses by their row as it was read."""
+        self._known_pauses.on_row(item)
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Cancel the handlers whose cancellations set these Versions."""
@@ -221,6 +253,7 @@ class Incarnation:
             seen_requests=self._seen_requests,
             slots=self._slots,
             limits=self._limits,
+            gate=self._gate,
             membership=self._membership,
             settings=self._settings.poll,
             runtime=dependencies.runtime,
@@ -257,6 +290,10 @@ class Incarnation:
         requests, runtime = dependencies.stores.requests, dependencies.runtime
         lanes = LaneSweep(requests=requests, membership=self._membership, runtime=runtime)
         tasks.start_soon(partial(every, lanes.pause, lanes.step, name="lanes"))
+        pauses = PauseSweep(
+            known=self._known_pauses, pauses=dependencies.stores.pauses, membership=self._membership
+        )
+        tasks.start_soon(partial(every, pauses.pause, pauses.step, name="pauses"))
         unhandled = UnhandledGauge(
             requests=dependencies.stores.requests,
             seen_requests=self._seen_requests,
@@ -335,4 +372,5 @@ class Incarnation:
             schedules=self._dependencies.schedules.listings,
             concurrency=self._settings.concurrency,
             lanes=True,
+            pauses=True,
         )

@@ -19,6 +19,7 @@ from streamer_worker.fleet.heartbeat_thread import (
     heartbeat_on_thread,
 )
 from streamer_worker.fleet.loop_watchdog import EndProcess, InterpreterWatchdog, with_report
+from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.incarnation import MAX_END_SECONDS, Dependencies
 from streamer_worker.monitoring.health import Health
@@ -96,6 +97,7 @@ class _Builder:
                 lease=self._settings.presence.lease,
                 runtime=runtime,
             ),
+            known_pauses=KnownPauses(runtime=runtime),
             runtime=runtime,
         )
         return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)

@@ -20,11 +20,13 @@ from streamer_worker.execution.invoker import Invoker
 from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.membership import Membership
+from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.poller import PollCounts, Poller
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
@@ -58,6 +60,16 @@ def membership(view: FleetView | None = None) -> Membership:
     made = Membership(row, lease=math.inf, clock=ManualClock())
     made.on_fleet_view(view or FleetView(worker_id="me"))
     return made
+
+
+def pause_gate(world: World, known: KnownPauses, *handlers: Handler) -> PauseGate:
+    return PauseGate(
+        worker_id="me",
+        known=known,
+        pauses=world.stores.pauses,
+        registry=registry(handlers),
+        runtime=world.runtime,
+    )
 
 
 class DispatchBench:
@@ -152,12 +164,15 @@ class PollBench:
         self.send = send
         seen_requests = SeenRequests(clock=world.clock)
         self.probation = Probation(free_from=MIN_AGE, clock=world.clock)
+        self.pauses = KnownPauses(runtime=world.runtime)
+        self.gate = pause_gate(world, self.pauses, *handlers)
         self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
             slots=self.slots,
             seen_requests=seen_requests,
             probation=self.probation,
+            gate=self.gate,
             announcer=announcer(world),
             runtime=world.runtime,
         )
@@ -174,8 +189,10 @@ class PollBench:
                     registry=registry(handlers),
                     slots=self.slots,
                     probation=self.probation,
+                    gate=self.gate,
                     settings=Settings(**settings),
                 ),
+                gate=self.gate,
                 membership=self.membership,
                 settings=poll,
                 runtime=world.runtime,

@@ -12,6 +12,7 @@ from streamer_store import (
     InvalidInput,
     StoreError,
     Stores,
+    SystemClock,
     open_stores,
 )
 from streamer_store.engine import (
@@ -34,6 +35,7 @@ from streamer_worker.cli.options import (
     JsonOption,
 )
 from streamer_worker.cli.output import print_json
+from streamer_worker.cli.pause_texts import pause_text
 from streamer_worker.cli.permissions import permission_findings
 from streamer_worker.errors import StartError
 
@@ -144,6 +146,8 @@ async def _database(
             engine = cast("BatchEngine", stores.engine)
             async for finding in permission_findings(engine, batches=settings.batch_writes):
                 yield finding
+            async for finding in _pauses(stores):
+                yield finding
     except InvalidInput as error:
         yield Finding("error", "settings", error.message, _SETTINGS_TODO)
 
@@ -211,6 +215,20 @@ async def _tables(stores: Stores) -> AsyncIterator[Finding]:
         place = f"of AWS account {account} " if account else ""
         text = f"the tables {place}have the keys and indexes that a worker needs"
         yield Finding("ok", "tables", text)
+
+
+async def _pauses(stores: Stores) -> AsyncIterator[Finding]:
+    """Yield a warning for each pause: a worker that starts claims nothing of it."""
+    try:
+        pauses = await stores.pauses.read_all()
+    except StoreError:
+        return  # the checks of the tables and of the permissions have reported it
+    now = SystemClock().now()
+    for pause in pauses:
+        if not pause.is_over(now):
+            yield Finding(
+                "warning", "pauses", pause_text(pause), "`streamer-worker resume` ends it"
+            )
 
 
 def _push(settings: Settings) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Final
@@ -40,21 +40,12 @@ def handler_warning(
     live = live_rows(rows, now, lease=lease)
     if not live:
         return "no worker is alive. The request waits until one starts"
-    handled = sorted(frozenset().union(*(row.actions for row in live)))
-    if action in handled:
-        return None
-    if close := get_close_matches(action, handled, n=1):
-        hint = f"did you mean {close[0]!r}?"
-    elif handled:
-        more = ", …" if len(handled) > _LISTED else ""
-        hint = f"they handle {', '.join(handled[:_LISTED])}{more}"
-    else:
-        hint = "they handle no action"
-    return f"no live worker handles the action {action!r} ({hint}). The request waits for one"
+    unknown = unknown_action(live, action)
+    return None if unknown is None else f"{unknown}. The request waits for one"
 
 
-def live_rows(rows: Sequence[WorkerRow], now: datetime, *, lease: float) -> list[WorkerRow]:
-    """Return the rows of live workers (pure).
+def live_rows(rows: Iterable[WorkerRow], now: datetime, *, lease: float) -> list[WorkerRow]:
+    """Return the rows of the workers that are alive (pure).
 
     A worker is alive if it does not drain, and its last heartbeat is younger than two leases by
     this machine's clock.
@@ -65,3 +56,18 @@ def live_rows(rows: Sequence[WorkerRow], now: datetime, *, lease: float) -> list
         for row in rows
         if not (row.draining or row.drain) and row.seen_at is not None and row.seen_at > oldest
     ]
+
+
+def unknown_action(live: Sequence[WorkerRow], action: str) -> str | None:
+    """Return that no live worker handles the action, with a hint, or None if one does (pure)."""
+    handled = sorted(frozenset().union(*(row.actions for row in live)))
+    if action in handled:
+        return None
+    if close := get_close_matches(action, handled, n=1):
+        hint = f"did you mean {close[0]!r}?"
+    elif handled:
+        more = ", …" if len(handled) > _LISTED else ""
+        hint = f"they handle {', '.join(handled[:_LISTED])}{more}"
+    else:
+        hint = "they handle no action"
+    return f"no live worker handles the action {action!r} ({hint})"

@@ -52,6 +52,13 @@ _COMMANDS: Final = (
         "schedules:cli",
         "List the schedules of the fleet, run one now, pause and resume them.",
     ),
+    (
+        "pause",
+        "pausing:pause",
+        "Pause actions, tenants or everything: workers start none of their requests.",
+    ),
+    ("resume", "pausing:resume", "End pauses: the requests start at once."),
+    ("pauses", "pausing:pauses", "List what is paused, since when, until when, by whom and why."),
     ("connections", "connections:cli", "List connections, and delete stale ones."),
     (
         "handlers",

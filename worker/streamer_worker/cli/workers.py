@@ -4,12 +4,14 @@ from typing import Annotated, Final
 
 import typer
 
-from streamer_store import NotFound, Stores, SystemClock, WorkerRow
+from streamer_store import FleetRows, NotFound, Stores, SystemClock, WorkerRow
+from streamer_store.pause import CONTROL_PAUSE, pauses_of
 from streamer_worker.cli.columns import WIDE, Cell, Column, shortened_workers
 from streamer_worker.cli.formatting import age, counted, json_fields
 from streamer_worker.cli.ids import with_worker
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
 from streamer_worker.cli.output import print_json, print_line, print_rows
+from streamer_worker.cli.pause_texts import pause_text
 
 _COLUMNS: Final = (
     Column(name="worker"),
@@ -35,10 +37,11 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
     Example: `streamer-worker workers --json`
     """
 
-    async def work(stores: Stores) -> list[WorkerRow]:
-        return await stores.workers.list()
+    async def work(stores: Stores) -> FleetRows:
+        return await stores.workers.read_all()
 
-    rows = sorted(with_stores(config, work), key=lambda row: (row.started_at, row.worker_id))
+    fleet = with_stores(config, work)
+    rows = sorted(fleet.workers, key=lambda row: (row.started_at, row.worker_id))
     if as_json:
         print_json([json_fields(row) for row in rows])
     elif rows:
@@ -46,6 +49,8 @@ def workers(*, as_json: JsonOption = False, config: ConfigOption = None) -> None
         print_rows(_COLUMNS, [_cells(row, clock) for row in rows], shorten=shortened_workers)
     else:
         print_line("no workers")
+    if not as_json:
+        _print_pauses(fleet)
 
 
 def drain(
@@ -78,6 +83,14 @@ def drain(
         print_json({"worker_id": whole_id, "drain_requested": True})
     else:
         print_line(f"{whole_id} will drain at its next heartbeat")
+
+
+def _print_pauses(fleet: FleetRows) -> None:
+    """Print what is paused, on stderr. `pauses` reports entries that cannot be decoded."""
+    now = SystemClock().now()
+    for pause in pauses_of(fleet.controls.get(CONTROL_PAUSE), lambda _: None):
+        if not pause.is_over(now):
+            print_line(pause_text(pause), err=True)
 
 
 def _cells(row: WorkerRow, clock: SystemClock) -> tuple[Cell, ...]:

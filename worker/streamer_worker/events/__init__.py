@@ -22,6 +22,13 @@ from streamer_worker.events.connections import (
     PushServiceFailed,
     PushTried,
 )
+from streamer_worker.events.pauses import (
+    FuseBlown,
+    FuseProbed,
+    PauseEnded,
+    PauseEvent,
+    PauseStarted,
+)
 from streamer_worker.events.requests import (
     ActionUnknown,
     CheckpointDelayed,
@@ -99,6 +106,8 @@ __all__ = [
     "Event",
     "Events",
     "FleetObserved",
+    "FuseBlown",
+    "FuseProbed",
     "HandlerRaised",
     "HandlerStuck",
     "HeartbeatTried",
@@ -108,6 +117,8 @@ __all__ = [
     "LogLinesSuppressed",
     "LoopBlocked",
     "LoopLagMeasured",
+    "PauseEnded",
+    "PauseStarted",
     "PayloadRefused",
     "Polled",
     "ProcessEnding",
@@ -146,7 +157,14 @@ __all__ = [
 
 # CallEnded, TryFailed and CacheUsed are emitted by the stores, on the thread of the call.
 Event = (
-    WorkerEvent | RequestEvent | ConnectionEvent | ScheduleEvent | CallEnded | TryFailed | CacheUsed
+    WorkerEvent
+    | RequestEvent
+    | ConnectionEvent
+    | PauseEvent
+    | ScheduleEvent
+    | CallEnded
+    | TryFailed
+    | CacheUsed
 )
 Listener = Callable[[Event], None]
 

@@ -26,7 +26,7 @@ from streamer_worker.error_codes import (
 from streamer_worker.execution.processes.protocol import ResultInvalid, WorkerCrashed
 from streamer_worker.handlers.client_message import MessageInvalid
 from streamer_worker.handlers.context import CheckpointInvalid
-from streamer_worker.handlers.exceptions import Reject, RetryLater, code_of, wait_of
+from streamer_worker.handlers.exceptions import Reject, RetryLater, Scope, code_of, wait_of
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.handlers.serialization import serializable
 from streamer_worker.retry import RetryPolicy
@@ -116,12 +116,14 @@ class Fail:
     """FAILED, for good. `code` is the ErrorCode.
 
     `error_class`: the class of the handler's exception, for the request's `attempts`. It is not
-    compared, so that a test can name an outcome by its text and code.
+    compared, so that a test can name an outcome by its text and code. `hold`: for how long the
+    whole action is held back from now.
     """
 
     error: str
     code: str
     error_class: str | None = field(default=None, compare=False)
+    hold: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class Retry:
     """RETRYING: the request runs again, `after` from now.
 
     `counts`: the attempt counts towards MaxRetries. `rescued`: the worker was lost, and these
-    counts are written. Without `error` no error is stored. `error_class`: as in Fail.
+    counts are written. Without `error` no error is stored. `error_class`, `hold`: as in Fail.
     """
 
     after: timedelta
@@ -138,6 +140,7 @@ class Retry:
     counts: bool = True
     rescued: Rescued | None = None
     error_class: str | None = field(default=None, compare=False)
+    hold: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +183,8 @@ def deciding_error(error: BaseException) -> BaseException:
     1. An exception that is no group decides by itself.
     2. A group, nested or not, whose members are all of the classes in _DECIDING: the first
        member of the first class in that order decides. Several RetryLater become one, with the
-       longest wait, which counts as an attempt if one of them does.
+       longest wait, which counts as an attempt if one of them does, and has the scope "action" if
+       one of them has.
     3. Any other group is an ordinary failure, and is returned as it is.
 
     Never raises, whatever the properties of a handler's exceptions do.
@@ -205,7 +209,8 @@ def _joined(delays: list[Any]) -> BaseException:
     if len(delays) == 1:
         return longest
     counts = any(delay.counts for delay in delays)
-    joined = RetryLater(longest.reason, after=wait_of(longest), counts=counts)
+    scope: Scope = "action" if any(delay.scope == "action" for delay in delays) else "request"
+    joined = RetryLater(longest.reason, after=wait_of(longest), counts=counts, scope=scope)
     return joined.with_traceback(longest.__traceback__)
 
 
@@ -254,11 +259,13 @@ def _lost(request: AsyncRequest, rescued: Rescued) -> Outcome:
 
 def _later(request: AsyncRequest, error: RetryLater) -> Fail | Retry:
     after = wait_of(error)
+    hold = after if error.scope == "action" else None
     text = sanitized(text_of(error.reason)) if error.reason else None
     if not error.counts:
-        return Retry(after=after, error=text, code=None, counts=False)
+        return Retry(after=after, error=text, code=None, counts=False, hold=hold)
     text = text or "the handler asked to run later"
-    return _again(request, text, PROCESSING_FAILED, after.total_seconds())
+    again = _again(request, text, PROCESSING_FAILED, after.total_seconds())
+    return replace(again, hold=hold)
 
 
 def _completed(value: Any) -> Outcome:

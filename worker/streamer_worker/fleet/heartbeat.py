@@ -14,6 +14,8 @@ from typing import Final, Protocol
 import anyio
 
 from streamer_store import NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
+from streamer_store.pause import CONTROL_PAUSE
+from streamer_store.values import Item
 from streamer_worker.events import FleetObserved, HeartbeatTried, StepFailed
 from streamer_worker.fleet.view import Fleet, FleetView
 from streamer_worker.runtime import Runtime
@@ -56,6 +58,12 @@ class HeartbeatListener(Protocol):
 
     def on_fleet_view(self, view: FleetView) -> None:
         """Called after each read of the fleet, first during registration."""
+
+    def on_pauses(self, item: Item | None) -> None:
+        """Called after each read of the row of pauses alone. None: there is no row.
+
+        The row is read in heartbeats that do not read the fleet. A view has it, too (`controls`).
+        """
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Interrupt the attempts whose cancellations set these Versions.
@@ -163,6 +171,8 @@ class Heartbeat:
         self._heartbeats += 1
         if self._heartbeats % self._heartbeats_per_read == 0:
             await self._try_read_fleet()
+        else:
+            await self._try_read_pauses()
 
     def pause(self, _: None) -> float:
         """Return the seconds until the next heartbeat, counted from when the last one began."""
@@ -220,6 +230,12 @@ class Heartbeat:
         """
         with suppress(StoreError, TimeoutError), anyio.fail_after(self._settings.heartbeat):
             await self._read_fleet()
+        self._fence_after_silence()
+
+    async def _try_read_pauses(self) -> None:
+        """Read the row of pauses. PAUSE-1: after a failure the last known pauses are in force."""
+        with suppress(StoreError, TimeoutError), anyio.fail_after(self._settings.heartbeat):
+            self._listener.on_pauses(await self._workers.read_control(CONTROL_PAUSE))
         self._fence_after_silence()
 
     async def _read_fleet(self) -> None:

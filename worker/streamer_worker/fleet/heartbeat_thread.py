@@ -19,6 +19,7 @@ from anyio.abc import TaskStatus
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from streamer_store import Stores, WorkerRegistry, WorkerRow
+from streamer_store.values import Item
 from streamer_worker.concurrency.periodic import run_every
 from streamer_worker.fleet.heartbeat import Heartbeat, HeartbeatListener, WorkerStatus
 from streamer_worker.fleet.loop_watchdog import (
@@ -190,6 +191,9 @@ class _ThreadsafeListener:
 
     def on_fleet_view(self, view: FleetView) -> None:
         self._schedule(self._listener.on_fleet_view, view)
+
+    def on_pauses(self, item: Item | None) -> None:
+        self._schedule(self._listener.on_pauses, item)
 
     def cancel(self, versions: frozenset[str]) -> None:
         self._schedule(self._listener.cancel, versions)

@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 from streamer_store import AsyncRequest
 from streamer_worker.handlers.context import Context, State
+from streamer_worker.handlers.fuse import Fuse, fuse_of
 from streamer_worker.handlers.schedules import Schedule, schedules_of
 from streamer_worker.handlers.schema import PayloadSchema, is_async, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
@@ -49,6 +50,7 @@ class Handler:
       many as the worker has slots.
     * `process`: whether a plain function runs in a process instead of a thread.
     * `schedules`: when workers make requests of the action by themselves.
+    * `fuse`: when failures pause the action; None: never.
     * `group`: the group that it belongs to; None for a handler of its own.
     * `middleware`: called around the function, outermost first. Set when it is loaded.
     * `distribution`: the name and version of its package. Set when it is loaded.
@@ -61,6 +63,7 @@ class Handler:
     max_concurrency: int | None = None
     process: bool = False
     schedules: tuple[Schedule, ...] = ()
+    fuse: Fuse | None = None
     group: HandlerGroup[Any] | None = field(default=None, repr=False)
     middleware: tuple[Middleware, ...] = field(default=(), repr=False)
     distribution: str | None = None
@@ -124,6 +127,7 @@ class HandlerGroup(Generic[State]):
         timezone: str | None = None,
         payload: Mapping[str, Any] | None = None,
         schedules: Iterable[Schedule] = (),
+        pause_after_failures: int | Fuse | None = None,
     ) -> Callable[[HandlerFunction], Handler]:
         """Make a function a handler of this group. The parameters and errors are those of the
         function `handler`.
@@ -132,6 +136,7 @@ class HandlerGroup(Generic[State]):
         options["schedules"] = schedules_of(
             action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
         )
+        options["fuse"] = fuse_of(pause_after_failures, action)
 
         def define(function: HandlerFunction) -> Handler:
             defined = _define(function, group=self, **options)
@@ -152,6 +157,7 @@ def handler(
     timezone: str | None = None,
     payload: Mapping[str, Any] | None = None,
     schedules: Iterable[Schedule] = (),
+    pause_after_failures: int | Fuse | None = None,
 ) -> Callable[[HandlerFunction], Handler]:
     """Make a function `f(payload, ctx)` the handler of an action. Use it as a decorator.
 
@@ -166,7 +172,8 @@ def handler(
 
     `timeout` is in seconds, for one attempt. Without it the setting `handler.timeout` is used.
     `retry` gives the delays of retries. `max_concurrency` is how many of the action's requests
-    one worker runs at once.
+    one worker runs at once. `pause_after_failures` pauses the action on all workers after so many
+    failures within ten minutes on one of them, or as its Fuse says.
 
     With `cron`, the workers make a request of the action at these times, read in `timezone` (UTC
     by default), with this `payload`. `schedules` are further ones, with more options (Schedule).
@@ -190,6 +197,7 @@ def handler(
     options["schedules"] = schedules_of(
         action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
     )
+    options["fuse"] = fuse_of(pause_after_failures, action)
     return partial(_define, **options)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from streamer_worker.sanitize import escaped
 
 REJECTED: Final = "REJECTED"
 _CODE_CHARS: Final = 200
 _LONGEST: Final = timedelta(days=365)
+Scope = Literal["request", "action"]
 
 
 class _OutcomeException(Exception):
@@ -45,23 +46,37 @@ class RetryLater(_OutcomeException):
     * `counts`: False: the request is snoozed, and the attempt does not count. True: the attempt
       has failed, with this delay in place of the RetryPolicy's; without a retry left the request
       fails.
+    * `scope`: "action": no request of the action starts on any worker until then, at most for the
+      setting `pause.max_hold` (1 h). Workers learn of it with their next heartbeat. Use it for an
+      API that answers 429 with a Retry-After.
 
-    Raises ValueError for an `after` out of range.
+    Raises ValueError for an `after` out of range and for another `scope`.
     """
 
     # Defaults for subclasses whose constructor does not call this one.
     reason = ""
     after = timedelta(minutes=1)
     counts = False
+    scope: Scope = "request"
 
-    def __init__(self, reason: str = "", *, after: float | timedelta, counts: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        after: float | timedelta,
+        counts: bool = False,
+        scope: Scope = "request",
+    ) -> None:
         super().__init__(reason or "run again later")
         after = after if isinstance(after, timedelta) else timedelta(seconds=after)
         if not timedelta() <= after <= _LONGEST:
             raise ValueError(f"`after` of RetryLater must be from 0 to a year, not {after}")
+        if scope not in {"request", "action"}:
+            raise ValueError(f"`scope` of RetryLater must be 'request' or 'action', not {scope!r}")
         self.reason = reason
         self.after = after
         self.counts = counts
+        self.scope = scope
 
 
 def code_of(rejection: Reject) -> str:

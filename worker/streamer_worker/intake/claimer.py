@@ -28,6 +28,7 @@ from streamer_store.values import AttributeValue
 from streamer_worker.concurrency.deadlines import ShieldedDeadline
 from streamer_worker.error_codes import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_worker.events import ClaimReleased, ClaimTried, ItemUndecodable
+from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slot, Slots
@@ -60,6 +61,7 @@ class Claimer:
         slots: Slots,
         seen_requests: SeenRequests,
         probation: Probation,
+        gate: PauseGate,
         announcer: Announcer,
         runtime: Runtime,
     ) -> None:
@@ -68,6 +70,7 @@ class Claimer:
         self._slots = slots
         self._seen_requests = seen_requests
         self._probation = probation
+        self._gate = gate
         self._announcer = announcer
         self._events = runtime.events
         self._clock = runtime.clock
@@ -85,14 +88,19 @@ class Claimer:
         )
         self._seen_requests.mark_tried(candidate)
         self._probation.enter(slot, self._seen_requests.rescues_of(candidate))
+        self._gate.reserve(candidate)
         return slot
 
     async def claim(self, candidate: Candidate, slot: Slot) -> Assignment | None:
-        """Claim the candidate. Return the claim if it was won, otherwise free the slot."""
-        won = False
+        """Claim the candidate, unless it is paused by now (PAUSE-1).
+
+        Return the claim if it was won, otherwise free the slot.
+        """
+        won, claim = False, None
         try:
             alone = is_suspect(self._seen_requests.rescues_of(candidate))
-            claim = await self._try_claim(candidate, alone=alone)
+            if await self._gate.admit(candidate):
+                claim = await self._try_claim(candidate, alone=alone)
             won = claim is not None
         finally:
             if not won:

@@ -15,6 +15,7 @@ from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.backlog import Backlog
 from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.rotation import RankedCandidate
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.selection import Selection, new_turns
@@ -41,6 +42,7 @@ class Eligibility:
         seen_requests: SeenRequests,
         slots: Slots,
         limits: Limits,
+        gate: PauseGate,
         membership: Membership,
         settings: PollSettings,
         runtime: Runtime,
@@ -48,6 +50,8 @@ class Eligibility:
         self._seen_requests = seen_requests
         self._slots = slots
         self._limits = limits
+        self._gate = gate
+        self._selected_under = gate.version
         self._membership = membership
         self._settings = settings
         self._events = runtime.events
@@ -56,11 +60,20 @@ class Eligibility:
         self._backlog = Backlog()
         self._turns = new_turns()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the same requests are paused as at the last selection."""
+        return self._selected_under == self._gate.version
+
     def is_home(self, candidate: Candidate) -> bool:
-        """Return whether this worker is the request's home."""
+        """Return whether this worker is the request's home, and may claim it once it is due.
+
+        A paused request is not remembered until it is due: many of them would displace others.
+        """
         action = candidate.action
         return (
             action is not None
+            and self._gate.may_run(candidate)
             and self._limits.knows(action)
             and self._membership.view.is_home(candidate.request_id, action)
         )
@@ -75,16 +88,18 @@ class Eligibility:
         backlog: about how many requests of the backlog are added, first those of the tenants that
             were served longest ago.
 
-        A candidate is not selected in three cases:
+        A candidate is not selected in four cases:
 
         1. This Version was claimed or cannot be, or this worker may hold the request already.
-        2. Its action is for other workers (see `_may_take`).
-        3. Other workers come first (see `_with_ranks`).
+        2. It is paused (see `PauseGate`). It is neither kept nor failed.
+        3. Its action is for other workers (see `_may_take`).
+        4. Other workers come first (see `_with_ranks`).
 
         Own requests that are no suspects are kept in the backlog. A suspect waits for the
         probation to be free, whatever its tenant.
         """
         fleet, now = self._membership.view, self._clock.now()
+        self._selected_under = self._gate.version
         patience = timedelta(seconds=self._settings.low_priority_patience)
         own: list[RankedCandidate] = []
         suspects: list[RankedCandidate] = []
@@ -92,6 +107,9 @@ class Eligibility:
         others: list[RankedCandidate] = []
         for candidate in self._with_backlog(due, backlog):
             if self._seen_requests.is_lost(candidate) or self._slots.holds(candidate.request_id):
+                self._backlog.discard(candidate)
+                continue
+            if not self._gate.may_run(candidate):  # PAUSE-1
                 self._backlog.discard(candidate)
                 continue
             if not self._may_take(candidate, fleet):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
+from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.rotation import Limit
 from streamer_worker.intake.slots import Slots
@@ -25,12 +26,14 @@ class Limits:
         registry: Registry,
         slots: Slots,
         probation: Probation,
+        gate: PauseGate,
         settings: Settings,
         lost_threads: Callable[[], int] = int,
     ) -> None:
         self._registry = registry
         self._slots = slots
         self._probation = probation
+        self._gate = gate
         self._max_threads = settings.handler.threads
         self._lost_threads = lost_threads
         self._max_per_tenant = settings.tenant_concurrency
@@ -53,6 +56,8 @@ class Limits:
             limits.append(("threads", ""))
         if action in self._in_processes:
             limits.append(("processes", ""))
+        if self._gate.is_fused(action):
+            limits.append(("probe", action))
         if tenant is not None and self._max_per_tenant is not None:
             limits.append(("tenant", tenant))
         return tuple(limits)
@@ -60,6 +65,8 @@ class Limits:
     def left(self, limit: Limit) -> float:
         """Return how many more requests may run under the limit. It may be negative."""
         match limit:
+            case ("probe", action):
+                return self._gate.probes_left(action)
             case ("action", action):
                 most = self._registry[action].max_concurrency
                 used = self._slots.of_action(action)

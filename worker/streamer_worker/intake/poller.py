@@ -177,7 +177,8 @@ class Poller:
         """Return whether the requests of the last read may still be claimed from."""
         max_age = self._page_age if self._index.has_read_all else _MIN_PAGE_AGE
         is_young = self._clock.steady() - self._read_at <= max_age
-        return is_young and self._view is self._membership.view
+        is_same_fleet = self._view is self._membership.view
+        return is_young and is_same_fleet and self._eligibility.is_current
 
     async def _read(self) -> None:
         """Read the indexes once, and replace the selection."""

@@ -184,6 +184,16 @@ class DepthSettings(Component):
     )
 
 
+class PauseSettings(Component):
+    """How handlers pause their action."""
+
+    max_hold: Duration = Field(
+        default=3600.0,
+        le=_DAY,
+        description='Longest time for which `RetryLater(..., scope="action")` holds an action back',
+    )
+
+
 class RetentionSettings(Component):
     """How long requests are kept after their end, until TTL deletes them."""
 
@@ -318,6 +328,7 @@ class Settings(BaseSettings):
     rescue: RescueSettings = RescueSettings()
     reaper: ReaperSettings = ReaperSettings()
     depth: DepthSettings = DepthSettings()
+    pause: PauseSettings = PauseSettings()
     retention: RetentionSettings = RetentionSettings()
     notifier: NotifierSettings = NotifierSettings()
     http: HttpSettings = HttpSettings()

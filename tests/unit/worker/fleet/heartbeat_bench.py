@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from streamer_store import Clock, WorkerRow
+from streamer_store.values import Item
 from streamer_worker.events import HeartbeatTried
 from streamer_worker.fleet.heartbeat import Heartbeat, WorkerStatus
 from streamer_worker.fleet.view import FleetView
@@ -28,6 +29,7 @@ class RecordingListener:
 
     def __init__(self) -> None:
         self.views: list[FleetView] = []
+        self.pauses: list[Item | None] = []
         self.cancelled: list[frozenset[str]] = []
         self.drained = 0
         self.fenced: list[str] = []
@@ -39,6 +41,9 @@ class RecordingListener:
 
     def on_fleet_view(self, view: FleetView) -> None:
         self.views.append(view)
+
+    def on_pauses(self, item: Item | None) -> None:
+        self.pauses.append(item)
 
     def cancel(self, versions: frozenset[str]) -> None:
         self.cancelled.append(versions)

@@ -14,6 +14,7 @@ import pytest
 from streamer_store import Stores, StoreUnavailable, WorkerRow
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import ungrouped
+from streamer_store.values import Item
 from streamer_worker.events import Event
 from streamer_worker.fleet.heartbeat import WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import (
@@ -46,6 +47,9 @@ class RecordingListener:
 
     def on_fleet_view(self, view: FleetView) -> None:
         self.record("fleet_view", view)
+
+    def on_pauses(self, item: Item | None) -> None:
+        self.record("pauses", item)
 
     def cancel(self, versions: frozenset[str]) -> None:
         self.record("cancel", versions)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any
 
-from streamer_store import Candidate, RequestStatus
+from streamer_store import Candidate, RequestStatus, memory_stores
 from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import Events
+from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.limits import Limits
+from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.rotation import RankedCandidate
 from streamer_worker.intake.selection import Selection, new_turns
 from streamer_worker.intake.slots import Slots
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import HandlerSettings, Settings
 from support import START, ManualClock
 
@@ -42,11 +46,20 @@ class Bench:
     """The limits of a worker with ten slots and three threads."""
 
     def __init__(self, *, lost_threads: int = 0, **settings: Any) -> None:
+        runtime = Runtime(clock=ManualClock(), rng=random.Random(1), events=Events())
+        handlers = registry([free, scarce, thread, scarce_thread])
         self.slots = Slots(10, events=Events())
         self.limits = Limits(
-            registry=registry([free, scarce, thread, scarce_thread]),
+            registry=handlers,
             slots=self.slots,
             probation=Probation(free_from=45, clock=ManualClock()),
+            gate=PauseGate(
+                worker_id="me",
+                known=KnownPauses(runtime=runtime),
+                pauses=memory_stores().pauses,
+                registry=handlers,
+                runtime=runtime,
+            ),
             settings=Settings(handler=HandlerSettings(threads=3), **settings),
             lost_threads=lambda: lost_threads,
         )

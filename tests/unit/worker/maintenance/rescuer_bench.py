@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamer_store import Claim, RequestStatus, WorkerRow
+from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.probation import Probation
@@ -17,6 +18,7 @@ from streamer_worker.maintenance.rescuer import Rescuer
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import PresenceSettings, RescueSettings, Settings
 from support import START, ManualClock
+from unit.worker.benches import pause_gate
 from unit.worker.harness import World
 
 LEASE = 16.0
@@ -39,6 +41,7 @@ class Bench:
             slots=self.slots,
             seen_requests=SeenRequests(clock=world.clock),
             probation=Probation(free_from=45, clock=self.time),
+            gate=pause_gate(world, KnownPauses(runtime=world.runtime)),
             announcer=announcer,
             runtime=world.runtime,
         )

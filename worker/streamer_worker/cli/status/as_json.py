@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from streamer_store import Pause
 from streamer_store.times import format_time
 from streamer_worker.cli.status.finding import Finding, is_healthy
 from streamer_worker.cli.status.snapshot import RATE_WINDOW, Depth, Sample, Snapshot, Worker
@@ -33,6 +34,9 @@ def json_value(snapshot: Snapshot, findings: Sequence[Finding]) -> dict[str, Any
         ],
         "workers": None if snapshot.workers is None else _workers_json(snapshot.workers),
         "workers_more": snapshot.workers_more,
+        "pauses": None
+        if snapshot.pauses is None
+        else [_pause_json(each) for each in snapshot.paused],
         "requests": {
             status.value: _depth_json(snapshot.depths.get(status), snapshot) for status in SHOWN
         },
@@ -74,6 +78,17 @@ def _workers_json(workers: Sequence[Worker]) -> list[dict[str, Any]]:
         }
         for worker in workers
     ]
+
+
+def _pause_json(pause: Pause) -> dict[str, Any]:
+    return {
+        "kind": pause.kind.value,
+        "name": pause.name,
+        "by": pause.by,
+        "at": format_time(pause.at),
+        "until": None if pause.until is None else format_time(pause.until),
+        "reason": pause.reason,
+    }
 
 
 def _depth_json(depth: Depth | None, snapshot: Snapshot) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.status.finding import LISTED, Finding
 from streamer_worker.cli.status.fleet_findings import fleet_findings
+from streamer_worker.cli.status.pause_findings import pause_findings
 from streamer_worker.cli.status.queue_findings import queue_findings
 from streamer_worker.cli.status.snapshot import Snapshot
 
@@ -20,6 +21,7 @@ def findings_of(snapshot: Snapshot, *, max_age: float) -> list[Finding]:
         *_tables(snapshot),
         *_unreadable(snapshot),
         *fleet_findings(snapshot),
+        *pause_findings(snapshot),
         *queue_findings(snapshot, max_age=max_age),
         *_undecodable(snapshot),
     ]

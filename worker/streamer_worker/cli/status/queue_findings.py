@@ -79,7 +79,7 @@ def _since(oldest: datetime | None, now: datetime) -> str:
 
 
 def _unhandled_actions(snapshot: Snapshot) -> dict[str, ActionCount]:
-    """Return the actions that wait, and that no live worker handles.
+    """Return the actions that wait, are not paused, and that no live worker handles.
 
     Without a live worker, or if not all of them were read, none is known to be unhandled.
     """
@@ -89,7 +89,7 @@ def _unhandled_actions(snapshot: Snapshot) -> dict[str, ActionCount]:
     return {
         name: found
         for name, found in snapshot.waiting_actions().items()
-        if name and name not in handled
+        if name and name not in handled and not snapshot.is_paused(name)
     }
 
 
@@ -122,9 +122,15 @@ def _queue(snapshot: Snapshot, max_age: float, unhandled: Container[str]) -> Ite
 def _oldest(
     snapshot: Snapshot, status: RequestStatus, unhandled: Container[str]
 ) -> datetime | None:
-    """Return since when the oldest request waits, without those of the unhandled actions."""
+    """Return since when the oldest request waits, without unhandled and paused actions."""
     actions = snapshot.depths.get(status, Depth()).actions
-    return earliest(*(found.oldest for name, found in actions.items() if name not in unhandled))
+    return earliest(
+        *(
+            found.oldest
+            for name, found in actions.items()
+            if name not in unhandled and not snapshot.is_paused(name)
+        )
+    )
 
 
 def _advice_for_old(snapshot: Snapshot, *, busy: bool) -> str:

@@ -24,9 +24,11 @@ from streamer_store import (
     Undecodable,
     codec,
 )
+from streamer_store.codec import raw_text
 from streamer_store.decoding import ItemDecoder
 from streamer_store.engine import Scan
 from streamer_store.errors import ungrouped
+from streamer_store.reserved_ids import CONTROL_PREFIX
 from streamer_store.schema import WORKERS
 from streamer_store.stores import stores_over
 from streamer_worker.cli.status.liveness import Liveness, is_doubtful
@@ -55,10 +57,11 @@ _MAX_WORKERS: Final = 2_000
 _SCAN_PAGE: Final = 1_000
 _MAX_UNDECODABLE: Final = 100
 _WORKERS: Final = "workers"
+_PAUSES: Final = "pauses"
 _DESCRIPTIONS: Final = "descriptions of the tables"
 _ROW: Final = (
     *("WorkerID", "StartedAt", "Beat", "SeenAt", "Host", "PID", "Release", "Actions"),
-    *("Concurrency", "InFlight", "Draining", "Sweeps", "Lanes", "Drain", "TTL"),
+    *("Concurrency", "InFlight", "Draining", "Sweeps", "Lanes", "Pauses", "Drain", "TTL"),
 )
 
 
@@ -186,6 +189,7 @@ class SnapshotReader:
                 (_sample_of(status), partial(queue.sample, status, now), False)
                 for status in queue.SAMPLED
             ),
+            (_PAUSES, self._stores.pauses.read_all, False),
             (_DESCRIPTIONS, self._check_tables, False),
         ]
         found: dict[str, Any] = {}
@@ -217,6 +221,7 @@ class SnapshotReader:
             clock_offset=self._clock_offset,
             workers=workers,
             workers_more=workers_more,
+            pauses=found[_PAUSES],
             depths=dict(queue.depths),
             completed=found[_sample_of(RequestStatus.COMPLETED)],
             failed=found[_sample_of(RequestStatus.FAILED)],
@@ -275,7 +280,11 @@ class SnapshotReader:
                     exclusive_start_key=cursor,
                 )
             )
-            rows += self._decoder.decode_all(page.items)
+            rows += self._decoder.decode_all(
+                item
+                for item in page.items
+                if not raw_text(item, "WorkerID").startswith(CONTROL_PREFIX)
+            )
             cursor = page.last_evaluated_key
             if cursor is None or len(rows) >= _MAX_WORKERS:
                 break

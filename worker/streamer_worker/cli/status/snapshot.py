@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from streamer_store import Difference, RequestStatus, Target, WorkerRow
+from streamer_store import Difference, Pause, RequestStatus, Target, WorkerRow
 from streamer_store.transitions import WAITING
 
 RATE_WINDOW: Final = 300.0
@@ -141,6 +141,8 @@ class Snapshot:
     workers: Sequence[Worker] | None = ()
     workers_more: bool = False
     """Whether the table has more rows than were read."""
+    pauses: Sequence[Pause] | None = ()
+    """What is paused, also what is over by now."""
     depths: Mapping[RequestStatus, Depth] = field(default_factory=dict)
     """PENDING, RETRYING, SCHEDULED and PROCESSING. One that could not be read is missing."""
     completed: Sample | None = Sample()
@@ -160,6 +162,15 @@ class Snapshot:
     @property
     def live(self) -> list[Worker]:
         return [worker for worker in self.workers or () if worker.beating]
+
+    @property
+    def paused(self) -> list[Pause]:
+        """The pauses in force."""
+        return [pause for pause in self.pauses or () if not pause.is_over(self.now)]
+
+    def is_paused(self, action: str) -> bool:
+        """Return whether the whole action is paused."""
+        return any(pause.covers(action, None) for pause in self.paused)
 
     @property
     def handled_actions(self) -> frozenset[str]:

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, Final
+
+import typer
+
+from streamer_store import (
+    ConcurrentModification,
+    NotFound,
+    Pause,
+    PauseKind,
+    Stores,
+    SystemClock,
+    WorkerRow,
+)
+from streamer_store.pause import OF_ACTIONS
+from streamer_worker.cli.columns import WIDE, Cell, Column
+from streamer_worker.cli.formatting import age, counted, date_text, json_fields
+from streamer_worker.cli.live_workers import live_rows, unknown_action
+from streamer_worker.cli.options import (
+    ConfigOption,
+    JsonOption,
+    YesOption,
+    parse_duration,
+    with_stores,
+)
+from streamer_worker.cli.output import confirm_many, print_json, print_line, print_rows
+from streamer_worker.cli.pause_texts import pause_end, pause_name
+from streamer_worker.cli.run_times import parse_moment
+
+_COLUMNS: Final = (
+    Column(name="paused", can_cut=True),
+    Column(name="since"),
+    Column(name="until"),
+    Column(name="by", can_cut=True, from_width=WIDE),
+    Column(name="reason", can_cut=True),
+)
+_WITHOUT_TERMINAL: Final = "give --yes, or name an --action or a --tenant."
+_TRIES: Final = 5
+_LISTED: Final = 5
+
+ActionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--action", metavar="ACTION", help="This action. Repeat it for several."),
+]
+TenantsOption = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", metavar="ID", help="This tenant. Repeat it for several."),
+]
+
+
+def pause(
+    *,
+    actions: ActionsOption = None,
+    tenants: TenantsOption = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            "--until",
+            parser=parse_moment,
+            metavar="TIME",
+            help="End the pause at this time, with its time zone: 2027-01-31T08:00Z.",
+        ),
+    ] = None,
+    for_: Annotated[
+        float | None,
+        typer.Option(
+            "--for", parser=parse_duration, metavar="TIME", help="End it after 10m, 2h or 1d."
+        ),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, for `pauses`, logs and `status`.")
+    ] = "",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Pause actions, tenants or everything: workers start none of their requests.
+
+    Requests that run go on. The others wait as they are until `resume`, or until the time given.
+    It works from each worker's next heartbeat on (4 s), and for workers that start later.
+    Without --action and --tenant everything is paused, after a question. Exits with 1 if the
+    answer is no, and with 2 if there is no terminal to ask on.
+
+    Example: `streamer-worker pause --action report --for 2h --reason "database upgrade"`
+    """
+    from streamer_worker.settings import load_settings
+
+    now = SystemClock().now()
+    ends = _end_of(until, for_, now)
+    targets = _targets(actions, tenants) or [(PauseKind.ALL, "")]
+    if targets == [(PauseKind.ALL, "")]:
+        question = "Pause all requests of all workers?"
+        confirm_many(question, yes=yes, without_terminal=_WITHOUT_TERMINAL)
+    by = _operator()
+    new = [
+        Pause(kind=kind, name=name, by=by, at=now, until=ends, reason=reason)
+        for kind, name in targets
+    ]
+
+    async def work(stores: Stores) -> tuple[list[Pause | None], list[WorkerRow]]:
+        replaced = [await stores.pauses.start(each) for each in new]
+        return replaced, await stores.workers.list()
+
+    replaced, rows = with_stores(config, work)
+    live = live_rows(rows, now, lease=load_settings(config).presence.lease)
+    warnings = _warnings(new, live)
+    for warning in warnings:
+        print_line(f"warning: {warning}", err=True)
+    if as_json:
+        print_json([_json_of(each) for each in new])
+        return
+    for each, old in zip(new, replaced, strict=True):
+        before = "" if old is None or old.is_over(now) else f" (before: {_terms(old)})"
+        print_line(f"paused {pause_name(each)}, {_terms(each)}{before}")
+
+
+def resume(
+    *,
+    actions: ActionsOption = None,
+    tenants: TenantsOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="End all pauses.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """End pauses: the requests start at once.
+
+    For an action this also ends what a handler held back (RetryLater) or a fuse has paused.
+    Without options it ends the pause of everything. Exits with 1 if nothing of this is paused.
+
+    Example: `streamer-worker resume --action report`
+    """
+    targets = _targets(actions, tenants)
+    if all_ and targets:
+        raise typer.BadParameter("--all cannot be combined with --action and --tenant")
+
+    def is_meant(pause: Pause) -> bool:
+        kind = PauseKind.ACTION if pause.kind in OF_ACTIONS else pause.kind
+        return all_ or (kind, pause.name) in (targets or [(PauseKind.ALL, "")])
+
+    ended, left = with_stores(config, partial(_end_all, is_meant=is_meant))
+    if not ended and not all_:
+        names = ", ".join(name for _, name in targets) or "everything"
+        raise NotFound(f"not paused: {names}", operation="resume")
+    if as_json:
+        print_json([_json_of(each) for each in ended])
+        return
+    for each in ended:
+        print_line(f"resumed {pause_name(each)}")
+    if not ended:
+        print_line("nothing is paused")
+    if left:
+        print_line(f"still paused: {', '.join(map(pause_name, left))}")
+
+
+def pauses(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List what is paused, since when, until when, by whom and why.
+
+    Operators pause everything, actions, tenants and schedules. A hold is the pause of an action
+    that a handler asked for (RetryLater). A fuse is the pause of an action that failed too often:
+    it is probed until one of its requests succeeds.
+
+    Example: `streamer-worker pauses --json`
+    """
+
+    async def work(stores: Stores) -> list[Pause]:
+        return await stores.pauses.read_all()
+
+    clock = SystemClock()
+    found = [each for each in with_stores(config, work) if not each.is_over(clock.now())]
+    if as_json:
+        print_json([_json_of(each) for each in found])
+    elif found:
+        print_rows(_COLUMNS, [_cells(each, clock) for each in found])
+    else:
+        print_line("nothing is paused")
+
+
+async def _end_all(
+    stores: Stores, *, is_meant: Callable[[Pause], bool]
+) -> tuple[list[Pause], list[Pause]]:
+    """End the pauses that are meant. Return those that were ended, and the others."""
+    ended: dict[str, Pause] = {}
+    for _ in range(_TRIES):
+        found = await stores.pauses.read_all()
+        meant = [pause for pause in found if is_meant(pause)]
+        if not meant:
+            return list(ended.values()), found
+        for pause in meant:
+            if await stores.pauses.end(pause):
+                ended[pause.key] = pause
+    raise ConcurrentModification("others pause it all the time", operation="resume")
+
+
+def _targets(
+    actions: Sequence[str] | None, tenants: Sequence[str] | None
+) -> list[tuple[PauseKind, str]]:
+    named = [(PauseKind.ACTION, name) for name in actions or ()]
+    named += [(PauseKind.TENANT, name) for name in tenants or ()]
+    return list(dict.fromkeys(named))
+
+
+def _end_of(until: datetime | None, seconds: float | None, now: datetime) -> datetime | None:
+    if until is not None and seconds is not None:
+        raise typer.BadParameter("--until and --for cannot be combined")
+    ends = until if seconds is None else now + timedelta(seconds=seconds)
+    if ends is not None and ends <= now:
+        raise typer.BadParameter(f"{date_text(ends)} has passed", param_hint="--until")
+    return ends
+
+
+def _operator() -> str:
+    """Return user@host. Without a name of the user in the system, `unknown`@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _warnings(pauses: Sequence[Pause], live: Sequence[WorkerRow]) -> list[str]:
+    """Return what an operator should know about pauses that were written (pure)."""
+    found = []
+    if live:
+        unknown = (unknown_action(live, each.name) for each in pauses if each.kind in OF_ACTIONS)
+        found = [f"{text}. It is paused all the same" for text in unknown if text is not None]
+    old = [row for row in live if not row.pauses]
+    if old:
+        shown = ", ".join(f"{row.worker_id} ({row.release})" for row in old[:_LISTED])
+        more = ", …" if len(old) > _LISTED else ""
+        found.append(
+            f"{counted(len(old), 'live worker')} of an older release know no pauses, and go on:"
+            f" {shown}{more}"
+        )
+    return found
+
+
+def _terms(pause: Pause) -> str:
+    return f"{pause_end(pause)}, by {pause.by}"
+
+
+def _cells(pause: Pause, clock: SystemClock) -> tuple[Cell, ...]:
+    until = pause_end(pause).removeprefix("until ")
+    return pause_name(pause), age(pause.at, clock), until, pause.by, pause.reason
+
+
+def _json_of(pause: Pause) -> dict[str, Any]:
+    return json_fields(pause, without=["stored"])

@@ -1,0 +1,124 @@
+"""What this worker knows of the pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from streamer_store import Pause, PauseKind, Undecodable
+from streamer_store.pause import OF_ACTIONS, pauses_of
+from streamer_store.schema import WORKERS
+from streamer_store.values import Item
+from streamer_worker.events import ItemUndecodable, PauseEnded, PauseStarted
+from streamer_worker.runtime import Runtime
+
+
+class KnownPauses:
+    """The pauses as they were read last, and those that this worker has written since.
+
+    Event loop's thread only. All incarnations of a worker share it. PAUSE-1: a read that fails
+    changes nothing, so what was paused stays paused. A pause that is over by this worker's clock
+    holds nothing back, although it is stored until the leader deletes it.
+    """
+
+    def __init__(self, *, runtime: Runtime) -> None:
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._item: Item | None = None
+        self._stored: dict[str, Pause] = {}
+        self._of_action: dict[str, list[Pause]] = {}
+        self._of_tenant: dict[str, list[Pause]] = {}
+        self._of_all: list[Pause] = []
+        self._in_force: dict[str, Pause] = {}
+        self.version = 0
+        """A number that grows whenever what is paused may have changed."""
+
+    def on_row(self, item: Item | None) -> None:
+        """Replace what is known by the row of pauses as it was read. None: there is no row."""
+        if item != self._item:
+            self._item = item
+            self._replace(pauses_of(item, self._report))
+        else:
+            self._announce()  # some may be over now
+
+    def on_written(self, pause: Pause) -> None:
+        """Add a pause that this worker writes, or replace it. It is in force at once."""
+        self._item = None
+        self._replace((self._stored | {pause.key: pause}).values())
+
+    def on_ended(self, pause: Pause) -> None:
+        """Remove a pause that this worker has ended."""
+        self._item = None
+        self._replace(each for key, each in self._stored.items() if key != pause.key)
+
+    def find(self, kind: PauseKind, name: str) -> Pause | None:
+        """Return the pause in force of this kind and name, or None."""
+        found = (each for each in self._of_action.get(name, ()) if each.kind is kind)
+        return next((each for each in found if not each.is_over(self._clock.now())), None)
+
+    def covering(self, action: str | None, tenant_id: str | None) -> list[Pause]:
+        """Return the pauses in force that hold back the requests of this action and tenant."""
+        if not self._stored:
+            return []
+        found = [
+            *self._of_all,
+            *self._of_action.get(action or "", ()),
+            *self._of_tenant.get(tenant_id or "", ()),
+        ]
+        if not found:
+            return []
+        now = self._clock.now()
+        return [pause for pause in found if not pause.is_over(now)]
+
+    def over(self) -> list[Pause]:
+        """Return the pauses that are stored, and over."""
+        now = self._clock.now()
+        return [pause for pause in self._stored.values() if pause.is_over(now)]
+
+    def _replace(self, pauses: Iterable[Pause]) -> None:
+        self._stored = {pause.key: pause for pause in pauses}
+        self._of_action, self._of_tenant, self._of_all = {}, {}, []
+        for pause in self._stored.values():
+            if pause.kind is PauseKind.ALL:
+                self._of_all.append(pause)
+            elif pause.kind is PauseKind.TENANT:
+                self._of_tenant.setdefault(pause.name, []).append(pause)
+            elif pause.kind in OF_ACTIONS:
+                self._of_action.setdefault(pause.name, []).append(pause)
+        self.version += 1
+        self._announce()
+
+    def _announce(self) -> None:
+        """Emit an event for each pause that has begun, changed or ended since the last call."""
+        now = self._clock.now()
+        before = self._in_force
+        self._in_force = {
+            key: pause for key, pause in self._stored.items() if not pause.is_over(now)
+        }
+        for key, pause in self._in_force.items():
+            if key not in before or _without_probe(before[key]) != _without_probe(pause):
+                self._events.emit(
+                    PauseStarted(
+                        kind=pause.kind,
+                        name=pause.name,
+                        by=pause.by,
+                        until=pause.until,
+                        reason=pause.reason,
+                        in_force=self._count(pause.kind),
+                    )
+                )
+        for key, pause in before.items():
+            if key not in self._in_force:
+                self._events.emit(
+                    PauseEnded(kind=pause.kind, name=pause.name, in_force=self._count(pause.kind))
+                )
+
+    def _count(self, kind: PauseKind) -> int:
+        return sum(pause.kind is kind for pause in self._in_force.values())
+
+    def _report(self, error: Undecodable) -> None:
+        self._events.emit(ItemUndecodable(table=WORKERS.name, key=error.key, reason=error.reason))
+
+
+def _without_probe(pause: Pause) -> Pause:
+    return replace(pause, probe_at=None)
