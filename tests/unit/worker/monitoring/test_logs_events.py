@@ -103,6 +103,10 @@ def test_every_event_is_logged_under_its_name() -> None:
         "queue_measured",
         "queue_measured",
         "unhandled_measured",
+        "pause_started",
+        "pause_ended",
+        "fuse_blown",
+        "fuse_probed",
         "request_finished",
         "try_failed",
     ]
