@@ -91,7 +91,7 @@ async def test_only_a_longer_pause_extends(stores: Stores, clock: ManualClock) -
 
 
 async def test_an_end_leaves_a_newer_pause(stores: Stores) -> None:
-    """PAUSE-2. Proves: a pause that was replaced since it was read is not ended."""
+    """A pause that was replaced since it was read is not ended. Proves PAUSE-2."""
     await stores.pauses.start(_pause())
     seen = await _only(stores)
     await stores.pauses.start(_pause(minutes=5))
@@ -101,7 +101,7 @@ async def test_an_end_leaves_a_newer_pause(stores: Stores) -> None:
 
 
 async def test_one_worker_probes(stores: Stores) -> None:
-    """PAUSE-3. Proves: of workers that move one probe on at the same moment, one succeeds."""
+    """Of workers that move one probe on at the same moment, one succeeds. Proves PAUSE-3."""
     fuse = replace(_pause(PauseKind.FUSE), probe_at=START)
     await stores.pauses.start(fuse)
     seen = await _only(stores)

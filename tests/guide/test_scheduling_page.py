@@ -68,4 +68,4 @@ def test_the_commands_have_these_options(name: str, option: str) -> None:
     """As their help shows."""
     help_text = CliRunner().invoke(cli, [name, "--help"], env={"COLUMNS": "200"}).stdout
     assert option in help_text
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 11

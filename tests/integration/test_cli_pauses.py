@@ -155,7 +155,7 @@ def test_all_screens_show_what_is_paused(desk: Desk) -> None:
     assert status["ok"]
     assert text in desk.run("workers").stderr
     checked: list[dict[str, Any]] = desk.json("check", code=1)  # no handlers are installed
-    assert [each["check"] for each in checked if text in each["text"]] == ["pauses"]
+    assert [each["subject"] for each in checked if text in each["text"]] == ["pauses"]
     assert "acme" not in desk.run("pauses").stdout
 
 

@@ -110,7 +110,7 @@ async def test_a_pause_works_within_one_heartbeat_in_a_large_fleet(world: World)
 
 @pytest.mark.parametrize("operation", ["scan", "get"])
 async def test_a_failed_read_leaves_the_pause_in_force(world: World, operation: str) -> None:
-    """PAUSE-1. Proves: an outage of reads, also a long one, starts nothing that is paused."""
+    """An outage of reads, also a long one, starts nothing that is paused. Proves PAUSE-1."""
     await world.stores.pauses.start(PAUSE)
     async with running(_app(world, [echo])):
         world.engine.fail(operation, when=lambda _: True, times=10**6)

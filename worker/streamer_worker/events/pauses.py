@@ -31,7 +31,8 @@ class PauseStarted:
 class PauseEnded:
     """A pause was ended, or is over. Emitted by `fleet.pauses`.
 
-    kind, name: as in PauseStarted.
+    kind: as in PauseStarted.
+    name: as in PauseStarted.
     in_force: number of pauses of this kind that are in force now.
     """
 

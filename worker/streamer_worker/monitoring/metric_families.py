@@ -137,6 +137,13 @@ class Families:
             " leader. Ten actions at most, the others as `other`",
             "action",
         )
+        self.paused = self._gauge(
+            "paused",
+            "1 for everything (`all`) and for each action or schedule that is paused, the number of"
+            " paused tenants, as this worker knows them",
+            "kind",
+            "name",
+        )
         self.oldest = self._gauge(
             "queue_oldest_age_seconds",
             "Seconds since the oldest request of each status was created, measured by the leader",

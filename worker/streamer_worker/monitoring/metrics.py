@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from streamer_store import CacheUsed, CallEnded, Clock, RequestStatus, TableNames, TryFailed
+from streamer_store import (
+    CacheUsed,
+    CallEnded,
+    Clock,
+    PauseKind,
+    RequestStatus,
+    TableNames,
+    TryFailed,
+)
 from streamer_store.schema import TABLES
 from streamer_store.table_names import DEFAULT_NAMES
 from streamer_worker.error_codes import WORKER_LOST
@@ -26,6 +35,8 @@ from streamer_worker.events import (
     ItemUndecodable,
     LoopBlocked,
     LoopLagMeasured,
+    PauseEnded,
+    PauseStarted,
     Polled,
     ProgressWritten,
     PushTried,
@@ -164,6 +175,8 @@ class Metrics:
                 self._show_queue(event)
             case UnhandledMeasured(counts=counts):
                 self._show_unhandled(counts)
+            case PauseStarted() | PauseEnded():
+                self._show_pause(event)
             case _:
                 pass
 
@@ -183,6 +196,18 @@ class Metrics:
             shown[one_line(action, _ACTION_CHARS) if named else OTHER] += count
         for action, count in shown.items():
             self._families.unhandled.labels(action).set(count)
+
+    def _show_pause(self, event: PauseStarted | PauseEnded) -> None:
+        """Show a pause. Tenants are counted, and not named."""
+        if event.kind == PauseKind.TENANT:
+            self._families.paused.labels(event.kind, "").set(event.in_force)
+            return
+        labels = event.kind, one_line(event.name, _ACTION_CHARS)
+        if isinstance(event, PauseStarted):
+            self._families.paused.labels(*labels).set(1)
+        else:
+            with suppress(KeyError):  # the name of another one was cut to the same text
+                self._families.paused.remove(*labels)
 
     def _show_fleet(self, event: Event) -> None:
         match event:

@@ -54,7 +54,7 @@ def bench(world: World) -> Iterator[PollBench]:
 async def test_what_is_paused_is_not_claimed(
     world: World, bench: PollBench, kind: PauseKind, name: str, claimed: set[str]
 ) -> None:
-    """PAUSE-1. Proves: requests of a paused action or tenant wait as they are, the others run."""
+    """Requests of a paused action or tenant wait as they are, the others run. Proves PAUSE-1."""
     bench.pauses.on_written(replace(PAUSE, kind=kind, name=name))
     paused = await world.enqueue("echo", tenant_id="acme")
     runs = await world.enqueue("other")
@@ -146,7 +146,7 @@ async def test_paused_retries_are_not_kept_in_memory(world: World, bench: PollBe
 
 
 async def test_one_probe_is_claimed_when_it_is_due(world: World, bench: PollBench) -> None:
-    """PAUSE-3. While a fuse is blown, one request is claimed each time that a probe is due."""
+    """While a fuse is blown, one request is claimed each time that a probe is due."""
     probe_at = world.clock.now() + timedelta(seconds=10)
     fuse = replace(FUSE, probe_at=probe_at)
     await world.stores.pauses.start(fuse)
@@ -165,7 +165,7 @@ async def test_one_probe_is_claimed_when_it_is_due(world: World, bench: PollBenc
 
 
 async def test_one_worker_of_two_probes(world: World) -> None:
-    """PAUSE-3. Proves: of two workers that know the same probe, one claims a request."""
+    """Of two workers that know the same probe, one claims a request. Proves PAUSE-3."""
     await world.stores.pauses.start(replace(FUSE, probe_at=world.clock.now()))
     row = await world.stores.workers.read_control("control#pause")
     await enqueue(world, 5)

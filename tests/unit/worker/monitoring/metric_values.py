@@ -13,5 +13,5 @@ def metrics() -> Metrics:
     return two_handlers()
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"streamer_worker_{name}", labels)

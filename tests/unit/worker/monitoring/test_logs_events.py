@@ -110,6 +110,10 @@ def test_every_event_is_logged_under_its_name() -> None:
         "schedule_ticks_missed",
         "schedule_suspended",
         "schedule_ended",
+        "pause_started",
+        "pause_ended",
+        "fuse_blown",
+        "fuse_probed",
         "request_finished",
         "try_failed",
     ]

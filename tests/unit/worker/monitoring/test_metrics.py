@@ -17,6 +17,8 @@ from streamer_worker.events import (
     ItemUndecodable,
     LoopBlocked,
     LoopLagMeasured,
+    PauseEnded,
+    PauseStarted,
     Polled,
     ScheduleTicked,
     ScheduleTicksMissed,
@@ -45,6 +47,7 @@ LABELS: dict[str, set[str]] = {
     "queue_depth": {"status"},
     "queue_later": {"status"},
     "unhandled_requests": {"action"},
+    "paused": {"kind", "name"},
     "queue_oldest_age_seconds": {"status"},
     "heartbeats_total": {"outcome"},
     "workers": {"state"},
@@ -298,3 +301,30 @@ def test_a_worker_that_does_not_reap_has_no_time_of_the_last_sweep() -> None:
     metrics(EVERY_EVENT[0])
     metrics(reaped())
     assert value(metrics, "reaper_last_success_timestamp_seconds") is None
+
+
+def _pause_event(kind: str, name: str, in_force: int = 1) -> PauseStarted:
+    return PauseStarted(
+        kind=kind, name=name, by="ann@desk", until=None, reason="", in_force=in_force
+    )
+
+
+def test_pauses_are_shown_while_they_are_in_force(metrics: Metrics) -> None:
+    """By kind and name. The series of one that has ended is gone."""
+    metrics(_pause_event("action", "report"))
+    metrics(_pause_event("fuse", "report"))
+    assert value(metrics, "paused", kind="action", name="report") == 1
+    metrics(PauseEnded(kind="action", name="report", in_force=0))
+    metrics(PauseEnded(kind="action", name="report", in_force=0))
+    assert value(metrics, "paused", kind="action", name="report") is None
+    assert value(metrics, "paused", kind="fuse", name="report") == 1
+
+
+def test_paused_tenants_are_counted_and_not_named(metrics: Metrics) -> None:
+    """No label holds the name of a tenant."""
+    metrics(_pause_event("tenant", "acme", 1))
+    metrics(_pause_event("tenant", "bolt", 2))
+    assert value(metrics, "paused", kind="tenant", name="") == 2
+    metrics(PauseEnded(kind="tenant", name="acme", in_force=1))
+    assert value(metrics, "paused", kind="tenant", name="") == 1
+    assert value(metrics, "paused", kind="tenant", name="acme") is None

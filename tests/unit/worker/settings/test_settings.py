@@ -93,6 +93,7 @@ VALUES = {
     "reaper.dry_run": ("true", True),
     "depth.interval": ("1m", 60),
     "depth.limit": ("500", 500),
+    "pause.max_hold": ("10m", 600),
     "retention.completed": ("12h", 12 * 3600),
     "retention.failed": ("90d", 90 * 86_400),
     "retention.cancelled": ("1h", 3600),
