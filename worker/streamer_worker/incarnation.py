@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
+from streamer_store.rate_limits import PermitTable
 from streamer_store.release import package_version
 from streamer_worker.concurrency.deadlines import ended_within, sleep_running
 from streamer_worker.concurrency.periodic import run_every
@@ -30,6 +31,7 @@ from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
 from streamer_worker.fleet.membership import Membership
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
@@ -37,6 +39,7 @@ from streamer_worker.intake.eligibility import Eligibility
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import ClaimCall, Slots
 from streamer_worker.maintenance.lane_sweep import LaneSweep
@@ -67,6 +70,7 @@ class Dependencies:
     heartbeat_runner: HeartbeatRunner
     push: PushOpener
     runtime: Runtime
+    server_clock: ServerClock
 
 
 class Incarnation:
@@ -103,10 +107,18 @@ class Incarnation:
         probation = Probation(
             free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
         )
+        self._rate_limits = RateLimits(
+            registry=dependencies.registry,
+            permits=PermitTable(engine=stores.engine),
+            freed=self._slots.freed,
+            server_clock=dependencies.server_clock,
+            runtime=runtime,
+        )
         self._limits = Limits(
             registry=dependencies.registry,
             slots=self._slots,
             probation=probation,
+            rate_limits=self._rate_limits,
             settings=settings,
             lost_threads=lost_threads,
         )
@@ -128,6 +140,7 @@ class Incarnation:
             slots=self._slots,
             seen_requests=self._seen_requests,
             probation=probation,
+            rate_limits=self._rate_limits,
             announcer=announcer,
             runtime=runtime,
         )
@@ -236,6 +249,7 @@ class Incarnation:
         )
         every = partial(run_every, runtime=dependencies.runtime)
         tasks.start_soon(partial(every, poller.pause, poller.step, name="poll", sleep=poller.sleep))
+        self._rate_limits.start(tasks, every)
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(

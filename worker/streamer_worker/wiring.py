@@ -19,6 +19,7 @@ from streamer_worker.fleet.heartbeat_thread import (
     heartbeat_on_thread,
 )
 from streamer_worker.fleet.loop_watchdog import EndProcess, InterpreterWatchdog, with_report
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.incarnation import MAX_END_SECONDS, Dependencies
 from streamer_worker.monitoring.health import Health
@@ -59,11 +60,12 @@ class _Builder:
         self._metrics = Metrics(
             registry, clock=clock, reaps=settings.reaper.enabled, tables=settings.tables
         )
+        self._server_clock = ServerClock(clock)
         self.health = Health(settings=settings, clock=clock)
 
     def runtime(self, *listeners: Listener) -> Runtime:
         """Return a runtime whose events reach the metrics, health and these listeners, in order."""
-        events = Events(self._metrics, self.health, *listeners)
+        events = Events(self._metrics, self.health, self._server_clock, *listeners)
         return Runtime(clock=self._clock, rng=self._rng, events=events)
 
     def app(
@@ -82,6 +84,7 @@ class _Builder:
             heartbeat_runner=heartbeat_runner,
             push=push,
             runtime=runtime,
+            server_clock=self._server_clock,
         )
         return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
+from streamer_store.protocols.rate_limits import PermitStore
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
 from streamer_store.protocols.subscriptions import SubscriptionStore
 from streamer_store.protocols.workers import FleetRows, WorkerRegistry
@@ -27,6 +28,7 @@ __all__ = [
     "ConnectionStore",
     "Depth",
     "FleetRows",
+    "PermitStore",
     "RequestQueue",
     "StaleSweep",
     "SubscriptionStore",

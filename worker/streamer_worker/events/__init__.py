@@ -22,6 +22,7 @@ from streamer_worker.events.connections import (
     PushServiceFailed,
     PushTried,
 )
+from streamer_worker.events.limits import ClockSkewed, LimitEvent, RateLimitMeasured
 from streamer_worker.events.requests import (
     ActionUnknown,
     CheckpointDelayed,
@@ -83,6 +84,7 @@ __all__ = [
     "ClaimReleased",
     "ClaimTried",
     "ClockJumped",
+    "ClockSkewed",
     "ConnectionGone",
     "ConnectionSuspended",
     "ConnectionsReaped",
@@ -109,6 +111,7 @@ __all__ = [
     "PushServiceFailed",
     "PushTried",
     "QueueMeasured",
+    "RateLimitMeasured",
     "RequestFinished",
     "RequestRescued",
     "RequestStarted",
@@ -132,7 +135,9 @@ __all__ = [
 ]
 
 # CallEnded, TryFailed and CacheUsed are emitted by the stores, on the thread of the call.
-Event = WorkerEvent | RequestEvent | ConnectionEvent | CallEnded | TryFailed | CacheUsed
+Event = (
+    WorkerEvent | RequestEvent | ConnectionEvent | LimitEvent | CallEnded | TryFailed | CacheUsed
+)
 Listener = Callable[[Event], None]
 
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")

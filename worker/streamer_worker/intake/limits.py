@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.selection import Limit
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import Settings
@@ -25,12 +26,14 @@ class Limits:
         registry: Registry,
         slots: Slots,
         probation: Probation,
+        rate_limits: RateLimits,
         settings: Settings,
         lost_threads: Callable[[], int] = int,
     ) -> None:
         self._registry = registry
         self._slots = slots
         self._probation = probation
+        self._rate_limits = rate_limits
         self._max_threads = settings.handler.threads
         self._lost_threads = lost_threads
         self._max_per_tenant = settings.tenant_concurrency
@@ -55,6 +58,7 @@ class Limits:
             limits.append(("processes", ""))
         if tenant is not None and self._max_per_tenant is not None:
             limits.append(("tenant", tenant))
+        limits += [("rate", name) for name in self._rate_limits.limits_of(candidate)]
         return tuple(limits)
 
     def left(self, limit: Limit) -> float:
@@ -68,6 +72,8 @@ class Limits:
                 used = self._lost_threads() + self._used_by(self._in_threads)
             case ("processes", _):
                 most, used = self._max_processes, self._used_by(self._in_processes)
+            case ("rate", name):
+                return self._rate_limits.left(name)
             case (_, tenant):
                 most, used = self._max_per_tenant, self._slots.of_tenant(tenant)
         return math.inf if most is None else most - used

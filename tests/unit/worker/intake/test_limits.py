@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any
 
 from streamer_store import Candidate, RequestStatus
+from streamer_store.memory import MemoryEngine
+from streamer_store.rate_limits import PermitTable
 from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import Events
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.selection import RankedCandidate, Selection, Turns
 from streamer_worker.intake.slots import Slots
+from streamer_worker.runtime import Runtime
 from streamer_worker.settings import HandlerSettings, Settings
 from support import START, ManualClock
 
@@ -46,6 +52,13 @@ class Bench:
             registry=registry([free, scarce, thread, scarce_thread]),
             slots=self.slots,
             probation=Probation(free_from=45, clock=ManualClock()),
+            rate_limits=RateLimits(
+                registry={},
+                permits=PermitTable(engine=MemoryEngine()),
+                freed=self.slots.freed,
+                server_clock=ServerClock(ManualClock()),
+                runtime=Runtime(clock=ManualClock(), rng=random.Random(7), events=Events()),
+            ),
             settings=Settings(handler=HandlerSettings(threads=3), **settings),
             lost_threads=lambda: lost_threads,
         )

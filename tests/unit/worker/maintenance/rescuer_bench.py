@@ -17,6 +17,7 @@ from streamer_worker.maintenance.rescuer import Rescuer
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import PresenceSettings, RescueSettings, Settings
 from support import START, ManualClock
+from unit.worker.benches import rate_limits
 from unit.worker.harness import World
 
 LEASE = 16.0
@@ -39,6 +40,7 @@ class Bench:
             slots=self.slots,
             seen_requests=SeenRequests(clock=world.clock),
             probation=Probation(free_from=45, clock=self.time),
+            rate_limits=rate_limits(world, slots=self.slots),
             announcer=announcer,
             runtime=world.runtime,
         )
