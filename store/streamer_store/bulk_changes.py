@@ -16,6 +16,7 @@ from streamer_store.operator_actions import Change, OperatorActions, worker_to_n
 from streamer_store.protocols import WorkerRegistry
 from streamer_store.request_attributes import unchanged
 from streamer_store.request_table import RequestTable
+from streamer_store.reserved_ids import is_control_item
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import RequestStatus
 from streamer_store.validation import require_status
@@ -134,7 +135,9 @@ class BulkChanges:
         items = await bulk.attempt(
             lambda: self._engine.get_many(REQUESTS, keys, attributes=attributes)
         )
-        by_key = {codec.raw_text(item, "RequestID"): item for item in items}
+        by_key = {
+            codec.raw_text(item, "RequestID"): item for item in items if not is_control_item(item)
+        }
 
         async def work_on(position: int, key: str) -> None:
             item = by_key.get(key)

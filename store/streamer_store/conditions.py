@@ -37,7 +37,16 @@ class Below:
     value: AttributeValue
 
 
-Condition = Absent | Present | OneOf | Below
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The attribute is a number from `low` to `high` (`BETWEEN`). False for an absent attribute."""
+
+    name: str
+    low: AttributeValue
+    high: AttributeValue
+
+
+Condition = Absent | Present | OneOf | Below | Between
 
 
 def equals(name: str, value: AttributeValue | None) -> Condition:

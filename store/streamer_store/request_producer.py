@@ -27,7 +27,7 @@ from streamer_store.errors import (
 from streamer_store.lanes import place_of
 from streamer_store.models import AsyncRequest, EventType
 from streamer_store.request_table import RequestTable
-from streamer_store.reserved_ids import require_own_id
+from streamer_store.reserved_ids import CONTROL_PREFIX, require_own_id
 from streamer_store.run_times import as_waiting, run_time
 from streamer_store.schema import CONNECTIONS, REQUESTS, SUBSCRIPTIONS
 from streamer_store.subscriptions import new_subscription
@@ -200,7 +200,8 @@ class RequestProducer:
 
     async def delete(self, request_id: str) -> None:
         require_text("request_id", request_id)
-        await self._engine.delete_many(REQUESTS, [request_id])
+        if not request_id.startswith(CONTROL_PREFIX):  # it is no request
+            await self._engine.delete_many(REQUESTS, [request_id])
 
     def _later(
         self, request: AsyncRequest, run_at: datetime | None, delay: timedelta | None

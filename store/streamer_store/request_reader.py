@@ -12,6 +12,7 @@ from streamer_store.engine import Query
 from streamer_store.models import AsyncRequest
 from streamer_store.protocols import CandidatePage, Depth
 from streamer_store.request_table import RequestTable
+from streamer_store.reserved_ids import is_control_item
 from streamer_store.schema import REQUESTS, Index
 from streamer_store.times import parse_time, text_after, text_before
 from streamer_store.transitions import RequestStatus
@@ -43,7 +44,8 @@ class RequestReader:
             require_text("request_id", key)
         records = {}
         items = await self._engine.get_many(REQUESTS, keys)
-        for record in self._table.decoder.decode_all(items):
+        requests = (item for item in items if not is_control_item(item))
+        for record in self._table.decoder.decode_all(requests):
             records[record.request_id] = record
         return {key: records[key] for key in keys if key in records}
 

@@ -7,6 +7,7 @@ from streamer_store.decoding import ItemDecoder, Location, Report
 from streamer_store.engine import Engine
 from streamer_store.errors import NotFound, RequestNotPending
 from streamer_store.models import AsyncRequest
+from streamer_store.reserved_ids import is_control_item
 from streamer_store.retention import Retention
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import RequestStatus
@@ -28,7 +29,7 @@ class RequestTable:
         """Return the item, read consistently. Raises NotFound; ValidationError."""
         require_text("request_id", request_id)
         item = await self.engine.get(REQUESTS, request_id)
-        if item is None:
+        if item is None or is_control_item(item):
             raise self.not_found(operation, request_id)
         return item
 

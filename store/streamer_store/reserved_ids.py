@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from streamer_store.errors import ValidationError
+from streamer_store.values import Item
 
 CONTROL_PREFIX: Final = "control#"
 """Rows of the workers table and items of requests that control the fleet: no workers, no requests.
@@ -16,6 +17,12 @@ CRON_PREFIX: Final = "cron#"
 UNIQUE_PREFIX: Final = "unique#"
 """Requests that have a unique key."""
 _RESERVED: Final = (CONTROL_PREFIX, CRON_PREFIX, UNIQUE_PREFIX)
+
+
+def is_control_item(item: Item) -> bool:
+    """Return whether an item of requests controls the fleet, so that it is no request."""
+    key = item.get("RequestID", {}).get("S", "")
+    return key.startswith(CONTROL_PREFIX) and "Status" not in item
 
 
 def require_own_id(name: str, value: str) -> None:

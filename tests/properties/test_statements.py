@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from properties.strategies import values
 from streamer_store import InvalidInput, ItemTooLarge
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present
 from streamer_store.engine import (
     BatchEngine,
     ConditionFailed,
@@ -42,6 +42,12 @@ conditions: st.SearchStrategy[Condition] = st.one_of(
     st.builds(Present, st.sampled_from(NAMES)),
     st.builds(OneOf, st.sampled_from(NAMES), st.lists(encoded, min_size=1, max_size=3).map(tuple)),
     st.builds(Below, st.sampled_from(NAMES), st.integers(-9, 9).map(encode)),
+    st.builds(
+        Between,
+        st.sampled_from(NAMES),
+        st.integers(-9, 5).map(encode),
+        st.integers(6, 9).map(encode),
+    ),
 )
 
 

@@ -18,6 +18,7 @@ from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
 from streamer_store.pause import CONTROL_PAUSE
+from streamer_store.rate_limits import PermitTable
 from streamer_store.release import package_version
 from streamer_store.values import Item
 from streamer_worker.concurrency.deadlines import ended_within, sleep_running
@@ -33,6 +34,7 @@ from streamer_worker.fleet.heartbeat import REMOVE_TIMEOUT, WorkerStatus
 from streamer_worker.fleet.heartbeat_thread import HeartbeatRunner, RemoveRow
 from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.pauses import KnownPauses
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
@@ -41,6 +43,7 @@ from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import ClaimCall, Slots
 from streamer_worker.maintenance.lane_sweep import LaneSweep
@@ -75,6 +78,7 @@ class Dependencies:
     schedules: Schedules
     known_pauses: KnownPauses
     runtime: Runtime
+    server_clock: ServerClock
 
 
 class Incarnation:
@@ -119,11 +123,19 @@ class Incarnation:
             registry=dependencies.registry,
             runtime=runtime,
         )
+        self._rate_limits = RateLimits(
+            registry=dependencies.registry,
+            permits=PermitTable(engine=stores.engine),
+            freed=self._slots.freed,
+            server_clock=dependencies.server_clock,
+            runtime=runtime,
+        )
         self._limits = Limits(
             registry=dependencies.registry,
             slots=self._slots,
             probation=probation,
             gate=self._gate,
+            rate_limits=self._rate_limits,
             settings=settings,
             lost_threads=lost_threads,
         )
@@ -157,6 +169,7 @@ class Incarnation:
             seen_requests=self._seen_requests,
             probation=probation,
             gate=self._gate,
+            rate_limits=self._rate_limits,
             announcer=announcer,
             runtime=runtime,
         )
@@ -271,6 +284,7 @@ class Incarnation:
         )
         every = partial(run_every, runtime=dependencies.runtime)
         tasks.start_soon(partial(every, poller.pause, poller.step, name="poll", sleep=poller.sleep))
+        self._rate_limits.start(tasks, every)
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(

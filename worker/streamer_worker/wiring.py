@@ -20,6 +20,7 @@ from streamer_worker.fleet.heartbeat_thread import (
 )
 from streamer_worker.fleet.loop_watchdog import EndProcess, InterpreterWatchdog, with_report
 from streamer_worker.fleet.pauses import KnownPauses
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.incarnation import MAX_END_SECONDS, Dependencies
 from streamer_worker.monitoring.health import Health
@@ -68,11 +69,12 @@ class _Builder:
             tables=settings.tables,
             schedules=self._definitions,
         )
+        self._server_clock = ServerClock(clock)
         self.health = Health(settings=settings, clock=clock)
 
     def runtime(self, *listeners: Listener) -> Runtime:
         """Return a runtime whose events reach the metrics, health and these listeners, in order."""
-        events = Events(self._metrics, self.health, *listeners)
+        events = Events(self._metrics, self.health, self._server_clock, *listeners)
         return Runtime(clock=self._clock, rng=self._rng, events=events)
 
     def app(
@@ -99,6 +101,7 @@ class _Builder:
             ),
             known_pauses=KnownPauses(runtime=runtime),
             runtime=runtime,
+            server_clock=self._server_clock,
         )
         return App(dependencies, metrics=self._metrics, health=self.health, leave=leave)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,12 +30,14 @@ class CallEnded:
     """A call has ended, with or without an error.
 
     `seconds` is the time of all its attempts. `capacity` is empty where the call or a condition
-    failed: DynamoDB does not report it then.
+    failed: DynamoDB does not report it then. `date` is the server's time in whole seconds since
+    1970, from the header of the answer. None: there was none.
     """
 
     operation: str
     seconds: float
     capacity: tuple[Capacity, ...] = ()
+    date: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,7 @@ def observe_calls(client: DynamoDBClient, observe: Observe) -> None:
             operation=_operation(event_name),
             seconds=ended_at - context.get(_STARTED_AT, ended_at),
             capacity=tuple(_capacity(details.get("parsed") or {})),
+            date=_date(details.get("parsed") or {}),
         )
         observe(call)
 
@@ -123,6 +128,19 @@ def _error_code(response: Any, caught: BaseException | None) -> str | None:
         return type(caught).__name__
     code = response[1].get("Error", {}).get("Code") if response is not None else None
     return None if code is None else str(code)
+
+
+def _date(answer: dict[str, Any]) -> int | None:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return _seconds(headers.get("date", ""))
+
+
+@lru_cache(maxsize=4)  # answers of the same second bear the same text
+def _seconds(date: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(date).timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _capacity(answer: dict[str, Any]) -> Iterable[Capacity]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present
 from streamer_store.engine import Delete, Put, Write
 from streamer_store.values import AttributeValue
 
@@ -66,6 +66,9 @@ def _add_condition(condition: Condition, parameters: list[AttributeValue]) -> _C
         case Below(value=value):
             parameters.append(value)
             return Below, condition.name, 1
+        case Between(low=low, high=high):
+            parameters += low, high
+            return Between, condition.name, 2
     return type(condition), condition.name, 0
 
 
@@ -102,6 +105,8 @@ def _condition_text(shape: _ConditionShape) -> str:
         return f"attribute_exists({quoted})"
     if kind is Below:
         return f"{quoted}<?"
+    if kind is Between:
+        return f"{quoted} BETWEEN ? AND ?"
     return f"{quoted}=?" if count == 1 else f"{quoted} IN [{','.join('?' * count)}]"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present
 from streamer_store.engine import Check, Delete, Put, Query, Scan, Update
 from streamer_store.schema import Table
 from streamer_store.values import AttributeValue
@@ -49,6 +49,12 @@ class _Expression:
                 return f"{name} IN ({', '.join(self.value(value) for value in values)})"
             case Below(value=value):
                 return f"{name} < {self.value(value)}"
+            case Between(low=low, high=high):
+                # The type is checked for moto, which fails where it compares text with a number.
+                bounds = f"{self.value(low)} AND {self.value(high)}"
+                return (
+                    f"attribute_type({name}, {self.value({'S': 'N'})}) AND {name} BETWEEN {bounds}"
+                )
 
     def conditions(self, conditions: tuple[Condition, ...]) -> dict[str, Any]:
         if not conditions:

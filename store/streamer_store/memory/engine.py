@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import anyio.lowlevel
 
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present
 from streamer_store.engine import (
     ConditionFailed,
     Delete,
@@ -217,6 +217,12 @@ def _holds(condition: Condition, item: Item) -> bool:
             return stored in values
         case Below(value=value):
             return stored is not None and "N" in stored and _number(stored) < _number(value)
+        case Between(low=low, high=high):
+            return (
+                stored is not None
+                and "N" in stored
+                and _number(low) <= _number(stored) <= _number(high)
+            )
 
 
 def _number(value: AttributeValue) -> Decimal:

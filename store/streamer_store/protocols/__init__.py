@@ -18,6 +18,7 @@ from __future__ import annotations
 from streamer_store.protocols.bulk import BulkRequests
 from streamer_store.protocols.connections import ConnectionStore, StaleSweep
 from streamer_store.protocols.pauses import Pauses
+from streamer_store.protocols.rate_limits import PermitStore
 from streamer_store.protocols.requests import CandidatePage, Depth, RequestQueue
 from streamer_store.protocols.schedules import ScheduleStore
 from streamer_store.protocols.subscriptions import SubscriptionStore
@@ -30,6 +31,7 @@ __all__ = [
     "Depth",
     "FleetRows",
     "Pauses",
+    "PermitStore",
     "RequestQueue",
     "ScheduleStore",
     "StaleSweep",

@@ -30,6 +30,7 @@ from streamer_store.errors import (
 )
 from streamer_store.release import package_version
 from streamer_store.repeating import repeat
+from streamer_store.reserved_ids import is_control_item
 from streamer_store.schema import TABLES, Table
 from streamer_store.table_names import TableNames
 from streamer_store.times import format_time
@@ -232,9 +233,11 @@ class Exporter:
         """
         page = await repeat(lambda: self._engine.scan(scan), rng=self._rng)
         units = max(1, -(-sum(map(item_size, page.items)) // _READ_UNIT_BYTES))
+        # The limits of rates belong to the moment, and to the worker's own tables.
+        items = [item for item in page.items if not is_control_item(item)]
         async with self._compressing:
-            await to_thread.run_sync(part.add, page.items)
-        self._report(scan.table, len(page.items))
+            await to_thread.run_sync(part.add, items)
+        self._report(scan.table, len(items))
         await self._limiter.spend(units)
         limit = max(1, math.floor(self._page_units * max(1, len(page.items)) / units))
         return replace(scan, limit=limit, exclusive_start_key=page.last_evaluated_key)

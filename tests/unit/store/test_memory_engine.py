@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from streamer_store import ItemTooLarge, TableNames
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present, equals
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present, equals
 from streamer_store.engine import ConditionFailed, Delete, Put, Update
 from streamer_store.memory import MemoryEngine
 from streamer_store.schema import WORKERS
@@ -120,6 +120,12 @@ async def test_an_update_creates_an_absent_item() -> None:
         (Below("Beat", {"N": "3"}), False),
         (Below("New", {"N": "4"}), False),
         (Below("Name", {"N": "4"}), False),
+        (Between("Beat", {"N": "3"}, {"N": "3"}), True),
+        (Between("Beat", {"N": "-1"}, {"N": "10"}), True),
+        (Between("Beat", {"N": "4"}, {"N": "10"}), False),
+        (Between("Beat", {"N": "1"}, {"N": "2"}), False),
+        (Between("New", {"N": "0"}, {"N": "9"}), False),
+        (Between("Name", {"N": "0"}, {"N": "9"}), False),
         (equals("Name", {"S": "a"}), True),
         (equals("Name", None), False),
         (equals("New", None), True),

@@ -13,6 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from streamer_store import Claim, WorkerRow
 from streamer_store.errors import ungrouped
+from streamer_store.rate_limits import PermitTable
 from streamer_worker import Context, Handler, RetryPolicy, handler
 from streamer_worker.concurrency.request_tasks import RequestTasks
 from streamer_worker.execution.dispatcher import Dispatcher
@@ -21,6 +22,7 @@ from streamer_worker.execution.processes.pool import Processes
 from streamer_worker.execution.settler import Settler
 from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.pauses import KnownPauses
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
@@ -29,6 +31,7 @@ from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.poller import PollCounts, Poller
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, ClaimCall, Slots
 from streamer_worker.push.announcer import Announcer
@@ -140,6 +143,17 @@ class Raising:
         return [context.attempt for context in self.contexts]
 
 
+def rate_limits(world: World, *handlers: Handler, slots: Slots) -> RateLimits:
+    """Return the permits of a worker, of which none are asked for before `step`."""
+    return RateLimits(
+        registry=registry(handlers),
+        permits=PermitTable(engine=world.stores.engine),
+        freed=slots.freed,
+        server_clock=ServerClock(world.clock),
+        runtime=world.runtime,
+    )
+
+
 class _Poller(Poller):
     """A poller whose claims run in tasks of its step."""
 
@@ -166,6 +180,7 @@ class PollBench:
         self.probation = Probation(free_from=MIN_AGE, clock=world.clock)
         self.pauses = KnownPauses(runtime=world.runtime)
         self.gate = pause_gate(world, self.pauses, *handlers)
+        self.rate_limits = rate_limits(world, *handlers, slots=self.slots)
         self.claimer = Claimer(
             worker_id="me",
             requests=world.stores.requests,
@@ -173,6 +188,7 @@ class PollBench:
             seen_requests=seen_requests,
             probation=self.probation,
             gate=self.gate,
+            rate_limits=self.rate_limits,
             announcer=announcer(world),
             runtime=world.runtime,
         )
@@ -190,6 +206,7 @@ class PollBench:
                     slots=self.slots,
                     probation=self.probation,
                     gate=self.gate,
+                    rate_limits=self.rate_limits,
                     settings=Settings(**settings),
                 ),
                 gate=self.gate,

@@ -22,6 +22,7 @@ from streamer_worker.events.connections import (
     PushServiceFailed,
     PushTried,
 )
+from streamer_worker.events.limits import ClockSkewed, LimitEvent, RateLimitMeasured
 from streamer_worker.events.pauses import (
     FuseBlown,
     FuseProbed,
@@ -98,6 +99,7 @@ __all__ = [
     "ClaimReleased",
     "ClaimTried",
     "ClockJumped",
+    "ClockSkewed",
     "ConnectionGone",
     "ConnectionSuspended",
     "ConnectionsReaped",
@@ -128,6 +130,7 @@ __all__ = [
     "PushServiceFailed",
     "PushTried",
     "QueueMeasured",
+    "RateLimitMeasured",
     "RequestFinished",
     "RequestRescued",
     "RequestStarted",
@@ -160,6 +163,7 @@ Event = (
     WorkerEvent
     | RequestEvent
     | ConnectionEvent
+    | LimitEvent
     | PauseEvent
     | ScheduleEvent
     | CallEnded

@@ -14,6 +14,7 @@ from typing import Any, Generic
 from streamer_store import AsyncRequest
 from streamer_worker.handlers.context import Context, State
 from streamer_worker.handlers.fuse import Fuse, fuse_of
+from streamer_worker.handlers.limits import NO_LIMITS, ActionLimits, Scope, action_limits
 from streamer_worker.handlers.schedules import Schedule, schedules_of
 from streamer_worker.handlers.schema import PayloadSchema, is_async, schema_of
 from streamer_worker.retry import DEFAULT_RETRY, RetryPolicy
@@ -46,8 +47,7 @@ class Handler:
     * `function`: the function itself. Calling the Handler calls it, for tests.
     * `timeout`: the time for one attempt, in seconds; None: the setting `handler.timeout`.
     * `retry`: the delays of retries.
-    * `max_concurrency`: how many of the action's requests one worker runs at once; None: as
-      many as the worker has slots.
+    * `limits`: how many of the action's requests run at once, and start in a time.
     * `process`: whether a plain function runs in a process instead of a thread.
     * `schedules`: when workers make requests of the action by themselves.
     * `fuse`: when failures pause the action; None: never.
@@ -60,7 +60,7 @@ class Handler:
     function: HandlerFunction
     timeout: float | None = None
     retry: RetryPolicy = DEFAULT_RETRY
-    max_concurrency: int | None = None
+    limits: ActionLimits = NO_LIMITS
     process: bool = False
     schedules: tuple[Schedule, ...] = ()
     fuse: Fuse | None = None
@@ -77,6 +77,12 @@ class Handler:
         if self.process:
             return Kind.PROCESS
         return Kind.TASK if is_async(self.function) else Kind.THREAD
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """How many of the action's requests one worker runs at once. None: it has no own limit."""
+        limits = self.limits
+        return limits.max_concurrency if limits.max_concurrency_scope is Scope.WORKER else None
 
     @property
     def in_thread(self) -> bool:
@@ -122,6 +128,9 @@ class HandlerGroup(Generic[State]):
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         max_concurrency: int | None = None,
+        max_concurrency_scope: str = "worker",
+        rate_limit: str | None = None,
+        rate_limit_per_tenant: str | None = None,
         process: bool = False,
         cron: str | None = None,
         timezone: str | None = None,
@@ -132,11 +141,23 @@ class HandlerGroup(Generic[State]):
         """Make a function a handler of this group. The parameters and errors are those of the
         function `handler`.
         """
-        options = _options(action, timeout, retry, max_concurrency, process=process)
-        options["schedules"] = schedules_of(
-            action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
+        options = _options(
+            action,
+            timeout,
+            retry,
+            process=process,
+            limits=action_limits(
+                action,
+                max_concurrency=max_concurrency,
+                max_concurrency_scope=max_concurrency_scope,
+                rate_limit=rate_limit,
+                rate_limit_per_tenant=rate_limit_per_tenant,
+            ),
+            schedules=schedules_of(
+                action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
+            ),
+            fuse=fuse_of(pause_after_failures, action),
         )
-        options["fuse"] = fuse_of(pause_after_failures, action)
 
         def define(function: HandlerFunction) -> Handler:
             defined = _define(function, group=self, **options)
@@ -152,6 +173,9 @@ def handler(
     timeout: float | None = None,
     retry: RetryPolicy | None = None,
     max_concurrency: int | None = None,
+    max_concurrency_scope: str = "worker",
+    rate_limit: str | None = None,
+    rate_limit_per_tenant: str | None = None,
     process: bool = False,
     cron: str | None = None,
     timezone: str | None = None,
@@ -172,14 +196,17 @@ def handler(
 
     `timeout` is in seconds, for one attempt. Without it the setting `handler.timeout` is used.
     `retry` gives the delays of retries. `max_concurrency` is how many of the action's requests
-    one worker runs at once. `pause_after_failures` pauses the action on all workers after so many
-    failures within ten minutes on one of them, or as its Fuse says.
+    one worker runs at once, or with `max_concurrency_scope="fleet"` all workers together.
+    `rate_limit` is how many start in a time over all workers, such as `100/m`, `5/10s` or
+    `100/m burst 20`, and `rate_limit_per_tenant` the same for each tenant.
+    `pause_after_failures` pauses the action on all workers after so many failures within ten
+    minutes on one of them, or as its Fuse says.
 
     With `cron`, the workers make a request of the action at these times, read in `timezone` (UTC
     by default), with this `payload`. `schedules` are further ones, with more options (Schedule).
 
-    To install the handler, name it in the entry points of your
-    package, in the group `streamer_worker.handlers`.
+    To install the handler, name it in the entry points of your package, in the group
+    `streamer_worker.handlers`.
 
     Raises TypeError for a function of another shape or a wrong type of an option, ValueError
     for a value that is out of range.
@@ -193,11 +220,23 @@ def handler(
     >>> run.status, run.result
     ('completed', {'data': 4})
     """
-    options = _options(action, timeout, retry, max_concurrency, process=process)
-    options["schedules"] = schedules_of(
-        action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
+    options = _options(
+        action,
+        timeout,
+        retry,
+        process=process,
+        limits=action_limits(
+            action,
+            max_concurrency=max_concurrency,
+            max_concurrency_scope=max_concurrency_scope,
+            rate_limit=rate_limit,
+            rate_limit_per_tenant=rate_limit_per_tenant,
+        ),
+        schedules=schedules_of(
+            action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
+        ),
+        fuse=fuse_of(pause_after_failures, action),
     )
-    options["fuse"] = fuse_of(pause_after_failures, action)
     return partial(_define, **options)
 
 
@@ -212,9 +251,9 @@ def _options(
     action: object,
     timeout: float | None,
     retry: RetryPolicy | None,
-    max_concurrency: int | None,
     *,
     process: bool,
+    **others: Any,
 ) -> dict[str, Any]:
     if not isinstance(action, str) or not action:
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
@@ -225,15 +264,12 @@ def _options(
         raise ValueError(f"the timeout of action {action!r} must be positive, in seconds")
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry of action {action!r} must be a RetryPolicy, not {retry!r}")
-    _check_number("max_concurrency", max_concurrency, action)
-    if max_concurrency is not None and max_concurrency < 1:
-        raise ValueError(f"max_concurrency of action {action!r} must be 1 or more")
     return {
         "action": action,
         "timeout": timeout,
         "retry": retry or DEFAULT_RETRY,
-        "max_concurrency": max_concurrency,
         "process": process,
+        **others,
     }
 
 

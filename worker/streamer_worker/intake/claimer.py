@@ -30,6 +30,7 @@ from streamer_worker.error_codes import INVALID_REQUEST, ITEM_TOO_LARGE
 from streamer_worker.events import ClaimReleased, ClaimTried, ItemUndecodable
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, Slot, Slots
 from streamer_worker.push.announcer import Announcer
@@ -62,6 +63,7 @@ class Claimer:
         seen_requests: SeenRequests,
         probation: Probation,
         gate: PauseGate,
+        rate_limits: RateLimits,
         announcer: Announcer,
         runtime: Runtime,
     ) -> None:
@@ -71,6 +73,7 @@ class Claimer:
         self._seen_requests = seen_requests
         self._probation = probation
         self._gate = gate
+        self._rate_limits = rate_limits
         self._announcer = announcer
         self._events = runtime.events
         self._clock = runtime.clock
@@ -81,11 +84,13 @@ class Claimer:
     def reserve(self, candidate: Candidate) -> Slot:
         """Take a slot for the candidate, which `claim` then has to be called for.
 
-        CLAIM-3: before the claim is sent, so that no sweep rescues the request.
+        CLAIM-3: before the claim is sent, so that no sweep rescues the request. RATE-2: its permits
+        are used from then on.
         """
         slot = self._slots.take(
             candidate.request_id, action=candidate.action, tenant_id=candidate.tenant_id
         )
+        slot.permits = self._rate_limits.take(candidate)
         self._seen_requests.mark_tried(candidate)
         self._probation.enter(slot, self._seen_requests.rescues_of(candidate))
         self._gate.reserve(candidate)
@@ -104,6 +109,7 @@ class Claimer:
             won = claim is not None
         finally:
             if not won:
+                self._rate_limits.give_back(slot.permits)
                 self._slots.give_back(slot)
         if claim is None:
             return None

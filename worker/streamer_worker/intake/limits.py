@@ -9,6 +9,7 @@ from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.rotation import Limit
 from streamer_worker.intake.slots import Slots
 from streamer_worker.settings import Settings
@@ -27,6 +28,7 @@ class Limits:
         slots: Slots,
         probation: Probation,
         gate: PauseGate,
+        rate_limits: RateLimits,
         settings: Settings,
         lost_threads: Callable[[], int] = int,
     ) -> None:
@@ -34,6 +36,7 @@ class Limits:
         self._slots = slots
         self._probation = probation
         self._gate = gate
+        self._rate_limits = rate_limits
         self._max_threads = settings.handler.threads
         self._lost_threads = lost_threads
         self._max_per_tenant = settings.tenant_concurrency
@@ -60,6 +63,7 @@ class Limits:
             limits.append(("probe", action))
         if tenant is not None and self._max_per_tenant is not None:
             limits.append(("tenant", tenant))
+        limits += [("rate", name) for name in self._rate_limits.limits_of(candidate)]
         return tuple(limits)
 
     def left(self, limit: Limit) -> float:
@@ -75,6 +79,8 @@ class Limits:
                 used = self._lost_threads() + self._used_by(self._in_threads)
             case ("processes", _):
                 most, used = self._max_processes, self._used_by(self._in_processes)
+            case ("rate", name):
+                return self._rate_limits.left(name)
             case (_, tenant):
                 most, used = self._max_per_tenant, self._slots.of_tenant(tenant)
         return math.inf if most is None else most - used

@@ -10,6 +10,7 @@ from typing import TypeVar
 from streamer_store import Claim
 from streamer_worker.changes import Changes
 from streamer_worker.events import Events, SlotsChanged
+from streamer_worker.intake.permits import Permit
 
 Key = TypeVar("Key")
 
@@ -18,12 +19,14 @@ Key = TypeVar("Key")
 class Slot:
     """One request, from the moment its claim is sent.
 
-    `used`: its claim is on its way, or its handler runs. `held`: it is not settled yet.
+    `permits`: those of rate limits that its claim uses. `used`: its claim is on its way, or its
+    handler runs. `held`: it is not settled yet.
     """
 
     request_id: str
     action: str | None
     tenant_id: str | None
+    permits: tuple[Permit, ...] = ()
     used: bool = True
     held: bool = True
 

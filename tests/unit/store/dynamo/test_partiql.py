@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present
 from streamer_store.dynamo import partiql
 from streamer_store.engine import Put, Update
 from streamer_store.schema import REQUESTS
@@ -20,6 +20,7 @@ conditions: st.SearchStrategy[Condition] = st.one_of(
     st.builds(Absent, names),
     st.builds(Present, names),
     st.builds(Below, names, values),
+    st.builds(Between, names, values, values),
     st.builds(OneOf, names, st.lists(values, min_size=1, max_size=4).map(tuple)),
 )
 updates = st.builds(

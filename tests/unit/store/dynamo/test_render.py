@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer_store.conditions import Absent, Below, Condition, OneOf, Present
+from streamer_store.conditions import Absent, Below, Between, Condition, OneOf, Present
 from streamer_store.dynamo import render
 from streamer_store.engine import Delete, Put, Query, Scan, Update
 from streamer_store.schema import CONNECTIONS, REQUESTS
@@ -40,6 +40,7 @@ WHOLE: dict[str, dict[str, Any]] = {
                 OneOf("Status", ({"S": "PENDING"}, {"S": "RETRYING"})),
                 OneOf("Version", ({"S": "v1"},)),
                 Below("WriteSeq", {"N": "4"}),
+                Between("TAT", {"N": "4"}, {"N": "5"}),
                 Present("StartedAt"),
                 Absent("Connection"),
             ),
@@ -106,6 +107,7 @@ def test_reserved_words_may_be_attribute_names(name: str) -> None:
         (OneOf("A", ({"S": "x"},)), "A = x"),
         (OneOf("A", ({"S": "x"}, {"N": "1"})), "A IN (x, 1)"),
         (Below("A", {"N": "1"}), "A < 1"),
+        (Between("A", {"N": "1"}, {"N": "2"}), "attribute_type(A, N) AND A BETWEEN 1 AND 2"),
     ],
 )
 def test_each_condition_has_its_expression(condition: Condition, text: str) -> None:

@@ -7,13 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 from streamer_store import Candidate, RequestStatus, memory_stores
+from streamer_store.memory import MemoryEngine
+from streamer_store.rate_limits import PermitTable
 from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import Events
 from streamer_worker.fleet.pauses import KnownPauses
+from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
+from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.rotation import RankedCandidate
 from streamer_worker.intake.selection import Selection, new_turns
 from streamer_worker.intake.slots import Slots
@@ -58,6 +62,13 @@ class Bench:
                 known=KnownPauses(runtime=runtime),
                 pauses=memory_stores().pauses,
                 registry=handlers,
+                runtime=runtime,
+            ),
+            rate_limits=RateLimits(
+                registry={},
+                permits=PermitTable(engine=MemoryEngine()),
+                freed=self.slots.freed,
+                server_clock=ServerClock(ManualClock()),
                 runtime=runtime,
             ),
             settings=Settings(handler=HandlerSettings(threads=3), **settings),

@@ -18,7 +18,7 @@ from streamer_worker.maintenance.rescuer import Rescuer
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.settings import PresenceSettings, RescueSettings, Settings
 from support import START, ManualClock
-from unit.worker.benches import pause_gate
+from unit.worker.benches import pause_gate, rate_limits
 from unit.worker.harness import World
 
 LEASE = 16.0
@@ -42,6 +42,7 @@ class Bench:
             seen_requests=SeenRequests(clock=world.clock),
             probation=Probation(free_from=45, clock=self.time),
             gate=pause_gate(world, KnownPauses(runtime=world.runtime)),
+            rate_limits=rate_limits(world, slots=self.slots),
             announcer=announcer,
             runtime=world.runtime,
         )
