@@ -8,6 +8,7 @@ from typing import Final
 from streamer_store import RequestStatus
 from streamer_store.engine import Put, Update
 from streamer_store.lanes import LANE_ATTRIBUTES
+from streamer_store.reserved_ids import CONTROL_PREFIX
 from streamer_store.schema import REQUESTS, WORKERS
 from streamer_store.values import Item
 from streamer_store.versions import settle_version
@@ -85,7 +86,7 @@ class Journal:
             self._note_request(writer, update, old, now)
 
     def _note_row(self, writer: str, update: Update, old: Item | None, now: float) -> None:
-        if old is None:
+        if old is None and not update.key.startswith(CONTROL_PREFIX):
             self.violations.append(
                 f"{writer} created the row of a worker by an update: {update.key}"
             )

@@ -23,6 +23,11 @@ def simulate(schedule: Schedule) -> list[str]:
     return _run(schedule)[0]
 
 
+def violations_in(world: type[World], schedule: Schedule) -> list[str]:
+    """Run one schedule in a world of this class. Return what should not have happened."""
+    return _run(schedule, world)[0]
+
+
 def handler_runs(schedule: Schedule) -> list[Run]:
     """Run one schedule and return every call of a handler."""
     return _run(schedule)[1].runs
@@ -34,7 +39,7 @@ def outcomes(schedule: Schedule) -> tuple[list[str], list[AsyncRequest]]:
     return violations, list(world.requests.values())
 
 
-def _run(schedule: Schedule) -> tuple[list[str], World]:
+def _run(schedule: Schedule, world_class: type[World] = World) -> tuple[list[str], World]:
     scheduler: Any = trio._core._run
     allowed = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
@@ -42,7 +47,7 @@ def _run(schedule: Schedule) -> tuple[list[str], World]:
     clock = MockClock(autojump_threshold=0)
 
     async def main() -> tuple[list[str], World]:
-        world = World(schedule, clock)
+        world = world_class(schedule, clock)
         violations: list[str] = []
         try:
             violations = await world.run()

@@ -44,7 +44,7 @@ class Fuse:
                 value = getattr(self, name)
                 raise TypeError(f"{name} of a Fuse must be a timedelta, not {value!r}")
         if not timedelta() < self.within <= _MAX_WITHIN:
-            raise ValueError(f"within of a Fuse must be at most a day, not {self.within}")
+            raise ValueError(f"within of a Fuse must be above 0, at most a day, not {self.within}")
         if not _MIN_PROBE <= self.probe_every <= _MAX_PROBE:
             raise ValueError(
                 f"probe_every of a Fuse must be from 1 s to 1 h, not {self.probe_every}"

@@ -106,6 +106,17 @@ def test_several_retry_later_become_the_longest() -> None:
     assert (outcome.after, outcome.error, outcome.counts) == (timedelta(minutes=1), "b", True)
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_one_retry_later_for_the_action_holds_it(*, counts: bool) -> None:
+    """The whole action waits as long as the longest of the group."""
+    group = ExceptionGroup(
+        "all", [RetryLater(after=5, scope="action", counts=counts), RetryLater(after=60)]
+    )
+    outcome = decided(group)
+    assert isinstance(outcome, Retry)
+    assert outcome.hold == timedelta(minutes=1)
+
+
 def test_a_very_deep_group_is_searched() -> None:
     """It is nested deeper than Python recurses."""
     group: Exception = Reject("bottom")

@@ -214,6 +214,17 @@ def test_snoozing_needs_no_reason() -> None:
     assert outcome == Retry(after=timedelta(hours=1), error=None, code=None, counts=False)
 
 
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize("request_", [NO_RETRIES, TWO_RETRIES])
+def test_retry_later_may_hold_its_action(request_: AsyncRequest, *, counts: bool) -> None:
+    """Also if the request itself has failed for good. By default nothing is held."""
+    for scope, hold in (("action", timedelta(seconds=9)), ("request", None)):
+        error = RetryLater("busy", after=9, counts=counts, scope=scope)  # type: ignore[arg-type]
+        outcome = decided(Raised(error=error), request_)
+        assert isinstance(outcome, Retry | Fail)
+        assert outcome.hold == hold
+
+
 def test_retry_later_that_counts_replaces_the_delay_of_the_policy() -> None:
     """It is a failed attempt with the delay that the handler set."""
     outcome = decided(Raised(error=RetryLater(after=500, counts=True)), TWO_RETRIES)

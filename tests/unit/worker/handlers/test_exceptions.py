@@ -33,6 +33,14 @@ def test_a_delay_out_of_range_is_refused(after: Any) -> None:
         RetryLater(after=after)
 
 
+def test_a_scope_is_request_or_action() -> None:
+    """Another one raises ValueError in the handler."""
+    assert RetryLater(after=1).scope == "request"
+    assert RetryLater(after=1, scope="action").scope == "action"
+    with pytest.raises(ValueError, match="must be 'request' or 'action', not 'tenant'"):
+        RetryLater(after=1, scope="tenant")  # type: ignore[arg-type]
+
+
 def test_a_code_of_any_type_is_accepted() -> None:
     """A ValueError in place of the Reject would lose the error, and the request would be
     retried.
