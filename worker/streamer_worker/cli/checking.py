@@ -101,7 +101,7 @@ async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> Async
     tables = f"tables {settings.tables}" if prefix is None else f"table prefix {prefix!r}"
     in_force = f"concurrency {settings.concurrency}, {tables}"
     yield Finding("ok", "settings", f"release {release}, {in_force}")
-    for finding in _handlers(load):
+    for finding in _handlers(load, settings):
         yield finding
     sources = Sources(config)
     try:
@@ -159,15 +159,19 @@ async def _credentials(address: Address) -> Finding:
     return Finding("ok", "credentials", f"found by {_METHODS.get(method, method)}")
 
 
-def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
+def _handlers(load: Callable[[], Registry], settings: Settings) -> Iterator[Finding]:
     from streamer_worker.handlers.registry import (
         INSTALL_HANDLERS,
         NO_HANDLERS,
         distributions_of,
     )
+    from streamer_worker.intake.action_settings import (
+        unused_action_settings,
+        with_action_settings,
+    )
 
     try:
-        registry = load()
+        registry = with_action_settings(load(), settings)
     except StartError as error:
         for fault in error.faults:
             yield Finding("error", "handlers", fault, "fix that module, or uninstall its package")
@@ -178,6 +182,10 @@ def _handlers(load: Callable[[], Registry]) -> Iterator[Finding]:
         yield Finding("ok", "handlers", f"{len(registry)}: {actions}, from {packages}")
     else:
         yield Finding("error", "handlers", NO_HANDLERS, INSTALL_HANDLERS)
+    for action, nearest in unused_action_settings(registry, settings).items():
+        hint = f"; the nearest is {nearest}" if nearest else ""
+        text = f"actions.{action}: no handler has this action{hint}"
+        yield Finding("warning", "settings", text, "correct the name, or remove the settings")
 
 
 async def _tables(stores: Stores) -> AsyncIterator[Finding]:

@@ -48,10 +48,12 @@ def handlers(
     """
     from streamer_worker.cli.loading import find_handlers
     from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
+    from streamer_worker.intake.action_settings import with_action_settings
     from streamer_worker.settings import load_settings
 
     settings = load_settings(config)
-    selected = _select(action, find_handlers(named, app_dir))
+    handlers = with_action_settings(find_handlers(named, app_dir), settings)
+    selected = _select(action, handlers)
     if schema:
         print_json({handler.action: _json_schema(handler) for handler in selected})
     elif as_json:
@@ -84,6 +86,8 @@ def _json_schema(handler: Handler) -> dict[str, Any]:
 
 
 def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
+    from streamer_worker.intake.action_settings import limits_as_options
+
     function = handler.function
     return {
         "action": handler.action,
@@ -95,7 +99,7 @@ def _fields(handler: Handler, settings: Settings) -> dict[str, Any]:
         "timeout": handler.timeout or settings.handler.timeout,
         "retry_first": handler.retry.first,
         "retry_longest": handler.retry.longest,
-        "max_concurrency": handler.max_concurrency,
+        **limits_as_options(handler.limits),
         "effective_concurrency": _effective_concurrency(handler, settings),
         "schema": _json_schema(handler),
     }
