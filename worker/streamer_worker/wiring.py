@@ -11,7 +11,7 @@ from typing import Final
 
 from streamer_store import Cache, Clock, Stores, SystemClock, Undecodable, open_stores
 from streamer_worker.app import App
-from streamer_worker.events import Events, ItemUndecodable, Listener
+from streamer_worker.events import ActionSettingsUnused, Events, ItemUndecodable, Listener
 from streamer_worker.execution.lifespans import CANCEL_TIMEOUT, EXIT_TIMEOUT
 from streamer_worker.fleet.heartbeat_thread import (
     HeartbeatRunner,
@@ -23,6 +23,10 @@ from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.incarnation import MAX_END_SECONDS, Dependencies
+from streamer_worker.intake.action_settings import (
+    unused_action_settings,
+    with_action_settings,
+)
 from streamer_worker.monitoring.health import Health
 from streamer_worker.monitoring.metrics import Metrics
 from streamer_worker.monitoring.systemd import Systemd
@@ -36,7 +40,6 @@ from streamer_worker.push.push_thread import (
     push_on_thread,
 )
 from streamer_worker.runtime import Runtime
-from streamer_worker.schedules.clock_skew import no_skew
 from streamer_worker.schedules.loops import Schedules
 from streamer_worker.schedules.resolving import resolve_schedules
 from streamer_worker.settings import Settings, store_arguments
@@ -58,12 +61,12 @@ class _Builder:
         self, settings: Settings, registry: Registry, *, clock: Clock, rng: random.Random
     ) -> None:
         self._settings = settings
-        self._registry = registry
+        self._registry = with_action_settings(registry, settings)
         self._clock = clock
         self._rng = rng
-        self._definitions = resolve_schedules(settings.schedules, registry)
+        self._definitions = resolve_schedules(settings.schedules, self._registry)
         self._metrics = Metrics(
-            registry,
+            self._registry,
             clock=clock,
             reaps=settings.reaper.enabled,
             tables=settings.tables,
@@ -75,6 +78,8 @@ class _Builder:
     def runtime(self, *listeners: Listener) -> Runtime:
         """Return a runtime whose events reach the metrics, health and these listeners, in order."""
         events = Events(self._metrics, self.health, self._server_clock, *listeners)
+        for action, nearest in unused_action_settings(self._registry, self._settings).items():
+            events.emit(ActionSettingsUnused(action=action, nearest=nearest))
         return Runtime(clock=self._clock, rng=self._rng, events=events)
 
     def app(
@@ -95,7 +100,7 @@ class _Builder:
             schedules=Schedules(
                 definitions=self._definitions,
                 store=stores.schedules,
-                clock_skew=no_skew,
+                clock_skew=self._server_clock.skew,
                 lease=self._settings.presence.lease,
                 runtime=runtime,
             ),

@@ -170,9 +170,13 @@ def _handlers(load: Callable[[], Registry], settings: Settings) -> Iterator[Find
         NO_HANDLERS,
         distributions_of,
     )
+    from streamer_worker.intake.action_settings import (
+        unused_action_settings,
+        with_action_settings,
+    )
 
     try:
-        registry = load()
+        registry = with_action_settings(load(), settings)
     except StartError as error:
         for fault in error.faults:
             yield Finding("error", "handlers", fault, "fix that module, or uninstall its package")
@@ -184,6 +188,10 @@ def _handlers(load: Callable[[], Registry], settings: Settings) -> Iterator[Find
     else:
         yield Finding("error", "handlers", NO_HANDLERS, INSTALL_HANDLERS)
     yield from _schedules(settings, registry)
+    for action, nearest in unused_action_settings(registry, settings).items():
+        hint = f"; the nearest is {nearest}" if nearest else ""
+        text = f"actions.{action}: no handler has this action{hint}"
+        yield Finding("warning", "settings", text, "correct the name, or remove the settings")
 
 
 def _schedules(settings: Settings, registry: Registry) -> Iterator[Finding]:

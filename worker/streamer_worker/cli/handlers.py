@@ -52,13 +52,15 @@ def handlers(
     """
     from streamer_worker.cli.loading import find_handlers
     from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
+    from streamer_worker.intake.action_settings import with_action_settings
     from streamer_worker.schedules.resolving import resolve_schedules
     from streamer_worker.settings import load_settings
 
     settings = load_settings(config)
     registry = find_handlers(named, app_dir)
     schedules = resolve_schedules(settings.schedules, registry)
-    selected = _select(action, registry)
+    handlers = with_action_settings(registry, settings)
+    selected = _select(action, handlers)
     if schema:
         print_json({handler.action: _json_schema(handler) for handler in selected})
     elif as_json:
@@ -93,6 +95,8 @@ def _json_schema(handler: Handler) -> dict[str, Any]:
 
 
 def _fields(handler: Handler, settings: Settings, schedules: Definitions) -> dict[str, Any]:
+    from streamer_worker.intake.action_settings import limits_as_options
+
     function = handler.function
     return {
         "action": handler.action,
@@ -104,7 +108,7 @@ def _fields(handler: Handler, settings: Settings, schedules: Definitions) -> dic
         "timeout": handler.timeout or settings.handler.timeout,
         "retry_first": handler.retry.first,
         "retry_longest": handler.retry.longest,
-        "max_concurrency": handler.max_concurrency,
+        **limits_as_options(handler.limits),
         "effective_concurrency": _effective_concurrency(handler, settings),
         "schedules": {
             name: f"{one.expression.text} {one.expression.timezone}"

@@ -22,7 +22,12 @@ from streamer_worker.events.connections import (
     PushServiceFailed,
     PushTried,
 )
-from streamer_worker.events.limits import ClockSkewed, LimitEvent, RateLimitMeasured
+from streamer_worker.events.limits import (
+    ActionSettingsUnused,
+    ClockSkewed,
+    LimitEvent,
+    RateLimitMeasured,
+)
 from streamer_worker.events.pauses import (
     FuseBlown,
     FuseProbed,
@@ -89,6 +94,7 @@ from streamer_worker.events.worker import (
 from streamer_worker.own_logger import get_logger
 
 __all__ = [
+    "ActionSettingsUnused",
     "ActionUnknown",
     "CacheUsed",
     "CallEnded",

@@ -38,4 +38,16 @@ class ClockSkewed:
     seconds: float
 
 
-LimitEvent = RateLimitMeasured | ClockSkewed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionSettingsUnused:
+    """The settings have limits for an action that no installed handler has. Emitted by `wiring`.
+
+    action: the action.
+    nearest: the action of a handler whose name is nearest. None: none is near.
+    """
+
+    action: str
+    nearest: str | None
+
+
+LimitEvent = RateLimitMeasured | ClockSkewed | ActionSettingsUnused

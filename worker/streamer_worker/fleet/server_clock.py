@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from statistics import median
 from typing import Final
 
@@ -19,6 +20,8 @@ _SLOWEST: Final = 1.0
 _HALF_SECOND: Final = 0.5
 _SKEWED: Final = 2.0
 _CHECK_EVERY: Final = 10.0
+ClockSkew = Callable[[], float]
+"""Returns the host's clock minus DynamoDB's, in seconds, as the last answers showed it."""
 
 
 class ServerClock:
@@ -51,6 +54,10 @@ class ServerClock:
         """By how many seconds DynamoDB's clock is ahead of the host's, as far as answers tell."""
         offsets = list(self._offsets)
         return median(offsets) if len(offsets) >= _MIN_SAMPLES else 0.0
+
+    def skew(self) -> float:
+        """Return by how many seconds the host's clock is ahead of DynamoDB's."""
+        return -self.offset
 
     @property
     def correction(self) -> float:

@@ -10,9 +10,8 @@ from streamer_store.rates import MICROSECONDS, Block, Rate
 
 # Microseconds. How long a limit is asked for after a request last waited for it.
 _WANTED_FOR: Final = 5 * MICROSECONDS
-# The pause after a block of which nothing was used. It doubles with each further one.
-_FIRST_IDLE: Final = MICROSECONDS
-_MOST_IDLE_DOUBLINGS: Final = 2
+# The pause after the second block in a row of which nothing was used, and after each further one.
+_IDLE_PAUSE: Final = MICROSECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,8 @@ class HeldPermits:
         self._times += [block.good_from(number) for number in range(block.permits)]
         self._times.sort()
         end = block.arrival + self.rate.cost(block.permits)
-        self._ask_from = max(end - self.rate.allowance, now + self._idle_pause())
+        pause = _IDLE_PAUSE if self._idle_blocks > 1 else 0
+        self._ask_from = max(end - self.rate.allowance, now + pause)
 
     def refuse(self, until: int) -> None:
         """Note that no permit is granted before a time."""
@@ -145,11 +145,6 @@ class HeldPermits:
     def _next_size(self) -> int:
         size = max(1, self._used) if self._void else 2 * self._size if self._used else self._size
         return min(size, self.rate.block)
-
-    def _idle_pause(self) -> int:
-        if not self._idle_blocks:
-            return 0
-        return int(_FIRST_IDLE * 2 ** min(self._idle_blocks - 1, _MOST_IDLE_DOUBLINGS))
 
     def _drop_void(self, now: int) -> None:
         count = bisect_right(self._times, now - self.rate.lifetime)

@@ -136,7 +136,7 @@ class Poller:
     def pause(self, counts: PollCounts) -> float:
         """Return the seconds until the next poll.
 
-        There are four cases:
+        There are five cases:
 
         1. The poll claimed something, and there may be more to claim: 0, and the backoff starts
            again.
@@ -145,19 +145,22 @@ class Poller:
         3. The poll claimed nothing, and the cursor is on its first pass since the last claim:
            the first pause of the backoff, because the cursor may still find work.
         4. The poll claimed nothing, and that pass is over: the next pause of the backoff.
+        5. The poll claimed all that fits, and other requests wait for a limit: the same as 4, so
+           that a limit with many small steps does not make the worker read the index at each.
 
-        In cases 2 to 4 the pause ends when the next deferred retry is due, but lasts at least
+        In cases 2 to 5 the pause ends when the next deferred retry is due, but lasts at least
         half of `min_interval`.
         """
         if counts.claimed and (counts.more or counts.first_pass):
             self._pauses = None
             return 0.0
-        if self._pauses is None or counts.first_pass or counts.claimed:
+        claimed_all = counts.claimed and self._selection.is_used_up
+        if self._pauses is None or counts.first_pass or claimed_all:
             self._pauses = backoff(
                 self._settings.min_interval, self._settings.max_interval, self._rng
             )
         pause = next(self._pauses)
-        if counts.claimed:
+        if claimed_all:
             self._pauses = None
         next_due = self._seen_requests.next_due()
         if next_due is None:

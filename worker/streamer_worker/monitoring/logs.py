@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from streamer_store import CacheUsed, CallEnded, StoreError, TryFailed
 from streamer_worker.events import (
+    ActionSettingsUnused,
     ActionUnknown,
     CallsRefused,
     CheckpointDelayed,
@@ -78,6 +79,7 @@ _LEVELS: Final[dict[type[Event], int | None]] = {
     UnhandledMeasured: logging.DEBUG,
     RequestStarted: logging.DEBUG,
     TryFailed: logging.DEBUG,
+    ActionSettingsUnused: logging.WARNING,
     ActionUnknown: logging.WARNING,
     CheckpointDelayed: logging.WARNING,
     ChildEnded: logging.WARNING,

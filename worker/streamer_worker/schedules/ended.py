@@ -9,8 +9,8 @@ from streamer_store import ScheduleRow, ScheduleStore
 from streamer_store.schedule_row import decode_schedules, listed_names
 from streamer_worker.events import ScheduleEnded
 from streamer_worker.fleet.membership import Membership
+from streamer_worker.fleet.server_clock import ClockSkew
 from streamer_worker.runtime import Runtime
-from streamer_worker.schedules.clock_skew import ClockSkew
 from streamer_worker.schedules.ticker import MAX_SKEW
 
 ENDS_AFTER: Final = timedelta(days=1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from streamer_store import ScheduleStore, WorkerRow
 from streamer_worker.fleet.membership import Membership
+from streamer_worker.fleet.server_clock import ClockSkew
 from streamer_worker.runtime import Runtime
-from streamer_worker.schedules.clock_skew import ClockSkew
 from streamer_worker.schedules.definition import Definitions
 from streamer_worker.schedules.ended import EndedSchedules
 from streamer_worker.schedules.ticker import Ticker

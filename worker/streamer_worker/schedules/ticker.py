@@ -16,9 +16,9 @@ from streamer_worker.events import (
     ScheduleTicksMissed,
 )
 from streamer_worker.fleet.membership import Membership
+from streamer_worker.fleet.server_clock import ClockSkew
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.runtime import Runtime
-from streamer_worker.schedules.clock_skew import ClockSkew
 from streamer_worker.schedules.definition import Definition, Definitions
 from streamer_worker.schedules.pausing import is_paused
 from streamer_worker.schedules.planning import Plan, plan_ticks

@@ -4,6 +4,7 @@ The field `interval` of the component `reaper` is `STREAMER_REAPER_INTERVAL` in 
 and `interval` under `[reaper]` in the file. The environment overrides the file.
 """
 
+from streamer_worker.settings.actions import ActionSettings
 from streamer_worker.settings.environment import CONFIG_VARIABLE, variable_of
 from streamer_worker.settings.loading import (
     EffectiveSetting,
@@ -33,6 +34,7 @@ from streamer_worker.settings.table_names import TableNameSettings
 __all__ = [
     "CONFIG_VARIABLE",
     "SENSITIVE_LOGGERS",
+    "ActionSettings",
     "DepthSettings",
     "EffectiveSetting",
     "HandlerSettings",

@@ -16,6 +16,7 @@ from streamer_store import Retention
 from streamer_store.target import without_password
 from streamer_worker.errors import SettingsError
 from streamer_worker.sanitize import pydantic_message
+from streamer_worker.settings.actions import ActionSettings, action_fault
 from streamer_worker.settings.environment import names_of, settings_variables, variable_of
 from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import value_text
@@ -120,9 +121,15 @@ def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _fault_text(fault: Any) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
+    location = fault["loc"]
+    name = ".".join(str(part) for part in location)
     if (text := fault_of_schedule(fault)) is not None:
         return text
+    if location[0] == "actions" and len(location) > 1:
+        if fault["type"] != "extra_forbidden":
+            return action_fault(location, fault)
+        options = [f"actions.{location[1]}.{option}" for option in ActionSettings.model_fields]
+        return _unknown_fault(name, options)
     if fault["type"] == "extra_forbidden":
         return _unknown_fault(name, setting_names())
     # The location of a fault in a list or a mapping continues after the name of the setting.

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from streamer_store import TableNames, ValidationError
 from streamer_store.rescues import MAX_RESCUES
+from streamer_worker.settings.actions import Actions
 from streamer_worker.settings.component import Component
 from streamer_worker.settings.cpus import usable_cpus
 from streamer_worker.settings.environment import PREFIX, FilteredEnvironment
@@ -320,6 +321,11 @@ class Settings(BaseSettings):
         default={},
         description="Schedules, by name, as tables `[schedules.NAME]` (scheduling.md lists their"
         " options); as JSON in the variable",
+    )
+    actions: Actions = Field(
+        default={},
+        description="Limits of single actions, which override those of `@handler`; in a file under"
+        " `[actions.NAME]`, in the variable as `NAME.rate_limit=100/m, NAME.max_concurrency=3`",
     )
     table_names: TableNameSettings = TableNameSettings()
     poll: PollSettings = PollSettings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+", re.ASCII)
@@ -39,6 +39,20 @@ def as_levels(value: object) -> object:
     return value
 
 
+def as_options(value: object) -> object:
+    """Return a text such as `mail.rate_limit=100/m, mail.max_concurrency=3` as a mapping of names
+    to their options. Other values are returned as is.
+    """
+    if not isinstance(value, str):
+        return value
+    options: dict[str, dict[str, str]] = {}
+    for entry in _split(value):
+        key, _, text = entry.partition("=")
+        name, _, option = key.strip().rpartition(".")
+        options.setdefault(name, {})[option] = text.strip()
+    return options
+
+
 def value_text(value: object) -> str:
     """Return a setting's value as text that the setting accepts; empty for None."""
     match value:
@@ -51,10 +65,20 @@ def value_text(value: object) -> str:
         case Mapping() if any(isinstance(item, Mapping) for item in value.values()):
             return json.dumps(value, default=str)
         case Mapping():
-            return ", ".join(f"{key}={item}" for key, item in value.items())
+            return ", ".join(f"{key}={item}" for key, item in _pairs(value))
         case tuple():
             return ", ".join(map(str, value))
     return str(value)
+
+
+def _pairs(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield each key with its value, and each option of a mapping of options."""
+    for key, value in values.items():
+        options = getattr(value, "given", None)
+        if options is None:
+            yield key, value
+        else:
+            yield from ((f"{key}.{name}", option) for name, option in options.items())
 
 
 def _split(text: str) -> list[str]:

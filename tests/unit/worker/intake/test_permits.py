@@ -77,8 +77,8 @@ def test_a_block_after_permits_were_void_is_as_large_as_what_was_used() -> None:
     assert held.to_ask(later) == 1
 
 
-def test_a_worker_that_uses_nothing_asks_ever_later() -> None:
-    """After 1, 2 and then 4 seconds: its permits are lost for the others."""
+def test_a_worker_that_uses_nothing_asks_less_often() -> None:
+    """Once in 1.5 seconds from the third block on: its permits are lost for the others."""
     held = HeldPermits(RATE)
     now = NOW
     pauses = []
@@ -86,14 +86,13 @@ def test_a_worker_that_uses_nothing_asks_ever_later() -> None:
         held.miss(now)
         while not held.to_ask(now):
             now += TENTH
-            held.miss(now)
         held.grant(block(1, at=now), now)
         granted = now
-        now += SECOND
+        now += SECOND // 2
         assert held.good(now) == 0
         held.miss(now)
         pauses.append(((held.next_ask(now) or 0) - granted) / SECOND)
-    assert pauses == [1, 1, 2, 4, 4, 4]
+    assert pauses == [0.5, 0.5, 1, 1, 1, 1]
 
 
 def test_a_refusal_is_waited_for() -> None:

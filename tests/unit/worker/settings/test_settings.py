@@ -9,7 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from streamer_worker.errors import SettingsError
-from streamer_worker.settings import ScheduleSettings, Settings, load_settings, setting_names
+from streamer_worker.settings import (
+    ActionSettings,
+    ScheduleSettings,
+    Settings,
+    load_settings,
+    setting_names,
+)
 
 
 @pytest.fixture
@@ -109,6 +115,10 @@ VALUES = {
     "notifier.progress_rate": ("50", 50),
     "notifier.message_rate": ("70", 70),
     "notifier.go_messages": ("true", True),
+    "actions": (
+        "send.mail.rate_limit=100/m burst 3, send.mail.max_concurrency=7",
+        {"send.mail": ActionSettings(rate_limit="100/m burst 3", max_concurrency=7)},
+    ),
     "http.enabled": ("0", False),
     "http.host": ("127.0.0.1", "127.0.0.1"),
     "http.port": ("0", 0),
