@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SLOW_PLUGIN = """
     import asyncio, os, signal, sys, time
     import anyio
-    from streamer_worker import handler
+    from streamer_worker import RetryLater, handler
 
     @handler("wait")
     async def wait(payload, ctx):
@@ -46,6 +46,12 @@ SLOW_PLUGIN = """
             await ctx.checkpoint("hung")
             await anyio.sleep(60)
         return {"attempt": ctx.attempt}
+
+    @handler("hold_action")
+    async def hold_action(payload, ctx):
+        if ctx.last_checkpoint is None:
+            await ctx.checkpoint("held")
+            raise RetryLater(after=0.5, scope="action")
 
     @handler("work")
     async def work(payload, ctx):

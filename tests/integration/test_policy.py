@@ -131,6 +131,7 @@ async def test_workers_make_exactly_the_allowed_calls(
         [
             AsyncRequest(action="wait", payload=payload, request_id="told", connection_id="ok-own"),
             AsyncRequest(action="nobody_has_this", request_id="unknown"),
+            AsyncRequest(action="hold_action", request_id="held"),
             AsyncRequest(
                 action="talk",
                 payload={"messages": 1, "user": "u", "tenant": "t"},
@@ -140,7 +141,7 @@ async def test_workers_make_exactly_the_allowed_calls(
         ]
     )
     await _undecodable(stores)
-    await ended(stores, "told", "unknown", "talk")
+    await ended(stores, "told", "unknown", "talk", "held")
     await _until_count(stores, RequestStatus.FAILED, 2)
     await server.until_all("ok-own", {"progress": 1, "complete": 2, "message": 3})
     await _until_gone(stores, "told")

@@ -74,7 +74,7 @@ def pause(
         ),
     ] = None,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why, for `pauses`, logs and `status`.")
+        str, typer.Option("--reason", metavar="WORDS", help="Why, for `pauses`, logs and `status`.")
     ] = "",
     yes: YesOption = False,
     as_json: JsonOption = False,

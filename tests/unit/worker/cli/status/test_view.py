@@ -162,6 +162,7 @@ def test_json_has_the_documented_keys() -> None:
     assert json.loads(json.dumps(value)) == value
     assert set(value) == {
         *("ok", "time", "target", "findings", "workers", "workers_more", "requests", "outcomes"),
+        "pauses",
         *("failures", "failures_more", "clock_offset", "read_units", "seconds"),
     }
     assert value["ok"] is True
