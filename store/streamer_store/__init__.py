@@ -62,6 +62,7 @@ from streamer_store.retention import Retention
 from streamer_store.stores import Stores, memory_stores
 from streamer_store.synchronous import (
     SyncConnections,
+    SyncPauses,
     SyncRequests,
     SyncStores,
     SyncSubscriptions,
@@ -135,6 +136,7 @@ __all__ = [
     "Subscription",
     "SubscriptionStore",
     "SyncConnections",
+    "SyncPauses",
     "SyncRequests",
     "SyncStores",
     "SyncSubscriptions",
