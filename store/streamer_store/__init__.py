@@ -64,6 +64,7 @@ from streamer_store.schedule_row import ScheduleRow
 from streamer_store.stores import Stores, memory_stores
 from streamer_store.synchronous import (
     SyncConnections,
+    SyncPauses,
     SyncRequests,
     SyncStores,
     SyncSubscriptions,
@@ -142,6 +143,7 @@ __all__ = [
     "Subscription",
     "SubscriptionStore",
     "SyncConnections",
+    "SyncPauses",
     "SyncRequests",
     "SyncStores",
     "SyncSubscriptions",

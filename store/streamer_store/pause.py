@@ -95,7 +95,7 @@ class Pause:
     @property
     def key(self) -> str:
         """The name of its attribute, such as `action#report`."""
-        return f"{self.kind}{_SEPARATOR}{self.name}"
+        return key_of(self.kind, self.name)
 
     def is_over(self, now: datetime) -> bool:
         """Return whether the pause has ended by itself."""
@@ -108,6 +108,11 @@ class Pause:
         if self.kind is PauseKind.TENANT:
             return self.name == tenant_id
         return self.kind is PauseKind.ALL
+
+
+def key_of(kind: PauseKind, name: str) -> str:
+    """Return the name of the attribute of such a pause."""
+    return f"{kind}{_SEPARATOR}{name}"
 
 
 def pause_value(pause: Pause, **more: str) -> AttributeValue:

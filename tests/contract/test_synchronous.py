@@ -18,6 +18,8 @@ from streamer_store import (
     BulkResult,
     EventType,
     NotFound,
+    Pause,
+    PauseKind,
     RequestStatus,
     SomeRefused,
     StoreError,
@@ -35,6 +37,17 @@ OF_WORKERS = {
     *("entries", "due_entries", "lane_depths", "correct_lane", "claim", "dequeue"),
     *("update_progress", "checkpoint", "complete", "fail", "retry", "release", "rescue"),
 }
+
+
+def test_a_pause_is_started_and_ended(sync_stores: SyncStores) -> None:
+    """By a program without an event loop."""
+    now = datetime.now(UTC)
+    pause = Pause(kind=PauseKind.ACTION, name="report", by="ann@desk", at=now)
+    assert sync_stores.pauses.start(pause) is None
+    (found,) = sync_stores.pauses.read_all()
+    assert found == pause
+    assert not sync_stores.pauses.extend(pause)
+    assert sync_stores.pauses.end(found)
 
 
 @pytest.fixture(scope="module")

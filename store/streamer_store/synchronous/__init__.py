@@ -3,6 +3,7 @@
 from streamer_store.synchronous.opening import memory_stores_sync, open_stores_sync
 from streamer_store.synchronous.stores import (
     SyncConnections,
+    SyncPauses,
     SyncRequests,
     SyncStores,
     SyncSubscriptions,
@@ -10,6 +11,7 @@ from streamer_store.synchronous.stores import (
 
 __all__ = [
     "SyncConnections",
+    "SyncPauses",
     "SyncRequests",
     "SyncStores",
     "SyncSubscriptions",

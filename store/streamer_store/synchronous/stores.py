@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Self
 
-from streamer_store.protocols import ConnectionStore, RequestQueue, SubscriptionStore
+from streamer_store.protocols import ConnectionStore, Pauses, RequestQueue, SubscriptionStore
 from streamer_store.stores import Stores
 from streamer_store.synchronous.methods import (
     SyncMethods,
@@ -72,6 +72,15 @@ class SyncSubscriptions(SyncMethods):
     delete_by_connection = blocking(SubscriptionStore.delete_by_connection)
 
 
+class SyncPauses(SyncMethods):
+    """The methods of Pauses, except those of workers."""
+
+    read_all = blocking(Pauses.read_all)
+    start = blocking(Pauses.start)
+    extend = blocking(Pauses.extend)
+    end = blocking(Pauses.end)
+
+
 class SyncStores(SyncMethods):
     """The stores of one deployment, for programs without an event loop.
 
@@ -91,6 +100,8 @@ class SyncStores(SyncMethods):
     """Open WebSocket connections."""
     subscriptions: SyncSubscriptions
     """Which connections receive messages about which requests."""
+    pauses: SyncPauses
+    """What is paused."""
     disconnect = blocking(Stores.disconnect)
     create_tables = blocking(Stores.create_tables)
     check_tables = blocking(Stores.check_tables)
@@ -101,6 +112,7 @@ class SyncStores(SyncMethods):
         self.requests = SyncRequests(thread, attrgetter("requests"))
         self.connections = SyncConnections(thread, attrgetter("connections"))
         self.subscriptions = SyncSubscriptions(thread, attrgetter("subscriptions"))
+        self.pauses = SyncPauses(thread, attrgetter("pauses"))
 
     @property
     def target(self) -> Target | None:

@@ -306,17 +306,29 @@ async def test_a_blown_fuse_survives_its_worker(world: World) -> None:
     assert len(broken.started) == 2
 
 
-async def test_a_pause_that_cannot_be_written_delays_no_outcome(world: World) -> None:
-    """The outcome is written after two seconds at most, and the failure is reported."""
+def _is_pause(update: Any) -> bool:
+    return bool(update.key == CONTROL_PAUSE)
+
+
+async def test_a_pause_that_is_not_answered_hardly_delays_an_outcome(world: World) -> None:
+    """The outcome is written after two seconds."""
     limited = _Limited(world, after=100)
-    world.engine.hold("update", when=lambda update: update.key == CONTROL_PAUSE)
+    world.engine.hold("update", when=_is_pause)
     async with running(_app(world, [limited.handler])):
         await world.enqueue("call")
         await world.recorder.wait_for(RequestFinished, within=3)
-    world.recorder.events.clear()
-    world.engine.heal()
-    world.engine.fail("update", when=lambda update: update.key == CONTROL_PAUSE)
+
+
+async def test_a_pause_that_cannot_be_written_ends_with_the_next_read(world: World) -> None:
+    """It is in force on its own worker until then, and the failure is reported."""
     limited = _Limited(world, after=100)
+    world.engine.fail("update", when=_is_pause)
     async with running(_app(world, [limited.handler])):
-        await world.recorder.wait_for(RequestFinished, within=110)  # the retry
+        await world.enqueue("call")
+        await world.recorder.wait_for(RequestFinished)
+        await world.enqueue("call")
+        await anyio.sleep(1)
+        assert len(limited.started) == 1
+        await anyio.sleep(HEARTBEAT)
+        assert len(limited.started) == 2
     assert [event.loop for event in world.recorder.of(StepFailed)] == ["pause"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from streamer_store import Pause, PauseKind, Undecodable
-from streamer_store.pause import OF_ACTIONS, pauses_of
+from streamer_store.pause import OF_ACTIONS, key_of, pauses_of
 from streamer_store.schema import WORKERS
 from streamer_store.values import Item
 from streamer_worker.events import ItemUndecodable, PauseEnded, PauseStarted
 from streamer_worker.runtime import Runtime
+
+_CHANGED: Final = object()
 
 
 class KnownPauses:
@@ -24,7 +27,8 @@ class KnownPauses:
     def __init__(self, *, runtime: Runtime) -> None:
         self._events = runtime.events
         self._clock = runtime.clock
-        self._item: Item | None = None
+        # The row as it was read. _CHANGED: what is known is no longer what was read.
+        self._item: Item | object | None = _CHANGED
         self._stored: dict[str, Pause] = {}
         self._of_action: dict[str, list[Pause]] = {}
         self._of_tenant: dict[str, list[Pause]] = {}
@@ -43,18 +47,18 @@ class KnownPauses:
 
     def on_written(self, pause: Pause) -> None:
         """Add a pause that this worker writes, or replace it. It is in force at once."""
-        self._item = None
+        self._item = _CHANGED
         self._replace((self._stored | {pause.key: pause}).values())
 
     def on_ended(self, pause: Pause) -> None:
         """Remove a pause that this worker has ended."""
-        self._item = None
+        self._item = _CHANGED
         self._replace(each for key, each in self._stored.items() if key != pause.key)
 
     def find(self, kind: PauseKind, name: str) -> Pause | None:
         """Return the pause in force of this kind and name, or None."""
-        found = (each for each in self._of_action.get(name, ()) if each.kind is kind)
-        return next((each for each in found if not each.is_over(self._clock.now())), None)
+        pause = self._stored.get(key_of(kind, name))
+        return None if pause is None or pause.is_over(self._clock.now()) else pause
 
     def covering(self, action: str | None, tenant_id: str | None) -> list[Pause]:
         """Return the pauses in force that hold back the requests of this action and tenant."""

@@ -193,6 +193,8 @@ async def test_large_fleets_are_read_less_often(
     every = 1 if leads else heartbeats_per_read
     assert reads == [beat // every for beat in range(1, 13)]
     assert world.recorder.of(FleetObserved)[-1] == FleetObserved(live=2, dead=others, leads=leads)
+    # The other heartbeats read the row of pauses.
+    assert len(bench.listener.pauses) == 12 - reads[-1]
 
 
 async def test_the_lease_counts_from_the_beginning_of_the_registration(bench: Bench) -> None:

@@ -6,12 +6,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
 
-from streamer_store import Stores, StoreUnavailable, WorkerRow
+from streamer_store import Pause, PauseKind, Stores, StoreUnavailable, WorkerRow
 from streamer_store.engine import ConditionFailed
 from streamer_store.errors import ungrouped
 from streamer_store.values import Item
@@ -135,6 +136,20 @@ async def test_the_row_is_registered_when_the_context_is_entered(bench: Bench) -
     async with bench.heartbeat_runner(heartbeat=60, lease=600):
         assert [row.worker_id for row in await bench.workers.list()] == ["me"]
         assert (await bench.listener.wait_for("fleet_view"))[0].live[0].worker_id == "me"
+
+
+async def test_pauses_are_passed_to_the_loop(bench: Bench) -> None:
+    """In a large fleet, from the heartbeats that do not read it."""
+    for number in range(40):
+        age = timedelta(hours=1)
+        row = WorkerRow(worker_id=f"other-{number}", started_at=START - age)
+        await bench.workers.register(row)
+    pause = Pause(kind=PauseKind.ALL, by="ann@desk", at=START)
+    await bench.world.stores.pauses.start(pause)
+    async with bench.heartbeat_runner():
+        item = (await bench.listener.wait_for("pauses"))[0]
+        assert set(item) == {"WorkerID", "all#"}
+        assert bench.listener.threads_of("pauses") == {threading.get_ident()}
 
 
 async def test_an_error_of_the_registration_is_raised(bench: Bench) -> None:
