@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from streamer_store.fleet_shares import read_shares, write_shares
 from streamer_store.lanes import priority_of
 from streamer_store.times import NEVER, format_time, parse_time
 from streamer_store.transitions import RequestStatus
@@ -167,6 +168,7 @@ WORKER: Final = (
     Attribute("Draining", "draining", _decode_flag),
     Attribute("Sweeps", "sweeps", _decode_number),
     Attribute("Lanes", "lanes", _decode_flag),
+    Attribute("FleetShares", "shares", read_shares, write_shares, omit_zero=True),
     Attribute("Cancel", "cancel", _decode_text_set, _encode_text_set),
     Attribute("Drain", "drain", _decode_flag),
     Attribute("TTL", "ttl", _decode_number),

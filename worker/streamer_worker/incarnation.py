@@ -36,6 +36,7 @@ from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import Poller
 from streamer_worker.intake.probation import Probation
@@ -99,11 +100,14 @@ class Incarnation:
         self._settings = settings
         self._events = runtime.events
         self._shutdown = shutdown
+        self._slots = Slots(settings.concurrency, events=events)
+        self._fleet_limits = FleetLimits(
+            registry=dependencies.registry, slots=self._slots, clock=clock
+        )
         self._row = self._make_row(started)
         self._membership = Membership(self._row, lease=settings.presence.lease, clock=clock)
         self._fenced = anyio.Event()
         self._draining = False
-        self._slots = Slots(settings.concurrency, events=events)
         probation = Probation(
             free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
         )
@@ -119,6 +123,7 @@ class Incarnation:
             slots=self._slots,
             probation=probation,
             rate_limits=self._rate_limits,
+            fleet_limits=self._fleet_limits,
             settings=settings,
             lost_threads=lost_threads,
         )
@@ -161,6 +166,7 @@ class Incarnation:
     def on_fleet_view(self, view: FleetView) -> None:
         """Replace the view of the fleet, and start a rescue sweep."""
         self._membership.on_fleet_view(view)
+        self._fleet_limits.on_fleet_view(view)
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Cancel the handlers whose cancellations set these Versions."""
@@ -328,10 +334,12 @@ class Incarnation:
         released.set()
 
     def _worker_status(self) -> WorkerStatus:
+        draining = self._draining or self._shutdown.requested.is_set()
         return WorkerStatus(
             in_flight=self._slots.in_flight,
-            draining=self._draining or self._shutdown.requested.is_set(),
+            draining=draining,
             sweeps=self._rescuer.sweeps,
+            shares=self._fleet_limits.shares(draining=draining),
         )
 
     def _make_row(self, started: datetime) -> WorkerRow:
@@ -344,4 +352,5 @@ class Incarnation:
             actions=frozenset(self._dependencies.registry),
             concurrency=self._settings.concurrency,
             lanes=True,
+            shares=self._fleet_limits.shares(),
         )

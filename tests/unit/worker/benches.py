@@ -26,6 +26,7 @@ from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.poller import PollCounts, Poller
 from streamer_worker.intake.probation import Probation
@@ -191,6 +192,9 @@ class PollBench:
                     slots=self.slots,
                     probation=self.probation,
                     rate_limits=self.rate_limits,
+                    fleet_limits=FleetLimits(
+                        registry=registry(handlers), slots=self.slots, clock=world.clock
+                    ),
                     settings=Settings(**settings),
                 ),
                 membership=self.membership,

@@ -13,6 +13,7 @@ from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import Events
 from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import registry
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.rate_limits import RateLimits
@@ -52,6 +53,7 @@ class Bench:
             registry=registry([free, scarce, thread, scarce_thread]),
             slots=self.slots,
             probation=Probation(free_from=45, clock=ManualClock()),
+            fleet_limits=FleetLimits(registry={}, slots=self.slots, clock=ManualClock()),
             rate_limits=RateLimits(
                 registry={},
                 permits=PermitTable(engine=MemoryEngine()),
