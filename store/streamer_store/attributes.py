@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from streamer_store.fleet_shares import read_shares, write_shares
 from streamer_store.lanes import priority_of
 from streamer_store.times import NEVER, format_time, parse_time
 from streamer_store.transitions import RequestStatus
@@ -186,6 +187,7 @@ WORKER: Final = (
     Attribute("Sweeps", "sweeps", _decode_number),
     Attribute("Lanes", "lanes", _decode_flag),
     Attribute("Pauses", "pauses", _decode_flag),
+    Attribute("FleetShares", "shares", read_shares, write_shares, omit_zero=True),
     Attribute("Cancel", "cancel", _decode_text_set, _encode_text_set),
     Attribute("Drain", "drain", _decode_flag),
     Attribute("TTL", "ttl", _decode_number),

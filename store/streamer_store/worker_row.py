@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from streamer_store.fleet_shares import Shares
 from streamer_store.validation import (
     require_count,
     require_optional_count,
@@ -49,6 +50,8 @@ class WorkerRow:
     """Whether the worker's release writes the lanes of DueIndex."""
     pauses: bool = False
     """Whether the worker's release knows pauses."""
+    shares: Shares = field(default_factory=dict, hash=False)
+    """The worker's shares of actions of which the fleet runs a limited number, by action."""
     cancel: frozenset[str] = frozenset()
     """Mailbox: the Versions of cancelled requests whose handlers the worker must stop."""
     drain: bool = False

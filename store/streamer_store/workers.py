@@ -13,6 +13,7 @@ from streamer_store.conditions import Absent, Present, equals
 from streamer_store.decoding import ItemDecoder, Report
 from streamer_store.engine import ConditionFailed, Delete, Engine, Put, Scan, Update, paginate
 from streamer_store.errors import AlreadyExists, NotFound, Undecodable
+from streamer_store.fleet_shares import NO_SHARES, Shares, write_shares
 from streamer_store.protocols.workers import FleetRows
 from streamer_store.reserved_ids import CONTROL_PREFIX, require_own_id
 from streamer_store.schema import OTHER_TTL, WORKERS
@@ -57,22 +58,26 @@ class WorkerTable:
         in_flight: int,
         draining: bool,
         sweeps: int,
+        shares: Shares = NO_SHARES,
         handled: Iterable[str] = (),
         drain_handled: bool = False,
     ) -> WorkerRow:
         now = self._clock.now()
         versions = sorted(handled)
+        sets: dict[str, AttributeValue] = {
+            "SeenAt": {"S": format_time(now)},
+            "InFlight": {"N": str(in_flight)},
+            "Draining": {"BOOL": draining},
+            "Sweeps": {"N": str(sweeps)},
+            "TTL": {"N": str(epoch(now, OTHER_TTL))},
+        }
+        if shares:
+            sets["FleetShares"] = write_shares(shares, "shares")
         update = Update(
             table=WORKERS,
             key=worker_id,
             adds={"Beat": {"N": "1"}},
-            sets={
-                "SeenAt": {"S": format_time(now)},
-                "InFlight": {"N": str(in_flight)},
-                "Draining": {"BOOL": draining},
-                "Sweeps": {"N": str(sweeps)},
-                "TTL": {"N": str(epoch(now, OTHER_TTL))},
-            },
+            sets=sets,
             deletes={"Cancel": {"SS": versions}} if versions else {},
             removes=("Drain",) if drain_handled else (),
             # LEASE-1: an update without it would create the row of a removed worker again.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamer_store import AlreadyExists, NotFound, Stores, Undecodable, ValidationError, WorkerRow
-from streamer_store.engine import Put
+from streamer_store.engine import Put, Update
+from streamer_store.fleet_shares import FleetShare
 from streamer_store.schema import WORKERS
 from streamer_store.times import epoch
 from streamer_store.values import Item
@@ -49,6 +50,37 @@ async def test_a_worker_is_registered_once(stores: Stores) -> None:
         with pytest.raises(AlreadyExists):
             await stores.workers.register(replace(ROW, **change))
     assert await stores.workers.list() == [row]
+
+
+async def test_a_heartbeat_writes_the_shares_of_limits_of_the_fleet(stores: Stores) -> None:
+    """They are in the row as given. A heartbeat without any leaves them as they are."""
+    shares = {"mail": FleetShare(1, 2, 3), "a.b": FleetShare()}
+    await stores.workers.register(replace(ROW, shares={"mail": FleetShare()}))
+    assert (await stores.workers.list())[0].shares == {"mail": FleetShare()}
+    for given in (shares, {}):
+        row = await stores.workers.beat("w1", in_flight=0, draining=False, sweeps=0, shares=given)
+        assert row.shares == shares
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"S": "x"},
+        {"M": {"mail": {"S": "x"}}},
+        {"M": {"mail": {"L": [{"N": "1"}]}}},
+        {"M": {"mail": {"L": [{"N": "1"}, {"N": "-2"}, {"N": "3"}]}}},
+    ],
+    ids=["text", "text of an action", "one number", "a negative number"],
+)
+async def test_shares_that_cannot_be_read_are_left_out(
+    stores: Stores, undecodable: list[Undecodable], stored: Item
+) -> None:
+    """The row is a worker's all the same, and what is wrong is reported."""
+    await stores.workers.register(ROW)
+    await stores.engine.update(Update(table=WORKERS, key="w1", sets={"FleetShares": stored}))
+    (row,) = await stores.workers.list()
+    assert (row.worker_id, dict(row.shares)) == ("w1", {})
+    assert undecodable
 
 
 async def test_the_same_worker_can_register_again(stores: Stores, clock: ManualClock) -> None:

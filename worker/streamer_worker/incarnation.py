@@ -39,6 +39,7 @@ from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.poller import Poller
@@ -107,11 +108,14 @@ class Incarnation:
         self._settings = settings
         self._events = runtime.events
         self._shutdown = shutdown
+        self._slots = Slots(settings.concurrency, events=events)
+        self._fleet_limits = FleetLimits(
+            registry=dependencies.registry, slots=self._slots, clock=clock
+        )
         self._row = self._make_row(started)
         self._membership = Membership(self._row, lease=settings.presence.lease, clock=clock)
         self._fenced = anyio.Event()
         self._draining = False
-        self._slots = Slots(settings.concurrency, events=events)
         probation = Probation(
             free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
         )
@@ -136,6 +140,7 @@ class Incarnation:
             probation=probation,
             gate=self._gate,
             rate_limits=self._rate_limits,
+            fleet_limits=self._fleet_limits,
             settings=settings,
             lost_threads=lost_threads,
         )
@@ -191,6 +196,7 @@ class Incarnation:
         """Replace the view of the fleet and the pauses, and start a rescue sweep."""
         self._known_pauses.on_row(view.controls.get(CONTROL_PAUSE))
         self._membership.on_fleet_view(view)
+        self._fleet_limits.on_fleet_view(view)
 
     def on_pauses(self, item: Item | None) -> None:
         """Replace the pauses by their row as it was read."""
@@ -369,10 +375,12 @@ class Incarnation:
         released.set()
 
     def _worker_status(self) -> WorkerStatus:
+        draining = self._draining or self._shutdown.requested.is_set()
         return WorkerStatus(
             in_flight=self._slots.in_flight,
-            draining=self._draining or self._shutdown.requested.is_set(),
+            draining=draining,
             sweeps=self._rescuer.sweeps,
+            shares=self._fleet_limits.shares(draining=draining),
         )
 
     def _make_row(self, started: datetime) -> WorkerRow:
@@ -387,4 +395,5 @@ class Incarnation:
             concurrency=self._settings.concurrency,
             lanes=True,
             pauses=True,
+            shares=self._fleet_limits.shares(),
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streamer_store.fleet_shares import NO_SHARES, Shares
 from streamer_store.values import Item
 from streamer_store.worker_row import WorkerRow
 
@@ -44,12 +45,14 @@ class WorkerRegistry(Protocol):
         in_flight: int,
         draining: bool,
         sweeps: int,
+        shares: Shares = NO_SHARES,
         handled: Iterable[str] = (),
         drain_handled: bool = False,
     ) -> WorkerRow:
         """Write a heartbeat: add 1 to Beat, set SeenAt, and set TTL to 24 hours from now.
 
         - `in_flight`, `draining`, `sweeps`: the new values of these fields of WorkerRow.
+        - `shares`: the new value of that field. Empty: it stays as it is.
         - `handled`: the Versions of cancelled requests to delete from the mailbox.
         - `drain_handled`: whether to delete the drain order from the mailbox.
 

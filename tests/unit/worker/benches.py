@@ -27,6 +27,7 @@ from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import registry
 from streamer_worker.intake.claimer import Claimer
 from streamer_worker.intake.eligibility import Eligibility
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.poller import PollCounts, Poller
@@ -207,6 +208,9 @@ class PollBench:
                     probation=self.probation,
                     gate=self.gate,
                     rate_limits=self.rate_limits,
+                    fleet_limits=FleetLimits(
+                        registry=registry(handlers), slots=self.slots, clock=world.clock
+                    ),
                     settings=Settings(**settings),
                 ),
                 gate=self.gate,

@@ -9,6 +9,7 @@ from typing import Any
 from streamer_store import CacheUsed, CallEnded, Capacity, StoreUnavailable, TryFailed
 from streamer_worker import Context, SyncContext, handler
 from streamer_worker.events import (
+    ActionSettingsUnused,
     ActionUnknown,
     CallsRefused,
     CheckpointDelayed,
@@ -17,6 +18,7 @@ from streamer_worker.events import (
     ClaimReleased,
     ClaimTried,
     ClockJumped,
+    ClockSkewed,
     ConnectionGone,
     ConnectionsReaped,
     ConnectionSuspended,
@@ -45,6 +47,7 @@ from streamer_worker.events import (
     PushServiceFailed,
     PushTried,
     QueueMeasured,
+    RateLimitMeasured,
     RequestFinished,
     RequestRescued,
     RequestStarted,
@@ -162,6 +165,11 @@ EVERY_EVENT: list[Event] = [
     StuckHandlerEnded(request_id="r-1", action="report", thread=True),
     ActionUnknown(action="made-up"),
     ClockJumped(seconds=90.0),
+    ClockSkewed(seconds=-3.5),
+    ActionSettingsUnused(action="reprot", nearest="report"),
+    RateLimitMeasured(
+        action="report", per_tenant=False, granted=5, refused=2, expired=1, saturated=0.5
+    ),
     finished(),
     SlotsChanged(used=3, total=10),
     SettleDelayed(request_id="r-1", error=AWAY),

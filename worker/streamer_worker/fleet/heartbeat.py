@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import anyio
 
 from streamer_store import NotFound, StoreError, StoreUnavailable, WorkerRegistry, WorkerRow
+from streamer_store.fleet_shares import Shares
 from streamer_store.pause import CONTROL_PAUSE
 from streamer_store.values import Item
 from streamer_worker.events import FleetObserved, HeartbeatTried, StepFailed
@@ -34,12 +35,13 @@ class WorkerStatus:
     """What a heartbeat writes about the worker.
 
     `in_flight`: how many requests it runs or holds. `draining`: the worker claims nothing more.
-    `sweeps`: how many sweeps it has completed as the leader.
+    `sweeps`: how many sweeps it has completed as the leader. `shares`: of limits of the fleet.
     """
 
     in_flight: int = 0
     draining: bool = False
     sweeps: int = 0
+    shares: Shares = field(default_factory=dict)
 
 
 class HeartbeatListener(Protocol):
@@ -199,6 +201,7 @@ class Heartbeat:
                     in_flight=worker_status.in_flight,
                     draining=worker_status.draining,
                     sweeps=worker_status.sweeps,
+                    shares=worker_status.shares,
                     handled=self._cancel_handled,
                     drain_handled=self._drain_handled,
                 )

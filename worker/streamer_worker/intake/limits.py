@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from streamer_store import Candidate
 from streamer_worker.handlers.registry import Registry
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
 from streamer_worker.intake.rate_limits import RateLimits
@@ -29,6 +30,7 @@ class Limits:
         probation: Probation,
         gate: PauseGate,
         rate_limits: RateLimits,
+        fleet_limits: FleetLimits,
         settings: Settings,
         lost_threads: Callable[[], int] = int,
     ) -> None:
@@ -37,6 +39,7 @@ class Limits:
         self._probation = probation
         self._gate = gate
         self._rate_limits = rate_limits
+        self._fleet_limits = fleet_limits
         self._max_threads = settings.handler.threads
         self._lost_threads = lost_threads
         self._max_per_tenant = settings.tenant_concurrency
@@ -55,6 +58,8 @@ class Limits:
         handler = self._registry.get(action)
         if handler is not None and handler.max_concurrency is not None:
             limits.append(("action", action))
+        if self._fleet_limits.has(action):
+            limits.append(("fleet", action))
         if action in self._in_threads:
             limits.append(("threads", ""))
         if action in self._in_processes:
@@ -79,6 +84,8 @@ class Limits:
                 used = self._lost_threads() + self._used_by(self._in_threads)
             case ("processes", _):
                 most, used = self._max_processes, self._used_by(self._in_processes)
+            case ("fleet", action):
+                return self._fleet_limits.left(action)
             case ("rate", name):
                 return self._rate_limits.left(name)
             case (_, tenant):

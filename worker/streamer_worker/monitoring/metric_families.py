@@ -107,6 +107,20 @@ class Families:
             "Claims tried, by outcome",
             outcome=("won", "lost", "postponed", "error"),
         )
+        self.permits = self._counter(
+            "rate_limit_permits",
+            "Permits of rate limits that this worker got (granted) and did not use in time"
+            " (expired), and times that there was none (refused)",
+            action=(),
+            scope=(),
+            result=(),
+        )
+        self.saturated = self._counter(
+            "rate_limit_saturated_seconds",
+            "Seconds in which a request of this worker waited for a permit of a rate limit",
+            action=(),
+            scope=(),
+        )
         self.slots = self._gauge("slots", "Slots for requests, used and free", "state")
         self.polls = self._counter(
             "polls",

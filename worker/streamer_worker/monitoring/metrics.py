@@ -41,6 +41,7 @@ from streamer_worker.events import (
     ProgressWritten,
     PushTried,
     QueueMeasured,
+    RateLimitMeasured,
     RequestFinished,
     RequestRescued,
     RequestStarted,
@@ -173,12 +174,26 @@ class Metrics:
                 self._families.undecodable.labels(self._table_labels.get(table, OTHER)).inc()
             case QueueMeasured():
                 self._show_queue(event)
+            case RateLimitMeasured():
+                self._count_permits(event)
             case UnhandledMeasured(counts=counts):
                 self._show_unhandled(counts)
             case PauseStarted() | PauseEnded():
                 self._show_pause(event)
             case _:
                 pass
+
+    def _count_permits(self, event: RateLimitMeasured) -> None:
+        action = self._action_label(event.action)
+        scope = "tenant" if event.per_tenant else "action"
+        counts = {
+            "granted": event.granted,
+            "refused": event.refused,
+            "expired": event.expired,
+        }
+        for result, count in counts.items():
+            self._families.permits.labels(action, scope, result).inc(count)
+        self._families.saturated.labels(action, scope).inc(event.saturated)
 
     def _show_queue(self, event: QueueMeasured) -> None:
         if event.later:

@@ -14,6 +14,7 @@ from streamer_worker.events import Events
 from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.handlers.registry import registry
+from streamer_worker.intake.fleet_limits import FleetLimits
 from streamer_worker.intake.limits import Limits
 from streamer_worker.intake.pause_gate import PauseGate
 from streamer_worker.intake.probation import Probation
@@ -64,6 +65,7 @@ class Bench:
                 registry=handlers,
                 runtime=runtime,
             ),
+            fleet_limits=FleetLimits(registry={}, slots=self.slots, clock=ManualClock()),
             rate_limits=RateLimits(
                 registry={},
                 permits=PermitTable(engine=MemoryEngine()),
