@@ -291,6 +291,10 @@ class Incarnation:
         every = partial(run_every, runtime=dependencies.runtime)
         tasks.start_soon(partial(every, poller.pause, poller.step, name="poll", sleep=poller.sleep))
         self._rate_limits.start(tasks, every)
+        clock = dependencies.server_clock
+        tasks.start_soon(
+            partial(every, clock.pause, partial(clock.check, self._events), name="clock")
+        )
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
         if self._settings.reaper.enabled:
             reaper = Reaper(

@@ -40,6 +40,8 @@ LABELS: dict[str, set[str]] = {
     "request_attempts": {"action"},
     "retries_total": {"action", "reason"},
     "claims_total": {"outcome"},
+    "rate_limit_permits_total": {"action", "scope", "result"},
+    "rate_limit_saturated_seconds_total": {"action", "scope"},
     "slots": {"state"},
     "polls_total": {"outcome"},
     "poll_duration_seconds": set(),
