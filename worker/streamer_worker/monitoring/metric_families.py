@@ -22,6 +22,8 @@ from streamer_worker.handlers.definition import Handler
 
 PREFIX: Final = "streamer_worker"
 OTHER: Final = "other"
+ACTION_CHARS: Final = 100
+"""The longest label of an action that no handler has."""
 TABLE_NAMES: Final = tuple(table.name for table in TABLES)
 _DURATIONS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _CALLS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,6 @@ from streamer_store import (
     CacheUsed,
     CallEnded,
     Clock,
-    PauseKind,
     RequestStatus,
     TableNames,
     TryFailed,
@@ -35,18 +33,13 @@ from streamer_worker.events import (
     ItemUndecodable,
     LoopBlocked,
     LoopLagMeasured,
-    PauseEnded,
-    PauseStarted,
     Polled,
     ProgressWritten,
     PushTried,
     QueueMeasured,
-    RateLimitMeasured,
     RequestFinished,
     RequestRescued,
     RequestStarted,
-    ScheduleTicked,
-    ScheduleTicksMissed,
     SlotsChanged,
     StepFailed,
     StuckHandlerEnded,
@@ -57,15 +50,15 @@ from streamer_worker.events import (
     WriteFenced,
 )
 from streamer_worker.handlers.definition import Handler
-from streamer_worker.monitoring.metric_families import OTHER, Families, labelled
+from streamer_worker.monitoring.control_metrics import ControlMetrics
+from streamer_worker.monitoring.metric_families import ACTION_CHARS, OTHER, Families, labelled
 from streamer_worker.sanitize import one_line
 
 # Outcomes after which a request has ended, unless another attempt follows.
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "timeout"})
 _SNOOZED: Final = "SNOOZED"
-# Labels of unhandled actions: how many, and their length.
 _NAMED_ACTIONS: Final = 10
-_ACTION_CHARS: Final = 100
+"""How many unhandled actions have a label of their own."""
 _MAX_SERIES: Final = 10_000
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -97,6 +90,9 @@ class Metrics:
         self._table_labels = {table.name: table.name for table in TABLES}
         self._table_labels |= {tables.of(table): table.name for table in TABLES}
         self._families = Families(self.registry, handlers, reaps=reaps, schedules=tuple(schedules))
+        self._controls = ControlMetrics(
+            self._families, action_label=self._action_label, now=self._now
+        )
         # Looked up by their labels only once. Not for families that are cleared.
         self._series = lru_cache(_MAX_SERIES)(labelled)
         # The events of each request, poll or call. The others are rare.
@@ -121,7 +117,7 @@ class Metrics:
         self._count_writes(event)
         self._show_fleet(event)
         self._show_process(event)
-        self._count_ticks(event)
+        self._controls(event)
 
     def _count_finished(self, event: RequestFinished) -> None:
         families = self._families
@@ -174,26 +170,10 @@ class Metrics:
                 self._families.undecodable.labels(self._table_labels.get(table, OTHER)).inc()
             case QueueMeasured():
                 self._show_queue(event)
-            case RateLimitMeasured():
-                self._count_permits(event)
             case UnhandledMeasured(counts=counts):
                 self._show_unhandled(counts)
-            case PauseStarted() | PauseEnded():
-                self._show_pause(event)
             case _:
                 pass
-
-    def _count_permits(self, event: RateLimitMeasured) -> None:
-        action = self._action_label(event.action)
-        scope = "tenant" if event.per_tenant else "action"
-        counts = {
-            "granted": event.granted,
-            "refused": event.refused,
-            "expired": event.expired,
-        }
-        for result, count in counts.items():
-            self._families.permits.labels(action, scope, result).inc(count)
-        self._families.saturated.labels(action, scope).inc(event.saturated)
 
     def _show_queue(self, event: QueueMeasured) -> None:
         if event.later:
@@ -208,21 +188,9 @@ class Metrics:
         shown: Counter[str] = Counter()
         for place, (action, count) in enumerate(Counter(counts).most_common()):
             named = place < _NAMED_ACTIONS
-            shown[one_line(action, _ACTION_CHARS) if named else OTHER] += count
+            shown[one_line(action, ACTION_CHARS) if named else OTHER] += count
         for action, count in shown.items():
             self._families.unhandled.labels(action).set(count)
-
-    def _show_pause(self, event: PauseStarted | PauseEnded) -> None:
-        """Show a pause. Tenants are counted, and not named."""
-        if event.kind == PauseKind.TENANT:
-            self._families.paused.labels(event.kind, "").set(event.in_force)
-            return
-        labels = event.kind, one_line(event.name, _ACTION_CHARS)
-        if isinstance(event, PauseStarted):
-            self._families.paused.labels(*labels).set(1)
-        else:
-            with suppress(KeyError):  # the name of another one was cut to the same text
-                self._families.paused.remove(*labels)
 
     def _show_fleet(self, event: Event) -> None:
         match event:
@@ -257,19 +225,6 @@ class Metrics:
                 self._families.stuck.labels("thread" if thread else "task").inc()
             case StuckHandlerEnded(thread=thread):
                 self._families.stuck.labels("thread" if thread else "task").dec()
-            case _:
-                pass
-
-    def _count_ticks(self, event: Event) -> None:
-        match event:
-            case ScheduleTicked(schedule=schedule, late=late):
-                self._families.ticks.labels(schedule).inc()
-                self._families.last_tick.labels(schedule).set(self._now())
-                if late is not None:
-                    self._families.tick_lateness.observe(late)
-            case ScheduleTicksMissed(schedule=schedule, count=count, paused=paused):
-                reason = "paused" if paused else "late"
-                self._families.missed_ticks.labels(schedule, reason).inc(count)
             case _:
                 pass
 
