@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from streamer_store.engine import Put
 from streamer_store.rate_limits import LIMIT_PREFIX, PermitTable, limit_name
 from streamer_store.rates import MICROSECONDS, Block, Rate, Refused
 from streamer_store.schema import REQUESTS
+from streamer_store.transfer import export_tables
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +106,14 @@ async def test_the_item_is_no_request(stores: Stores, undecodable: list[Undecoda
     assert set(item) == {"RequestID", "TAT", "TTL"}
     assert int(item["TTL"]["N"]) == (NOW + SECOND // 10) // SECOND + 86_400
     assert not undecodable
+
+
+async def test_an_export_leaves_the_item_out(stores: Stores, tmp_path: Path) -> None:
+    """It belongs to the moment: a copy of the tables starts without it."""
+    await _granted(stores, FAST)
+    await stores.requests.enqueue(AsyncRequest(action="mail", request_id="r1"))
+    exported = await export_tables(stores, tmp_path / "export")
+    assert exported.items["requests"] == 1
 
 
 @pytest.mark.parametrize(
