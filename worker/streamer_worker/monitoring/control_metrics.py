@@ -14,7 +14,7 @@ from streamer_worker.events import (
     ScheduleTicked,
     ScheduleTicksMissed,
 )
-from streamer_worker.monitoring.metric_families import Families
+from streamer_worker.monitoring.metric_families import ACTION_CHARS, Families
 from streamer_worker.sanitize import one_line
 
 
