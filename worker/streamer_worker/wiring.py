@@ -9,7 +9,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from streamer_store import Cache, Clock, Stores, SystemClock, Undecodable, open_stores
+from streamer_store import (
+    Cache,
+    Clock,
+    PauseKind,
+    Stores,
+    SystemClock,
+    Undecodable,
+    open_stores,
+)
 from streamer_worker.app import App
 from streamer_worker.events import ActionSettingsUnused, Events, ItemUndecodable, Listener
 from streamer_worker.execution.lifespans import CANCEL_TIMEOUT, EXIT_TIMEOUT
@@ -91,6 +99,11 @@ class _Builder:
         push: PushOpener,
         leave: Callable[[], object],
     ) -> App:
+        known_pauses = KnownPauses(runtime=runtime)
+
+        def is_paused(schedule: str) -> bool:
+            return known_pauses.find(PauseKind.SCHEDULE, schedule) is not None
+
         dependencies = Dependencies(
             settings=self._settings,
             stores=stores,
@@ -101,10 +114,11 @@ class _Builder:
                 definitions=self._definitions,
                 store=stores.schedules,
                 clock_skew=self._server_clock.skew,
+                is_paused=is_paused,
                 lease=self._settings.presence.lease,
                 runtime=runtime,
             ),
-            known_pauses=KnownPauses(runtime=runtime),
+            known_pauses=known_pauses,
             runtime=runtime,
             server_clock=self._server_clock,
         )

@@ -23,8 +23,12 @@ from streamer_worker.events import (
     RequestFinished,
     StepFailed,
 )
+from streamer_worker.fleet.pauses import KnownPauses
+from streamer_worker.fleet.view import FleetView
+from streamer_worker.maintenance.pause_sweep import PauseSweep
 from streamer_worker.settings import PauseSettings, PollSettings
 from support import START
+from unit.worker.benches import membership
 from unit.worker.harness import Waiting, World, echo, running, virtual_time
 
 pytestmark = [pytest.mark.anyio, virtual_time]
@@ -130,8 +134,8 @@ async def test_a_paused_request_of_a_dead_worker_is_rescued(world: World) -> Non
         assert (await world.get(request)).status is RequestStatus.RETRYING
 
 
-async def test_the_leader_deletes_what_is_over(world: World) -> None:
-    """A pause with an end ends by itself, and its entry goes. Others are kept."""
+async def test_a_pause_ends_by_itself(world: World) -> None:
+    """At its time by the worker's own clock. It stays stored, as other clocks may be behind."""
     until = world.clock.now() + timedelta(seconds=30)
     await world.stores.pauses.start(replace(PAUSE, until=until))
     await world.stores.pauses.start(replace(PAUSE, name="other"))
@@ -141,10 +145,25 @@ async def test_the_leader_deletes_what_is_over(world: World) -> None:
         assert await world.get(request) == request
         await anyio.sleep(2)
         assert await _ended(world, request.request_id)
-        await anyio.sleep(120)
-        (left,) = await world.stores.pauses.read_all()
-        assert left.name == "other"
+        await anyio.sleep(65)
+        assert len(await world.stores.pauses.read_all()) == 2
     assert [event.name for event in world.recorder.of(PauseEnded)] == ["echo"]
+
+
+async def test_the_leader_deletes_what_is_over(world: World) -> None:
+    """An hour after its end. Others are kept, and other workers delete nothing."""
+    until = world.clock.now() + timedelta(seconds=30)
+    await world.stores.pauses.start(replace(PAUSE, until=until))
+    await world.stores.pauses.start(replace(PAUSE, name="other"))
+    known = KnownPauses(runtime=world.runtime)
+    known.on_row((await world.stores.workers.read_all()).controls[CONTROL_PAUSE])
+    for leads, waited, deleted in ((True, 3600, 0), (False, 31, 0), (True, 0, 1)):
+        await anyio.sleep(waited)
+        members = membership(FleetView(worker_id="me", leads=leads))
+        sweep = PauseSweep(known=known, pauses=world.stores.pauses, membership=members)
+        assert await sweep.step() == deleted
+    (left,) = await world.stores.pauses.read_all()
+    assert left.name == "other"
 
 
 class _Limited:

@@ -97,7 +97,7 @@ def pause(
     if targets == [(PauseKind.ALL, "")]:
         question = "Pause all requests of all workers?"
         confirm_many(question, yes=yes, without_terminal=_WITHOUT_TERMINAL)
-    by = _operator()
+    by = operator()
     new = [
         Pause(kind=kind, name=name, by=by, at=now, until=ends, reason=reason)
         for kind, name in targets
@@ -214,7 +214,7 @@ def _end_of(until: datetime | None, seconds: float | None, now: datetime) -> dat
     return ends
 
 
-def _operator() -> str:
+def operator() -> str:
     """Return user@host. Without a name of the user in the system, `unknown`@host."""
     try:
         user = getpass.getuser()

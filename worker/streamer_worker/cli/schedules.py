@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import getpass
 import random
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -150,7 +148,9 @@ def pause(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOpti
 
     Example: `streamer-worker schedules pause nightly_report`
     """
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    from streamer_worker.cli.pausing import operator
+
+    who = operator()
 
     async def work(stores: Stores) -> None:
         now = SystemClock().now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from streamer_store import Pause, PauseKind, Undecodable
@@ -74,10 +75,10 @@ class KnownPauses:
         now = self._clock.now()
         return [pause for pause in found if not pause.is_over(now)]
 
-    def over(self) -> list[Pause]:
-        """Return the pauses that are stored, and over."""
-        now = self._clock.now()
-        return [pause for pause in self._stored.values() if pause.is_over(now)]
+    def over_for(self, time: timedelta) -> list[Pause]:
+        """Return the pauses that are stored, and were over before this time."""
+        then = self._clock.now() - time
+        return [pause for pause in self._stored.values() if pause.is_over(then)]
 
     def _replace(self, pauses: Iterable[Pause]) -> None:
         self._stored = {pause.key: pause for pause in pauses}

@@ -17,6 +17,7 @@ _MIN_SAMPLES: Final = 5
 _SAMPLE_EVERY: Final = 0.2
 _SLOWEST: Final = 1.0
 """Seconds. A slower answer tells too little about when it was made."""
+_LATEST: Final = 5
 _HALF_SECOND: Final = 0.5
 _SKEWED: Final = 2.0
 _CHECK_EVERY: Final = 10.0
@@ -37,6 +38,8 @@ class ServerClock:
         self._clock = clock
         self._offsets: deque[float] = deque(maxlen=_SAMPLES)
         self._sampled_at = -math.inf
+        self.offset = 0.0
+        """By how many seconds DynamoDB's clock is ahead of the host's, as far as answers tell."""
         self._is_skewed = False
 
     def __call__(self, event: Event) -> None:
@@ -48,16 +51,16 @@ class ServerClock:
             self._sampled_at = steady
             middle = self._clock.now().timestamp() - event.seconds / 2
             self._offsets.append(event.date + _HALF_SECOND - middle)
-
-    @property
-    def offset(self) -> float:
-        """By how many seconds DynamoDB's clock is ahead of the host's, as far as answers tell."""
-        offsets = list(self._offsets)
-        return median(offsets) if len(offsets) >= _MIN_SAMPLES else 0.0
+            offsets = list(self._offsets)
+            self.offset = median(offsets) if len(offsets) >= _MIN_SAMPLES else 0.0
 
     def skew(self) -> float:
-        """Return by how many seconds the host's clock is ahead of DynamoDB's."""
-        return -self.offset
+        """Return by how many seconds the host's clock is ahead of DynamoDB's, as of late.
+
+        From the first answer on, and soon after the clock was set. Without an answer: 0.
+        """
+        latest = list(self._offsets)[-_LATEST:]
+        return -median(latest) if latest else 0.0
 
     @property
     def correction(self) -> float:

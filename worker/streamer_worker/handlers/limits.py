@@ -9,6 +9,9 @@ from typing import Any, Final
 from streamer_store.rates import Rate
 from streamer_worker.rate_texts import parse_rate
 
+MAX_CONCURRENCY: Final = 1_000_000
+"""The largest `max_concurrency`."""
+
 
 class Scope(StrEnum):
     """Over which requests `max_concurrency` counts."""
@@ -46,12 +49,15 @@ def action_limits(
 ) -> ActionLimits:
     """Return the limits of an action. Raises TypeError or ValueError, which names the option."""
     if max_concurrency is not None:
-        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int | float):
+        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int):
             raise TypeError(
-                f"max_concurrency of action {action!r} must be a number, not {max_concurrency!r}"
+                f"max_concurrency of action {action!r} must be a whole number, not"
+                f" {max_concurrency!r}"
             )
-        if max_concurrency < 1:
-            raise ValueError(f"max_concurrency of action {action!r} must be 1 or more")
+        if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+            raise ValueError(
+                f"max_concurrency of action {action!r} must be from 1 to {MAX_CONCURRENCY}"
+            )
     if max_concurrency_scope not in set(Scope):
         raise ValueError(
             f"max_concurrency_scope of action {action!r} must be 'worker' or 'fleet', not"
@@ -64,7 +70,7 @@ def action_limits(
             " once"
         )
     return ActionLimits(
-        max_concurrency=max_concurrency,  # type: ignore[arg-type]
+        max_concurrency=max_concurrency,
         max_concurrency_scope=scope,
         rate_limit=_rate("rate_limit", rate_limit, action),
         rate_limit_per_tenant=_rate("rate_limit_per_tenant", rate_limit_per_tenant, action),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import anyio
 from cachetools import LRUCache
 
 from streamer_store import Candidate, Pause, PauseKind, Pauses, StoreError
@@ -15,6 +16,11 @@ from streamer_worker.handlers.registry import Registry
 from streamer_worker.runtime import Runtime
 
 _MAX_PROBES: Final = 1000
+# How long the write before a probe may take, in seconds. Claims and polls wait for it.
+_PROBE_TIMEOUT: Final = 2.0
+# How long nothing is tried after another worker was first, or the write failed, in seconds. By
+# then the next heartbeat has read when the next probe is due.
+_AFTER_LOST: Final = 10.0
 
 
 class PauseGate:
@@ -42,6 +48,8 @@ class PauseGate:
         self._clock = runtime.clock
         # The request of each action that is about to be claimed as a probe.
         self._reserved: dict[str, str] = {}
+        # The steady time until which this worker tries no probe of an action.
+        self._lost_until: dict[str, float] = {}
         self._probes: LRUCache[str, None] = LRUCache(_MAX_PROBES)
 
     @property
@@ -66,7 +74,8 @@ class PauseGate:
         fuse = self._known.find(PauseKind.FUSE, action)
         if fuse is None:
             return math.inf
-        return 1 if action not in self._reserved and self._is_due(fuse) else 0
+        is_lost = self._clock.steady() < self._lost_until.get(action, -math.inf)
+        return 1 if action not in self._reserved and self._is_due(fuse) and not is_lost else 0
 
     def reserve(self, candidate: Candidate) -> None:
         """Note that `admit` is called for the candidate soon. Then no other is the probe."""
@@ -111,11 +120,13 @@ class PauseGate:
         later = self._clock.now() + (own.probe_every if own is not None else DEFAULT_PROBE)
         moved = None
         try:
-            moved = await self._pauses.move_probe(fuse, later, by=self._worker_id)
-        except StoreError as error:
+            with anyio.fail_after(_PROBE_TIMEOUT):
+                moved = await self._pauses.move_probe(fuse, later, by=self._worker_id)
+        except (StoreError, TimeoutError) as error:
             self._events.emit(StepFailed(loop="probe", error=error))
         if moved is None:
-            return False  # the next read of the pauses shows when it is due
+            self._lost_until[fuse.name] = self._clock.steady() + _AFTER_LOST
+            return False
         self._known.on_written(moved)
         self._probes[request_id] = None
         self._events.emit(FuseProbed(action=fuse.name, request_id=request_id))

@@ -44,6 +44,8 @@ class HeldPermits:
         self.rate = rate
         self.counts = LimitCounts()
         self.is_asking = False
+        self.asked_at = 0
+        """When it was asked for last."""
         self._times: list[int] = []
         self._size = 1
         self._used = 0
@@ -92,10 +94,9 @@ class HeldPermits:
         They are asked for ahead of need: while half of the last block is left for later.
         """
         self._drop_void(now)
+        if self.is_missed and now - self._missed_at > _WANTED_FOR:
+            self._end_miss(self._missed_at)
         if not self.is_missed or self.is_asking or now < self._ask_from:
-            return 0
-        if now - self._missed_at > _WANTED_FOR:
-            self._end_miss(now)
             return 0
         return self._next_size() if len(self._times) <= self._size // 2 else 0
 

@@ -134,13 +134,17 @@ class RateLimits:
             (name, entry[1], permits)
             for name, entry in self._wanted.items()
             if (permits := entry[1].to_ask(now))
-        ][:_MAX_ASKS]
+        ]
+        asks.sort(key=lambda ask: ask[1].asked_at)  # who has waited longest for its turn
         if asks:
             async with anyio.create_task_group() as tasks:
-                for name, held, permits in asks:
+                for name, held, permits in asks[:_MAX_ASKS]:
+                    held.asked_at = now
                     tasks.start_soon(self._ask, name, held, permits)
             self._changes.notify()
         self._report()
+        if len(asks) > _MAX_ASKS:
+            return 0.0
         return self._seconds_until(entry[1].next_ask(now) for entry in self._wanted.values())
 
     async def wake_step(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from streamer_store import Pauses
@@ -9,10 +10,12 @@ from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.pauses import KnownPauses
 
 _INTERVAL: Final = 60.0
+# How long a pause is kept after its end by the leader's clock: other workers judge by their own.
+_KEPT_FOR: Final = timedelta(hours=1)
 
 
 class PauseSweep:
-    """Deletes pauses whose end has passed. They hold nothing back any more, and use space."""
+    """Deletes pauses whose end has passed by an hour. They hold nothing back, and use space."""
 
     def __init__(self, *, known: KnownPauses, pauses: Pauses, membership: Membership) -> None:
         self._known = known
@@ -25,7 +28,7 @@ class PauseSweep:
         LEADER-1: a pause that was replaced meanwhile is kept. Raises what the store raises.
         """
         deleted = 0
-        for pause in self._known.over() if self._membership.leads else ():
+        for pause in self._known.over_for(_KEPT_FOR) if self._membership.leads else ():
             deleted += await self._pauses.end(pause)
         return deleted
 

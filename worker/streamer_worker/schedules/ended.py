@@ -13,7 +13,8 @@ from streamer_worker.fleet.server_clock import ClockSkew
 from streamer_worker.runtime import Runtime
 from streamer_worker.schedules.ticker import MAX_SKEW
 
-ENDS_AFTER: Final = timedelta(days=1)
+ENDS_AFTER: Final = timedelta(hours=26)
+"""A day is the longest `catch_up`, and rows say within an hour when a worker last listed them."""
 """For how long no live worker has listed a schedule that has ended."""
 _INTERVAL: Final = 60.0
 

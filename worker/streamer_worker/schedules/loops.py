@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamer_store import ScheduleStore, WorkerRow
@@ -16,11 +16,15 @@ from streamer_worker.schedules.ticker import Ticker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedules:
-    """The schedules of a worker, for all of its incarnations. `lease`: in seconds."""
+    """The schedules of a worker, for all of its incarnations. `lease`: in seconds.
+
+    `is_paused`: returns whether the schedule of a name is paused.
+    """
 
     definitions: Definitions
     store: ScheduleStore
     clock_skew: ClockSkew
+    is_paused: Callable[[str], bool]
     lease: float
     runtime: Runtime
 
@@ -43,6 +47,7 @@ class Schedules:
                 schedules=self.store,
                 membership=membership,
                 clock_skew=self.clock_skew,
+                is_paused=self.is_paused,
                 lease=self.lease,
                 runtime=self.runtime,
             )

@@ -19,7 +19,7 @@ from streamer_worker.schedules.definition import Definition, Definitions
 from streamer_worker.schedules.expression import CronExpression, ExpressionInvalid, parse_timezone
 from streamer_worker.settings import ScheduleSettings
 
-LONGEST_CATCH_UP: Final = timedelta(days=7)
+LONGEST_CATCH_UP: Final = timedelta(days=1)
 _MAX_PAYLOAD_BYTES: Final = 300_000
 _MISSED: Final = ("last", "all")
 
@@ -118,7 +118,7 @@ def _expression_faults(schedule: Schedule) -> Iterator[str]:
 def _option_faults(schedule: Schedule) -> Iterator[str]:
     catch_up: object = schedule.catch_up
     if not isinstance(catch_up, timedelta) or not timedelta() <= catch_up <= LONGEST_CATCH_UP:
-        yield f"catch_up must be a timedelta from 0 to 7 days, not {catch_up!r:.100}"
+        yield f"catch_up must be a timedelta from 0 to a day, not {catch_up!r:.100}"
     if schedule.missed not in _MISSED:
         yield f"missed must be 'last' or 'all', not {schedule.missed!r:.100}"
     if schedule.priority is not None and not isinstance(schedule.priority, Priority):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,13 +14,13 @@ from streamer_worker.events import (
     ScheduleSuspended,
     ScheduleTicked,
     ScheduleTicksMissed,
+    StepFailed,
 )
 from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.server_clock import ClockSkew
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.runtime import Runtime
 from streamer_worker.schedules.definition import Definition, Definitions
-from streamer_worker.schedules.pausing import is_paused
 from streamer_worker.schedules.planning import Plan, plan_ticks
 
 RANK_DELAY: Final = timedelta(seconds=2)
@@ -66,6 +66,7 @@ class Ticker:
         schedules: ScheduleStore,
         membership: Membership,
         clock_skew: ClockSkew,
+        is_paused: Callable[[str], bool],
         lease: float,
         runtime: Runtime,
     ) -> None:
@@ -74,6 +75,7 @@ class Ticker:
         self._schedules = schedules
         self._membership = membership
         self._clock_skew = clock_skew
+        self._is_paused = is_paused
         self._lease = lease
         self._clock = runtime.clock
         self._events = runtime.events
@@ -83,27 +85,25 @@ class Ticker:
         self._differs_since: dict[str, float] = {}
         self._next_ticks: dict[str, tuple[datetime, datetime | None]] = {}
         self._suspended: dict[str, str] = {}
+        # The order that was seen last, and when, on the steady clock.
+        self._ordered: dict[str, float] = {}
 
     async def step(self) -> int:
         """Do what is due for each schedule, and return the number of requests made.
 
-        A schedule whose write fails does not hold up the others. The first error is raised at the
-        end, and StoreUnavailable at once.
+        A schedule whose write fails is reported, and holds up no other. Raises StoreUnavailable.
         """
         made = 0
         if not self._membership.lease_is_safe:
             return made
         self._take_view(self._membership.view)
-        failure: StoreError | None = None
         for definition in self._definitions.values():
             try:
                 made += await self._serve(definition)
             except StoreUnavailable:
                 raise
             except StoreError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                self._events.emit(StepFailed(loop="schedules", error=error))
         return made
 
     def pause(self, _: int) -> float:
@@ -151,17 +151,25 @@ class Ticker:
             return _Turn(reset=abs(self._clock_skew()) <= MAX_SKEW)
         self._suspended.pop(row.name, None)
         rank = self._rank(row)
+        has_order = row.run is not None and self._order_is_due(row.run, rank)
         is_first = rank == 0
         next_tick = self._next_tick(definition, row)
         plan = None
         if next_tick is not None and now - next_tick >= rank * RANK_DELAY:
-            paused = is_paused(self._membership.view.controls, row.name, now)
+            paused = self._is_paused(row.name)
             plan = plan_ticks(definition, last_tick=row.last_tick, now=now, paused=paused)
         return _Turn(
-            run=is_first and row.run is not None,
+            run=has_order,
             plan=plan,
             renew=is_first and now - row.listed_at >= _LISTED_EVERY,
         )
+
+    def _order_is_due(self, order: str, rank: int) -> bool:
+        """Return whether an operator's order was left long enough to the workers before this."""
+        now = self._clock.steady()
+        if order not in self._ordered:
+            self._ordered = {order: now}
+        return now - self._ordered[order] >= rank * RANK_DELAY.total_seconds()
 
     def _reason_to_wait(self, row: ScheduleRow, now: datetime) -> str:
         """Return why times cannot be trusted. Empty: they can."""

@@ -25,7 +25,7 @@ RateText = Annotated[str, AfterValidator(_valid_rate)]
 class ActionSettings(Component):
     """The limits of one action. What is not set is as the handler says."""
 
-    max_concurrency: int | None = Field(default=None, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1, le=1_000_000)
     max_concurrency_scope: Literal["worker", "fleet"] | None = None
     rate_limit: RateText | None = None
     rate_limit_per_tenant: RateText | None = None

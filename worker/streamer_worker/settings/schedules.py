@@ -34,7 +34,7 @@ class ScheduleSettings(Component):
     timezone: str | None = Field(default=None, description="IANA name of the time zone")
     payload: dict[str, Any] | None = Field(default=None, description="Payload of each request")
     catch_up: Seconds | None = Field(
-        default=None, description="How late a tick may still be made, 7 days at most"
+        default=None, description="How late a tick may still be made, a day at most"
     )
     missed: Literal["last", "all"] | None = Field(
         default=None, description="Which ticks are made late: the `last` one, or `all`"
