@@ -69,6 +69,14 @@ QUIET = {
     "streamer_worker_stuck_handlers",
     "streamer_worker_pushes_total",
     "streamer_worker_unhandled_requests",
+    # Nothing is paused, has a rate limit or runs on a schedule.
+    "streamer_worker_paused",
+    "streamer_worker_rate_limit_permits_total",
+    "streamer_worker_rate_limit_saturated_seconds_total",
+    "streamer_worker_schedule_last_tick_timestamp_seconds",
+    "streamer_worker_schedule_missed_ticks_total",
+    "streamer_worker_schedule_tick_lateness_seconds_bucket",
+    "streamer_worker_schedule_ticks_total",
 }
 # The load has requests for an action without a handler. They are counted after a minute.
 RIGHT = "StreamerActionUnhandled"

@@ -160,11 +160,12 @@ class Eligibility:
         self._rng.shuffle(candidates)
         for ranked in candidates:
             candidate = ranked.candidate
-            rank = fleet.rank(candidate.request_id, candidate.action)
-            delays = min(rank, max_delays)
             share = _HIGH_SHARE if ranked.urgency is Urgency.HIGH else 1
-            seen_for = self._seen_requests.seen_for(candidate)
-            if seen_for >= share * delays * self._settings.steal_delay:
+            steps = self._seen_requests.seen_for(candidate) / (share * self._settings.steal_delay)
+            if steps < 1 and not fleet.is_home(candidate.request_id, candidate.action):
+                continue  # most are left to others, and ranks take time in large fleets
+            rank = fleet.rank(candidate.request_id, candidate.action)
+            if steps >= min(rank, max_delays):
                 yield replace(ranked, rank=rank)
 
     def _may_take(self, candidate: Candidate, fleet: FleetView) -> bool:

@@ -38,7 +38,7 @@ class Definition:
             *(dict(self.payload), self.catch_up.total_seconds(), self.missed),
             *(self.priority, self.max_retries),
         ]
-        text = json.dumps(values, sort_keys=True, default=str)
+        text = json.dumps(values, sort_keys=True, default=_sorted_or_text)
         digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
         object.__setattr__(self, "digest", digest)
 
@@ -84,3 +84,8 @@ class Definition:
 
 Definitions = Mapping[str, Definition]
 """The schedules of a worker, by name."""
+
+
+def _sorted_or_text(value: object) -> object:
+    """Return a form of a value that is the same in each process: sets have no order."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)

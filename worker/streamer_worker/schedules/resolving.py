@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from streamer_store import Priority, ValidationError
 from streamer_store.schedule_row import require_schedule_name
+from streamer_store.validation import LARGEST_COUNT
 from streamer_store.values import encode_document, value_size
 from streamer_worker.errors import ScheduleError
 from streamer_worker.handlers.registry import Registry
@@ -124,7 +125,9 @@ def _option_faults(schedule: Schedule) -> Iterator[str]:
     if schedule.priority is not None and not isinstance(schedule.priority, Priority):
         yield f"priority must be a Priority or None, not {schedule.priority!r:.100}"
     retries: object = schedule.max_retries
-    is_count = isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0
+    is_count = (
+        isinstance(retries, int) and not isinstance(retries, bool) and 0 <= retries <= LARGEST_COUNT
+    )
     if retries is not None and not is_count:
         yield f"max_retries must be a number of 0 or more, or None, not {retries!r:.100}"
 

@@ -90,7 +90,7 @@ def test_a_timeout_is_a_positive_number_of_seconds(timeout: float) -> None:
         handler("greet", timeout=timeout)
 
 
-@pytest.mark.parametrize("limit", [0, -3])
+@pytest.mark.parametrize("limit", [0, -3, 10**9])
 def test_max_concurrency_is_one_or_more(limit: int) -> None:
     """With 0 no request would ever run."""
     with pytest.raises(ValueError, match="max_concurrency of action 'greet'"):
@@ -99,7 +99,13 @@ def test_max_concurrency_is_one_or_more(limit: int) -> None:
 
 @pytest.mark.parametrize(
     "rules",
-    [{"retry": 3}, {"timeout": "5s"}, {"timeout": True}, {"max_concurrency": "4"}],
+    [
+        {"retry": 3},
+        {"timeout": "5s"},
+        {"timeout": True},
+        {"max_concurrency": "4"},
+        {"max_concurrency": 3.0},
+    ],
     ids=str,
 )
 def test_options_of_another_type_are_refused(rules: dict[str, Any]) -> None:

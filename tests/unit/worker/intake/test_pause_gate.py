@@ -215,3 +215,31 @@ async def test_the_handlers_fuse_says_how_often_is_probed(world: World) -> None:
         assert await bench.poll() == []
         await _until(301)
         assert len(await bench.poll()) == 1
+
+
+async def test_a_worker_that_lost_a_probe_writes_no_more(world: World, bench: PollBench) -> None:
+    """Each try costs a write of the row. It waits until it has read when the next one is due."""
+    fuse = replace(FUSE, probe_at=world.clock.now())
+    await world.stores.pauses.start(fuse)
+    bench.pauses.on_row(await world.stores.workers.read_control("control#pause"))
+    stored = (await world.stores.pauses.read_all())[0]
+    soon = world.clock.now() + timedelta(seconds=30)
+    assert await world.stores.pauses.move_probe(stored, soon, by="another") is not None
+    await world.enqueue()
+    updates = world.engine.calls.count("update")
+    for _ in range(5):
+        assert await bench.poll() == []
+        await anyio.sleep(1)
+    assert world.engine.calls.count("update") == updates + 1
+
+
+async def test_a_probe_without_an_answer_holds_up_no_poll(world: World, bench: PollBench) -> None:
+    """It is given up after two seconds, and requests of other actions go on."""
+    bench.pauses.on_written(replace(FUSE, probe_at=world.clock.now()))
+    await world.enqueue()
+    world.engine.hold("update", when=lambda update: update.key == "control#pause")
+    began = anyio.current_time()
+    assert await bench.poll() == []
+    assert anyio.current_time() - began <= 2.5
+    request = await world.enqueue("other")
+    assert await bench.poll() == [request.request_id]

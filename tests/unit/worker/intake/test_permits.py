@@ -126,3 +126,13 @@ def test_the_seconds_in_which_a_request_waited_are_counted() -> None:
     assert not held.wake(NOW + 2 * SECOND)
     counts = held.take_counts(NOW + 9 * SECOND)
     assert (counts.granted, counts.saturated) == (1, 1)
+
+
+def test_a_limit_that_nobody_waits_for_any_more_is_not_saturated() -> None:
+    """Also while the next permit is an hour away."""
+    held = HeldPermits(RATE)
+    held.miss(NOW)
+    held.refuse(NOW + 3600 * SECOND)
+    assert held.to_ask(NOW + 6 * SECOND) == 0
+    assert not held.is_missed
+    assert held.take_counts(NOW + 6 * SECOND).saturated == 0

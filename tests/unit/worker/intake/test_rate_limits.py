@@ -175,3 +175,15 @@ async def test_what_happened_to_permits_is_reported() -> None:
     assert 7 <= sum(event.saturated for event in measured) <= 11
     assert all(event.saturated <= 1.6 for event in measured)
     assert sum(event.expired for event in measured) <= 3
+
+
+async def test_tenants_are_asked_for_in_turn() -> None:
+    """With more tenants than calls at once, each of them starts its requests."""
+    world, starts = make_world(), Starts(rate_limit_per_tenant="2/s")
+    tenants = [f"t{number}" for number in range(60)]
+    for _ in range(4):
+        for tenant in tenants:
+            await world.enqueue("limited", tenant_id=tenant)
+    async with running(app_of(world, starts, concurrency=60)):
+        await world.recorder.wait_for(RequestFinished, 4 * len(tenants), within=20)
+    assert Counter(tenant for _, tenant in starts.tenants) == dict.fromkeys(tenants, 4)
