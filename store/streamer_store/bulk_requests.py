@@ -16,6 +16,7 @@ from streamer_store.bulk_changes import BulkChanges
 from streamer_store.bulk_results import BulkSummary, OnResult
 from streamer_store.engine import Query, paginate
 from streamer_store.errors import StoreError, ValidationError
+from streamer_store.in_order import InOrder
 from streamer_store.models import AsyncRequest
 from streamer_store.operator_actions import Change, OperatorActions
 from streamer_store.request_producer import NewRequest, RequestProducer
@@ -65,6 +66,7 @@ class BulkRequestActions:
     ) -> BulkSummary[AsyncRequest]:
         require_on_conflict(on_conflict)
         bulk = Bulk("enqueue_many", on_result, max_write_units, rng=self._rng)
+        in_order = InOrder()
 
         async def prepared() -> AsyncGenerator[NewRequest | StoreError]:
             async with aclosing(numbered(requests)) as entries:
@@ -75,11 +77,12 @@ class BulkRequestActions:
             if isinstance(new, StoreError):
                 bulk.refuse(position, new.key, new)
                 return
-            if bulk.limiter.is_limited:
-                await bulk.limiter.spend(write_units(REQUESTS, None, new.item))
             key = new.record.request_id
-            store = partial(self._producer.store, bulk.operation, new, on_conflict)
-            stored = await bulk.try_item(position, key, store)
+            async with in_order.of(key):  # the last one of a unique key is the newest
+                if bulk.limiter.is_limited:
+                    await bulk.limiter.spend(write_units(REQUESTS, None, new.item))
+                store = partial(self._producer.store, bulk.operation, new, on_conflict)
+                stored = await bulk.try_item(position, key, store)
             if stored:
                 bulk.finish(position, key, stored)
 

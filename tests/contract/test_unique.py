@@ -364,3 +364,17 @@ async def test_one_that_ttl_has_deleted_is_created_again(stores: Stores) -> None
     await enqueue(stores)
     await stores.requests.delete(ID)
     assert (await enqueue(stores, n=2)).enqueued is Enqueued.CREATED
+
+
+async def test_of_many_with_one_key_the_last_replaces_those_before(stores: Stores) -> None:
+    """25 are written at once, and those of one key in the order in which they were given."""
+    requests = [
+        AsyncRequest(
+            action="index", unique_key="doc", payload={"revision": number, "text": "x" * number}
+        )
+        for number in range(40)
+    ]
+    summary = await stores.requests.enqueue_many(requests, on_conflict="replace_waiting")
+    assert summary.done == 40
+    (claim,) = await stores.requests.dequeue(10)
+    assert claim.request.payload == {"revision": 39, "text": "x" * 39}
