@@ -16,7 +16,7 @@ from streamer_worker.settings.component import Component
 from streamer_worker.settings.parsing import seconds
 
 SCHEDULES: Final = "schedules"
-Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class ScheduleSettings(Component):
