@@ -59,7 +59,7 @@ async def open_stores(
     >>> import anyio
     >>> from streamer_store import AsyncRequest, open_stores
     >>> async def main() -> None:
-    ...     async with open_stores(region="eu-west-1", prefix="example_") as stores:
+    ...     async with open_stores(region="eu-west-1", prefix="docstring_") as stores:
     ...         await stores.create_tables()
     ...         request = await stores.requests.enqueue(AsyncRequest(action="echo"))
     ...         print((await stores.requests.get(request.request_id)).status)

@@ -36,7 +36,7 @@ def open_stores_sync(**parameters: Any) -> SyncStores:
     any thread. They need not be closed. As a context manager they are closed at its end.
 
     >>> from streamer_store import AsyncRequest, open_stores_sync
-    >>> with open_stores_sync(region="eu-west-1", prefix="example_") as stores:
+    >>> with open_stores_sync(region="eu-west-1", prefix="docstring_") as stores:
     ...     stores.create_tables()
     ...     request = stores.requests.enqueue(AsyncRequest(action="echo"))
     ...     print(stores.requests.get(request.request_id).status)
