@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from capacity import consumed, split
-from costs.test_run_times_cost import _settings
+from costs.test_run_times_cost import worker_settings
 from integration.fast import ended, slowness
 from plugins import plugin
 from processes import PATIENCE, Process
@@ -89,7 +89,7 @@ async def test_a_priority_costs_two_units(local_url: str, tmp_path: Path) -> Non
         endpoint_url=local_url, prefix=prefix, observe=record, batch_writes=False
     ) as stores:
         await stores.create_tables()
-        settings = _settings(local_url, prefix, path, STREAMER_BATCH_WRITES="false")
+        settings = worker_settings(local_url, prefix, path, STREAMER_BATCH_WRITES="false")
         with Process("run", **settings) as worker:
             url = str(worker.event("worker_started")["metrics_url"])
             for priority in (None, *Priority):
@@ -110,7 +110,7 @@ async def test_a_high_request_starts_beside_any_backlog(local_url: str, tmp_path
     """Within a second, beside 20,000 normal and 20,000 low ones, also when its home is full."""
     path = plugin(tmp_path, "cost", CODE, ENTRY_POINTS)
     prefix = unique_prefix()
-    settings = _settings(local_url, prefix, path)
+    settings = worker_settings(local_url, prefix, path)
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         await stores.create_tables()
         with Process("run", **settings) as full:
@@ -161,7 +161,7 @@ async def test_low_requests_do_not_delay_normal_ones(local_url: str, tmp_path: P
         async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
             await stores.create_tables()
             await stores.requests.enqueue_many(_work(backlog, 0.1, priority=Priority.LOW))
-            with Process("run", **_settings(local_url, prefix, path)) as worker:
+            with Process("run", **worker_settings(local_url, prefix, path)) as worker:
                 worker.event("worker_started")
                 await anyio.sleep(3)
                 ids: list[str] = []
@@ -188,7 +188,7 @@ async def test_what_cannot_run_hides_nothing(local_url: str, tmp_path: Path) -> 
         soon = SystemClock().now() + timedelta(seconds=1)
         held = AsyncRequest(action="held", retry_after=soon)
         await stores.requests.enqueue_many([held] * BACKLOG)
-        with Process("run", **_settings(local_url, prefix, path)) as worker:
+        with Process("run", **worker_settings(local_url, prefix, path)) as worker:
             worker.event("worker_started")
             await anyio.sleep(10)
             due = SystemClock().now() + timedelta(seconds=2)

@@ -41,7 +41,7 @@ WAITING = 10_000
 AT_ONCE = 1_000
 
 
-def _settings(local_url: str, prefix: str, path: Path, **more: str) -> dict[str, str]:
+def worker_settings(local_url: str, prefix: str, path: Path, **more: str) -> dict[str, str]:
     return {
         "STREAMER_ENDPOINT_URL": local_url,
         "STREAMER_TABLE_PREFIX": prefix,
@@ -78,7 +78,7 @@ async def test_requests_that_wait_for_later_cost_nothing(local_url: str, tmp_pat
         if isinstance(event, CallEnded) and event.operation == "PutItem":
             put.append(sum(capacity.units for capacity in event.capacity))
 
-    settings = _settings(local_url, prefix, path, STREAMER_BATCH_WRITES="false")
+    settings = worker_settings(local_url, prefix, path, STREAMER_BATCH_WRITES="false")
     async with open_stores(
         endpoint_url=local_url, prefix=prefix, observe=record, batch_writes=False
     ) as stores:
@@ -130,7 +130,7 @@ async def test_a_thousand_that_are_due_at_once_start_soon(local_url: str, tmp_pa
     prefix = unique_prefix()
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         await stores.create_tables()
-        with Process("run", **_settings(local_url, prefix, path)) as worker:
+        with Process("run", **worker_settings(local_url, prefix, path)) as worker:
             worker.event("worker_started")
             single = await _late_starts(stores, 1, timedelta(seconds=5))
             many = await _late_starts(stores, AT_ONCE, timedelta(seconds=10))

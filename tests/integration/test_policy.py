@@ -141,7 +141,7 @@ async def test_workers_make_exactly_the_allowed_calls(
         ]
     )
     await _undecodable(stores)
-    await ended(stores, "told", "unknown", "talk", "held")
+    await ended(stores, "talk", "unknown", "told", "held")
     await _until_count(stores, RequestStatus.FAILED, 2)
     await server.until_all("ok-own", {"progress": 1, "complete": 2, "message": 3})
     await _until_gone(stores, "told")

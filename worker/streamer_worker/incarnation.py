@@ -18,7 +18,6 @@ from streamer_store import StoreError, Stores, WorkerRow
 from streamer_store.clock import new_id
 from streamer_store.errors import ungrouped
 from streamer_store.pause import CONTROL_PAUSE
-from streamer_store.rate_limits import PermitTable
 from streamer_store.release import package_version
 from streamer_store.values import Item
 from streamer_worker.concurrency.deadlines import ended_within, sleep_running
@@ -37,22 +36,10 @@ from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.handlers.registry import Registry
-from streamer_worker.intake.claimer import Claimer
-from streamer_worker.intake.eligibility import Eligibility
-from streamer_worker.intake.fleet_limits import FleetLimits
-from streamer_worker.intake.limits import Limits
-from streamer_worker.intake.pause_gate import PauseGate
-from streamer_worker.intake.poller import Poller
-from streamer_worker.intake.probation import Probation
-from streamer_worker.intake.rate_limits import RateLimits
-from streamer_worker.intake.seen import SeenRequests
-from streamer_worker.intake.slots import ClaimCall, Slots
-from streamer_worker.maintenance.lane_sweep import LaneSweep
-from streamer_worker.maintenance.pause_sweep import PauseSweep
-from streamer_worker.maintenance.queue_depth import DepthGauge
-from streamer_worker.maintenance.reaper import Reaper
+from streamer_worker.intake.intake import Intake
+from streamer_worker.intake.slots import ClaimCall
+from streamer_worker.maintenance.loops import maintenance_loops
 from streamer_worker.maintenance.rescuer import RescueCounts, Rescuer
-from streamer_worker.maintenance.unhandled import UnhandledGauge
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.push_thread import PushOpener
 from streamer_worker.runtime import Runtime
@@ -101,55 +88,36 @@ class Incarnation:
     ) -> None:
         settings, stores = dependencies.settings, dependencies.stores
         runtime = dependencies.runtime
-        clock, events = runtime.clock, runtime.events
+        clock = runtime.clock
         started = clock.now()
         self.worker_id = f"{started:%Y%m%dT%H%M%SZ}-{new_id(runtime.rng)[:13]}"
         self._dependencies = dependencies
         self._settings = settings
         self._events = runtime.events
         self._shutdown = shutdown
-        self._slots = Slots(settings.concurrency, events=events)
-        self._fleet_limits = FleetLimits(
-            registry=dependencies.registry, slots=self._slots, clock=clock
+        self._known_pauses = dependencies.known_pauses
+        self._intake = Intake(
+            worker_id=self.worker_id,
+            stores=stores,
+            registry=dependencies.registry,
+            known_pauses=self._known_pauses,
+            server_clock=dependencies.server_clock,
+            announcer=announcer,
+            lost_threads=lost_threads,
+            settings=settings,
+            runtime=runtime,
         )
+        self._slots = self._intake.slots
         self._row = self._make_row(started)
         self._membership = Membership(self._row, lease=settings.presence.lease, clock=clock)
         self._fenced = anyio.Event()
         self._draining = False
-        probation = Probation(
-            free_from=clock.steady() + settings.rescue.min_worker_age, clock=clock
-        )
-        self._known_pauses = dependencies.known_pauses
-        self._gate = PauseGate(
-            worker_id=self.worker_id,
-            known=self._known_pauses,
-            pauses=stores.pauses,
-            registry=dependencies.registry,
-            runtime=runtime,
-        )
-        self._rate_limits = RateLimits(
-            registry=dependencies.registry,
-            permits=PermitTable(engine=stores.engine),
-            freed=self._slots.freed,
-            server_clock=dependencies.server_clock,
-            runtime=runtime,
-        )
-        self._limits = Limits(
-            registry=dependencies.registry,
-            slots=self._slots,
-            probation=probation,
-            gate=self._gate,
-            rate_limits=self._rate_limits,
-            fleet_limits=self._fleet_limits,
-            settings=settings,
-            lost_threads=lost_threads,
-        )
         pausing = Pausing(
             worker_id=self.worker_id,
             registry=dependencies.registry,
             known=self._known_pauses,
             pauses=stores.pauses,
-            gate=self._gate,
+            gate=self._intake.gate,
             settings=settings.pause,
             runtime=runtime,
         )
@@ -166,22 +134,10 @@ class Incarnation:
             settings=settings,
             runtime=runtime,
         )
-        self._seen_requests = SeenRequests(clock=clock)
-        self._claimer = Claimer(
-            worker_id=self.worker_id,
-            requests=stores.requests,
-            slots=self._slots,
-            seen_requests=self._seen_requests,
-            probation=probation,
-            gate=self._gate,
-            rate_limits=self._rate_limits,
-            announcer=announcer,
-            runtime=runtime,
-        )
         self._rescuer = Rescuer(
             worker_id=self.worker_id,
             stores=stores,
-            claimer=self._claimer,
+            claimer=self._intake.claimer,
             announcer=announcer,
             slots=self._slots,
             settings=settings,
@@ -196,7 +152,7 @@ class Incarnation:
         """Replace the view of the fleet and the pauses, and start a rescue sweep."""
         self._known_pauses.on_row(view.controls.get(CONTROL_PAUSE))
         self._membership.on_fleet_view(view)
-        self._fleet_limits.on_fleet_view(view)
+        self._intake.fleet_limits.on_fleet_view(view)
 
     def on_pauses(self, item: Item | None) -> None:
         """Replace the pauses by their row as it was read."""
@@ -263,69 +219,30 @@ class Incarnation:
             finally:
                 self._draining = True
                 self._dispatcher.drain()
-                self._claimer.tighten(_CLAIM_TIMEOUT)
+                self._intake.claimer.tighten(_CLAIM_TIMEOUT)
             loops.cancel_scope.cancel()
 
     def _start_loops(self, tasks: TaskGroup, start: Callable[[ClaimCall], object]) -> None:
-        dependencies = self._dependencies
-        eligibility = Eligibility(
-            seen_requests=self._seen_requests,
-            slots=self._slots,
-            limits=self._limits,
-            gate=self._gate,
-            membership=self._membership,
-            settings=self._settings.poll,
-            runtime=dependencies.runtime,
-        )
-        poller = Poller(
-            requests=dependencies.stores.requests,
-            claimer=self._claimer,
-            start=start,
-            seen_requests=self._seen_requests,
-            eligibility=eligibility,
-            slots=self._slots,
-            membership=self._membership,
-            settings=self._settings.poll,
-            runtime=dependencies.runtime,
-        )
+        dependencies, intake = self._dependencies, self._intake
+        poller = intake.poller(self._membership, start)
         every = partial(run_every, runtime=dependencies.runtime)
         tasks.start_soon(partial(every, poller.pause, poller.step, name="poll", sleep=poller.sleep))
-        self._rate_limits.start(tasks, every)
+        intake.rate_limits.start(tasks, every)
         clock = dependencies.server_clock
         tasks.start_soon(
             partial(every, clock.pause, partial(clock.check, self._events), name="clock")
         )
         tasks.start_soon(partial(every, lambda _: 0.0, self._rescue, name="rescue"))
-        if self._settings.reaper.enabled:
-            reaper = Reaper(
-                connections=dependencies.stores.connections,
-                settings=self._settings.reaper,
-                membership=self._membership,
-                runtime=dependencies.runtime,
-            )
-            tasks.start_soon(partial(every, reaper.pause, reaper.step, name="reap"))
-        depth = DepthGauge(
-            requests=dependencies.stores.requests,
-            settings=self._settings.depth,
+        maintenance = maintenance_loops(
+            stores=dependencies.stores,
+            seen_requests=intake.seen_requests,
+            known_pauses=self._known_pauses,
             membership=self._membership,
+            settings=self._settings,
             runtime=dependencies.runtime,
         )
-        tasks.start_soon(partial(every, depth.pause, depth.step, name="depth"))
-        requests, runtime = dependencies.stores.requests, dependencies.runtime
-        lanes = LaneSweep(requests=requests, membership=self._membership, runtime=runtime)
-        tasks.start_soon(partial(every, lanes.pause, lanes.step, name="lanes"))
-        pauses = PauseSweep(
-            known=self._known_pauses, pauses=dependencies.stores.pauses, membership=self._membership
-        )
-        tasks.start_soon(partial(every, pauses.pause, pauses.step, name="pauses"))
-        unhandled = UnhandledGauge(
-            requests=dependencies.stores.requests,
-            seen_requests=self._seen_requests,
-            membership=self._membership,
-            settings=self._settings.depth,
-            runtime=dependencies.runtime,
-        )
-        tasks.start_soon(partial(every, unhandled.pause, unhandled.step, name="unhandled"))
+        for name, service in maintenance:
+            tasks.start_soon(partial(every, service.pause, service.step, name=name))
         for name, loop in dependencies.schedules.loops(self._row, self._membership):
             tasks.start_soon(partial(every, loop.pause, loop.step, name=name))
 
@@ -375,7 +292,7 @@ class Incarnation:
     async def _release_claims(self, released: anyio.Event) -> None:
         """Release the claims whose writes had no answer (CLAIM-2). Others rescue the remaining."""
         with suppress(StoreError), ungrouped():
-            await self._claimer.release_all_unanswered()
+            await self._intake.claimer.release_all_unanswered()
         released.set()
 
     def _worker_status(self) -> WorkerStatus:
@@ -384,7 +301,7 @@ class Incarnation:
             in_flight=self._slots.in_flight,
             draining=draining,
             sweeps=self._rescuer.sweeps,
-            shares=self._fleet_limits.shares(draining=draining),
+            shares=self._intake.fleet_limits.shares(draining=draining),
         )
 
     def _make_row(self, started: datetime) -> WorkerRow:
@@ -399,5 +316,5 @@ class Incarnation:
             concurrency=self._settings.concurrency,
             lanes=True,
             pauses=True,
-            shares=self._fleet_limits.shares(),
+            shares=self._intake.fleet_limits.shares(),
         )

@@ -115,7 +115,7 @@ class Pausing:
         await self._write(PauseKind.FUSE, action, reason, probe_at=probe_at)
 
     async def _close(self, action: str) -> None:
-        """End the pause of the action's fuse, whoever has moved its probe since it was read."""
+        """End the pause of the action's fuse, also if another worker has moved its probe."""
         self._failures.pop(action, None)
         with anyio.move_on_after(_WRITE_TIMEOUT, shield=True):
             try:

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, partial
 from typing import Any, Generic
@@ -141,26 +141,24 @@ class HandlerGroup(Generic[State]):
         """Make a function a handler of this group. The parameters and errors are those of the
         function `handler`.
         """
-        options = _options(
+        make = handler(
             action,
-            timeout,
-            retry,
+            timeout=timeout,
+            retry=retry,
+            max_concurrency=max_concurrency,
+            max_concurrency_scope=max_concurrency_scope,
+            rate_limit=rate_limit,
+            rate_limit_per_tenant=rate_limit_per_tenant,
             process=process,
-            limits=action_limits(
-                action,
-                max_concurrency=max_concurrency,
-                max_concurrency_scope=max_concurrency_scope,
-                rate_limit=rate_limit,
-                rate_limit_per_tenant=rate_limit_per_tenant,
-            ),
-            schedules=schedules_of(
-                action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
-            ),
-            fuse=fuse_of(pause_after_failures, action),
+            cron=cron,
+            timezone=timezone,
+            payload=payload,
+            schedules=schedules,
+            pause_after_failures=pause_after_failures,
         )
 
         def define(function: HandlerFunction) -> Handler:
-            defined = _define(function, group=self, **options)
+            defined = replace(make(function), group=self)
             self.handlers.append(defined)
             return defined
 
@@ -220,10 +218,15 @@ def handler(
     >>> run.status, run.result
     ('completed', {'data': 4})
     """
-    options = _options(
-        action,
-        timeout,
-        retry,
+    _check_action(action)
+    _check_timeout(timeout, action)
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry of action {action!r} must be a RetryPolicy, not {retry!r}")
+    return partial(
+        _define,
+        action=action,
+        timeout=timeout,
+        retry=retry or DEFAULT_RETRY,
         process=process,
         limits=action_limits(
             action,
@@ -237,7 +240,6 @@ def handler(
         ),
         fuse=fuse_of(pause_after_failures, action),
     )
-    return partial(_define, **options)
 
 
 def check_middleware(function: object) -> None:
@@ -247,46 +249,30 @@ def check_middleware(function: object) -> None:
     _check_parameters(function, _MIDDLEWARE_PARAMETERS, f"middleware {_name(function)}")
 
 
-def _options(
-    action: object,
-    timeout: float | None,
-    retry: RetryPolicy | None,
-    *,
-    process: bool,
-    **others: Any,
-) -> dict[str, Any]:
+def _check_action(action: object) -> None:
     if not isinstance(action, str) or not action:
         raise TypeError("@handler needs the name of an action, as in @handler('generate_report')")
     if without_surrogates(action) != action:
         raise ValueError(f"the action {action!r} holds a lone surrogate, which is not UTF-8")
-    _check_number("timeout", timeout, action)
-    if timeout is not None and not (0 < timeout < math.inf):
+
+
+def _check_timeout(timeout: object, action: str) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout of action {action!r} must be a number, not {timeout!r}")
+    if not 0 < timeout < math.inf:
         raise ValueError(f"the timeout of action {action!r} must be positive, in seconds")
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry of action {action!r} must be a RetryPolicy, not {retry!r}")
-    return {
-        "action": action,
-        "timeout": timeout,
-        "retry": retry or DEFAULT_RETRY,
-        "process": process,
-        **others,
-    }
 
 
-def _define(
-    function: HandlerFunction,
-    *,
-    action: str,
-    group: HandlerGroup[Any] | None = None,
-    **options: Any,
-) -> Handler:
+def _define(function: HandlerFunction, *, action: str, **options: Any) -> Handler:
     subject = f"handler {_name(function)} of action {action!r}"
     if not _is_function(function) or _yields(function):
         raise TypeError(f"{subject} must be a function, async or not")
     if options["process"] and is_async(function):
         raise TypeError(f"{subject} must be a plain function to run in a process")
     _check_parameters(function, _HANDLER_PARAMETERS, subject)
-    return Handler(action=action, function=function, group=group, **options)
+    return Handler(action=action, function=function, **options)
 
 
 def _check_parameters(function: Callable[..., Any], names: tuple[str, ...], subject: str) -> None:
@@ -294,11 +280,6 @@ def _check_parameters(function: Callable[..., Any], names: tuple[str, ...], subj
         inspect.signature(function).bind(*names)
     except TypeError as error:
         raise TypeError(f"{subject} must take ({', '.join(names)}): {error}") from error
-
-
-def _check_number(name: str, value: object, action: str) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TypeError(f"{name} of action {action!r} must be a number, not {value!r}")
 
 
 def _name(function: object) -> str:

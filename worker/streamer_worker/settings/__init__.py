@@ -5,16 +5,7 @@ and `interval` under `[reaper]` in the file. The environment overrides the file.
 """
 
 from streamer_worker.settings.actions import ActionSettings
-from streamer_worker.settings.environment import CONFIG_VARIABLE, variable_of
-from streamer_worker.settings.loading import (
-    EffectiveSetting,
-    effective_settings,
-    load_settings,
-    setting_names,
-    store_arguments,
-)
-from streamer_worker.settings.log import SENSITIVE_LOGGERS, LogSettings
-from streamer_worker.settings.models import (
+from streamer_worker.settings.components import (
     DepthSettings,
     HandlerSettings,
     HttpSettings,
@@ -25,8 +16,17 @@ from streamer_worker.settings.models import (
     ReaperSettings,
     RescueSettings,
     RetentionSettings,
-    Settings,
 )
+from streamer_worker.settings.environment import CONFIG_VARIABLE, variable_of
+from streamer_worker.settings.loading import (
+    EffectiveSetting,
+    effective_settings,
+    load_settings,
+    setting_names,
+    store_arguments,
+)
+from streamer_worker.settings.log import SENSITIVE_LOGGERS, LogSettings
+from streamer_worker.settings.models import Settings
 from streamer_worker.settings.parsing import seconds, value_text
 from streamer_worker.settings.schedules import ScheduleSettings
 from streamer_worker.settings.table_names import TableNameSettings

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from streamer_worker.errors import SettingsError
 from streamer_worker.settings import (
-    ActionSettings,
-    ScheduleSettings,
     Settings,
     load_settings,
     setting_names,
 )
+from unit.worker.settings.values import VALUES
 
 
 @pytest.fixture
@@ -59,76 +58,6 @@ def test_everything_has_a_default() -> None:
     assert (settings.tenant_concurrency, settings.presence.foreign_claim_timeout) == (None, None)
     assert (settings.http.enabled, settings.http.port) == (True, 9464)
     assert (settings.log.level, settings.log.format) == ("info", "auto")
-
-
-VALUES = {
-    "concurrency": ("7", 7),
-    "table_prefix": ("t.1-x_", "t.1-x_"),
-    "endpoint_url": ("http://localhost:8000", "http://localhost:8000"),
-    "region": ("eu-central-1", "eu-central-1"),
-    "batch_writes": ("false", False),
-    "drain_timeout": ("2m", 120),
-    "exit_timeout": ("30s", 30),
-    "schedules": (
-        '{"nightly": {"action": "report", "cron": "0 3 * * *", "catch_up": "2h"}}',
-        {"nightly": ScheduleSettings(action="report", cron="0 3 * * *", catch_up=7200)},
-    ),
-    "table_names.connections": ("go-connections", "go-connections"),
-    "table_names.requests": ("jobs", "jobs"),
-    "table_names.subscriptions": ("Subs.1", "Subs.1"),
-    "table_names.workers": ("x" * 255, "x" * 255),
-    "poll.min_interval": ("10ms", 0.01),
-    "poll.max_interval": ("2s", 2),
-    "poll.steal_delay": ("1s", 1),
-    "poll.unknown_action_timeout": ("5m", 300),
-    "poll.low_priority_patience": ("2h", 7200),
-    "tenant_concurrency": ("3", 3),
-    "handler.timeout": ("1h", 3600),
-    "handler.cancel_grace": ("10s", 10),
-    "handler.threads": ("4", 4),
-    "handler.processes": ("3", 3),
-    "presence.heartbeat": ("2s", 2),
-    "presence.lease": ("20s", 20),
-    "presence.foreign_claim_timeout": ("1h", 3600),
-    "presence.stuck_after": ("10m", 600),
-    "rescue.max_rescues": ("9", 9),
-    "rescue.min_worker_age": ("1m", 60),
-    "reaper.enabled": ("false", False),
-    "reaper.interval": ("1h", 3600),
-    "reaper.stale_after": ("3h", 10800),
-    "reaper.dry_run": ("true", True),
-    "depth.interval": ("1m", 60),
-    "depth.limit": ("500", 500),
-    "pause.max_hold": ("10m", 600),
-    "retention.completed": ("12h", 12 * 3600),
-    "retention.failed": ("90d", 90 * 86_400),
-    "retention.cancelled": ("1h", 3600),
-    "push": ("log", "log"),
-    "push_endpoint": ("https://a.example/prod", "https://a.example/prod"),
-    "notifier.hosts": ("a.example, *.b.example:8443", ("a.example", "*.b.example:8443")),
-    "notifier.more_hosts": (
-        "http://localhost:8797, b.example",
-        ("http://localhost:8797", "b.example"),
-    ),
-    "notifier.timeout": ("1s", 1),
-    "notifier.max_concurrent_posts": ("7", 7),
-    "notifier.progress_rate": ("50", 50),
-    "notifier.message_rate": ("70", 70),
-    "notifier.go_messages": ("true", True),
-    "actions": (
-        "send.mail.rate_limit=100/m burst 3, send.mail.max_concurrency=7",
-        {"send.mail": ActionSettings(rate_limit="100/m burst 3", max_concurrency=7)},
-    ),
-    "http.enabled": ("0", False),
-    "http.host": ("127.0.0.1", "127.0.0.1"),
-    "http.port": ("0", 0),
-    "log.level": ("debug", "debug"),
-    "log.levels": (
-        "my.plugin=DEBUG, botocore=error",
-        {"my.plugin": "debug", "botocore": "error"},
-    ),
-    "log.format": ("json", "json"),
-}
 
 
 def value_of(settings: Any, name: str) -> Any:
