@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from dynamodb_local import NotInstalledError, dynamodb_local
 from streamer_store import Stores, open_stores
 from streamer_store.schema import TABLES
 from support import client_of
@@ -57,6 +58,19 @@ async def with_projection(client: Any, name: str, index: str, projection: dict[s
         for gsi in description["GlobalSecondaryIndexes"]
     ]
     await remake(client, name, GlobalSecondaryIndexes=indexes)
+
+
+def own_dynamodb_local(local_url: str) -> Iterator[str]:
+    """Give a DynamoDB Local of one's own, for tests that build indexes.
+
+    Each table with TTL occupies a thread of the pool that also builds indexes, so that an index
+    takes minutes where other tests have many tables.
+    """
+    try:
+        with dynamodb_local() as own:
+            yield own
+    except NotInstalledError:  # STREAMER_TEST_DYNAMODB_URL names one
+        yield local_url
 
 
 async def without_due_index(client: Any, name: str) -> None:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from contract.table_changes import opened, with_projection, without_due_index
-from dynamodb_local import NotInstalledError, dynamodb_local
+from contract.table_changes import (
+    opened,
+    own_dynamodb_local,
+    with_projection,
+    without_due_index,
+)
 from streamer_store import AsyncRequest, Lane, Stores, SystemClock
 from streamer_store.schema import REQUESTS, TABLES
 from streamer_store.stores import stores_over
@@ -18,22 +22,13 @@ from support import unique_prefix
 
 if TYPE_CHECKING:
     import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.anyio
 DUE_INDEX = REQUESTS.index("DueIndex")
 
 
-@pytest.fixture(scope="module")
-def local_url(local_url: str) -> Iterator[str]:
-    """Give a DynamoDB Local of its own. Each table with TTL occupies a thread of the pool that also
-    builds indexes, so that an index takes minutes where other tests have many tables.
-    """
-    try:
-        with dynamodb_local() as own:
-            yield own
-    except NotInstalledError:  # STREAMER_TEST_DYNAMODB_URL names one
-        yield local_url
+local_url = pytest.fixture(scope="module")(own_dynamodb_local)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from contract.table_changes import opened, without_due_index
+from contract.table_changes import opened, own_dynamodb_local, without_due_index
 from streamer_store import (
     AsyncRequest,
     EventType,
@@ -36,6 +36,7 @@ from support import connection, unique_prefix, unrelated_names
 from transfers import all_items, checksum, fill
 
 pytestmark = pytest.mark.anyio
+local_url = pytest.fixture(scope="module")(own_dynamodb_local)
 KINDS = ["memory", "moto", pytest.param("local", marks=pytest.mark.local)]
 
 
