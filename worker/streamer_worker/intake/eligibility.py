@@ -131,7 +131,8 @@ class Eligibility:
             own=own,
             high=list(self._with_ranks(high, max_delays=_MAX_DELAYS)),
             suspects=list(self._with_ranks(suspects, max_delays=1)),
-            others=partial(self._with_ranks, others, max_delays=_MAX_DELAYS),
+            others=others,
+            rank_others=partial(self._with_ranks, max_delays=_MAX_DELAYS),
             capacity=self._limits,
             turns=self._turns,
         )

@@ -124,15 +124,18 @@ class IndexReader:
                 entries += page.candidates
         return await self._corrected(entries)
 
-    def on_polled(self, claimed: int) -> bool:
+    def on_polled(self, claimed: int, *, bounded: bool = False) -> bool:
         """Record how many requests of the last `read` were claimed.
 
-        Returns whether the cursor is still on its first pass since the last claim.
+        `bounded`: limits hold back more of their kind, so these claims do not mean that there is
+        more to find. Returns whether the cursor is still on its first pass since the last claim
+        that was not bounded.
         """
         if claimed:
             self._claimed_at = self._clock.steady()
         mid_pass = any(source.cursor is not None for source in self._sources())
-        self._first_pass = bool(claimed) or (self._first_pass and mid_pass)
+        found = claimed > 0 and not bounded
+        self._first_pass = found or (self._first_pass and mid_pass)
         return self._first_pass and mid_pass
 
     async def _read_lanes(self, page_size: int) -> list[Candidate] | None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import anyio
 
+from streamer_store import Candidate
+
 
 class PollClaims:
     """The claims of one poll.
 
-    `candidates`: how many requests could be claimed. `won`: how many claims were won. `pending`:
-    how many have not ended. `left_others`: requests homed elsewhere were left. `errors`: what was
-    raised and not expected.
+    `candidates`: how many requests could be claimed. `won`: the requests whose claims were won.
+    `pending`: how many claims have not ended. `left_others`: requests homed elsewhere were left.
+    `errors`: what was raised and not expected.
     """
 
     def __init__(self) -> None:
         self.candidates = 0
-        self.won = 0
+        self.won: list[Candidate] = []
         self.pending = 0
         self.left_others = False
         self.errors: list[Exception] = []

@@ -42,12 +42,14 @@ _LOOK_INTERVAL = 0.2
 class PollCounts:
     """What one poll found and claimed.
 
+    `bounded`: limits of all that was claimed hold back more requests of the same kind.
     `first_pass`: the cursor is still on its first pass over the index since the last claim.
     `more`: the worker read more requests that fit, or that it may steal.
     """
 
     candidates: int
     claimed: int
+    bounded: bool = False
     first_pass: bool = False
     more: bool = False
 
@@ -123,13 +125,15 @@ class Poller:
                 outcome="claimed" if claims.won else "empty",
                 seconds=self._clock.steady() - began,
                 candidates=claims.candidates,
-                claimed=claims.won,
+                claimed=len(claims.won),
             )
         )
+        bounded = bool(claims.won) and all(map(self._selection.is_bounded, claims.won))
         return PollCounts(
             candidates=claims.candidates,
-            claimed=claims.won,
-            first_pass=self._index.on_polled(claims.won),
+            claimed=len(claims.won),
+            bounded=bounded,
+            first_pass=self._index.on_polled(len(claims.won), bounded=bounded),
             more=claims.left_others or self._selection.fits(),
         )
 
@@ -142,8 +146,9 @@ class Poller:
            again.
         2. The poll claimed all that fits of the whole index: the first pause of the backoff. The
            next poll that claims nothing starts the backoff again.
-        3. The poll claimed nothing, and the cursor is on its first pass since the last claim:
-           the first pause of the backoff, because the cursor may still find work.
+        3. The poll claimed nothing, or only what a limit lets through one by one, and the cursor
+           is on its first pass since the last other claim: the first pause of the backoff, because
+           the cursor may still find work.
         4. The poll claimed nothing, and that pass is over: the next pause of the backoff.
         5. The poll claimed all that fits, and other requests wait for a limit: the same as 4, so
            that a limit with many small steps does not make the worker read the index at each.
@@ -151,7 +156,7 @@ class Poller:
         In cases 2 to 5 the pause ends when the next deferred retry is due, but lasts at least
         half of `min_interval`.
         """
-        if counts.claimed and (counts.more or counts.first_pass):
+        if counts.claimed and (counts.more or (counts.first_pass and not counts.bounded)):
             self._pauses = None
             return 0.0
         claimed_all = counts.claimed and self._selection.is_used_up
@@ -264,7 +269,7 @@ class Poller:
         try:
             assignment = await self._claimer.claim(candidate, slot)
             if assignment is not None:
-                claims.won += 1
+                claims.won.append(candidate)
             elif self._seen_requests.is_lost(candidate):
                 self._page_age = _MIN_PAGE_AGE / 2
                 self._read_at = -math.inf

@@ -117,6 +117,10 @@ class Rotation:
             heapq.heappop(self._ready)
         return any(self._capacity.left(limit) > 0 for limit in self._waiting)
 
+    def waits_for(self, limit: Limit) -> bool:
+        """Return whether a tenant waits for capacity under the limit, as `take` saw it last."""
+        return limit in self._waiting
+
     def take(self) -> Candidate | None:
         """Remove the next request that fits and return it, or None if none fits."""
         self._wake_waiting()

@@ -37,7 +37,8 @@ class Selection:
     new requests do not delay it. Requests of which a claim failed go last.
 
     own: the requests of rank 0. high: high requests of higher ranks. suspects: of any rank.
-    others: returns the other requests of higher ranks. Called at most once, when they are needed.
+    others: the other requests of higher ranks. `rank_others` chooses those that are not left to
+        other workers, and ranks them. It is called at most once, when they are needed.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class Selection:
         own: Iterable[RankedCandidate] = (),
         high: Iterable[RankedCandidate] = (),
         suspects: Iterable[RankedCandidate] = (),
-        others: Callable[[], Iterable[RankedCandidate]] = tuple,
+        others: Iterable[RankedCandidate] = (),
+        rank_others: Callable[[list[RankedCandidate]], Iterable[RankedCandidate]] = list,
         capacity: Capacity,
         turns: Mapping[Urgency, Turns],
     ) -> None:
@@ -61,7 +63,8 @@ class Selection:
             urgency: Rotation(by_urgency[urgency], capacity, turns[urgency])
             for urgency in (Urgency.NORMAL, Urgency.LOW)
         }
-        self._read_others: Callable[[], Iterable[RankedCandidate]] | None = others
+        self._unranked = others
+        self._rank_others = rank_others
         self._others: dict[Urgency, list[Rotation]] = {}
         self._dropped_low = False
 
@@ -80,9 +83,10 @@ class Selection:
     def drop_others(self) -> bool:
         """Remove what is not high and of higher ranks, because other workers may claim it soon.
 
-        Returns whether there was any that was needed, or low ones were removed for normal ones.
+        Returns whether there was any that was needed and fits, or low ones were removed for normal
+        ones.
         """
-        any_left = self._dropped_low or any(map(len, self._all_others()))
+        any_left = self._dropped_low or any(rotation.fits() for rotation in self._all_others())
         self._dropped_low = False
         self._forget_others()
         return any_left
@@ -101,6 +105,12 @@ class Selection:
         """Whether no request that is left goes before the low ones."""
         return not (self._suspects or any(map(len, self._high)) or self._own[Urgency.NORMAL])
 
+    def is_bounded(self, candidate: Candidate) -> bool:
+        """Return whether a limit of this candidate holds back a request that is left."""
+        rotations = (*self._high, *self._own.values())
+        limits = self._capacity.limits_of(candidate)
+        return any(rotation.waits_for(limit) for limit in limits for rotation in rotations)
+
     def fits(self, least: Urgency = Urgency.LOW) -> bool:
         """Return whether a suspect, or another request that `is_used_up` counts, may run now.
 
@@ -117,15 +127,28 @@ class Selection:
         candidate = self._own[urgency].take()
         if candidate is not None:
             self._forget_others()
-        elif self._read_others is not None:
-            self._others = self._rank_others(self._read_others())
-            self._read_others = None
+        elif self._unranked:
+            self._others = self._by_urgency(self._rank_others(self._fitting(self._unranked)))
+            self._unranked = ()
         candidate = candidate or _take_first(self._others.get(urgency, ()))
         if candidate is not None and urgency is Urgency.NORMAL:
             self._drop_low()
         return candidate
 
-    def _rank_others(self, others: Iterable[RankedCandidate]) -> dict[Urgency, list[Rotation]]:
+    def _fitting(self, candidates: Iterable[RankedCandidate]) -> list[RankedCandidate]:
+        """Return those that fit. Most of many that wait for a limit do not."""
+        fits: dict[tuple[str | None, str | None], bool] = {}
+        fitting = []
+        for ranked in candidates:
+            kind = ranked.candidate.tenant_id, ranked.candidate.action
+            if kind not in fits:
+                limits = self._capacity.limits_of(ranked.candidate)
+                fits[kind] = all(self._capacity.left(limit) > 0 for limit in limits)
+            if fits[kind]:
+                fitting.append(ranked)
+        return fitting
+
+    def _by_urgency(self, others: Iterable[RankedCandidate]) -> dict[Urgency, list[Rotation]]:
         by_urgency: dict[Urgency, list[RankedCandidate]] = defaultdict(list)
         for ranked in others:
             by_urgency[ranked.urgency].append(ranked)
@@ -145,7 +168,7 @@ class Selection:
         return (rotation for rotations in self._others.values() for rotation in rotations)
 
     def _forget_others(self) -> None:
-        self._read_others = None
+        self._unranked = ()
         self._others = {}
 
     def _drop_low(self) -> None:

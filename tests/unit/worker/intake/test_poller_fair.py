@@ -94,6 +94,33 @@ async def test_a_saturated_action_delays_others_by_one_pause_at_most(world: Worl
         waiting.go.set()
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [{"rate_limit": "20/s"}, {"max_concurrency": 2}],
+    ids=["rate_limit", "max_concurrency"],
+)
+async def test_a_limited_action_does_not_make_the_worker_read_at_each_claim(
+    world: World, limits: dict[str, Any]
+) -> None:
+    """With 2,000 requests waiting for it, twenty are claimed each second, of two reads."""
+
+    @handler("limited", **limits)
+    async def limited(_payload: dict[str, Any], _ctx: Context) -> None:
+        await anyio.sleep(0.1)
+
+    world.engine.inner._page_items = 5000  # about 1 MB, the most that DynamoDB returns
+    await enqueue(world, 2000, action="limited")
+    async with running(world.app([limited], poll=PollSettings())):
+        await world.recorder.wait_for(RequestFinished, 100, within=10)
+        before, began = len(world.engine.calls), anyio.current_time()
+        await world.recorder.wait_for(RequestFinished, 300, within=20)
+        calls = Counter(world.engine.calls[before:])
+        seconds = anyio.current_time() - began
+    assert seconds <= 200 / 20 + 1
+    # Of PENDING three pages, and one of each lane: an idle worker reads the lanes, too.
+    assert calls["query"] <= 10 * seconds, (calls, seconds)
+
+
 async def test_no_more_of_an_action_run_than_it_allows(world: World) -> None:
     """Its limit is used fully, and other actions run beside it."""
     watched = Watched()

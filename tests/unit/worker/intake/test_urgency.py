@@ -33,7 +33,7 @@ def selection(*candidates: RankedCandidate, capacity: Limited | None = None) -> 
     return Selection(
         own=[each for each in candidates if not each.rank],
         high=[each for each in others if each.urgency is Urgency.HIGH],
-        others=lambda: [each for each in others if each.urgency is not Urgency.HIGH],
+        others=[each for each in others if each.urgency is not Urgency.HIGH],
         capacity=capacity or Limited(),
         turns=new_turns(),
     )
