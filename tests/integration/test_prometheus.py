@@ -73,6 +73,7 @@ QUIET = {
     "streamer_worker_paused",
     "streamer_worker_rate_limit_permits_total",
     "streamer_worker_rate_limit_saturated_seconds_total",
+    "streamer_worker_schedule_last_miss_timestamp_seconds",
     "streamer_worker_schedule_last_tick_timestamp_seconds",
     "streamer_worker_schedule_missed_ticks_total",
     "streamer_worker_schedule_tick_lateness_seconds_bucket",

@@ -50,6 +50,8 @@ class ControlMetrics:
             case ScheduleTicksMissed(schedule=schedule, count=count, paused=paused):
                 reason = "paused" if paused else "late"
                 self._families.missed_ticks.labels(schedule, reason).inc(count)
+                if not paused:
+                    self._families.last_miss.labels(schedule).set(self._now())
             case _:
                 pass
 

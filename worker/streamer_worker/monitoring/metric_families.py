@@ -214,6 +214,11 @@ class Families:
             "Unix time at which this worker last made a request of a schedule",
             "schedule",
         )
+        self.last_miss = self._gauge(
+            "schedule_last_miss_timestamp_seconds",
+            "Unix time at which this worker last found ticks that nobody had made in time",
+            "schedule",
+        )
 
     def _add_writes(self, *, reaps: bool) -> None:
         self.fenced = self._counter(

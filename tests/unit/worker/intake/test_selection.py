@@ -316,7 +316,8 @@ def test_requests_homed_elsewhere_are_ranked_once_and_only_if_they_are_needed() 
 
     others = [RankedCandidate(candidate=waiting(name), rank=1) for name in "abc"]
     capacity, turns = Limited(), new_turns()
-    rest = {"others": others, "rank_others": rank, "capacity": capacity, "turns": turns}
+    rest: dict[str, Any] = {"others": others, "rank_others": rank}
+    rest |= {"capacity": capacity, "turns": turns}
     selection = Selection(own=own(waiting("x")), **rest)
     assert len(take_all(selection, capacity, 9)) == 1
     assert not selection.drop_others()

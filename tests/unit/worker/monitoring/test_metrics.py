@@ -61,6 +61,7 @@ LABELS: dict[str, set[str]] = {
     "schedule_missed_ticks_total": {"schedule", "reason"},
     "schedule_tick_lateness_seconds": set(),
     "schedule_last_tick_timestamp_seconds": {"schedule"},
+    "schedule_last_miss_timestamp_seconds": {"schedule"},
     "fenced_writes_total": {"operation"},
     "superseded_writes_total": {"operation"},
     "progress_writes_total": {"result"},
@@ -206,7 +207,8 @@ def test_times_of_success_begin_with_the_worker() -> None:
 
 def test_ticks_of_schedules_are_counted() -> None:
     """The series of the worker's own schedules are there from the start."""
-    metrics = Metrics({}, clock=ManualClock(), schedules=["nightly"])
+    clock = ManualClock()
+    metrics = Metrics({}, clock=clock, schedules=["nightly"])
     assert value(metrics, "schedule_ticks_total", schedule="nightly") == 0
     late = {"schedule": "nightly", "reason": "late"}
     assert value(metrics, "schedule_missed_ticks_total", **late) == 0
@@ -214,7 +216,9 @@ def test_ticks_of_schedules_are_counted() -> None:
     metrics(ScheduleTicked(**ticked, late=0.4))
     metrics(ScheduleTicked(**ticked, late=None))
     metrics(ScheduleTicksMissed(schedule="nightly", count=3, paused=False))
+    clock.advance(10)
     metrics(ScheduleTicksMissed(schedule="nightly", count=5, paused=True))
+    assert value(metrics, "schedule_last_miss_timestamp_seconds", schedule="nightly") == NOW
     assert value(metrics, "schedule_ticks_total", schedule="nightly") == 2
     assert value(metrics, "schedule_tick_lateness_seconds_sum") == 0.4
     assert value(metrics, "schedule_last_tick_timestamp_seconds", schedule="nightly") == NOW
