@@ -36,7 +36,13 @@ from streamer_worker.intake.rate_limits import RateLimits
 from streamer_worker.intake.seen import SeenRequests
 from streamer_worker.intake.slots import Assignment, ClaimCall, Slots
 from streamer_worker.push.announcer import Announcer
-from streamer_worker.settings import HandlerSettings, PollSettings, RescueSettings, Settings
+from streamer_worker.settings import (
+    HandlerSettings,
+    PollSettings,
+    PresenceSettings,
+    RescueSettings,
+    Settings,
+)
 from support import START, ManualClock
 from unit.worker.harness import World, echo
 
@@ -209,7 +215,10 @@ class PollBench:
                     gate=self.gate,
                     rate_limits=self.rate_limits,
                     fleet_limits=FleetLimits(
-                        registry=registry(handlers), slots=self.slots, clock=world.clock
+                        registry=registry(handlers),
+                        slots=self.slots,
+                        heartbeat=PresenceSettings().heartbeat,
+                        clock=world.clock,
                     ),
                     settings=Settings(**settings),
                 ),

@@ -18,12 +18,10 @@ from streamer_store.fleet_shares import Shares
 from streamer_store.pause import CONTROL_PAUSE
 from streamer_store.values import Item
 from streamer_worker.events import FleetObserved, HeartbeatTried, StepFailed
-from streamer_worker.fleet.view import Fleet, FleetView
+from streamer_worker.fleet.view import Fleet, FleetView, heartbeats_per_read
 from streamer_worker.runtime import Runtime
 from streamer_worker.settings import PresenceSettings
 
-# A fleet of 32 rows or more is read at every second heartbeat, of 64 at every third, and so on.
-_ROWS_PER_EXTRA_HEARTBEAT: Final = 32
 # A process that used less than this share of one CPU since its last heartbeat was paused.
 _PAUSED_CPU_SHARE: Final = 0.1
 # How long the removal of the row may take, in seconds.
@@ -250,11 +248,8 @@ class Heartbeat:
             ended=self._clock.steady(),
             max_gap=2 * self._settings.heartbeat * self._heartbeats_per_read,
         )
-        # All reads together cost the square of the number of workers, so large fleets read less
-        # often. The leader is only one worker, and rescues wait for its reads.
-        self._heartbeats_per_read = (
-            1 if view.leads else 1 + len(rows.workers) // _ROWS_PER_EXTRA_HEARTBEAT
-        )
+        # The leader is only one worker, and rescues wait for its reads.
+        self._heartbeats_per_read = 1 if view.leads else heartbeats_per_read(view)
         self._events.emit(FleetObserved(live=len(view.live), dead=len(view.dead), leads=view.leads))
         self._listener.on_fleet_view(view)
 

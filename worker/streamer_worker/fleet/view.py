@@ -19,6 +19,7 @@ from streamer_store.values import Item
 
 _BY_AGE = attrgetter("started_at", "worker_id")
 _MAX_ACTIONS: Final = 10_000
+_ROWS_PER_EXTRA_HEARTBEAT: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,15 @@ class Fleet:
         if worker_id == self._leader:
             since = max(since, self._leader_since)
         return now - since < self._lease
+
+
+def heartbeats_per_read(view: FleetView) -> int:
+    """Return at which of its heartbeats a worker that does not lead reads all rows.
+
+    All reads together cost the square of the number of workers, so large fleets read less often:
+    32 rows or more at every second heartbeat, 64 at every third, and so on.
+    """
+    return 1 + (len(view.live) + len(view.dead)) // _ROWS_PER_EXTRA_HEARTBEAT
 
 
 def _weight(worker_id: str, request_id: str) -> bytes:

@@ -8,13 +8,13 @@ from typing import Final
 from streamer_store import Clock
 from streamer_store.fleet_shares import FleetShare, Shares
 from streamer_worker.fleet.shares import confirmed, target
-from streamer_worker.fleet.view import FleetView
+from streamer_worker.fleet.view import FleetView, heartbeats_per_read
 from streamer_worker.handlers.limits import Scope
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.intake.slots import Slots
 
-_TURN: Final = 60.0
-"""Seconds of the wall clock. Workers whose clocks differ announce too little for that time."""
+_READS_PER_TURN: Final = 15
+"""At the change of a turn less than the limit runs for about three reads of the rows."""
 
 
 class _Limit:
@@ -36,11 +36,13 @@ class _Limit:
 class FleetLimits:
     """This worker's parts of the limits of the fleet, which follow from the rows of all workers.
 
-    `shares` may be called on any thread, everything else on the event loop's.
+    `shares` may be called on any thread, everything else on the event loop's. `heartbeat`: seconds
+    between two of this worker.
     """
 
-    def __init__(self, *, registry: Registry, slots: Slots, clock: Clock) -> None:
+    def __init__(self, *, registry: Registry, slots: Slots, heartbeat: float, clock: Clock) -> None:
         self._slots = slots
+        self._heartbeat = heartbeat
         self._clock = clock
         self._limits = {
             action: _Limit(handler.limits.max_concurrency)
@@ -71,7 +73,9 @@ class FleetLimits:
 
     def on_fleet_view(self, view: FleetView) -> None:
         """Confirm what was announced, choose what to announce next, and wake the poller."""
-        turn = int(self._clock.now().timestamp() // _TURN)
+        # By the wall clock. Workers whose clocks differ announce too little for that time.
+        turn_seconds = _READS_PER_TURN * heartbeats_per_read(view) * self._heartbeat
+        turn = int(self._clock.now().timestamp() // turn_seconds)
         for action, limit in self._limits.items():
             allowed = confirmed(limit.limit, action, view)
             before, allowed = limit.confirmed, min(allowed, limit.announced)

@@ -50,7 +50,12 @@ class Intake:
         clock = runtime.clock
         self.slots = Slots(settings.concurrency, events=runtime.events)
         self.seen_requests = SeenRequests(clock=clock)
-        self.fleet_limits = FleetLimits(registry=registry, slots=self.slots, clock=clock)
+        self.fleet_limits = FleetLimits(
+            registry=registry,
+            slots=self.slots,
+            heartbeat=settings.presence.heartbeat,
+            clock=clock,
+        )
         self.gate = PauseGate(
             worker_id=worker_id,
             known=known_pauses,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 from streamer_store import WorkerRow
 from streamer_store.fleet_shares import FleetShare, Shares
 from streamer_worker import Context, handler
-from streamer_worker.events import RequestFinished
+from streamer_worker.events import Events, RequestFinished
 from streamer_worker.fleet.shares import confirmed, divided, target
 from streamer_worker.fleet.view import FleetView
+from streamer_worker.handlers.registry import registry
+from streamer_worker.intake.fleet_limits import FleetLimits
+from streamer_worker.intake.slots import Slot, Slots
 from streamer_worker.settings import PollSettings
-from support import START
-from unit.worker.harness import World, make_world, pause_process, virtual_time
+from support import START, ManualClock
+from unit.worker.harness import World, echo, make_world, pause_process, virtual_time
 
 HEARTBEAT = 4.0
 LEASE = 16.0
@@ -205,6 +209,42 @@ async def test_more_workers_than_the_limit_do_all_requests() -> None:
     ):
         await fleet.done(100, within=900)
     assert fleet.most == 1
+
+
+def test_a_large_fleet_uses_a_small_limit() -> None:
+    """Of seventy workers, which read each other's rows at every third heartbeat."""
+    clock, rows = ManualClock(), {}
+    define = handler("act", max_concurrency=2, max_concurrency_scope="fleet")
+    workers, all_slots = {}, []
+    for number in range(70):
+        name = f"{number:03}"
+        slots = Slots(10, events=Events())
+        all_slots.append(slots)
+        workers[name] = FleetLimits(
+            registry=registry([define(echo.function)]),
+            slots=slots,
+            heartbeat=HEARTBEAT,
+            clock=clock,
+        )
+        rows[name] = row(name)
+    taken: dict[Slots, list[Slot]] = defaultdict(list)
+    used: list[int] = []
+    for second in range(1200):
+        clock.advance(1)
+        for number, (name, limits) in enumerate(workers.items()):
+            beats, is_time = divmod(second + number, int(HEARTBEAT))
+            while limits.left("act") > 0:  # requests of a second, more than can run
+                taken[all_slots[number]].append(all_slots[number].take("request", action="act"))
+            if is_time == 0:
+                rows[name] = replace(rows[name], shares=limits.shares())
+                if (beats + number) % 3 == 0:
+                    limits.on_fleet_view(FleetView(worker_id=name, live=tuple(rows.values())))
+        used.append(sum(slots.used for slots in all_slots))
+        for slots in all_slots:
+            for slot in taken.pop(slots, ()):
+                slots.release(slot)
+    assert max(used) == 2
+    assert sum(used[300:]) >= 0.75 * 2 * len(used[300:])
 
 
 @pytest.mark.anyio

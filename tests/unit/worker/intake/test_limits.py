@@ -65,7 +65,9 @@ class Bench:
                 registry=handlers,
                 runtime=runtime,
             ),
-            fleet_limits=FleetLimits(registry={}, slots=self.slots, clock=ManualClock()),
+            fleet_limits=FleetLimits(
+                registry={}, slots=self.slots, heartbeat=4.0, clock=ManualClock()
+            ),
             rate_limits=RateLimits(
                 registry={},
                 permits=PermitTable(engine=MemoryEngine()),
