@@ -150,13 +150,13 @@ class Incarnation:
 
     def on_fleet_view(self, view: FleetView) -> None:
         """Replace the view of the fleet and the pauses, and start a rescue sweep."""
-        self._known_pauses.on_row(view.controls.get(CONTROL_PAUSE))
+        self._known_pauses.on_row(view.controls.get(CONTROL_PAUSE), began=view.began)
         self._membership.on_fleet_view(view)
         self._intake.fleet_limits.on_fleet_view(view)
 
-    def on_pauses(self, item: Item | None) -> None:
-        """Replace the pauses by their row as it was read."""
-        self._known_pauses.on_row(item)
+    def on_pauses(self, item: Item | None, began: float) -> None:
+        """Replace the pauses by their row as it was read. `began`: see `KnownPauses`."""
+        self._known_pauses.on_row(item, began=began)
 
     def cancel(self, versions: frozenset[str]) -> None:
         """Cancel the handlers whose cancellations set these Versions."""

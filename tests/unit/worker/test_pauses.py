@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -152,7 +153,7 @@ async def test_the_leader_deletes_what_is_over(world: World) -> None:
     await world.stores.pauses.start(replace(PAUSE, until=until))
     await world.stores.pauses.start(replace(PAUSE, name="other"))
     known = KnownPauses(runtime=world.runtime)
-    known.on_row((await world.stores.workers.read_all()).controls[CONTROL_PAUSE])
+    known.on_row((await world.stores.workers.read_all()).controls[CONTROL_PAUSE], began=math.inf)
     for leads, waited, deleted in ((True, 3600, 0), (False, 31, 0), (True, 0, 1)):
         await anyio.sleep(waited)
         members = membership(FleetView(worker_id="me", leads=leads))

@@ -150,8 +150,8 @@ class Pausing:
                     reason=reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"),
                     probe_at=probe_at,
                 )
-                self._known.on_written(pause)
-                await self._pauses.extend(pause)
+                with self._known.writing(pause):
+                    await self._pauses.extend(pause)
             except StoreError as error:  # an action may have a name that is too long for a pause
                 self._events.emit(StepFailed(loop="pause", error=error))
 

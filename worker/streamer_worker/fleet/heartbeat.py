@@ -59,9 +59,10 @@ class HeartbeatListener(Protocol):
     def on_fleet_view(self, view: FleetView) -> None:
         """Called after each read of the fleet, first during registration."""
 
-    def on_pauses(self, item: Item | None) -> None:
+    def on_pauses(self, item: Item | None, began: float) -> None:
         """Called after each read of the row of pauses alone. None: there is no row.
 
+        `began`: when the read began, on the steady clock.
         The row is read in heartbeats that do not read the fleet. A view has it, too (`controls`).
         """
 
@@ -235,8 +236,9 @@ class Heartbeat:
 
     async def _try_read_pauses(self) -> None:
         """Read the row of pauses. PAUSE-1: after a failure the last known pauses are in force."""
+        began = self._clock.steady()
         with suppress(StoreError, TimeoutError), anyio.fail_after(self._settings.heartbeat):
-            self._listener.on_pauses(await self._workers.read_control(CONTROL_PAUSE))
+            self._listener.on_pauses(await self._workers.read_control(CONTROL_PAUSE), began)
         self._fence_after_silence()
 
     async def _read_fleet(self) -> None:

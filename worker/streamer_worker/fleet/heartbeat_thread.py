@@ -192,8 +192,8 @@ class _ThreadsafeListener:
     def on_fleet_view(self, view: FleetView) -> None:
         self._schedule(self._listener.on_fleet_view, view)
 
-    def on_pauses(self, item: Item | None) -> None:
-        self._schedule(self._listener.on_pauses, item)
+    def on_pauses(self, item: Item | None, began: float) -> None:
+        self._schedule(self._listener.on_pauses, item, began)
 
     def cancel(self, versions: frozenset[str]) -> None:
         self._schedule(self._listener.cancel, versions)

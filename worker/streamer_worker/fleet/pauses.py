@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -21,8 +23,9 @@ class KnownPauses:
     """The pauses as they were read last, and those that this worker has written since.
 
     Event loop's thread only. All incarnations of a worker share it. PAUSE-1: a read that fails
-    changes nothing, so what was paused stays paused. A pause that is over by this worker's clock
-    holds nothing back, although it is stored until the leader deletes it.
+    changes nothing, so what was paused stays paused, and a read that began before this worker's own
+    write ended does not undo that. A pause that is over by this worker's clock holds nothing back,
+    although it is stored until the leader deletes it.
     """
 
     def __init__(self, *, runtime: Runtime) -> None:
@@ -31,6 +34,8 @@ class KnownPauses:
         # The row as it was read. _CHANGED: what is known is no longer what was read.
         self._item: Item | object | None = _CHANGED
         self._stored: dict[str, Pause] = {}
+        # What this worker has written by key, None if it ended the pause, and when it had done so.
+        self._written: dict[str, tuple[Pause | None, float]] = {}
         self._of_action: dict[str, list[Pause]] = {}
         self._of_tenant: dict[str, list[Pause]] = {}
         self._of_all: list[Pause] = []
@@ -38,23 +43,40 @@ class KnownPauses:
         self.version = 0
         """A number that grows whenever what is paused may have changed."""
 
-    def on_row(self, item: Item | None) -> None:
-        """Replace what is known by the row of pauses as it was read. None: there is no row."""
-        if item != self._item:
-            self._item = item
-            self._replace(pauses_of(item, self._report))
-        else:
+    def on_row(self, item: Item | None, *, began: float) -> None:
+        """Replace what is known by the row of pauses as it was read. None: there is no row.
+
+        `began`: when the read began, on the steady clock.
+        """
+        self._written = {key: own for key, own in self._written.items() if own[1] >= began}
+        if item == self._item:
             self._announce()  # some may be over now
+            return
+        pauses = {pause.key: pause for pause in pauses_of(item, self._report)}
+        for key, (pause, _) in self._written.items():
+            _set(pauses, key, pause)
+        self._item = _CHANGED if self._written else item
+        self._replace(pauses)
+
+    @contextmanager
+    def writing(self, pause: Pause) -> Iterator[None]:
+        """Add a pause that this worker writes, or replace it. It is in force at once.
+
+        If the write fails, it is in force until the next read.
+        """
+        self._note(pause.key, pause, math.inf)
+        try:
+            yield
+        finally:
+            self._written[pause.key] = pause, self._clock.steady()
 
     def on_written(self, pause: Pause) -> None:
-        """Add a pause that this worker writes, or replace it. It is in force at once."""
-        self._item = _CHANGED
-        self._replace((self._stored | {pause.key: pause}).values())
+        """Add a pause that this worker has written, or replace it."""
+        self._note(pause.key, pause, self._clock.steady())
 
     def on_ended(self, pause: Pause) -> None:
         """Remove a pause that this worker has ended."""
-        self._item = _CHANGED
-        self._replace(each for key, each in self._stored.items() if key != pause.key)
+        self._note(pause.key, None, self._clock.steady())
 
     def find(self, kind: PauseKind, name: str) -> Pause | None:
         """Return the pause in force of this kind and name, or None."""
@@ -80,8 +102,15 @@ class KnownPauses:
         then = self._clock.now() - time
         return [pause for pause in self._stored.values() if pause.is_over(then)]
 
-    def _replace(self, pauses: Iterable[Pause]) -> None:
-        self._stored = {pause.key: pause for pause in pauses}
+    def _note(self, key: str, pause: Pause | None, at: float) -> None:
+        self._item = _CHANGED
+        self._written[key] = pause, at
+        pauses = dict(self._stored)
+        _set(pauses, key, pause)
+        self._replace(pauses)
+
+    def _replace(self, pauses: dict[str, Pause]) -> None:
+        self._stored = pauses
         self._of_action, self._of_tenant, self._of_all = {}, {}, []
         for pause in self._stored.values():
             if pause.kind is PauseKind.ALL:
@@ -123,6 +152,13 @@ class KnownPauses:
 
     def _report(self, error: Undecodable) -> None:
         self._events.emit(ItemUndecodable(table=WORKERS.name, key=error.key, reason=error.reason))
+
+
+def _set(pauses: dict[str, Pause], key: str, pause: Pause | None) -> None:
+    if pause is None:
+        pauses.pop(key, None)
+    else:
+        pauses[key] = pause
 
 
 def _without_probe(pause: Pause) -> Pause:

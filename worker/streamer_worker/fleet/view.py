@@ -30,7 +30,8 @@ class FleetView:
     order of their start. `silent`: for how many seconds it has seen no new heartbeat of each dead
     worker, by its id. `leads`: whether `worker_id` is the leader. `listed`: for each action,
     the time on that worker's steady clock when it last saw a live worker list the action.
-    `controls`: the items of the rows that control the fleet, by id.
+    `controls`: the items of the rows that control the fleet, by id. `began`: when the read of the
+    rows began, on that worker's steady clock.
     """
 
     worker_id: str
@@ -40,6 +41,7 @@ class FleetView:
     leads: bool = False
     listed: Mapping[str, float] = field(default_factory=dict)
     controls: Mapping[str, Item] = field(default_factory=dict)
+    began: float = 0.0
 
     def knows(self, action: str) -> bool:
         """Return whether a live worker lists the action."""
@@ -122,6 +124,7 @@ class Fleet:
             leads=self._choose_leader(live, began, ended) == self._worker_id,
             listed=dict(self._listed),
             controls=read.controls,
+            began=began,
         )
 
     def _watch(self, row: WorkerRow, now: float) -> _Watched:

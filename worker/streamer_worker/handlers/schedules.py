@@ -55,12 +55,16 @@ def schedules_of(
     """Return the schedules that the options of a handler define.
 
     `cron`, `timezone` and `payload` define the one with the name of the action. Raises TypeError
-    for a zone or a payload without `cron`, and for what is no Schedule.
+    for a zone or a payload without `cron`, for what is no Schedule, and for a name that is no text.
     """
     given = tuple(schedules)
     for schedule in given:
         if not isinstance(schedule, Schedule):
             raise TypeError(f"schedules of action {action!r} must be Schedules, not {schedule!r}")
+        if not isinstance(schedule.name, str):
+            raise TypeError(
+                f"a name of schedules of {action!r} must be text, not {schedule.name!r}"
+            )
     if cron is None:
         if timezone is not None or payload is not None:
             option = "payload" if timezone is None else "timezone"

@@ -38,6 +38,9 @@ _TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 
+# A request's id, and its CreatedAt if it has a unique key: the runs of a key share the id.
+_Run = tuple[str, datetime | None]
+
 
 class Recipients:
     """Reads the connections that get a message. Deletes those that are closed.
@@ -57,7 +60,7 @@ class Recipients:
         self._events = runtime.events
         self._clock = runtime.clock
         self._rng = runtime.rng
-        self._cached: TTLCache[str, list[Connection]] = TTLCache(
+        self._cached: TTLCache[_Run, list[Connection]] = TTLCache(
             _CACHED, _CACHED_FOR, timer=self._clock.steady
         )
         # The connections of a request's own, of a user or of a tenant, by kind and id.
@@ -70,16 +73,16 @@ class Recipients:
 
     def are_known(self, message: Message) -> bool:
         """Return whether the message is progress, and its recipients are cached."""
-        return message.type is EventType.PROGRESS and message.request_id in self._cached
+        return message.type is EventType.PROGRESS and _run_of(message) in self._cached
 
     def known_to_be_none(self, message: Message) -> bool:
         """Return whether the message is progress that nobody wants, by the cache."""
-        return self.are_known(message) and not self._cached.get(message.request_id)
+        return self.are_known(message) and not self._cached.get(_run_of(message))
 
     def remember_none(self, message: Message) -> None:
         """Cache that nobody wants the progress of a request. No effect for a final message."""
         if message.type is EventType.PROGRESS:
-            self._cached[message.request_id] = []
+            self._cached[_run_of(message)] = []
 
     async def of(
         self, message: Message, tasks: TaskGroup, *, may_be_subscribed: bool
@@ -98,10 +101,10 @@ class Recipients:
         store. Subscriptions without a connection are deleted by a task in `tasks`.
         """
         if message.type is EventType.PROGRESS:
-            connections = self._cached.get(message.request_id)
+            connections = self._cached.get(_run_of(message))
             if connections is None:
                 connections = await self._read(message, tasks, may_be_subscribed=may_be_subscribed)
-                self._cached[message.request_id] = connections
+                self._cached[_run_of(message)] = connections
             return self._without_gone(connections)
         if isinstance(message, HandlerMessage):
             return self._without_gone(await self._addressed_by(message))
@@ -194,3 +197,7 @@ class Recipients:
                 await self.remove_connection(orphan.connection_id)
             except StoreError as error:  # the next message to it tries again
                 self._events.emit(StepFailed(loop="push", error=error))
+
+
+def _run_of(message: Message) -> _Run:
+    return message.request_id, message.run

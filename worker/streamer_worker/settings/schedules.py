@@ -53,6 +53,8 @@ def _from_json(value: object) -> object:
         return value
     try:
         return json.loads(value)
+    except RecursionError as error:
+        raise ValueError(f"{SCHEDULES} (STREAMER_SCHEDULES): nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{SCHEDULES} (STREAMER_SCHEDULES): not JSON: {error}") from error
 

@@ -29,7 +29,7 @@ class RecordingListener:
 
     def __init__(self) -> None:
         self.views: list[FleetView] = []
-        self.pauses: list[Item | None] = []
+        self.pauses: list[tuple[Item | None, float]] = []
         self.cancelled: list[frozenset[str]] = []
         self.drained = 0
         self.fenced: list[str] = []
@@ -42,8 +42,8 @@ class RecordingListener:
     def on_fleet_view(self, view: FleetView) -> None:
         self.views.append(view)
 
-    def on_pauses(self, item: Item | None) -> None:
-        self.pauses.append(item)
+    def on_pauses(self, item: Item | None, began: float) -> None:
+        self.pauses.append((item, began))
 
     def cancel(self, versions: frozenset[str]) -> None:
         self.cancelled.append(versions)

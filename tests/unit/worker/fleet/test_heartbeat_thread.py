@@ -49,8 +49,8 @@ class RecordingListener:
     def on_fleet_view(self, view: FleetView) -> None:
         self.record("fleet_view", view)
 
-    def on_pauses(self, item: Item | None) -> None:
-        self.record("pauses", item)
+    def on_pauses(self, item: Item | None, began: float) -> None:
+        self.record("pauses", (item, began))
 
     def cancel(self, versions: frozenset[str]) -> None:
         self.record("cancel", versions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -150,7 +151,7 @@ async def test_one_probe_is_claimed_when_it_is_due(world: World, bench: PollBenc
     probe_at = world.clock.now() + timedelta(seconds=10)
     fuse = replace(FUSE, probe_at=probe_at)
     await world.stores.pauses.start(fuse)
-    bench.pauses.on_row(await world.stores.workers.read_control("control#pause"))
+    bench.pauses.on_row(await world.stores.workers.read_control("control#pause"), began=math.inf)
     await enqueue(world, 5)
     assert await bench.poll() == []
     for moment in (10, 40, 70):
@@ -173,7 +174,7 @@ async def test_one_worker_of_two_probes(world: World) -> None:
     for worker_id in ("one", "two"):
         with closing(PollBench(world, echo)) as bench:
             bench.gate._worker_id = worker_id
-            bench.pauses.on_row(row)
+            bench.pauses.on_row(row, began=math.inf)
             claimed += await bench.poll()
     assert len(claimed) == 1
 
@@ -208,7 +209,9 @@ async def test_the_handlers_fuse_says_how_often_is_probed(world: World) -> None:
 
     with closing(PollBench(world, fused)) as bench:
         await world.stores.pauses.start(replace(FUSE, probe_at=world.clock.now()))
-        bench.pauses.on_row(await world.stores.workers.read_control("control#pause"))
+        bench.pauses.on_row(
+            await world.stores.workers.read_control("control#pause"), began=math.inf
+        )
         await enqueue(world, 2)
         assert len(await bench.poll()) == 1
         await _until(299)
@@ -221,7 +224,7 @@ async def test_a_worker_that_lost_a_probe_writes_no_more(world: World, bench: Po
     """Each try costs a write of the row. It waits until it has read when the next one is due."""
     fuse = replace(FUSE, probe_at=world.clock.now())
     await world.stores.pauses.start(fuse)
-    bench.pauses.on_row(await world.stores.workers.read_control("control#pause"))
+    bench.pauses.on_row(await world.stores.workers.read_control("control#pause"), began=math.inf)
     stored = (await world.stores.pauses.read_all())[0]
     soon = world.clock.now() + timedelta(seconds=30)
     assert await world.stores.pauses.move_probe(stored, soon, by="another") is not None

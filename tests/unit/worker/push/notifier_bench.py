@@ -99,7 +99,13 @@ class Bench:
             await self.world.stores.subscriptions.subscribe(connection_id, request_id, types)
 
     def progress(
-        self, message: str, *, request_id: str = "r1", own: str | None = None, kept: bool = False
+        self,
+        message: str,
+        *,
+        request_id: str = "r1",
+        own: str | None = None,
+        kept: bool = False,
+        **fields: Any,
     ) -> None:
         self.notifier.offer(
             ProgressMessage(
@@ -110,6 +116,7 @@ class Bench:
                 message=message,
                 details=None,
                 kept=kept,
+                **fields,
             )
         )
 

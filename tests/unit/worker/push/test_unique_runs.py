@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from streamer_store import AsyncRequest, Progress
@@ -13,7 +15,8 @@ from streamer_store.times import format_time
 from streamer_worker.handlers.client_message import ClientMessage
 from streamer_worker.push.announcer import Announcer
 from streamer_worker.push.messages import encode
-from unit.worker.harness import World
+from unit.worker.harness import World, virtual_time
+from unit.worker.push.notifier_bench import opened
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +43,23 @@ async def test_every_message_tells_the_runs_of_a_key_apart(world: World) -> None
 async def test_other_messages_are_as_before(world: World) -> None:
     """A request without a key is the only one with its id."""
     assert not any("created_at" in message for message in await every_message(world))
+
+
+@virtual_time
+async def test_progress_of_a_run_goes_to_nobody_of_the_run_before(world: World) -> None:
+    """Its subscriptions are gone, although they were read a moment ago."""
+    first = world.clock.now()
+    async with opened(world) as bench:
+        await bench.connect("c1", "c2")
+        await bench.subscribe("c1")
+        bench.progress("first", run=first)
+        await anyio.sleep(1)
+        await world.stores.subscriptions.unsubscribe("c1", "r1")
+        await bench.subscribe("c2")
+        bench.progress("second", run=first + timedelta(seconds=1))
+        await anyio.sleep(1)
+    assert bench.gateway.messages("c1") == ["first"]
+    assert bench.gateway.messages("c2") == ["second"]
 
 
 async def test_a_failure_in_the_table_has_it_too(world: World) -> None:

@@ -117,9 +117,10 @@ def test_the_environment_has_schedules_as_json(monkeypatch: pytest.MonkeyPatch) 
     text = '{"early": {"action": "nightly_report", "cron": "0 2 * * *", "payload": {"days": 1}}}'
     monkeypatch.setenv("STREAMER_SCHEDULES", text)
     assert resolved(report())["early"].action == "nightly_report"
-    monkeypatch.setenv("STREAMER_SCHEDULES", "{")
-    with pytest.raises(SettingsError, match=r"STREAMER_SCHEDULES.*not JSON"):
-        load_settings()
+    for text, fault in (("{", "not JSON"), ("[" * 100_000, "nested too deeply")):
+        monkeypatch.setenv("STREAMER_SCHEDULES", text)
+        with pytest.raises(SettingsError, match=rf"STREAMER_SCHEDULES.*{fault}"):
+            load_settings()
 
 
 def test_all_faults_are_reported_together(path: Path) -> None:
@@ -188,6 +189,8 @@ def test_wrong_types_of_options_are_refused_where_they_stand() -> None:
         report(timezone="UTC")
     with pytest.raises(TypeError, match="must be Schedules"):
         report(schedules=["0 3 * * *"])
+    with pytest.raises(TypeError, match=r"a name of schedules of 'nightly_report' must be text"):
+        report(schedules=[Schedule([], cron="0 3 * * *")])
     with pytest.raises(ScheduleError, match="cron must be text, not 5"):
         resolved(report(cron=5, payload={"days": 1}))
 
