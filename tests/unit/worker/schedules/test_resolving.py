@@ -185,12 +185,13 @@ def test_a_payload_that_cannot_be_stored_is_a_fault(payload: Any) -> None:
 
 def test_wrong_types_of_options_are_refused_where_they_stand() -> None:
     """In the decorator."""
+    name: Any = []
     with pytest.raises(TypeError, match="timezone of action 'nightly_report' needs cron"):
         report(timezone="UTC")
     with pytest.raises(TypeError, match="must be Schedules"):
         report(schedules=["0 3 * * *"])
     with pytest.raises(TypeError, match=r"a name of schedules of 'nightly_report' must be text"):
-        report(schedules=[Schedule([], cron="0 3 * * *")])
+        report(schedules=[Schedule(name, cron="0 3 * * *")])
     with pytest.raises(ScheduleError, match="cron must be text, not 5"):
         resolved(report(cron=5, payload={"days": 1}))
 
