@@ -25,6 +25,8 @@ from processes import PATIENCE, Process
 from streamer_store import (
     AsyncRequest,
     CallEnded,
+    Pause,
+    PauseKind,
     Priority,
     RequestStatus,
     Stores,
@@ -179,13 +181,17 @@ async def test_low_requests_do_not_delay_normal_ones(local_url: str, tmp_path: P
     assert late["beside"] <= late["alone"] + 0.5
 
 
-async def test_what_cannot_run_hides_nothing(local_url: str, tmp_path: Path) -> None:
-    """Behind 20,000 due requests of an action at its limit, 100 of another start within 2 s."""
+@pytest.mark.parametrize("reason", ["limited", "paused"])
+async def test_what_cannot_run_hides_nothing(reason: str, local_url: str, tmp_path: Path) -> None:
+    """Behind 20,000 due requests of another action, which cannot run, 100 start within 2 s."""
     path = plugin(tmp_path, "cost", CODE, ENTRY_POINTS)
     prefix = unique_prefix()
     async with open_stores(endpoint_url=local_url, prefix=prefix) as stores:
         await stores.create_tables()
         soon = SystemClock().now() + timedelta(seconds=1)
+        if reason == "paused":
+            pause = Pause(kind=PauseKind.ACTION, name="held", by="test", at=soon)
+            await stores.pauses.start(pause)
         held = AsyncRequest(action="held", retry_after=soon)
         await stores.requests.enqueue_many([held] * BACKLOG)
         with Process("run", **worker_settings(local_url, prefix, path)) as worker:
@@ -201,5 +207,8 @@ async def test_what_cannot_run_hides_nothing(local_url: str, tmp_path: Path) -> 
                 (request.processing_started - due).total_seconds()  # type: ignore[operator]
                 for request in requests.values()
             ]
-    print(f"\n100 of another action start after {max(starts):.2f} s at most")  # noqa: T201
+            held_now = stores.requests.get_by_status(RequestStatus.PROCESSING)
+            running = [request async for request in held_now]
+            assert len(running) == (1 if reason == "limited" else 0)
+    print(f"\n{reason}: 100 of another action start after {max(starts):.2f} s at most")  # noqa: T201
     assert max(starts) <= 2
