@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import pytest
 
+from integration.fast import slowness
 from streamer_store import AsyncRequest, Stores, SystemClock, open_stores
 from streamer_worker import Context, handler
 from streamer_worker.changes import Changes
 from streamer_worker.events import ClaimTried, Event, FleetObserved, RequestFinished
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
-from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
+from streamer_worker.settings import HttpSettings, PollSettings, ReaperSettings, Settings
 from streamer_worker.wiring import build_app
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ async def fleet(url: str, prefix: str, tally: Tally) -> AsyncIterator[None]:
     """Run the workers, each with its own client, once each sees all others."""
     settings = Settings(
         concurrency=SLOTS,
+        # On a slow machine the home of a request may need longer than that for its poll.
+        poll=PollSettings(steal_delay=PollSettings().steal_delay * slowness()),
         reaper=ReaperSettings(enabled=False),
         http=HttpSettings(enabled=False),
     )

@@ -127,9 +127,12 @@ async def test_workers_make_exactly_the_allowed_calls(
     await _orphan(stores, "told")
     await _stale(stores, server)
     payload = {"seconds": 0.5}
+    await stores.requests.enqueue(
+        AsyncRequest(action="wait", payload=payload, request_id="told", connection_id="ok-own")
+    )
+    await _until_gone(stores, "told")
     await stores.requests.enqueue_many(
         [
-            AsyncRequest(action="wait", payload=payload, request_id="told", connection_id="ok-own"),
             AsyncRequest(action="nobody_has_this", request_id="unknown"),
             AsyncRequest(action="hold_action", request_id="held"),
             AsyncRequest(
@@ -144,7 +147,6 @@ async def test_workers_make_exactly_the_allowed_calls(
     await ended(stores, "talk", "unknown", "told", "held")
     await _until_count(stores, RequestStatus.FAILED, 2)
     await server.until_all("ok-own", {"progress": 1, "complete": 2, "message": 3})
-    await _until_gone(stores, "told")
     await _until_gone(stores, "of-the-stale")
 
     await stores.requests.enqueue_many(
