@@ -193,14 +193,18 @@ class FuseWorld(PausingWorld):
 
     def _judge(self) -> Iterable[str]:
         yield from super()._judge()
-        last: PauseWrite | None = None
-        every = self.fuse.probe_every.total_seconds() - self.max_skew
+        every, rounding = self.fuse.probe_every.total_seconds(), _ROUNDING.total_seconds()
+        is_blown = False
         for write in self.writes():
-            if last is not None and write.new and write.at - last.at < every:
-                yield f"a probe at {write.at:.2f} s, and one before it at {last.at:.2f} s"
-            last = write if write.new else None
-        if last is not None:
-            yield f"the fuse was not ended: {last.new}"
+            is_blown = bool(write.new)
+            if write.old and write.new:
+                due, next_due = seconds_of(write.old["Probe"]), seconds_of(write.new["Probe"])
+                if write.at + self.max_skew + rounding < due:
+                    yield f"a probe at {write.at:.2f} s, and it was due at {due:.2f} s"
+                if next_due + rounding < due + every:
+                    yield f"a probe is due at {next_due:.2f} s, and one was at {due:.2f} s"
+        if is_blown:
+            yield "the fuse was not ended"
 
     def _judge_calm(self) -> Iterable[str]:
         """Return the probes that succeeded and did not end the pause."""

@@ -51,9 +51,8 @@ def _troubled(seed: int, *jobs: Job) -> Schedule:
     """
     schedule = schedule_of(seed)
     troubles = (each for each in schedule.troubles if each.kind is not Kind.CLOCK)
-    return replace(
-        schedule, jobs=jobs, old_workers=0, troubles=tuple(troubles), skew=2.0 * (seed % 2)
-    )
+    schedule = replace(schedule, jobs=jobs, old_workers=0, patience=600)
+    return replace(schedule, troubles=tuple(troubles), skew=2.0 * (seed % 2))
 
 
 def _calm(schedule: Schedule) -> Schedule:
@@ -149,7 +148,7 @@ def _probes_end_nothing(patch: pytest.MonkeyPatch) -> None:
         (_the_last_hold_counts, HoldWorld, _holding, "shortened"),
         (_everything_runs, FuseWorld, _failing, ": fused"),
         (_any_worker_probes, FuseWorld, _failing, "moved nothing"),
-        (_probes_are_always_due, FuseWorld, _failing, "a probe at"),
+        (_probes_are_always_due, FuseWorld, _failing, "it was due at"),
         (_probes_end_nothing, FuseWorld, _failing, "did not end"),
     ],
 )

@@ -23,6 +23,8 @@ from streamer_worker.intake import fleet_limits
 SEEDS = range(int(os.environ.get("STREAMER_TEST_LIMITS", "10")))
 # The first heartbeat, after which workers no longer claim the same requests.
 _FIRST_HEARTBEAT = 4.0
+# Seconds after the troubles in which all requests end, also those that several workers lost.
+_PATIENCE = 600.0
 
 
 class TenantRates(RateWorld):
@@ -68,13 +70,15 @@ def _rated(seed: int, *, skew: float, count: int = 60) -> Schedule:
         Job(seconds=rng.choice((0.1, 0.5, 2)), tenant=rng.choice(["a", "b", "c", None]))
         for _ in range(count)
     )
-    return replace(schedule_of(seed), jobs=jobs, old_workers=0, skew=skew, trouble_for=40)
+    schedule = replace(schedule_of(seed), jobs=jobs, old_workers=0, patience=_PATIENCE)
+    return replace(schedule, skew=skew, trouble_for=40)
 
 
 def _limited(seed: int) -> Schedule:
     rng = random.Random(f"limits {seed}")
     jobs = tuple(Job(seconds=rng.choice((0.5, 1, 3, 8))) for _ in range(30))
-    return replace(schedule_of(seed), jobs=jobs, old_workers=0, skew=5, trouble_for=60)
+    schedule = replace(schedule_of(seed), jobs=jobs, old_workers=0, patience=_PATIENCE)
+    return replace(schedule, skew=5, trouble_for=60)
 
 
 def _calm(schedule: Schedule, *, crashes: int = 0) -> Schedule:
@@ -95,6 +99,15 @@ def test_no_window_has_more_starts_than_the_rate(seed: int) -> None:
         steady = (each for each in schedule.troubles if each.kind is not Kind.CLOCK)
         schedule = replace(schedule, troubles=tuple(steady))
     assert violations_in(_RATES[seed % len(_RATES)], schedule) == []
+
+
+def test_a_tenant_at_its_limit_delays_no_other() -> None:
+    """Forty requests of a tenant wait before five of another, which start at their own rate."""
+    jobs = (*(Job(seconds=1, tenant="a"),) * 40, *(Job(seconds=1, tenant="b"),) * 5)
+    violations, world = run_world(TenantRates, Schedule(seed=1, workers=3, jobs=jobs))
+    assert violations == []
+    assert max(world.times("b")) <= 5 / 2 / 0.9 + _FIRST_HEARTBEAT
+    assert max(world.times("a")) <= 40 / 2 / 0.9 + _FIRST_HEARTBEAT
 
 
 @pytest.mark.parametrize("skew", [0.0, 60.0])
