@@ -8,8 +8,9 @@ from typing import Final
 from streamer_store import RequestStatus
 from streamer_store.engine import Put, Update
 from streamer_store.lanes import LANE_ATTRIBUTES
+from streamer_store.rate_limits import LIMIT_PREFIX
 from streamer_store.reserved_ids import CONTROL_PREFIX
-from streamer_store.schema import REQUESTS, WORKERS
+from streamer_store.schema import WORKERS
 from streamer_store.values import Item
 from streamer_store.versions import settle_version
 from streamer_worker.error_codes import WORKER_LOST
@@ -82,7 +83,7 @@ class Journal:
     def note_update(self, writer: str, update: Update, old: Item | None, now: float) -> None:
         if update.table is WORKERS:
             self._note_row(writer, update, old, now)
-        elif update.table is REQUESTS and old is not None:
+        elif old is not None and not update.key.startswith(LIMIT_PREFIX):
             self._note_request(writer, update, old, now)
 
     def _note_row(self, writer: str, update: Update, old: Item | None, now: float) -> None:

@@ -22,7 +22,7 @@ class Run:
     """One call of a handler.
 
     `torn`: its worker crashed meanwhile, or it ignored its cancellation. `stale`: another worker
-    had claimed the request before this call began.
+    had claimed the request before this call began. `failed`: it raised an error.
     """
 
     number: int
@@ -32,6 +32,8 @@ class Run:
     ended: float | None = None
     torn: bool = False
     stale: bool = False
+    action: str = "job"
+    failed: bool = False
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import trio
@@ -14,39 +14,42 @@ from simulation.schedule import Schedule
 from simulation.world import World
 from streamer_store import AsyncRequest
 
+SomeWorld = TypeVar("SomeWorld", bound=World)
+
 
 def simulate(schedule: Schedule) -> list[str]:
     """Run one schedule in virtual time, and return what should not have happened.
 
     The same seed gives the same run.
     """
-    return _run(schedule)[0]
+    return run_world(World, schedule)[0]
 
 
 def violations_in(world: type[World], schedule: Schedule) -> list[str]:
     """Run one schedule in a world of this class. Return what should not have happened."""
-    return _run(schedule, world)[0]
+    return run_world(world, schedule)[0]
 
 
 def handler_runs(schedule: Schedule) -> list[Run]:
     """Run one schedule and return every call of a handler."""
-    return _run(schedule)[1].runs
+    return run_world(World, schedule)[1].runs
 
 
 def outcomes(schedule: Schedule) -> tuple[list[str], list[AsyncRequest]]:
     """Run one schedule. Return what should not have happened, and the requests in order."""
-    violations, world = _run(schedule)
+    violations, world = run_world(World, schedule)
     return violations, list(world.requests.values())
 
 
-def _run(schedule: Schedule, world_class: type[World] = World) -> tuple[list[str], World]:
+def run_world(world_class: type[SomeWorld], schedule: Schedule) -> tuple[list[str], SomeWorld]:
+    """Run one schedule in a world of this class. Return what should not have happened, and it."""
     scheduler: Any = trio._core._run
     allowed = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(schedule.seed)
     clock = MockClock(autojump_threshold=0)
 
-    async def main() -> tuple[list[str], World]:
+    async def main() -> tuple[list[str], SomeWorld]:
         world = world_class(schedule, clock)
         violations: list[str] = []
         try:

@@ -53,6 +53,7 @@ class Job:
     - `lingers`: it ignores cancellation for 2 s.
     - `kills`: seconds until it crashes its worker.
     - `starves`: seconds of CPU time in which its worker does nothing else.
+    - `action`: one of the world's actions.
     """
 
     seconds: float
@@ -65,6 +66,7 @@ class Job:
     priority: Priority | None = None
     kills: float | None = None
     starves: float | None = None
+    action: str = "job"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,8 @@ class Schedule:
     Troubles and faults happen for `trouble_for` seconds. After that, the requests must end within
     `patience` seconds. `batch_writes`: the workers send writes together. The first `old_workers`
     that start have a release without lanes, at most all but one. `due_index`: whether the table
-    has a DueIndex. During the troubles a producer enqueues under so many unique `keys`.
+    has a DueIndex. During the troubles a producer enqueues under so many unique `keys`. `skew`: the
+    clock of each worker is up to so many seconds off.
     """
 
     seed: int
@@ -109,6 +112,7 @@ class Schedule:
     old_workers: int = 0
     due_index: bool = True
     keys: int = 0
+    skew: float = 0.0
     trouble_for: float = 90.0
     patience: float = 2 * 3600.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,6 +53,8 @@ class SkewedClock(LoopClock):
 class World:
     """Runs one schedule."""
 
+    _engine_class = WorkerEngine
+
     def __init__(self, schedule: Schedule, clock: MockClock) -> None:
         self.schedule = schedule
         self.rng = random.Random(schedule.seed)
@@ -66,6 +68,11 @@ class World:
         self.requests: dict[str, AsyncRequest] = {}
         self._clock = clock
         self._apps = 0
+
+    @property
+    def actions(self) -> Mapping[str, Mapping[str, Any]]:
+        """The actions, and the options of their handlers."""
+        return {"job": {}}
 
     async def run(self) -> list[str]:
         """Run the schedule, and return what should not have happened."""
@@ -101,7 +108,7 @@ class World:
         stored = (
             await self.operator.requests.enqueue_many(
                 AsyncRequest(
-                    action="job",
+                    action=job.action,
                     payload={"job": number},
                     tenant_id=job.tenant,
                     max_retries=job.max_retries,
@@ -134,10 +141,14 @@ class World:
         rng = random.Random(self.rng.getrandbits(64))
         faults, old = self.schedule.faults, self.schedule.is_old(self._apps)
         tasks = self.tasks
-        engine = WorkerEngine(name, self.table, faults=faults, rng=rng, background=tasks, old=old)
+        engine = self._engine_class(
+            name, self.table, faults=faults, rng=rng, background=tasks, old=old
+        )
         self.engines.append(engine)
         # The next trouble may hit this worker before its task has run.
         self.clocks[name] = SkewedClock()
+        skew, own = self.schedule.skew, random.Random(f"clock {self.schedule.seed} {name}")
+        self.clocks[name].skew = timedelta(seconds=own.uniform(-skew, skew))
         self.scopes[name] = anyio.CancelScope()
         self.tasks.start_soon(self._run_worker, engine, rng)
 
@@ -164,7 +175,7 @@ class World:
         return build_app(
             self._stores(engine, rng, calls),
             settings=settings,
-            registry=registry([self._handler(engine)]),
+            registry=registry([self._handler(engine, action) for action in self.actions]),
             push=push_off,
             listeners=[self._check_event],
             leave=never,
@@ -178,19 +189,23 @@ class World:
         if isinstance(event, HandlerStuck):
             self.violations.append(f"{event.request_id} is reported as stuck")
 
-    def _handler(self, engine: WorkerEngine) -> Any:
-        @handler("job", retry=RetryPolicy(first=1, longest=10))
+    def _handler(self, engine: WorkerEngine, action: str) -> Any:
+        @handler(action, retry=RetryPolicy(first=1, longest=10), **self.actions[action])
         async def job(payload: dict[str, Any], ctx: Any) -> Any:
             run = Run(
                 number=len(self.runs),
                 request_id=ctx.request_id,
                 worker=engine.name,
                 began=anyio.current_time(),
+                action=action,
             )
             self._record_start(run)
             self._check_checkpoint(run, ctx.last_checkpoint)
             try:
                 return await self._work(run, self.schedule.jobs[payload["job"]], ctx)
+            except BaseException:
+                run.failed = True
+                raise
             finally:
                 run.ended = anyio.current_time()
 
@@ -216,6 +231,9 @@ class World:
                 await ctx.checkpoint([run.number, step])
                 self.saved[run.request_id] = [run.number, step]
             await anyio.sleep(job.seconds / steps)
+        return await self._end(run, job, ctx)
+
+    async def _end(self, run: Run, job: Job, ctx: Any) -> Any:
         return await end_handler(run, job, ctx)
 
     def _record_start(self, run: Run) -> None:

@@ -30,8 +30,9 @@ class ServerClock:
 
     The Date of an answer has whole seconds, so an answer says where DynamoDB's clock is within
     half a second, and the median of 61 answers too. What is nearer than that is not corrected:
-    clocks of hosts that are synchronised stay as they are. `__call__` may be called from any
-    thread.
+    clocks of hosts that are synchronised stay as they are. A clock that is more than 2 s off is
+    corrected from the first answer on, and soon after it was set: otherwise a worker that starts
+    takes the permits of another time. `__call__` may be called from any thread.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -51,8 +52,17 @@ class ServerClock:
             self._sampled_at = steady
             middle = self._clock.now().timestamp() - event.seconds / 2
             self._offsets.append(event.date + _HALF_SECOND - middle)
-            offsets = list(self._offsets)
-            self.offset = median(offsets) if len(offsets) >= _MIN_SAMPLES else 0.0
+            self._forget_before_jump()
+            offset = median(list(self._offsets))
+            is_known = len(self._offsets) >= _MIN_SAMPLES or abs(offset) > _SKEWED
+            self.offset = offset if is_known else 0.0
+
+    def _forget_before_jump(self) -> None:
+        """Keep only the latest answers if they tell another time than all: the clock was set."""
+        latest = list(self._offsets)[-_LATEST:]
+        if abs(median(latest) - median(list(self._offsets))) > _SKEWED:
+            self._offsets.clear()
+            self._offsets.extend(latest)
 
     def skew(self) -> float:
         """Return by how many seconds the host's clock is ahead of DynamoDB's, as of late.

@@ -86,7 +86,8 @@ class PauseGate:
         """Return whether the claim of a reserved candidate may be sent.
 
         It is called right before the claim, because the candidate may have been selected before
-        the pause. For a probe this writes.
+        the pause. For a probe this writes, if it is still due: the fuse may have blown, or another
+        worker may have probed, after the selection.
         """
         action, request_id = candidate.action or "", candidate.request_id
         is_reserved = self._reserved.get(action) == request_id
@@ -96,7 +97,7 @@ class PauseGate:
                 return True
             if not is_reserved or any(each.kind is not PauseKind.FUSE for each in covering):
                 return False
-            return await self._probe(covering[0], request_id)
+            return self._is_due(covering[0]) and await self._probe(covering[0], request_id)
         finally:
             if is_reserved:
                 self._reserved.pop(action, None)

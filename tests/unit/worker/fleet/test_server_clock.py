@@ -43,11 +43,32 @@ def test_a_clock_that_is_off_is_corrected_within_a_second(ahead: float) -> None:
     assert abs(seconds(server, clock) - ahead) < 0.6
 
 
+@pytest.mark.parametrize("ahead", [60.0, -60.0])
+def test_a_clock_that_is_seconds_off_is_corrected_at_once(ahead: float) -> None:
+    """From the first answer on: a worker that starts takes no permits of another time."""
+    clock = ManualClock()
+    server = ServerClock(clock)
+    answered(clock, server, ahead=ahead, count=1)
+    assert abs(seconds(server, clock) - ahead) < 1
+
+
+@pytest.mark.parametrize("ahead", [60.0, -60.0])
+def test_a_clock_that_is_set_is_corrected_soon(ahead: float) -> None:
+    """After three answers, although there are 61 of before. And again when it is set back."""
+    clock = ManualClock()
+    server = ServerClock(clock)
+    answered(clock, server, ahead=0, count=61)
+    answered(clock, server, ahead=ahead, count=3)
+    assert abs(seconds(server, clock) - ahead) < 1
+    answered(clock, server, ahead=0, count=3)
+    assert abs(seconds(server, clock)) < 1
+
+
 def test_single_answers_do_not_count() -> None:
     """Too few, slow ones, and those without a Date."""
     clock = ManualClock()
     server = ServerClock(clock)
-    answered(clock, server, ahead=100, count=4)
+    answered(clock, server, ahead=1.5, count=4)
     assert server.offset == 0
     for _ in range(9):
         clock.advance(1)

@@ -117,6 +117,23 @@ async def test_a_pause_between_selection_and_claim_holds(world: World, bench: Po
     assert (await world.get(request)).status is RequestStatus.PENDING
 
 
+async def test_a_fuse_that_blows_between_selection_and_claim_holds(
+    world: World, bench: PollBench
+) -> None:
+    """The request that was selected before is no probe, because none is due yet."""
+    request = await world.enqueue()
+    candidate = await world.candidate(request)
+    fuse = replace(FUSE, probe_at=world.clock.now() + timedelta(seconds=10))
+    bench.pauses.on_written(fuse)
+    slot = bench.claimer.reserve(candidate)
+    assert await bench.claimer.claim(candidate, slot) is None
+    assert bench.slots.used == 0
+    await world.stores.pauses.start(fuse)
+    await _until(10)
+    slot = bench.claimer.reserve(candidate)
+    assert await bench.claimer.claim(candidate, slot) is not None
+
+
 async def test_a_paused_action_that_no_worker_knows_is_not_failed(
     world: World, bench: PollBench
 ) -> None:
