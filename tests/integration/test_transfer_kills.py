@@ -25,7 +25,7 @@ from transfers import all_items, checksum, exported_items, fill
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 _CHILD: Final = Path(__file__).with_name("transfer_child.py")
-_KILLS: Final = 10
+_KILLS: Final = 5
 _REQUESTS: Final = 800
 _CHARS: Final = 6_000
 """Each segment then has several pages."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import os
+from typing import Any, Final, TypeVar
 
 import anyio
 import trio
@@ -15,6 +16,13 @@ from simulation.world import World
 from streamer_store import AsyncRequest
 
 SomeWorld = TypeVar("SomeWorld", bound=World)
+FIRST_SEED: Final = int(os.environ.get("STREAMER_TEST_SEED", "0"))
+SCHEDULES: Final = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))
+
+
+def seeds(one_in: int) -> range:
+    """Return the seeds of a test that runs one for so many of STREAMER_TEST_SCHEDULES."""
+    return range(FIRST_SEED, FIRST_SEED - (-SCHEDULES // one_in))
 
 
 def simulate(schedule: Schedule) -> list[str]:

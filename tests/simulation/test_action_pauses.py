@@ -1,11 +1,10 @@
 """Fleets in virtual time whose workers hold an action back, or whose fuse blows, with all troubles.
 
-`STREAMER_TEST_LIMITS=100 pytest tests/simulation/test_action_pauses.py` runs more seeds.
+`STREAMER_TEST_SCHEDULES=5000 pytest tests/simulation/test_action_pauses.py` runs more seeds.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ from itertools import chain
 import pytest
 
 from simulation.action_pauses import FuseWorld, HoldWorld, PausingWorld
-from simulation.runner import run_world, violations_in
+from simulation.runner import run_world, seeds, violations_in
 from simulation.schedule import Faults, Job, Kind, Schedule, Trouble, schedule_of
 from streamer_store import Pause
 from streamer_store.pauses import PauseTable
@@ -23,7 +22,7 @@ from streamer_worker.fleet.heartbeat import Heartbeat
 from streamer_worker.fleet.pauses import KnownPauses
 from streamer_worker.intake.pause_gate import PauseGate
 
-SEEDS = range(int(os.environ.get("STREAMER_TEST_LIMITS", "10")))
+SEEDS = seeds(50)
 _HEALTHY_AGAIN = FuseWorld.broken_for
 
 

@@ -1,11 +1,10 @@
 """Fleets in virtual time with rate limits and limits of the whole fleet, with all troubles.
 
-`STREAMER_TEST_LIMITS=100 pytest tests/simulation/test_limits.py` runs more seeds.
+`STREAMER_TEST_SCHEDULES=5000 pytest tests/simulation/test_limits.py` runs more seeds.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,14 +12,14 @@ from dataclasses import replace
 import pytest
 
 from simulation.limited import FleetLimitWorld, RateWorld
-from simulation.runner import run_world, violations_in
+from simulation.runner import run_world, seeds, violations_in
 from simulation.schedule import Job, Kind, Schedule, Trouble, schedule_of
 from streamer_store.rate_limits import PermitTable
 from streamer_store.rates import MICROSECONDS, Block, Rate, Refused
 from streamer_worker.fleet.server_clock import ServerClock
 from streamer_worker.intake import fleet_limits
 
-SEEDS = range(int(os.environ.get("STREAMER_TEST_LIMITS", "10")))
+SEEDS = seeds(50)
 # The first heartbeat, after which workers no longer claim the same requests.
 _FIRST_HEARTBEAT = 4.0
 # Seconds after the troubles in which all requests end, also those that several workers lost.

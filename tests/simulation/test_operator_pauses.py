@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import anyio
@@ -11,7 +10,7 @@ from trio.testing import MockClock
 
 from simulation.judge import Run
 from simulation.pausing import WORKER
-from simulation.runner import violations_in
+from simulation.runner import seeds, violations_in
 from simulation.schedule import Faults, Kind, Schedule, Trouble, schedule_of
 from simulation.world import World
 from streamer_store import Pause, PauseKind
@@ -20,7 +19,7 @@ from streamer_worker.fleet.heartbeat import Heartbeat
 from streamer_worker.intake.pause_gate import PauseGate
 from support import START
 
-SEEDS = range(int(os.environ.get("STREAMER_TEST_PAUSES", "20")))
+SEEDS = seeds(50)
 # A claim that was sent before the worker knew of the pause has been answered after so long.
 _ANSWERED = 6.0
 _PAUSED_FROM, _PAUSED_FOR = 10.0, 60.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simulation.runner import handler_runs, outcomes
+from simulation.runner import handler_runs, outcomes, seeds
 from simulation.schedule import Job, Kind, Schedule, Trouble
 from streamer_store import AsyncRequest, RequestStatus, writes
 from streamer_store.rescues import Rescued
@@ -20,7 +20,7 @@ COMPLETED, FAILED = RequestStatus.COMPLETED, RequestStatus.FAILED
 INNOCENT = Job(seconds=4)
 POISON = Job(seconds=4, kills=2.0)
 STARVING = Job(seconds=4, starves=20.0)
-SEEDS = range(20)
+SEEDS = seeds(50)
 
 
 def trial(seed: int, poison: Job, poisons: int) -> Schedule:
@@ -82,7 +82,7 @@ def test_rescues_that_use_attempts_are_detected(monkeypatch: pytest.MonkeyPatch)
 def test_without_probation_innocents_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: without probation, suspects run side by side, and innocents fail."""
     monkeypatch.setattr(Probation, "is_free", True)
-    violations = chain.from_iterable(outcomes(trial(seed, POISON, 3))[0] for seed in SEEDS)
+    violations = chain.from_iterable(outcomes(trial(seed, POISON, 3))[0] for seed in range(20))
     assert any("innocent" in violation for violation in violations)
 
 

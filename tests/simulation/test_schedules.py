@@ -6,7 +6,6 @@ Hypothesis prints the smallest Schedule that fails.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
@@ -16,7 +15,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
-from simulation.runner import handler_runs, simulate
+from simulation.runner import handler_runs, seeds, simulate
 from simulation.schedule import (
     Cancel,
     Faults,
@@ -35,14 +34,12 @@ from streamer_worker.fleet.heartbeat import Heartbeat
 from streamer_worker.fleet.view import Fleet
 from streamer_worker.intake.poller import Poller
 
-FIRST = int(os.environ.get("STREAMER_TEST_SEED", "0"))
-COUNT = int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000"))
 BATCH = 50
 
 
-def _violations(seeds: range, *, stop_at_first: bool = False) -> dict[int, list[str]]:
+def _violations(tried: range, *, stop_at_first: bool = False) -> dict[int, list[str]]:
     violations_by_seed = {}
-    for seed in seeds:
+    for seed in tried:
         violations = simulate(schedule_of(seed))
         if violations:
             violations_by_seed[seed] = violations
@@ -51,13 +48,13 @@ def _violations(seeds: range, *, stop_at_first: bool = False) -> dict[int, list[
     return violations_by_seed
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT, BATCH))
+@pytest.mark.parametrize("first", seeds(1)[::BATCH])
 def test_no_request_is_lost_or_run_by_two_workers(first: int) -> None:
     """There are crashes, pauses, cuts, freezes and outages, faulty writes, and stale reads.
 
     Proves VERSION-2, FENCE-1, LEASE-1, LEASE-2 and LEASE-4.
     """
-    assert _violations(range(first, min(first + BATCH, FIRST + COUNT))) == {}
+    assert _violations(range(first, min(first + BATCH, seeds(1).stop))) == {}
 
 
 _JOB = Job(
@@ -100,11 +97,11 @@ _PAUSED_TWICE_AFTER_ITS_TIMEOUT = Schedule(
 
 
 @settings(
-    max_examples=COUNT // 5,
+    max_examples=SCHEDULES // 5,
     # Without Phase.explain: it traces each line, and shrinking takes seven times longer.
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
     deadline=None,
-    derandomize=COUNT <= 1000,  # `make simulate N=5000` draws new ones each time
+    derandomize=SCHEDULES <= 1000,  # `make simulate N=5000` draws new ones each time
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

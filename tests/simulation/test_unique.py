@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from simulation.runner import simulate
+from simulation.runner import seeds, simulate
 from simulation.schedule import Faults, Schedule, schedule_of
 from streamer_store import codec, unique_conflicts, unique_producer, writes
 from streamer_store.engine import Put
 from streamer_store.schema import REQUESTS
 from streamer_store.unique_conflicts import Answer
 
-COUNT = min(int(os.environ.get("STREAMER_TEST_SCHEDULES", "1000")), 1000) // 20
 _FAULTS = Faults(before=0.02, after=0.05, late=0.05, twice=0.05, slow=0.05, stale=0.2)
 
 
@@ -24,7 +22,7 @@ def keyed(seed: int) -> Schedule:
     return replace(schedule_of(seed), keys=2, faults=_FAULTS)
 
 
-@pytest.mark.parametrize("seed", range(COUNT))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_a_key_never_runs_twice(seed: int) -> None:
     """Neither at once nor in the window, and no enqueue starts two runs. Workers die meanwhile:
     their requests are rescued, and keep their keys.

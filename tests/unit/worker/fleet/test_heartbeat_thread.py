@@ -147,7 +147,7 @@ async def test_pauses_are_passed_to_the_loop(bench: Bench) -> None:
     pause = Pause(kind=PauseKind.ALL, by="ann@desk", at=START)
     await bench.world.stores.pauses.start(pause)
     async with bench.heartbeat_runner():
-        item = (await bench.listener.wait_for("pauses"))[0]
+        item, _ = (await bench.listener.wait_for("pauses"))[0]
         assert set(item) == {"WorkerID", "all#"}
         assert bench.listener.threads_of("pauses") == {threading.get_ident()}
 
