@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
-from simulation.runner import handler_runs, seeds, simulate
+from simulation.runner import SCHEDULES, handler_runs, seeds, simulate
 from simulation.schedule import (
     Cancel,
     Faults,
