@@ -18,8 +18,9 @@ from streamer_store.engine import Query, paginate
 from streamer_store.errors import StoreError, ValidationError
 from streamer_store.in_order import InOrder
 from streamer_store.models import AsyncRequest
+from streamer_store.new_request import NewRequest
 from streamer_store.operator_actions import Change, OperatorActions
-from streamer_store.request_producer import NewRequest, RequestProducer
+from streamer_store.request_producer import RequestProducer
 from streamer_store.request_table import RequestTable
 from streamer_store.schema import REQUESTS
 from streamer_store.transitions import TERMINAL, WAITING, RequestStatus, sources

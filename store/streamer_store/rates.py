@@ -14,6 +14,7 @@ from streamer_store.errors import ValidationError
 MICROSECONDS: Final = 1_000_000
 BLOCK: Final = MICROSECONDS // 2
 """A block has at most the permits of this time, but at least one."""
+_CLAIM: Final = MICROSECONDS // 10
 _MAX_COUNT: Final = 1_000_000
 _MAX_PER_SECOND: Final = 10_000
 _MAX_PERIOD: Final = timedelta(days=1)
@@ -54,8 +55,12 @@ class Rate:
 
     @property
     def lifetime(self) -> int:
-        """How long a permit is good, from its own time on."""
-        return max(BLOCK, self.cost(1))
+        """How long a permit is good, from its own time on.
+
+        Half a second, or the time between two permits, without the time that a claim takes: so
+        starts keep to the rate, and not only the uses of permits.
+        """
+        return max(BLOCK, self.cost(1)) - _CLAIM
 
     @property
     def allowance(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,7 @@ from streamer_store.errors import (
 )
 from streamer_store.lanes import place_of
 from streamer_store.models import AsyncRequest, EventType
+from streamer_store.new_request import NewRequest
 from streamer_store.request_table import RequestTable
 from streamer_store.reserved_ids import CONTROL_PREFIX, require_own_id
 from streamer_store.run_times import as_waiting, run_time
@@ -48,16 +49,6 @@ _MAX_NEW_ITEM_BYTES: Final = MAX_ITEM_BYTES - HEADROOM_BYTES
 _MAX_TRANSACTION_BYTES: Final = 4 * 1024 * 1024
 """Bytes of all items of a transaction (API Reference, TransactWriteItems)."""
 _IDS_TAKEN: Final = "requests with these ids exist; choose other ids"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRequest:
-    """A request that can be stored."""
-
-    record: AsyncRequest
-    item: Item
-    is_drawn: bool
-    """Whether its id was drawn here."""
 
 
 class RequestProducer:
@@ -85,7 +76,7 @@ class RequestProducer:
         later = with_key(self._later(request, run_at, delay), unique_key, unique_for)
         if later.unique_key is None and on_conflict != "keep":
             raise ValidationError("on_conflict", "needs a `unique_key`")
-        new = self.prepare(later, beyond_a_year=beyond_a_year)
+        new = replace(self.prepare(later, beyond_a_year=beyond_a_year), delay=delay)
         return await self.store("enqueue", new, on_conflict)
 
     async def enqueue_all(
@@ -186,7 +177,7 @@ class RequestProducer:
         `on_conflict`: what to do if its unique key has a request.
         """
         if new.record.unique_key is not None:
-            return await self._unique.store(operation, new.record, new.item, on_conflict)
+            return await self._unique.store(operation, new, on_conflict)
         try:
             await self._engine.put(writes.enqueue(new.item))
         except ConditionFailed as failed:

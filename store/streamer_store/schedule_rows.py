@@ -28,7 +28,7 @@ from streamer_store.validation import require_text
 from streamer_store.values import AttributeValue, Item
 
 if TYPE_CHECKING:
-    from streamer_store.request_producer import NewRequest
+    from streamer_store.new_request import NewRequest
 
 
 class ScheduleTable:
@@ -72,21 +72,21 @@ class ScheduleTable:
         # made. Its request could be gone before another worker looks for it.
         return await self._store(new, _change(seen, row))
 
-    async def request_run(self, name: str, request_id: str) -> bool:
+    async def request_run(self, name: str, request_id: str) -> str | None:
         require_schedule_name(name)
         require_text("request_id", request_id)
         order = Update(
             table=WORKERS,
             key=row_key(name),
             sets={"Run": {"S": request_id}},
-            conditions=(Present("Definition"),),
+            conditions=(Present("Definition"), Absent("Run")),
             returning=False,
         )
         try:
             await self._engine.update(order)
-        except ConditionFailed:
-            return False
-        return True
+        except ConditionFailed as failed:
+            return (failed.old or {}).get("Run", {}).get("S")
+        return request_id
 
     async def make_run(self, seen: ScheduleRow, request: AsyncRequest) -> bool:
         require_text("run", seen.run)

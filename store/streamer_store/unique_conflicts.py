@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
@@ -62,16 +62,19 @@ def answer_to(seen: Item, new: AsyncRequest, on_conflict: OnConflict, now: datet
     return Answer.KEEP if ends is not None and now < ends else Answer.RENEW
 
 
-def replacement(seen: Item, new: AsyncRequest, now: datetime) -> AsyncRequest:
+def replacement(
+    seen: Item, new: AsyncRequest, now: datetime, *, delay: timedelta | None
+) -> AsyncRequest:
     """Return the new request as it takes the place of one that waits.
 
     It keeps the creation time. A delay starts again, but the request runs at the latest ten
-    delays after its creation. So requests that come all the time do not put it off for ever.
+    delays after its creation. So requests that come all the time do not put it off for ever. A
+    time that the producer gave without a delay stays as it is.
     """
     created_at = codec.raw_time(seen, "CreatedAt") or new.created_at
     run_at = new.retry_after
-    if run_at is not None and created_at is not None and run_at > now:
-        longest = _MAX_DELAYS * (run_at - now)
+    if delay is not None and run_at is not None and created_at is not None:
+        longest = _MAX_DELAYS * delay
         if run_at - created_at > longest:
             run_at = created_at + longest
     return as_waiting(replace(new, created_at=created_at, retry_after=run_at), now=now)

@@ -54,9 +54,11 @@ def unique_id(action: str, unique_key: str, *, tenant_id: str | None = None) -> 
 
 
 def require_unique_key(value: object) -> None:
-    """Check that the value is text of 1 to 1,024 bytes without control characters."""
+    """Check that the value is text of 1 to 1,024 bytes, not blank, without control characters."""
     require_text("unique_key", value)
     text = str(value)
+    if not text.strip():
+        raise ValidationError("unique_key", "must not be blank")
     size = len(_utf8(text, "unique_key"))
     if size > MAX_KEY_BYTES:
         raise ValidationError("unique_key", f"has {size} bytes, the limit is {MAX_KEY_BYTES}")
@@ -73,7 +75,7 @@ def require_window(value: object) -> None:
         raise ValidationError(
             "unique_for",
             f"must be a timedelta above zero and of {LONGEST_WINDOW.days} days at most,"
-            f" not {short_repr(value)}",
+            f" not {value if isinstance(value, timedelta) else short_repr(value)}",
         )
 
 

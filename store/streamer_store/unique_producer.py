@@ -21,6 +21,7 @@ from streamer_store.engine import (
 )
 from streamer_store.errors import ConcurrentModification
 from streamer_store.models import AsyncRequest
+from streamer_store.new_request import NewRequest
 from streamer_store.request_table import RequestTable
 from streamer_store.schema import SUBSCRIPTIONS
 from streamer_store.subscriptions import keys_by_request
@@ -56,9 +57,7 @@ class UniqueProducer:
         self._clock = clock
         self._encode = encode
 
-    async def store(
-        self, operation: str, record: AsyncRequest, item: Item, on_conflict: OnConflict
-    ) -> AsyncRequest:
+    async def store(self, operation: str, new: NewRequest, on_conflict: OnConflict) -> AsyncRequest:
         """Store a new request, or return the one that its key has. `enqueued` says which.
 
         Each write requires that there is no item, or the Version seen: never a status alone. So
@@ -67,7 +66,8 @@ class UniqueProducer:
         Raises Undecodable, if the item under its id cannot be read; ConcurrentModification, if it
         changes all the time; ItemTooLarge.
         """
-        first = current = _Try(record, writes.enqueue(item))
+        record = new.record
+        first = current = _Try(record, writes.enqueue(new.item))
         for _ in range(_MAX_TRIES):
             try:
                 await self._write(current)
@@ -86,14 +86,15 @@ class UniqueProducer:
                 if answer is Answer.KEEP:
                     kept = self._table.decoder.decode_one(operation, seen)
                     return replace(kept, enqueued=Enqueued.EXISTS)
-                current = self._next(answer, seen, record)
+                current = self._next(answer, seen, new)
         where = self._table.location(operation, record.request_id)
         raise ConcurrentModification("the request keeps changing", **where)
 
-    def _next(self, answer: Answer, seen: Item, record: AsyncRequest) -> _Try:
+    def _next(self, answer: Answer, seen: Item, new: NewRequest) -> _Try:
+        record = new.record
         if answer is Answer.RENEW:
             return _Try(record, writes.enqueue_over(seen, self._encode(record)), renews=True)
-        replaced = replacement(seen, record, self._clock.now())
+        replaced = replacement(seen, record, self._clock.now(), delay=new.delay)
         replaced = replace(replaced, enqueued=Enqueued.REPLACED)
         return _Try(replaced, writes.enqueue_over(seen, self._encode(replaced)))
 

@@ -124,10 +124,11 @@ async def test_a_change_requires_what_was_seen(stores: Stores) -> None:
 
 
 async def test_an_order_to_run_makes_one_request(stores: Stores) -> None:
-    """It survives a tick, and is deleted with the request that it makes."""
-    assert not await stores.schedules.request_run("nightly", "run-1")
+    """It survives a tick and another order, and is deleted with the request that it makes."""
+    assert await stores.schedules.request_run("nightly", "run-1") is None
     await stores.schedules.create(ROW)
-    assert await stores.schedules.request_run("nightly", "run-1")
+    assert await stores.schedules.request_run("nightly", "run-1") == "run-1"
+    assert await stores.schedules.request_run("nightly", "run-2") == "run-1"
     await stores.schedules.make_tick(ROW, TICK, REQUEST)
     row = await stores.schedules.get("nightly")
     assert row is not None

@@ -243,6 +243,20 @@ async def test_replacing_does_not_put_off_for_ever(stores: Stores, clock: Manual
     assert (latest.created_at, latest.payload) == (first.created_at, {"n": 11})
 
 
+async def test_a_replacement_with_a_time_runs_at_that_time(
+    stores: Stores, clock: ManualClock
+) -> None:
+    """Never before it, however long the request has waited."""
+    run_at = clock.now() + timedelta(days=30)
+    await enqueue(stores, run_at=run_at)
+    clock.advance(29 * 86_400)
+    replaced = await enqueue(stores, n=2, run_at=run_at, on_conflict="replace_waiting")
+    assert (replaced.enqueued, replaced.retry_after) == (Enqueued.REPLACED, run_at)
+    again = request(unique_key=KEY, retry_after=run_at)
+    await stores.requests.enqueue_many([again], on_conflict="replace_waiting")
+    assert (await stores.requests.get(ID)).retry_after == run_at
+
+
 async def test_the_time_of_a_replacement_has_a_limit(stores: Stores, clock: ManualClock) -> None:
     """Also where the limit is a time that DynamoDB could not store."""
     first = await enqueue(stores, delay=timedelta(days=300))

@@ -90,7 +90,7 @@ def test_lines_that_are_wrong_are_refused_by_number(desk: Desk, tmp_path: Path) 
         4: "field: 'acton' is unknown; did you mean 'action'?",
         5: "action: is missing",
         6: "(taken): a request with this id exists, with another payload",
-        8: "'urgent' is none of high, low",
+        8: "'urgent' is none of high, normal, low",
         9: "'yesterday' is no time",
         13: "longer than 1638400 bytes",
         15: "is nested too deeply",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +24,10 @@ def _worker(desk: Desk, *actions: str, pauses: bool = True, release: str = "2.0"
         pauses=pauses,
     )
     desk.do(lambda stores: stores.workers.register(row))
+
+
+async def _start(pause: Pause, stores: Stores) -> None:
+    await stores.pauses.start(pause)
 
 
 def _names(desk: Desk) -> list[tuple[str, str]]:
@@ -97,6 +103,54 @@ def test_what_is_not_paused_cannot_be_resumed(desk: Desk) -> None:
         desk.run("resume", "--action", "a", "--tenant", "acme", code=1).exception
     )
     assert "not paused: everything" in str(desk.run("resume", code=1).exception)
+
+
+def test_a_pause_that_is_over_is_none(desk: Desk) -> None:
+    """`resume` names it neither among what it ended nor among what is left, and deletes it."""
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    for kind, name in ((PauseKind.ACTION, "a"), (PauseKind.TENANT, "acme")):
+        over = Pause(kind=kind, name=name, by="ann@desk", at=past, until=past)
+        desk.do(partial(_start, over))
+    assert "not paused: a" in str(desk.run("resume", "--action", "a", code=1).exception)
+    assert desk.do(lambda stores: stores.pauses.read_all())[0].name == "acme"
+    desk.run("pause", "--action", "b")
+    assert desk.run("resume", "--action", "b").stdout == "resumed action b\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (("--action", "report"), "resume --action report"),
+        (("--action", "a b"), "resume --action 'a b'"),
+        (("--tenant", "acme"), "resume --tenant acme"),
+        (("--yes",), "resume"),
+    ],
+)
+def test_the_advice_ends_the_pause(arguments: tuple[str, ...], command: str, desk: Desk) -> None:
+    """`status` and `check` name the whole command."""
+    _worker(desk, "report")
+    desk.run("pause", *arguments)
+    (finding,) = desk.json("status")["findings"]
+    assert finding["todo"] == f"`streamer-worker {command}` ends it"
+    checked = {each["subject"]: each["todo"] for each in desk.json("check", code=1)}
+    assert checked["pauses"] == finding["todo"]
+    desk.run(*shlex.split(command))
+    assert desk.json("pauses") == []
+
+
+@pytest.mark.parametrize("arguments", [("--action", "report"), ("--tenant", "acme"), ("--yes",)])
+def test_a_request_that_is_paused_is_a_warning(arguments: tuple[str, ...], desk: Desk) -> None:
+    """Of `enqueue` and `show`. What is not paused has none."""
+    _worker(desk, "report", "other")
+    own = ("--tenant", "acme") if "acme" in arguments else ()
+    assert desk.run("enqueue", "report", "--id", "1", *own).stderr == ""
+    desk.run("pause", *arguments, "--reason", "upgrade")
+    warning = " is paused until resumed, by "
+    assert warning in desk.run("enqueue", "report", "--id", "2", *own).stderr
+    assert warning in desk.run("show", "2").stderr
+    if "--yes" not in arguments:
+        assert desk.run("enqueue", "other", "--id", "3").stderr == ""
+        assert desk.run("show", "3").stderr == ""
 
 
 def test_an_action_that_nobody_knows_is_paused_with_a_warning(desk: Desk) -> None:

@@ -59,9 +59,13 @@ def test_a_wrong_option_is_refused(options: tuple[str, ...], text: str, desk: De
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--unique-for", "31d", "--unique-key", "k"), "unique_for: must be a timedelta above"),
+        (
+            ("--unique-for", "31d", "--unique-key", "k"),
+            "unique_for: must be a timedelta above zero and of 30 days at most, not 31 days",
+        ),
         (("--unique-for", "1h"), "unique_for: needs a `unique_key`"),
         (("--unique-key", ""), "unique_key: must not be empty"),
+        (("--unique-key", " "), "unique_key: must not be blank"),
         (("--unique-key", "k", "--id", "r1"), "request_id: cannot be combined"),
         (("--on-conflict", "replace-waiting"), "on_conflict: needs a `unique_key`"),
     ],
@@ -97,6 +101,8 @@ def test_lines_have_keys(desk: Desk, tmp_path: Path) -> None:
         *("--on-conflict", "replace-waiting"),
         code=1,
     )
-    assert replaced.stdout == "3 requests enqueued, 1 there already, 2 refused\n"
+    assert replaced.stdout == (
+        "3 requests enqueued, 1 there already, 3 of them replaced one that waited, 2 refused\n"
+    )
     refused = desk.run("enqueue", "--file", str(file), "--unique-key", "k", code=2)
     assert "cannot be combined" in refused.stderr

@@ -81,6 +81,26 @@ def test_another_terminal_needs_one_line(dev: Process, folder: Path) -> None:
     assert _greeted(variables | {"AWS_DEFAULT_REGION": "ap-south-1"}) == {"goodbye": "Ada"}
 
 
+def test_it_takes_a_settings_file(folder: Path) -> None:
+    """Its schedules and prefix are in force, also in the other terminal."""
+    settings = """
+        table_prefix = "mine_"
+        [schedules.greet]
+        cron = "* * * * * *"
+        payload = { name = "Ada" }
+    """
+    (folder / "settings.toml").write_text(settings)
+    arguments = ("--handlers", "hello:greet", "--port", _free_port(), "--config", "settings.toml")
+    with Process("dev", *arguments, **ELSEWHERE) as process:
+        variables = _exported(process.found(r"^  export (.*)"))
+        process.event("schedule_ticked", schedule="greet")
+        listed = command("schedules", "--json", **variables)
+        assert [each["name"] for each in json.loads(listed.stdout)] == ["greet"]
+        process.signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.ended()
+
+
 def test_messages_are_logged(dev: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no gateway to post them to."""
     variables = _exported(dev.found(r"^  export (.*)"))

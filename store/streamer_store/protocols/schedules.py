@@ -46,10 +46,11 @@ class ScheduleStore(Protocol):
         """
         ...
 
-    async def request_run(self, name: str, request_id: str) -> bool:
-        """Order a request now, with this id, besides the ticks. Replaces an order that waits.
+    async def request_run(self, name: str, request_id: str) -> str | None:
+        """Order a request now, with this id, besides the ticks. Return the id of the order.
 
-        A worker that has the schedule carries it out. Returns False if there is no row.
+        A worker that has the schedule carries it out. If an order waits already, it stays, and its
+        id is returned. Returns None if there is no row.
         """
         ...
 

@@ -35,7 +35,7 @@ from streamer_worker.cli.options import (
     JsonOption,
 )
 from streamer_worker.cli.output import print_json
-from streamer_worker.cli.pause_texts import pause_text
+from streamer_worker.cli.pause_texts import end_command, pause_text
 from streamer_worker.cli.permissions import permission_findings
 from streamer_worker.errors import StartError
 
@@ -234,9 +234,8 @@ async def _pauses(stores: Stores) -> AsyncIterator[Finding]:
     now = SystemClock().now()
     for pause in pauses:
         if not pause.is_over(now):
-            yield Finding(
-                "warning", "pauses", pause_text(pause), "`streamer-worker resume` ends it"
-            )
+            todo = f"{end_command(pause)} ends it"
+            yield Finding("warning", "pauses", pause_text(pause), todo)
 
 
 def _push(settings: Settings) -> Finding:

@@ -15,7 +15,13 @@ import typer
 from streamer_store import open_stores
 from streamer_store.schema import TABLES
 from streamer_store.target import is_aws_endpoint
-from streamer_worker.cli.options import APP_DIR, AppDirOption, HandlersOption
+from streamer_worker.cli.options import (
+    APP_DIR,
+    CONFIG_VARIABLE,
+    AppDirOption,
+    ConfigOption,
+    HandlersOption,
+)
 from streamer_worker.cli.output import print_error, print_line, print_styled
 from streamer_worker.errors import StartError
 
@@ -48,6 +54,7 @@ def dev(
         int,
         typer.Option("--port", metavar="PORT", min=1, max=65535, help="Port of the DynamoDB."),
     ] = _PORT,
+    config: ConfigOption = None,
 ) -> None:
     """Develop handlers without AWS: run a worker, and an empty DynamoDB in memory.
 
@@ -58,8 +65,9 @@ def dev(
     Messages to connections are logged (`push_logged`), unless a STREAMER_ variable names a gateway
     to push to, or sets STREAMER_PUSH.
 
-    Settings come from STREAMER_… variables. The AWS credentials are always dummies, so this never
-    reaches an AWS account.
+    Settings come from STREAMER_… variables and --config. Of the file it ignores the endpoint, the
+    region, the address of /metrics, and where to push. The AWS credentials are always dummies, so
+    this never reaches an AWS account.
 
     Example: `streamer-worker dev --handlers hello:greet` for a file hello.py
     """
@@ -77,13 +85,15 @@ def dev(
     other = _other_endpoint(port)
     shown = {} if other is None else {"STREAMER_REGION": _REGION}
     shown |= {name: text for name in _TABLE_VARIABLES if (text := os.environ.get(name))}
+    if config is not None:
+        shown[CONFIG_VARIABLE] = str(config.absolute())
     with _embedded(port) if other is None else _running(other) as url:
         os.environ.update(STREAMER_ENDPOINT_URL=url, STREAMER_REGION=_REGION)
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
         if not any(map(os.environ.get, _PUSH_TARGETS)):
             os.environ.setdefault("STREAMER_PUSH", "log")
-        load_settings()  # their faults would otherwise come after each change
+        load_settings(config)  # their faults would otherwise come after each change
         print_styled(
             ("In another terminal, run this line, and then any command:", "bold"), err=True
         )
@@ -91,8 +101,8 @@ def dev(
         print_line("  streamer-worker enqueue ACTION --payload '{}' --wait", err=True)
         restart_on_change(SourceFiles(app_dir))
         # From here on this is the worker.
-        anyio.run(_create_tables, store_arguments(load_settings()))
-        run_in_this_process(None, references=named, app_dir=app_dir)
+        anyio.run(_create_tables, store_arguments(load_settings(config)))
+        run_in_this_process(config, references=named, app_dir=app_dir)
 
 
 async def _create_tables(arguments: dict[str, object]) -> None:

@@ -72,6 +72,8 @@ class _Enqueued:
     """Requests that were added. In a dry run, those that would be, or are there already."""
     present: int = 0
     """Requests that were in the table already, or whose unique keys had a request."""
+    replaced: int = 0
+    """Of `done`, those that took the place of a request that waited."""
     refused: list[tuple[int, Refused]] = field(default_factory=list)
     """Each with the number of its line."""
 
@@ -151,10 +153,12 @@ async def _enqueue_slice(
 
     def note(result: BulkResult[AsyncRequest]) -> None:
         line = valid[result.position]
-        if result.record is not None and result.record.enqueued is Enqueued.EXISTS:
+        kind = None if result.record is None else result.record.enqueued
+        if kind is Enqueued.EXISTS:
             enqueued.present += 1
         elif result.error is None:
             enqueued.done += 1
+            enqueued.replaced += kind is Enqueued.REPLACED
         elif isinstance(result.error, AlreadyExists):
             taken.append((line, result.error))
         else:
@@ -188,6 +192,7 @@ def _report(enqueued: _Enqueued, *, dry_run: bool, as_json: bool) -> None:
                 "dry_run": dry_run,
                 "enqueued": enqueued.done,
                 "present": enqueued.present,
+                "replaced": enqueued.replaced,
                 "refused": [
                     {"line": number, **refused._asdict()} for number, refused in enqueued.refused
                 ],
@@ -198,6 +203,8 @@ def _report(enqueued: _Enqueued, *, dry_run: bool, as_json: bool) -> None:
         text = f"would enqueue {number}" if dry_run else f"{number} enqueued"
         if enqueued.present:
             text += f", {enqueued.present} there already"
+        if enqueued.replaced:
+            text += f", {enqueued.replaced} of them replaced one that waited"
         if enqueued.refused:
             text += f", {len(enqueued.refused)} refused"
         print_line(text)

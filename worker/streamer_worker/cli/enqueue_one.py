@@ -21,7 +21,7 @@ from streamer_store import (
 )
 from streamer_worker.cli.formatting import json_fields
 from streamer_worker.cli.line_source import standard_input
-from streamer_worker.cli.live_workers import warn_if_not_handled
+from streamer_worker.cli.live_workers import warn_if_it_waits
 from streamer_worker.cli.options import ConfigOption, with_stores
 from streamer_worker.cli.output import is_terminal, print_json, print_line
 from streamer_worker.cli.request_lines import MAX_LINE_BYTES, parse_object
@@ -87,7 +87,7 @@ def enqueue_one(
                 print_line(note, err=True)
             if (run_at or delay) is not None and stored.enqueued is not Enqueued.EXISTS:
                 print_line(f"it {due_note(stored.retry_after, clock)}", err=True)
-        await warn_if_not_handled(stores, stored.action, lease=lease, clock=clock)
+        await warn_if_it_waits(stores, stored, lease=lease, clock=clock)
         return await _followed(stores, stored, timeout, as_json=as_json) if wait else stored
 
     try:

@@ -5,10 +5,7 @@ from typing import Annotated
 
 import typer
 
-from streamer_store import (
-    AsyncRequest,
-    Priority,
-)
+from streamer_store import AsyncRequest
 from streamer_store.models import DEFAULT_MAX_RETRIES
 from streamer_worker.cli.bulk import MaxWriteUnitsOption
 from streamer_worker.cli.enqueue_file import enqueue_file
@@ -19,6 +16,7 @@ from streamer_worker.cli.options import (
     TimeoutOption,
     YesOption,
 )
+from streamer_worker.cli.request_lines import PriorityChoice
 from streamer_worker.cli.run_times import AtOption, BeyondAYearOption, InOption, delay_of
 from streamer_worker.cli.unique_options import (
     ConflictChoice,
@@ -63,7 +61,7 @@ def enqueue(
         ),
     ] = None,
     priority: Annotated[
-        Priority | None,
+        PriorityChoice | None,
         typer.Option(
             "--priority",
             metavar="PRIORITY",
@@ -142,7 +140,7 @@ def enqueue(
             user_id=user,
             tenant_id=tenant,
             max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
-            priority=priority,
+            priority=None if priority is None else priority.argument,
             unique_key=unique_key,
             unique_for=window_of(unique_for),
         )

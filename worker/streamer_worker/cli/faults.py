@@ -43,7 +43,8 @@ def text_of(error: StoreError) -> str:
     """Return what is wrong, with the table and the key, and without the store's operation."""
     place = {"table": error.table, "key": error.key}
     known = ", ".join(f"{name} {value}" for name, value in place.items() if value)
-    return f"{error.message} ({known})" if known else error.message
+    message = error.message.replace("`beyond_a_year`", "--beyond-a-year")
+    return f"{message} ({known})" if known else message
 
 
 def exit_code_of(error: BaseException) -> int | None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamer_worker.cli.formatting import counted
 from streamer_worker.cli.options import (
     APP_DIR,
     AppDirOption,
@@ -27,6 +29,7 @@ _COLUMNS = (
     "timeout",
     "retry delay",
     "concurrency",
+    "limits",
     "schedules",
     "installed by",
 )
@@ -109,6 +112,7 @@ def _fields(handler: Handler, settings: Settings, schedules: Definitions) -> dic
         "retry_first": handler.retry.first,
         "retry_longest": handler.retry.longest,
         **limits_as_options(handler.limits),
+        "pause_after_failures": handler.fuse and handler.fuse.failures,
         "effective_concurrency": _effective_concurrency(handler, settings),
         "schedules": {
             name: f"{one.expression.text} {one.expression.timezone}"
@@ -123,7 +127,7 @@ def _effective_concurrency(handler: Handler, settings: Settings) -> int:
     """Return how many requests of this action an otherwise idle worker runs at once."""
     from streamer_worker.handlers.definition import Kind
 
-    limits = [settings.concurrency, handler.max_concurrency or settings.concurrency]
+    limits = [settings.concurrency, handler.limits.max_concurrency or settings.concurrency]
     if handler.kind is Kind.THREAD:
         limits.append(settings.handler.threads)
     if handler.kind is Kind.PROCESS:
@@ -139,6 +143,19 @@ def _cells(fields: dict[str, Any]) -> tuple[str, ...]:
         f"{fields['timeout']:g} s",
         f"{fields['retry_first']:g}-{fields['retry_longest']:g} s",
         str(fields["effective_concurrency"]),
+        ", ".join(_limits(fields)),
         ", ".join(fields["schedules"]),
         f"{fields['distribution'] or 'unknown'} ({fields['module']}:{fields['function']})",
     )
+
+
+def _limits(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield what limits the action besides the concurrency of a worker."""
+    if fields["max_concurrency"] is not None and fields["max_concurrency_scope"] == "fleet":
+        yield f"{fields['max_concurrency']} in the fleet"
+    if fields["rate_limit"] is not None:
+        yield fields["rate_limit"]
+    if fields["rate_limit_per_tenant"] is not None:
+        yield f"{fields['rate_limit_per_tenant']} per tenant"
+    if fields["pause_after_failures"] is not None:
+        yield f"pause after {counted(fields['pause_after_failures'], 'failure')}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 _CLOCK: Final = SystemClock()
-_LONGEST: Final = 365 * 86_400
+_LONGEST: Final = 100 * 365 * 86_400
 TIMED_OUT: Final = 124
 """The exit code after --timeout, as of the program `timeout`."""
 # As in `settings`, which takes long to import.
@@ -114,7 +114,7 @@ def parse_duration(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < _LONGEST:
-        raise typer.BadParameter(f"{text!r} is not a duration (30s, 5m, 1.5h)")
+        raise typer.BadParameter(f"{text!r} is not a duration (30s, 5m, 1.5h, 2d)")
     return number
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from streamer_store import Pause, PauseKind
+import shlex
+from collections.abc import Iterable
+from datetime import datetime
+
+from streamer_store import AsyncRequest, Pause, PauseKind
+from streamer_store.pause import OF_ACTIONS
 from streamer_worker.cli.formatting import date_text
 
 
@@ -22,3 +27,30 @@ def pause_text(pause: Pause) -> str:
     """Return what is paused, until when, by whom and why."""
     why = f": {pause.reason}" if pause.reason else ""
     return f"{pause_name(pause)} is paused {pause_end(pause)}, by {pause.by}{why}"
+
+
+def end_command(pause: Pause) -> str:
+    """Return the command that ends the pause."""
+    name = shlex.quote(pause.name)
+    if pause.kind is PauseKind.ALL:
+        arguments = "resume"
+    elif pause.kind is PauseKind.SCHEDULE:
+        arguments = f"schedules resume {name}"
+    elif pause.kind is PauseKind.TENANT:
+        arguments = f"resume --tenant {name}"
+    else:
+        arguments = f"resume --action {name}"
+    return f"`streamer-worker {arguments}`"
+
+
+def pause_of(request: AsyncRequest, pauses: Iterable[Pause], now: datetime) -> Pause | None:
+    """Return a pause in force that holds the request back, or None."""
+    for pause in pauses:
+        holds = (
+            pause.kind is PauseKind.ALL
+            or (pause.kind in OF_ACTIONS and pause.name == request.action)
+            or (pause.kind is PauseKind.TENANT and pause.name == request.tenant_id)
+        )
+        if holds and not pause.is_over(now):
+            return pause
+    return None

@@ -124,7 +124,7 @@ def resume(
     *,
     actions: ActionsOption = None,
     tenants: TenantsOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="End all pauses.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="End all pauses, also of schedules.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -143,7 +143,11 @@ def resume(
         kind = PauseKind.ACTION if pause.kind in OF_ACTIONS else pause.kind
         return all_ or (kind, pause.name) in (targets or [(PauseKind.ALL, "")])
 
-    ended, left = with_stores(config, partial(_end_all, is_meant=is_meant))
+    clock = SystemClock()
+    ended, left = (
+        [pause for pause in pauses if not pause.is_over(clock.now())]
+        for pauses in with_stores(config, partial(_end_all, is_meant=is_meant))
+    )
     if not ended and not all_:
         names = ", ".join(name for _, name in targets) or "everything"
         raise NotFound(f"not paused: {names}", operation="resume")

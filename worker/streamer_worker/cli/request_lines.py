@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any, Final
 
 import typer
@@ -26,6 +27,19 @@ _CHANGING: Final = frozenset({"run_at", "ttl"})
 _OPTIONAL: Final = frozenset(_FIELDS) - {"payload", "max_retries"}
 """A line that leaves these out accepts any."""
 _BOM: Final = b"\xef\xbb\xbf"
+
+
+class PriorityChoice(StrEnum):
+    """The values of --priority, and of `priority` in a line."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def argument(self) -> Priority | None:
+        """The value for a request."""
+        return None if self is PriorityChoice.NORMAL else Priority(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +154,11 @@ def parse_object(field: str, text: str | bytes) -> dict[str, Any]:
     return parsed
 
 
-def _priority(value: Any) -> Priority:
+def _priority(value: Any) -> Priority | None:
     try:
-        return Priority(value)
+        return PriorityChoice(value).argument
     except ValueError as error:
-        names = ", ".join(Priority)
+        names = ", ".join(PriorityChoice)
         raise ValidationError("priority", f"{value!r} is none of {names}") from error
 
 

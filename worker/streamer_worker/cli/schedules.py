@@ -46,9 +46,9 @@ _COLUMNS: Final = (
     Column(name="action", can_cut=True),
     Column(name="cron"),
     Column(name="timezone", can_cut=True),
-    Column(name="state"),
+    Column(name="made by"),
     Column(name="last tick"),
-    Column(name="became"),
+    Column(name="its request"),
     Column(name="next", can_cut=True),
 )
 NameArgument = Annotated[str, typer.Argument(help="Name of the schedule.", metavar="NAME")]
@@ -114,23 +114,23 @@ def run(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOption
     """Make a request of a schedule now, besides its ticks, also while it is paused.
 
     A worker that has the schedule makes it, at the latest after its next heartbeats. Waits for
-    that up to 20 s, and prints the id of the request.
+    that up to 20 s, and prints the id of the request. If one is ordered already, it waits for that.
 
     Example: `streamer-worker schedules run nightly_report`
     """
-    request_id = new_id(random.SystemRandom())
 
-    async def work(stores: Stores) -> bool:
-        if not await stores.schedules.request_run(name, request_id):
+    async def work(stores: Stores) -> tuple[str, bool]:
+        request_id = await stores.schedules.request_run(name, new_id(random.SystemRandom()))
+        if request_id is None:
             raise await _unknown(stores, name)
         with anyio.move_on_after(_RUN_SECONDS):
             while True:
                 if await stores.requests.get_many([request_id]):
-                    return True
+                    return request_id, True
                 await anyio.sleep(_RUN_CHECK)
-        return False
+        return request_id, False
 
-    made = with_stores(config, work)
+    request_id, made = with_stores(config, work)
     if as_json:
         print_json({"schedule": name, "request_id": request_id, "made": made})
     else:
@@ -276,13 +276,13 @@ def _state(one: _Shown) -> Cell:
 
 
 def _local(times: Sequence[datetime], timezone: str) -> Iterator[str]:
-    """Yield times in the schedule's own time zone, or in UTC if it is not known here."""
+    """Return times in the schedule's own time zone, or in UTC if it is not known here."""
     from streamer_worker.schedules.expression import ExpressionInvalid, parse_timezone
 
     try:
         zone = parse_timezone(timezone)
     except ExpressionInvalid:
         zone = UTC
-    for time in times:
-        local = time.astimezone(zone)
-        yield f"{local:%Y-%m-%d %H:%M}" + (f":{local:%S}" if local.second else "")
+    local = [time.astimezone(zone) for time in times]
+    shape = "%Y-%m-%d %H:%M:%S" if any(time.second for time in local) else "%Y-%m-%d %H:%M"
+    return (format(time, shape) for time in local)

@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from streamer_store import AsyncRequest, Clock, Stores, SystemClock
+from streamer_store.transitions import WAITING
 from streamer_worker.cli.attempts import print_attempts
 from streamer_worker.cli.formatting import json_fields
 from streamer_worker.cli.ids import with_request
+from streamer_worker.cli.live_workers import warn_if_paused
 from streamer_worker.cli.options import ConfigOption, JsonOption, RequestArgument, with_stores
 from streamer_worker.cli.output import print_empty_line, print_fields, print_json
 from streamer_worker.cli.request_sections import document_fields, identity_fields, state_fields
@@ -25,7 +27,8 @@ def show(
 ) -> None:
     """Print a request: state, cause, times, identity, payload and result.
 
-    Long values are cut unless --full is set. JSON has every field, and nothing is cut. Exits
+    Long values are cut unless --full is set. JSON has every field, and nothing is cut. Says on
+    stderr if the request waits because something is paused. Exits
     with 1 if the request does not exist, or if several of the newest 10,000 begin with the id.
 
     Example: `streamer-worker show 3f6c1a2b --json`
@@ -33,6 +36,8 @@ def show(
 
     async def work(stores: Stores) -> AsyncRequest:
         _, request = await with_request(stores, request_id, stores.requests.get)
+        if request.status in WAITING:
+            await warn_if_paused(stores, request, SystemClock())
         return request
 
     request = with_stores(config, work)

@@ -13,7 +13,7 @@ from streamer_store import AsyncRequest, RequestStatus, Stores, SystemClock
 from streamer_store.transitions import TERMINAL, WAITING
 from streamer_worker.cli.formatting import duration_text, status_message, summary_fields
 from streamer_worker.cli.ids import with_request
-from streamer_worker.cli.live_workers import warn_if_not_handled
+from streamer_worker.cli.live_workers import warn_if_it_waits
 from streamer_worker.cli.options import (
     TIMED_OUT,
     ConfigOption,
@@ -55,7 +55,7 @@ def watch(
     async def work(stores: Stores) -> AsyncRequest:
         whole_id, request = await with_request(stores, request_id, stores.requests.get)
         if request.status in WAITING:
-            await warn_if_not_handled(stores, request.action, lease=lease, clock=SystemClock())
+            await warn_if_it_waits(stores, request, lease=lease, clock=SystemClock())
         if is_terminal() and not as_json:
             return await draw(stores, whole_id, every=every, timeout=timeout)
         show = _print_json if as_json else _LinePrinter()

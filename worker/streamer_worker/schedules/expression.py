@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from functools import cache
@@ -70,6 +71,10 @@ class CronExpression:
                 yield time
 
 
+_ABBREVIATION: Final = re.compile(r"[A-Z]{2,5}|(?:UTC|GMT)?[+-]\d{1,2}(?::?\d\d)?", re.ASCII)
+"""Such as CEST and +01:00. The nearest name of a zone would be another time."""
+
+
 @cache
 def parse_timezone(name: str) -> tzinfo:
     """Return the time zone of this IANA name. Raises ExpressionInvalid with the nearest name."""
@@ -80,6 +85,10 @@ def parse_timezone(name: str) -> tzinfo:
             return ZoneInfo(name)
     except (ZoneInfoNotFoundError, OSError):
         pass
+    if _ABBREVIATION.fullmatch(name):
+        raise ExpressionInvalid(
+            f"timezone {name!r} is unknown; name a place, such as Europe/Berlin, or UTC"
+        )
     names = sorted(available_timezones())
     by_lower_case = {known.lower(): known for known in names}
     by_place = {known.lower().rpartition("/")[2]: known for known in reversed(names)}

@@ -50,6 +50,24 @@ def test_every_handler_has_its_line() -> None:
     assert "thread" in lines[1]
 
 
+def test_the_limits_of_the_fleet_have_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its concurrency, its rates and its fuse."""
+    limited = handler(
+        "count",
+        max_concurrency=3,
+        max_concurrency_scope="fleet",
+        rate_limit="100/m",
+        rate_limit_per_tenant="10/m",
+        pause_after_failures=20,
+    )(report.function)
+    installed = registry([limited])
+    monkeypatch.setattr("streamer_worker.handlers.registry.load_handlers", lambda **_: installed)
+    (line,) = run().output.splitlines()[1:]
+    assert "3 in the fleet, 100/m, 10/m per tenant, pause after 20 failures" in line
+    (fields,) = json.loads(run("--json").output)
+    assert (fields["effective_concurrency"], fields["pause_after_failures"]) == (3, 20)
+
+
 def test_the_schema_is_printed_for_producers() -> None:
     """--schema prints the JSON Schemas of all payloads, or of one action's."""
     schemas = json.loads(run("report", "--schema").output)
@@ -64,6 +82,7 @@ def test_programs_read_json() -> None:
     assert listed["report"]["max_concurrency"] == 4
     assert listed["count"]["runs_in"] == "thread"
     assert listed["count"]["effective_concurrency"] == 32
+    assert listed["count"]["pause_after_failures"] is None
     assert listed["count"]["schema"]["type"] == "object"
 
 

@@ -137,3 +137,10 @@ def test_an_unknown_zone_is_refused_with_the_nearest(zone: str, nearest: str) ->
     """Also by the name of its city, and in another case."""
     with pytest.raises(ExpressionInvalid, match=f"the nearest is {nearest}"):
         CronExpression("0 3 * * *", zone)
+
+
+@pytest.mark.parametrize("zone", ["CEST", "PST", "+01:00", "UTC+2"])
+def test_the_short_name_of_a_time_is_no_zone(zone: str) -> None:
+    """The nearest name would be another time."""
+    with pytest.raises(ExpressionInvalid, match="name a place, such as Europe/Berlin"):
+        CronExpression("* * * * *", zone)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamer_store import PauseKind
 from streamer_store.pause import OF_ACTIONS
 from streamer_worker.cli.formatting import counted, in_one_unit
-from streamer_worker.cli.pause_texts import pause_text
+from streamer_worker.cli.pause_texts import end_command, pause_text
 from streamer_worker.cli.status.finding import LISTED, Finding, wait_text
 from streamer_worker.cli.status.snapshot import Snapshot
 
@@ -26,9 +26,9 @@ def pause_findings(snapshot: Snapshot) -> Iterator[Finding]:
             level="problem" if is_fuse else "notice",
             code="fuse_blown" if is_fuse else "paused",
             text=f"{pause_text(pause)}, since {age}{waits}",
-            todo="look for its errors; one request that succeeds ends it, or `resume`"
+            todo=f"look for its errors; one request that succeeds ends it, or {end_command(pause)}"
             if is_fuse
-            else "`streamer-worker resume` ends it",
+            else f"{end_command(pause)} ends it",
         )
     if len(snapshot.paused) > LISTED:
         yield Finding(
