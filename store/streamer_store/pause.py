@@ -31,6 +31,7 @@ MAX_NAME_BYTES: Final = 255
 MAX_REASON_BYTES: Final = 500
 _SEPARATOR: Final = "#"
 _UNKNOWN: Final = datetime.fromtimestamp(0, UTC)
+_NOBODY: Final = "unknown"
 _TIMES: Final = {"At": "at", "Until": "until", "Probe": "probe_at"}
 _TEXTS: Final = {"By": "by", "Reason": "reason"}
 
@@ -168,12 +169,17 @@ def _decode(key: str, stored: AttributeValue) -> tuple[Pause | None, str]:
             fields[of] = parse_time(text) if text else None
         except ValueError as error:
             fields[of], broken = None, broken or f"{attribute}: {error}"
-    fields["by"] = fields["by"] or "unknown"
+    fields["by"] = fields["by"] or _NOBODY
     fields["at"] = fields["at"] or _UNKNOWN
     try:
         return Pause(kind=PauseKind(kind), name=name, stored=stored, **fields), broken
     except ValidationError as error:
-        return None, error.message
+        broken = broken or error.message
+    try:  # a text that is too long is left out, unless it is the name
+        fields |= {"by": _NOBODY, "reason": ""}
+        return Pause(kind=PauseKind(kind), name=name, stored=stored, **fields), broken
+    except ValidationError:
+        return None, broken
 
 
 def _text(entry: Any, attribute: str) -> tuple[str, str]:

@@ -24,8 +24,8 @@ _TAT: Final = "TAT"
 _MAX_NAME_BYTES: Final = 1024
 _KEPT_FOR: Final = 86_400
 """Seconds that the item outlives its last permit."""
-_CLOCK_ERROR: Final = 60 * MICROSECONDS
-"""A TAT that is further ahead than this was written with another rate, or is not ours."""
+_CLOCK_ERROR: Final = 5 * MICROSECONDS
+"""A TAT further ahead than this was written with another rate, or by a clock that is off."""
 _MAX_TRIES: Final = 4
 
 

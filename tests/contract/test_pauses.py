@@ -155,6 +155,10 @@ async def test_there_are_at_most_100_pauses(stores: Stores, clock: ManualClock) 
     [
         ({"S": "yes"}, "action#report: expected a map"),
         ({"M": {"By": {"N": "1"}}}, "action#report: By: expected text"),
+        (
+            {"M": {"Reason": {"S": "x" * 501}}},
+            "action#report: reason: has 501 bytes, the limit is 500",
+        ),
         ({"M": {"Until": {"S": "soon"}}}, "action#report: Until: not an RFC 3339 time: 'soon'"),
     ],
 )

@@ -60,17 +60,28 @@ async def test_permits_follow_each_other_at_the_rate(stores: Stores) -> None:
         number * SECOND // 10 for number in range(5)
     ]
     assert second.good_from(0) == NOW + SECOND // 2
-    assert first.good_until(4) == first.good_from(4) + SECOND // 2
+    assert first.good_until(4) == first.good_from(4) + FAST.lifetime
     assert await _take(stores, FAST) == Refused(retry_at=NOW + SECOND // 2)
     third = await _granted(stores, FAST, now=NOW + SECOND // 2)
     assert third.good_from(0) == NOW + SECOND
+
+
+@pytest.mark.parametrize("old", [Rate(1, timedelta(minutes=1)), Rate(50, burst=3000)])
+async def test_a_faster_rate_does_not_wait_for_the_slower_one(stores: Stores, old: Rate) -> None:
+    """After a deploy, for example from one a minute."""
+    taken = 0
+    while isinstance(await _take(stores, old, old.block), Block):
+        taken += 1
+    assert taken >= 1
+    block = await _granted(stores, FAST, now=NOW + SECOND)
+    assert block.good_from(0) == NOW + SECOND
 
 
 async def test_a_burst_is_good_at_once_after_a_pause(stores: Stores) -> None:
     """After it the permits come at the rate. A permit of a slow rate is good until the next."""
     blocks = [await _granted(stores, SLOW) for _ in range(3)]
     assert [block.good_from(0) for block in blocks] == [NOW] * 3
-    assert blocks[0].good_until(0) == NOW + 10 * SECOND
+    assert blocks[0].good_until(0) == NOW + SLOW.lifetime
     assert await _take(stores, SLOW) == Refused(retry_at=NOW + 10 * SECOND - SECOND // 2)
     later = NOW + 10 * SECOND - SECOND // 2
     assert (await _granted(stores, SLOW, now=later)).good_from(0) == NOW + 10 * SECOND

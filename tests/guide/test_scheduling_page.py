@@ -39,7 +39,7 @@ async def test_the_example_stores_requests_that_run_later() -> None:
     await names["remind"](stores, "A-1")
     requests = [request async for request in stores.requests.get_by_status(RequestStatus.SCHEDULED)]
     due = {request.action: request.retry_after for request in requests}
-    assert due["generate_report"] == datetime(2027, 1, 31, 8, tzinfo=UTC)
+    assert due["generate_report"] == datetime(2030, 1, 31, 8, tzinfo=UTC)
     await names["put_off"](stores, "A-1")
     report = await stores.requests.get("report-of-A-1")
     assert report.retry_after is not None

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from streamer_store import AsyncRequest, Pause, PauseKind
-from streamer_store.pause import OF_ACTIONS
 from streamer_worker.cli.formatting import date_text
 
 
@@ -46,11 +45,6 @@ def end_command(pause: Pause) -> str:
 def pause_of(request: AsyncRequest, pauses: Iterable[Pause], now: datetime) -> Pause | None:
     """Return a pause in force that holds the request back, or None."""
     for pause in pauses:
-        holds = (
-            pause.kind is PauseKind.ALL
-            or (pause.kind in OF_ACTIONS and pause.name == request.action)
-            or (pause.kind is PauseKind.TENANT and pause.name == request.tenant_id)
-        )
-        if holds and not pause.is_over(now):
+        if pause.covers(request.action, request.tenant_id) and not pause.is_over(now):
             return pause
     return None

@@ -117,7 +117,8 @@ class Eligibility:
             ranked = RankedCandidate(
                 candidate=candidate,
                 urgency=urgency_of(candidate, now=now, patience=patience),
-                previously_failed=self._seen_requests.has_failed(candidate),
+                previously_failed=self._seen_requests.has_failed(candidate)
+                or self._gate.has_probed(candidate),
             )
             if is_suspect(self._seen_requests.rescues_of(candidate)):
                 suspects.append(ranked)

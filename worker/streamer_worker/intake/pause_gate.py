@@ -51,6 +51,8 @@ class PauseGate:
         # The steady time until which this worker tries no probe of an action.
         self._lost_until: dict[str, float] = {}
         self._probes: LRUCache[str, None] = LRUCache(_MAX_PROBES)
+        # All that were probes, so that the next probe is another request.
+        self._probed: LRUCache[str, None] = LRUCache(_MAX_PROBES)
 
     @property
     def version(self) -> int:
@@ -68,6 +70,13 @@ class PauseGate:
     def is_fused(self, action: str) -> bool:
         """Return whether the action's fuse has blown."""
         return self._known.find(PauseKind.FUSE, action) is not None
+
+    def has_probed(self, candidate: Candidate) -> bool:
+        """Return whether the request of an action whose fuse has blown was a probe before.
+
+        Others go first. Otherwise the oldest would use up its attempts, probe by probe.
+        """
+        return candidate.request_id in self._probed and self.is_fused(candidate.action or "")
 
     def probes_left(self, action: str) -> float:
         """Return how many requests of the action may be claimed now: 1 or 0 while it is fused."""
@@ -129,6 +138,6 @@ class PauseGate:
             self._lost_until[fuse.name] = self._clock.steady() + _AFTER_LOST
             return False
         self._known.on_written(moved)
-        self._probes[request_id] = None
+        self._probes[request_id] = self._probed[request_id] = None
         self._events.emit(FuseProbed(action=fuse.name, request_id=request_id))
         return True

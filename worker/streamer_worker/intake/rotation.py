@@ -28,7 +28,8 @@ class RankedCandidate:
     """A waiting request that this worker may claim.
 
     `rank`: the worker's place in the order of the workers that may run the request, 0 for its
-    home. `urgency`: how urgent it is now. `previously_failed`: a claim of the request met an error.
+    home. `urgency`: how urgent it is now. `previously_failed`: a claim of the request met an error,
+    or it was the probe of a fuse.
     """
 
     candidate: Candidate

@@ -34,7 +34,7 @@ class Selection:
 
     In groups 2 to 5 tenants alternate, and the tenant that was served longest ago goes first.
     The oldest request of a tenant that fits goes first. A retry counts from its creation, so that
-    new requests do not delay it. Requests of which a claim failed go last.
+    new requests do not delay it. Requests of which a claim or a probe failed go last.
 
     own: the requests of rank 0. high: high requests of higher ranks. suspects: of any rank.
     others: the other requests of higher ranks. `rank_others` chooses those that are not left to

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
 from streamer_store import CacheUsed, CallEnded, StoreError, TryFailed
+from streamer_store.times import format_time
 from streamer_worker.events import (
     ActionSettingsUnused,
     ActionUnknown,
@@ -161,6 +163,8 @@ class LogListener:
                 if not (isinstance(value, StoreError) or kind in _OF_THE_TABLE):
                     values["exc_info"] = value
                 value = sanitized(message_of(value))
+            elif isinstance(value, datetime):
+                value = format_time(value)
             values[field_name] = value
         self._writer.write(level, name, values)
 

@@ -120,7 +120,20 @@ def _check(text: str) -> None:
         names = list(_FIELDS) if len(parts) == len(_FIELDS) else _WITHOUT_SECOND
         if name not in names:
             raise ExpressionInvalid(f"cron {text!r} cannot be read") from error
-        value = parts[names.index(name)]
+        place = names.index(name)
+        value = parts[place]
+        if _is_valid(["*"] * place + [value] + ["*"] * (len(parts) - place - 1)):
+            raise ExpressionInvalid(
+                f"cron {text!r}: the {name} {value!r} is in none of the months: it never comes"
+            ) from error
         raise ExpressionInvalid(
             f"cron {text!r}: the {name} {value!r} is not {_FIELDS[name]}, a list, a range or a step"
         ) from error
+
+
+def _is_valid(parts: list[str]) -> bool:
+    try:
+        CronSim(" ".join(parts), _EARLIEST)
+    except (CronSimError, AssertionError, ValueError):
+        return False
+    return True

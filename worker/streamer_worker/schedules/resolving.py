@@ -81,9 +81,17 @@ def _overridden(name: str, entry: ScheduleSettings, handlers_own: _Found | None)
         if (value := getattr(entry, option.name, None)) is not None
     }
     if entry.catch_up is not None:
-        changed["catch_up"] = timedelta(seconds=entry.catch_up)
+        changed["catch_up"] = _time_of(entry.catch_up)
     action = entry.action or (name if handlers_own is None else handlers_own.action)
     return _Found(f"schedules.{name}", action, replace(base, **changed))
+
+
+def _time_of(catch_up: float | str) -> timedelta | float | str:
+    """Return a number of seconds as a time, and what is none as it is: `_faults` names it."""
+    try:
+        return timedelta(seconds=catch_up)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return catch_up
 
 
 def _faults(found: _Found, registry: Registry) -> Iterator[str]:
@@ -119,7 +127,11 @@ def _expression_faults(schedule: Schedule) -> Iterator[str]:
 def _option_faults(schedule: Schedule) -> Iterator[str]:
     catch_up: object = schedule.catch_up
     if not isinstance(catch_up, timedelta) or not timedelta() <= catch_up <= LONGEST_CATCH_UP:
-        yield f"catch_up must be a timedelta from 0 to a day, not {catch_up!r:.100}"
+        shown = str(catch_up) if isinstance(catch_up, timedelta) else repr(catch_up)
+        yield (
+            "catch_up must be a timedelta, or a duration such as 90m in settings, from 0 to a day,"
+            f" not {shown:.100}"
+        )
     if schedule.missed not in _MISSED:
         yield f"missed must be 'last' or 'all', not {schedule.missed!r:.100}"
     if schedule.priority is not None and not isinstance(schedule.priority, Priority):

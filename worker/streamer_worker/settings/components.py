@@ -13,12 +13,12 @@ from pydantic_settings import NoDecode
 from streamer_store.rescues import MAX_RESCUES
 from streamer_worker.settings.component import Component
 from streamer_worker.settings.cpus import usable_cpus
-from streamer_worker.settings.parsing import as_list, seconds
+from streamer_worker.settings.parsing import as_list, duration
 from streamer_worker.settings.patterns import HOST
 
 DAY = 86400.0
 _MIN_HEARTBEATS_PER_LEASE = 3
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, BeforeValidator(duration), Field(gt=0, allow_inf_nan=False)]
 HostPattern = Annotated[str, Field(pattern=HOST)]
 HostPatterns = Annotated[tuple[HostPattern, ...], NoDecode, BeforeValidator(as_list)]
 

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from pydantic_core import PydanticCustomError
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
@@ -21,6 +23,26 @@ def seconds(value: object) -> object:
         if _DURATION.fullmatch(text):
             return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     return value
+
+
+def duration(value: object) -> object:
+    """Return a text as `seconds` does. Raises PydanticCustomError for one that is no duration."""
+    found = seconds(value)
+    if isinstance(found, str):
+        try:
+            return float(found)
+        except ValueError:
+            kind, text = "duration", "must be a duration such as 30s, 5m, 1.5h or 2d"
+            raise PydanticCustomError(kind, text) from None
+    return found
+
+
+def duration_or_text(value: object) -> object:
+    """Return a text as `seconds` does, and one that is no duration as it is, for a later check."""
+    try:
+        return duration(value)
+    except PydanticCustomError:
+        return value
 
 
 def as_list(value: object) -> object:

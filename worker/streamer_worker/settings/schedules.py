@@ -13,10 +13,9 @@ from pydantic_settings import NoDecode
 from streamer_store import Priority
 from streamer_worker.sanitize import pydantic_message
 from streamer_worker.settings.component import Component
-from streamer_worker.settings.parsing import seconds
+from streamer_worker.settings.parsing import duration_or_text
 
 SCHEDULES: Final = "schedules"
-Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class ScheduleSettings(Component):
@@ -33,7 +32,7 @@ class ScheduleSettings(Component):
     cron: str | None = Field(default=None, description="Cron expression")
     timezone: str | None = Field(default=None, description="IANA name of the time zone")
     payload: dict[str, Any] | None = Field(default=None, description="Payload of each request")
-    catch_up: Seconds | None = Field(
+    catch_up: Annotated[float | str | None, BeforeValidator(duration_or_text)] = Field(
         default=None, description="How late a tick may still be made, a day at most"
     )
     missed: Literal["last", "all"] | None = Field(

@@ -182,6 +182,23 @@ async def test_one_probe_is_claimed_when_it_is_due(world: World, bench: PollBenc
     assert len(world.recorder.of(FuseProbed)) == 3
 
 
+async def test_each_probe_is_another_request(world: World, bench: PollBench) -> None:
+    """None uses up its attempts while the fuse is blown. Then the oldest goes first again."""
+    ids = await enqueue(world, 3, max_retries=9)
+    probed = []
+    for _ in range(4):
+        await world.stores.pauses.start(replace(FUSE, probe_at=world.clock.now()))
+        row = await world.stores.workers.read_control("control#pause")
+        bench.pauses.on_row(row, began=math.inf)
+        await bench.poller.step()
+        for assignment in bench.assignments():
+            probed.append(assignment.claim.request_id)
+            await world.stores.requests.retry(assignment.claim, timedelta())
+            bench.slots.release(assignment.slot)
+        await anyio.sleep(2)
+    assert (probed[:3], probed[3]) == (ids, ids[0])
+
+
 async def test_one_worker_of_two_probes(world: World) -> None:
     """Of two workers that know the same probe, one claims a request. Proves PAUSE-3."""
     await world.stores.pauses.start(replace(FUSE, probe_at=world.clock.now()))

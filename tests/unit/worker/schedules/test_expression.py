@@ -97,7 +97,7 @@ def test_ticks_are_the_same_from_every_start(cron: str, zone: str, minutes: int)
         ("61 * * * *", "the minute '61' is not 0-59"),
         ("0 0 * FOO *", "the month 'FOO' is not 1-12 or JAN-DEC"),
         ("60 0 0 * * *", "the second '60' is not 0-59"),
-        ("0 0 31 2 *", "the day-of-month '31' is not"),
+        ("0 0 31 2 *", "the day-of-month '31' is in none of the months"),
         ("* * * *", "has 4 fields instead of 5: minute, hour"),
         ("", "has 0 fields"),
         ("@daily", "write '0 0 * * *'"),

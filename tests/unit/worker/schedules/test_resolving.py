@@ -134,7 +134,7 @@ def test_all_faults_are_reported_together(path: Path) -> None:
         cron = "0 25 * * *"
         timezone = "Europe/Berln"
         payload = {days = "x"}
-        catch_up = "8d"
+        catch_up = "8 days"
         [schedules."c#d"]
         action = "nightly_report"
         cron = "@daily"
@@ -157,12 +157,12 @@ def test_all_faults_are_reported_together(path: Path) -> None:
         "schedules.b: cron '0 25 * * *': the hour '25' is not 0-23",
         "schedules.b: timezone 'Europe/Berln' is unknown; the nearest is Europe/Berlin",
         "schedules.b: the payload does not fit: days: ",
-        "schedules.b: catch_up must be a timedelta from 0 to a day",
+        "a duration such as 90m in settings, from 0 to a day, not '8 days'",
         "schedules.c#d: name: must not contain '#'",
         "schedules.c#d: cron '@daily': write '0 0 * * *'",
         "schedules.e: cron is missing, and no handler has this schedule",
         "schedule 'x': the name is taken by handler",
-        "schedule 'x': cron '0 0 30 2 *': the day-of-month '30'",
+        "schedule 'x': cron '0 0 30 2 *': the day-of-month '30' is in none of the months",
     ):
         assert expected in faults
     with pytest.raises(ScheduleError) as caught:
@@ -203,7 +203,7 @@ def test_wrong_types_of_options_are_refused_where_they_stand() -> None:
             "[schedules.a]\ncorn = '* * * * *'",
             "schedules.a.corn: no such option; the nearest is cron",
         ),
-        ("[schedules.a]\ncatch_up = 'soon'", "schedules.a.catch_up: "),
+        ("[schedules.a]\ncatch_up = []", "schedules.a.catch_up: "),
         ("[schedules.a]\nmissed = 'none'", "schedules.a.missed: "),
         ("[schedules]\na = '* * * * *'", "schedules.a: must be a table such as [schedules.a]"),
     ],
