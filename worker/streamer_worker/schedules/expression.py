@@ -31,6 +31,10 @@ _ALIASES: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_NAMES: Final = {
+    "month": ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
+    "day-of-week": ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"],
+}
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -126,8 +130,11 @@ def _check(text: str) -> None:
             raise ExpressionInvalid(
                 f"cron {text!r}: the {name} {value!r} is in none of the months: it never comes"
             ) from error
+        names = difflib.get_close_matches(value[:3].upper(), _NAMES.get(name, ()), n=1)
+        hint = f"; the nearest is {names[0]}" if names else ""
         raise ExpressionInvalid(
             f"cron {text!r}: the {name} {value!r} is not {_FIELDS[name]}, a list, a range or a step"
+            f"{hint}"
         ) from error
 
 
