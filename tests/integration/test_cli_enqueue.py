@@ -16,7 +16,7 @@ import pytest
 
 from integration.desk import Desk, desk
 from processes import COMMAND, PATIENCE, Process, command, environment
-from streamer_store import AccessDenied, Stores, WorkerRow
+from streamer_store import AccessDenied, FleetRows, Stores, WorkerRow
 from streamer_store.workers import WorkerTable
 
 __all__ = ["desk"]
@@ -156,10 +156,10 @@ def test_who_may_not_read_the_workers_can_enqueue(
 ) -> None:
     """Producers need no permission for the table of workers."""
 
-    async def refused(_self: WorkerTable) -> list[WorkerRow]:
+    async def refused(_self: WorkerTable) -> FleetRows:
         raise AccessDenied("AccessDeniedException: Scan")
 
-    monkeypatch.setattr(WorkerTable, "list", refused)
+    monkeypatch.setattr(WorkerTable, "read_all", refused)
     assert desk.run("enqueue", "a", "--id", "r1").stderr == ""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -25,6 +26,7 @@ _STYLES: Final = {
 }
 _WIDTH: Final = 80
 _COLUMNS: Final = (("action", 15), ("worker", 6), ("status", 10), ("progress", 14))
+_RETRIED: Final = frozenset({"retried", "rescued"})
 _TITLE: Final = "streamer-worker demo"
 _SUBTITLE: Final = "two workers and an empty DynamoDB in memory, without AWS"
 
@@ -33,8 +35,8 @@ class View:
     """Shows captions and requests.
 
     On a terminal they are one picture of at most 80 columns. The requests stay in the order in
-    which they were added. Elsewhere each caption is printed, and a line for each request that has
-    ended or waits for its next attempt.
+    which they were added. Elsewhere each caption is printed, and a line for each attempt that is
+    followed by another, and for each request that has ended.
     """
 
     def __init__(self, console: Console) -> None:
@@ -42,7 +44,8 @@ class View:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._caption: tuple[str, ...] = ()
         self._workers: Mapping[str, str] = {}
-        self._printed: dict[str, str] = {}
+        # How many lines were printed, by request.
+        self._printed: Counter[str] = Counter()
 
     @property
     def is_live(self) -> bool:
@@ -78,10 +81,10 @@ class View:
             self.draw(self._frame(requests, workers))
             return
         for request in requests:
-            line = _line(request, workers)
-            if line is not None and self._printed.get(request.request_id) != line:
-                self._printed[request.request_id] = line
+            lines = list(_lines(request, workers))
+            for line in lines[self._printed[request.request_id] :]:
                 self.print(line)
+            self._printed[request.request_id] = len(lines)
 
     def draw(self, frame: RenderableType) -> None:
         """Replace the picture."""
@@ -122,22 +125,34 @@ def _bar(request: AsyncRequest, style: str) -> ProgressBar:
     )
 
 
-def _line(request: AsyncRequest, workers: Mapping[str, str]) -> str | None:
-    """Return the line of a request that has ended or waits for a retry, None of any other."""
-    if request.status not in TERMINAL and request.status is not RequestStatus.RETRYING:
-        return None
-    worker = workers.get(request.worker_id or "", "")
-    by = f"worker {worker}" if worker else ""
-    line = f"  {request.action:<15}  {request.status.lower():<9}  {by:<8}"
-    return f"{line}  {_note(request, workers)}".rstrip()
+def _lines(request: AsyncRequest, workers: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each attempt that was followed by another, and one for the end.
+
+    The attempts tell of a retry that began and ended between two looks at the request.
+    """
+    for attempt in request.attempts:
+        if attempt.outcome in _RETRIED:
+            note = _with_names(attempt.error or "", workers)
+            yield _line(request.action, RequestStatus.RETRYING, "", note)
+    if request.status in TERMINAL:
+        worker = workers.get(request.worker_id or "", "")
+        by = f"worker {worker}" if worker else ""
+        yield _line(request.action, request.status, by, _note(request, workers))
+
+
+def _line(action: str, status: RequestStatus, by: str, note: str) -> str:
+    return f"  {action:<15}  {status.lower():<9}  {by:<8}  {note}".rstrip()
+
+
+def _with_names(text: str, workers: Mapping[str, str]) -> str:
+    for worker_id, name in workers.items():
+        text = text.replace(worker_id, name)
+    return text
 
 
 def _note(request: AsyncRequest, workers: Mapping[str, str]) -> str:
     if request.error is not None:
-        text = request.error
-        for worker_id, name in workers.items():
-            text = text.replace(worker_id, name)
-        return text
+        return _with_names(request.error, workers)
     if request.status is RequestStatus.COMPLETED and request.retry_count:
         return "at its second attempt"
     return request.progress_message or ""
