@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class _Known:
     until: datetime | None
 
 
-class PausingWorld(ClaimWorld):
+class PausingWorld(ClaimWorld, ABC):
     """A world whose workers pause the action `job` by themselves."""
 
     kind: PauseKind
@@ -78,9 +79,9 @@ class PausingWorld(ClaimWorld):
         if run.action == "job" and known is not None and sent > known.since + _SENDING:
             self._check_claim(run, sent)
 
+    @abstractmethod
     def _check_claim(self, run: Run, sent: float) -> None:
         """Check a run of the action whose worker knew of the pause when it sent the claim."""
-        raise NotImplementedError
 
     def _judge(self) -> Iterable[str]:
         if self.is_calm:

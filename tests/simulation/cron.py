@@ -18,7 +18,7 @@ from simulation.engine import SharedTable, WatchedEngine, WorkerEngine
 from simulation.handlers import never
 from simulation.pausing import WORKER
 from simulation.schedule import Faults
-from simulation.world import SkewedClock
+from simulation.troubles import SkewedClock
 from streamer_store import StoreUnavailable
 from streamer_store.reserved_ids import CRON_PREFIX
 from streamer_store.schema import REQUESTS, Table

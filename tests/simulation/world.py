@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -13,12 +13,13 @@ from anyio.abc import TaskGroup
 from trio.testing import MockClock
 
 from simulation import pausing
-from simulation.engine import SharedTable, WorkerEngine
+from simulation.engine import WorkerEngine
 from simulation.handlers import end_handler, never
 from simulation.judge import Judge, Run
 from simulation.keyed_producer import KeyedProducer, ProducerEngine
 from simulation.pausing import WORKER
-from simulation.schedule import Faults, Job, Kind, Schedule, Trouble
+from simulation.schedule import Faults, Job, Schedule
+from simulation.troubles import SkewedClock, Troubles
 from streamer_store import AsyncRequest, RequestNotPending, StoreUnavailable
 from streamer_store.group_commit import GroupCommitEngine
 from streamer_store.stores import Stores, stores_over
@@ -36,37 +37,21 @@ from streamer_worker.settings import (
     Settings,
 )
 from streamer_worker.wiring import build_app
-from unit.worker.harness import LoopClock
 
 RESTART_DELAY = 1.0
 
 
-class SkewedClock(LoopClock):
-    """The clock of a worker. `skew` is added to its wall time."""
-
-    skew = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.skew
-
-
-class World:
+class World(Troubles):
     """Runs one schedule."""
 
     _engine_class = WorkerEngine
 
     def __init__(self, schedule: Schedule, clock: MockClock) -> None:
-        self.schedule = schedule
+        super().__init__(schedule, clock)
         self.rng = random.Random(schedule.seed)
-        self.table = SharedTable(due_index=schedule.due_index)
-        self.runs: list[Run] = []
         self.saved: dict[str, list[int]] = {}
-        self.engines: list[WorkerEngine] = []
-        self.scopes: dict[str, anyio.CancelScope] = {}
-        self.clocks: dict[str, SkewedClock] = {}
         self.violations: list[str] = []
         self.requests: dict[str, AsyncRequest] = {}
-        self._clock = clock
         self._apps = 0
 
     @property
@@ -248,87 +233,8 @@ class World:
                 )
         self.runs.append(run)
 
-    async def _make_trouble(self) -> None:
-        for trouble in self.schedule.troubles:
-            await anyio.sleep(trouble.after)
-            match trouble.kind:
-                case Kind.CRASH:
-                    self._crash(trouble)
-                case Kind.PAUSE:
-                    await self._pause(self._victim(trouble), trouble.seconds)
-                case Kind.CUT:
-                    await self._cut(trouble)
-                case Kind.FREEZE:
-                    self._freeze(trouble)
-                case Kind.OUTAGE:
-                    await self._outage(trouble)
-                case Kind.CLOCK:
-                    skew = timedelta(seconds=trouble.seconds)
-                    self.clocks[self._victim(trouble).name].skew += skew
-
-    def _victim(self, trouble: Trouble) -> WorkerEngine:
-        living = [engine for engine in self.engines if not engine.dead]
-        return living[trouble.victim % len(living)]
-
     def _engine_of(self, run: Run) -> WorkerEngine:
         return next(engine for engine in self.engines if engine.name == run.worker)
-
-    def _starve(self, engine: WorkerEngine, seconds: float) -> None:
-        engine.cpu += seconds
-        token = WORKER.set("")  # The pause must not stop the task that ends it.
-        self.tasks.start_soon(self._pause, engine, seconds)
-        WORKER.reset(token)
-
-    def _crash(self, trouble: Trouble) -> None:
-        self._kill(self._victim(trouble))
-
-    def _kill(self, engine: WorkerEngine) -> None:
-        engine.dead = True
-        for run in self.runs:
-            if run.worker == engine.name and run.ended is None:
-                run.torn = True
-        self.scopes[engine.name].cancel()
-        self._start_worker()
-
-    async def _pause(self, engine: WorkerEngine, seconds: float) -> None:
-        self.queue.paused.add(engine.name)
-        began = anyio.current_time()
-        try:
-            await anyio.sleep(seconds)
-        finally:
-            self.queue.paused.discard(engine.name)
-            engine.disturbed.append((began, anyio.current_time()))
-
-    async def _cut(self, trouble: Trouble) -> None:
-        engine = self._victim(trouble)
-        engine.cut = True
-        began = anyio.current_time()
-        try:
-            await anyio.sleep(trouble.seconds)
-        finally:
-            engine.cut = False
-            engine.disturbed.append((began, anyio.current_time()))
-
-    def _freeze(self, trouble: Trouble) -> None:
-        began = anyio.current_time()
-        self.table.journal.begin_blackout(began, trouble.seconds)
-        self._clock.jump(trouble.seconds)
-        for engine in self.engines:
-            engine.disturbed.append((began, anyio.current_time()))
-
-    async def _outage(self, trouble: Trouble) -> None:
-        self.table.journal.begin_blackout(anyio.current_time(), trouble.seconds)
-        for engine in self.engines:
-            engine.cut = True
-        began = anyio.current_time()
-        engine.disturbed.append((began, anyio.current_time()))
-        try:
-            await anyio.sleep(trouble.seconds)
-        finally:
-            for engine in self.engines:
-                engine.cut = False
-                engine.disturbed.append((began, anyio.current_time()))
-            self.table.journal.end_blackout(anyio.current_time())
 
     async def _cancel_some(self, ids: list[str]) -> None:
         for cancel in self.schedule.cancels:
@@ -338,11 +244,6 @@ class World:
                 with suppress(RequestNotPending):
                     await self.operator.requests.cancel(request_id)
                 await anyio.sleep(cancel.again)
-
-    def _stop_faults(self) -> None:
-        for engine in self.engines:
-            engine.cut = False
-            engine.faults = Faults()
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         while True:

@@ -143,11 +143,7 @@ def resume(
         kind = PauseKind.ACTION if pause.kind in OF_ACTIONS else pause.kind
         return all_ or (kind, pause.name) in (targets or [(PauseKind.ALL, "")])
 
-    clock = SystemClock()
-    ended, left = (
-        [pause for pause in pauses if not pause.is_over(clock.now())]
-        for pauses in with_stores(config, partial(_end_all, is_meant=is_meant))
-    )
+    ended, left = with_stores(config, partial(_end_all, is_meant=is_meant))
     if not ended and not all_:
         names = ", ".join(name for _, name in targets) or "everything"
         raise NotFound(f"not paused: {names}", operation="resume")
@@ -188,13 +184,19 @@ def pauses(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 async def _end_all(
     stores: Stores, *, is_meant: Callable[[Pause], bool]
 ) -> tuple[list[Pause], list[Pause]]:
-    """End the pauses that are meant. Return those that were ended, and the others."""
+    """End the pauses that are meant. Return those that were ended, and the others in force.
+
+    Those that were over by themselves are deleted, too, and not returned.
+    """
+    now = SystemClock().now()
     ended: dict[str, Pause] = {}
     for _ in range(_TRIES):
         found = await stores.pauses.read_all()
         meant = [pause for pause in found if is_meant(pause)]
         if not meant:
-            return list(ended.values()), found
+            return [each for each in ended.values() if not each.is_over(now)], [
+                each for each in found if not each.is_over(now)
+            ]
         for pause in meant:
             if await stores.pauses.end(pause):
                 ended[pause.key] = pause

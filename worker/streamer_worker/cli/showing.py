@@ -28,8 +28,8 @@ def show(
     """Print a request: state, cause, times, identity, payload and result.
 
     Long values are cut unless --full is set. JSON has every field, and nothing is cut. Says on
-    stderr if the request waits because something is paused. Exits
-    with 1 if the request does not exist, or if several of the newest 10,000 begin with the id.
+    stderr if a pause holds the request back. Exits with 1 if the request does not exist, or if
+    several of the newest 10,000 begin with the id.
 
     Example: `streamer-worker show 3f6c1a2b --json`
     """

@@ -50,9 +50,8 @@ class PauseGate:
         self._reserved: dict[str, str] = {}
         # The steady time until which this worker tries no probe of an action.
         self._lost_until: dict[str, float] = {}
-        self._probes: LRUCache[str, None] = LRUCache(_MAX_PROBES)
-        # All that were probes, so that the next probe is another request.
-        self._probed: LRUCache[str, None] = LRUCache(_MAX_PROBES)
+        # The requests that were probes, by id, and whether the outcome is still to come.
+        self._probes: LRUCache[str, bool] = LRUCache(_MAX_PROBES)
 
     @property
     def version(self) -> int:
@@ -76,7 +75,7 @@ class PauseGate:
 
         Others go first. Otherwise the oldest would use up its attempts, probe by probe.
         """
-        return candidate.request_id in self._probed and self.is_fused(candidate.action or "")
+        return candidate.request_id in self._probes and self.is_fused(candidate.action or "")
 
     def probes_left(self, action: str) -> float:
         """Return how many requests of the action may be claimed now: 1 or 0 while it is fused."""
@@ -112,8 +111,11 @@ class PauseGate:
                 self._reserved.pop(action, None)
 
     def was_probe(self, request_id: str) -> bool:
-        """Return whether the request was claimed as a probe, and forget it."""
-        return self._probes.pop(request_id, self) is None
+        """Return whether the request was claimed as a probe since the last call for it."""
+        was_probe = self._probes.get(request_id, False)
+        if was_probe:
+            self._probes[request_id] = False
+        return was_probe
 
     def _is_probe(self, covering: list[Pause], action: str) -> bool:
         if any(pause.kind is not PauseKind.FUSE for pause in covering):
@@ -138,6 +140,6 @@ class PauseGate:
             self._lost_until[fuse.name] = self._clock.steady() + _AFTER_LOST
             return False
         self._known.on_written(moved)
-        self._probes[request_id] = self._probed[request_id] = None
+        self._probes[request_id] = True
         self._events.emit(FuseProbed(action=fuse.name, request_id=request_id))
         return True

@@ -142,8 +142,7 @@ class Selection:
         for ranked in candidates:
             kind = ranked.candidate.tenant_id, ranked.candidate.action
             if kind not in fits:
-                limits = self._capacity.limits_of(ranked.candidate)
-                fits[kind] = all(self._capacity.left(limit) > 0 for limit in limits)
+                fits[kind] = self._limits_allow(ranked.candidate)
             if fits[kind]:
                 fitting.append(ranked)
         return fitting
@@ -186,9 +185,10 @@ class Selection:
         return None
 
     def _suspect_fits(self, suspect: RankedCandidate) -> bool:
-        return self._capacity.suspect_fits() and all(
-            self._capacity.left(limit) > 0 for limit in self._capacity.limits_of(suspect.candidate)
-        )
+        return self._capacity.suspect_fits() and self._limits_allow(suspect.candidate)
+
+    def _limits_allow(self, candidate: Candidate) -> bool:
+        return all(self._capacity.left(each) > 0 for each in self._capacity.limits_of(candidate))
 
 
 def _take_first(rotations: Iterable[Rotation]) -> Candidate | None:

@@ -35,6 +35,8 @@ _NAMES: Final = {
     "month": ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
     "day-of-week": ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"],
 }
+_ABBREVIATION: Final = re.compile(r"[A-Z]{2,5}|(?:UTC|GMT)?[+-]\d{1,2}(?::?\d\d)?", re.ASCII)
+"""Such as CEST and +01:00. The nearest name of a zone would be another time."""
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -73,10 +75,6 @@ class CronExpression:
             if time > last:
                 last = time
                 yield time
-
-
-_ABBREVIATION: Final = re.compile(r"[A-Z]{2,5}|(?:UTC|GMT)?[+-]\d{1,2}(?::?\d\d)?", re.ASCII)
-"""Such as CEST and +01:00. The nearest name of a zone would be another time."""
 
 
 @cache
@@ -130,8 +128,8 @@ def _check(text: str) -> None:
             raise ExpressionInvalid(
                 f"cron {text!r}: the {name} {value!r} is in none of the months: it never comes"
             ) from error
-        names = difflib.get_close_matches(value[:3].upper(), _NAMES.get(name, ()), n=1)
-        hint = f"; the nearest is {names[0]}" if names else ""
+        nearest = difflib.get_close_matches(value[:3].upper(), _NAMES.get(name, ()), n=1)
+        hint = f"; the nearest is {nearest[0]}" if nearest else ""
         raise ExpressionInvalid(
             f"cron {text!r}: the {name} {value!r} is not {_FIELDS[name]}, a list, a range or a step"
             f"{hint}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -305,62 +304,6 @@ def test_a_tenant_that_waited_has_one_turn_at_a_time() -> None:
     capacity.use(waiting("any"), times=-1)
     assert [candidate.request_id for candidate in take_all(selection, capacity, 9)] == ["echo"]
     assert selection.is_used_up
-
-
-def test_requests_homed_elsewhere_are_ranked_once_and_only_if_they_are_needed() -> None:
-    """Their ranks cost time. Once they are dropped, they are not taken any more."""
-    ranked: list[list[str]] = []
-
-    def rank(others: list[RankedCandidate]) -> list[RankedCandidate]:
-        ranked.append([each.candidate.request_id for each in others])
-        return others
-
-    others = [RankedCandidate(candidate=waiting(name), rank=1) for name in "abc"]
-    capacity, turns = Limited(), new_turns()
-    rest: dict[str, Any] = {"others": others, "rank_others": rank}
-    rest |= {"capacity": capacity, "turns": turns}
-    selection = Selection(own=own(waiting("x")), **rest)
-    assert len(take_all(selection, capacity, 9)) == 1
-    assert not selection.drop_others()
-    assert ranked == []
-    selection = Selection(**rest)
-    assert len(take_all(selection, capacity, 2)) == 2
-    assert ranked == [["a", "b", "c"]]
-    assert selection.drop_others()
-    assert selection.take() is None
-
-
-def test_requests_homed_elsewhere_that_do_not_fit_are_not_ranked() -> None:
-    """Thousands of them may wait for a limit, and they are no reason to poll again at once."""
-    ranked: list[list[str]] = []
-
-    def rank(others: list[RankedCandidate]) -> list[RankedCandidate]:
-        ranked.append([each.candidate.request_id for each in others])
-        return others
-
-    capacity = Limited({BULK: 1})
-    bulk = [waiting(f"bulk-{number}", action="bulk") for number in range(3)]
-    others = [RankedCandidate(candidate=each, rank=1) for each in (*bulk, waiting("echo"))]
-    selection = Selection(others=others, rank_others=rank, capacity=capacity, turns=new_turns())
-    assert len(take_all(selection, capacity, 9)) == 2
-    assert not selection.drop_others()
-    selection = Selection(others=others, rank_others=rank, capacity=capacity, turns=new_turns())
-    assert len(take_all(selection, capacity, 9)) == 1
-    assert ranked[1] == ["echo"]
-
-
-def test_a_request_is_bounded_if_its_limit_holds_back_another() -> None:
-    """Not if its limit is reached and nothing waits for it, nor if others wait for theirs."""
-    capacity = Limited({BULK: 1})
-    first, second = waiting("1", action="bulk", age=9), waiting("2", action="bulk")
-    selection = selection_of(capacity, first, second, waiting("echo"))
-    taken = take_all(selection, capacity, 9)
-    assert [each.request_id for each in taken] == ["1", "echo"]
-    assert selection.is_bounded(first)
-    assert not selection.is_bounded(taken[1])
-    alone = selection_of(Limited({BULK: 1}), first)
-    assert alone.take() == first
-    assert not alone.is_bounded(first)
 
 
 def test_of_tenants_that_were_served_equally_the_oldest_request_goes_first() -> None:
