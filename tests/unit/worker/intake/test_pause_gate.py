@@ -124,11 +124,12 @@ async def test_a_fuse_that_blows_between_selection_and_claim_holds(
     request = await world.enqueue()
     candidate = await world.candidate(request)
     fuse = replace(FUSE, probe_at=world.clock.now() + timedelta(seconds=10))
-    bench.pauses.on_written(fuse)
+    await world.stores.pauses.start(fuse)
+    row = await world.stores.workers.read_control("control#pause")
+    bench.pauses.on_row(row, began=math.inf)
     slot = bench.claimer.reserve(candidate)
     assert await bench.claimer.claim(candidate, slot) is None
     assert bench.slots.used == 0
-    await world.stores.pauses.start(fuse)
     await _until(10)
     slot = bench.claimer.reserve(candidate)
     assert await bench.claimer.claim(candidate, slot) is not None
