@@ -18,7 +18,7 @@ from processes import PATIENCE, Process
 from streamer_store import RequestStatus, Stores
 from streamer_store.reserved_ids import CRON_PREFIX
 from streamer_store.schedule_row import tick_id
-from streamer_worker.schedules.expression import CronExpression
+from streamer_worker.cron import CronExpression
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local]
 

@@ -26,9 +26,9 @@ from streamer_store.stores import stores_over
 from streamer_store.transitions import RequestStatus
 from streamer_store.values import Item
 from streamer_worker import Schedule, handler
+from streamer_worker.cron import CronExpression
 from streamer_worker.handlers.registry import registry
 from streamer_worker.push.push_thread import push_off
-from streamer_worker.schedules.expression import CronExpression
 from streamer_worker.settings import HttpSettings, ReaperSettings, Settings
 from streamer_worker.wiring import build_app
 from support import START

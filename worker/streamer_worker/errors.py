@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class StartError(Exception):
     """The worker cannot start. `headline` says which part failed, and `faults` has one line for
@@ -14,12 +17,28 @@ class StartError(Exception):
         self.faults = faults
 
 
+def start_error(errors: Sequence[StartError]) -> StartError:
+    """Return the only one of these errors, or one with the faults of all."""
+    if len(errors) == 1:
+        return errors[0]
+    return StartError("the worker cannot start:", [fault for one in errors for fault in one.faults])
+
+
 class SettingsError(StartError):
     """Settings are invalid or unknown."""
 
 
 class HandlerLoadError(StartError):
-    """Plugins cannot be imported, are no handlers, or claim the same action."""
+    """Plugins cannot be imported, are no handlers, or claim the same action.
+
+    `loaded`: the handlers that could be imported, by action.
+    """
+
+    def __init__(
+        self, headline: str, faults: list[str], *, loaded: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(headline, faults)
+        self.loaded = loaded or {}
 
 
 class ScheduleError(StartError):

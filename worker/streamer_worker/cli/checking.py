@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -37,12 +37,12 @@ from streamer_worker.cli.options import (
 from streamer_worker.cli.output import print_json
 from streamer_worker.cli.pause_texts import end_command, pause_text
 from streamer_worker.cli.permissions import permission_findings
-from streamer_worker.errors import StartError
+from streamer_worker.errors import HandlerLoadError, StartError
 
 if TYPE_CHECKING:
     from streamer_store.dynamo.addressing import Address
     from streamer_worker.handlers.registry import Registry
-    from streamer_worker.settings import Settings
+    from streamer_worker.settings import ScheduleSettings, Settings
 
 _ATTEMPTS: Final = 2
 _CALL_TIMEOUT: Final = 3.0
@@ -98,6 +98,8 @@ async def _findings(config: ConfigOption, load: Callable[[], Registry]) -> Async
     except StartError as error:
         for fault in error.faults:
             yield Finding("error", "settings", fault, _SETTINGS_TODO)
+        for finding in _handlers(load, None):
+            yield finding
         return
     release = package_version("streamer-worker")
     prefix = settings.tables.prefix
@@ -164,22 +166,21 @@ async def _credentials(address: Address) -> Finding:
     return Finding("ok", "credentials", f"found by {_METHODS.get(method, method)}")
 
 
-def _handlers(load: Callable[[], Registry], settings: Settings) -> Iterator[Finding]:
+def _handlers(load: Callable[[], Registry], settings: Settings | None) -> Iterator[Finding]:
+    """Check the handlers and their schedules. settings: None if they are not valid."""
     from streamer_worker.handlers.registry import (
         INSTALL_HANDLERS,
         NO_HANDLERS,
         distributions_of,
     )
-    from streamer_worker.intake.action_settings import (
-        unused_action_settings,
-        with_action_settings,
-    )
 
     try:
-        registry = with_action_settings(load(), settings)
-    except StartError as error:
+        registry = load()
+    except HandlerLoadError as error:
         for fault in error.faults:
             yield Finding("error", "handlers", fault, "fix that module, or uninstall its package")
+        # A schedule in the settings may be that of a handler that cannot be loaded.
+        yield from _schedules({}, error.loaded)
         return
     if registry:
         packages = ", ".join(distributions_of(registry)) or "no installed package"
@@ -187,25 +188,41 @@ def _handlers(load: Callable[[], Registry], settings: Settings) -> Iterator[Find
         yield Finding("ok", "handlers", f"{len(registry)}: {actions}, from {packages}")
     else:
         yield Finding("error", "handlers", NO_HANDLERS, INSTALL_HANDLERS)
-    yield from _schedules(settings, registry)
-    for action, nearest in unused_action_settings(registry, settings).items():
-        hint = f"; the nearest is {nearest}" if nearest else ""
-        text = f"actions.{action}: no handler has this action{hint}"
-        yield Finding("warning", "settings", text, "correct the name, or remove the settings")
+    yield from _schedules({} if settings is None else settings.schedules, registry)
+    if settings is not None:
+        yield from _action_settings(settings, registry)
 
 
-def _schedules(settings: Settings, registry: Registry) -> Iterator[Finding]:
+def _schedules(settings: Mapping[str, ScheduleSettings], registry: Registry) -> Iterator[Finding]:
     """Yield a finding for each fault, or one that names the schedules if there are any."""
     from streamer_worker.schedules.resolving import resolve_schedules
 
     try:
-        schedules = resolve_schedules(settings.schedules, registry)
+        schedules = resolve_schedules(settings, registry)
     except StartError as error:
         for fault in error.faults:
             yield Finding("error", "schedules", fault, "see docs/scheduling.md")
         return
     if schedules:
         yield Finding("ok", "schedules", f"{len(schedules)}: {', '.join(sorted(schedules))}")
+
+
+def _action_settings(settings: Settings, registry: Registry) -> Iterator[Finding]:
+    """Yield a finding for each action whose settings do not fit its handler, or that has none."""
+    from streamer_worker.intake.action_settings import (
+        unused_action_settings,
+        with_action_settings,
+    )
+
+    try:
+        with_action_settings(registry, settings)
+    except StartError as error:
+        for fault in error.faults:
+            yield Finding("error", "settings", fault, _SETTINGS_TODO)
+    for action, nearest in unused_action_settings(registry, settings).items():
+        hint = f"; the nearest is {nearest}" if nearest else ""
+        text = f"actions.{action}: no handler has this action{hint}"
+        yield Finding("warning", "settings", text, "correct the name, or remove the settings")
 
 
 async def _tables(stores: Stores) -> AsyncIterator[Finding]:

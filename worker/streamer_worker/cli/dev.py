@@ -72,6 +72,7 @@ def dev(
     Example: `streamer-worker dev --handlers hello:greet` for a file hello.py
     """
     from streamer_worker.cli.init import serve_as_init
+    from streamer_worker.cli.loading import load_settings_of_worker
     from streamer_worker.cli.reloading import restart_on_change
     from streamer_worker.cli.run import run_in_this_process
     from streamer_worker.cli.source_files import SourceFiles
@@ -93,7 +94,8 @@ def dev(
             os.environ.setdefault(name, value)
         if not any(map(os.environ.get, _PUSH_TARGETS)):
             os.environ.setdefault("STREAMER_PUSH", "log")
-        load_settings(config)  # their faults would otherwise come after each change
+        # Their faults would otherwise come after each change.
+        load_settings_of_worker(config, named, app_dir)
         print_styled(
             ("In another terminal, run this line, and then any command:", "bold"), err=True
         )

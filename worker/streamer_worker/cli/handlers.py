@@ -53,14 +53,13 @@ def handlers(
     Example: `streamer-worker handlers generate_report --schema`, or `streamer-worker handlers
     --handlers hello` for a file hello.py
     """
-    from streamer_worker.cli.loading import find_handlers
+    from streamer_worker.cli.loading import find_checked_handlers, load_settings_of_worker
     from streamer_worker.handlers.registry import INSTALL_HANDLERS, NO_HANDLERS
     from streamer_worker.intake.action_settings import with_action_settings
     from streamer_worker.schedules.resolving import resolve_schedules
-    from streamer_worker.settings import load_settings
 
-    settings = load_settings(config)
-    registry = find_handlers(named, app_dir)
+    settings = load_settings_of_worker(config, named, app_dir)
+    registry = find_checked_handlers(named, app_dir, settings)
     schedules = resolve_schedules(settings.schedules, registry)
     handlers = with_action_settings(registry, settings)
     selected = _select(action, handlers)

@@ -17,7 +17,7 @@ from streamer_store import InvalidInput, StoreError, SystemClock
 from streamer_worker.app import App
 from streamer_worker.cli import faults
 from streamer_worker.cli.init import serve_as_init
-from streamer_worker.cli.loading import find_handlers
+from streamer_worker.cli.loading import find_checked_handlers, load_settings_of_worker
 from streamer_worker.cli.options import APP_DIR
 from streamer_worker.cli.reloading import restart_on_change
 from streamer_worker.cli.source_files import SourceFiles
@@ -36,7 +36,7 @@ from streamer_worker.monitoring.log_throttle import LogThrottle
 from streamer_worker.monitoring.logs import LogListener, WorkerLog, configure_logging
 from streamer_worker.monitoring.outages import OutageLog
 from streamer_worker.sanitize import message_of
-from streamer_worker.settings import Settings, load_settings
+from streamer_worker.settings import Settings
 from streamer_worker.wiring import SHUTDOWN_SECONDS, open_app
 
 _LOOP_FAILED: Final = 70  # sysexits.h: EX_SOFTWARE
@@ -69,11 +69,11 @@ def run_in_this_process(
 ) -> None:
     """Run a worker as `run_worker` does, without a supervisor or process 1."""
     reset_signals_in_forked_children()
-    settings = load_settings(config)
+    settings = load_settings_of_worker(config, references, app_dir)
     log = configure_logging(settings.log)
     worker = _Worker(settings, log)
     try:
-        registry = _load_handlers(references, app_dir)
+        registry = _load_handlers(references, app_dir, settings)
         log.take_over()  # importing a plugin may have configured logging
         code = anyio.run(worker.run, registry)
     except BaseException as error:  # noqa: BLE001  a handler can raise anything out of the loop
@@ -81,8 +81,8 @@ def run_in_this_process(
     worker.end(code)
 
 
-def _load_handlers(references: Sequence[str] | None, app_dir: Path) -> Registry:
-    registry = find_handlers(references, app_dir)
+def _load_handlers(references: Sequence[str] | None, app_dir: Path, settings: Settings) -> Registry:
+    registry = find_checked_handlers(references, app_dir, settings)
     if not registry:
         raise HandlerLoadError(f"{NO_HANDLERS}:", [INSTALL_HANDLERS])
     return registry

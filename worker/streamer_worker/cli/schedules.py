@@ -210,7 +210,7 @@ def _shown(
     live: Sequence[WorkerRow],
     status: RequestStatus | None,
 ) -> _Shown:
-    from streamer_worker.schedules.expression import CronExpression, ExpressionInvalid
+    from streamer_worker.cron import CronExpression, ExpressionInvalid
     from streamer_worker.schedules.pausing import is_paused
 
     now = SystemClock().now()
@@ -277,7 +277,7 @@ def _state(one: _Shown) -> Cell:
 
 def _local(times: Sequence[datetime], timezone: str) -> Iterator[str]:
     """Return times in the schedule's own time zone, or in UTC if it is not known here."""
-    from streamer_worker.schedules.expression import ExpressionInvalid, parse_timezone
+    from streamer_worker.cron import ExpressionInvalid, parse_timezone
 
     try:
         zone = parse_timezone(timezone)

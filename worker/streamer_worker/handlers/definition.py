@@ -51,6 +51,7 @@ class Handler:
     * `process`: whether a plain function runs in a process instead of a thread.
     * `schedules`: when workers make requests of the action by themselves.
     * `fuse`: when failures pause the action; None: never.
+    * `faults`: what cannot be read of its options. A worker that finds any does not start.
     * `group`: the group that it belongs to; None for a handler of its own.
     * `middleware`: called around the function, outermost first. Set when it is loaded.
     * `distribution`: the name and version of its package. Set when it is loaded.
@@ -64,6 +65,7 @@ class Handler:
     process: bool = False
     schedules: tuple[Schedule, ...] = ()
     fuse: Fuse | None = None
+    faults: tuple[str, ...] = ()
     group: HandlerGroup[Any] | None = field(default=None, repr=False)
     middleware: tuple[Middleware, ...] = field(default=(), repr=False)
     distribution: str | None = None
@@ -207,7 +209,8 @@ def handler(
     `streamer_worker.handlers`.
 
     Raises TypeError for a function of another shape or a wrong type of an option, ValueError
-    for a value that is out of range.
+    for a value that is out of range. Rates and cron expressions are read when a worker starts,
+    which names all that it cannot read.
 
     >>> import anyio
     >>> from streamer_worker.testing import run_handler
@@ -222,19 +225,23 @@ def handler(
     _check_timeout(timeout, action)
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry of action {action!r} must be a RetryPolicy, not {retry!r}")
+    faults: list[str] = []
+    limits = action_limits(
+        action,
+        faults,
+        max_concurrency=max_concurrency,
+        max_concurrency_scope=max_concurrency_scope,
+        rate_limit=rate_limit,
+        rate_limit_per_tenant=rate_limit_per_tenant,
+    )
     return partial(
         _define,
         action=action,
         timeout=timeout,
         retry=retry or DEFAULT_RETRY,
         process=process,
-        limits=action_limits(
-            action,
-            max_concurrency=max_concurrency,
-            max_concurrency_scope=max_concurrency_scope,
-            rate_limit=rate_limit,
-            rate_limit_per_tenant=rate_limit_per_tenant,
-        ),
+        limits=limits,
+        faults=tuple(faults),
         schedules=schedules_of(
             action, cron=cron, timezone=timezone, payload=payload, schedules=schedules
         ),

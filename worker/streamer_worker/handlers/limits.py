@@ -41,13 +41,18 @@ NO_LIMITS: Final = ActionLimits()
 
 def action_limits(
     action: str,
+    faults: list[str],
     *,
     max_concurrency: object,
     max_concurrency_scope: str,
     rate_limit: object,
     rate_limit_per_tenant: object,
 ) -> ActionLimits:
-    """Return the limits of an action. Raises TypeError or ValueError, which names the option."""
+    """Return the limits of an action.
+
+    A rate that cannot be read is added to `faults`. Raises TypeError or ValueError for the others,
+    which names the option.
+    """
     if max_concurrency is not None:
         if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int):
             raise TypeError(
@@ -72,12 +77,12 @@ def action_limits(
     return ActionLimits(
         max_concurrency=max_concurrency,
         max_concurrency_scope=scope,
-        rate_limit=_rate("rate_limit", rate_limit, action),
-        rate_limit_per_tenant=_rate("rate_limit_per_tenant", rate_limit_per_tenant, action),
+        rate_limit=_rate("rate_limit", rate_limit, action, faults),
+        rate_limit_per_tenant=_rate("rate_limit_per_tenant", rate_limit_per_tenant, action, faults),
     )
 
 
-def _rate(name: str, value: Any, action: str) -> Rate | None:
+def _rate(name: str, value: Any, action: str, faults: list[str]) -> Rate | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -87,4 +92,5 @@ def _rate(name: str, value: Any, action: str) -> Rate | None:
     try:
         return parse_rate(value)
     except ValueError as error:
-        raise ValueError(f"{name} of action {action!r}: {error}") from error
+        faults.append(f"{name}: {error}")
+        return None

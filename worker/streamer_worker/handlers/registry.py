@@ -51,7 +51,8 @@ def load_handlers(
     A handler that is named twice counts once.
 
     Raises HandlerLoadError with the distribution and the entry point of each plugin that cannot
-    be imported, is no handler, has a wrong signature, or claims an action of another plugin.
+    be imported, is no handler, has a wrong signature or an option that cannot be read, or claims
+    an action of another plugin.
     """
     faults: list[str] = []
     entries = _sorted_entries(handler_entries, GROUP)
@@ -84,7 +85,7 @@ def load_handlers(
                     f"action {handler.action!r} is claimed twice: by {owner} and by {where}"
                 )
     if faults:
-        raise HandlerLoadError(_HEADLINE, faults)
+        raise HandlerLoadError(_HEADLINE, faults, loaded=handlers)
     return handlers
 
 
@@ -165,10 +166,12 @@ def _module_hint(entry: EntryPoint, entries: list[EntryPoint]) -> str:
 
 
 def _faults(handler: Handler) -> list[str]:
-    """Return the faults of a handler's signature and, for one in a process, of its place."""
+    """Return the faults of a handler's options and signature and, for one in a process, of its
+    place.
+    """
     name = getattr(handler.function, "__qualname__", handler.function)
     subject = f"handler {name} of {handler.action!r}"
-    faults = []
+    faults = [f"{subject}: {fault}" for fault in handler.faults]
     try:
         _ = handler.schema
     except TypeError as error:

@@ -23,7 +23,9 @@ def with_action_settings(registry: Registry, settings: Settings) -> Registry:
         if action in registry:
             handler = registry[action]
             try:
-                limits = action_limits(action, **limits_as_options(handler.limits) | options.given)
+                limits = action_limits(
+                    action, faults, **limits_as_options(handler.limits) | options.given
+                )
             except ValueError as error:
                 faults.append(f"actions.{action}: {error}")
             else:

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from streamer_store import AsyncRequest, Priority, ScheduleRow
 from streamer_store.schedule_row import listing
+from streamer_worker.cron import CronExpression
 from streamer_worker.handlers.schedules import Missed
-from streamer_worker.schedules.expression import CronExpression
 
 _DIGEST_BYTES: Final = 8
 

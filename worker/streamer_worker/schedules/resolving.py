@@ -12,15 +12,16 @@ from streamer_store import Priority, ValidationError
 from streamer_store.schedule_row import require_schedule_name
 from streamer_store.validation import LARGEST_COUNT
 from streamer_store.values import encode_document, value_size
+from streamer_worker.cron import CronExpression, ExpressionInvalid, parse_timezone
 from streamer_worker.errors import ScheduleError
 from streamer_worker.handlers.registry import Registry
 from streamer_worker.handlers.schedules import Schedule
 from streamer_worker.handlers.schema import PayloadInvalid
 from streamer_worker.schedules.definition import Definition, Definitions
-from streamer_worker.schedules.expression import CronExpression, ExpressionInvalid, parse_timezone
 from streamer_worker.settings import ScheduleSettings
+from streamer_worker.settings.schedules import LONGEST_CATCH_UP
 
-LONGEST_CATCH_UP: Final = timedelta(days=1)
+_LONGEST_CATCH_UP: Final = timedelta(seconds=LONGEST_CATCH_UP)
 _MAX_PAYLOAD_BYTES: Final = 300_000
 _MISSED: Final = ("last", "all")
 
@@ -81,17 +82,9 @@ def _overridden(name: str, entry: ScheduleSettings, handlers_own: _Found | None)
         if (value := getattr(entry, option.name, None)) is not None
     }
     if entry.catch_up is not None:
-        changed["catch_up"] = _time_of(entry.catch_up)
+        changed["catch_up"] = timedelta(seconds=entry.catch_up)
     action = entry.action or (name if handlers_own is None else handlers_own.action)
     return _Found(f"schedules.{name}", action, replace(base, **changed))
-
-
-def _time_of(catch_up: float | str) -> timedelta | float | str:
-    """Return a number of seconds as a time, and what is none as it is: `_faults` names it."""
-    try:
-        return timedelta(seconds=catch_up)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return catch_up
 
 
 def _faults(found: _Found, registry: Registry) -> Iterator[str]:
@@ -126,12 +119,9 @@ def _expression_faults(schedule: Schedule) -> Iterator[str]:
 
 def _option_faults(schedule: Schedule) -> Iterator[str]:
     catch_up: object = schedule.catch_up
-    if not isinstance(catch_up, timedelta) or not timedelta() <= catch_up <= LONGEST_CATCH_UP:
+    if not isinstance(catch_up, timedelta) or not timedelta() <= catch_up <= _LONGEST_CATCH_UP:
         shown = str(catch_up) if isinstance(catch_up, timedelta) else repr(catch_up)
-        yield (
-            "catch_up must be a timedelta, or a duration such as 90m in settings, from 0 to a day,"
-            f" not {shown:.100}"
-        )
+        yield (f"catch_up must be a timedelta from 0 to a day, not {shown:.100}")
     if schedule.missed not in _MISSED:
         yield f"missed must be 'last' or 'all', not {schedule.missed!r:.100}"
     if schedule.priority is not None and not isinstance(schedule.priority, Priority):

@@ -37,14 +37,6 @@ def duration(value: object) -> object:
     return found
 
 
-def duration_or_text(value: object) -> object:
-    """Return a text as `seconds` does, and one that is no duration as it is, for a later check."""
-    try:
-        return duration(value)
-    except PydanticCustomError:
-        return value
-
-
 def as_list(value: object) -> object:
     """Return a text such as `a.example, b.example` as a list. Other values are returned as is."""
     return _split(value) if isinstance(value, str) else value

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 from streamer_store import RequestStatus, ScheduleRow, WorkerRow, memory_stores
+from streamer_worker.cron import CronExpression
 from streamer_worker.events import Events
 from streamer_worker.fleet.membership import Membership
 from streamer_worker.fleet.view import FleetView
 from streamer_worker.runtime import Runtime
 from streamer_worker.schedules.definition import Definition
 from streamer_worker.schedules.ended import EndedSchedules
-from streamer_worker.schedules.expression import CronExpression
 from streamer_worker.schedules.pausing import is_paused
 from streamer_worker.schedules.ticker import Ticker
 from support import START, ManualClock

@@ -123,7 +123,38 @@ def test_the_environment_has_schedules_as_json(monkeypatch: pytest.MonkeyPatch) 
             load_settings()
 
 
-def test_all_faults_are_reported_together(path: Path) -> None:
+def test_all_faults_of_the_settings_are_reported_together(path: Path) -> None:
+    """Each with its place, and with the nearest valid value where there is one."""
+    toml = """
+        poll = 5
+        [schedules.a]
+        cron = "0 25 * * *"
+        timezone = "Europe/Berln"
+        catch_up = "8 days"
+        [schedules."b#c"]
+        cron = "@daily"
+        catch_up = "25h"
+        [actions.mail]
+        rate_limit = "100/min"
+        """
+    with pytest.raises(SettingsError) as caught:
+        resolved(report(), toml=toml, path=path)
+    faults = "\n".join(caught.value.faults)
+    for expected in (
+        "poll (STREAMER_POLL): ",
+        "schedules.a: cron '0 25 * * *': the hour '25' is not 0-23",
+        "schedules.a: timezone 'Europe/Berln' is unknown; the nearest is Europe/Berlin",
+        "schedules.a.catch_up: must be a duration such as 30s, 5m, 1.5h or 2d, not '8 days'",
+        "schedules.b#c: name: must not contain '#'",
+        "schedules.b#c: cron '@daily': write '0 0 * * *'",
+        "schedules.b#c.catch_up: Input should be less than or equal to 86400",
+        "actions.mail.rate_limit: '100/min' is no rate such as 100/m",
+    ):
+        assert expected in faults
+    assert len(caught.value.faults) == 8
+
+
+def test_all_faults_of_schedules_are_reported_together(path: Path) -> None:
     """Each with its place, and with the nearest valid value where there is one."""
     toml = """
         [schedules.a]
@@ -131,14 +162,8 @@ def test_all_faults_are_reported_together(path: Path) -> None:
         cron = "0 3 * * *"
         [schedules.b]
         action = "nightly_report"
-        cron = "0 25 * * *"
-        timezone = "Europe/Berln"
+        cron = "0 2 * * *"
         payload = {days = "x"}
-        catch_up = "8 days"
-        [schedules."c#d"]
-        action = "nightly_report"
-        cron = "@daily"
-        payload = {days = 1}
         [schedules.e]
         action = "nightly_report"
         """
@@ -147,6 +172,7 @@ def test_all_faults_are_reported_together(path: Path) -> None:
         schedules=[
             Schedule("x", cron="0 3 * * *", payload={"days": object()}, **wrong),
             Schedule("x", cron="0 0 30 2 *", payload={"days": 1}),
+            Schedule("y#z", cron="0 25 * * *", timezone="Europe/Berln", payload={"days": 1}),
         ]
     )
     with pytest.raises(ScheduleError) as caught:
@@ -154,15 +180,13 @@ def test_all_faults_are_reported_together(path: Path) -> None:
     faults = "\n".join(caught.value.faults)
     for expected in (
         "schedules.a: no handler of action 'nightly_reprot'; the nearest is 'nightly_report'",
-        "schedules.b: cron '0 25 * * *': the hour '25' is not 0-23",
-        "schedules.b: timezone 'Europe/Berln' is unknown; the nearest is Europe/Berlin",
         "schedules.b: the payload does not fit: days: ",
-        "a duration such as 90m in settings, from 0 to a day, not '8 days'",
-        "schedules.c#d: name: must not contain '#'",
-        "schedules.c#d: cron '@daily': write '0 0 * * *'",
         "schedules.e: cron is missing, and no handler has this schedule",
         "schedule 'x': the name is taken by handler",
         "schedule 'x': cron '0 0 30 2 *': the day-of-month '30' is in none of the months",
+        "schedule 'y#z': name: must not contain '#'",
+        "schedule 'y#z': cron '0 25 * * *': the hour '25' is not 0-23",
+        "schedule 'y#z': timezone 'Europe/Berln' is unknown; the nearest is Europe/Berlin",
     ):
         assert expected in faults
     with pytest.raises(ScheduleError) as caught:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer_worker.schedules.expression import CronExpression, ExpressionInvalid
+from streamer_worker.cron import CronExpression, ExpressionInvalid
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 AUTUMN = datetime(2026, 10, 24, 22, tzinfo=UTC)
