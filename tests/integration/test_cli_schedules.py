@@ -78,16 +78,31 @@ def test_schedules_are_listed(desk: Desk) -> None:
 def test_a_schedule_is_paused_and_resumed(desk: Desk) -> None:
     """Twice does no harm."""
     put_schedule(desk)
-    for _ in range(2):
-        assert desk.run("schedules", "pause", "nightly").stdout == "nightly is paused\n"
+    first, second = (desk.run("schedules", "pause", "nightly").stdout for _ in range(2))
+    assert first.startswith("paused schedule nightly, until resumed, by ")
+    assert second.startswith(f"{first.strip()} (before: until resumed, by ")
     assert desk.json("schedules")[0]["paused"] is True
     assert "\tpaused\t" in desk.run("schedules").stdout
-    for _ in range(2):
-        assert desk.json("schedules", "resume", "nightly") == {
-            "schedule": "nightly",
-            "paused": False,
-        }
-    assert desk.json("schedules")[0]["paused"] is False
+    assert desk.run("schedules", "resume", "nightly").stdout == "resumed schedule nightly\n"
+    resumed = desk.json("schedules", "resume", "nightly")
+    assert resumed == {"schedule": "nightly", "paused": False}
+    shown = desk.json("schedules")[0]
+    assert (shown["paused"], shown["pause"]) == (False, None)
+
+
+def test_the_pause_of_a_schedule_has_an_end_and_a_reason(desk: Desk) -> None:
+    """As that of an action."""
+    put_schedule(desk)
+    options = ("nightly", "--until", "2100-01-31T08:00Z", "--reason", "month end")
+    paused = desk.json("schedules", "pause", *options)["pause"]
+    assert (paused["until"], paused["reason"]) == ("2100-01-31T08:00:00.000000Z", "month end")
+    assert desk.json("schedules")[0]["pause"] == paused
+    assert "\tpaused until 2100-01-31 08:00" in desk.run("schedules").stdout
+    assert desk.json("pauses") == [paused]
+    text = desk.run("schedules", "pause", "nightly", "--for", "2h").stdout
+    assert "(before: until 2100-01-31 08:00" in text
+    refused = desk.run("schedules", "pause", "nightly", "--until", "2020-01-31T08:00Z", code=2)
+    assert "has passed" in refused.output
 
 
 def test_a_schedule_that_does_not_exist_is_named_with_those_that_do(desk: Desk) -> None:
@@ -140,8 +155,12 @@ def test_check_and_handlers_report_the_faults_of_schedules(desk: Desk, tmp_path:
     assert {"ok"} == {each["level"] for each in findings if each["subject"] == "schedules"}
     config.write_text("[schedules.a]\ncron = '* *'\n[schedules.report]\ntimezone = 'Berlin'\n")
     found = desk.json("check", *options, code=1)
-    texts = [each["text"] for each in found if each["subject"] == "schedules"]
-    assert len(texts) == 3
+    texts = [each["text"] for each in found if each["level"] == "error"]
+    assert len(texts) == 2
     assert any("the nearest is Europe/Berlin" in text for text in texts)
+    config.write_text("[schedules.a]\ncron = '0 3 * * *'\n[schedules.b]\naction = 'report'\n")
+    found = desk.json("check", *options, code=1)
+    texts = [each["text"] for each in found if each["subject"] == "schedules"]
+    assert len(texts) == 2
     error = desk.run("handlers", *options, code=1).exception
     assert "no handler of action 'a'; the nearest is 'report'" in str(error)

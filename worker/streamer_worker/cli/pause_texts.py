@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from streamer_store import AsyncRequest, Pause, PauseKind
-from streamer_worker.cli.formatting import date_text
+from streamer_worker.cli.formatting import date_text, json_fields
 
 
 def pause_name(pause: Pause) -> str:
@@ -26,6 +27,16 @@ def pause_text(pause: Pause) -> str:
     """Return what is paused, until when, by whom and why."""
     why = f": {pause.reason}" if pause.reason else ""
     return f"{pause_name(pause)} is paused {pause_end(pause)}, by {pause.by}{why}"
+
+
+def paused_text(pause: Pause, replaced: Pause | None, now: datetime) -> str:
+    """Return what has been paused, until when and by whom, and the terms of the pause before."""
+    was = "" if replaced is None or replaced.is_over(now) else f" (before: {_terms(replaced)})"
+    return f"paused {pause_name(pause)}, {_terms(pause)}{was}"
+
+
+def _terms(pause: Pause) -> str:
+    return f"{pause_end(pause)}, by {pause.by}"
 
 
 def end_command(pause: Pause) -> str:
@@ -48,3 +59,8 @@ def pause_of(request: AsyncRequest, pauses: Iterable[Pause], now: datetime) -> P
         if pause.covers(request.action, request.tenant_id) and not pause.is_over(now):
             return pause
     return None
+
+
+def pause_fields(pause: Pause) -> dict[str, Any]:
+    """Return the pause as JSON shows it."""
+    return json_fields(pause, without=["stored"])

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -20,18 +17,23 @@ from streamer_store import (
 )
 from streamer_store.pause import OF_ACTIONS
 from streamer_worker.cli.columns import WIDE, Cell, Column
-from streamer_worker.cli.formatting import age, counted, date_text, json_fields
+from streamer_worker.cli.formatting import age, counted
 from streamer_worker.cli.live_workers import live_rows, unknown_action
 from streamer_worker.cli.options import (
     ConfigOption,
     JsonOption,
     YesOption,
-    parse_duration,
     with_stores,
 )
 from streamer_worker.cli.output import confirm_many, print_json, print_line, print_rows
-from streamer_worker.cli.pause_texts import pause_end, pause_name
-from streamer_worker.cli.run_times import parse_moment
+from streamer_worker.cli.pause_arguments import (
+    PauseForOption,
+    PauseUntilOption,
+    ReasonOption,
+    end_of_pause,
+    operator,
+)
+from streamer_worker.cli.pause_texts import pause_end, pause_fields, pause_name, paused_text
 
 _COLUMNS: Final = (
     Column(name="paused", can_cut=True),
@@ -58,24 +60,9 @@ def pause(
     *,
     actions: ActionsOption = None,
     tenants: TenantsOption = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            "--until",
-            parser=parse_moment,
-            metavar="TIME",
-            help="End the pause at this time, with its time zone: 2027-01-31T08:00Z.",
-        ),
-    ] = None,
-    for_: Annotated[
-        float | None,
-        typer.Option(
-            "--for", parser=parse_duration, metavar="TIME", help="End it after 10m, 2h or 1d."
-        ),
-    ] = None,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="WORDS", help="Why, for `pauses`, logs and `status`.")
-    ] = "",
+    until: PauseUntilOption = None,
+    for_: PauseForOption = None,
+    reason: ReasonOption = "",
     yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -92,7 +79,7 @@ def pause(
     from streamer_worker.settings import load_settings
 
     now = SystemClock().now()
-    ends = _end_of(until, for_, now)
+    ends = end_of_pause(until, for_, now)
     targets = _targets(actions, tenants) or [(PauseKind.ALL, "")]
     if targets == [(PauseKind.ALL, "")]:
         question = "Pause all requests of all workers?"
@@ -113,11 +100,10 @@ def pause(
     for warning in warnings:
         print_line(f"warning: {warning}", err=True)
     if as_json:
-        print_json([_json_of(each) for each in new])
+        print_json([pause_fields(each) for each in new])
         return
     for each, old in zip(new, replaced, strict=True):
-        before = "" if old is None or old.is_over(now) else f" (before: {_terms(old)})"
-        print_line(f"paused {pause_name(each)}, {_terms(each)}{before}")
+        print_line(paused_text(each, old, now))
 
 
 def resume(
@@ -148,7 +134,7 @@ def resume(
         names = ", ".join(name for _, name in targets) or "everything"
         raise NotFound(f"not paused: {names}", operation="resume")
     if as_json:
-        print_json([_json_of(each) for each in ended])
+        print_json([pause_fields(each) for each in ended])
         return
     for each in ended:
         print_line(f"resumed {pause_name(each)}")
@@ -174,7 +160,7 @@ def pauses(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     clock = SystemClock()
     found = [each for each in with_stores(config, work) if not each.is_over(clock.now())]
     if as_json:
-        print_json([_json_of(each) for each in found])
+        print_json([pause_fields(each) for each in found])
     elif found:
         print_rows(_COLUMNS, [_cells(each, clock) for each in found])
     else:
@@ -211,24 +197,6 @@ def _targets(
     return list(dict.fromkeys(named))
 
 
-def _end_of(until: datetime | None, seconds: float | None, now: datetime) -> datetime | None:
-    if until is not None and seconds is not None:
-        raise typer.BadParameter("--until and --for cannot be combined")
-    ends = until if seconds is None else now + timedelta(seconds=seconds)
-    if ends is not None and ends <= now:
-        raise typer.BadParameter(f"{date_text(ends)} has passed", param_hint="--until")
-    return ends
-
-
-def operator() -> str:
-    """Return user@host. Without a name of the user in the system, `unknown`@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
-
-
 def _warnings(pauses: Sequence[Pause], live: Sequence[WorkerRow]) -> list[str]:
     """Return what an operator should know about pauses that were written (pure)."""
     found = []
@@ -246,14 +214,6 @@ def _warnings(pauses: Sequence[Pause], live: Sequence[WorkerRow]) -> list[str]:
     return found
 
 
-def _terms(pause: Pause) -> str:
-    return f"{pause_end(pause)}, by {pause.by}"
-
-
 def _cells(pause: Pause, clock: SystemClock) -> tuple[Cell, ...]:
     until = pause_end(pause).removeprefix("until ")
     return pause_name(pause), age(pause.at, clock), until, pause.by, pause.reason
-
-
-def _json_of(pause: Pause) -> dict[str, Any]:
-    return json_fields(pause, without=["stored"])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -29,6 +29,14 @@ from streamer_worker.cli.group import MARKUP, Group
 from streamer_worker.cli.live_workers import live_rows
 from streamer_worker.cli.options import ConfigOption, JsonOption, with_stores
 from streamer_worker.cli.output import print_json, print_line, print_rows
+from streamer_worker.cli.pause_arguments import (
+    PauseForOption,
+    PauseUntilOption,
+    ReasonOption,
+    end_of_pause,
+    operator,
+)
+from streamer_worker.cli.pause_texts import pause_end, pause_fields, paused_text
 
 cli = typer.Typer(
     cls=Group,
@@ -65,7 +73,7 @@ class _Shown:
 
     row: ScheduleRow
     status: RequestStatus | None
-    paused: bool
+    pause: Pause | None
     workers: int
     others: int
     next: Sequence[datetime]
@@ -141,22 +149,40 @@ def run(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOption
 
 
 @cli.command()
-def pause(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Pause a schedule until `resume`. Its ticks are skipped, and not made up for later.
+def pause(
+    name: NameArgument,
+    *,
+    until: PauseUntilOption = None,
+    for_: PauseForOption = None,
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Pause a schedule until `resume`, or until the time given.
 
-    Workers know it after their next heartbeats.
+    Its ticks are skipped, and not made up for later. Workers know it after their next heartbeats.
 
-    Example: `streamer-worker schedules pause nightly_report`
+    Example: `streamer-worker schedules pause nightly_report --for 2d --reason "month end"`
     """
-    from streamer_worker.cli.pausing import operator
+    now = SystemClock().now()
+    new = Pause(
+        kind=PauseKind.SCHEDULE,
+        name=name,
+        by=operator(),
+        at=now,
+        until=end_of_pause(until, for_, now),
+        reason=reason,
+    )
 
-    who = operator()
+    async def work(stores: Stores) -> Pause | None:
+        await _require(stores, name)
+        return await stores.pauses.start(new)
 
-    async def work(stores: Stores) -> None:
-        now = SystemClock().now()
-        await stores.pauses.start(Pause(kind=PauseKind.SCHEDULE, name=name, by=who, at=now))
-
-    _change(name, work, paused=True, as_json=as_json, config=config)
+    replaced = with_stores(config, work)
+    if as_json:
+        print_json({"schedule": name, "paused": True, "pause": pause_fields(new)})
+    else:
+        print_line(paused_text(new, replaced, now))
 
 
 @cli.command()
@@ -169,32 +195,21 @@ def resume(name: NameArgument, *, as_json: JsonOption = False, config: ConfigOpt
     async def work(stores: Stores) -> None:
         from streamer_worker.schedules.pausing import pause_of
 
+        await _require(stores, name)
         while (pause := pause_of(await stores.pauses.read_all(), name)) is not None:
             await stores.pauses.end(pause)  # somebody may have replaced it, then again
 
-    _change(name, work, paused=False, as_json=as_json, config=config)
-
-
-def _change(
-    name: str,
-    work: Callable[[Stores], Awaitable[None]],
-    *,
-    paused: bool,
-    as_json: bool,
-    config: ConfigOption,
-) -> None:
-    """Check that the schedule exists, pause or resume it, and print that."""
-
-    async def change(stores: Stores) -> None:
-        if await stores.schedules.get(name) is None:
-            raise await _unknown(stores, name)
-        await work(stores)
-
-    with_stores(config, change)
+    with_stores(config, work)
     if as_json:
-        print_json({"schedule": name, "paused": paused})
+        print_json({"schedule": name, "paused": False})
     else:
-        print_line(f"{name} is {'paused' if paused else 'resumed'}")
+        print_line(f"resumed schedule {name}")
+
+
+async def _require(stores: Stores, name: str) -> None:
+    """Raise NotFound if there is no schedule of this name, with those that there are."""
+    if await stores.schedules.get(name) is None:
+        raise await _unknown(stores, name)
 
 
 async def _unknown(stores: Stores, name: str) -> NotFound:
@@ -211,7 +226,7 @@ def _shown(
     status: RequestStatus | None,
 ) -> _Shown:
     from streamer_worker.cron import CronExpression, ExpressionInvalid
-    from streamer_worker.schedules.pausing import is_paused
+    from streamer_worker.schedules.pausing import pause_in_force
 
     now = SystemClock().now()
     times: list[datetime] = []
@@ -226,7 +241,7 @@ def _shown(
     return _Shown(
         row=row,
         status=status,
-        paused=is_paused(fleet.controls, row.name, now),
+        pause=pause_in_force(fleet.controls, row.name, now),
         workers=len(listed),
         others=sum(definition != row.definition for definition in listed),
         next=times,
@@ -242,7 +257,8 @@ def _fields(one: _Shown) -> dict[str, Any]:
         "action": row.action,
         "cron": row.expression,
         "timezone": row.timezone,
-        "paused": one.paused,
+        "paused": one.pause is not None,
+        "pause": None if one.pause is None else pause_fields(one.pause),
         "workers": one.workers,
         "workers_with_another_definition": one.others,
         "last_tick": None if made is None else format_time(made),
@@ -267,8 +283,9 @@ def _cells(one: _Shown) -> tuple[Cell, ...]:
 
 
 def _state(one: _Shown) -> Cell:
-    if one.paused:
-        return ("paused", "yellow")
+    if one.pause is not None:
+        end = "" if one.pause.until is None else f" {pause_end(one.pause)}"
+        return (f"paused{end}", "yellow")
     if not one.workers:
         return ("no worker", "red")
     others = f", {one.others} with another definition" if one.others else ""

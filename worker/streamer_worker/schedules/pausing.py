@@ -10,13 +10,13 @@ from streamer_store.pause import CONTROL_PAUSE, Pause, PauseKind, pauses_of
 from streamer_store.values import Item
 
 
-def is_paused(controls: Mapping[str, Item], name: str, now: datetime) -> bool:
-    """Return whether the schedule of this name is paused at `now`.
+def pause_in_force(controls: Mapping[str, Item], name: str, now: datetime) -> Pause | None:
+    """Return the pause of the schedule of this name if there is one at `now`.
 
     `controls`: the control rows of the fleet, by id.
     """
     pause = pause_of(pauses_of(controls.get(CONTROL_PAUSE), _ignore), name)
-    return pause is not None and not pause.is_over(now)
+    return None if pause is None or pause.is_over(now) else pause
 
 
 def pause_of(pauses: list[Pause], name: str) -> Pause | None:

@@ -14,7 +14,7 @@ from streamer_worker.fleet.view import FleetView
 from streamer_worker.runtime import Runtime
 from streamer_worker.schedules.definition import Definition
 from streamer_worker.schedules.ended import EndedSchedules
-from streamer_worker.schedules.pausing import is_paused
+from streamer_worker.schedules.pausing import pause_in_force
 from streamer_worker.schedules.ticker import Ticker
 from support import START, ManualClock
 from unit.worker.harness import Recorder
@@ -57,7 +57,9 @@ class Watcher:
         self.ticker = Ticker(
             definitions={one.name: one for one in definitions},
             started=self.row.started_at,
-            is_paused=lambda name: is_paused(self.membership.view.controls, name, clock.now()),
+            is_paused=lambda name: (
+                pause_in_force(self.membership.view.controls, name, clock.now()) is not None
+            ),
             lease=16.0,
             **arguments,
         )
