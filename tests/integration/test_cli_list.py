@@ -155,6 +155,20 @@ def test_requests_are_selected_by_user_connection_and_time(desk: Desk) -> None:
     assert desk.ids("--since", "3h", "--until", "1h", "--user", "u2") == []
 
 
+def test_requests_are_selected_by_priority(desk: Desk) -> None:
+    """Those without one are normal. With --user a request must match both."""
+    desk.enqueue("1", ago=60, user_id="u1")
+    desk.enqueue("2", ago=50, user_id="u1", priority=Priority.LOW)
+    desk.enqueue("3", ago=40, user_id="u2", priority=Priority.LOW)
+    desk.enqueue("4", ago=30, priority=Priority.HIGH)
+    assert desk.ids("--priority", "low") == ["3", "2"]
+    assert desk.ids("--priority", "LOW", "--limit", "1") == ["3"]
+    assert desk.ids("--priority", "normal") == ["1"]
+    assert desk.ids("--priority", "high") == ["4"]
+    assert desk.ids("--priority", "low", "--user", "u1") == ["2"]
+    assert desk.ids("--priority", "high", "--user", "u1") == []
+
+
 def test_the_end_says_how_many_more_there_are(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """On stderr. Beyond some number they are not counted, and a user's never are."""
     desk.enqueue(*(f"r{number}" for number in range(30)), user_id="u1")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Final, NamedTuple
@@ -30,6 +30,7 @@ from streamer_worker.cli.options import (
     with_stores,
 )
 from streamer_worker.cli.output import print_json, print_line, print_rows, spinner
+from streamer_worker.cli.request_lines import PriorityChoice
 from streamer_worker.cli.selecting import Entry, RequestFilter, creation_of
 
 _BATCH: Final = 100  # as BatchGetItem takes
@@ -55,6 +56,15 @@ def list_requests(
     action: ActionOption = None,
     tenant: TenantOption = None,
     user: UserOption = None,
+    priority: Annotated[
+        PriorityChoice | None,
+        typer.Option(
+            "--priority",
+            metavar="PRIORITY",
+            case_sensitive=False,
+            help="Only requests of this priority: `high`, `normal` or `low`.",
+        ),
+    ] = None,
     connection: ConnectionOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -71,12 +81,19 @@ def list_requests(
 
     A terminal shows the beginnings of ids, which other commands accept. Elsewhere ids and texts
     are whole, with tabs between columns and `-` for an empty one. JSON omits payloads, results,
-    checkpoints and progress details; `show` prints them. No index has the users, so --user reads
-    whole requests until it has found enough.
+    checkpoints and progress details; `show` prints them. No index of statuses has users and
+    priorities, so --user and --priority read whole requests until they have found enough.
 
     Example: `streamer-worker list --status failed --action generate_report --since 2h`
     """
+
+    def is_wanted(request: AsyncRequest) -> bool:
+        return user in {None, request.user_id} and (
+            priority is None or request.priority is priority.argument
+        )
+
     clock = SystemClock()
+    filter_read = None if user is None and priority is None else is_wanted
     selection = RequestFilter(
         action=action, tenant=tenant, connection=connection, since=since, until=until
     )
@@ -85,7 +102,7 @@ def list_requests(
         entries = selection.newest_first(stores.requests, status or list(RequestStatus))
         async with aclosing(entries):
             with spinner("Reading the requests"):
-                return await _read(stores, entries, user, _ALL if every else limit, clock)
+                return await _read(stores, entries, filter_read, _ALL if every else limit, clock)
 
     listed = with_stores(config, work)
     requests = sorted(listed.requests, key=creation_of, reverse=True)
@@ -115,27 +132,30 @@ class _Listed(NamedTuple):
 async def _read(
     stores: Stores,
     entries: AsyncGenerator[Entry],
-    user: str | None,
+    is_wanted: Callable[[AsyncRequest], bool] | None,
     limit: int,
     clock: SystemClock,
 ) -> _Listed:
-    """Read the requests of the first entries, until `limit` of them are to be shown."""
+    """Read the requests of the first entries, until `limit` of them are to be shown.
+
+    is_wanted: None if all are.
+    """
     kept: dict[str, AsyncRequest] = {}
     hidden = 0
     while len(kept) < limit:
-        # Which ones are the user's is known only afterwards, so read many at once.
-        size = _BATCH if user is not None else min(_BATCH, limit - len(kept))
+        # Which ones are wanted is known only afterwards, so read many at once.
+        size = _BATCH if is_wanted is not None else min(_BATCH, limit - len(kept))
         ids = [entry.request_id async for entry in _first(entries, size)]
         if not ids:
             return _Listed(list(kept.values()), hidden, more="")
         found = (await stores.requests.get_many(ids)).values()
-        mine = [request for request in found if user in {None, request.user_id}]
-        fresh = [request for request in mine if not _is_expired(request, clock)]
-        hidden += len(mine) - len(fresh)
+        wanted = [request for request in found if is_wanted is None or is_wanted(request)]
+        fresh = [request for request in wanted if not _is_expired(request, clock)]
+        hidden += len(wanted) - len(fresh)
         kept |= {request.request_id: _without_large_fields(request) for request in fresh}
     requests = list(kept.values())[:limit]
     count = sum([1 async for _ in _first(entries, _MAX_COUNTED + 1)])
-    if user is not None:
+    if is_wanted is not None:
         more = "perhaps" if count or len(kept) > limit else ""
     else:
         more = f"more than {_MAX_COUNTED:,}" if count > _MAX_COUNTED else f"{count:,}" * (count > 0)
