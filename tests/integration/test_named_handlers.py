@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from processes import Process, command
+from processes import PROGRAM, Process, command
 from streamer_store import AsyncRequest
 from streamer_store.transitions import TERMINAL
 
@@ -88,6 +88,30 @@ def test_a_wrong_reference(arguments: list[str]) -> None:
     assert "did you mean 'greet'?" in ended.stderr
     assert len(ended.stderr.splitlines()) == 2
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize("name", ["run", "handlers", "check"])
+def test_a_thread_that_a_module_starts_keeps_no_command(
+    folder: Path, name: str, *, valid: bool
+) -> None:
+    """Neither with settings that are valid nor with others. The exit hooks run."""
+    (folder / "hello.py").write_text(
+        "import atexit, threading\n"
+        "from streamer_worker import handler\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "atexit.register(print, 'the hook ran')\n"
+        "@handler('greet', rate_limit='lots')\n"
+        "async def greet(payload, ctx): ...\n"
+    )
+    endpoint = {"STREAMER_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    settings = endpoint | ({} if valid else {"STREAMER_CONCURRENCY": "none"})
+    ended = command(name, "--handlers", "hello", executable=PROGRAM, **settings)
+    output = ended.stdout + ended.stderr
+    assert "rate_limit: 'lots' is no rate" in output
+    assert ("STREAMER_CONCURRENCY" in output) is not valid
+    assert "the hook ran" in ended.stdout
+    assert ended.returncode == (1 if name == "check" else 2)
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import suppress
 from typing import Annotated, Any, Final, NoReturn
 
@@ -101,6 +102,8 @@ _COMMANDS: Final = (
 
 
 PROGRAM: Final = "streamer-worker"
+_EXIT_HOOKS_WITHIN: Final = 5.0
+"""Seconds."""
 
 
 class _Commands(Group):
@@ -143,12 +146,23 @@ def _options(
 
 
 def main() -> None:
-    """Run a command.
+    """Run a command, and end the process.
 
     Errors are printed on stderr in one line. The exit code is 1 if the work failed, and 2 if the
     command line, the settings or the handlers are wrong.
     """
     accept_any_character()
+    try:
+        _run()
+    except SystemExit as end:
+        if isinstance(end.code, int | None) and _has_other_threads():
+            from streamer_worker.concurrency.exits import Exit
+
+            Exit(hooks_within=_EXIT_HOOKS_WITHIN).after_hooks(end.code or 0)
+        raise
+
+
+def _run() -> None:
     try:
         cli(prog_name=PROGRAM)
     except (Exception, BaseExceptionGroup) as error:
@@ -163,6 +177,12 @@ def main() -> None:
         if isinstance(cause := faults.unwrap(error), SystemExit):
             sys.exit(cause.code)  # rich raises it when the other end of a pipe is closed
         raise
+
+
+def _has_other_threads() -> bool:
+    """Whether Python would wait for threads, such as those that a plugin starts on import."""
+    main_thread = threading.main_thread()
+    return any(not each.daemon and each is not main_thread for each in threading.enumerate())
 
 
 def _end_without_output(error: OSError) -> NoReturn:
