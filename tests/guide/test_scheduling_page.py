@@ -21,7 +21,7 @@ from streamer_worker.settings import load_settings
 
 PAGE = (ROOT / "docs" / "scheduling.md").read_text()
 EXAMPLES = re.findall(r"<!-- example[^>]* -->\n```python\n(.*?)```", PAGE, re.DOTALL)
-COMMANDS = re.findall(r"^streamer-worker (\w+) .*?(--\w+)", PAGE, re.MULTILINE)
+COMMANDS = re.findall(r"^streamer-worker ((?:schedules )?\w+)\b(.* --.*)", PAGE, re.MULTILINE)
 
 
 def example(name: str) -> str:
@@ -91,9 +91,11 @@ def test_the_handlers_have_the_limits_that_the_page_shows(tmp_path: Path) -> Non
     assert handlers["send_mail"].limits.max_concurrency_scope is Scope.FLEET
 
 
-@pytest.mark.parametrize(("name", "option"), COMMANDS)
-def test_the_commands_have_these_options(name: str, option: str) -> None:
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS)
+def test_the_commands_have_these_options(name: str, arguments: str) -> None:
     """As their help shows."""
-    help_text = CliRunner().invoke(cli, [name, "--help"], env={"COLUMNS": "200"}).stdout
-    assert option in help_text
-    assert len(COMMANDS) == 11
+    help_text = CliRunner().invoke(cli, [*name.split(), "--help"], env={"COLUMNS": "200"}).stdout
+    options = re.findall(r" (--[\w-]+)", arguments)
+    assert options
+    assert set(options) <= set(re.findall(r"--[\w-]+", help_text))
+    assert len(COMMANDS) == 12
