@@ -134,11 +134,15 @@ async def test_a_worker_with_faulty_schedules_does_not_start(
 ) -> None:
     """All faults are printed, and the exit code says that a restart does not help."""
     _, settings = real
-    text = '{"wait": {"cron": "0 25 * * *", "timezone": "Berlin"}, "nobody": {"cron": "* * * * *"}}'
-    with Process(
-        "run", **(settings | {"PYTHONPATH": plugins, "STREAMER_SCHEDULES": text})
-    ) as worker:
-        assert worker.ended() == 2
-    printed = " ".join(worker.lines)
-    for fault in ("hour '25'", "nearest is Europe/Berlin", "no handler of action 'nobody'"):
-        assert fault in printed
+    unreadable = '{"wait": {"cron": "0 25 * * *", "timezone": "Berlin"}}'
+    without_handler = '{"nobody": {"cron": "* * * * *"}, "nothing": {"action": "wait"}}'
+    for schedules, faults in (
+        (unreadable, ("hour '25'", "nearest is Europe/Berlin")),
+        (without_handler, ("no handler of action 'nobody'", "schedules.nothing: cron is missing")),
+    ):
+        more = {"PYTHONPATH": plugins, "STREAMER_SCHEDULES": schedules}
+        with Process("run", **(settings | more)) as worker:
+            assert worker.ended() == 2
+        printed = " ".join(worker.lines)
+        for fault in faults:
+            assert fault in printed

@@ -1,7 +1,8 @@
-"""The engine on dictionaries. Every operation is atomic."""
+"""The engine on dictionaries. Every operation is atomic, also between threads."""
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
@@ -47,100 +48,117 @@ class MemoryEngine:
         self.table_name = names.of
         self._page_items = page_items
         self._tables: dict[str, dict[str, Item]] = {table.name: {} for table in TABLES}
+        self._lock = threading.Lock()
 
     async def get(self, table: Table, key: str) -> Item | None:
         await anyio.lowlevel.checkpoint()
-        return _copied(self._rows(table).get(key))
+        with self._lock:
+            return _copied(self._rows(table).get(key))
 
     async def get_many(
         self, table: Table, keys: Sequence[str], *, attributes: tuple[str, ...] = ()
     ) -> list[Item]:
         await anyio.lowlevel.checkpoint()
-        rows = self._rows(table)
-        names = (table.hash_key, *attributes) if attributes else ()
-        return [_copied(_picked(rows[key], names)) for key in dict.fromkeys(keys) if key in rows]
+        with self._lock:
+            rows = self._rows(table)
+            names = (table.hash_key, *attributes) if attributes else ()
+            return [
+                _copied(_picked(rows[key], names)) for key in dict.fromkeys(keys) if key in rows
+            ]
 
     async def put(self, put: Put) -> None:
         await anyio.lowlevel.checkpoint()
-        self._require(put.table, put.key, put.conditions)
-        self._store(put.table, put.key, self._after(put))
+        with self._lock:
+            self._require(put.table, put.key, put.conditions)
+            self._store(put.table, put.key, self._after(put))
 
     async def update(self, update: Update) -> Item:
         await anyio.lowlevel.checkpoint()
-        self._require(update.table, update.key, update.conditions)
-        item = self._after(update)
-        self._store(update.table, update.key, item)
-        return _copied(item) if update.returning else {}
+        with self._lock:
+            self._require(update.table, update.key, update.conditions)
+            item = self._after(update)
+            self._store(update.table, update.key, item)
+            return _copied(item) if update.returning else {}
 
     async def delete(self, delete: Delete) -> None:
         await anyio.lowlevel.checkpoint()
-        self._require(delete.table, delete.key, delete.conditions)
-        self._rows(delete.table).pop(delete.key, None)
+        with self._lock:
+            self._require(delete.table, delete.key, delete.conditions)
+            self._rows(delete.table).pop(delete.key, None)
 
     async def put_many(self, table: Table, items: Sequence[Item]) -> None:
         await anyio.lowlevel.checkpoint()
-        puts = [Put(table=table, item=item) for item in items]
-        for put in puts:
-            self._require_room(table, put.key, put.item)
-        for put in puts:
-            self._store(table, put.key, self._after(put))
+        with self._lock:
+            puts = [Put(table=table, item=item) for item in items]
+            for put in puts:
+                self._require_room(table, put.key, put.item)
+            for put in puts:
+                self._store(table, put.key, self._after(put))
 
     async def delete_many(self, table: Table, keys: Sequence[str]) -> None:
         await anyio.lowlevel.checkpoint()
-        for key in keys:
-            self._rows(table).pop(key, None)
+        with self._lock:
+            for key in keys:
+                self._rows(table).pop(key, None)
 
     async def transact(self, parts: Sequence[TransactionPart]) -> None:
         await anyio.lowlevel.checkpoint()
-        failed: dict[int, Item | None] = {}
-        for place, part in enumerate(parts):
-            try:
-                self._require(part.table, part.key, part.conditions)
-            except ConditionFailed as error:
-                failed[place] = error.old
-        if failed:
-            raise TransactionFailed(failed)
-        written = [(part, self._after(part)) for part in parts if isinstance(part, Put | Update)]
-        for part, item in written:
-            self._require_room(part.table, part.key, item)
-        for part, item in written:
-            self._store(part.table, part.key, item)
-        for part in parts:
-            if isinstance(part, Delete):
-                self._rows(part.table).pop(part.key, None)
+        with self._lock:
+            failed: dict[int, Item | None] = {}
+            for place, part in enumerate(parts):
+                try:
+                    self._require(part.table, part.key, part.conditions)
+                except ConditionFailed as error:
+                    failed[place] = error.old
+            if failed:
+                raise TransactionFailed(failed)
+            written = [
+                (part, self._after(part)) for part in parts if isinstance(part, Put | Update)
+            ]
+            for part, item in written:
+                self._require_room(part.table, part.key, item)
+            for part, item in written:
+                self._store(part.table, part.key, item)
+            for part in parts:
+                if isinstance(part, Delete):
+                    self._rows(part.table).pop(part.key, None)
 
     async def query(self, query: Query) -> Page:
         await anyio.lowlevel.checkpoint()
-        index = query.index
-        if index.name in self.missing_indexes:
-            raise TableMissing(f"no index {index.name}", table=self.table_name(query.table))
-        matches = [
-            item
-            for item in self._rows(query.table).values()
-            if item.get(index.hash_key) == {"S": query.value}
-            and (index.range_key is None or index.range_key in item)
-            and _is_in_range(item, query)
-        ]
-        sort_key = _sort_key(query.table, index)
-        matches.sort(key=sort_key, reverse=not query.ascending)
-        remaining = _after_start_key(matches, query, sort_key)
-        key_names = (query.table.hash_key, index.hash_key, index.range_key or "")
-        page = _page(remaining, self._limit(query), key_names, lambda item: _projected(item, query))
-        return Page((), page.last_evaluated_key, page.count) if query.count_only else page
+        with self._lock:
+            index = query.index
+            if index.name in self.missing_indexes:
+                raise TableMissing(f"no index {index.name}", table=self.table_name(query.table))
+            matches = [
+                item
+                for item in self._rows(query.table).values()
+                if item.get(index.hash_key) == {"S": query.value}
+                and (index.range_key is None or index.range_key in item)
+                and _is_in_range(item, query)
+            ]
+            sort_key = _sort_key(query.table, index)
+            matches.sort(key=sort_key, reverse=not query.ascending)
+            remaining = _after_start_key(matches, query, sort_key)
+            key_names = (query.table.hash_key, index.hash_key, index.range_key or "")
+            page = _page(
+                remaining, self._limit(query), key_names, lambda item: _projected(item, query)
+            )
+            return Page((), page.last_evaluated_key, page.count) if query.count_only else page
 
     async def scan(self, scan: Scan) -> Page:
         await anyio.lowlevel.checkpoint()
-        rows = self._rows(scan.table)
-        hash_key = scan.table.hash_key
-        keys = sorted(
-            key for key in rows if zlib.crc32(key.encode()) % scan.segments == scan.segment
-        )
-        start = scan.exclusive_start_key[hash_key]["S"] if scan.exclusive_start_key else ""
-        remaining = [rows[key] for key in keys if key > start]
-        page = _page(remaining, self._limit(scan), (hash_key,), lambda item: item)
-        # As in DynamoDB, the filter comes after the page's limit: a page may be empty.
-        items = [item for item in page.items if not _is_between(item, scan.not_between)]
-        return Page([_picked(item, scan.attributes) for item in items], page.last_evaluated_key)
+        with self._lock:
+            rows = self._rows(scan.table)
+            hash_key = scan.table.hash_key
+            keys = sorted(
+                key for key in rows if zlib.crc32(key.encode()) % scan.segments == scan.segment
+            )
+            start = scan.exclusive_start_key[hash_key]["S"] if scan.exclusive_start_key else ""
+            remaining = [rows[key] for key in keys if key > start]
+            page = _page(remaining, self._limit(scan), (hash_key,), lambda item: item)
+            # As in DynamoDB, the filter comes after the page's limit: a page may be empty.
+            items = [item for item in page.items if not _is_between(item, scan.not_between)]
+            return Page([_picked(item, scan.attributes) for item in items], page.last_evaluated_key)
 
     async def has_index(self, table: Table, index: Index) -> bool:  # noqa: ARG002
         await anyio.lowlevel.checkpoint()

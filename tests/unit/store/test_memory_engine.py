@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -51,6 +53,29 @@ async def test_a_put_replaces_the_whole_item(engine: MemoryEngine) -> None:
     """Attributes of the old item are removed."""
     await engine.put(Put(table=WORKERS, item=row("w1")))
     assert await engine.get(WORKERS, "w1") == row("w1")
+
+
+async def test_updates_of_two_threads_are_atomic(engine: MemoryEngine) -> None:
+    """As those of a worker's loop and of its heartbeat's thread are. None is lost."""
+    count = 5_000
+    both = threading.Barrier(2)
+
+    async def add() -> None:
+        both.wait()
+        for _ in range(count):
+            await updated(engine, adds={"Beat": {"N": "1"}})
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(anyio.to_thread.run_sync, anyio.run, add)
+    finally:
+        sys.setswitchinterval(interval)
+    item = await engine.get(WORKERS, "w1")
+    assert item is not None
+    assert item["Beat"] == {"N": str(int(OLD["Beat"]["N"]) + 2 * count)}
 
 
 async def test_items_are_copied() -> None:
