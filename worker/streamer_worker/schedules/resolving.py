@@ -121,7 +121,7 @@ def _option_faults(schedule: Schedule) -> Iterator[str]:
     catch_up: object = schedule.catch_up
     if not isinstance(catch_up, timedelta) or not timedelta() <= catch_up <= _LONGEST_CATCH_UP:
         shown = str(catch_up) if isinstance(catch_up, timedelta) else repr(catch_up)
-        yield (f"catch_up must be a timedelta from 0 to a day, not {shown:.100}")
+        yield f"catch_up must be a timedelta from 0 to a day, not {shown:.100}"
     if schedule.missed not in _MISSED:
         yield f"missed must be 'last' or 'all', not {schedule.missed!r:.100}"
     if schedule.priority is not None and not isinstance(schedule.priority, Priority):
